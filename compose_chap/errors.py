@@ -1,0 +1,138 @@
+"""Every way `docker chap` can fail.
+
+ChapError
+├── UsageError          the words on the command line do not fit                exit 2
+├── EngineError         Docker or Compose is missing, too old or refuses
+│   └── CommandFailed   a process ran and ended with a failure
+├── StackError          no CHAP stack, several, or one that is not as expected
+├── ComposeFileError    a Compose file or env file that cannot be edited safely
+├── DatabaseError       PostgreSQL refuses, or is not there
+├── DumpError           a dump or backup that is missing, damaged or hostile
+├── RegistryError       the registry does not answer, or lacks an image
+├── StateError          the records beside the Compose file cannot be used
+│   ├── Locked          another run works on this stack                         exit 5
+│   └── Interrupted     an earlier run was cut off                              exit 5
+├── RolledBack          it failed, and everything is as it was                  exit 3
+├── NeedsPerson         it failed, and so did the way back                      exit 4
+└── Cancelled           the operator stopped it; nothing is left half done      exit 130
+"""
+
+from __future__ import annotations
+
+
+class ChapError(Exception):
+    """A failure that an operator can act on: what failed, the state now, the command to run next.
+
+    `code` is a stable word for scripts. `exit_status` is what the process returns: 1 means
+    refused or failed with nothing changed.
+    """
+
+    code = "failed"
+    exit_status = 1
+
+    def __init__(self, message: str, *, state: str = "", hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.state = state
+        self.hint = hint
+
+
+class UsageError(ChapError):
+    """The words on the command line do not fit together."""
+
+    code = "usage"
+    exit_status = 2
+
+
+class EngineError(ChapError):
+    """Docker or Compose is missing, too old, or refuses to work."""
+
+    code = "engine"
+
+
+class CommandFailed(EngineError):
+    """A process ended with a failure; `status` is its exit status, `output` the end of what it wrote."""
+
+    code = "command"
+
+    def __init__(self, message: str, *, status: int | None, output: str = "", state: str = "", hint: str = "") -> None:
+        super().__init__(message, state=state, hint=hint)
+        self.status = status
+        self.output = output
+
+
+class StackError(ChapError):
+    """There is no CHAP stack, there are several, or a part of it is missing."""
+
+    code = "stack"
+
+
+class ComposeFileError(ChapError):
+    """A Compose file or env file cannot be read or edited safely; `path` and `line` (from 1) say where."""
+
+    code = "compose-file"
+
+    def __init__(self, message: str, *, path: str = "", line: int = 0, hint: str = "") -> None:
+        place = f"{path}:{line}: " if path and line else f"{path}: " if path else ""
+        super().__init__(place + message, hint=hint)
+        self.path = path
+        self.line = line
+
+
+class DatabaseError(ChapError):
+    """PostgreSQL is not there, or refused what it was asked."""
+
+    code = "database"
+
+
+class DumpError(ChapError):
+    """A dump or a backup is missing, damaged, of an unknown kind, or does what no dump of CHAP does."""
+
+    code = "dump"
+
+
+class RegistryError(ChapError):
+    """The registry does not answer, or does not have the image."""
+
+    code = "registry"
+
+
+class StateError(ChapError):
+    """The records that `docker chap` keeps beside the Compose file cannot be read or written."""
+
+    code = "state"
+
+
+class Locked(StateError):
+    """Another run of `docker chap` works on this stack."""
+
+    code = "locked"
+    exit_status = 5
+
+
+class Interrupted(StateError):
+    """An earlier run was cut off; `docker chap recover` comes first."""
+
+    code = "interrupted"
+    exit_status = 5
+
+
+class RolledBack(ChapError):
+    """The operation failed, and files, images and data are verified to be as they were."""
+
+    code = "rolled-back"
+    exit_status = 3
+
+
+class NeedsPerson(ChapError):
+    """The operation failed and the way back failed too; the message says what state each part is in."""
+
+    code = "needs-person"
+    exit_status = 4
+
+
+class Cancelled(ChapError):
+    """The operator stopped the operation, and it left nothing half done."""
+
+    code = "cancelled"
+    exit_status = 130
