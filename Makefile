@@ -1,0 +1,62 @@
+VENV := build/out/venv
+RUN := $(VENV)/bin/python -m
+IN_SAMPLE := . build/out/env.sh &&
+
+.DEFAULT_GOAL := help
+.PHONY: help venv plugin install uninstall check unit integration e2e test demo demo-clean lock release clean sample
+
+help:  ## Show this help.
+	@awk 'BEGIN {FS = ":.*  ## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
+		/^[a-z0-9-]+:.*  ## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+##@ Use
+plugin: venv  ## Build build/out/docker-chap, the one file that is the plugin.
+	@$(RUN) build.recipe
+	@$(RUN) build.check
+
+install: plugin  ## Copy the plugin to where Docker looks, and let Docker check it.
+	@build/install
+
+uninstall:  ## Remove the plugin from there.
+	rm -f "$${DOCKER_CONFIG:-$$HOME/.docker}/cli-plugins/docker-chap"
+
+demo: sample  ## Show a backup, an upgrade, a failed upgrade and a restore on a sample stack.
+	@tests/sample/demo
+
+demo-clean:  ## Remove everything that the demo and the tests set up.
+	@tests/sample/clean
+
+##@ Work on it
+venv:  ## Make the virtual environment for all of the below.
+	@build/venv
+
+check: venv  ## Check style and types, and run the unit tests.
+	$(RUN) flake8
+	$(RUN) mypy
+	$(RUN) pytest -q tests/unit
+
+unit: venv  ## Run the unit tests: a few seconds, no engine.
+	$(RUN) pytest tests/unit
+
+integration: sample  ## Run the tests of single modules against a real engine.
+	$(IN_SAMPLE) $(RUN) pytest tests/integration
+
+e2e: sample  ## Run the tests of whole commands on the sample stack.
+	$(IN_SAMPLE) $(RUN) pytest tests/e2e
+
+test: sample  ## Set everything up and run all tests.
+	$(IN_SAMPLE) $(RUN) pytest
+
+sample: plugin
+	@tests/sample/setup
+	@$(IN_SAMPLE) build/install
+
+##@ Keep it
+lock:  ## Pin the requirements anew, for every Python from 3.10 on.
+	@build/lock
+
+release: check  ## Build the files of a release, twice, from a clean tree.
+	@build/release
+
+clean: demo-clean  ## Remove everything that was built.
+	rm -rf build/out .mypy_cache .pytest_cache .hypothesis .coverage

@@ -1,0 +1,144 @@
+"""Make build/out/docker-chap: one file with a shell header, this package and the pinned packages that it needs.
+
+The same sources give the same bytes: the wheels are taken apart in order, and nothing of the machine, the
+clock or the umask gets in. Only wheels of pure Python are asked for, so that one file serves every CPU.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterable, Mapping
+from email.message import Message
+from email.parser import BytesParser
+from pathlib import Path, PurePosixPath
+
+from compose_chap import __version__, plugin
+
+RECIPE = Path(__file__).resolve().parent
+OUT = RECIPE / "out"
+PLUGIN = OUT / "docker-chap"
+
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # the first moment that a zip archive can name
+_ANY_CPU = ("--only-binary=:all:", "--platform=any", "--implementation=py", "--abi=none")
+
+
+def main() -> None:
+    """Make the plugin, and beside it its checksum and its bill of materials."""
+    OUT.mkdir(exist_ok=True)
+    requirements = download_requirements()
+    content = assemble(take_apart([*requirements, build_wheel()]))
+    PLUGIN.write_bytes(content)
+    PLUGIN.chmod(0o755)
+    checksum = hashlib.sha256(content).hexdigest()
+    (OUT / "docker-chap.sha256").write_text(f"{checksum}  docker-chap\n")
+    (OUT / "docker-chap.cdx.json").write_text(json.dumps(bill_of_materials(requirements), indent=2) + "\n")
+    print(f"build/out/docker-chap: {len(content) / 2**20:.1f} MiB, sha256 {checksum}")
+
+
+def download_requirements() -> list[Path]:
+    """Return the wheels of build/requirements.txt in order; ask the network only when that file has changed."""
+    pinned = RECIPE / "requirements.txt"
+    folder = OUT / f"wheels-{hashlib.sha256(pinned.read_bytes()).hexdigest()[:12]}"
+    if not folder.exists():
+        unfinished = OUT / "wheels.tmp"
+        shutil.rmtree(unfinished, ignore_errors=True)
+        pip("download", "--no-deps", "--require-hashes", *_ANY_CPU, "-d", unfinished, "-r", pinned)
+        unfinished.rename(folder)
+    return sorted(folder.iterdir())
+
+
+def build_wheel() -> Path:
+    """Return the wheel of this package, made from the sources alone."""
+    shutil.rmtree(OUT / "setuptools", ignore_errors=True)  # what is left there is packed again, deleted or not
+    pip("wheel", "--no-deps", "--no-build-isolation", "-w", OUT, RECIPE.parent)
+    return OUT / f"compose_chap-{__version__}-py3-none-any.whl"
+
+
+def pip(*arguments: str | Path) -> None:
+    """Run pip for the Python that runs this recipe."""
+    subprocess.run([sys.executable, "-m", "pip", "-qq", *arguments], check=True)
+
+
+def take_apart(wheels: Iterable[Path]) -> dict[str, bytes]:
+    """Return the files of the wheels, each under its name."""
+    files: dict[str, bytes] = {}
+    for wheel in wheels:
+        with zipfile.ZipFile(wheel) as archive:
+            files |= {name: archive.read(name) for name in archive.namelist() if not name.endswith("/")}
+    return files
+
+
+def assemble(files: Mapping[str, bytes]) -> bytes:
+    """Return the plugin: the shell header, and behind it the archive of what to start and the files."""
+    start = (RECIPE / "start.py").read_text().replace("@BUILD@", fingerprint(files))
+    # Named as entries too, because Python before 3.13 finds no package without an __init__.py otherwise.
+    folders = {f"{folder}/" for name in files for folder in PurePosixPath(name).parents if folder.name}
+    entries = {"__main__.py": start.encode(), **dict.fromkeys(folders, b""), **files}
+
+    plugin_file = io.BytesIO()
+    plugin_file.write(header())
+    with zipfile.ZipFile(plugin_file, "a", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in sorted(entries.items()):
+            entry = zipfile.ZipInfo(name, _EPOCH)
+            entry.external_attr = (0o040755 if name.endswith("/") else 0o100644) << 16
+            archive.writestr(entry, content, zipfile.ZIP_DEFLATED)
+    return plugin_file.getvalue()
+
+
+def fingerprint(files: Mapping[str, bytes]) -> str:
+    """Return what tells these files from any others; the cache of the unpacked files is named by it."""
+    digest = hashlib.sha256()
+    for name, content in sorted(files.items()):
+        digest.update(f"{name} {len(content)}\n".encode() + content)
+    return digest.hexdigest()[:32]
+
+
+def header() -> bytes:
+    """Return the shell script at the top, with the answer to docker's question filled in."""
+    metadata = json.dumps(plugin.METADATA)
+    assert "'" not in metadata, "the header quotes the metadata with '"
+    script = (RECIPE / "header.sh").read_text()
+    return script.replace("@VERSION@", __version__).replace("@METADATA@", metadata).encode()
+
+
+def bill_of_materials(wheels: Iterable[Path]) -> dict[str, object]:
+    """Return what is packed beside this package, as a CycloneDX document."""
+    return {
+        "bomFormat": "CycloneDX",
+        "specVersion": "1.6",
+        "version": 1,
+        "metadata": {"component": {"type": "application", "name": "docker-chap", "version": __version__}},
+        "components": [component(wheel) for wheel in wheels],
+    }
+
+
+def component(wheel: Path) -> dict[str, object]:
+    """Return the entry of one wheel: its name, version, licence and checksum."""
+    about = read_metadata(wheel)
+    name, version = about["Name"].lower().replace("_", "-"), about["Version"]
+    licence = about["License-Expression"] or about["License"] or "unknown"
+    return {
+        "type": "library",
+        "name": name,
+        "version": version,
+        "purl": f"pkg:pypi/{name}@{version}",
+        "licenses": [{"license": {"name": licence}}],
+        "hashes": [{"alg": "SHA-256", "content": hashlib.sha256(wheel.read_bytes()).hexdigest()}],
+    }
+
+
+def read_metadata(wheel: Path) -> Message:
+    """Return what the wheel says of itself."""
+    with zipfile.ZipFile(wheel) as archive:
+        name = next(name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        return BytesParser().parsebytes(archive.read(name))
+
+
+if __name__ == "__main__":
+    main()

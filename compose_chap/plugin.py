@@ -1,0 +1,176 @@
+"""The Docker CLI plugin protocol: metadata, docker's own flags, the cancel socket, the exit status.
+
+Docker runs `docker-chap [DOCKER'S FLAGS] chap WORDS`. Run directly, the word `chap` may be missing.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import sys
+from collections.abc import Sequence
+
+from compose_chap import __version__
+
+METADATA = {
+    "SchemaVersion": "0.1.0",
+    "Vendor": "the compose-chap project",
+    "Version": __version__,
+    "ShortDescription": "Back up, upgrade and restore CHAP",
+}
+
+CANCELLED = 130
+NOBODY_READS = 141
+
+_SWITCHES = ("--debug", "--tls", "--tlsverify")
+_VALUED = ("--config", "--context", "--host", "--log-level", "--tlscacert", "--tlscert", "--tlskey")
+
+
+def main() -> int:
+    """Answer docker's question, or run the command that docker was given, and return the exit status."""
+    if sys.argv[1:2] == ["docker-cli-plugin-metadata"]:
+        print_metadata()
+        return 0
+
+    flags, words = split(sys.argv[1:])
+    docker = (os.environ.get("DOCKER_CLI_PLUGIN_ORIGINAL_CLI_COMMAND") or "docker", *flags)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a file name that the terminal lacks letters for
+    try:
+        listen_for_the_end()
+        status = run(words, docker)
+    except KeyboardInterrupt:
+        status = CANCELLED
+    except Exception as error:
+        if isinstance(error, BrokenPipeError) and (lost := delivered(0)):
+            return lost
+        report(error, debug=asks_for_debug(flags))
+        status = 1
+    return delivered(status)
+
+
+def print_metadata() -> None:
+    """Tell docker what this plugin is. In the built file the shell header does so, without starting Python."""
+    import json
+
+    print(json.dumps(METADATA))
+
+
+def split(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return docker's own flags, spelled as they were, and the words behind them."""
+    start = 0
+    while start < len(words) and (width := flag_width(words[start])):
+        start += width
+    return list(words[:start]), list(words[start:])
+
+
+def flag_width(word: str) -> int:
+    """Return how many words the flag of docker's that begins with `word` takes; 0 when docker has no such flag."""
+    if word.startswith("--"):
+        name, equals, _ = word.partition("=")
+        if name in _SWITCHES:
+            return 1
+        return 0 if name not in _VALUED else 1 if equals else 2
+    if not word.startswith("-"):
+        return 0
+    letters = word[1:].lstrip("D")  # -D may stand before another letter: -Dc NAME
+    if letters[:1] in ("c", "H", "l"):
+        return 1 if letters[1:] else 2
+    return 1 if word[1:2] == "D" and letters[:1] in ("", "=") else 0
+
+
+def asks_for_debug(flags: Sequence[str]) -> bool:
+    """Return whether docker was called with -D or --debug."""
+    return any(flag.startswith(("-D", "--debug")) and not flag.endswith("=false") for flag in flags)
+
+
+def run(words: list[str], docker: tuple[str, ...]) -> int:
+    """Give the words to the command line, with the command that its children call docker by."""
+    from compose_chap import cli
+
+    match words:
+        case ["__complete", "chap", *rest]:
+            return cli.complete(rest, docker)
+        case ["help" | "--help" | "-h", "chap", *rest]:
+            return cli.main([*rest, "--help"], docker)
+        case ["--version" | "-v", "chap", *_]:
+            return cli.main(["version"], docker)
+        case ["chap", *rest] | ["--", "chap", *rest]:
+            return cli.main(rest, docker)
+        case _:
+            return cli.main(words, docker)
+
+
+def listen_for_the_end() -> None:
+    """Make every way to ask this process to stop raise KeyboardInterrupt in the main thread.
+
+    Ctrl-C does so already. A service manager sends SIGTERM, a lost terminal SIGHUP, and docker, when it is
+    not on a terminal, sends no signal at all: it closes the socket that it gave us.
+    """
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # under nohup, SIGHUP stays ignored
+            signal.signal(number, signal.default_int_handler)
+    if address := os.environ.get("DOCKER_CLI_PLUGIN_SOCKET"):
+        watch(address)
+
+
+def watch(address: str) -> None:
+    """Interrupt the main thread when docker closes its end of the socket, or dies."""
+    import socket
+    import threading
+
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        connection.connect("\0" + address[1:] if address.startswith("@") else address)
+    except OSError:
+        connection.close()  # an old docker does not listen: signals must do
+        return
+
+    def wait(main_thread: int) -> None:
+        try:
+            while connection.recv(64):
+                pass
+        except ConnectionError:
+            pass
+        # A signal to another thread would not end a call in which the main thread waits.
+        signal.pthread_kill(main_thread, signal.SIGTERM)
+
+    threading.Thread(target=wait, args=[threading.get_ident()], name="cancel socket", daemon=True).start()
+
+
+def report(error: Exception, *, debug: bool) -> None:
+    """Say what was not foreseen, where, and what to do next.
+
+    The words of an error may hold a secret, but for those that come from the operating system.
+    """
+    import traceback
+
+    if debug:
+        traceback.print_exception(error)
+    frames = traceback.extract_tb(error.__traceback__)
+    place = [frame for frame in frames if "compose_chap" in frame.filename][-1]
+    what = str(error) if isinstance(error, OSError) else type(error).__name__
+    print(
+        f"Error: {what} (in {os.path.basename(place.filename)}, line {place.lineno})\n"
+        f"This is a bug in docker chap {__version__}. To see the state of the stack now, run `docker chap status`.\n"
+        "To report the bug, run the same command as `docker --debug chap ...` and send what it prints.",
+        file=sys.stderr,
+    )
+
+
+def delivered(status: int) -> int:
+    """Return the exit status once the results are written; another one when they cannot be."""
+    if sys.stdout is None:
+        return status
+    try:
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        status = NOBODY_READS
+    except OSError as error:
+        print(f"Error: the result cannot be written: {error.strerror}", file=sys.stderr)
+        status = 1
+    # What is left in the buffer would fail once more, with a traceback, when Python ends.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return status
