@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
 from compose_chap import __version__
 
@@ -128,11 +129,9 @@ def watch(address: str) -> None:
         return
 
     def wait(main_thread: int) -> None:
-        try:
+        with connection, suppress(ConnectionError):
             while connection.recv(64):
                 pass
-        except ConnectionError:
-            pass
         # A signal to another thread would not end a call in which the main thread waits.
         signal.pthread_kill(main_thread, signal.SIGTERM)
 

@@ -1,0 +1,113 @@
+"""The rules of the house: which way imports run, which module has which library, what a procedure leaves alone."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import compose_chap
+
+PACKAGE = Path(compose_chap.__file__).parent
+MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if not path.stem.startswith("__"))
+
+# A module may import only from those behind it. Put a new one as far back as its imports allow.
+ORDER = [
+    *("plugin", "cli"),
+    *("recover", "restore", "upgrade", "transaction", "verify", "backup", "pin"),
+    *("project", "composefile", "variables"),
+    *("world", "chap", "postgres", "engine", "process", "dumpfile", "registry", "state", "stack", "errors"),
+]
+
+# These do the work. They are given what they need, return data, and can be run by a test as by a person.
+PROCEDURES = ["recover", "restore", "upgrade", "transaction", "verify", "backup", "pin"]
+
+# One library, one door: the only module that would change with it.
+DOORS = {
+    "click": "cli",
+    "docker": "engine",
+    "requests": "engine",  # the errors of the docker package
+    "subprocess": "process",
+    "ruamel": "composefile",
+    "httpx": "registry",
+    "fcntl": "state",
+}
+
+LONGEST = 300
+LONGER = {"cli": 400}
+
+SCREEN_AND_EXIT = {"print", "input", "exit", "quit", "sys.exit", "os._exit"}
+CLOCK = {"time.time", "datetime.now", "datetime.utcnow", "datetime.today", "date.today"}
+
+
+def test_every_module_has_a_place_in_the_order() -> None:
+    assert sorted(ORDER) == MODULES
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_run_one_way(module: str) -> None:
+    place = ORDER.index(module)
+    wrong = [name for name in imports(tree(module)) if name in MODULES and ORDER.index(name) <= place]
+    assert not wrong, f"{module} comes behind {wrong}"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_library_is_imported_only_by_its_door(module: str) -> None:
+    for name in imports(tree(module)):
+        if name in DOORS:
+            assert DOORS[name] == module, f"{name} belongs to {DOORS[name]}.py"
+        else:
+            assert name in MODULES or name in sys.stdlib_module_names, f"{name} has no door"
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name not in ("plugin", "cli")])
+def test_only_the_command_line_prints_asks_and_exits(module: str) -> None:
+    assert not SCREEN_AND_EXIT & set(calls(tree(module)))
+
+
+@pytest.mark.parametrize("module", PROCEDURES)
+def test_a_procedure_is_told_the_time(module: str) -> None:
+    assert not CLOCK & set(calls(tree(module)))
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_can_be_read_in_one_sitting(module: str) -> None:
+    lines = (PACKAGE / f"{module}.py").read_text().splitlines()
+    assert len(lines) <= LONGER.get(module, LONGEST)
+
+
+def test_the_rules_see_what_they_forbid() -> None:
+    """See that the walk over a module finds every form of an import and of a call."""
+    source = ast.parse(
+        "from compose_chap import __version__, state\n"
+        "from compose_chap.engine import Engine as E\n"
+        "import ruamel.yaml, os\n"
+        "def f():\n    import httpx\n    print(sys.exit(datetime.now()))\n"
+    )
+    assert list(imports(source)) == ["state", "engine", "ruamel", "os", "httpx"]
+    assert set(calls(source)) == {"print", "sys.exit", "datetime.now"}
+
+
+def tree(module: str) -> ast.Module:
+    """Return the module's syntax tree."""
+    return ast.parse((PACKAGE / f"{module}.py").read_text())
+
+
+def imports(source: ast.Module) -> Iterator[str]:
+    """Yield the modules of this package and the libraries that are imported anywhere in the source."""
+    for node in ast.walk(source):
+        if isinstance(node, ast.ImportFrom) and node.module == "compose_chap":
+            yield from (alias.name for alias in node.names if not alias.name.startswith("__"))
+        elif isinstance(node, ast.ImportFrom):
+            assert node.module, "no relative imports"
+            yield node.module.removeprefix("compose_chap.").split(".")[0]
+        elif isinstance(node, ast.Import):
+            yield from (alias.name.removeprefix("compose_chap.").split(".")[0] for alias in node.names)
+
+
+def calls(source: ast.Module) -> Iterator[str]:
+    """Yield the name of everything that is called in the source, as it is spelled."""
+    return (ast.unparse(node.func) for node in ast.walk(source) if isinstance(node, ast.Call))
