@@ -1,0 +1,114 @@
+#!/usr/bin/env bash
+# Make sure that a Docker Engine and Compose v2 answer; quick when they do.
+#
+#   tests/sample/engine.sh          use the engine that answers, or install and start one (Debian and Ubuntu, root)
+#   tests/sample/engine.sh --new    start a second, newer engine beside it, in a network namespace of its own
+#   . build/out/env.sh              what every later command needs in its environment
+#
+# An engine that already answers is used as it is.
+set -euo pipefail
+. "$(dirname "$0")/debian.sh"
+
+COMPOSE_AT_LEAST=2.20
+CONFIG=$OUT/docker-config
+PLUGINS=$CONFIG/cli-plugins
+
+at_least() { [ "$(printf '%s\n%s\n' "$2" "$1" | sort -V | head -n1)" = "$2" ]; }
+engine_answers() { command -v docker >/dev/null && timeout 20 docker version >/dev/null 2>&1; }
+
+compose_fits() {
+    local version
+    version=$(docker compose version --short 2>/dev/null) && at_least "${version#v}" $COMPOSE_AT_LEAST
+}
+
+start_engine() {
+    local pidfile=/var/run/docker.pid pid log=$OUT/dockerd.log tries
+    if [ -s $pidfile ]; then
+        pid=$(cat $pidfile)
+        # After a power cut another process may have got the old pid; dockerd would refuse to start.
+        if [ "$(cat "/proc/$pid/comm" 2>/dev/null)" != dockerd ]; then
+            rm -f $pidfile
+        fi
+    fi
+    say "starting dockerd (log: build/out/dockerd.log)"
+    setsid nohup dockerd </dev/null >>"$log" 2>&1 9>&- &
+    echo $! >"$OUT/dockerd.pid"
+    disown
+    for tries in $(seq 300); do
+        engine_answers && return 0
+        kill -0 "$(cat "$OUT/dockerd.pid")" 2>/dev/null || break
+        sleep 0.1
+    done
+    tail -n 20 "$log" >&2
+    fail "dockerd did not start. Its log is build/out/dockerd.log."
+}
+
+install_engine() {
+    [ "$(id -u)" = 0 ] || fail "No Docker Engine answers. Start it, or run this as root."
+    if ! command -v dockerd >/dev/null || ! command -v iptables >/dev/null || ! command -v mmdebstrap >/dev/null; then
+        is_debian || fail "No Docker Engine answers. Install Docker Engine and Compose v2: https://docs.docker.com/engine/install/"
+        say "installing docker.io, iptables and mmdebstrap with apt"
+        local install=(apt-get install -y -qq --no-install-recommends docker.io iptables mmdebstrap debian-archive-keyring)
+        export DEBIAN_FRONTEND=noninteractive
+        "${install[@]}" >"$OUT/apt.log" 2>&1 9>&- || { apt-get update -qq 9>&- && "${install[@]}" >"$OUT/apt.log" 2>&1 9>&-; } ||
+            { tail -n 20 "$OUT/apt.log" >&2; fail "apt could not install docker.io."; }
+    fi
+    # A service manager may have started it.
+    engine_answers || start_engine
+}
+
+# A private DOCKER_CONFIG keeps the user's own plugins and settings out of the tests; the engine stays the same one.
+write_config() {
+    mkdir -p "$PLUGINS"
+    [ -s "$CONFIG/config.json" ] || echo '{}' >"$CONFIG/config.json"
+    local host name path
+    host=$(docker context inspect --format '{{.Endpoints.docker.Host}}' 2>/dev/null || true)
+    docker info --format '{{range .ClientInfo.Plugins}}{{.Name}} {{.Path}}{{"\n"}}{{end}}' 2>/dev/null |
+        while read -r name path; do
+            case $name in
+                compose) compose_fits && ln -sf "$path" "$PLUGINS/docker-compose" ;;
+                buildx) ln -sf "$path" "$PLUGINS/docker-buildx" ;;
+            esac
+        done
+    {
+        echo "# Written by tests/sample/engine.sh."
+        echo "export DOCKER_CONFIG='$CONFIG'"
+        case $host in
+            '' | unix:///var/run/docker.sock) ;;
+            *) echo "export DOCKER_HOST='$host'" ;;
+        esac
+    } >"$OUT/env.sh.part"
+    mv "$OUT/env.sh.part" "$OUT/env.sh"
+}
+
+fetch_compose() {
+    is_debian || fail "Docker Compose $COMPOSE_AT_LEAST or newer is missing: https://docs.docker.com/compose/install/"
+    say "fetching Compose v2 and buildx from Debian forky"
+    fetch_packages forky "$OUT/forky" docker-compose docker-buildx
+    local name
+    mkdir -p "$PLUGINS"
+    for name in docker-compose docker-buildx; do
+        cp "$(find "$OUT/forky/usr" -type f -path "*/cli-plugins/$name" | head -n1)" "$PLUGINS/$name.part"
+        chmod 755 "$PLUGINS/$name.part"
+        mv "$PLUGINS/$name.part" "$PLUGINS/$name"
+    done
+}
+
+ready() {
+    [ -s "$OUT/env.sh" ] && (. "$OUT/env.sh" && engine_answers && compose_fits && [ -e "$PLUGINS/docker-buildx" ])
+}
+
+if [ "${1:-}" = --new ]; then
+    fail "not yet"
+fi
+ready && exit 0
+if [ ! -s "$OUT/env.sh" ] || ! (. "$OUT/env.sh" && engine_answers); then
+    engine_answers || install_engine
+    write_config
+fi
+. "$OUT/env.sh"
+if ! compose_fits || [ ! -e "$PLUGINS/docker-buildx" ]; then
+    fetch_compose
+    compose_fits || fail "Compose does not answer: $(docker compose version 2>&1 | head -n1)"
+fi
+say "engine $(docker version --format '{{.Server.Version}}'), Compose $(docker compose version --short)"

@@ -1,0 +1,349 @@
+"""Make, start, fill and look at a CHAP stack of our own.
+
+    stack = SampleStack.create(folder, kind="small", version="v2.0.0")
+    stack.up()
+    stack.fill(rows=10_000)
+    ...
+    stack.down()
+
+It needs what `tests/sample/setup` makes: an engine, a registry and the images.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import secrets
+import shutil
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+SAMPLE = Path(__file__).resolve().parent
+OUT = SAMPLE.parents[1] / "build" / "out"
+PROJECT_PREFIX = "docker-chap-test-"
+WRITTEN_REGISTRY = "127.0.0.1:5899"
+FILES = {"small": ("compose.yml",), "bundled": ("compose.chapkit.yml",)}
+
+# What one observation with its share of the other tables takes on disk, measured.
+BYTES_PER_ROW = 245
+
+
+class SampleError(Exception):
+    """The sample stack does not do what a test needs of it."""
+
+
+@cache
+def environment() -> dict[str, str]:
+    """Return the environment in which the sample's engine, Compose and the plugin under test are found."""
+    found = dict(os.environ)
+    file = OUT / "env.sh"
+    if not file.exists():
+        raise SampleError("Run tests/sample/setup first.")
+    for name, value in re.findall(r"^export (\w+)='(.*)'$", file.read_text(), re.MULTILINE):
+        found[name] = value
+    return found
+
+
+@cache
+def registry() -> str:
+    """Return the address of the registry that has the sample's images, started when it is not running."""
+    return subprocess.run([SAMPLE / "registry.sh"], capture_output=True, text=True, check=True).stdout.strip()
+
+
+@dataclass
+class SampleStack:
+    """A CHAP stack of our own on the engine: its files are in `folder`, its Compose project is `project`."""
+
+    folder: Path
+    project: str
+    files: list[Path]
+    kind: str = "small"
+    port: int = 0
+    dhis2_port: int = 0
+    api_service: str = "chap"
+    worker_service: str = "chap-worker"
+    database_service: str = "chap-postgres"
+    broker_service: str = "chap-redis"
+    user: str = "chap"
+    database: str = "chap_core"
+    token: str = ""
+    # Given to Compose at `up`, as docker-dhis2-core's Makefile does; a plain `docker compose up` does not have it.
+    up_environment: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def create(
+        cls,
+        folder: Path,
+        project: str | None = None,
+        kind: str = "small",
+        version: str = "v2.0.0",
+        settings: dict[str, str] | None = None,
+    ) -> SampleStack:
+        """Write the files of a stack into `folder`, with ports that are free; `settings` go into its .env."""
+        folder = Path(folder).resolve()
+        folder.mkdir(parents=True, exist_ok=True)
+        project = project or PROJECT_PREFIX + secrets.token_hex(4)
+        ports = _free_ports(4)
+        values = dict(zip(("CHAP_PORT", "CHAP_DB_PORT", "DHIS2_PORT", "DHIS2_DB_PORT"), map(str, ports)))
+        values["COMPOSE_PROJECT_NAME"] = project
+        if kind == "bundled":
+            # Times in which a test can see a model go and come back.
+            values |= {"CHAP_TEST_REGISTRY_SECONDS": "12", "CHAP_TEST_KEEPALIVE_SECONDS": "2", "CHAP_TEST_GRACE_SECONDS": "2"}
+        values |= settings or {}
+        for source in sorted((SAMPLE / "stacks" / kind).glob("*.yml")):
+            text = source.read_text().replace(WRITTEN_REGISTRY, registry()).replace("v2.0.0", version)
+            (folder / source.name).write_text(text)
+        (folder / ".env").write_text("".join(f"{name}={value}\n" for name, value in values.items()))
+        return cls(
+            folder=folder,
+            project=project,
+            files=[folder / name for name in FILES[kind]],
+            kind=kind,
+            port=int(values["CHAP_PORT"]),
+            dhis2_port=int(values["DHIS2_PORT"]) if kind == "bundled" else 0,
+            user=values.get("CHAP_DB_USER", "chap"),
+            database=values.get("CHAP_DB_NAME", "chap_core"),
+            token=values.get("CHAP_API_TOKEN", ""),
+            up_environment={"CHAP_ROUTE_URL": "http://chap:8000/**"} if kind == "bundled" else {},
+        )
+
+    # Start, stop, change
+
+    def up(self, timeout: float = 90) -> None:
+        """Start everything and wait until the stack is really ready."""
+        self.compose("up", "-d", "--quiet-pull", environ=self.up_environment)
+        self.wait_ready(timeout)
+
+    def wait_ready(self, timeout: float = 90) -> None:
+        """Wait for /health/ready, and in the bundled stack for the model service too."""
+        _wait(lambda: self.api("/health/ready")[0] == 200, timeout, f"{self.project}: /health/ready is not 200")
+        if self.kind == "bundled":
+            _wait(lambda: (self.api("/v2/services")[1] or {}).get("count") == 1, timeout, f"{self.project}: no model service")
+            _wait(lambda: self.dhis2("/api/routes/chap/run/health")[0] == 200, timeout, f"{self.project}: no route to CHAP")
+
+    def down(self) -> None:
+        """Remove everything of this project: containers, volumes, networks, and what was kept of it."""
+        self.compose("down", "--volumes", "--remove-orphans", "--timeout", "1", check=False)
+        remove_project(self.project)
+
+    def pin(self, version: str, worker: str | None = None) -> None:
+        """Write another version into the files, as an operator does by hand; start nothing."""
+        for file in self.folder.glob("*.yml"):
+            text = file.read_text()
+            text = re.sub(r"(?m)^( *image: *\S*/chap-core):\S+", rf"\1:{version}", text)
+            text = re.sub(r"(?m)^( *image: *\S*/chap-worker):\S+", rf"\1:{worker or version}", text)
+            file.write_text(text)
+
+    def compose(self, *arguments: str, check: bool = True, environ: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+        """Run `docker compose` on this stack's files, in its folder."""
+        files = [word for file in self.files for word in ("-f", file.name)]
+        return self._run(["docker", "compose", *files, *arguments], check, environ or {})
+
+    def docker(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run `docker` in the stack's folder: also `stack.docker("chap", "status")`."""
+        return self._run(["docker", *arguments], check, {})
+
+    def _run(self, argv: list[str], check: bool, environ: dict[str, str]) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            argv, cwd=self.folder, env=environment() | environ, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
+        )
+        if check and done.returncode:
+            raise SampleError(f"{' '.join(argv)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+        return done
+
+    # Look
+
+    def containers(self) -> dict[str, dict[str, Any]]:
+        """Return each service's container: id, image (its name), image_id, state, health, exit_code."""
+        ids = _docker("ps", "-aq", "--no-trunc", "--filter", f"label=com.docker.compose.project={self.project}").split()
+        found = {}
+        for container in json.loads(_docker("inspect", *ids)) if ids else []:
+            labels = container["Config"]["Labels"]
+            if labels.get("com.docker.compose.oneoff") == "True":
+                continue
+            found[labels["com.docker.compose.service"]] = {
+                "id": container["Id"],
+                "image": container["Config"]["Image"],
+                "image_id": container["Image"],
+                "state": container["State"]["Status"],
+                "health": container["State"].get("Health", {}).get("Status"),
+                "exit_code": container["State"]["ExitCode"],
+                "started_at": container["State"]["StartedAt"],
+            }
+        return found
+
+    def api(self, path: str, method: str = "GET", body: Any = None, timeout: float = 15) -> tuple[int, Any]:
+        """Ask the CHAP API; the status is 0 when nothing answers."""
+        headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
+        return _ask(f"http://127.0.0.1:{self.port}{path}", method, body, headers, timeout)
+
+    def dhis2(self, path: str, method: str = "GET", body: Any = None) -> tuple[int, Any]:
+        """Ask the sample DHIS2 as its administrator."""
+        return _ask(f"http://127.0.0.1:{self.dhis2_port}{path}", method, body, {"Authorization": "Basic YWRtaW46ZGlzdHJpY3Q="}, 15)
+
+    def version(self) -> str | None:
+        """Return the version that the API reports."""
+        status, info = self.api("/system/info")
+        return info.get("chap_core_version") if status == 200 else None
+
+    # Jobs
+
+    def start_job(self, seconds: float) -> str:
+        """Start a job on the worker that lasts so many seconds, and return its id."""
+        status, answer = self.api(f"/v1/test/sleep?seconds={seconds}", "POST")
+        if status != 200:
+            raise SampleError(f"no job: {status} {answer}")
+        return str(answer["id"])
+
+    def jobs(self) -> dict[str, str]:
+        """Return the status of every job the broker remembers."""
+        return {job["id"]: job["status"] for job in self.api("/v1/jobs")[1] or []}
+
+    def wait_job(self, identity: str, status: str, timeout: float = 30) -> None:
+        """Wait until a job has this status."""
+        _wait(lambda: self.jobs().get(identity) == status, timeout, f"job {identity} is {self.jobs().get(identity)}, not {status}")
+
+    def zombie(self) -> str:
+        """Kill the worker in the middle of a job and start it again: the job stays STARTED for ever."""
+        identity = self.start_job(600)
+        self.wait_job(identity, "STARTED")
+        self.compose("kill", self.worker_service)
+        self.compose("up", "-d", "--no-deps", self.worker_service)
+        return identity
+
+    # Rows
+
+    def sql(self, query: str, database: str | None = None) -> list[list[str]]:
+        """Run a query in the database's container and return its rows as text."""
+        done = self.compose(
+            "exec", "-T", self.database_service, "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-U", self.user, "-d", database or self.database,
+            "--csv", "--tuples-only", "-R", "\x1e", "-F", "\x1f", "--no-align", "-c", query,
+        )
+        return [line.split("\x1f") for line in done.stdout.rstrip("\n").split("\x1e") if line]
+
+    def databases(self) -> list[str]:
+        """Return the names of the server's databases."""
+        return [name for (name,) in self.sql("SELECT datname FROM pg_database WHERE NOT datistemplate ORDER BY 1", "postgres")]
+
+    def fill(self, rows: int = 0, megabytes: float = 0) -> None:
+        """Put that many observations, or that much on disk, into the tables, with the rows that belong to them."""
+        rows = rows or int(megabytes * 1024 * 1024 / BYTES_PER_ROW)
+        self.sql((SAMPLE / "fill.sql").read_text().replace(":rows", str(rows)))
+
+    def size(self, database: str | None = None) -> int:
+        """Return the bytes that the database takes."""
+        return int(self.sql("SELECT pg_database_size(current_database())", database)[0][0])
+
+    def columns(self, database: str | None = None) -> dict[str, list[str]]:
+        """Return the columns of every table."""
+        found: dict[str, list[str]] = {}
+        query = "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = 'public' ORDER BY table_name, ordinal_position"
+        for table, column in self.sql(query, database):
+            found.setdefault(table, []).append(column)
+        return found
+
+    def counts(self, database: str | None = None) -> dict[str, int]:
+        """Return the number of rows of every table."""
+        parts = [f"SELECT '{table}', count(*) FROM \"{table}\"" for table in self.columns(database)]
+        return {table: int(count) for table, count in self.sql(" UNION ALL ".join(parts), database)} if parts else {}
+
+    def checksum(self, database: str | None = None, columns: dict[str, list[str]] | None = None) -> dict[str, tuple[int, str]]:
+        """Return rows and a checksum per table: equal exactly when the rows are.
+
+        To compare across an upgrade, pass the `columns()` from before it: a new column is then not looked at.
+        """
+        parts = []
+        for table, names in (columns or self.columns(database)).items():
+            row = ", ".join(f'"{name}"' for name in names)
+            # A sum of hashes does not depend on the order of the rows and needs no memory, whatever their number.
+            parts.append(f"SELECT '{table}', count(*), md5(coalesce(sum(hashtextextended(row({row})::text, 0)::numeric), 0)::text) FROM \"{table}\"")
+        return {table: (int(count), mark) for table, count, mark in self.sql(" UNION ALL ".join(parts), database)} if parts else {}
+
+
+def remove_project(project: str) -> None:
+    """Remove what carries the project's label: containers with their anonymous volumes, volumes, networks."""
+    label = f"label=com.docker.compose.project={project}"
+    containers = _docker("ps", "-aq", "--filter", label).split()
+    if containers:
+        _docker("rm", "-fv", *containers)
+    for kind in ("volume", "network"):
+        found = _docker(kind, "ls", "-q", "--filter", label).split()
+        if found:
+            _docker(kind, "rm", *found)
+
+
+def remove_all() -> list[str]:
+    """Remove every project of ours and return their names."""
+    projects = set()
+    for kind, template in (("ps", '{{.Label "com.docker.compose.project"}}'), ("volume", ""), ("network", "")):
+        listed = _docker("ps", "-a", "--format", template) if kind == "ps" else _docker(
+            kind, "ls", "--format", '{{.Label "com.docker.compose.project"}}', "--filter", "label=com.docker.compose.project"
+        )
+        projects |= {name for name in listed.split() if name.startswith(PROJECT_PREFIX)}
+    for project in sorted(projects):
+        remove_project(project)
+    return sorted(projects)
+
+
+def _docker(*arguments: str) -> str:
+    done = subprocess.run(["docker", *arguments], env=environment(), capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SampleError(f"docker {' '.join(arguments)} ended with {done.returncode}: {done.stderr}")
+    return done.stdout
+
+
+def _ask(url: str, method: str, body: Any, headers: dict[str, str], timeout: float) -> tuple[int, Any]:
+    request = urllib.request.Request(
+        url, json.dumps(body).encode() if body is not None else None, {"Content-Type": "application/json"} | headers, method=method
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=timeout) as answer:
+            return answer.status, _decode(answer.read())
+    except urllib.error.HTTPError as error:
+        return error.code, _decode(error.read())
+    except (OSError, ValueError):
+        return 0, None
+    except Exception as error:  # http.client raises its own kinds when a container dies in mid-answer
+        return 0, str(error)
+
+
+def _decode(content: bytes) -> Any:
+    try:
+        return json.loads(content)
+    except ValueError:
+        return content.decode(errors="replace")
+
+
+def _wait(condition: Any, timeout: float, message: str) -> None:
+    end = time.monotonic() + timeout
+    while not condition():
+        if time.monotonic() > end:
+            raise SampleError(message)
+        time.sleep(0.1)
+
+
+def _free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        return [port for port in _bound(stack, count)]
+
+
+def _bound(stack: contextlib.ExitStack, count: int) -> Iterator[int]:
+    for _ in range(count):
+        listener = stack.enter_context(socket.socket())
+        listener.bind(("127.0.0.1", 0))
+        yield listener.getsockname()[1]
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a stack's files, whoever owns them."""
+    shutil.rmtree(folder, ignore_errors=True)
