@@ -217,9 +217,11 @@ def _check(model: Model, changes: Iterable[Edit], wanted: Mapping[str, Reference
 
 
 def _differences(before: Data, after: Data, where: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """Yield the paths at which two trees differ."""
+    """Yield the paths at which two projects differ, extensions (`x-`) aside: Compose makes nothing of them."""
     if isinstance(before, dict) and isinstance(after, dict):
         for key in {**before, **after}:
+            if key.startswith("x-") and len(where) in (0, 2):
+                continue
             if (key in before) != (key in after):
                 yield (*where, key)
             else:

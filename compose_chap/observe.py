@@ -1,0 +1,112 @@
+"""Find the stack that an operator means, and read the files it is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from compose_chap import project
+from compose_chap.engine import Engine
+from compose_chap.errors import StackError
+from compose_chap.project import Model
+from compose_chap.state import has_open_journal
+from compose_chap.stack import Project, Stack, choose, detect
+
+
+@dataclass(frozen=True)
+class Where:
+    """What the operator said of the place: Compose's own options, the folder and the environment."""
+
+    files: tuple[Path, ...]
+    name: str
+    directory: Path | None
+    env_files: tuple[Path, ...]
+    folder: Path
+    environment: Mapping[str, str]
+
+
+def find_stack(engine: Engine, where: Where) -> Stack:
+    """Return the stack that is meant: by name, by its files, by the folder, or because it is the only one.
+
+    Raise StackError when there is none or when it is not clear which.
+    """
+    stacks = detect(engine.containers())
+    files = tuple(_absolute(where.folder, where.files or _compose_file(where)))
+    name = where.name or where.environment.get("COMPOSE_PROJECT_NAME", "")
+
+    if not name and files:
+        stacks = _with_files(stacks, files)
+    elif not name and len(stacks) > 1:
+        here = (where.folder, *where.folder.parents)
+        stacks = tuple(one for one in stacks if one.project.directory in here) or stacks
+    stack = choose(stacks, name)
+
+    told = Project(
+        stack.project.name,
+        where.directory.absolute() if where.directory else stack.project.directory,
+        files or stack.project.files,
+        tuple(_absolute(where.folder, where.env_files)) or stack.project.env_files,
+    )
+    return replace(stack, project=told)
+
+
+def read_model(where: Where, found: Project) -> Model:
+    """Return the project of a stack as its files define it now. Raise StackError when they are not on this machine."""
+    missing = [path for path in found.files if not path.exists()]
+    if missing:
+        raise StackError(
+            f"The stack was started from {missing[0]}, and there is no such file on this machine.",
+            hint="Run this on the server itself, or say where the file is with -f and --project-directory.",
+        )
+    environment = {**where.environment, "COMPOSE_PROJECT_NAME": found.name}
+    layout = project.discover(
+        found.directory,
+        environment,
+        Path.exists,
+        Path.read_bytes,
+        files=found.files,
+        project_directory=found.directory,
+        env_files=found.env_files,
+    )
+    return project.load(layout.files, layout.project_directory, layout.env_files, environment, Path.read_bytes)
+
+
+def _compose_file(where: Where) -> tuple[Path, ...]:
+    named = where.environment.get("COMPOSE_FILE", "")
+    separator = where.environment.get("COMPOSE_PATH_SEPARATOR", ":")
+    return tuple(Path(part) for part in named.split(separator) if part)
+
+
+def _absolute(folder: Path, paths: Sequence[Path]) -> list[Path]:
+    return [folder / path for path in paths]
+
+
+def _with_files(stacks: Sequence[Stack], files: Sequence[Path]) -> tuple[Stack, ...]:
+    wanted = {path.resolve() for path in files}
+    found = tuple(one for one in stacks if wanted & {path.resolve() for path in one.project.files})
+    if stacks and not found:
+        started = "; ".join(
+            f"{one.project.name} from {', '.join(map(str, one.project.files))}" for one in stacks
+        )
+        raise StackError(
+            f"No CHAP stack was started from {files[0]}. There is: {started}.",
+            hint="Leave -f away, or start that stack first with docker compose up -d.",
+        )
+    return found
+
+
+def find_directory(engine: Engine, where: Where) -> Path:
+    """Return the folder of the stack that is meant, also when a cut-off run left it without some containers.
+
+    Raise StackError when no stack and no open journal is found.
+    """
+    try:
+        return find_stack(engine, where).project.directory
+    except StackError:
+        started = {one.labels.get("com.docker.compose.project.working_dir", "") for one in engine.containers(where.name)}
+        places = [where.directory, *(path.parent for path in where.files), where.folder, *map(Path, sorted(started))]
+        for place in places:
+            if place and has_open_journal(where.folder / place):
+                return where.folder / place
+        raise

@@ -1,0 +1,413 @@
+"""The preflight: what is looked at before an upgrade, each question a named check.
+
+No check changes anything. One whose prerequisite failed is skipped, and says so.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+
+from compose_chap import backup, pin, state, verify
+from compose_chap.chap import Chap
+from compose_chap.errors import ChapError
+from compose_chap.postgres import Database, Server
+from compose_chap.process import check as succeeded
+from compose_chap.project import Model
+from compose_chap.registry import Manifest, Registry, nearest
+from compose_chap.stack import Reference, Stack, release_key
+from compose_chap.state import Edit
+from compose_chap.verify import Check
+from compose_chap.world import World
+
+# Unpacked layers take two to three times their compressed size.
+_UNPACKED = 3
+_YOUNG_DAYS = 3
+OLDEST_ENGINE = (20, 10)
+
+# The checks that an operator may go against, and the flag that says so.
+OVERRIDES = {
+    "drift": "--allow-drift",
+    "jobs": "--abandon-jobs",
+    "version_path": "--allow-downgrade",
+    "healthy_now": "--allow-unhealthy",
+}
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What the preflight looks at: a stack, its files, and the version it should move to (empty for none)."""
+
+    world: World
+    stack: Stack
+    model: Model
+    target: str
+    registry: Registry
+    backups: Path
+
+    @cached_property
+    def server(self) -> Server:
+        """The stack's PostgreSQL."""
+        return backup.server_of(self.world.engine, self.stack)
+
+    @cached_property
+    def database(self) -> Database:
+        """CHAP's database."""
+        return backup.database_of(self.server, self.stack.access)
+
+    @cached_property
+    def chap(self) -> Chap:
+        """The running API."""
+        return Chap(self.world.engine, self.stack.api.containers[0].id)
+
+    @cached_property
+    def version(self) -> str:
+        """The version that runs, empty when it does not say."""
+        return self.chap.version()
+
+    @cached_property
+    def images(self) -> dict[str, Reference]:
+        """The image that each writer should have after the upgrade. Raise ChapError for one that is built."""
+        return {service.name: self._image(service.name) for service in self.stack.writers}
+
+    def _image(self, name: str) -> Reference:
+        definition = self.model.services.get(name)
+        if definition is None:
+            raise ChapError(
+                f"The running service '{name}' is not in the Compose files.", hint="Name all files with -f."
+            )
+        if definition.image is None:
+            raise ChapError(
+                f"The service '{name}' is built from source. This version of the tool upgrades images only.",
+                hint="Use the prebuilt images (compose.ghcr.yml) or follow CHAP's own guide.",
+            )
+        repository, _, _ = pin.split(str(definition.image))
+        return Reference(repository, self.target)
+
+    @cached_property
+    def edits(self) -> tuple[Edit, ...]:
+        """The edits of the files. Raise ComposeFileError when they cannot be made safely."""
+        wanted = {name: pin.Reference(reference.tag) for name, reference in self.images.items()}
+        return tuple(Edit(edit.path, edit.before, edit.after) for edit in pin.edits(self.model, wanted))
+
+    @cached_property
+    def platform(self) -> str:
+        """The platform of the images that run."""
+        image = self.world.engine.image(self.stack.api.containers[0].image_id)
+        return image.platform if image else "linux/amd64"
+
+    @cached_property
+    def manifests(self) -> dict[str, Manifest | None]:
+        """What the registry has for each new image. Raise RegistryError when it does not answer."""
+        return {
+            name: self.registry.manifest(reference, self.platform) for name, reference in self.images.items()
+        }
+
+
+_Look = Callable[[Subject], Check]
+
+
+def examine(subject: Subject) -> list[Check]:
+    """Run every check that fits: all of them with a target version, those of the running stack without."""
+    checks: dict[str, Check] = {}
+
+    for name, requires, look in _CHECKS:
+        if look in _FOR_TARGET and not subject.target:
+            continue
+        missing = [one for one in requires if checks[one].status in ("fail", "error", "skipped")]
+        if missing:
+            checks[name] = Check(name, "skipped", f"Not looked at, because of {missing[0]}.")
+            continue
+        begun = subject.world.clock()
+        try:
+            check = look(subject)
+        except ChapError as error:
+            check = Check(name, "fail", error.message, error.hint)
+        took = int((subject.world.clock() - begun).total_seconds() * 1000)
+        checks[name] = replace(check, name=name, duration_ms=took)
+    return list(checks.values())
+
+
+def overridden(checks: list[Check], allowed: set[str]) -> list[Check]:
+    """Return the checks with those failures turned into warnings that the operator chose to go against."""
+    return [
+        replace(check, status="warn", message=f"{check.message} (allowed with {OVERRIDES[check.name]})")
+        if check.failed and check.name in allowed
+        else check
+        for check in checks
+    ]
+
+
+def _engine(subject: Subject) -> Check:
+    version = subject.world.engine.version()
+    numbers = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
+    if numbers < OLDEST_ENGINE:
+        return Check("", "warn", f"Docker Engine {version} is older than any this was tried on (20.10).")
+    return Check("", "ok", f"Docker Engine {version}.")
+
+
+def _compose(subject: Subject) -> Check:
+    return Check("", "ok", f"Docker Compose {subject.world.engine.compose_version()}.")
+
+
+def _stack(subject: Subject) -> Check:
+    stack = subject.stack
+    stopped = [service.name for service in (*stack.writers, stack.database) if not service.running]
+    if stopped:
+        names = " ".join(stopped)
+        return Check(
+            "", "fail", f"Not running: {', '.join(stopped)}.", f"docker compose -p {stack.project.name} start {names}"
+        )
+    if len(stack.writers) < 2:
+        return Check("", "fail", f"Project '{stack.project.name}' has no CHAP worker.")
+    names = ", ".join(f"{service.name} ({service.role.value})" for service in (*stack.writers, stack.database))
+    return Check("", "ok", f"Project '{stack.project.name}': {names}.")
+
+
+def _interrupted(subject: Subject) -> Check:
+    state.refuse_open_run(subject.stack.project.directory)
+    return Check("", "ok", "No earlier run was cut off.")
+
+
+def _same_version(subject: Subject) -> Check:
+    baseline = verify.observe(subject.world, subject.stack)
+    wrong = {name: found for name, found in baseline.worker_versions.items() if found != subject.version}
+    if wrong:
+        said = ", ".join(f"{name} {found or 'says nothing'}" for name, found in wrong.items())
+        return Check("", "warn", f"The API is {subject.version}, but: {said}.")
+    return Check("", "ok", f"API and workers are version {subject.version or 'unknown'}.")
+
+
+def _healthy_now(subject: Subject) -> Check:
+    health = subject.chap.health()
+    if not health.ready:
+        hint = "Mend it first, or go on with --allow-unhealthy."
+        return Check("", "fail", f"CHAP is not well even now: {health.problems or health.level}.", hint)
+    return Check("", "ok", "CHAP is ready: " + (", ".join(health.checks) or "it answers") + ".")
+
+
+def _schema(subject: Subject) -> Check:
+    schema = subject.chap.schema()
+    if schema.verdict == "incomplete":
+        missing = ", ".join((*schema.missing_tables, *schema.missing_columns))
+        return Check("", "warn", f"The database misses what the running version needs: {missing}.")
+    return Check("", "ok", f"The schema is {schema.verdict}.", details={"verdict": schema.verdict})
+
+
+def _drift(subject: Subject) -> Check:
+    differing = []
+    for service in subject.stack.writers:
+        definition = subject.model.services[service.name]
+        for container in service.containers:
+            if definition.image is not None and str(definition.image) != container.image:
+                differing.append(f"{container.name} runs {container.image}, the files say {definition.image}")
+    if not differing:
+        finished = subject.world.engine.compose(subject.stack.project, "config", "--hash", "*")
+        said = dict(line.split(" ", 1) for line in succeeded(finished, "docker compose config").splitlines() if " " in line)
+        for service in subject.stack.writers:
+            recorded = service.containers[0].labels.get("com.docker.compose.config-hash")
+            if recorded and said.get(service.name, recorded) != recorded:
+                differing.append(_difference(subject, service.name))
+    if differing:
+        return Check(
+            "",
+            "fail",
+            f"What runs is not what the files say: {'; '.join(differing)}.",
+            "A recreated container would get the new settings. Set the variables as they were, or use --allow-drift.",
+        )
+    return Check("", "ok", "The running containers are what the files say.")
+
+
+def _difference(subject: Subject, name: str) -> str:
+    """Name the settings of a service that differ between its container and the files, never their values."""
+    container = next(one for one in subject.stack.writers if one.name == name).containers[0]
+    wanted = subject.world.engine.compose_config(subject.stack.project)["services"].get(name, {})
+    environment = {key: str(value or "") for key, value in (wanted.get("environment") or {}).items()}
+    differing = sorted(key for key, value in environment.items() if container.environment.get(key) != value)
+    if differing:
+        return f"{name} has other values for {', '.join(differing)}"
+    return f"{name} was started with other settings (ports, volumes or command)"
+
+
+def _version_path(subject: Subject) -> Check:
+    now, then = release_key(subject.version), release_key(subject.target)
+    if now and then and then < now:
+        return Check(
+            "",
+            "fail",
+            f"{subject.target} is older than the running {subject.version}.",
+            "To undo an upgrade: docker chap rollback. To go back all the same: --allow-downgrade",
+        )
+    return Check("", "ok", f"From {subject.version or 'unknown'} to {subject.target.removeprefix('v')}.")
+
+
+def _images(subject: Subject) -> Check:
+    engine = subject.world.engine
+    try:
+        manifests = subject.manifests
+    except ChapError as error:
+        missing = [str(reference) for reference in subject.images.values() if not engine.image(str(reference))]
+        if missing:
+            return Check("", "fail", f"{error.message} Not on this server: {', '.join(missing)}.", error.hint)
+        return Check("", "warn", f"{error.message} The images that are on this server will be used.")
+
+    absent = [str(subject.images[name]) for name, found in manifests.items() if found is None]
+    if absent and not all(engine.image(reference) for reference in absent):
+        there = " The other image has that tag: it may still be being published." if len(absent) < len(manifests) else ""
+        return Check("", "fail", f"The registry does not have {', '.join(absent)}.{there}", _suggest(subject))
+    size = to_pull(subject)
+    young = _age(subject)
+    if young is not None and young < _YOUNG_DAYS:
+        return Check("", "warn", f"Both images exist; they are {young} day(s) old. To pull: {size >> 20} MiB.")
+    return Check("", "ok", f"Both images exist. To pull: at most {size >> 20} MiB.", details={"bytes": size})
+
+
+def to_pull(subject: Subject) -> int:
+    """Return how many bytes the new images have, each layer once, without those that are here already whole."""
+    layers: dict[str, int] = {}
+    for name, manifest in subject.manifests.items():
+        if manifest and not subject.world.engine.image(str(subject.images[name])):
+            layers.update(manifest.layers)
+    return sum(layers.values())
+
+
+def _age(subject: Subject) -> int | None:
+    made = [one.created[:10] for one in subject.manifests.values() if one and one.created[:4] > "1980"]
+    try:
+        return (subject.world.clock().date() - datetime.fromisoformat(max(made)).date()).days if made else None
+    except ValueError:
+        return None
+
+
+def _suggest(subject: Subject) -> str:
+    try:
+        releases = available(subject.registry, subject.images)
+    except ChapError:
+        return "See what there is: docker chap versions"
+    close = [one for one in nearest(subject.target, releases) if one != subject.target]
+    return f"Nearest: {', '.join(close) or 'none'}. See all: docker chap versions"
+
+
+def available(registry: Registry, images: Mapping[str, Reference]) -> list[str]:
+    """Return the releases that every one of these images has in the registry, oldest first."""
+    tags = [set(registry.tags(reference.repository)) for reference in images.values()]
+    return sorted((tag for tag in set.intersection(*tags) if _is_release(tag)), key=lambda tag: release_key(tag) or ())
+
+
+def _is_release(tag: str) -> bool:
+    return tag.startswith("v") and release_key(tag) is not None
+
+
+def _files(subject: Subject) -> Check:
+    for edit in subject.edits:
+        state.check_writable(edit.path)
+    if not subject.edits:
+        return Check("", "ok", f"The files already name {subject.target}.")
+    return Check("", "ok", f"To change: {', '.join(str(edit.path) for edit in subject.edits)}.")
+
+
+def _database(subject: Subject) -> Check:
+    database = subject.database
+    said = f"Database '{database.name}' has {database.size >> 20} MiB."
+    if database.collation_version and database.collation_version != database.collation_version_now:
+        return Check(
+            "",
+            "warn",
+            f"{said} Its text order was made by another version of the C library"
+            f" ({database.collation_version}, now {database.collation_version_now}).",
+            f"After the upgrade: REINDEX DATABASE {database.name}; ALTER DATABASE {database.name}"
+            " REFRESH COLLATION VERSION;",
+        )
+    return Check("", "ok", said, details={"size": database.size})
+
+
+def _sessions(subject: Subject) -> Check:
+    own = {address for service in subject.stack.writers for one in service.containers for address in one.addresses}
+    others = [
+        f"{one.application or one.role} from {one.address}"
+        for one in subject.server.sessions(subject.database.name)
+        if one.address.partition("/")[0] not in own
+    ]
+    if others:
+        return Check("", "warn", f"Others use the database, and will be disconnected: {', '.join(others)}.")
+    return Check("", "ok", "Only CHAP uses the database.")
+
+
+def _room(subject: Subject) -> Check:
+    size = subject.database.size
+    in_server = subject.server.free_space()
+    # The copy inside the server, with something left for what the migration writes.
+    needed = int(size * 1.2) + (64 << 20)
+    if subject.target:
+        try:
+            needed += to_pull(subject) * _UNPACKED
+        except ChapError:
+            pass
+    if in_server < needed:
+        return Check(
+            "",
+            "fail",
+            f"The server's disk has {in_server >> 20} MiB free; a copy of the database and the images need"
+            f" {needed >> 20} MiB.",
+            "Make room: docker image prune, docker chap prune.",
+        )
+    folder = subject.backups if subject.backups.exists() else subject.backups.parent
+    free = shutil.disk_usage(folder).free if folder.exists() else 0
+    if free < size * 0.4:
+        return Check("", "fail", f"{folder} has {free >> 20} MiB free; a backup may need {int(size * 0.4) >> 20} MiB.")
+    return Check("", "ok", f"{in_server >> 20} MiB free on the server's disk, {needed >> 20} MiB needed.")
+
+
+def _jobs(subject: Subject) -> Check:
+    jobs = subject.chap.jobs()
+    zombies = f" {len(jobs.zombies)} more say so but are dead." if jobs.zombies else ""
+    if jobs.running or jobs.waiting:
+        return Check(
+            "",
+            "fail",
+            f"{len(jobs.running)} job(s) run and {len(jobs.waiting)} wait; an upgrade would lose them.{zombies}",
+            "Wait for them with --drain, or lose them with --abandon-jobs.",
+            {"running": list(jobs.running), "waiting": list(jobs.waiting), "zombies": list(jobs.zombies)},
+        )
+    return Check("", "ok", f"No job runs.{zombies}", details={"zombies": list(jobs.zombies)})
+
+
+def _models(subject: Subject) -> Check:
+    models = subject.chap.models()
+    return Check("", "ok", f"Registered model services: {', '.join(models) or 'none'}.")
+
+
+def _route(subject: Subject) -> Check:
+    route = verify.route_of(subject.world, subject.stack)
+    if not route:
+        return Check("", "skipped", "This project has no DHIS2 with a route to CHAP.")
+    if not route.endswith("/**"):
+        return Check("", "warn", f"DHIS2's route points at {route}; it should end in /**.")
+    return Check("", "ok", f"DHIS2's route points at {route}.")
+
+
+_CHECKS: tuple[tuple[str, tuple[str, ...], _Look], ...] = (
+    ("engine", (), _engine),
+    ("compose", ("engine",), _compose),
+    ("stack", ("engine",), _stack),
+    ("interrupted_run", (), _interrupted),
+    ("database", ("stack",), _database),
+    ("sessions", ("database",), _sessions),
+    ("same_version", ("stack",), _same_version),
+    ("healthy_now", ("stack",), _healthy_now),
+    ("schema", ("stack",), _schema),
+    ("jobs", ("stack",), _jobs),
+    ("models", ("stack",), _models),
+    ("route", ("stack",), _route),
+    ("drift", ("stack", "compose"), _drift),
+    ("version_path", ("stack",), _version_path),
+    ("files", ("stack",), _files),
+    ("images", ("stack",), _images),
+    ("room", ("database",), _room),
+)
+_FOR_TARGET = (_version_path, _files, _images)

@@ -1,0 +1,129 @@
+"""Run a program on this machine: `docker`, `docker compose`, `git`. The only door of `subprocess`."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from compose_chap.errors import CommandFailed, EngineError
+
+# What a failed child wrote last is what names the cause; the rest is noise on a slow terminal.
+_LAST_LINES = 25
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A process that ended: its exit status and what it wrote."""
+
+    status: int
+    stdout: str
+    stderr: str
+
+    @property
+    def said(self) -> str:
+        """The last lines it wrote, errors before results."""
+        text = self.stderr.strip() or self.stdout.strip()
+        return "\n".join(text.splitlines()[-_LAST_LINES:])
+
+
+def run(
+    command: Sequence[str],
+    *,
+    folder: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    on_line: Callable[[str], None] | None = None,
+) -> Finished:
+    """Run a command to its end and return what it did, whatever its status.
+
+    `environment` is added to the process's own. `on_line` is given each line of standard error as it
+    comes. The child gets a session of its own, so that Ctrl-C on the terminal reaches only this process,
+    which then ends the child in order. Raise EngineError when the program cannot be started.
+    """
+    try:
+        child = subprocess.Popen(
+            command,
+            cwd=folder,
+            env={**os.environ, **(environment or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise EngineError(f"Cannot run {command[0]}: {error.strerror}.", hint="Is it installed and on PATH?") from None
+
+    try:
+        if on_line is None:
+            stdout, stderr = child.communicate()
+        else:
+            stdout, stderr = _follow(child, on_line)
+    except BaseException:
+        _end(child)
+        raise
+    return Finished(child.returncode, stdout, stderr)
+
+
+def check(finished: Finished, doing: str, *, hint: str = "") -> str:
+    """Return the standard output of a command that succeeded. Raise CommandFailed with its last words otherwise."""
+    if finished.status != 0:
+        raise CommandFailed(
+            f"{doing} failed (exit status {finished.status}).\n{finished.said}".rstrip(),
+            status=finished.status,
+            output=finished.said,
+            hint=hint,
+        )
+    return finished.stdout
+
+
+def _follow(child: subprocess.Popen[str], on_line: Callable[[str], None]) -> tuple[str, str]:
+    # Only used for commands that write their progress to stderr and little or nothing to stdout.
+    lines: list[str] = []
+    assert child.stderr is not None and child.stdout is not None
+
+    for line in child.stderr:
+        lines.append(line)
+        on_line(line.rstrip("\n"))
+    return child.stdout.read(), "".join(lines[-1000:])
+
+
+def _end(child: subprocess.Popen[str]) -> None:
+    child.terminate()
+    try:
+        child.wait(timeout=10)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
+
+
+def bridge(command: Sequence[str]) -> Path:
+    """Return a Unix socket; each connection to it is handed to a new process of `command` as stdin and stdout.
+
+    With `docker system dial-stdio` this reaches the engine of any kind of Docker context (TCP with TLS,
+    ssh) exactly as the Docker CLI does. The socket lives in a folder that only this user can enter and
+    ends with this process.
+    """
+    folder = tempfile.mkdtemp(prefix="docker-chap-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    path = Path(folder, "engine.sock")
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(path))
+    listener.listen()
+
+    def accept() -> None:
+        while True:
+            connection, _ = listener.accept()
+            with connection:
+                subprocess.Popen(command, stdin=connection, stdout=connection, start_new_session=True)
+
+    threading.Thread(target=accept, daemon=True).start()
+    return path

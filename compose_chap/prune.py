@@ -1,0 +1,128 @@
+"""Retention: which backups and kept databases may go. Nothing is removed that a rollback still needs."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from compose_chap import backup, state, upgrade
+from compose_chap.backup import Backup
+from compose_chap.postgres import Server
+from compose_chap.stack import Stack
+from compose_chap.world import World
+
+PIN_FILE = "pinned"
+
+_RUN_AT_END = re.compile(r"_(before|after)_(\d{8}t\d{6}z)$")
+
+
+@dataclass(frozen=True)
+class Retention:
+    """How many backups stay: the last ones, and the newest of each day, week and month; never fewer than `floor`."""
+
+    last: int = 3
+    daily: int = 7
+    weekly: int = 4
+    monthly: int = 6
+    floor: int = 1
+    databases_days: int = 7
+
+
+@dataclass(frozen=True)
+class PrunePlan:
+    """What would go, and why each of the others stays."""
+
+    backups: tuple[Backup, ...]
+    databases: tuple[tuple[str, int], ...]
+    image_runs: tuple[str, ...]
+    kept: tuple[tuple[str, str], ...]
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to remove."""
+        return not (self.backups or self.databases or self.image_runs)
+
+
+def keep(backups: Sequence[Backup], retention: Retention) -> dict[str, str]:
+    """Return the ids of the backups that retention keeps, with the reason. `backups` are oldest first."""
+    kept: dict[str, str] = {}
+    newest_first = list(reversed(backups))
+
+    for one in newest_first[: max(retention.last, retention.floor)]:
+        kept[one.id] = "one of the last"
+    for count, pattern, word in (
+        (retention.daily, "%Y-%m-%d", "day"),
+        (retention.weekly, "%G-%V", "week"),
+        (retention.monthly, "%Y-%m", "month"),
+    ):
+        periods: dict[str, str] = {}
+        for one in newest_first:
+            periods.setdefault(one.created_at.strftime(pattern), one.id)
+        for identity in list(periods.values())[:count]:
+            kept.setdefault(identity, f"newest of its {word}")
+    return kept
+
+
+def plan(stack: Stack, server: Server | None, folder: Path, retention: Retention, now: datetime) -> PrunePlan:
+    """Return what may go. Without a `server` no kept database is looked at.
+
+    The last change that can be undone keeps its backup and database; a pinned backup always stays.
+    """
+    backups = backup.list_backups(folder)
+    kept = keep(backups, retention)
+    runs = state.history(stack.project.directory)
+    undoable = next((run for run in reversed(runs) if run["result"] == "done" and run["operation"] != "pin"), None)
+    needed = str(undoable["facts"].get("backup", "")) if undoable else ""
+
+    for one in backups:
+        if (one.folder / PIN_FILE).exists():
+            kept[one.id] = "pinned"
+        elif needed and one.folder == Path(needed):
+            kept[one.id] = "the last upgrade's"
+
+    live = undoable["facts"].get("kept", "") if undoable else ""
+    databases = _old_databases(server, stack.access.name, live, retention, now) if server else []
+    gone = {match[2].upper() for name, _ in databases if (match := _RUN_AT_END.search(name))}
+    return PrunePlan(
+        tuple(one for one in backups if one.id not in kept),
+        tuple(databases),
+        tuple(sorted(gone)),
+        tuple(kept.items()),
+    )
+
+
+def _old_databases(
+    server: Server, live: str, needed: str, retention: Retention, now: datetime
+) -> list[tuple[str, int]]:
+    old = []
+    for name, database in server.databases().items():
+        match = _RUN_AT_END.search(name)
+        if not match or not live.startswith(name[: match.start()]) or name == needed:
+            continue
+        made = datetime.strptime(match[2] + "+0000", "%Y%m%dt%H%M%Sz%z")
+        if now - made >= timedelta(days=retention.databases_days):
+            old.append((name, database.size))
+    return old
+
+
+def execute(world: World, stack: Stack, server: Server | None, chosen: PrunePlan) -> None:
+    """Remove what a plan chose."""
+    for one in chosen.backups:
+        # Renamed first: a folder half removed must not look like a backup.
+        doomed = one.folder.with_name(one.folder.name + backup.PARTIAL)
+        one.folder.rename(doomed)
+        shutil.rmtree(doomed)
+    for name, _ in chosen.databases:
+        if server:
+            server.drop(name)
+    for run in chosen.image_runs:
+        upgrade.let_images_go(world, run, stack.project.name)
+
+
+def total(backups: Iterable[Backup]) -> int:
+    """Return the bytes of some backups."""
+    return sum(one.size for one in backups)

@@ -1,0 +1,203 @@
+"""What an operator sees: results as text or JSON, progress, failures. Only strings; the terminal is handed in."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timezone
+from typing import Any, TextIO
+
+from compose_chap.errors import ChapError
+from compose_chap.verify import Check
+
+JSON_VERSION = 1
+
+_MARKS = {"ok": "ok", "warn": "warn", "fail": "FAIL", "error": "FAIL", "skipped": "skip"}
+_COLOURS = {"ok": "32", "warn": "33", "fail": "31", "error": "31", "skipped": "2"}
+
+# What each step of a run is called on the screen.
+_STEPS = {
+    "pull": "Pulling",
+    "backup": "Backing up",
+    "stop": "Stopping CHAP",
+    "keep": "Keeping the data",
+    "rewrite": "Changing the files",
+    "swap": "Swapping the databases",
+    "start api": "Starting the API",
+    "verify api": "Verifying the API",
+    "start worker": "Starting the worker",
+    "verify": "Verifying everything",
+    "go back": "Going back",
+    "read dump": "Reading the dump",
+    "restore beside": "Restoring beside the live database",
+    "check beside": "Checking what was restored",
+    "wait": "Waiting",
+    "drain": "Waiting for jobs",
+}
+
+
+class Progress:
+    """Tells of steps on a stream: live on a terminal, one plain line per step elsewhere, or nothing, or JSON lines."""
+
+    def __init__(self, stream: TextIO, mode: str) -> None:
+        live = stream.isatty() and os.environ.get("TERM") != "dumb"
+        self._mode = ("live" if live else "plain") if mode == "auto" else mode
+        self._stream = stream
+        self._begun = time.monotonic()
+        self._step = ""
+        self._step_begun = self._begun
+        self._drawn = 0.0
+        self._open = False
+
+    def __call__(self, step: str, detail: str = "", done: float = 0, total: float = 0) -> None:
+        """Tell of a step; with `done`, that it goes on."""
+        if self._mode == "quiet":
+            return
+        if self._mode == "json":
+            self._write(json.dumps({"step": step, "detail": detail, "done": done, "total": total}) + "\n")
+            return
+        new = step != self._step and step != "wait"
+        if new:
+            self.end()
+            self._step, self._step_begun = step, time.monotonic()
+            if self._mode == "plain":
+                self._write(f"[{self._elapsed():>5}] {self._title(step, detail)}\n")
+        if self._mode == "live" and (new or time.monotonic() - self._drawn > 0.1):
+            self._draw(step, detail, done, total)
+
+    def end(self) -> None:
+        """Leave the line of the last step as it is."""
+        if self._open:
+            self._write("\n")
+            self._open = False
+
+    def _draw(self, step: str, detail: str, done: float, total: float) -> None:
+        amount = ""
+        if step == "wait":
+            amount = f"{int(done)} s" if done else ""
+            detail = f"{_STEPS['wait'].lower()} {detail}".strip()
+        elif done:
+            amount = size(done) + (f" of {size(total)}" if total else "")
+        line = f"[{self._elapsed():>5}] {self._title(self._step or step, detail)}" + (f"  {amount}" if amount else "")
+        width = terminal_width(self._stream)
+        self._write("\r" + line[: width - 1] + "\x1b[K")
+        self._drawn, self._open = time.monotonic(), True
+
+    def _title(self, step: str, detail: str) -> str:
+        name = _STEPS.get(step, step.capitalize())
+        return f"{name}: {detail}" if detail else name
+
+    def _elapsed(self) -> str:
+        return duration(time.monotonic() - self._begun)
+
+    def _write(self, text: str) -> None:
+        # A terminal that went away must not stop a rollback.
+        try:
+            self._stream.write(text)
+            self._stream.flush()
+        except (OSError, ValueError):
+            self._mode = "quiet"
+
+
+def terminal_width(stream: TextIO) -> int:
+    """Return the columns of the terminal behind a stream, 80 where there is none."""
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or 80
+    except (OSError, ValueError):
+        return 80
+
+
+def failure(error: ChapError) -> str:
+    """Return the three parts of a failure: what failed, the state now, the command to run next."""
+    parts = [("Error", error.message), ("State", error.state), ("Next", error.hint)]
+    lines = []
+    for title, text in parts:
+        if text:
+            indented = text.replace("\n", "\n       ")
+            lines.append(f"{title}: {indented}")
+    return "\n".join(lines)
+
+
+def document(command: str, data: Mapping[str, Any]) -> str:
+    """Return a result as the JSON document that scripts read."""
+    return json.dumps({"version": JSON_VERSION, "command": command, **data}, indent=1, default=str)
+
+
+def failure_document(command: str, error: ChapError) -> str:
+    """Return a failure as a JSON document."""
+    parts = {"code": error.code, "message": error.message, "state": error.state, "hint": error.hint}
+    return document(command, {"ok": False, "error": parts, "exit_status": error.exit_status})
+
+
+def table(rows: Sequence[Sequence[str]], head: Sequence[str] = ()) -> str:
+    """Return rows in columns, two spaces apart."""
+    everything = [head, *rows] if head else list(rows)
+    if not everything:
+        return ""
+    widths = [max(len(row[at]) for row in everything) for at in range(len(everything[0]))]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in everything)
+
+
+def checks_text(checks: Iterable[Check], *, colour: bool) -> str:
+    """Return checks as lines: how it stands, its name, what was found, and what to do."""
+    lines = []
+    for check in checks:
+        mark = _MARKS[check.status].ljust(4)
+        if colour:
+            mark = f"\x1b[{_COLOURS[check.status]}m{mark}\x1b[0m"
+        lines.append(f"  {mark}  {check.name:<16} {check.message}")
+        if check.hint and check.status != "ok":
+            lines.append(f"        {'':<16} -> {check.hint}")
+    return "\n".join(lines)
+
+
+def colourful(stream: TextIO) -> bool:
+    """Tell whether colour is wanted on a stream."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def size(count: float) -> str:
+    """Return bytes as a person reads them."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024 or unit == "GiB":
+            return f"{count:.0f} {unit}" if unit in ("B", "KiB") or count >= 100 else f"{count:.1f} {unit}"
+        count /= 1024
+    raise AssertionError("unreachable")
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as a person reads them."""
+    if seconds < 60:
+        return f"{seconds:.0f}s"
+    if seconds < 3600:
+        return f"{seconds // 60:.0f}m{seconds % 60:02.0f}s"
+    return f"{seconds // 3600:.0f}h{seconds % 3600 // 60:02.0f}m"
+
+
+def age(then: datetime, now: datetime) -> str:
+    """Return how long ago something was."""
+    seconds = max((now - then).total_seconds(), 0)
+    for unit, length in (("day", 86400), ("hour", 3600), ("minute", 60)):
+        if seconds >= length:
+            count = int(seconds // length)
+            return f"{count} {unit}{'s' if count > 1 else ''} ago"
+    return "just now"
+
+
+def local_time(when: datetime) -> str:
+    """Return a moment in the zone of this machine."""
+    return when.astimezone().strftime("%Y-%m-%d %H:%M %Z")
+
+
+def now() -> datetime:
+    """Return the time, in UTC. The clock that procedures are handed."""
+    return datetime.now(timezone.utc)
+
+
+def write(text: str) -> None:
+    """Print a result."""
+    if text:
+        print(text, file=sys.stdout)

@@ -1,0 +1,302 @@
+"""What a CHAP stack is: containers, services and their roles. Pure: no engine, no files.
+
+Services are recognised by what they are (image, command, environment), never by their name:
+operators rename them, and the two upstream stacks already differ.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from compose_chap.errors import StackError, UsageError
+
+
+class Role(Enum):
+    """What a service is for."""
+
+    API = "api"
+    WORKER = "worker"
+    DATABASE = "database"
+    BROKER = "broker"
+    MODEL = "model"
+    DHIS2 = "dhis2"
+    DHIS2_DATABASE = "dhis2-database"
+    OTHER = "other"
+
+
+@dataclass(frozen=True)
+class Reference:
+    """An image reference in its parts; `tag` and `digest` are empty where it has none."""
+
+    repository: str
+    tag: str = ""
+    digest: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> Reference:
+        """Split `registry:port/name:tag@digest`."""
+        rest, _, digest = text.partition("@")
+        head, colon, last = rest.rpartition(":")
+
+        # A colon before the last slash belongs to the registry's port.
+        if colon and "/" not in last:
+            return cls(head, last, digest)
+        return cls(rest, "", digest)
+
+    @property
+    def name(self) -> str:
+        """The last part of the repository: `chap-core` of `ghcr.io/dhis2-chap/chap-core`."""
+        return self.repository.rpartition("/")[2]
+
+    def with_tag(self, tag: str) -> Reference:
+        """Return the same image at another tag, without a digest."""
+        return Reference(self.repository, tag)
+
+    def __str__(self) -> str:
+        return self.repository + (f":{self.tag}" if self.tag else "") + (f"@{self.digest}" if self.digest else "")
+
+
+_RELEASE = re.compile(r"v?(\d+)\.(\d+)\.(\d+)")
+
+
+def release_tag(version: str) -> str:
+    """Return the tag of a release (`v2.1.0`) for `v2.1.0` or `2.1.0`. Raise UsageError for anything else."""
+    if not _RELEASE.fullmatch(version):
+        raise UsageError(f"'{version}' is not a CHAP version.", hint="Write it like v2.1.0 or 2.1.0.")
+    return "v" + version.removeprefix("v")
+
+
+def release_key(version: str) -> tuple[int, int, int] | None:
+    """Return what orders releases, (2, 1, 0) for `v2.1.0`; None for `latest`, branches and other words."""
+    match = _RELEASE.fullmatch(version)
+    return (int(match[1]), int(match[2]), int(match[3])) if match else None
+
+
+@dataclass(frozen=True)
+class Project:
+    """A Compose project as `docker compose` has to be told of it: name, folder, files and env files, all absolute."""
+
+    name: str
+    directory: Path
+    files: tuple[Path, ...]
+    env_files: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
+class Container:
+    """A container of a Compose project, as the engine described it.
+
+    `image` is the reference it was created from, `image_id` what that was. `command` is entrypoint and
+    command in one. `names` and `addresses` are what it is known by on its networks.
+    `environment` holds passwords: it is for the process only, never for output.
+    """
+
+    id: str
+    name: str
+    project: str
+    service: str
+    image: str
+    image_id: str
+    state: str
+    health: str
+    exit_status: int
+    restarts: int
+    started_at: str
+    command: tuple[str, ...]
+    names: frozenset[str]
+    addresses: frozenset[str]
+    labels: Mapping[str, str] = field(repr=False)
+    environment: Mapping[str, str] = field(repr=False)
+
+    @property
+    def running(self) -> bool:
+        """Whether its process runs now."""
+        return self.state == "running"
+
+
+@dataclass(frozen=True)
+class Service:
+    """A service of the stack with its role and its containers (several when it is scaled)."""
+
+    name: str
+    role: Role
+    containers: tuple[Container, ...]
+
+    @property
+    def image(self) -> Reference:
+        """The image its first container was created from."""
+        return Reference.parse(self.containers[0].image)
+
+    @property
+    def running(self) -> bool:
+        """Whether every container of it runs."""
+        return all(container.running for container in self.containers)
+
+
+@dataclass(frozen=True)
+class DatabaseAccess:
+    """Where CHAP keeps its data: the database's name, its owner, and the role that may create databases."""
+
+    name: str
+    owner: str
+    admin: str
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A CHAP stack: one Compose project with one API, its workers and its database."""
+
+    project: Project
+    services: tuple[Service, ...]
+
+    def of(self, role: Role) -> tuple[Service, ...]:
+        """Return the services with this role, none, one or more."""
+        return tuple(service for service in self.services if service.role is role)
+
+    def one(self, role: Role) -> Service:
+        """Return the one service with this role. Raise StackError when there is none or more than one."""
+        services = self.of(role)
+
+        if len(services) == 1:
+            return services[0]
+        if not services:
+            raise StackError(
+                f"Project '{self.project.name}' has no {role.value} service.",
+                hint=f"Look at it with: docker compose -p {self.project.name} ps -a",
+            )
+        names = ", ".join(service.name for service in services)
+        raise StackError(f"Project '{self.project.name}' has several {role.value} services: {names}.")
+
+    @property
+    def api(self) -> Service:
+        """The service that serves CHAP's REST API and migrates the database at start."""
+        return self.one(Role.API)
+
+    @property
+    def database(self) -> Service:
+        """The PostgreSQL service that CHAP's own settings point at. Raise StackError when it is elsewhere."""
+        found = self.of(Role.DATABASE)
+
+        if not found:
+            host = _database_url(self.api.containers[0].environment).hostname or "nowhere"
+            raise StackError(
+                f"CHAP's database is at '{host}', and no service of project '{self.project.name}' has that name.",
+                hint="A database outside the project is not managed by this tool. Back it up where it runs.",
+            )
+        return self.one(Role.DATABASE)
+
+    @property
+    def writers(self) -> tuple[Service, ...]:
+        """The services that write to the database and that an upgrade replaces: the API and every worker."""
+        return (self.api, *self.of(Role.WORKER))
+
+    @property
+    def access(self) -> DatabaseAccess:
+        """Name, owner and administrator of CHAP's database, from CHAP's settings and the database container's."""
+        url = _database_url(self.api.containers[0].environment)
+        server = self.database.containers[0].environment
+        owner = unquote(url.username or "") or server.get("POSTGRES_USER", "postgres")
+        admin = server.get("POSTGRES_USER") or owner
+        return DatabaseAccess(unquote(url.path.lstrip("/")) or server.get("POSTGRES_DB", admin), owner, admin)
+
+
+def detect(containers: Iterable[Container]) -> tuple[Stack, ...]:
+    """Return every CHAP stack among the containers of an engine, ordered by project name.
+
+    A project is a CHAP stack when one of its services is CHAP's API. One-off containers
+    (`docker compose run`) do not count.
+    """
+    projects: dict[str, list[Container]] = {}
+
+    for container in containers:
+        if container.project and container.labels.get("com.docker.compose.oneoff", "False") != "True":
+            projects.setdefault(container.project, []).append(container)
+
+    stacks = (_stack(name, members) for name, members in sorted(projects.items()))
+    return tuple(stack for stack in stacks if stack.of(Role.API))
+
+
+def choose(stacks: Sequence[Stack], name: str = "") -> Stack:
+    """Return the stack called `name`, or the only one. Raise StackError that lists what there is."""
+    if name:
+        stacks = [stack for stack in stacks if stack.project.name == name]
+
+    if len(stacks) == 1:
+        return stacks[0]
+    if not stacks:
+        looked = f"a project called '{name}' with" if name else "a Compose project with"
+        raise StackError(
+            f"No CHAP stack found. Looked for {looked} a container, running or stopped, of the image chap-core"
+            " or with CHAP_DATABASE_URL in its settings.",
+            hint="Is CHAP started? See: docker compose ls -a. On another server? Use: docker --context NAME chap …",
+        )
+    names = ", ".join(stack.project.name for stack in stacks)
+    raise StackError(
+        f"There are several CHAP stacks on this engine: {names}.",
+        hint=f"Say which one: docker chap -p {stacks[0].project.name} …",
+    )
+
+
+def classify(image: str, command: Sequence[str], environment: Mapping[str, str], dockerfile: str = "") -> Role:
+    """Return the role of a service by what it runs. The database of CHAP is told apart by `detect` alone.
+
+    The sources of these marks are the Compose files of chap-core and docker-dhis2-core.
+    """
+    name = Reference.parse(image).name
+    words = " ".join(command)
+
+    if name == "chap-worker" or ("celery" in words and "chap" in words) or dockerfile.startswith("Dockerfile.worker"):
+        return Role.WORKER
+    if name == "chap-core" or ("CHAP_DATABASE_URL" in environment and re.search(r"gunicorn|uvicorn|fastapi", words)):
+        return Role.API
+    if "SERVICEKIT_ORCHESTRATOR_URL" in environment:
+        return Role.MODEL
+    if name in ("valkey", "redis") or re.search(r"(^|[/ ])(valkey|redis)-server\b", words):
+        return Role.BROKER
+    if name in ("postgres", "postgis", "postgresql"):
+        return Role.DHIS2_DATABASE if "dhis" in environment.get("POSTGRES_DB", "") else Role.OTHER
+    if re.search(r"(^|/)dhis2?/(core|dhis2-core)(-|$)", Reference.parse(image).repository) or "dhis2-web" in name:
+        return Role.DHIS2
+    return Role.OTHER
+
+
+def _stack(name: str, containers: Sequence[Container]) -> Stack:
+    groups: dict[str, list[Container]] = {}
+    for container in sorted(containers, key=lambda one: one.name):
+        groups.setdefault(container.service, []).append(container)
+
+    roles = {
+        service: classify(members[0].image, members[0].command, members[0].environment)
+        for service, members in groups.items()
+    }
+    apis = [groups[service][0] for service, role in roles.items() if role is Role.API]
+    host = _database_url(apis[0].environment).hostname if apis else None
+
+    for service, members in groups.items():
+        if host and host in members[0].names and roles[service] in (Role.OTHER, Role.DHIS2_DATABASE):
+            roles[service] = Role.DATABASE
+
+    services = tuple(Service(service, roles[service], tuple(members)) for service, members in sorted(groups.items()))
+    newest = max(containers, key=lambda one: one.started_at)
+    return Stack(project(name, apis[0].labels if apis else newest.labels), services)
+
+
+def project(name: str, labels: Mapping[str, str]) -> Project:
+    """Return the project as Compose recorded it in the labels of a container."""
+    prefix = "com.docker.compose.project."
+
+    def paths(label: str) -> tuple[Path, ...]:
+        return tuple(Path(path) for path in labels.get(prefix + label, "").split(",") if path)
+
+    return Project(
+        name, Path(labels.get(prefix + "working_dir", "/")), paths("config_files"), paths("environment_file")
+    )
+
+
+def _database_url(environment: Mapping[str, str]):  # type: ignore[no-untyped-def]
+    return urlsplit(environment.get("CHAP_DATABASE_URL", ""))

@@ -1,0 +1,394 @@
+"""What must survive a crash: atomic files, the lock, and the journal of a run.
+
+Everything lies in the folder `.docker-chap` beside the main Compose file:
+
+    lock              held by the kernel while a run works; says who, since when and at which step
+    journal.json      the run that is open; written ahead of every step, gone when the run has ended
+    runs/ID.json      the record of each run that ended
+    runs/ID/          evidence that a failed run gathered
+
+Files are 0600 in folders 0700. The folder ignores itself, so a source checkout stays clean.
+"""
+
+from __future__ import annotations
+
+import base64
+import errno
+import fcntl
+import getpass
+import json
+import os
+import signal
+import socket
+import stat
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+from compose_chap.errors import Interrupted, Locked, StateError
+
+FOLDER = ".docker-chap"
+
+
+@dataclass(frozen=True)
+class Edit:
+    """A change of one file from exactly these bytes to those."""
+
+    path: Path
+    before: bytes
+    after: bytes
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames and removals in a folder survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Replace a file at once and durably; an existing file keeps its mode and owner, and a symlink keeps pointing.
+
+    A new file gets mode 0600. Raise StateError when it cannot be written; then the old content stands.
+    """
+    target = Path(os.path.realpath(path))
+    draft = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+
+    try:
+        try:
+            with open(draft, "wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+                file.write(content)
+                with suppress(FileNotFoundError):
+                    old = target.stat()
+                    os.fchmod(file.fileno(), stat.S_IMODE(old.st_mode))
+                    if (old.st_uid, old.st_gid) != (os.geteuid(), os.getegid()):
+                        os.fchown(file.fileno(), old.st_uid, old.st_gid)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(draft, target)
+        except BaseException:
+            draft.unlink(missing_ok=True)
+            raise
+        sync_folder(target.parent)
+    except OSError as error:
+        raise StateError(f"Cannot write {path}: {error.strerror}.", hint="Check its owner and the free space.") from None
+
+
+def check_writable(path: Path) -> None:
+    """Raise StateError when `write_file` could not replace this file."""
+    folder = Path(os.path.realpath(path)).parent
+    for place in (path, folder):
+        if place.exists() and not os.access(place, os.W_OK):
+            raise StateError(f"{place} cannot be written by this user.", hint=f"Check its owner: ls -ld {place}")
+
+
+def private_folder(folder: Path) -> Path:
+    """Make a folder 0700 that Git ignores, with what is missing above it, and return it."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        ignore = folder / ".gitignore"
+        if not ignore.exists():
+            write_file(ignore, b"*\n")
+    except OSError as error:
+        raise StateError(f"Cannot make the folder {folder}: {error.strerror}.") from None
+    return folder
+
+
+# Signals
+
+
+@contextmanager
+def signals_held() -> Iterator[None]:
+    """Let nothing interrupt the block: Ctrl-C, SIGTERM and a lost terminal are ignored until it ends."""
+    names = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    old = [(name, signal.signal(name, signal.SIG_IGN)) for name in names]
+    try:
+        yield
+    finally:
+        for name, handler in old:
+            signal.signal(name, handler)
+
+
+# The lock
+
+
+class Lock:
+    """The right to change one stack, held by the kernel: when the process dies, however, it is free."""
+
+    def __init__(self, descriptor: int, owner: dict[str, str]) -> None:
+        self._descriptor = descriptor
+        self._owner = owner
+
+    def note(self, step: str) -> None:
+        """Say at which step the run is, for those who find the lock held."""
+        content = json.dumps({**self._owner, "step": step}).encode()
+        os.ftruncate(self._descriptor, 0)
+        os.pwrite(self._descriptor, content, 0)
+
+
+@contextmanager
+def locked(directory: Path, operation: str, now: datetime) -> Iterator[Lock]:
+    """Hold the lock of the stack whose main folder is `directory` while the block runs.
+
+    Raise Locked, with who holds it, when another run does.
+    """
+    path = private_folder(directory / FOLDER) / "lock"
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StateError(f"Cannot open {path}: {error.strerror}.") from None
+
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in (errno.EAGAIN, errno.EACCES):
+                raise StateError(f"Cannot lock {path}: {error.strerror}.") from None
+            raise _held_by(os.pread(descriptor, 4096, 0)) from None
+        lock = Lock(descriptor, {"operation": operation, "by": operator(), "since": now.isoformat()})
+        lock.note("start")
+        yield lock
+    finally:
+        os.close(descriptor)
+
+
+def _held_by(content: bytes) -> Locked:
+    try:
+        owner = json.loads(content)
+        who = f"{owner['operation']} by {owner['by']}, since {owner['since']}, now at step '{owner['step']}'"
+    except (ValueError, KeyError):
+        who = "another docker chap"
+    return Locked(
+        f"Another run works on this stack: {who}.",
+        state="This command changed nothing.",
+        hint="Wait until it has ended, then try again. See it with: docker chap status",
+    )
+
+
+def operator() -> str:
+    """Return who runs this, `user@host`; under sudo the user who typed it."""
+    try:
+        user = os.environ.get("SUDO_USER") or getpass.getuser()
+    except (KeyError, OSError):
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"
+
+
+# The journal
+
+
+@dataclass(frozen=True)
+class Event:
+    """One step of a run: a line of the journal and a line on the screen. `at` is UTC, ISO 8601."""
+
+    step: str
+    at: str
+    detail: str = ""
+
+
+class Journal:
+    """The record of one run, on disk before each step begins.
+
+    `facts` is what the way back needs: it holds only what JSON can, and bytes as base64 text.
+    """
+
+    def __init__(self, directory: Path, record: dict[str, Any], clock: Callable[[], datetime]) -> None:
+        self._directory = directory
+        self._clock = clock
+        self.record = record
+
+    @property
+    def id(self) -> str:
+        """The id of the run: its start in UTC."""
+        return str(self.record["id"])
+
+    @property
+    def operation(self) -> str:
+        """What the run does: upgrade, restore, rollback, pin."""
+        return str(self.record["operation"])
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What was known when the run began and what it learned on its way."""
+        return dict(self.record["facts"])
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """The steps that were begun, oldest first."""
+        return tuple(event["step"] for event in self.record["steps"])
+
+    def began(self, step: str) -> bool:
+        """Whether a step was begun; it may have been cut off anywhere."""
+        return step in self.steps
+
+    def begin(self, step: str, **facts: Any) -> None:
+        """Write down that a step begins, with the facts that undoing it needs, before it has any effect."""
+        self.record["facts"].update(facts)
+        self.record["steps"].append({"step": step, "at": self._clock().isoformat()})
+        self._write()
+
+    def learn(self, **facts: Any) -> None:
+        """Add facts to the step that runs."""
+        self.record["facts"].update(facts)
+        self._write()
+
+    def end(self, result: str, **more: Any) -> None:
+        """Close the run: keep its record under `runs/` and take the open journal away."""
+        self.record.update(result=result, ended_at=self._clock().isoformat(), **more)
+        report = {key: value for key, value in self.record.items() if key != "facts"}
+        report["facts"] = {key: value for key, value in self.record["facts"].items() if key != "edits"}
+        undo_file(self._directory, self.id).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_file(undo_file(self._directory, self.id), _document(self.record))
+        write_file(self._runs() / f"{self.id}.json", _document(report))
+        _journal_file(self._directory).unlink(missing_ok=True)
+        sync_folder(self._directory / FOLDER)
+
+    def evidence(self, name: str, content: str) -> Path:
+        """Keep something that explains a failure, and return where."""
+        folder = self._runs() / self.id
+        folder.mkdir(mode=0o700, exist_ok=True)
+        write_file(folder / name, content.encode(errors="replace"))
+        return folder / name
+
+    def _runs(self) -> Path:
+        folder = self._directory / FOLDER / "runs"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        return folder
+
+    def _write(self) -> None:
+        write_file(_journal_file(self._directory), _document(self.record))
+
+
+def begin_run(
+    directory: Path, operation: str, facts: dict[str, Any], clock: Callable[[], datetime], **more: Any
+) -> Journal:
+    """Open the journal of a new run. Raise Interrupted when one is open already."""
+    refuse_open_run(directory)
+    now = clock()
+    while (directory / FOLDER / "runs" / f"{run_id(now)}.json").exists():
+        now += timedelta(seconds=1)
+    record = {
+        "version": 1,
+        "id": run_id(now),
+        "operation": operation,
+        "by": operator(),
+        "started_at": now.isoformat(),
+        **more,
+        "facts": facts,
+        "steps": [],
+    }
+    private_folder(directory / FOLDER)
+    journal = Journal(directory, record, clock)
+    journal._write()
+    return journal
+
+
+def open_run(directory: Path, clock: Callable[[], datetime]) -> Journal | None:
+    """Return the run that was not ended, None where there is none. Raise StateError when it cannot be read."""
+    path = _journal_file(directory)
+    try:
+        journal = Journal(directory, json.loads(path.read_bytes()), clock)
+        if (directory / FOLDER / "runs" / f"{journal.id}.json").exists():
+            # It had ended; only the last step, taking the journal away, was cut off.
+            path.unlink()
+            return None
+        return journal
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise StateError(f"The journal {path} cannot be read: {error}.") from None
+
+
+def has_open_journal(directory: Path) -> bool:
+    """Whether a run is open that has its records in this folder."""
+    return _journal_file(directory).exists()
+
+
+def refuse_open_run(directory: Path) -> None:
+    """Raise Interrupted when an earlier run was cut off."""
+    journal = open_run(directory, lambda: datetime.now(timezone.utc))
+    if journal:
+        reached = journal.steps[-1] if journal.steps else "start"
+        raise Interrupted(
+            f"The {journal.operation} that {journal.record['by']} began at {journal.record['started_at']}"
+            f" was cut off at step '{reached}'.",
+            state="The stack may be half changed. Nothing was changed by this command.",
+            hint="Finish or undo it first: docker chap recover",
+        )
+
+
+def history(directory: Path) -> list[dict[str, Any]]:
+    """Return the records of the runs that ended, oldest first; a record that cannot be read is left out."""
+    records = []
+    for path in sorted((directory / FOLDER / "runs").glob("*.json")):
+        with suppress(OSError, ValueError):
+            records.append(json.loads(path.read_bytes()))
+    return records
+
+
+def pack_edits(edits: Iterable[Edit]) -> list[dict[str, str]]:
+    """Return edits as a journal can hold them."""
+    return [
+        {
+            "path": str(edit.path),
+            "before": base64.b64encode(edit.before).decode(),
+            "after": base64.b64encode(edit.after).decode(),
+        }
+        for edit in edits
+    ]
+
+
+def unpack_edits(packed: Iterable[dict[str, str]]) -> tuple[Edit, ...]:
+    """Return the edits that `pack_edits` packed."""
+    return tuple(
+        Edit(Path(one["path"]), base64.b64decode(one["before"]), base64.b64decode(one["after"])) for one in packed
+    )
+
+
+def apply_edits(edits: Iterable[Edit]) -> None:
+    """Write every edit, if every file still is what was read. Raise StateError, with nothing written, otherwise.
+
+    The caller has the edits in an open journal, so a crash between two files is undone by `revert_edits`.
+    """
+    edits = tuple(edits)
+    for edit in edits:
+        check_writable(edit.path)
+        if edit.path.read_bytes() != edit.before:
+            raise StateError(f"{edit.path} was changed by someone else meanwhile.", hint="Run the command again.")
+    for edit in edits:
+        write_file(edit.path, edit.after)
+
+
+def revert_edits(edits: Iterable[Edit]) -> list[Path]:
+    """Put the old bytes back wherever the new ones stand; return the files that hold neither, left as they are."""
+    foreign = []
+    for edit in edits:
+        content = edit.path.read_bytes() if edit.path.exists() else b""
+        if content == edit.after:
+            write_file(edit.path, edit.before)
+        elif content != edit.before:
+            foreign.append(edit.path)
+    return foreign
+
+
+def run_id(now: datetime) -> str:
+    """Return the id of a run or backup begun at `now`: UTC, sorts by time, fits a file name and an identifier."""
+    return now.astimezone(timezone.utc).strftime("%Y%m%dT%H%M%SZ")
+
+
+def undo_file(directory: Path, run: str) -> Path:
+    """Return where the full journal of an ended run lies: with the bytes of the files, which may hold secrets."""
+    return directory / FOLDER / "runs" / run / "journal.json"
+
+
+def _journal_file(directory: Path) -> Path:
+    return directory / FOLDER / "journal.json"
+
+
+def _document(record: dict[str, Any]) -> bytes:
+    return (json.dumps(record, indent=1, sort_keys=False) + "\n").encode()

@@ -1,0 +1,209 @@
+"""What runs: one look at a stack, asked as little as possible and changing nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+from compose_chap import backup, screen, state
+from compose_chap.backup import Backup
+from compose_chap.chap import Chap, Health, Jobs, Schema, version_in
+from compose_chap.errors import ChapError, StateError
+from compose_chap.stack import Role, Service, Stack
+from compose_chap.world import World
+
+
+@dataclass(frozen=True)
+class Status:
+    """What was seen of a stack. None where something could not be asked; `problems` says why."""
+
+    stack: Stack
+    digests: Mapping[str, str]
+    versions: Mapping[str, str]
+    health: Health | None
+    schema: Schema | None
+    jobs: Jobs | None
+    database_size: int | None
+    kept: Mapping[str, int]
+    last_backup: Backup | None
+    open_run: Mapping[str, Any] | None
+    problems: tuple[str, ...]
+
+
+def look(world: World, stack: Stack) -> Status:
+    """Return what there is to see of a stack. A part that is down is told of, and is no error."""
+    problems: list[str] = []
+
+    def attempt(ask: Any) -> Any:
+        try:
+            return ask()
+        except ChapError as error:
+            problems.append(error.message)
+            return None
+
+    api = stack.api.containers[0]
+    chap = Chap(world.engine, api.id)
+    if not api.running:
+        problems.append(f"The API container {api.name} does not run (it is {api.state}).")
+
+    databases = attempt(lambda: backup.server_of(world.engine, stack).databases()) or {}
+    name = attempt(lambda: stack.access.name) or ""
+    folder = attempt(lambda: backup.folder_for(stack, None, world.environment))
+    backups = backup.list_backups(folder) if folder and folder.exists() else []
+
+    return Status(
+        stack=stack,
+        digests={service.name: _digest(world, service) for service in stack.services},
+        versions={
+            service.name: attempt(lambda one=service: version_in(world.engine, one.containers[0].id)) or ""
+            for service in stack.writers
+            if service.running
+        },
+        health=attempt(chap.health) if api.running else None,
+        schema=attempt(chap.schema) if api.running else None,
+        jobs=attempt(chap.jobs) if api.running else None,
+        database_size=databases[name].size if name in databases else None,
+        kept={
+            other: database.size
+            for other, database in databases.items()
+            if other.startswith(name[:20]) and other != name and ("_before_" in other or "_after_" in other or "_incoming_" in other)
+        },
+        last_backup=backups[-1] if backups else None,
+        open_run=_open_run(stack),
+        problems=tuple(problems),
+    )
+
+
+def _digest(world: World, service: Service) -> str:
+    with suppress(ChapError):
+        image = world.engine.image(service.containers[0].image_id)
+        if image:
+            return next((digest.partition("@")[2] for digest in image.digests), image.id)
+    return service.containers[0].image_id
+
+
+def _open_run(stack: Stack) -> Mapping[str, Any] | None:
+    with suppress(StateError):
+        journal = state.open_run(stack.project.directory, screen.now)
+        if journal:
+            return {key: value for key, value in journal.record.items() if key != "facts"}
+    return None
+
+
+def to_json(seen: Status) -> dict[str, Any]:
+    """Return a status for scripts."""
+    stack = seen.stack
+    return {
+        "project": {
+            "name": stack.project.name,
+            "directory": str(stack.project.directory),
+            "files": [str(file) for file in stack.project.files],
+        },
+        "services": [
+            {
+                "name": service.name,
+                "role": service.role.value,
+                "image": str(service.image),
+                "digest": seen.digests[service.name],
+                "version": seen.versions.get(service.name, ""),
+                "containers": [
+                    {"name": one.name, "id": one.id, "state": one.state, "health": one.health, "exit_status": one.exit_status}
+                    for one in service.containers
+                ],
+            }
+            for service in stack.services
+        ],
+        "health": {"level": seen.health.level, "checks": dict(seen.health.checks)} if seen.health else None,
+        "schema": {**asdict(seen.schema), "verdict": seen.schema.verdict} if seen.schema else None,
+        "jobs": asdict(seen.jobs) if seen.jobs else None,
+        "database": {"name": _access_name(stack), "size": seen.database_size, "kept": dict(seen.kept)},
+        "last_backup": _backup(seen.last_backup),
+        "open_run": seen.open_run,
+        "problems": list(seen.problems),
+    }
+
+
+def _access_name(stack: Stack) -> str:
+    try:
+        return stack.access.name
+    except ChapError:
+        return ""
+
+
+def _backup(last: Backup | None) -> dict[str, Any] | None:
+    if last is None:
+        return None
+    return {
+        "id": last.id,
+        "folder": str(last.folder),
+        "size": last.size,
+        "created_at": last.manifest["created_at"],
+        "age_seconds": int((screen.now() - last.created_at).total_seconds()),
+        "chap_version": last.manifest["chap"]["version"],
+    }
+
+
+def text(seen: Status, now: datetime) -> str:
+    """Return a status for people."""
+    stack = seen.stack
+    facts = [
+        ["Project", stack.project.name],
+        ["Files", ", ".join(str(file) for file in stack.project.files)],
+        ["Health", _health(seen)],
+        ["Schema", seen.schema.verdict if seen.schema else "not known"],
+        ["Jobs", _jobs(seen.jobs)],
+        ["Database", _database(seen)],
+        ["Last backup", _last_backup(seen.last_backup, now)],
+    ]
+    rows = [
+        [service.name, service.role.value, _state(service), seen.versions.get(service.name, ""), str(service.image)]
+        for service in sorted(stack.services, key=lambda one: (list(Role).index(one.role), one.name))
+    ]
+    parts = [screen.table(facts), screen.table(rows, ["SERVICE", "ROLE", "STATE", "VERSION", "IMAGE"])]
+    if seen.kept:
+        kept = [[name, screen.size(bytes_)] for name, bytes_ in seen.kept.items()]
+        parts.append("Kept databases\n" + screen.table(kept))
+    if seen.open_run:
+        steps = seen.open_run["steps"]
+        reached = steps[-1]["step"] if steps else "start"
+        parts.append(
+            f"An {seen.open_run['operation']} was cut off at step '{reached}'. Finish or undo it: docker chap recover"
+        )
+    if seen.problems:
+        parts.append("Problems\n" + "\n".join(f"  {problem}" for problem in seen.problems))
+    return "\n\n".join(parts)
+
+
+def _health(seen: Status) -> str:
+    if seen.health is None:
+        return "not running"
+    return "ready" if seen.health.ready else f"{seen.health.level}: {seen.health.problems}"
+
+
+def _jobs(jobs: Jobs | None) -> str:
+    if jobs is None:
+        return "not known"
+    said = f"{len(jobs.running)} running, {len(jobs.waiting)} waiting"
+    return said + (f", {len(jobs.zombies)} dead but listed as running" if jobs.zombies else "")
+
+
+def _database(seen: Status) -> str:
+    size = screen.size(seen.database_size) if seen.database_size is not None else "not reached"
+    return f"{_access_name(seen.stack)}, {size}"
+
+
+def _last_backup(last: Backup | None, now: datetime) -> str:
+    if last is None:
+        return "none"
+    return f"{last.id}, {screen.age(last.created_at, now)}, {screen.size(last.size)}"
+
+
+def _state(service: Service) -> str:
+    one = service.containers[0]
+    if not one.running:
+        return f"{one.state} ({one.exit_status})"
+    count = f" x{len(service.containers)}" if len(service.containers) > 1 else ""
+    return (f"running ({one.health})" if one.health else "running") + count

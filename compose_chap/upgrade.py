@@ -1,0 +1,172 @@
+"""Upgrade CHAP to another version: pull and back up while it serves, then one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from compose_chap import backup, state, transaction, verify
+from compose_chap.backup import Backup
+from compose_chap.engine import Image
+from compose_chap.errors import Cancelled, ChapError, EngineError
+from compose_chap.stack import Reference, Stack
+from compose_chap.state import Edit, Journal
+from compose_chap.transaction import KEPT_IMAGES, Change
+from compose_chap.verify import Baseline, Check
+from compose_chap.world import World
+
+_PULL_TRIES = 4
+
+
+@dataclass(frozen=True)
+class UpgradePlan:
+    """Everything an upgrade will do, before it does anything.
+
+    `images` is the new reference of each writer. `sources` are the files that the backup keeps. `overridden`
+    names the checks that the operator chose to go against.
+    """
+
+    stack: Stack
+    target: str
+    images: Mapping[str, Reference]
+    edits: tuple[Edit, ...]
+    sources: tuple[Path, ...]
+    backups: Path
+    platform: str
+    overridden: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Upgraded:
+    """What an upgrade did."""
+
+    run: str
+    before: str
+    after: str
+    backup: Backup
+    kept: str
+    checks: tuple[Check, ...]
+
+
+def execute(world: World, plan: UpgradePlan, credentials: Mapping[str, str]) -> Upgraded:
+    """Carry an upgrade out. On a failure everything is brought back first.
+
+    Raise RolledBack, NeedsPerson or Cancelled once the writers were stopped; before that any ChapError,
+    and then nothing has changed.
+    """
+    stack = plan.stack
+    directory = stack.project.directory
+    baseline = verify.observe(world, stack)
+    about = {"from": baseline.version, "to": plan.target, "overridden": list(plan.overridden)}
+    facts = {"project_name": stack.project.name, "backups": str(plan.backups)}
+    journal = state.begin_run(directory, "upgrade", facts, world.clock, **about)
+
+    try:
+        pulled = _pull(world, plan, journal)
+        journal.begin("backup")
+        world.notify("backup", "")
+        taken = backup.take(
+            world.engine,
+            stack,
+            plan.sources,
+            plan.backups,
+            f"before upgrade to {plan.target}",
+            clock=world.clock,
+            notify=world.notify,
+        )
+        change = _change(plan, baseline, pulled, journal)
+        journal.learn(backup=str(taken.folder), **change.to_facts())
+    except BaseException as error:
+        with state.signals_held():
+            let_images_go(world, journal.id, stack.project.name)
+            journal.end("cancelled" if isinstance(error, KeyboardInterrupt) else "failed", failure=str(error))
+        raise _nothing_changed(error, baseline) from None
+
+    checks = transaction.run(world, change, journal, credentials)
+    journal.end("done", checks=[asdict(check) for check in checks])
+    return Upgraded(journal.id, baseline.version, plan.target, taken, change.kept, tuple(checks))
+
+
+def _change(
+    plan: UpgradePlan, baseline: Baseline, pulled: Mapping[str, Mapping[str, str]], journal: Journal
+) -> Change:
+    access = plan.stack.access
+    return Change(
+        operation="upgrade",
+        **transaction.describe(plan.stack),
+        kept=kept_name(access.name, "before", journal.id),
+        incoming="",
+        edits=plan.edits,
+        recreate=True,
+        images_after=pulled,
+        expected=plan.target.removeprefix("v"),
+        tables=baseline.tables,
+        baseline=baseline,
+    )
+
+
+def kept_name(live: str, word: str, run: str) -> str:
+    """Return the name of a database that is kept: PostgreSQL cuts names at 63 bytes, so the live one's gives way."""
+    tail = f"_{word}_{run.lower()}"
+    return live[: 63 - len(tail) - len("_failed")] + tail
+
+
+def _pull(world: World, plan: UpgradePlan, journal: Journal) -> dict[str, dict[str, str]]:
+    """Pull every new image, and return reference and id of each writer's."""
+    journal.begin("pull")
+    # The old images get a name of ours, so that neither `docker image prune` nor a moved tag takes them.
+    for service in plan.stack.writers:
+        world.engine.tag(service.containers[0].image_id, KEPT_IMAGES, kept_tag(plan.stack.project.name, journal.id, service.name))
+
+    ids: dict[Reference, str] = {}
+    for reference in dict.fromkeys(plan.images.values()):
+        world.notify("pull", str(reference))
+        ids[reference] = _pull_one(world, reference, plan.platform).id
+    return {name: {"reference": str(reference), "id": ids[reference]} for name, reference in plan.images.items()}
+
+
+def _pull_one(world: World, reference: Reference, platform: str) -> Image:
+    name = str(reference)
+    for attempt in range(1, _PULL_TRIES + 1):
+        try:
+            world.engine.pull(
+                reference.repository,
+                reference.digest or reference.tag,
+                platform,
+                lambda done, total: world.notify("pull", name, done, total),
+            )
+            break
+        except EngineError:
+            # A site without internet loads images from a stick: what is here is good enough.
+            if found := world.engine.image(name):
+                return found
+            if attempt == _PULL_TRIES:
+                raise
+            world.notify("pull", f"{name}: the link broke, try {attempt + 1} of {_PULL_TRIES}")
+            world.sleep(2.0**attempt)
+    found = world.engine.image(name)
+    if not found:
+        raise EngineError(f"The image {name} was pulled, and the engine does not have it.")
+    return found
+
+
+def kept_tag(project: str, run: str, service: str) -> str:
+    """Return the tag under which an old image is kept."""
+    return f"{project}-{run}-{service}"
+
+
+def let_images_go(world: World, run: str, project: str) -> None:
+    """Take our own names from the images that a run kept."""
+    for name in world.engine.tags(KEPT_IMAGES):
+        if name.startswith(f"{KEPT_IMAGES}:{project}-{run}-"):
+            world.engine.untag(name)
+
+
+def _nothing_changed(error: BaseException, baseline: Baseline) -> BaseException:
+    state_now = f"Nothing was changed: CHAP {baseline.version or ''} still runs as before.".replace("  ", " ")
+    if isinstance(error, KeyboardInterrupt):
+        return Cancelled("The upgrade was cancelled.", state=state_now)
+    if isinstance(error, ChapError) and not error.state:
+        error.state = state_now
+    return error
