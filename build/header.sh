@@ -11,9 +11,10 @@ fi
 accept() {
     real=$(readlink -f "$(command -v "$1")" 2>/dev/null)
     case ${real##*/} in
-        python3.1[0-9]) echo "$real" ;;  # its name says so: that saves a start
-        *) "$1" -I -S -c 'import sys; sys.version_info >= (3, 10) and print(sys.executable)' 2>/dev/null ;;
+        "${1##*/}") ;;  # not a link; a version manager's shim for nothing may have any name
+        python3.1[0-9]) echo "$real" && return ;;  # what it links to says the version, and saves a start
     esac
+    "$1" -I -S -c 'import sys; sys.version_info >= (3, 10) and print(sys.executable)' 2>/dev/null
 }
 
 for name in ${CHAP_PYTHON:+"$CHAP_PYTHON"} python3 python3.14 python3.13 python3.12 python3.11 python3.10; do

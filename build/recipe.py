@@ -122,13 +122,13 @@ def component(wheel: Path) -> dict[str, object]:
     """Return the entry of one wheel: its name, version, licence and checksum."""
     about = read_metadata(wheel)
     name, version = about["Name"].lower().replace("_", "-"), about["Version"]
-    licence = about["License-Expression"] or about["License"] or "unknown"
+    classifiers = [text.split(" :: ")[-1] for text in about.get_all("Classifier", []) if text.startswith("License ::")]
     return {
         "type": "library",
         "name": name,
         "version": version,
         "purl": f"pkg:pypi/{name}@{version}",
-        "licenses": [{"license": {"name": licence}}],
+        "licenses": [{"license": {"name": about["License-Expression"] or about["License"] or classifiers[0]}}],
         "hashes": [{"alg": "SHA-256", "content": hashlib.sha256(wheel.read_bytes()).hexdigest()}],
     }
 

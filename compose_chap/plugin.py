@@ -22,7 +22,7 @@ METADATA = {
 }
 
 CANCELLED = 130
-NOBODY_READS = 141
+BROKEN_PIPE = 141
 
 _SWITCHES = ("--debug", "--tls", "--tlsverify")
 _VALUED = ("--config", "--context", "--host", "--log-level", "--tlscacert", "--tlscert", "--tlskey")
@@ -44,10 +44,11 @@ def main() -> int:
     except KeyboardInterrupt:
         status = CANCELLED
     except Exception as error:
-        if isinstance(error, BrokenPipeError) and (lost := delivered(0)):
-            return lost
-        report(error, debug=asks_for_debug(flags))
-        status = 1
+        if isinstance(error, BrokenPipeError) and nobody_reads():
+            status = BROKEN_PIPE
+        else:
+            report(error, debug=asks_for_debug(flags))
+            status = 1
     return delivered(status)
 
 
@@ -158,15 +159,24 @@ def report(error: Exception, *, debug: bool) -> None:
     )
 
 
+def nobody_reads() -> bool:
+    """Return whether what reads our results, as in `docker chap history | head -1`, has ended."""
+    import select
+
+    results = select.poll()
+    results.register(1, 0)
+    return bool(results.poll(0))
+
+
 def delivered(status: int) -> int:
-    """Return the exit status once the results are written; another one when they cannot be."""
+    """Write out what is left of the results and return the exit status; another one when they cannot be written."""
     if sys.stdout is None:
         return status
     try:
         sys.stdout.flush()
         return status
     except BrokenPipeError:
-        status = NOBODY_READS
+        status = BROKEN_PIPE
     except OSError as error:
         print(f"Error: the result cannot be written: {error.strerror}", file=sys.stderr)
         status = 1

@@ -247,6 +247,7 @@ def sends(number: signal.Signals) -> Callable[[], int]:
 
 
 def wait() -> int:
-    """Wait for an interrupt; return 0 when there is none."""
-    time.sleep(10)
+    """Wait for an interrupt, in small steps: Python sees a signal that comes just before a sleep only after it."""
+    for _ in range(100):
+        time.sleep(0.1)
     return 0

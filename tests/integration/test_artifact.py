@@ -1,0 +1,89 @@
+"""The built file, its checksum and its bill of materials: what is inside, and that it comes out the same again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from build import check, recipe
+from compose_chap import __version__
+
+PINNED = re.compile(r"^([a-z0-9-]+)==([^ ]+)( ; sys_platform == 'win32')?", re.MULTILINE)
+
+
+def test_docker_is_answered_by_the_shell_alone() -> None:
+    check.check_metadata(recipe.PLUGIN)
+
+
+def test_it_holds_nothing_made_for_one_machine() -> None:
+    check.check_archive(recipe.PLUGIN)
+
+
+@pytest.mark.parametrize("python", [name for name in ("python3", *check.PYTHONS) if check.is_there(name)])
+def test_it_starts_on_every_python_of_this_machine(python: str) -> None:
+    check.check_start(recipe.PLUGIN, python)
+
+
+def test_a_second_build_elsewhere_is_the_same_to_the_byte(monkeypatch: pytest.MonkeyPatch, strict_umask: None) -> None:
+    monkeypatch.setenv("TZ", "Asia/Kathmandu")
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
+    monkeypatch.setenv("PYTHONHASHSEED", "7")
+    again = recipe.assemble(recipe.take_apart([*recipe.download_requirements(), recipe.build_wheel()]))
+    assert again == recipe.PLUGIN.read_bytes()
+
+
+def test_any_other_content_has_another_name_in_the_cache() -> None:
+    """See that a name or a byte that moves from one file to another is noticed."""
+    contents = [{"a": b"x"}, {"a": b"y"}, {"b": b"x"}, {"a": b"x", "b": b""}, {"a": b"", "b": b"x"}, {"ab": b"x"}]
+    assert len({recipe.fingerprint(files) for files in contents}) == len(contents)
+
+
+def test_nothing_of_this_machine_is_inside() -> None:
+    traces = [str(recipe.RECIPE.parent).encode(), os.fsencode(Path.home()) + b"/", b"direct_url.json"]
+    with zipfile.ZipFile(recipe.PLUGIN) as archive:
+        for entry in archive.infolist():
+            assert entry.date_time == (1980, 1, 1, 0, 0, 0)
+            found = archive.read(entry) + entry.filename.encode()
+            assert not [trace for trace in traces if trace in found], entry.filename
+
+
+def test_the_checksum_is_of_this_file() -> None:
+    checksum = hashlib.sha256(recipe.PLUGIN.read_bytes()).hexdigest()
+    assert (recipe.OUT / "docker-chap.sha256").read_text() == f"{checksum}  docker-chap\n"
+
+
+def test_the_bill_of_materials_names_what_is_pinned() -> None:
+    bill = json.loads((recipe.OUT / "docker-chap.cdx.json").read_text())
+    assert bill["metadata"]["component"] == {"type": "application", "name": "docker-chap", "version": __version__}
+    listed = {component["name"].replace(".", "-"): component["version"] for component in bill["components"]}
+    assert listed == dict(pinned("requirements.txt"))
+    assert all(component["licenses"][0]["license"]["name"] for component in bill["components"])
+
+
+@pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt"])
+def test_every_requirement_is_pinned_with_hashes(name: str) -> None:
+    text = (recipe.RECIPE / name).read_text()
+    entries = [entry for entry in re.split(r"\n(?=[a-z])", text) if not entry.startswith("#")]
+    assert entries and all("==" in entry and "--hash=sha256:" in entry for entry in entries)
+    assert "://" not in text and "index-url" not in text  # where a file comes from is everyone's own choice
+
+
+@pytest.fixture
+def strict_umask() -> Iterator[None]:
+    before = os.umask(0o077)
+    yield
+    os.umask(before)
+
+
+def pinned(name: str) -> Iterator[tuple[str, str]]:
+    """Yield the name and version of each requirement that is not for Windows alone."""
+    for match in PINNED.finditer((recipe.RECIPE / name).read_text()):
+        if not match[3]:
+            yield match[1], match[2]
