@@ -21,18 +21,21 @@ _LOAD_ALL = "import click, docker, httpx, ruamel.yaml, compose_chap.cli"
 
 def main() -> None:
     """Stop at the first thing that is wrong; otherwise say what was seen."""
-    check_metadata(PLUGIN)
-    check_archive(PLUGIN)
-    found = [python for python in sys.argv[1:] or PYTHONS if is_there(python)]
-    for python in found or [sys.executable]:
-        check_start(PLUGIN, python)
-    print(f"build/out/docker-chap: accepted, pure Python, starts with {', '.join(found) or sys.executable}")
+    found = [python for python in sys.argv[1:] or PYTHONS if is_there(python)] or [sys.executable]
+    try:
+        check_metadata(PLUGIN)
+        check_archive(PLUGIN)
+        for python in found:
+            check_start(PLUGIN, python)
+    except (AssertionError, subprocess.CalledProcessError) as error:
+        sys.exit(f"Error: build/out/docker-chap is not good: {error}")
+    print(f"build/out/docker-chap: metadata and archive are good, starts with {', '.join(found)}")
 
 
 def check_metadata(file: Path) -> None:
     """See that the file answers docker's question with no program in reach but the shell."""
-    answer = subprocess.run([file, "docker-cli-plugin-metadata"], env={"PATH": ""}, capture_output=True, check=True)
-    assert json.loads(answer.stdout) == plugin.METADATA, answer
+    answer = subprocess.run([file, "docker-cli-plugin-metadata"], env={"PATH": ""}, stdout=subprocess.PIPE, check=True)
+    assert json.loads(answer.stdout) == plugin.METADATA, f"docker would read {answer.stdout!r}"
 
 
 def check_archive(file: Path) -> None:
@@ -50,8 +53,8 @@ def check_start(file: Path, python: str) -> None:
         environment = {**os.environ, "CHAP_PYTHON": python, "XDG_CACHE_HOME": cache}
         load_all = f"import sys; sys.path.insert(0, {str(file)!r}); {_LOAD_ALL}"
         subprocess.run([python, "-I", "-S", "-W", "ignore", "-c", load_all], check=True)
-        answer = subprocess.run([file, "version"], env=environment, capture_output=True, text=True, check=True)
-    assert __version__ in answer.stdout, f"{python}: {answer}"
+        answer = subprocess.run([file, "version"], env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    assert __version__ in answer.stdout, f"{python} printed {answer.stdout!r} as the version"
 
 
 def is_there(python: str) -> bool:

@@ -54,7 +54,7 @@ class Backup:
     @property
     def dump(self) -> Path:
         """The dump of CHAP's database."""
-        return self.folder / self.manifest["dump"]["file"]
+        return self.folder / str(self.manifest["dump"]["file"])
 
     @property
     def tables(self) -> dict[str, int]:

@@ -242,16 +242,11 @@ class Chap:
     def dhis2_get(self, host: str, credentials: Mapping[str, str], *paths: str, timeout: float = 15) -> list[Answer]:
         """Ask DHIS2 on the stack's own network; `credentials` is a header such as Authorization."""
         return self._requests(
-            [
-                {"url": f"http://{host}:8080{path}", "headers": dict(credentials), "timeout": timeout}
-                for path in paths
-            ]
+            [{"url": f"http://{host}:8080{path}", "headers": dict(credentials), "timeout": timeout} for path in paths]
         )
 
     def _requests(self, requests: Sequence[Mapping[str, Any]]) -> list[Answer]:
-        finished = self.engine.run(
-            self.container, [*_PYTHON, _REQUESTS], given=json.dumps(list(requests)).encode()
-        )
+        finished = self.engine.run(self.container, [*_PYTHON, _REQUESTS], given=json.dumps(list(requests)).encode())
         if finished.status != 0:
             return [Answer(0, finished.said)] * len(requests)
         return [Answer(one["status"], one["body"]) for one in json.loads(finished.stdout)]

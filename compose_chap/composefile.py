@@ -28,6 +28,7 @@ _MOST_NODES = 500_000
 
 _PROPERTIES = re.compile(r"(?:[&!]\S*\s+)*")
 _SPELLINGS = {"'": re.compile(r"''|.", re.DOTALL), '"': re.compile(r"\\(?:x..|u.{4}|U.{8}|.)|.", re.DOTALL)}
+_NOT_STRINGS = {f"tag:yaml.org,2002:{name}" for name in ("int", "float", "bool", "timestamp")}
 _REMOTE = re.compile(r"[a-z+]+://|git@|github\.com/")
 
 
@@ -170,6 +171,8 @@ class _Conversion:
             raise _Unreadable("a node of no known kind", node.start_mark.line + 1)
         if node.tag == "tag:yaml.org,2002:null" and node.style is None:
             return None
+        if where[:1] == ("services",) and where[2:] == ("image",) and node.tag in _NOT_STRINGS:
+            raise _Unreadable("an image that is not a string; put it in quotes", node.start_mark.line + 1)
 
         return filled(_located(node, self._source), self._variables)
 

@@ -128,9 +128,7 @@ def kind(head: bytes, name: str) -> Kind:
         return Kind.TAR
     if _looks_like_sql(head):
         return Kind.PLAIN
-    raise DumpError(
-        f"{name} is not a PostgreSQL dump.", hint="A dump is made by: docker chap backup, or by pg_dump."
-    )
+    raise DumpError(f"{name} is not a PostgreSQL dump.", hint="A dump is made by: docker chap backup, or by pg_dump.")
 
 
 def _looks_like_sql(head: bytes) -> bool:

@@ -210,7 +210,7 @@ class Engine:
 
         with _engine_errors("inspect an image", self._address):
             try:
-                facts = self._api.inspect_image(reference)
+                facts = self._api.inspect_image(reference)  # type: ignore[no-untyped-call]
             except docker.errors.ImageNotFound:
                 return None
         return Image(

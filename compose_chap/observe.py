@@ -8,10 +8,10 @@ from pathlib import Path
 
 from compose_chap import project
 from compose_chap.engine import Engine
-from compose_chap.errors import StackError
+from compose_chap.errors import RegistryError, StackError
 from compose_chap.project import Model
+from compose_chap.stack import Project, Reference, Role, Stack, choose, classify, detect
 from compose_chap.state import has_open_journal
-from compose_chap.stack import Project, Stack, choose, detect
 
 
 @dataclass(frozen=True)
@@ -86,9 +86,7 @@ def _with_files(stacks: Sequence[Stack], files: Sequence[Path]) -> tuple[Stack, 
     wanted = {path.resolve() for path in files}
     found = tuple(one for one in stacks if wanted & {path.resolve() for path in one.project.files})
     if stacks and not found:
-        started = "; ".join(
-            f"{one.project.name} from {', '.join(map(str, one.project.files))}" for one in stacks
-        )
+        started = "; ".join(f"{one.project.name} from {', '.join(map(str, one.project.files))}" for one in stacks)
         raise StackError(
             f"No CHAP stack was started from {files[0]}. There is: {started}.",
             hint="Leave -f away, or start that stack first with docker compose up -d.",
@@ -104,9 +102,62 @@ def find_directory(engine: Engine, where: Where) -> Path:
     try:
         return find_stack(engine, where).project.directory
     except StackError:
-        started = {one.labels.get("com.docker.compose.project.working_dir", "") for one in engine.containers(where.name)}
+        started = {
+            one.labels.get("com.docker.compose.project.working_dir", "") for one in engine.containers(where.name)
+        }
         places = [where.directory, *(path.parent for path in where.files), where.folder, *map(Path, sorted(started))]
         for place in places:
             if place and has_open_journal(where.folder / place):
                 return where.folder / place
         raise
+
+
+def read_project(where: Where) -> Model:
+    """Return the project that Compose would take in this folder with these options. No engine is asked."""
+    environment = dict(where.environment)
+    if where.name:
+        environment["COMPOSE_PROJECT_NAME"] = where.name
+    layout = project.discover(
+        where.folder,
+        environment,
+        Path.exists,
+        Path.read_bytes,
+        files=where.files,
+        project_directory=where.directory,
+        env_files=where.env_files,
+    )
+    return project.load(layout.files, layout.project_directory, layout.env_files, environment, Path.read_bytes)
+
+
+def chap_services(model: Model) -> tuple[str, ...]:
+    """Return the API and the workers of a project, the API first. Raise StackError when there is no API."""
+    roles = {
+        name: classify(
+            str(service.image or ""),
+            (*service.entrypoint, *service.command),
+            service.environment,
+            service.build.get("dockerfile", ""),
+        )
+        for name, service in model.services.items()
+    }
+    chosen = [name for role in (Role.API, Role.WORKER) for name in roles if roles[name] is role]
+    if Role.API not in roles.values():
+        raise StackError(
+            f"No service in {', '.join(map(str, model.layout.files))} runs CHAP's API.",
+            hint="Name the right files with -f.",
+        )
+    return tuple(chosen)
+
+
+def digests(model: Model, services: Sequence[str], tag: str) -> dict[str, str]:
+    """Return the digest that the registry has for a tag of each service's image. Raise RegistryError when it has none."""
+    from compose_chap.registry import Registry, is_loopback
+
+    registry, found = Registry(is_loopback), {}
+    for name in services:
+        image = Reference.parse(str(model.services[name].image or ""))
+        manifest = registry.manifest(image.with_tag(tag))
+        if manifest is None:
+            raise RegistryError(f"The registry does not have {image.with_tag(tag)}.", hint="docker chap versions")
+        found[name] = manifest.digest
+    return found

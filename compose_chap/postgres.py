@@ -249,7 +249,9 @@ class Server:
         if not major or int(major[1]) < 16:
             return "1"
         # Zstandard is a choice of whoever built the server, and only pg_dump itself can tell.
-        probe = self.tool("pg_dump", "-U", self.admin, "-d", "postgres", "-Fc", "-Z", "zstd:1", "-s", "--no-sync", "-f", "/dev/null")
+        probe = self.tool(
+            "pg_dump", "-U", self.admin, "-d", "postgres", "-Fc", "-Z", "zstd:1", "-s", "--no-sync", "-f", "/dev/null"
+        )
         return "zstd:1" if probe.status == 0 else "gzip:1"
 
     @contextmanager
@@ -315,7 +317,9 @@ class Server:
 
     def unpack(self, program: str, path: str, to: str) -> bytes:
         """Unpack a file in the server's container with `gzip` or `zstd`, and return its first 1024 bytes."""
-        script = 'command -v "$1" >/dev/null || { echo "the database image has no $1" >&2; exit 1; }; "$1" -dc "$2" > "$3"'
+        script = (
+            'command -v "$1" >/dev/null || { echo "the database image has no $1" >&2; exit 1; }; "$1" -dc "$2" > "$3"'
+        )
         self._demand(["sh", "-c", script, "sh", program, path, to])
         with self.engine.execute(self.container, ["head", "-c", "1024", to]) as execution:
             return b"".join(execution.output())

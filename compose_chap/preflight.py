@@ -104,9 +104,7 @@ class Subject:
     @cached_property
     def manifests(self) -> dict[str, Manifest | None]:
         """What the registry has for each new image. Raise RegistryError when it does not answer."""
-        return {
-            name: self.registry.manifest(reference, self.platform) for name, reference in self.images.items()
-        }
+        return {name: self.registry.manifest(reference, self.platform) for name, reference in self.images.items()}
 
 
 _Look = Callable[[Subject], Check]
@@ -208,7 +206,9 @@ def _drift(subject: Subject) -> Check:
                 differing.append(f"{container.name} runs {container.image}, the files say {definition.image}")
     if not differing:
         finished = subject.world.engine.compose(subject.stack.project, "config", "--hash", "*")
-        said = dict(line.split(" ", 1) for line in succeeded(finished, "docker compose config").splitlines() if " " in line)
+        said = dict(
+            line.split(" ", 1) for line in succeeded(finished, "docker compose config").splitlines() if " " in line
+        )
         for service in subject.stack.writers:
             recorded = service.containers[0].labels.get("com.docker.compose.config-hash")
             if recorded and said.get(service.name, recorded) != recorded:
@@ -258,7 +258,9 @@ def _images(subject: Subject) -> Check:
 
     absent = [str(subject.images[name]) for name, found in manifests.items() if found is None]
     if absent and not all(engine.image(reference) for reference in absent):
-        there = " The other image has that tag: it may still be being published." if len(absent) < len(manifests) else ""
+        there = (
+            " The other image has that tag: it may still be being published." if len(absent) < len(manifests) else ""
+        )
         return Check("", "fail", f"The registry does not have {', '.join(absent)}.{there}", _suggest(subject))
     size = to_pull(subject)
     young = _age(subject)

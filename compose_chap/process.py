@@ -123,7 +123,7 @@ def bridge(command: Sequence[str]) -> Path:
         while True:
             connection, _ = listener.accept()
             with connection:
-                subprocess.Popen(command, stdin=connection, stdout=connection, start_new_session=True)
+                subprocess.Popen(command, stdin=connection.fileno(), stdout=connection.fileno(), start_new_session=True)
 
     threading.Thread(target=accept, daemon=True).start()
     return path

@@ -8,11 +8,21 @@ documents, `extends`, `include`, overrides, variables.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from compose_chap.composefile import Data, Document, Tree, absolute, documents, items, local_path, tree
+from compose_chap.composefile import (
+    Data,
+    Document,
+    Tree,
+    absolute,
+    documents,
+    items,
+    local_path,
+    tree,
+)
 from compose_chap.errors import ComposeFileError
 from compose_chap.variables import Piece, Text, decode, defined, from_process
 
@@ -128,6 +138,7 @@ def load(
     sources = _Sources(read)
     variables = _variables(sources, layout.env_files, environ)
     try:
+        variables.setdefault("COMPOSE_PROJECT_NAME", Text((Piece(_name(sources, layout, variables)),)))
         data = _load_files(sources, layout.files, _Context(layout.project_directory, variables))
         services = {name: tree(service) for name, service in tree(data.get("services")).items()}
         for service in services.values():
@@ -204,6 +215,15 @@ def _defined(sources: _Sources, env_files: Iterable[Path], known: Mapping[str, T
         result |= defined(path, sources.required(path), known, result)
 
     return result
+
+
+def _name(sources: _Sources, layout: Layout, variables: Mapping[str, Text]) -> str:
+    """Return the name that Compose gives a project: the last `name:` in its files, or its directory's."""
+    context = _Context(layout.project_directory, variables)
+    given = [document.data.get("name") for path in layout.files for document in _documents(sources, path, context)]
+    name = next((str(name) for name in reversed(given) if name), layout.project_directory.name)
+
+    return re.sub(r"[^-_a-z0-9]", "", name.lower()).lstrip("-_")
 
 
 def _load_files(sources: _Sources, paths: Iterable[Path], context: _Context) -> Tree:

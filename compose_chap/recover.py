@@ -101,7 +101,8 @@ def last_undoable(directory: Path, operation: str) -> dict[str, Any]:
             f"The last run was a {runs[-1]['operation']} ({runs[-1]['id']}), not a {operation}.",
             hint="See what was done: docker chap history",
         )
-    return json.loads(state.undo_file(directory, runs[-1]["id"]).read_bytes()) | runs[-1]
+    record: dict[str, Any] = json.loads(state.undo_file(directory, runs[-1]["id"]).read_bytes())
+    return record
 
 
 def plan_rollback(world: World, stack: Stack, operation: str) -> RollbackPlan:

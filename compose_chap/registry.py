@@ -132,9 +132,7 @@ class Registry:
         if "realm" not in fields:
             raise RegistryError(f"The registry {host} asks for a login that this tool does not know.")
         question = {"service": fields.get("service", host), "scope": f"repository:{name}:pull"}
-        answer = self._client.get(
-            fields["realm"], params=question, headers={"Authorization": basic} if basic else None
-        )
+        answer = self._client.get(fields["realm"], params=question, headers={"Authorization": basic} if basic else None)
         document = self._json(answer, host)
         return "Bearer " + str(document.get("token") or document.get("access_token") or "")
 
@@ -156,6 +154,12 @@ def locate(repository: str) -> tuple[str, str]:
     if slash and ("." in host or ":" in host or host == "localhost"):
         return host, name
     return "registry-1.docker.io", repository if slash else f"library/{repository}"
+
+
+def is_loopback(registry: str) -> bool:
+    """Whether a registry is on this machine, which Docker speaks to without TLS."""
+    host = registry.rpartition(":")[0] or registry
+    return host == "localhost" or host.startswith("127.")
 
 
 def nearest(version: str, releases: list[str]) -> list[str]:

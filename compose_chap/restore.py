@@ -7,10 +7,10 @@ stays under another name.
 from __future__ import annotations
 
 import gzip
+import io
 import secrets
 import tarfile
-import io
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -20,9 +20,15 @@ from compose_chap import backup, dumpfile, state, transaction, upgrade, verify
 from compose_chap.backup import Backup
 from compose_chap.chap import Chap
 from compose_chap.dumpfile import Kind, Packing
-from compose_chap.errors import Cancelled, ChapError, DatabaseError, DumpError, EngineError
+from compose_chap.errors import (
+    Cancelled,
+    ChapError,
+    DatabaseError,
+    DumpError,
+    EngineError,
+)
 from compose_chap.postgres import Database, Server, identifier, literal
-from compose_chap.stack import Role, Stack, release_key
+from compose_chap.stack import Stack, release_key
 from compose_chap.state import Edit, Journal
 from compose_chap.transaction import Change
 from compose_chap.verify import Baseline, Check
@@ -172,9 +178,7 @@ def restore_role(run: str) -> str:
     return f"docker_chap_{run.lower()}"
 
 
-def _make_side_database(
-    world: World, server: Server, plan: RestorePlan, change: Change, journal: Journal
-) -> None:
+def _make_side_database(world: World, server: Server, plan: RestorePlan, change: Change, journal: Journal) -> None:
     source, folder = plan.source, f"/tmp/docker-chap-{journal.id}"
     journal.begin("read dump")
     if source.backup:
@@ -189,9 +193,7 @@ def _make_side_database(
     journal.begin("restore beside")
     world.notify("restore beside", change.incoming)
     like = _like(server, change)
-    server.query(
-        f"CREATE ROLE {role} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE PASSWORD {literal(password)};"
-    )
+    server.query(f"CREATE ROLE {role} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE PASSWORD {literal(password)};")
     server.create(change.incoming, replace(like, owner=role))
 
     if contents:
@@ -207,9 +209,7 @@ def _make_side_database(
             f"The dump holds what no dump of CHAP has: {', '.join(strange[:5])}.",
             hint="If you know where it comes from, and want these: --trust",
         )
-    server.query(
-        f"REASSIGN OWNED BY {role} TO {identifier(change.owner)}; DROP OWNED BY {role};", change.incoming
-    )
+    server.query(f"REASSIGN OWNED BY {role} TO {identifier(change.owner)}; DROP OWNED BY {role};", change.incoming)
     server.query(f"DROP ROLE {role};")
     _refuse_newer(world, plan, server, change)
 
@@ -260,7 +260,7 @@ def _bring_to_server(world: World, server: Server, source: Source, folder: str) 
 def _spooled() -> BinaryIO:
     import tempfile
 
-    return tempfile.TemporaryFile()  # type: ignore[return-value]
+    return tempfile.TemporaryFile()
 
 
 def _pack(folder: Path, packed: BinaryIO) -> None:
@@ -311,7 +311,14 @@ def _restore_archive(
         # Privileges may name roles that this server does not have. The data are whole without them.
         server.upload(io.BytesIO(privileges.encode()), f"{folder}/privileges", lambda done: None)
         server.tool(
-            "pg_restore", "-U", role, "-d", database, "--no-owner", f"--use-list={folder}/privileges", path,
+            "pg_restore",
+            "-U",
+            role,
+            "-d",
+            database,
+            "--no-owner",
+            f"--use-list={folder}/privileges",
+            path,
             password=password,
         )
 

@@ -76,7 +76,9 @@ def write_file(path: Path, content: bytes) -> None:
             raise
         sync_folder(target.parent)
     except OSError as error:
-        raise StateError(f"Cannot write {path}: {error.strerror}.", hint="Check its owner and the free space.") from None
+        raise StateError(
+            f"Cannot write {path}: {error.strerror}.", hint="Check its owner and the free space."
+        ) from None
 
 
 def check_writable(path: Path) -> None:

@@ -69,7 +69,9 @@ def look(world: World, stack: Stack) -> Status:
         kept={
             other: database.size
             for other, database in databases.items()
-            if other.startswith(name[:20]) and other != name and ("_before_" in other or "_after_" in other or "_incoming_" in other)
+            if other.startswith(name[:20])
+            and other != name
+            and ("_before_" in other or "_after_" in other or "_incoming_" in other)
         },
         last_backup=backups[-1] if backups else None,
         open_run=_open_run(stack),
@@ -110,7 +112,13 @@ def to_json(seen: Status) -> dict[str, Any]:
                 "digest": seen.digests[service.name],
                 "version": seen.versions.get(service.name, ""),
                 "containers": [
-                    {"name": one.name, "id": one.id, "state": one.state, "health": one.health, "exit_status": one.exit_status}
+                    {
+                        "name": one.name,
+                        "id": one.id,
+                        "state": one.state,
+                        "health": one.health,
+                        "exit_status": one.exit_status,
+                    }
                     for one in service.containers
                 ],
             }

@@ -15,7 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from compose_chap import state, verify
-from compose_chap.errors import Cancelled, ChapError, NeedsPerson, RolledBack, StackError, StateError
+from compose_chap.errors import (
+    Cancelled,
+    ChapError,
+    NeedsPerson,
+    RolledBack,
+    StackError,
+    StateError,
+)
 from compose_chap.postgres import Server
 from compose_chap.process import check as succeeded
 from compose_chap.stack import Container, Project, Reference, Stack
@@ -148,7 +155,9 @@ def _forward(world: World, change: Change, journal: Journal, credentials: Mappin
     _begin(world, journal, "start worker", ", ".join(workers))
     _bring_up(world, change, workers)
     _begin(world, journal, "verify", "")
-    whole = verify.check_whole(world, verify.refreshed(world, change.project.name), change.expected, change.baseline, credentials)
+    whole = verify.check_whole(
+        world, verify.refreshed(world, change.project.name), change.expected, change.baseline, credentials
+    )
     return checks + _demand(whole)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from compose_chap import backup, state, transaction, verify
 from compose_chap.backup import Backup
 from compose_chap.engine import Image
-from compose_chap.errors import Cancelled, ChapError, EngineError
+from compose_chap.errors import Cancelled, ChapError, EngineError, RolledBack
 from compose_chap.stack import Reference, Stack
 from compose_chap.state import Edit, Journal
 from compose_chap.transaction import KEPT_IMAGES, Change
@@ -83,14 +83,16 @@ def execute(world: World, plan: UpgradePlan, credentials: Mapping[str, str]) -> 
             journal.end("cancelled" if isinstance(error, KeyboardInterrupt) else "failed", failure=str(error))
         raise _nothing_changed(error, baseline) from None
 
-    checks = transaction.run(world, change, journal, credentials)
+    try:
+        checks = transaction.run(world, change, journal, credentials)
+    except (RolledBack, Cancelled):
+        let_images_go(world, journal.id, stack.project.name)
+        raise
     journal.end("done", checks=[asdict(check) for check in checks])
     return Upgraded(journal.id, baseline.version, plan.target, taken, change.kept, tuple(checks))
 
 
-def _change(
-    plan: UpgradePlan, baseline: Baseline, pulled: Mapping[str, Mapping[str, str]], journal: Journal
-) -> Change:
+def _change(plan: UpgradePlan, baseline: Baseline, pulled: Mapping[str, Mapping[str, str]], journal: Journal) -> Change:
     access = plan.stack.access
     return Change(
         operation="upgrade",
@@ -117,7 +119,9 @@ def _pull(world: World, plan: UpgradePlan, journal: Journal) -> dict[str, dict[s
     journal.begin("pull")
     # The old images get a name of ours, so that neither `docker image prune` nor a moved tag takes them.
     for service in plan.stack.writers:
-        world.engine.tag(service.containers[0].image_id, KEPT_IMAGES, kept_tag(plan.stack.project.name, journal.id, service.name))
+        world.engine.tag(
+            service.containers[0].image_id, KEPT_IMAGES, kept_tag(plan.stack.project.name, journal.id, service.name)
+        )
 
     ids: dict[Reference, str] = {}
     for reference in dict.fromkeys(plan.images.values()):

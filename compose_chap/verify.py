@@ -251,7 +251,9 @@ def compare_rows(before: Mapping[str, int], after: Mapping[str, int]) -> Check:
     total = f"{sum(before.values())} rows in {len(before)} tables"
     if lost:
         said = ", ".join(f"{table} had {old}, has {new}" for table, (old, new) in sorted(lost.items()))
-        return Check("rows", "fail", f"Rows are missing: {said}.", details={"lost": {k: list(v) for k, v in lost.items()}})
+        return Check(
+            "rows", "fail", f"Rows are missing: {said}.", details={"lost": {k: list(v) for k, v in lost.items()}}
+        )
     return Check("rows", "ok", f"No table lost rows ({total}).")
 
 
@@ -259,7 +261,9 @@ def _ready(world: World, stack: Stack) -> Check:
     health = wait_for_api(world, stack, workers=True)
     details = {"checks": dict(health.checks)}
     if health.ready:
-        return Check("ready", "ok", "CHAP is ready: " + (", ".join(health.checks) or "it answers") + ".", details=details)
+        return Check(
+            "ready", "ok", "CHAP is ready: " + (", ".join(health.checks) or "it answers") + ".", details=details
+        )
     return Check("ready", "fail", f"CHAP is not ready: {health.problems or health.level}.", details=details)
 
 
@@ -291,15 +295,22 @@ def _route(world: World, stack: Stack, baseline: Baseline) -> Check:
         return Check("route", "skipped", "This project has no DHIS2 with a route to CHAP.")
     now = route_of(world, stack)
     if now != baseline.route:
-        return Check("route", "fail", f"DHIS2's route to CHAP pointed at {baseline.route} and now at {now or 'nothing'}.")
+        return Check(
+            "route", "fail", f"DHIS2's route to CHAP pointed at {baseline.route} and now at {now or 'nothing'}."
+        )
     return Check("route", "ok", f"DHIS2's route still points at {now}.")
 
 
 def _untouched(world: World, stack: Stack, baseline: Baseline) -> Check:
-    now = {service.name: {one.id for one in service.containers} for service in refreshed(world, stack.project.name).services}
+    now = {
+        service.name: {one.id for one in service.containers}
+        for service in refreshed(world, stack.project.name).services
+    }
     changed = [name for name, ids in baseline.untouched.items() if set(ids) != now.get(name, set())]
     if changed:
-        return Check("other_containers", "fail", f"Containers that were not to be touched changed: {', '.join(changed)}.")
+        return Check(
+            "other_containers", "fail", f"Containers that were not to be touched changed: {', '.join(changed)}."
+        )
     return Check("other_containers", "ok", f"The {len(baseline.untouched)} other services kept their containers.")
 
 

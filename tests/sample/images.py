@@ -29,20 +29,24 @@ LABEL = "docker-chap.test=1"
 LOCAL = ("postgres:17", "valkey:8", "dhis2:sample")
 
 APP_PACKAGES = (
-    "python3-fastapi", "gunicorn", "python3-uvicorn", "python3-sqlmodel", "python3-psycopg2", "alembic", "python3-celery", "python3-redis",
+    "python3-fastapi", "gunicorn", "python3-uvicorn", "python3-sqlmodel",
+    "python3-psycopg2", "alembic", "python3-celery", "python3-redis",
 )
 DATA_PACKAGES = ("postgresql-17", "valkey-server", "locales")
 
 # Documentation, translations and PostgreSQL's compiler are most of the bytes, and nothing here needs them.
 SLIM = (
-    'rm -rf "$1"/usr/share/doc/* "$1"/usr/share/man/* "$1"/usr/share/info "$1"/usr/share/locale/* "$1"/var/cache/apt/* "$1"/var/lib/apt/lists/*'
-    ' "$1"/usr/lib/llvm* "$1"/usr/lib/*/libLLVM* "$1"/usr/lib/*/libz3* "$1"/usr/lib/postgresql/*/lib/bitcode "$1"/usr/lib/postgresql/*/lib/llvmjit*'
+    'cd "$1"'
+    " && rm -rf usr/share/doc/* usr/share/man/* usr/share/info usr/share/locale/* var/cache/apt/* var/lib/apt/lists/*"
+    " usr/lib/llvm* usr/lib/*/libLLVM* usr/lib/*/libz3*"
+    " usr/lib/postgresql/*/lib/bitcode usr/lib/postgresql/*/lib/llvmjit*"
 )
 # The same user id as in docker-library's image; no cluster of the package's own.
 BEFORE_POSTGRES = (
     'echo "postgres:x:999:" >>"$1"/etc/group'
     ' && echo "postgres:x:999:999::/var/lib/postgresql:/bin/bash" >>"$1"/etc/passwd'
-    ' && mkdir -p "$1"/etc/postgresql-common && echo "create_main_cluster = false" >"$1"/etc/postgresql-common/createcluster.conf'
+    ' && mkdir -p "$1"/etc/postgresql-common'
+    ' && echo "create_main_cluster = false" >"$1"/etc/postgresql-common/createcluster.conf'
 )
 LOCALE = 'chroot "$1" localedef -i en_US -f UTF-8 en_US.UTF-8 && rm -rf "$1"/usr/share/i18n'
 
@@ -128,7 +132,8 @@ def hub_answers() -> bool:
 
 def bases() -> dict[str, str]:
     """Return the images to build on, made where they are missing."""
-    packages = hashlib.sha256(repr((APP_PACKAGES, DATA_PACKAGES, SLIM, BEFORE_POSTGRES, LOCALE)).encode()).hexdigest()[:12]
+    recipes = repr((APP_PACKAGES, DATA_PACKAGES, SLIM, BEFORE_POSTGRES, LOCALE))
+    packages = hashlib.sha256(recipes.encode()).hexdigest()[:12]
     app, data = f"{PREFIX}/app-base:{packages}", f"{PREFIX}/data-base:{packages}"
     hub = {"app": f"{PREFIX}/app-base:hub", "postgres": "postgres:17", "valkey": "valkey/valkey:8"}
     debian = {"app": app, "postgres": data, "valkey": data}
@@ -136,7 +141,8 @@ def bases() -> dict[str, str]:
         return debian
     if os.environ.get("CHAP_SAMPLE_BASES") != "debian" and hub_answers():
         say("pulling the base images")
-        recipe = f"FROM debian:trixie-slim\nRUN apt-get update && apt-get install -y --no-install-recommends {' '.join(APP_PACKAGES)}\nLABEL {LABEL}\n"
+        install = f"apt-get update && apt-get install -y --no-install-recommends {' '.join(APP_PACKAGES)}"
+        recipe = f"FROM debian:trixie-slim\nRUN {install}\nLABEL {LABEL}\n"
         run("docker", "build", "-q", "-t", hub["app"], "-", input=recipe)
         return hub
     say("making the base images from Debian packages")
@@ -162,11 +168,18 @@ def bootstrap(image: str, packages: tuple[str, ...], before: str, after: str) ->
         tree = subprocess.Popen(
             [
                 "mmdebstrap", "--variant=minbase", "--dpkgopt=force-unsafe-io", f"--include={','.join(packages)}",
-                f"--essential-hook={before}", f"--customize-hook={after}", f"--customize-hook={SLIM}", "trixie", "-", source,
+                f"--essential-hook={before}", f"--customize-hook={after}", f"--customize-hook={SLIM}",
+                "trixie", "-", source,
             ],
-            stdout=subprocess.PIPE, stderr=errors,
+            stdout=subprocess.PIPE,
+            stderr=errors,
         )
-        taken = subprocess.run(["docker", "import", "--change", f"LABEL {LABEL}", "-", f"{image}-part"], stdin=tree.stdout, capture_output=True, check=False)
+        taken = subprocess.run(
+            ["docker", "import", "--change", f"LABEL {LABEL}", "-", f"{image}-part"],
+            stdin=tree.stdout,
+            capture_output=True,
+            check=False,
+        )
     # A tree that broke off half way is imported without complaint, so the name is given only at the end.
     if tree.wait() or taken.returncode:
         subprocess.run(["docker", "rmi", f"{image}-part"], capture_output=True, check=False)
@@ -188,9 +201,16 @@ def build(registry: str) -> list[tuple[str, str]]:
         recipe = {"dockerfile": str(IMAGES / name / "Dockerfile")}
         if base[start].startswith(("postgres:", "valkey/")):
             recipe = {"dockerfile-inline": f"ARG BASE\nFROM ${{BASE}}\nLABEL {LABEL}\n"}
-        targets[name] = {"context": str(IMAGES / name), **recipe, "args": {"BASE": base[start]}, "tags": [f"{PREFIX}/{image}"]}
+        targets[name] = {
+            "context": str(IMAGES / name),
+            **recipe,
+            "args": {"BASE": base[start]},
+            "tags": [f"{PREFIX}/{image}"],
+        }
     targets["ewars"] = {
-        "context": str(IMAGES / "ewars"), "args": {"BASE": base["app"]}, "tags": [f"{registry}/{PREFIX}/chapkit_ewars_model:latest"],
+        "context": str(IMAGES / "ewars"),
+        "args": {"BASE": base["app"]},
+        "tags": [f"{registry}/{PREFIX}/chapkit_ewars_model:latest"],
     }
     for name, tag in pushed:
         targets[f"{name}-{tag}".replace(".", "-")] = {
@@ -202,7 +222,8 @@ def build(registry: str) -> list[tuple[str, str]]:
     plan = OUT / "images.json"
     plan.write_text(json.dumps({"group": {"default": {"targets": sorted(targets)}}, "target": targets}, indent=1))
     # Newer buildx asks before it reads a folder outside the current one.
-    run("docker", "buildx", "bake", "--progress=plain", "--provenance=false", "-f", str(plan), env=os.environ | {"BUILDX_BAKE_ENTITLEMENTS_FS": "0"})
+    allowed = os.environ | {"BUILDX_BAKE_ENTITLEMENTS_FS": "0"}
+    run("docker", "buildx", "bake", "--progress=plain", "--provenance=false", "-f", str(plan), env=allowed)
     return [*pushed, ("chapkit_ewars_model", "latest")]
 
 

@@ -11,18 +11,18 @@ It needs what `tests/sample/setup` makes: an engine, a registry and the images.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import os
 import re
 import secrets
-import shutil
 import socket
 import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -32,6 +32,7 @@ SAMPLE = Path(__file__).resolve().parent
 OUT = SAMPLE.parents[1] / "build" / "out"
 PROJECT_PREFIX = "docker-chap-test-"
 WRITTEN_REGISTRY = "127.0.0.1:5899"
+Process = subprocess.CompletedProcess[str]
 FILES = {"small": ("compose.yml",), "bundled": ("compose.chapkit.yml",)}
 
 # What one observation with its share of the other tables takes on disk, measured.
@@ -98,7 +99,8 @@ class SampleStack:
         values["COMPOSE_PROJECT_NAME"] = project
         if kind == "bundled":
             # Times in which a test can see a model go and come back.
-            values |= {"CHAP_TEST_REGISTRY_SECONDS": "12", "CHAP_TEST_KEEPALIVE_SECONDS": "2", "CHAP_TEST_GRACE_SECONDS": "2"}
+            values["CHAP_TEST_REGISTRY_SECONDS"] = "12"
+            values["CHAP_TEST_KEEPALIVE_SECONDS"] = values["CHAP_TEST_GRACE_SECONDS"] = "2"
         values |= settings or {}
         for source in sorted((SAMPLE / "stacks" / kind).glob("*.yml")):
             text = source.read_text().replace(WRITTEN_REGISTRY, registry()).replace("v2.0.0", version)
@@ -128,8 +130,8 @@ class SampleStack:
         """Wait for /health/ready, and in the bundled stack for the model service too."""
         _wait(lambda: self.api("/health/ready")[0] == 200, timeout, f"{self.project}: /health/ready is not 200")
         if self.kind == "bundled":
-            _wait(lambda: (self.api("/v2/services")[1] or {}).get("count") == 1, timeout, f"{self.project}: no model service")
-            _wait(lambda: self.dhis2("/api/routes/chap/run/health")[0] == 200, timeout, f"{self.project}: no route to CHAP")
+            _wait(lambda: self.services() == ["chapkit-ewars-model"], timeout, f"{self.project}: no model service")
+            _wait(lambda: self.dhis2("/api/routes/chap/run/health")[0] == 200, timeout, f"{self.project}: no route")
 
     def down(self) -> None:
         """Remove everything of this project: containers, volumes, networks, and what was kept of it."""
@@ -144,18 +146,24 @@ class SampleStack:
             text = re.sub(r"(?m)^( *image: *\S*/chap-worker):\S+", rf"\1:{worker or version}", text)
             file.write_text(text)
 
-    def compose(self, *arguments: str, check: bool = True, environ: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    def compose(self, *arguments: str, check: bool = True, environ: dict[str, str] | None = None) -> Process:
         """Run `docker compose` on this stack's files, in its folder."""
         files = [word for file in self.files for word in ("-f", file.name)]
         return self._run(["docker", "compose", *files, *arguments], check, environ or {})
 
-    def docker(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    def docker(self, *arguments: str, check: bool = True) -> Process:
         """Run `docker` in the stack's folder: also `stack.docker("chap", "status")`."""
         return self._run(["docker", *arguments], check, {})
 
-    def _run(self, argv: list[str], check: bool, environ: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    def _run(self, argv: list[str], check: bool, environ: dict[str, str]) -> Process:
         done = subprocess.run(
-            argv, cwd=self.folder, env=environment() | environ, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
+            argv,
+            cwd=self.folder,
+            env=environment() | environ,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         if check and done.returncode:
             raise SampleError(f"{' '.join(argv)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
@@ -189,7 +197,18 @@ class SampleStack:
 
     def dhis2(self, path: str, method: str = "GET", body: Any = None) -> tuple[int, Any]:
         """Ask the sample DHIS2 as its administrator."""
-        return _ask(f"http://127.0.0.1:{self.dhis2_port}{path}", method, body, {"Authorization": "Basic YWRtaW46ZGlzdHJpY3Q="}, 15)
+        headers = {"Authorization": "Basic " + base64.b64encode(b"admin:district").decode()}
+        return _ask(f"http://127.0.0.1:{self.dhis2_port}{path}", method, body, headers, 15)
+
+    def services(self) -> list[str]:
+        """Return the model services that are registered now."""
+        status, answer = self.api("/v2/services")
+        return [service["id"] for service in answer["services"]] if status == 200 else []
+
+    def route(self) -> dict[str, Any] | None:
+        """Return DHIS2's route for CHAP, all its fields."""
+        found = self.dhis2("/api/routes?filter=code:eq:chap&fields=*&paging=false")[1]["routes"]
+        return dict(found[0]) if found else None
 
     def version(self) -> str | None:
         """Return the version that the API reports."""
@@ -211,7 +230,7 @@ class SampleStack:
 
     def wait_job(self, identity: str, status: str, timeout: float = 30) -> None:
         """Wait until a job has this status."""
-        _wait(lambda: self.jobs().get(identity) == status, timeout, f"job {identity} is {self.jobs().get(identity)}, not {status}")
+        _wait(lambda: self.jobs().get(identity) == status, timeout, f"job {identity} did not become {status}")
 
     def zombie(self) -> str:
         """Kill the worker in the middle of a job and start it again: the job stays STARTED for ever."""
@@ -226,14 +245,15 @@ class SampleStack:
     def sql(self, query: str, database: str | None = None) -> list[list[str]]:
         """Run a query in the database's container and return its rows as text."""
         done = self.compose(
-            "exec", "-T", self.database_service, "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-U", self.user, "-d", database or self.database,
-            "--csv", "--tuples-only", "-R", "\x1e", "-F", "\x1f", "--no-align", "-c", query,
+            "exec", "-T", self.database_service, "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-U", self.user,
+            "-d", database or self.database, "--tuples-only", "--no-align", "-R", "\x1e", "-F", "\x1f", "-c", query,
         )
         return [line.split("\x1f") for line in done.stdout.rstrip("\n").split("\x1e") if line]
 
     def databases(self) -> list[str]:
         """Return the names of the server's databases."""
-        return [name for (name,) in self.sql("SELECT datname FROM pg_database WHERE NOT datistemplate ORDER BY 1", "postgres")]
+        query = "SELECT datname FROM pg_database WHERE NOT datistemplate ORDER BY 1"
+        return [name for (name,) in self.sql(query, "postgres")]
 
     def fill(self, rows: int = 0, megabytes: float = 0) -> None:
         """Put that many observations, or that much on disk, into the tables, with the rows that belong to them."""
@@ -247,7 +267,10 @@ class SampleStack:
     def columns(self, database: str | None = None) -> dict[str, list[str]]:
         """Return the columns of every table."""
         found: dict[str, list[str]] = {}
-        query = "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = 'public' ORDER BY table_name, ordinal_position"
+        query = (
+            "SELECT table_name, column_name FROM information_schema.columns"
+            " WHERE table_schema = 'public' ORDER BY table_name, ordinal_position"
+        )
         for table, column in self.sql(query, database):
             found.setdefault(table, []).append(column)
         return found
@@ -257,17 +280,21 @@ class SampleStack:
         parts = [f"SELECT '{table}', count(*) FROM \"{table}\"" for table in self.columns(database)]
         return {table: int(count) for table, count in self.sql(" UNION ALL ".join(parts), database)} if parts else {}
 
-    def checksum(self, database: str | None = None, columns: dict[str, list[str]] | None = None) -> dict[str, tuple[int, str]]:
+    def checksum(
+        self, database: str | None = None, columns: dict[str, list[str]] | None = None
+    ) -> dict[str, tuple[int, str]]:
         """Return rows and a checksum per table: equal exactly when the rows are.
 
         To compare across an upgrade, pass the `columns()` from before it: a new column is then not looked at.
         """
         parts = []
         for table, names in (columns or self.columns(database)).items():
-            row = ", ".join(f'"{name}"' for name in names)
+            row = "row(" + ", ".join(f'"{name}"' for name in names) + ")::text"
             # A sum of hashes does not depend on the order of the rows and needs no memory, whatever their number.
-            parts.append(f"SELECT '{table}', count(*), md5(coalesce(sum(hashtextextended(row({row})::text, 0)::numeric), 0)::text) FROM \"{table}\"")
-        return {table: (int(count), mark) for table, count, mark in self.sql(" UNION ALL ".join(parts), database)} if parts else {}
+            mark = f"md5(coalesce(sum(hashtextextended({row}, 0)::numeric), 0)::text)"
+            parts.append(f"SELECT '{table}', count(*), {mark} FROM \"{table}\"")
+        found = self.sql(" UNION ALL ".join(parts), database) if parts else []
+        return {table: (int(count), mark) for table, count, mark in found}
 
 
 def remove_project(project: str) -> None:
@@ -285,11 +312,9 @@ def remove_project(project: str) -> None:
 def remove_all() -> list[str]:
     """Remove every project of ours and return their names."""
     projects = set()
-    for kind, template in (("ps", '{{.Label "com.docker.compose.project"}}'), ("volume", ""), ("network", "")):
-        listed = _docker("ps", "-a", "--format", template) if kind == "ps" else _docker(
-            kind, "ls", "--format", '{{.Label "com.docker.compose.project"}}', "--filter", "label=com.docker.compose.project"
-        )
-        projects |= {name for name in listed.split() if name.startswith(PROJECT_PREFIX)}
+    for listing in (("ps", "-a"), ("volume", "ls"), ("network", "ls")):
+        projects |= set(_docker(*listing, "--format", '{{.Label "com.docker.compose.project"}}').split())
+    projects = {project for project in projects if project.startswith(PROJECT_PREFIX)}
     for project in sorted(projects):
         remove_project(project)
     return sorted(projects)
@@ -303,9 +328,8 @@ def _docker(*arguments: str) -> str:
 
 
 def _ask(url: str, method: str, body: Any, headers: dict[str, str], timeout: float) -> tuple[int, Any]:
-    request = urllib.request.Request(
-        url, json.dumps(body).encode() if body is not None else None, {"Content-Type": "application/json"} | headers, method=method
-    )
+    content = json.dumps(body).encode() if body is not None else None
+    request = urllib.request.Request(url, content, {"Content-Type": "application/json"} | headers, method=method)
     try:
         with urllib.request.urlopen(request, timeout=timeout) as answer:
             return answer.status, _decode(answer.read())
@@ -324,7 +348,7 @@ def _decode(content: bytes) -> Any:
         return content.decode(errors="replace")
 
 
-def _wait(condition: Any, timeout: float, message: str) -> None:
+def _wait(condition: Callable[[], bool], timeout: float, message: str) -> None:
     end = time.monotonic() + timeout
     while not condition():
         if time.monotonic() > end:
@@ -334,16 +358,7 @@ def _wait(condition: Any, timeout: float, message: str) -> None:
 
 def _free_ports(count: int) -> list[int]:
     with contextlib.ExitStack() as stack:
-        return [port for port in _bound(stack, count)]
-
-
-def _bound(stack: contextlib.ExitStack, count: int) -> Iterator[int]:
-    for _ in range(count):
-        listener = stack.enter_context(socket.socket())
-        listener.bind(("127.0.0.1", 0))
-        yield listener.getsockname()[1]
-
-
-def remove_folder(folder: Path) -> None:
-    """Remove a stack's files, whoever owns them."""
-    shutil.rmtree(folder, ignore_errors=True)
+        listeners = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for listener in listeners:
+            listener.bind(("127.0.0.1", 0))
+        return [listener.getsockname()[1] for listener in listeners]

@@ -4,6 +4,7 @@ import base64
 import http.server
 import json
 import os
+import signal
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -82,7 +83,10 @@ class Web(http.server.BaseHTTPRequestHandler):
             self.run(name, rest.lstrip("/") + (f"?{url.query}" if url.query else ""))
         elif path.startswith("/routes/"):
             found = routes("uid = %s OR code = %s", (path.removeprefix("/routes/"),) * 2)
-            self.send(200, found[0]) if found else self.missing()
+            if found:
+                self.send(200, found[0])
+            else:
+                self.missing()
         else:
             self.missing()
 
@@ -161,4 +165,6 @@ class Web(http.server.BaseHTTPRequestHandler):
 
 
 if __name__ == "__main__":
+    # As process 1 it would ignore SIGTERM.
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     http.server.ThreadingHTTPServer(("0.0.0.0", 8080), Web).serve_forever()

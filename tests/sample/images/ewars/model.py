@@ -3,6 +3,7 @@
 import http.server
 import json
 import os
+import signal
 import socket
 import sqlite3
 import threading
@@ -87,6 +88,8 @@ def keep_registered() -> None:
 
 
 if __name__ == "__main__":
+    # As process 1 it would ignore SIGTERM.
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     prepare()
     if REGISTER:
         threading.Thread(target=keep_registered, daemon=True).start()

@@ -111,7 +111,10 @@ def _seed_models() -> None:
             template = session.exec(select(tables.ModelTemplateDB).where(tables.ModelTemplateDB.name == name)).first()
             if template is None:
                 template = tables.ModelTemplateDB(
-                    name=name, display_name=name.replace("_", " "), source_url=f"https://models.example/{name}", required_covariates=["rainfall", "mean_temperature"]
+                    name=name,
+                    display_name=name.replace("_", " "),
+                    source_url=f"https://models.example/{name}",
+                    required_covariates=["rainfall", "mean_temperature"],
                 )
                 session.add(template)
                 session.flush()

@@ -1,0 +1,323 @@
+"""The commands that change the stack: upgrade, rollback, restore, recover, pin."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from compose_chap.cli_options import (
+    Call,
+    common,
+    dhis2_credentials,
+    dhis2_options,
+    output_option,
+    patience_option,
+    yes_option,
+)
+from compose_chap.errors import ChapError
+
+
+@click.command("upgrade")
+@click.argument("version")
+@click.option("--dry-run", is_flag=True, help="Show the plan and the changes of the files, and change nothing.")
+@yes_option
+@output_option
+@patience_option
+@click.option("--drain", type=float, metavar="SECONDS", default=0.0, help="Wait up to this long for running jobs.")
+@click.option("--allow-drift", is_flag=True, help="Go on although containers differ from the files.")
+@click.option("--abandon-jobs", is_flag=True, help="Go on although running jobs are lost.")
+@click.option("--allow-downgrade", is_flag=True, help="Go to an older version.")
+@click.option("--allow-unhealthy", is_flag=True, help="Go on although CHAP is not well now.")
+@dhis2_options
+@common
+def upgrade_command(
+    call: Call,
+    version: str,
+    dry_run: bool,
+    yes: bool,
+    output: Path | None,
+    drain: float,
+    dhis2_user: str,
+    **allow: bool,
+) -> None:
+    """Upgrade CHAP to VERSION: all new and verified, or all old and verified."""
+    from compose_chap import observe, preflight, screen, state, upgrade
+    from compose_chap.stack import release_tag
+
+    target = release_tag(version)
+    world, where = call.world(), call.where()
+    stack = observe.find_stack(world.engine, where)
+
+    with state.locked(stack.project.directory, "upgrade", world.clock()):
+        state.refuse_open_run(stack.project.directory)
+        subject = call.subject(world, stack, target, output)
+        if drain:
+            _drain(world, subject, drain)
+        allowed = {name for name, flag in preflight.OVERRIDES.items() if allow.get(flag.lstrip("-").replace("-", "_"))}
+        found = preflight.examine(subject)
+        checks = preflight.overridden(found, allowed)
+        _refuse(call, checks)
+        if not subject.edits and subject.version == target.removeprefix("v"):
+            call.result(
+                {"changed": False, "chap_version": subject.version},
+                f"CHAP {subject.version} runs already. Nothing to do.",
+            )
+            return
+        plan = upgrade.UpgradePlan(
+            stack,
+            target,
+            subject.images,
+            subject.edits,
+            tuple(subject.model.sources),
+            subject.backups,
+            subject.platform,
+            tuple(check.name for check in found if check.failed),
+        )
+        text = _plan_text(subject, checks)
+        if dry_run:
+            call.result({"plan": _plan_json(subject), "checks": [asdict(one) for one in checks]}, text)
+            return
+        if not call.json:
+            print(text, file=sys.stderr)
+        call.confirm(f"Upgrade CHAP from {subject.version} to {target}?", yes=yes)
+        done = upgrade.execute(world, plan, dhis2_credentials(dhis2_user))
+
+    call.result(
+        {
+            "changed": True,
+            "run": done.run,
+            "from": done.before,
+            "to": done.after,
+            "backup": str(done.backup.folder),
+            "kept_database": done.kept,
+            "checks": [asdict(one) for one in done.checks],
+        },
+        f"CHAP is upgraded from {done.before} to {done.after.removeprefix('v')}, and verified:\n"
+        + screen.checks_text(done.checks, colour=screen.colourful(sys.stdout))
+        + f"\nThe data of before are kept as database {done.kept}; to go back to them: docker chap rollback",
+    )
+
+
+@click.command("rollback")
+@yes_option
+@patience_option
+@dhis2_options
+@common
+def rollback_command(call: Call, yes: bool, dhis2_user: str) -> None:
+    """Undo the last upgrade: files, images and data."""
+    _roll_back(call, "upgrade", yes, dhis2_user)
+
+
+def _roll_back(call: Call, operation: str, yes: bool, dhis2_user: str) -> None:
+    from compose_chap import observe, recover, screen, state, transaction
+
+    world = call.world()
+    stack = observe.find_stack(world.engine, call.where())
+    directory = stack.project.directory
+
+    with state.locked(directory, "rollback", world.clock()):
+        state.refuse_open_run(directory)
+        plan = recover.plan_rollback(world, stack, operation)
+        written = ", ".join(f"{table}: {rows}" for table, rows in plan.written_since.items()) or "none"
+        if not call.json:
+            print(f"Rows written since the {operation}, which will be kept aside: {written}", file=sys.stderr)
+        call.confirm(f"Undo the {operation} of {plan.undone['id']}?", yes=yes)
+        journal = state.begin_run(
+            directory,
+            "rollback",
+            plan.change.to_facts(),
+            world.clock,
+            undoes=plan.undone["id"],
+            rows_set_aside=dict(plan.written_since),
+        )
+        checks = transaction.run(world, plan.change, journal, dhis2_credentials(dhis2_user))
+        journal.end("done", checks=[asdict(check) for check in checks])
+    call.result(
+        {
+            "run": journal.id,
+            "undone": plan.undone["id"],
+            "kept_database": plan.change.kept,
+            "written_since": dict(plan.written_since),
+            "checks": [asdict(check) for check in checks],
+        },
+        f"The {operation} of {plan.undone['id']} is undone, and verified:\n"
+        + screen.checks_text(checks, colour=screen.colourful(sys.stdout))
+        + f"\nThe newer data are kept as database {plan.change.kept}.",
+    )
+
+
+@click.command("restore")
+@click.argument("source", metavar="BACKUP", required=False)
+@click.option("--undo", is_flag=True, help="Undo the last restore.")
+@yes_option
+@output_option
+@click.option("--trust", is_flag=True, help="Restore a dump that holds what no dump of CHAP has.")
+@patience_option
+@dhis2_options
+@common
+def restore_command(
+    call: Call, source: str | None, undo: bool, yes: bool, output: Path | None, trust: bool, dhis2_user: str
+) -> None:
+    """Put a backup back: an id, `latest`, a folder, or any dump file of PostgreSQL."""
+    from compose_chap import backup, observe, restore, screen, state
+
+    if undo:
+        _roll_back(call, "restore", yes, dhis2_user)
+        return
+    if not source:
+        raise UsageError(
+            "Say what to restore: a backup's id, latest, or a file.", hint="List them: docker chap backups"
+        )
+    world, where = call.world(), call.where()
+    stack = observe.find_stack(world.engine, where)
+    found = restore.recognise(source, backup.folder_for(stack, output, where.environment))
+
+    with state.locked(stack.project.directory, "restore", world.clock()):
+        state.refuse_open_run(stack.project.directory)
+        what = f"backup {found.backup.id}" if found.backup else str(found.path)
+        call.confirm(
+            f"Restore {what} into {stack.access.name} of project {stack.project.name}? The present data are kept aside.",
+            yes=yes,
+        )
+        done = restore.execute(world, restore.RestorePlan(stack, found, trust), dhis2_credentials(dhis2_user))
+    call.result(
+        {
+            "run": done.run,
+            "source": str(done.source),
+            "tables": dict(done.tables),
+            "kept_database": done.kept,
+            "downtime_seconds": done.downtime,
+            "checks": [asdict(one) for one in done.checks],
+        },
+        f"Restored {what}: {sum(done.tables.values())} rows in {len(done.tables)} tables. CHAP was down for"
+        f" {screen.duration(done.downtime)}.\n"
+        + screen.checks_text(done.checks, colour=screen.colourful(sys.stdout))
+        + f"\nThe data of before are kept as database {done.kept}; to go back to them: docker chap restore --undo",
+    )
+
+
+@click.command("pin")
+@click.argument("version")
+@click.option("--digest", is_flag=True, help="Write the digest too, as the registry gives it.")
+@click.option("--dry-run", is_flag=True, help="Show the changes of the files, and change nothing.")
+@common
+def pin_command(call: Call, version: str, digest: bool, dry_run: bool) -> None:
+    """Write VERSION into the Compose files, and nothing else. Needs no engine."""
+    from compose_chap import observe, pin, screen, state
+    from compose_chap.stack import release_tag
+
+    tag = release_tag(version)
+    model = observe.read_project(call.where())
+    services = observe.chap_services(model)
+    digests = observe.digests(model, services, tag) if digest else {}
+    found = pin.edits(model, {name: pin.Reference(tag, digests.get(name, "")) for name in services})
+    diff = pin.diff(found)
+    data = {"changed": bool(found) and not dry_run, "services": list(services), "diff": diff}
+
+    if not found:
+        call.result(data, f"The files already name {tag}: {', '.join(services)}.")
+        return
+    if not dry_run:
+        directory = model.layout.project_directory
+        with state.locked(directory, "pin", screen.now()):
+            edits = tuple(state.Edit(edit.path, edit.before, edit.after) for edit in found)
+            journal = state.begin_run(directory, "pin", {"edits": state.pack_edits(edits)}, screen.now, to=tag)
+            try:
+                state.apply_edits(edits)
+            except BaseException:
+                state.revert_edits(edits)
+                journal.end("failed")
+                raise
+            journal.end("done")
+    call.result(data, diff.rstrip())
+
+
+@click.command("recover")
+@common
+def recover_command(call: Call) -> None:
+    """Finish or undo a run that was cut off."""
+    from compose_chap import observe, recover, screen, state
+
+    world, where = call.world(), call.where()
+    directory = observe.find_directory(world.engine, where)
+    with state.locked(directory, "recover", world.clock()):
+        journal = state.open_run(directory, world.clock)
+        if journal is None:
+            recover.clean_up(world.engine)
+            call.result({"changed": False}, "No run was cut off. Nothing to do.")
+            return
+        done = recover.recover(world, journal)
+    call.result(
+        {
+            "changed": True,
+            "run": done.run,
+            "operation": done.operation,
+            "outcome": done.outcome,
+            "checks": [asdict(check) for check in done.checks],
+        },
+        f"The {done.operation} of {done.run}: {done.outcome}.\n"
+        + screen.checks_text(done.checks, colour=screen.colourful(sys.stdout)),
+    )
+
+
+def _drain(world: Any, subject: Any, limit: float) -> None:
+    begun = world.clock()
+    while True:
+        jobs = subject.chap.jobs()
+        waited = (world.clock() - begun).total_seconds()
+        if not jobs.running and not jobs.waiting or waited > limit:
+            return
+        world.notify("drain", f"{len(jobs.running)} running, {len(jobs.waiting)} waiting", waited, limit)
+        world.sleep(2)
+
+
+def _refuse(call: Call, checks: Sequence[Any]) -> None:
+    from compose_chap import screen
+
+    failed = [check for check in checks if check.failed]
+    if not failed:
+        return
+    if not call.json:
+        print(screen.checks_text(checks, colour=screen.colourful(sys.stderr)), file=sys.stderr)
+    raise ChapError(
+        " ".join(check.message for check in failed),
+        state="Nothing was changed.",
+        hint=next((check.hint for check in failed if check.hint), "See: docker chap check"),
+    )
+
+
+def _plan_text(subject: Any, checks: Sequence[Any]) -> str:
+    from compose_chap import pin, screen
+
+    steps = [
+        "Plan",
+        f"  pull       {', '.join(map(str, dict.fromkeys(subject.images.values())))}",
+        f"  back up    database {subject.database.name} ({screen.size(subject.database.size)}) to {subject.backups}",
+        f"  stop       {', '.join(service.name for service in subject.stack.writers)}",
+        f"  keep       a copy of {subject.database.name} inside the server",
+        f"  recreate   {', '.join(service.name for service in subject.stack.writers)}, and nothing else",
+        "  verify     versions, schema, rows, readiness, models, route, other containers",
+        "Changes of the files",
+        pin.diff(subject.edits).rstrip() or "  none",
+        "Checks",
+        screen.checks_text(checks, colour=screen.colourful(sys.stderr)),
+    ]
+    return "\n".join(steps)
+
+
+def _plan_json(subject: Any) -> dict[str, Any]:
+    from compose_chap import pin
+
+    return {
+        "from": subject.version,
+        "to": subject.target,
+        "images": {name: str(reference) for name, reference in subject.images.items()},
+        "diff": pin.diff(subject.edits),
+        "database_bytes": subject.database.size,
+        "backups": str(subject.backups),
+    }

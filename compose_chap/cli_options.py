@@ -1,0 +1,175 @@
+"""What every command has: Compose's own options, `--json`, progress, and how to ask."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from compose_chap.errors import Cancelled, UsageError
+
+if TYPE_CHECKING:
+    from compose_chap.observe import Where
+    from compose_chap.preflight import Subject
+    from compose_chap.stack import Stack
+    from compose_chap.world import World
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a command: where the stack is, and how to speak."""
+
+    docker: tuple[str, ...]
+    command: str = ""
+    files: tuple[Path, ...] = ()
+    project_name: str = ""
+    project_directory: Path | None = None
+    env_files: tuple[Path, ...] = ()
+    json: bool = False
+    progress: str = "auto"
+    patience: float = 120.0
+
+    def world(self) -> World:
+        """Return engine, clock and progress for this call."""
+        from compose_chap.engine import Engine
+        from compose_chap.screen import Progress, now
+        from compose_chap.world import World
+
+        notify = Progress(sys.stderr, "quiet" if self.json and self.progress == "auto" else self.progress)
+        click.get_current_context().call_on_close(notify.end)
+        return World(Engine(self.docker), now, time.sleep, notify, self.patience, environment=dict(os.environ))
+
+    def where(self) -> Where:
+        """Return what was said of the place of the stack."""
+        from compose_chap.observe import Where
+
+        return Where(
+            self.files, self.project_name, self.project_directory, self.env_files, Path.cwd(), dict(os.environ)
+        )
+
+    def subject(self, world: World, stack: Stack, target: str, output: Path | None) -> Subject:
+        """Return what the preflight looks at."""
+        from compose_chap import backup, observe, preflight
+        from compose_chap.registry import Registry
+
+        where = self.where()
+        return preflight.Subject(
+            world,
+            stack,
+            observe.read_model(where, stack.project),
+            target,
+            Registry(world.engine.insecure_registry, world.engine.credentials),
+            backup.folder_for(stack, output, where.environment),
+        )
+
+    def result(self, data: dict[str, Any], text: str) -> None:
+        """Print a result, as JSON or as text."""
+        from compose_chap import screen
+
+        screen.write(screen.document(self.command, {"ok": True, **data}) if self.json else text)
+
+    def confirm(self, question: str, *, yes: bool) -> None:
+        """Ask before something is changed. Raise UsageError where there is nobody to ask, Cancelled on a no."""
+        if yes:
+            return
+        if self.json or not sys.stdin.isatty():
+            raise UsageError(
+                "This changes the stack, and there is no terminal to ask on.",
+                state="Nothing was changed.",
+                hint="Add --yes to go on without a question.",
+            )
+        if not click.confirm(question, err=True):
+            raise Cancelled("You said no.", state="Nothing was changed.")
+
+
+# Before the command's name or behind it, as an operator is used to from `docker compose`.
+_COMMON = (
+    click.option("-f", "--file", "files", multiple=True, type=Path, help="A Compose file, as with docker compose."),
+    click.option("-p", "--project-name", help="The Compose project, where there are several."),
+    click.option("--project-directory", type=Path, help="The project's folder, as with docker compose."),
+    click.option("--env-file", "env_files", multiple=True, type=Path, help="An env file, as with docker compose."),
+    click.option("--json", is_flag=True, default=None, help="Print the result as one JSON document."),
+    click.option(
+        "--progress",
+        type=click.Choice(["auto", "plain", "quiet", "json"]),
+        help="How to tell of progress, on standard error.",
+    ),
+)
+_COMMON_NAMES = ("files", "project_name", "project_directory", "env_files", "json", "progress")
+
+
+def common_options(function: _Function) -> _Function:
+    """Give a function the options that every command has."""
+    for option in reversed(_COMMON):
+        function = option(function)
+    return function
+
+
+def told(call: Call, given: dict[str, Any]) -> Call:
+    """Take the common options out of `given` and return the call with those that were said."""
+    said = {name: given.pop(name) for name in _COMMON_NAMES}
+    return replace(call, **{name: value for name, value in said.items() if value})
+
+
+def common(function: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that every command has, and a `call` as its first argument."""
+
+    @common_options
+    @click.pass_context
+    def wrapped(context: click.Context, /, **given: Any) -> None:
+        call = replace(told(context.obj, given), command=context.info_name or "")
+        patience = given.pop("patience", call.patience)
+        context.invoke(function, replace(call, patience=patience), **given)
+
+    wrapped.__doc__ = function.__doc__
+    own = getattr(function, "__click_params__", [])
+    wrapped.__click_params__ = [*wrapped.__click_params__, *own]  # type: ignore[attr-defined]
+    return wrapped
+
+
+yes_option = click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+output_option = click.option(
+    "-o", "--output", type=Path, help="The folder of the backups, instead of backups/ beside the Compose file."
+)
+patience_option = click.option(
+    "--wait",
+    "patience",
+    metavar="SECONDS",
+    default=120.0,
+    show_default=True,
+    help="How long CHAP may do nothing that can be seen before it counts as stuck.",
+)
+dhis2_options = click.option(
+    "--dhis2-user",
+    default="",
+    metavar="NAME",
+    help="Check through DHIS2 too, as this user. The password comes from DHIS2_PASSWORD, or is asked for.",
+)
+
+
+def dhis2_credentials(user: str) -> dict[str, str]:
+    """Return the header that logs in to DHIS2, from the environment or a question; empty where none was wanted.
+
+    A password is never taken from the command line, where everybody on the machine could read it.
+    """
+    from compose_chap.verify import basic_credentials
+
+    if token := os.environ.get("DHIS2_TOKEN"):
+        return {"Authorization": f"ApiToken {token}"}
+    user = user or os.environ.get("DHIS2_USERNAME", "")
+    if not user:
+        return {}
+    password = os.environ.get("DHIS2_PASSWORD")
+    if password is None:
+        if not sys.stdin.isatty():
+            raise UsageError("There is no password for DHIS2.", hint="Set DHIS2_PASSWORD in the environment.")
+        password = click.prompt(f"Password of {user} in DHIS2", hide_input=True, err=True)
+    return basic_credentials(user, password)
