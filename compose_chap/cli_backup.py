@@ -7,11 +7,7 @@ from typing import Any
 
 import click
 
-from compose_chap.cli_options import (
-    Call,
-    common,
-    output_option,
-)
+from compose_chap.cli_options import Call, common, output_option, yes_option
 
 
 @click.command("backup")
@@ -74,6 +70,59 @@ def verify_command(call: Call, backup_: str, output: Path | None) -> None:
     backup.verify(found, backup.server_of(world.engine, stack), world.notify)
     call.result(
         {"backup": _backup_json(found)}, f"Backup {found.id} is whole: every checksum fits, the dump was read back."
+    )
+
+
+@click.command("prune")
+@click.option("--keep-last", default=3, show_default=True, help="How many of the last backups stay.")
+@click.option("--keep-daily", default=7, show_default=True, help="For how many days the newest backup stays.")
+@click.option("--keep-weekly", default=4, show_default=True, help="For how many weeks the newest backup stays.")
+@click.option("--keep-monthly", default=6, show_default=True, help="For how many months the newest backup stays.")
+@click.option("--keep-databases", default=7, show_default=True, help="For how many days kept databases stay.")
+@click.option("--dry-run", is_flag=True, help="Show what would go, and remove nothing.")
+@yes_option
+@output_option
+@common
+def prune_command(
+    call: Call,
+    keep_last: int,
+    keep_daily: int,
+    keep_weekly: int,
+    keep_monthly: int,
+    keep_databases: int,
+    dry_run: bool,
+    yes: bool,
+    output: Path | None,
+) -> None:
+    """Remove old backups and kept databases, never what a rollback still needs."""
+    from compose_chap import backup, observe, prune, screen, state
+
+    world, where = call.world(), call.where()
+    stack = observe.find_stack(world.engine, where)
+    folder = backup.folder_for(stack, output, where.environment)
+    retention = prune.Retention(keep_last, keep_daily, keep_weekly, keep_monthly, databases_days=keep_databases)
+
+    with state.locked(stack.project.directory, "prune", world.clock()):
+        state.refuse_open_run(stack.project.directory)
+        server = backup.server_of(world.engine, stack)
+        chosen = prune.plan(stack, server, folder, retention, world.clock())
+        lines = [f"backup    {one.id}  {screen.size(one.size)}" for one in chosen.backups]
+        lines += [f"database  {name}  {screen.size(bytes_)}" for name, bytes_ in chosen.databases]
+        text = "\n".join(lines) or "Nothing to remove."
+        if not (chosen.empty or dry_run):
+            if not call.json:
+                click.echo(text, err=True)
+            call.confirm("Remove these for good?", yes=yes)
+            prune.execute(world, stack, server, chosen)
+            text = f"Removed:\n{text}"
+    call.result(
+        {
+            "removed": not (chosen.empty or dry_run),
+            "backups": [one.id for one in chosen.backups],
+            "databases": [name for name, _ in chosen.databases],
+            "kept": dict(chosen.kept),
+        },
+        text,
     )
 
 

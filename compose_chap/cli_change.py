@@ -19,7 +19,7 @@ from compose_chap.cli_options import (
     patience_option,
     yes_option,
 )
-from compose_chap.errors import ChapError
+from compose_chap.errors import ChapError, UsageError
 
 
 @click.command("upgrade")
@@ -181,7 +181,7 @@ def restore_command(
         state.refuse_open_run(stack.project.directory)
         what = f"backup {found.backup.id}" if found.backup else str(found.path)
         call.confirm(
-            f"Restore {what} into {stack.access.name} of project {stack.project.name}? The present data are kept aside.",
+            f"Restore {what} into {stack.access.name} of {stack.project.name}? The present data are kept aside.",
             yes=yes,
         )
         done = restore.execute(world, restore.RestorePlan(stack, found, trust), dhis2_credentials(dhis2_user))

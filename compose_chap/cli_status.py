@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
 import click
 
 from compose_chap import __version__
-from compose_chap.cli_options import (
-    Call,
-    common,
-)
+from compose_chap.cli_options import Call, common, output_option
 
 
 @click.command("version")

@@ -150,7 +150,7 @@ def chap_services(model: Model) -> tuple[str, ...]:
 
 
 def digests(model: Model, services: Sequence[str], tag: str) -> dict[str, str]:
-    """Return the digest that the registry has for a tag of each service's image. Raise RegistryError when it has none."""
+    """Return the registry's digest of a tag of each service's image. Raise RegistryError when it has none."""
     from compose_chap.registry import Registry, is_loopback
 
     registry, found = Registry(is_loopback), {}
