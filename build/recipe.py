@@ -33,8 +33,10 @@ def main() -> None:
     OUT.mkdir(exist_ok=True)
     requirements = download_requirements()
     content = assemble(take_apart([*requirements, build_wheel()]))
-    PLUGIN.write_bytes(content)
-    PLUGIN.chmod(0o755)
+    unfinished = OUT / "docker-chap.tmp"
+    unfinished.write_bytes(content)
+    unfinished.chmod(0o755)
+    unfinished.replace(PLUGIN)  # in one step: the old file may be running
     checksum = hashlib.sha256(content).hexdigest()
     (OUT / "docker-chap.sha256").write_text(f"{checksum}  docker-chap\n")
     (OUT / "docker-chap.cdx.json").write_text(json.dumps(bill_of_materials(requirements), indent=2) + "\n")

@@ -16,18 +16,18 @@ MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if not path.stem.sta
 
 # A module may import only from those behind it. Put a new one as far back as its imports allow.
 ORDER = [
-    *("plugin", "cli", "status", "screen"),
+    *("plugin", "cli", "cli_change", "cli_backup", "cli_status", "cli_options", "status", "screen"),
     *("recover", "restore", "prune", "upgrade", "transaction", "preflight", "observe", "verify", "backup", "pin"),
     *("project", "composefile", "variables"),
     *("world", "chap", "postgres", "engine", "process", "dumpfile", "registry", "state", "stack", "errors"),
 ]
 
 # These talk to people. All others are given what they need and return data, so that a test can run them too.
-FACES = ("plugin", "cli", "screen")
+FACES = [name for name in MODULES if name in ("plugin", "screen") or name.startswith("cli")]
 
 # One library, one door: the only module that would change with it.
 DOORS = {
-    "click": "cli",
+    "click": "cli",  # with its parts, cli_*
     "docker": "engine",
     "requests": "engine",  # the errors of the docker package
     "subprocess": "process",
@@ -39,7 +39,7 @@ DOORS = {
 LONGEST = 300
 # Longer so far: these may only shrink.
 LONGER = {
-    **{"cli": 650, "postgres": 500, "engine": 500, "backup": 450, "transaction": 450, "restore": 450},
+    **{"cli_change": 350, "postgres": 500, "engine": 500, "backup": 450, "transaction": 450, "restore": 450},
     **{"preflight": 450, "state": 400, "project": 400, "verify": 350, "variables": 350, "stack": 350},
 }
 
@@ -62,7 +62,7 @@ def test_imports_run_one_way(module: str) -> None:
 def test_a_library_is_imported_only_by_its_door(module: str) -> None:
     for name in imports(tree(module)):
         if name in DOORS:
-            assert DOORS[name] == module, f"{name} belongs to {DOORS[name]}.py"
+            assert module == DOORS[name] or module.startswith(f"{DOORS[name]}_"), f"{name} belongs to {DOORS[name]}.py"
         else:
             assert name in MODULES or name in sys.stdlib_module_names, f"{name} has no door"
 
@@ -72,7 +72,7 @@ def test_only_the_faces_print_ask_and_exit(module: str) -> None:
     assert not SCREEN_AND_EXIT & set(calls(tree(module)))
 
 
-@pytest.mark.parametrize("module", [name for name in MODULES if name not in (*FACES, "state")])
+@pytest.mark.parametrize("module", [name for name in MODULES if name not in [*FACES, "state"]])
 def test_all_others_are_told_the_time(module: str) -> None:
     assert not CLOCK & set(calls(tree(module)))
 
