@@ -98,8 +98,58 @@ ready() {
     [ -s "$OUT/env.sh" ] && (. "$OUT/env.sh" && engine_answers && compose_fits && [ -e "$PLUGINS/docker-buildx" ])
 }
 
+# Two engines on one machine fight over docker0 and iptables, so the new one lives in a network namespace of its own.
+# Everything that talks to it or to its containers' ports must be run in there: build/out/new/run COMMAND...
+start_new() {
+    local dir=$OUT/new name=docker-chap-test-new bin sbin tries
+    local socket=$dir/docker.sock
+    if [ -x "$dir/run" ] && "$dir/run" docker version >/dev/null 2>&1; then
+        return 0
+    fi
+    [ "$(id -u)" = 0 ] && is_debian || fail "A second engine can be started on Debian or Ubuntu only, by root."
+    command -v ip >/dev/null && command -v iptables >/dev/null && command -v runc >/dev/null || fail "Install iproute2, iptables and runc first."
+    mkdir -p "$dir"
+    bin=$dir/unpacked/usr/bin sbin=$dir/unpacked/usr/sbin
+    if [ ! -x "$sbin/dockerd" ]; then
+        say "fetching the engine of Debian forky"
+        fetch_packages forky "$dir/unpacked" docker.io containerd tini-static
+    fi
+    [ -e /run/netns/$name ] || ip netns add $name
+    # Not `ip netns exec`: that one mounts a fresh /sys, without the cgroups.
+    nsenter --net=/run/netns/$name ip link set lo up
+    cat >"$dir/run.part" <<RUN
+#!/bin/sh
+exec nsenter --net=/run/netns/$name env DOCKER_CONFIG='$CONFIG' DOCKER_HOST='unix://$socket' CHAP_SAMPLE_ENGINE=new "\$@"
+RUN
+    chmod 755 "$dir/run.part"
+    mv "$dir/run.part" "$dir/run"
+    rm -f "$dir/docker.pid"
+    say "starting a second engine (log: build/out/new/dockerd.log)"
+    PATH=$bin:$sbin:$PATH setsid nohup nsenter --net=/run/netns/$name "$sbin/dockerd" -H "unix://$socket" --data-root "$dir/data" \
+        --exec-root "$dir/exec" --pidfile "$dir/docker.pid" --init-path "$bin/tini-static" --userland-proxy-path "$sbin/docker-proxy" \
+        </dev/null >>"$dir/dockerd.log" 2>&1 9>&- &
+    echo $! >"$dir/dockerd.pid"
+    disown
+    for tries in $(seq 300); do
+        if "$dir/run" docker version >/dev/null 2>&1; then
+            say "second engine $("$dir/run" docker version --format '{{.Server.Version}}'): build/out/new/run COMMAND..."
+            return 0
+        fi
+        kill -0 "$(cat "$dir/dockerd.pid")" 2>/dev/null || break
+        sleep 0.1
+    done
+    tail -n 20 "$dir/dockerd.log" >&2
+    fail "The second engine did not start. Its log is build/out/new/dockerd.log."
+}
+
 if [ "${1:-}" = --new ]; then
-    fail "not yet"
+    start_new
+    exit 0
+fi
+# In the second engine's namespace there is nothing to install.
+if [ "${CHAP_SAMPLE_ENGINE:-}" = new ]; then
+    engine_answers || fail "The second engine does not answer: tests/sample/engine.sh --new"
+    exit 0
 fi
 ready && exit 0
 if [ ! -s "$OUT/env.sh" ] || ! (. "$OUT/env.sh" && engine_answers); then

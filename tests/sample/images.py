@@ -26,7 +26,7 @@ IMAGES = SAMPLE / "images"
 OUT = SAMPLE.parents[1] / "build" / "out"
 PREFIX = "docker-chap-test"
 LABEL = "docker-chap.test=1"
-LOCAL = ("postgres:17", "valkey:8", "dhis2:sample")
+NEEDED = tuple(f"{PREFIX}/{image}" for image in ("postgres:17", "valkey:8", "dhis2:sample"))
 
 APP_PACKAGES = (
     "python3-fastapi", "gunicorn", "python3-uvicorn", "python3-sqlmodel",
@@ -236,11 +236,30 @@ def push(registry: str, images: list[tuple[str, str]]) -> None:
     run("docker", "rmi", *(name for name in names if name not in used))
 
 
+def copy_from_first_engine() -> None:
+    """Give the second engine the images that the first one built and did not push."""
+    first = {name: value for name, value in os.environ.items() if name != "DOCKER_HOST"}
+    show = ["docker", "image", "inspect", "--format", "{{.Id}}", *NEEDED]
+    built, here = (subprocess.run(show, env=env, capture_output=True, check=False) for env in (first, None))
+    if built.returncode:
+        sys.exit("sample: Run tests/sample/setup for the first engine first.")
+    if here.stdout == built.stdout:
+        return
+    say("copying the images from the first engine")
+    saved = subprocess.Popen(["docker", "save", *NEEDED], env=first, stdout=subprocess.PIPE)
+    loaded = subprocess.run(["docker", "load", "-q"], stdin=saved.stdout, capture_output=True, check=False)
+    if saved.wait() or loaded.returncode:
+        sys.exit(f"sample: could not copy the images: {loaded.stderr.decode()}")
+
+
 def main() -> None:
     """Make sure that all images are there."""
     registry = run(str(SAMPLE / "registry.sh")).strip()
     mark = sources()
-    if in_registry(registry, "sources", mark) and local(*(f"{PREFIX}/{image}" for image in LOCAL)):
+    if os.environ.get("CHAP_SAMPLE_ENGINE") == "new":
+        copy_from_first_engine()
+        return
+    if in_registry(registry, "sources", mark) and local(*NEEDED):
         return
     begin = time.monotonic()
     say("building the images")

@@ -5,9 +5,12 @@
 set -euo pipefail
 . "$(dirname "$0")/debian.sh"
 
+# The second engine cannot reach the first one's registry, so it has one of its own, on the same files.
+STORAGE=$OUT/registry/storage
 DIR=$OUT/registry
+[ "${CHAP_SAMPLE_ENGINE:-}" = new ] && DIR=$OUT/new/registry
 PIDFILE=$DIR/pid
-mkdir -p "$DIR/storage"
+mkdir -p "$DIR" "$STORAGE"
 
 alive() {
     local pid
@@ -24,20 +27,20 @@ fi
 
 program=$(command -v docker-registry || true)
 if [ -z "$program" ]; then
-    program=$DIR/unpacked/usr/bin/docker-registry
+    program=$OUT/registry/unpacked/usr/bin/docker-registry
     if [ ! -x "$program" ]; then
         is_debian || fail "Install docker-registry: the program of https://github.com/distribution/distribution."
         say "fetching docker-registry from Debian forky"
-        fetch_packages forky "$DIR/unpacked" docker-registry
+        fetch_packages forky "$OUT/registry/unpacked" docker-registry
     fi
 fi
 
-port=$(cat "$DIR/port" 2>/dev/null || echo "${CHAP_SAMPLE_PORT:-5899}")
+port=$(cat "$DIR/port" 2>/dev/null || cat "$OUT/registry/port" 2>/dev/null || echo "${CHAP_SAMPLE_PORT:-5899}")
 while taken "$port"; do port=$((port + 1)); done
 cat >"$DIR/config.yml" <<CONFIG
 version: 0.1
 log: {level: warn}
-storage: {filesystem: {rootdirectory: '$DIR/storage'}, delete: {enabled: true}}
+storage: {filesystem: {rootdirectory: '$STORAGE'}, delete: {enabled: true}}
 http: {addr: '127.0.0.1:$port'}
 CONFIG
 OTEL_TRACES_EXPORTER=none setsid nohup "$program" serve "$DIR/config.yml" </dev/null >>"$OUT/registry.log" 2>&1 9>&- &

@@ -51,7 +51,9 @@ def environment() -> dict[str, str]:
     if not file.exists():
         raise SampleError("Run tests/sample/setup first.")
     for name, value in re.findall(r"^export (\w+)='(.*)'$", file.read_text(), re.MULTILINE):
-        found[name] = value
+        # Inside build/out/new/run the second engine is the one to use.
+        if name != "DOCKER_HOST" or found.get("CHAP_SAMPLE_ENGINE") != "new":
+            found[name] = value
     return found
 
 
@@ -298,7 +300,7 @@ class SampleStack:
 
 
 def remove_project(project: str) -> None:
-    """Remove what carries the project's label: containers with their anonymous volumes, volumes, networks."""
+    """Remove what belongs to the project: containers with their anonymous volumes, volumes, networks, kept images."""
     label = f"label=com.docker.compose.project={project}"
     containers = _docker("ps", "-aq", "--filter", label).split()
     if containers:
@@ -307,10 +309,14 @@ def remove_project(project: str) -> None:
         found = _docker(kind, "ls", "-q", "--filter", label).split()
         if found:
             _docker(kind, "rm", *found)
+    kept = _docker("images", "--format", "{{.Repository}}:{{.Tag}}", "docker-chap/kept").split()
+    kept = [image for image in kept if image.partition(":")[2].startswith(f"{project}-")]
+    if kept:
+        _docker("rmi", *kept)
 
 
 def remove_all() -> list[str]:
-    """Remove every project of ours and return their names."""
+    """Remove every project of ours, also those of other runs that still work, and return their names."""
     projects = set()
     for listing in (("ps", "-a"), ("volume", "ls"), ("network", "ls")):
         projects |= set(_docker(*listing, "--format", '{{.Label "com.docker.compose.project"}}').split())
