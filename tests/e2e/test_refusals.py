@@ -1,0 +1,185 @@
+"""Bad input and missing pieces: each is refused with its own message, the right exit status, and nothing changed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.sample.stack import SampleStack, environment
+
+# A user without any rights on the engine's socket.
+NOBODY = 65534
+
+
+@pytest.fixture(autouse=True)
+def nothing_changed(small: SampleStack) -> Iterator[None]:
+    """Hold the stack against what it was before the test."""
+    before = (small.containers(), small.checksum(), (small.folder / "compose.yml").read_bytes())
+    yield
+    small.wait_ready()
+    ids = {name: one["id"] for name, one in small.containers().items()}
+    assert ids == {name: one["id"] for name, one in before[0].items()}
+    assert (small.checksum(), (small.folder / "compose.yml").read_bytes()) == before[1:]
+    assert not list((small.folder / "backups").glob("*.partial"))
+
+
+def refused(stack: SampleStack, *words: str, status: int = 1, folder: Path | None = None, **variables: str) -> str:
+    """Run `docker chap` and return what it said; it must refuse, in the three parts, without a traceback."""
+    done = subprocess.run(
+        ["docker", *words] if words[0] != "chap" else ["docker", *words],
+        cwd=folder or stack.folder,
+        env=environment() | variables,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == status, done.stdout + done.stderr
+    assert done.stderr.count("Error: ") == 1 and "Traceback" not in done.stderr, done.stderr
+    return done.stderr
+
+
+def test_no_engine(small: SampleStack) -> None:
+    said = refused(small, "-H", "unix:///nowhere/docker.sock", "chap", "status")
+    assert "unix:///nowhere/docker.sock does not answer" in said and "Next: Start it" in said
+
+
+def test_no_such_context_is_never_the_local_engine(small: SampleStack) -> None:
+    assert "nowhere" in refused(small, "--context", "nowhere", "chap", "status")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_no_permission_on_the_socket(small: SampleStack, tmp_path: Path) -> None:
+    plugin = Path(environment()["DOCKER_CONFIG"], "cli-plugins", "docker-chap")
+    copy = tmp_path / "docker-chap"
+    copy.write_bytes(plugin.read_bytes())
+    copy.chmod(0o755)
+    for folder in (tmp_path, *tmp_path.parents[:2]):
+        folder.chmod(0o755)
+    done = subprocess.run(
+        [str(copy), "status"],
+        cwd="/",
+        env={"PATH": os.environ["PATH"], "HOME": "/nonexistent", "CHAP_PYTHON": "/usr/bin/python3"},
+        user=NOBODY,
+        group=NOBODY,
+        extra_groups=[],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1 and "No permission to talk to the Docker engine" in done.stderr, done.stderr
+    assert "group docker" in done.stderr
+
+
+def test_compose_missing_and_too_old(small: SampleStack, tmp_path: Path) -> None:
+    plugins = Path(environment()["DOCKER_CONFIG"], "cli-plugins")
+    own = tmp_path / "cli-plugins"
+    own.mkdir()
+    (own / "docker-chap").symlink_to(plugins / "docker-chap")
+    said = refused(small, "chap", "upgrade", "v2.1.0", "--yes", DOCKER_CONFIG=str(tmp_path))
+    if "is not installed" not in said:
+        pytest.skip(f"this machine has another Compose that Docker finds: {said}")
+    old = own / "docker-compose"
+    metadata = '{"SchemaVersion":"0.1.0","Vendor":"test","Version":"v2.19.1","ShortDescription":"old"}'
+    old.write_text(f"#!/bin/sh\n[ $1 = docker-cli-plugin-metadata ] && echo '{metadata}' || echo 2.19.1\n")
+    old.chmod(0o755)
+    said = refused(small, "chap", "upgrade", "v2.1.0", "--yes", DOCKER_CONFIG=str(tmp_path))
+    assert "Docker Compose 2.19.1 is too old" in said and "2.20" in said
+
+
+def test_no_stack_of_that_name(small: SampleStack, tmp_path: Path) -> None:
+    said = refused(small, "chap", "-p", "nowhere", "status", folder=tmp_path)
+    assert "No CHAP stack found" in said and "nowhere" in said and "chap-core" in said
+
+
+def test_several_stacks_are_listed(small: SampleStack, tmp_path: Path) -> None:
+    other = SampleStack.create(tmp_path / "other")
+    try:
+        other.compose("up", "-d", "--quiet-pull")
+        said = refused(small, "chap", "status", folder=tmp_path)
+        assert small.project in said and other.project in said and "-p " in said
+    finally:
+        other.down()
+
+
+def test_words_that_do_not_fit(small: SampleStack) -> None:
+    assert "is not a CHAP version" in refused(small, "chap", "upgrade", "new", status=2)
+    assert "no terminal to ask on" in refused(small, "chap", "upgrade", "v2.1.0", status=2)
+    assert "Say what to restore" in refused(small, "chap", "restore", status=2)
+
+
+def test_a_version_that_does_not_exist_names_the_nearest(small: SampleStack) -> None:
+    said = refused(small, "chap", "upgrade", "v2.1.33", "--yes")
+    assert "does not have" in said and "Nearest: v2.1.3" in said
+
+
+def test_a_version_that_only_one_image_has(small: SampleStack) -> None:
+    said = refused(small, "chap", "upgrade", "v2.1.8", "--yes")
+    assert "chap-worker:v2.1.8" in said and "The other image has that tag" in said
+
+
+def test_an_older_version(small: SampleStack) -> None:
+    assert "docker chap rollback" in refused(small, "chap", "upgrade", "v1.4.0", "--yes")
+
+
+def test_dumps_that_are_none(small: SampleStack, tmp_path: Path) -> None:
+    whole = small.folder / "whole.dump"
+    with whole.open("wb") as file:
+        name = small.containers()["chap-postgres"]["id"]
+        command = ["docker", "exec", name, "pg_dump", "-U", "chap", "-Fc", "chap_core"]
+        subprocess.run(command, env=environment(), stdout=file, check=True)
+    content = whole.read_bytes()
+    for name, bytes_, expected in (
+        ("empty.dump", b"", "is empty"),
+        ("text.dump", b"this is no dump at all\n" * 50, "is not a PostgreSQL dump"),
+        ("noise.dump", bytes(range(256)) * 50, "is not a PostgreSQL dump"),
+        ("half.dump", content[: len(content) // 2], "damaged"),
+        ("head.dump", content[:200], "cannot read"),
+    ):
+        (tmp_path / name).write_bytes(bytes_)
+        assert expected in refused(small, "chap", "restore", str(tmp_path / name), "--yes")
+    assert "There is no backup 'missing.dump'" in refused(small, "chap", "restore", "missing.dump", "--yes")
+    whole.unlink()
+
+
+def test_the_database_container_is_down(small: SampleStack) -> None:
+    small.compose("stop", "chap-postgres")
+    try:
+        for words in (["backup"], ["upgrade", "v2.1.0", "--yes"]):
+            said = refused(small, "chap", *words)
+            assert "chap-postgres" in said and "start" in said
+    finally:
+        small.compose("start", "chap-postgres")
+        small.compose("restart", "chap", "chap-worker")
+
+
+def test_containers_that_are_stopped(small: SampleStack) -> None:
+    small.compose("stop", "-t", "1", "chap", "chap-worker")
+    try:
+        said = refused(small, "chap", "upgrade", "v2.1.0", "--yes")
+        assert "Not running: chap, chap-worker" in said and "start chap chap-worker" in said
+    finally:
+        small.compose("start", "chap", "chap-worker")
+
+
+@pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="only root can mount a small disk")
+def test_the_disk_is_full_while_dumping(small: SampleStack, tmp_path: Path) -> None:
+    small.sql(
+        "CREATE TABLE noise AS SELECT md5(random()::text) || md5(random()::text) AS text FROM generate_series(1, 60000)"
+    )
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(disk)], check=True)
+    try:
+        # An earlier backup's ratio makes the estimate small, so the disk runs full in the middle of the dump.
+        said = refused(small, "chap", "backup", "-o", str(disk))
+        assert "No space left" in said or "Not enough room" in said
+        assert not [path for path in disk.iterdir() if path.name != ".gitignore"]
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+        small.sql("DROP TABLE noise")
