@@ -260,7 +260,7 @@ def classify(image: str, command: Sequence[str], environment: Mapping[str, str],
         return Role.BROKER
     if name in ("postgres", "postgis", "postgresql"):
         return Role.DHIS2_DATABASE if "dhis" in environment.get("POSTGRES_DB", "") else Role.OTHER
-    if re.search(r"(^|/)dhis2?/(core|dhis2-core)(-|$)", Reference.parse(image).repository) or "dhis2-web" in name:
+    if Reference.parse(image).repository.endswith(("dhis2/core", "dhis2/dhis2-core", "/dhis2-core")):
         return Role.DHIS2
     return Role.OTHER
 

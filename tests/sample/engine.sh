@@ -21,15 +21,17 @@ compose_fits() {
     version=$(docker compose version --short 2>/dev/null) && at_least "${version#v}" $COMPOSE_AT_LEAST
 }
 
-start_engine() {
-    local pidfile=/var/run/docker.pid pid log=$OUT/dockerd.log tries
-    if [ -s $pidfile ]; then
-        pid=$(cat $pidfile)
-        # After a power cut another process may have got the old pid; dockerd would refuse to start.
-        if [ "$(cat "/proc/$pid/comm" 2>/dev/null)" != dockerd ]; then
-            rm -f $pidfile
-        fi
+# After a power cut another process may have got the old pid, and dockerd would refuse to start.
+drop_stale() { # drop_stale PIDFILE NAME
+    if [ -s "$1" ] && [ "$(cat "/proc/$(cat "$1")/comm" 2>/dev/null)" != "$2" ]; then
+        rm -f "$1"
     fi
+}
+
+start_engine() {
+    local log=$OUT/dockerd.log tries
+    drop_stale /var/run/docker.pid dockerd
+    drop_stale /var/run/docker/containerd/containerd.pid containerd
     say "starting dockerd (log: build/out/dockerd.log)"
     setsid nohup dockerd </dev/null >>"$log" 2>&1 9>&- &
     echo $! >"$OUT/dockerd.pid"
@@ -82,7 +84,7 @@ write_config() {
 }
 
 fetch_compose() {
-    is_debian || fail "Docker Compose $COMPOSE_AT_LEAST or newer is missing: https://docs.docker.com/compose/install/"
+    is_debian || fail "Docker Compose $COMPOSE_AT_LEAST or newer, or buildx, is missing: https://docs.docker.com/compose/install/"
     say "fetching Compose v2 and buildx from Debian forky"
     fetch_packages forky "$OUT/forky" docker-compose docker-buildx
     local name

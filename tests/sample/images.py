@@ -26,7 +26,7 @@ IMAGES = SAMPLE / "images"
 OUT = SAMPLE.parents[1] / "build" / "out"
 PREFIX = "docker-chap-test"
 LABEL = "docker-chap.test=1"
-NEEDED = tuple(f"{PREFIX}/{image}" for image in ("postgres:17", "valkey:8", "dhis2:sample"))
+NEEDED = tuple(f"{PREFIX}/{image}" for image in ("postgres:17", "valkey:8", "dhis2:sample", "dhis2/core:sample"))
 
 APP_PACKAGES = (
     "python3-fastapi", "gunicorn", "python3-uvicorn", "python3-sqlmodel",
@@ -195,7 +195,7 @@ def build(registry: str) -> list[tuple[str, str]]:
     shutil.rmtree(context, ignore_errors=True)
     shutil.copytree(IMAGES / "chap", context, ignore=shutil.ignore_patterns("__pycache__"))
     pushed = write_releases(context / "releases")
-    targets: dict[str, object] = {}
+    targets: dict[str, dict[str, object]] = {}
     for image, start in {"postgres:17": "postgres", "valkey:8": "valkey", "dhis2:sample": "app"}.items():
         name = image.split(":")[0]
         recipe = {"dockerfile": str(IMAGES / name / "Dockerfile")}
@@ -207,23 +207,27 @@ def build(registry: str) -> list[tuple[str, str]]:
             "args": {"BASE": base[start]},
             "tags": [f"{PREFIX}/{image}"],
         }
+    # DHIS2 is known by its image's name, which its one-shots do not have.
+    targets["dhis2"]["tags"] = [f"{PREFIX}/dhis2:sample", f"{PREFIX}/dhis2/core:sample"]
     targets["ewars"] = {
         "context": str(IMAGES / "ewars"),
         "args": {"BASE": base["app"]},
         "tags": [f"{registry}/{PREFIX}/chapkit_ewars_model:latest"],
     }
+    moving = {release["version"]: release.get("also", "").split() for release in releases()}
     for name, tag in pushed:
         targets[f"{name}-{tag}".replace(".", "-")] = {
             "context": str(context),
             "args": {"BASE": base["app"], "RELEASE": f"{name}-{tag}"},
             "target": "release",
-            "tags": [f"{registry}/{PREFIX}/{name}:{tag}"],
+            "tags": [f"{registry}/{PREFIX}/{name}:{each}" for each in (tag, *moving.get(tag, ()))],
         }
     plan = OUT / "images.json"
     plan.write_text(json.dumps({"group": {"default": {"targets": sorted(targets)}}, "target": targets}, indent=1))
     # Newer buildx asks before it reads a folder outside the current one.
     allowed = os.environ | {"BUILDX_BAKE_ENTITLEMENTS_FS": "0"}
     run("docker", "buildx", "bake", "--progress=plain", "--provenance=false", "-f", str(plan), env=allowed)
+    pushed += [(name, each) for name, tag in pushed for each in moving[tag]]
     return [*pushed, ("chapkit_ewars_model", "latest")]
 
 
