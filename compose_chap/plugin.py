@@ -6,11 +6,14 @@ Docker runs `docker-chap [DOCKER'S FLAGS] chap WORDS`. Run directly, the word `c
 from __future__ import annotations
 
 import io
+import math
 import os
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import suppress
+from types import FrameType
 
 from compose_chap import __version__
 
@@ -23,6 +26,8 @@ METADATA = {
 
 CANCELLED = 130
 BROKEN_PIPE = 141
+
+_AT_ONCE = 2.0  # seconds
 
 _SWITCHES = ("--debug", "--tls", "--tlsverify")
 _VALUED = ("--config", "--context", "--host", "--log-level", "--tlscacert", "--tlscert", "--tlskey")
@@ -107,12 +112,21 @@ def run(words: list[str], docker: tuple[str, ...]) -> int:
 def listen_for_the_end() -> None:
     """Make every way to ask this process to stop raise KeyboardInterrupt in the main thread.
 
-    Ctrl-C does so already. A service manager sends SIGTERM, a lost terminal SIGHUP, and docker, when it is
-    not on a terminal, sends no signal at all: it closes the socket that it gave us.
+    A service manager sends SIGTERM, a lost terminal SIGHUP, and docker, when it is not on a terminal, sends no
+    signal at all: it closes the socket that it gave us. One request often comes in two of these ways. The
+    second must not break off what the first began, so what follows at once is passed over.
     """
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    heard = -math.inf
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        nonlocal heard
+        if time.monotonic() - heard > _AT_ONCE:
+            heard = time.monotonic()
+            raise KeyboardInterrupt
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # under nohup, SIGHUP stays ignored
-            signal.signal(number, signal.default_int_handler)
+            signal.signal(number, interrupt)
     if address := os.environ.get("DOCKER_CLI_PLUGIN_SOCKET"):
         watch(address)
 

@@ -51,7 +51,7 @@ def as_if_alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Take away what docker would set, and put the signals back afterwards."""
     monkeypatch.delenv("DOCKER_CLI_PLUGIN_SOCKET", raising=False)
     monkeypatch.delenv("DOCKER_CLI_PLUGIN_ORIGINAL_CLI_COMMAND", raising=False)
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
@@ -183,12 +183,34 @@ def test_an_error_of_the_system_is_told_in_its_own_words(
     assert "Permission denied: '/srv/chap/.env'" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_every_request_to_stop_is_an_interrupt(
     monkeypatch: pytest.MonkeyPatch, command_line: CommandLine, number: signal.Signals
 ) -> None:
     command_line.end = sends(number)
     assert docker_runs(monkeypatch, "chap", "upgrade") == 130
+
+
+@pytest.mark.parametrize("patience", [60.0, 0.0])
+def test_only_a_later_request_breaks_off_the_way_back(
+    monkeypatch: pytest.MonkeyPatch, command_line: CommandLine, patience: float
+) -> None:
+    """See that one request that comes as two signals, as when a service is stopped, is one interrupt."""
+    monkeypatch.setattr(plugin, "_AT_ONCE", patience)
+    way_back = []
+
+    def end() -> int:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        finally:
+            way_back.append("began")
+            os.kill(os.getpid(), signal.SIGHUP)
+            way_back.append("done")
+        return 0
+
+    command_line.end = end
+    assert docker_runs(monkeypatch, "chap", "upgrade") == 130
+    assert way_back == (["began", "done"] if patience else ["began"])
 
 
 def test_under_nohup_a_lost_terminal_changes_nothing(
