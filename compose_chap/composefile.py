@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TypeAlias
@@ -24,7 +24,7 @@ Data: TypeAlias = "Text | None | list[Data] | dict[str, Data]"
 Tree: TypeAlias = "dict[str, Data]"
 
 # No real file comes near: it ends aliases that multiply each other.
-_MOST_NODES = 500_000
+_MOST_NODES = 100_000
 
 _PROPERTIES = re.compile(r"(?:[&!]\S*\s+)*")
 _SPELLINGS = {"'": re.compile(r"''|.", re.DOTALL), '"': re.compile(r"\\(?:x..|u.{4}|U.{8}|.)|.", re.DOTALL)}
@@ -39,10 +39,31 @@ class Document:
     path: Path
     data: Tree
     resets: frozenset[tuple[str, ...]]
+    source: Text = field(repr=False)
 
     @property
     def services(self) -> Tree:
         return tree(self.data.get("services"))
+
+    def refusal(self, problem: str, data: Data = None, hint: str = "") -> ComposeFileError:
+        """Return the error that says what is wrong here, with the line of `data` if that is known."""
+        origin = data.origin if isinstance(data, Text) else None
+        line = self.source.count("\n", 0, origin.offset) + 1 if origin and origin.path == self.path else 0
+
+        return ComposeFileError(problem, path=str(self.path), line=line, hint=hint)
+
+    def local_path(self, directory: Path, data: Data) -> Path:
+        """Return the file that `data` names, seen from `directory`. Raise ComposeFileError when it is not one here."""
+        if not isinstance(data, Text) or not data:
+            raise self.refusal("a path is missing, or is not a word", data)
+        if data.problem:
+            raise self.refusal(data.problem, data)
+        if _REMOTE.match(data):
+            raise self.refusal(
+                "this is not a file of this machine", data, "Download what comes from elsewhere, and name the copy."
+            )
+
+        return absolute(directory, data)
 
 
 def documents(path: Path, content: bytes, directory: Path, variables: Mapping[str, Text]) -> list[Document]:
@@ -73,23 +94,8 @@ def items(data: Data) -> list[Data]:
     return data if isinstance(data, list) else [] if data is None else [data]
 
 
-def local_path(directory: Path, data: Data, path: Path) -> Path:
-    """Return the file that `data` names, seen from `directory`. Raise ComposeFileError when it is not one here."""
-    if not isinstance(data, Text) or not data:
-        raise ComposeFileError("a path is missing, or is not a word", path=str(path))
-    if data.problem:
-        raise ComposeFileError(data.problem, path=str(path))
-    if _REMOTE.match(data):
-        raise ComposeFileError(
-            f"{data} is not a file of this machine",
-            path=str(path),
-            hint="Download what is included from elsewhere, and include the copy.",
-        )
-
-    return absolute(directory, data)
-
-
 def absolute(directory: Path, name: Path | str) -> Path:
+    """Return the path that `name` means in `directory`, without following links."""
     return Path(os.path.normpath(directory / name))
 
 
@@ -151,7 +157,7 @@ class _Conversion:
             if isinstance(service, dict):
                 self._normalise(service)
 
-        return Document(self._path, data, frozenset(self._resets))
+        return Document(self._path, data, frozenset(self._resets), self._source)
 
     def _data(self, node: Node, where: tuple[str, ...]) -> Data:
         self._nodes += 1
@@ -180,20 +186,19 @@ class _Conversion:
         """Return the entries of a mapping, those of `<<` behind its own."""
         if id(node) not in self._entries:
             own: dict[str, Node] = {}
-            merged: dict[str, Node] = {}
             for key, value in node.value:
                 if not isinstance(key, ScalarNode):
                     raise _Unreadable("a key that is not a word", key.start_mark.line + 1)
                 if key.value in own:
                     raise _Unreadable(f"the key {key.value!r} stands here twice", key.start_mark.line + 1)
                 own[key.value] = value
-                if key.value == "<<":
-                    for base in value.value if isinstance(value, SequenceNode) else [value]:
-                        if not isinstance(base, MappingNode):
-                            raise _Unreadable("`<<` takes mappings only", value.start_mark.line + 1)
-                        merged = {**self._mapping(base), **merged}
-            own.pop("<<", None)
-            self._entries[id(node)] = {**merged, **own}
+            merge = own.pop("<<", None)
+            bases = merge.value if isinstance(merge, SequenceNode) else [merge] if merge else []
+            for base in bases:
+                if not isinstance(base, MappingNode):
+                    raise _Unreadable("`<<` takes mappings only", base.start_mark.line + 1)
+                own = {**self._mapping(base), **own}
+            self._entries[id(node)] = own
 
         return self._entries[id(node)]
 

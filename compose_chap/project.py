@@ -13,16 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from compose_chap.composefile import (
-    Data,
-    Document,
-    Tree,
-    absolute,
-    documents,
-    items,
-    local_path,
-    tree,
-)
+from compose_chap.composefile import Data, Document, Tree, absolute, documents, items, tree
 from compose_chap.errors import ComposeFileError
 from compose_chap.variables import Piece, Text, decode, defined, from_process
 
@@ -236,7 +227,7 @@ def _load_files(sources: _Sources, paths: Iterable[Path], context: _Context) -> 
             }
             data = {**document.data, "services": services}
             for included in _includes(sources, document, context):
-                data = _imported(data, included, path)
+                data = _imported(document, data, included)
             merged = tree(_merged(_cleared(merged, document.resets), data))
 
     return merged
@@ -250,16 +241,16 @@ def _extended(
     if not isinstance(service, dict) or service.get("extends") is None:
         return service
     if (document.path, name) in seen:
-        raise ComposeFileError(f"service {name} extends itself", path=str(document.path))
+        raise document.refusal(f"service {name} extends itself", service["extends"])
     extends = service["extends"]
     reference, file = (extends.get("service"), extends.get("file")) if isinstance(extends, dict) else (extends, None)
     base_document, base_context = document, context
     if file is not None:
-        base_context = replace(context, directory=local_path(context.directory, file, document.path).parent)
-        base_document = _together(sources, local_path(context.directory, file, document.path), base_context)
+        base_context = replace(context, directory=document.local_path(context.directory, file).parent)
+        base_document = _together(sources, document.local_path(context.directory, file), base_context)
     if not isinstance(reference, str) or reference not in base_document.services:
-        raise ComposeFileError(
-            f"service {name} extends {reference!r}, which is not in {base_document.path}", path=str(document.path)
+        raise document.refusal(
+            f"service {name} extends {reference!r}, which is not in {base_document.path}", reference
         )
     base = _extended(sources, base_document, reference, base_context, seen | {(document.path, name)})
     cleared = tree(_cleared({"services": {name: base}}, document.resets).get("services")).get(name)
@@ -269,10 +260,9 @@ def _extended(
 
 def _together(sources: _Sources, path: Path, context: _Context) -> Document:
     """Return all documents of one file as one, with the resets of the last."""
-    result = Document(path, {}, frozenset())
+    result = Document(path, {}, frozenset(), Text())
     for document in _documents(sources, path, context):
-        merged = _merged(_cleared(result.data, document.resets), document.data)
-        result = Document(path, tree(merged), document.resets)
+        result = replace(document, data=tree(_merged(_cleared(result.data, document.resets), document.data)))
 
     return result
 
@@ -281,33 +271,35 @@ def _includes(sources: _Sources, document: Document, context: _Context) -> Itera
     """Return the projects that a document includes, in order."""
     entries = document.data.get("include") or []
     if not isinstance(entries, list):
-        raise ComposeFileError("`include` is not a list", path=str(document.path))
+        raise document.refusal("`include` is not a list", entries)
     chain = (*context.chain, document.path)
     for entry in entries:
         form = entry if isinstance(entry, dict) else {"path": entry}
-        paths = [local_path(context.directory, path, document.path) for path in items(form.get("path"))]
+        paths = [document.local_path(context.directory, path) for path in items(form.get("path"))]
         if not paths:
-            raise ComposeFileError("an `include` without a path", path=str(document.path))
+            raise document.refusal("an `include` without a path")
         if not set(chain).isdisjoint(paths):
-            raise ComposeFileError(f"{paths[0]} includes itself", path=str(document.path))
+            raise document.refusal(f"{paths[0]} includes itself", items(form.get("path"))[0])
         directory = paths[0].parent
         if form.get("project_directory"):
-            directory = local_path(context.directory, form["project_directory"], document.path)
-        env_files = [local_path(context.directory, path, document.path) for path in items(form.get("env_file"))]
+            directory = document.local_path(context.directory, form["project_directory"])
+        env_files = [document.local_path(context.directory, path) for path in items(form.get("env_file"))]
         if not env_files and sources.optional(directory / ".env") is not None:
             env_files = [directory / ".env"]
         variables = {**_defined(sources, env_files, context.variables), **context.variables}
         yield _load_files(sources, paths, _Context(directory, variables, chain))
 
 
-def _imported(data: Tree, included: Tree, path: Path) -> Tree:
+def _imported(document: Document, data: Tree, included: Tree) -> Tree:
     """Return `data` with the resources of an included project, which may not differ from its own."""
     result = dict(data)
     for section in _IMPORTED:
         own, others = tree(result.get(section)), tree(included.get(section))
         for name in own.keys() & others.keys():
             if own[name] != others[name]:
-                raise ComposeFileError(f"{section}.{name} conflicts with what this file includes", path=str(path))
+                raise document.refusal(
+                    f"{section}.{name} conflicts with what this file includes", tree(own[name]).get("image")
+                )
         if others:
             result[section] = {**others, **own}
 

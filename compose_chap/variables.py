@@ -183,7 +183,7 @@ def _substitute(template: Text, variables: Mapping[str, Text]) -> Text:
         elif match["named"]:
             parts.append(variables.get(match["named"], Text()))
         elif match["invalid"]:
-            raise TemplateError(f"invalid variable in {str(template)!r}")
+            raise TemplateError("a `${` that no variable follows")  # the text itself may be a password
         elif not match["operator"]:
             parts.append(variables.get(match["braced"], Text()))
         else:

@@ -10,14 +10,19 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from random import Random
-from typing import Any
+from typing import Any, TypeVar
+
+Anything = TypeVar("Anything")
 
 REPOSITORIES = (
     "ghcr.io/dhis2-chap/chap-core", "ghcr.io/dhis2-chap/chap-worker", "chap", "library/chap_core",
     "harbor.moh.example:5000/ghcr/dhis2-chap/chap-core", "localhost:5000/chap",
 )
 TAGS = ("v2.0.0", "2.0.0", "v1.1.5", "latest", "master", "v2.1.0-rc.1", "chapkit2-8f17ee3", "v2")
-COMMENTS = ("was :v2.0.0", "image: ghcr.io/dhis2-chap/chap-core:v1.9.9", "déploiement à Vientiane ວຽງຈັນ", "🦟 v2.0.0", "'", '"', "{")
+COMMENTS = (
+    "was :v2.0.0", "image: ghcr.io/dhis2-chap/chap-core:v1.9.9", "déploiement à Vientiane ວຽງຈັນ",
+    "🦟 v2.0.0", "'", '"', "{",
+)
 PLAIN = re.compile(r"[A-Za-z$/][\w./@$-]*(?:[:{}?+-]+[\w./@$-]+)*\}*", re.ASCII)
 
 
@@ -53,7 +58,7 @@ class Author:
     def chance(self, probability: float) -> bool:
         return self.random.random() < probability
 
-    def pick(self, *choices: Any) -> Any:
+    def pick(self, *choices: Anything) -> Anything:
         return self.random.choice(choices)
 
     # --- images and variables
@@ -141,7 +146,8 @@ class Author:
 
     def properties(self) -> str:
         self.names += 1
-        return self.pick("", "", "", "", "!!str ", f"&a{self.names} ", f"&a{self.names} !!str ", f"!!str  &a{self.names} ")
+        anchor = f"&a{self.names} "
+        return self.pick("", "", "", "", "!!str ", anchor, f"{anchor}!!str ", f"!!str  {anchor}")
 
     def flow(self, data: Any, json: bool) -> str:
         space = self.pick("", " ")
@@ -187,7 +193,9 @@ class Author:
         return lines
 
     def trailer(self) -> str:
-        return self.pick(" ", "\t", f"  # {self.pick(*COMMENTS)}", f"\t# {self.pick(*COMMENTS)}") if self.chance(0.2) else ""
+        if self.chance(0.8):
+            return ""
+        return self.pick(" ", "\t", f"  # {self.pick(*COMMENTS)}", f"\t# {self.pick(*COMMENTS)}")
 
     def finished(self, lines: list[str]) -> bytes:
         newline = self.pick("\n", "\n", "\n", "\r\n")
@@ -240,30 +248,34 @@ class Author:
 
     def others(self) -> dict[str, Any]:
         names = self.random.sample(["postgres", "redis", "web", "db.prep"], self.random.randrange(4))
-        return {name: {"image": self.pick("postgres:17", "valkey/valkey:8", "alpine", "ghcr.io/dhis2-chap/chap-core:v2.0.0")}
-                for name in names}
+        images = ("postgres:17", "valkey/valkey:8", "alpine", "ghcr.io/dhis2-chap/chap-core:v2.0.0")
+        return {name: {"image": self.pick(*images)} for name in names}
 
     def write(self) -> Project:
         top, services = self.services()
         shape = self.random.randrange(9)
         main = self.pick("compose.yml", "compose.yaml", "docker-compose.yml")
         plain = {**top, "services": {**services, **self.others()}}
+        old_chap = {"image": "chap:v0"}
         files = self.project.files
+        entry: Any
         if shape <= 1:
             files[main] = self.yaml(plain)
         elif shape == 2:
-            files[main] = self.yaml({"services": {**self.others(), "chap": {"image": "chap:v0"}, "worker": {"init": Raw("true")}}}, plain)
+            first = {"services": {**self.others(), "chap": old_chap, "worker": {"init": Raw("true")}}}
+            files[main] = self.yaml(first, plain)
         elif shape == 3:
             override = self.pick("compose.override.yml", "docker-compose.override.yaml")
-            files[main] = self.yaml({"services": {"chap": {"image": "chap:v0"}, **self.others()}})
+            files[main] = self.yaml({"services": {"chap": old_chap, **self.others()}})
             files[override] = self.yaml(plain)
         elif shape == 4:
             files["a/base.yml"] = self.yaml(plain)
-            files["a/more.yml"] = self.yaml({"services": {"chap": {"init": Raw("false")}, "more": {"image": "more:v2.0.0"}}})
+            more = {"chap": {"init": Raw("false")}, "more": {"image": "more:v2.0.0"}}
+            files["a/more.yml"] = self.yaml({"services": more})
             self.project.compose_files = ("a/base.yml", "a/more.yml")
         elif shape == 5:
             separator = self.pick(":", ";")
-            files["one.yml"] = self.yaml({"services": {"chap": {"image": "chap:v0"}}})
+            files["one.yml"] = self.yaml({"services": {"chap": old_chap}})
             files["two.yml"] = self.yaml(plain)
             self.variables["COMPOSE_FILE"] = separator.join(["one.yml", "two.yml"])
             if separator == ";":
@@ -278,13 +290,11 @@ class Author:
                 files["sub/chap.yml"] = self.yaml(plain)
         elif shape == 7:
             env_name = self.pick("sub/.env", "versions.env")
-            entry: dict[str, Any] = {"path": ["sub/base.yml", "sub/over.yml"], "project_directory": self.pick("sub", ".")}
+            entry = {"path": ["sub/base.yml", "sub/over.yml"], "project_directory": "sub"}
             if env_name != "sub/.env":
-                entry["env_file"] = env_name
-            if env_name == "sub/.env":
-                entry["project_directory"] = "sub"
+                entry |= {"env_file": env_name, "project_directory": self.pick("sub", ".")}
             files[main] = self.yaml({"include": [entry]})
-            files["sub/base.yml"] = self.yaml({"services": {"chap": {"image": "chap:v0"}, **self.others()}})
+            files["sub/base.yml"] = self.yaml({"services": {"chap": old_chap, **self.others()}})
             files["sub/over.yml"] = self.yaml({**top, "services": services})
             if self.chance(0.6):
                 files[env_name] = self.env_file(self.variables)
