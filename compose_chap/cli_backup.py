@@ -15,13 +15,13 @@ from compose_chap.cli_options import Call, common, output_option, yes_option
 @common
 def backup_command(call: Call, output: Path | None) -> None:
     """Make a backup, and prove it."""
-    from compose_chap import backup, observe, screen, state
+    from compose_chap import backup, lock, observe, screen, state
 
     world, where = call.world(), call.where()
     stack = observe.find_stack(world.engine, where)
     sources = _sources(where, stack)
     folder = backup.folder_for(stack, output, where.environment)
-    with state.locked(stack.project.directory, "backup", world.clock()):
+    with lock.locked(stack.project.directory, "backup", world.clock()):
         state.refuse_open_run(stack.project.directory)
         made = backup.take(world.engine, stack, sources, folder, "by hand", clock=world.clock, notify=world.notify)
     rows = sum(made.tables.values())
@@ -95,14 +95,14 @@ def prune_command(
     output: Path | None,
 ) -> None:
     """Remove old backups and kept databases, never what a rollback still needs."""
-    from compose_chap import backup, observe, prune, screen, state
+    from compose_chap import backup, lock, observe, prune, screen, state
 
     world, where = call.world(), call.where()
     stack = observe.find_stack(world.engine, where)
     folder = backup.folder_for(stack, output, where.environment)
     retention = prune.Retention(keep_last, keep_daily, keep_weekly, keep_monthly, databases_days=keep_databases)
 
-    with state.locked(stack.project.directory, "prune", world.clock()):
+    with lock.locked(stack.project.directory, "prune", world.clock()):
         state.refuse_open_run(stack.project.directory)
         server = backup.server_of(world.engine, stack)
         chosen = prune.plan(stack, server, folder, retention, world.clock())

@@ -46,14 +46,14 @@ def upgrade_command(
     **allow: bool,
 ) -> None:
     """Upgrade CHAP to VERSION: all new and verified, or all old and verified."""
-    from compose_chap import observe, preflight, screen, state, upgrade
+    from compose_chap import lock, observe, preflight, screen, state, upgrade
     from compose_chap.stack import release_tag
 
     target = release_tag(version)
     world, where = call.world(), call.where()
     stack = observe.find_stack(world.engine, where)
 
-    with state.locked(stack.project.directory, "upgrade", world.clock()):
+    with lock.locked(stack.project.directory, "upgrade", world.clock()):
         state.refuse_open_run(stack.project.directory)
         subject = call.subject(world, stack, target, output)
         if drain:
@@ -76,6 +76,7 @@ def upgrade_command(
             tuple(subject.model.sources),
             subject.backups,
             subject.platform,
+            subject.baseline,
             tuple(check.name for check in found if check.failed),
         )
         text = _plan_text(subject, checks)
@@ -114,13 +115,13 @@ def rollback_command(call: Call, yes: bool, dhis2_user: str) -> None:
 
 
 def _roll_back(call: Call, operation: str, yes: bool, dhis2_user: str) -> None:
-    from compose_chap import observe, recover, screen, state, transaction
+    from compose_chap import lock, observe, recover, screen, state, transaction
 
     world = call.world()
     stack = observe.find_stack(world.engine, call.where())
     directory = stack.project.directory
 
-    with state.locked(directory, "rollback", world.clock()):
+    with lock.locked(directory, "rollback", world.clock()):
         state.refuse_open_run(directory)
         plan = recover.plan_rollback(world, stack, operation)
         written = ", ".join(f"{table}: {rows}" for table, rows in plan.written_since.items()) or "none"
@@ -135,8 +136,7 @@ def _roll_back(call: Call, operation: str, yes: bool, dhis2_user: str) -> None:
             undoes=plan.undone["id"],
             rows_set_aside=dict(plan.written_since),
         )
-        checks = transaction.run(world, plan.change, journal, dhis2_credentials(dhis2_user))
-        journal.end("done", checks=[asdict(check) for check in checks])
+        checks = transaction.run(world, plan.change, journal, dhis2_credentials(dhis2_user)).checks
     call.result(
         {
             "run": journal.id,
@@ -164,7 +164,7 @@ def restore_command(
     call: Call, source: str | None, undo: bool, yes: bool, output: Path | None, trust: bool, dhis2_user: str
 ) -> None:
     """Put a backup back: an id, `latest`, a folder, or any dump file of PostgreSQL."""
-    from compose_chap import backup, observe, restore, screen, state
+    from compose_chap import backup, lock, observe, restore, screen, state
 
     if undo:
         _roll_back(call, "restore", yes, dhis2_user)
@@ -177,7 +177,7 @@ def restore_command(
     stack = observe.find_stack(world.engine, where)
     found = restore.recognise(source, backup.folder_for(stack, output, where.environment))
 
-    with state.locked(stack.project.directory, "restore", world.clock()):
+    with lock.locked(stack.project.directory, "restore", world.clock()):
         state.refuse_open_run(stack.project.directory)
         what = f"backup {found.backup.id}" if found.backup else str(found.path)
         call.confirm(
@@ -208,7 +208,7 @@ def restore_command(
 @common
 def pin_command(call: Call, version: str, digest: bool, dry_run: bool) -> None:
     """Write VERSION into the Compose files, and nothing else. Needs no engine."""
-    from compose_chap import observe, pin, screen, state
+    from compose_chap import lock, observe, pin, screen, state
     from compose_chap.stack import release_tag
 
     tag = release_tag(version)
@@ -224,7 +224,7 @@ def pin_command(call: Call, version: str, digest: bool, dry_run: bool) -> None:
         return
     if not dry_run:
         directory = model.layout.project_directory
-        with state.locked(directory, "pin", screen.now()):
+        with lock.locked(directory, "pin", screen.now()):
             edits = tuple(state.Edit(edit.path, edit.before, edit.after) for edit in found)
             journal = state.begin_run(directory, "pin", {"edits": state.pack_edits(edits)}, screen.now, to=tag)
             try:
@@ -241,11 +241,12 @@ def pin_command(call: Call, version: str, digest: bool, dry_run: bool) -> None:
 @common
 def recover_command(call: Call) -> None:
     """Finish or undo a run that was cut off."""
-    from compose_chap import observe, recover, screen, state
+    from compose_chap import lock, observe, recover, screen, state
 
     world, where = call.world(), call.where()
     directory = observe.find_directory(world.engine, where)
-    with state.locked(directory, "recover", world.clock()):
+    # A Compose that outlived a killed run still holds the lock; it ends soon.
+    with lock.locked(directory, "recover", world.clock(), patience=60):
         journal = state.open_run(directory, world.clock)
         if journal is None:
             recover.clean_up(world.engine)

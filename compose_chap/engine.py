@@ -199,6 +199,11 @@ class Engine:
         with _engine_errors("start a container", self._address):
             self._api.start(identity)
 
+    def rename(self, identity: str, name: str) -> None:
+        """Give a container another name."""
+        with _engine_errors("rename a container", self._address):
+            self._api.rename(identity, name)
+
     def stop(self, identity: str) -> None:
         """Stop a container and wait for its end, by the container's own stop signal and time limit."""
         with _engine_errors("stop a container", self._address):

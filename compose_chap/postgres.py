@@ -20,7 +20,13 @@ from compose_chap.process import Finished
 _FIELD, _RECORD = "\x1f", "\x1e"
 
 # An official image trusts its local socket; where an operator changed that, the container knows the password.
-_WITH_PASSWORD = ("sh", "-c", 'export PGPASSWORD="${PGPASSWORD-${POSTGRES_PASSWORD-}}"; exec "$@"', "sh")
+# Our sessions have a name, by which a later run ends those that a killed one left.
+_APPLICATION = "docker-chap"
+_WITH_PASSWORD = (
+    *("sh", "-c"),
+    f'export PGPASSWORD="${{PGPASSWORD-${{POSTGRES_PASSWORD-}}}}" PGAPPNAME={_APPLICATION}; exec "$@"',
+    "sh",
+)
 
 _TABLES = """
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -218,7 +224,8 @@ class Server:
         """Copy a database inside the server, settings and privileges included; nobody may be connected to it."""
         strategy = " STRATEGY FILE_COPY" if self.version() >= 150000 else ""
         self.query(
-            f"CREATE DATABASE {identifier(to)} TEMPLATE {identifier(database)}{strategy} OWNER {identifier(owner)};"
+            _disconnect(database)
+            + f"CREATE DATABASE {identifier(to)} TEMPLATE {identifier(database)}{strategy} OWNER {identifier(owner)};"
         )
         self.carry(database, to)
 
@@ -226,9 +233,14 @@ class Server:
         """Give a database the settings, privileges, comment and connection limit of another one."""
         self.query(_CARRY.format(old=literal(database), new=literal(to)))
 
-    def disconnect(self, database: str) -> None:
-        """End every other session of a database."""
-        self.query(_disconnect(database))
+    def end_own_sessions(self) -> None:
+        """End what a run that was killed still does in the server, and wait until it has ended."""
+        ours = f"application_name = {literal(_APPLICATION)} AND pid <> pg_backend_pid()"
+        for _ in range(100):
+            if not self.query(f"SELECT pid, pg_terminate_backend(pid) FROM pg_stat_activity WHERE {ours};"):
+                return
+            self.query("SELECT pg_sleep(0.1);")
+        raise DatabaseError("A session of an earlier run does not end.", hint="Restart the database's container.")
 
     def rename(self, *pairs: tuple[str, str]) -> None:
         """Rename databases, (from, to) in order, all of them or none; their sessions are ended."""
@@ -350,7 +362,7 @@ class Server:
         """
         options = ["-XqAt1", "-o", "/dev/null", "-v", "ON_ERROR_STOP=1"]
         command = ["psql", *options, "-U", role, "-d", database]
-        environment = {"PGPASSWORD": password}
+        environment = {"PGPASSWORD": password, "PGAPPNAME": _APPLICATION}
         with self.engine.execute(
             self.container, command, watched=False, environment=environment, user="nobody"
         ) as execution:

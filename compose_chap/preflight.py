@@ -13,14 +13,15 @@ from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 
-from compose_chap import backup, pin, state, verify
-from compose_chap.chap import Chap
+from compose_chap import backup, pin, state
+from compose_chap.baseline import Baseline, baseline_of
+from compose_chap.chap import Chap, Jobs, Overview
 from compose_chap.errors import ChapError
 from compose_chap.postgres import Database, Server
 from compose_chap.process import check as succeeded
 from compose_chap.project import Model
 from compose_chap.registry import Manifest, Registry, nearest
-from compose_chap.stack import Reference, Stack, release_key
+from compose_chap.stack import Reference, Role, Stack, release_key
 from compose_chap.state import Edit
 from compose_chap.verify import Check
 from compose_chap.world import World
@@ -66,9 +67,25 @@ class Subject:
         return Chap(self.world.engine, self.stack.api.containers[0].id)
 
     @cached_property
+    def overview(self) -> Overview:
+        """What the running API says of itself, asked once."""
+        return self.chap.overview() if self.stack.api.containers[0].running else Overview.of_nothing()
+
+    @property
     def version(self) -> str:
         """The version that runs, empty when it does not say."""
-        return self.chap.version()
+        return self.overview.version
+
+    @cached_property
+    def baseline(self) -> Baseline:
+        """What has to be kept."""
+        return baseline_of(self.world, self.stack, self.overview)
+
+    @cached_property
+    def jobs(self) -> Jobs:
+        """The jobs that run, wait, or only say so. Raise EngineError when the workers cannot be asked."""
+        workers = sum(len(service.containers) for service in self.stack.of(Role.WORKER))
+        return self.chap.jobs(workers, self.overview.listed)
 
     @cached_property
     def images(self) -> dict[str, Reference]:
@@ -173,8 +190,7 @@ def _interrupted(subject: Subject) -> Check:
 
 
 def _same_version(subject: Subject) -> Check:
-    baseline = verify.observe(subject.world, subject.stack)
-    wrong = {name: found for name, found in baseline.worker_versions.items() if found != subject.version}
+    wrong = {name: found for name, found in subject.baseline.worker_versions.items() if found != subject.version}
     if wrong:
         said = ", ".join(f"{name} {found or 'says nothing'}" for name, found in wrong.items())
         return Check("", "warn", f"The API is {subject.version}, but: {said}.")
@@ -182,7 +198,7 @@ def _same_version(subject: Subject) -> Check:
 
 
 def _healthy_now(subject: Subject) -> Check:
-    health = subject.chap.health()
+    health = subject.overview.health
     if not health.ready:
         hint = "Mend it first, or go on with --allow-unhealthy."
         return Check("", "fail", f"CHAP is not well even now: {health.problems or health.level}.", hint)
@@ -366,7 +382,7 @@ def _room(subject: Subject) -> Check:
 
 
 def _jobs(subject: Subject) -> Check:
-    jobs = subject.chap.jobs()
+    jobs = subject.jobs
     zombies = f" {len(jobs.zombies)} more say so but are dead." if jobs.zombies else ""
     if jobs.running or jobs.waiting:
         return Check(
@@ -380,12 +396,12 @@ def _jobs(subject: Subject) -> Check:
 
 
 def _models(subject: Subject) -> Check:
-    models = subject.chap.models()
+    models = subject.overview.models
     return Check("", "ok", f"Registered model services: {', '.join(models) or 'none'}.")
 
 
 def _route(subject: Subject) -> Check:
-    route = verify.route_of(subject.world, subject.stack)
+    route = subject.baseline.route
     if not route:
         return Check("", "skipped", "This project has no DHIS2 with a route to CHAP.")
     if not route.endswith("/**"):

@@ -58,6 +58,8 @@ def run(
             text=True,
             errors="replace",
             start_new_session=True,
+            # The lock is the only thing that can be inherited: while a child works, the stack is not free.
+            close_fds=False,
         )
     except OSError as error:
         raise EngineError(f"Cannot run {command[0]}: {error.strerror}.", hint="Is it installed and on PATH?") from None

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from compose_chap import backup, state, upgrade
+from compose_chap import backup, change, state
 from compose_chap.backup import Backup
 from compose_chap.postgres import Server
 from compose_chap.stack import Stack
@@ -120,7 +120,7 @@ def execute(world: World, stack: Stack, server: Server | None, chosen: PrunePlan
         if server:
             server.drop(name)
     for run in chosen.image_runs:
-        upgrade.let_images_go(world, run, stack.project.name)
+        change.let_images_go(world, run, stack.project.name)
 
 
 def total(backups: Iterable[Backup]) -> int:

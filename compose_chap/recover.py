@@ -9,15 +9,27 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from compose_chap import backup, restore, state, transaction, upgrade, verify
+from compose_chap import backup, evidence, lock, restore, state, undo, upgrade
+from compose_chap.change import (
+    Change,
+    containers_of,
+    describe,
+    let_images_go,
+    server_of,
+    start_what_ran,
+    wait_for_server,
+)
 from compose_chap.engine import Engine
+from compose_chap.baseline import baseline_of
 from compose_chap.errors import ChapError, NeedsPerson, StateError
 from compose_chap.postgres import Server
 from compose_chap.stack import Stack
 from compose_chap.state import Edit, Journal
-from compose_chap.transaction import Change
 from compose_chap.verify import Check
 from compose_chap.world import World
+
+
+_UNDONE_BY = {"upgrade": "rollback", "restore": "restore --undo"}
 
 
 @dataclass(frozen=True)
@@ -35,34 +47,56 @@ def recover(world: World, journal: Journal) -> Recovered:
 
     Safe to run again. Raise NeedsPerson when the way back fails; the journal then stays open.
     """
-    clean_up(world.engine)
-
+    journal.give_room()
     if journal.operation == "pin":
-        foreign = state.revert_edits(state.unpack_edits(journal.facts["edits"]))
-        if foreign:
-            raise StateError(f"{foreign[0]} was changed by someone else meanwhile, and was left as it is.")
-        journal.end("undone")
-        return Recovered(journal.id, journal.operation, "undone", ())
+        return _unpin(journal)
 
-    if not journal.began("stop"):
-        # Pull, backup and a side database leave the running stack alone.
-        _remove_leftovers(world, journal)
-        journal.end("undone")
-        return Recovered(journal.id, journal.operation, "nothing changed", ())
+    clean_up(world.engine)
+    if journal.began("finish"):
+        # Everything was verified already.
+        facts = journal.facts
+        journal.end("done", checks=facts["checks"], downtime=facts["downtime"], recovered=True)
+        return Recovered(journal.id, journal.operation, "finished", tuple(Check(**one) for one in facts["checks"]))
 
-    change = Change.from_facts(journal.facts)
+    change = Change.from_facts(journal.facts) if "baseline" in journal.facts else None
     try:
-        with state.signals_held():
-            checks = transaction.undo(world, change, journal)
+        with lock.signals_held():
+            checks = _back(world, change, journal) if change else []
+            _remove_leftovers(world, journal, change)
+            outcome = "undone" if journal.began("stop") else "nothing changed"
+            journal.end(outcome, checks=[asdict(check) for check in checks], recovered=True)
     except ChapError as error:
+        if not change:
+            raise
         raise NeedsPerson(
             f"The {journal.operation} of {journal.id} could not be undone: {error.message}",
-            state=transaction.state_now(world, change),
-            hint="Mend the cause, then run again: docker chap recover",
+            state=evidence.state_now(world, change),
+            hint=f"Mend the cause, then run again: docker chap recover\nOr by hand:\n{evidence.by_hand(world, change)}",
         ) from error
-    _remove_leftovers(world, journal)
-    journal.end("undone", checks=[asdict(check) for check in checks])
-    return Recovered(journal.id, journal.operation, "undone", tuple(checks))
+    return Recovered(journal.id, journal.operation, outcome, tuple(checks))
+
+
+def _unpin(journal: Journal) -> Recovered:
+    foreign = state.revert_edits(state.unpack_edits(journal.facts["edits"]))
+    if foreign:
+        raise StateError(f"{foreign[0]} was changed by someone else meanwhile, and was left as it is.")
+    journal.end("undone", recovered=True)
+    return Recovered(journal.id, journal.operation, "undone", ())
+
+
+def _back(world: World, change: Change, journal: Journal) -> list[Check]:
+    if journal.began("stop"):
+        return undo.undo(world, change, journal)
+    # Pull, backup and a side database leave the running stack alone. Only a restart of the engine stops it.
+    start_what_ran(world, change)
+    server = server_of(world, change)
+    wait_for_server(world, server)
+    server.end_own_sessions()
+    if change.baseline.version:
+        for name in change.writers:
+            for container in containers_of(world, change.project, name):
+                world.engine.start(container.id)
+    return []
 
 
 def clean_up(engine: Engine) -> None:
@@ -71,15 +105,15 @@ def clean_up(engine: Engine) -> None:
         engine.discard(identity)
 
 
-def _remove_leftovers(world: World, journal: Journal) -> None:
-    facts = journal.facts
-    if journal.operation == "upgrade":
-        upgrade.let_images_go(world, journal.id, facts["project_name"])
-        for partial in Path(facts["backups"]).glob(f"*{backup.PARTIAL}"):
+def _remove_leftovers(world: World, journal: Journal, change: Change | None) -> None:
+    if folder := journal.facts.get("backups"):
+        for partial in Path(folder).glob(f"*{backup.PARTIAL}"):
             shutil.rmtree(partial, ignore_errors=True)
-    if journal.operation == "restore" and "incoming" in facts:
-        server = transaction.server_of(world, Change.from_facts(facts))
-        restore.remove_side_database(server, journal.id, facts["incoming"])
+    if change is None:
+        return
+    let_images_go(world, journal.id, change.project.name)
+    if journal.operation == "restore":
+        restore.remove_side_database(server_of(world, change), journal.id, change.incoming)
 
 
 @dataclass(frozen=True)
@@ -93,15 +127,20 @@ class RollbackPlan:
 
 def last_undoable(directory: Path, operation: str) -> dict[str, Any]:
     """Return the record of the last run of this kind, if it is the one to undo. Raise StateError otherwise."""
-    runs = [run for run in state.history(directory) if run["result"] == "done" and run["operation"] != "pin"]
-    if not runs:
+    done: list[dict[str, Any]] = []
+    for run in state.history(directory):
+        if run["result"] == "done" and run["operation"] == "rollback":
+            done = [one for one in done if one["id"] != run.get("undoes")]
+        elif run["result"] == "done" and run["operation"] != "pin":
+            done.append(run)
+    if not done:
         raise StateError(f"There is no {operation} to undo.", hint="See what was done: docker chap history")
-    if runs[-1]["operation"] != operation:
+    if done[-1]["operation"] != operation:
         raise StateError(
-            f"The last run was a {runs[-1]['operation']} ({runs[-1]['id']}), not a {operation}.",
-            hint="See what was done: docker chap history",
+            f"The last run was a {done[-1]['operation']} ({done[-1]['id']}), not a {operation}.",
+            hint=f"Undo that first: docker chap {_UNDONE_BY[done[-1]['operation']]}",
         )
-    record: dict[str, Any] = json.loads(state.undo_file(directory, runs[-1]["id"]).read_bytes())
+    record: dict[str, Any] = json.loads(state.undo_file(directory, done[-1]["id"]).read_bytes())
     return record
 
 
@@ -112,19 +151,18 @@ def plan_rollback(world: World, stack: Stack, operation: str) -> RollbackPlan:
     """
     record = last_undoable(stack.project.directory, operation)
     done = Change.from_facts(record["facts"])
-    server = transaction.server_of(world, done)
+    server = server_of(world, done)
     if not server.exists(done.kept):
         raise StateError(
             f"The database {done.kept}, which the {operation} kept, is gone.",
             hint=f"Restore a backup instead: docker chap restore {Path(record['facts'].get('backup', 'latest')).name}",
         )
-    baseline = verify.observe(world, stack)
     written = rows_written_since(server, done.kept, done.live)
     run = state.run_id(world.clock())
 
     change = Change(
         operation="rollback",
-        **transaction.describe(stack),
+        **describe(stack),
         kept=upgrade.kept_name(done.live, "after", run),
         incoming=done.kept,
         edits=tuple(Edit(edit.path, edit.after, edit.before) for edit in done.edits),
@@ -132,7 +170,7 @@ def plan_rollback(world: World, stack: Stack, operation: str) -> RollbackPlan:
         images_after=done.images,
         expected=done.baseline.version,
         tables=server.counts(done.kept),
-        baseline=baseline,
+        baseline=baseline_of(world, stack),
     )
     return RollbackPlan(record, change, written)
 

@@ -12,26 +12,26 @@ import secrets
 import tarfile
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
-from compose_chap import backup, dumpfile, state, transaction, upgrade, verify
+from compose_chap import backup, dumpfile, lock, state, transaction, upgrade
 from compose_chap.backup import Backup
+from compose_chap.change import Change, describe
 from compose_chap.chap import Chap
 from compose_chap.dumpfile import Kind, Packing
 from compose_chap.errors import (
     Cancelled,
     ChapError,
-    DatabaseError,
     DumpError,
     EngineError,
 )
 from compose_chap.postgres import Database, Server, identifier, literal
 from compose_chap.stack import Stack, release_key
 from compose_chap.state import Edit, Journal
-from compose_chap.transaction import Change
-from compose_chap.verify import Baseline, Check
+from compose_chap.baseline import Baseline, baseline_of
+from compose_chap.verify import Check
 from compose_chap.world import World
 
 _MOST_JOBS = 4
@@ -115,7 +115,7 @@ def execute(world: World, plan: RestorePlan, credentials: Mapping[str, str]) -> 
     then nothing has changed.
     """
     stack = plan.stack
-    baseline = _baseline(world, stack)
+    baseline = baseline_of(world, stack)
     journal = state.begin_run(
         stack.project.directory, "restore", {}, world.clock, source=str(plan.source.path), trusted=plan.trust
     )
@@ -128,7 +128,7 @@ def execute(world: World, plan: RestorePlan, credentials: Mapping[str, str]) -> 
         _compare(plan, change.tables)
         journal.learn(**change.to_facts())
     except BaseException as error:
-        with state.signals_held():
+        with lock.signals_held():
             remove_side_database(server, journal.id, change.incoming)
             journal.end("cancelled" if isinstance(error, KeyboardInterrupt) else "failed", failure=str(error))
         if isinstance(error, KeyboardInterrupt):
@@ -138,24 +138,13 @@ def execute(world: World, plan: RestorePlan, credentials: Mapping[str, str]) -> 
         raise
 
     server.remove_file(f"docker-chap-{journal.id}")
-    stopped = world.clock()
-    checks = transaction.run(world, change, journal, credentials)
-    downtime = (world.clock() - stopped).total_seconds()
-    journal.end("done", checks=[asdict(check) for check in checks], downtime=downtime)
-    return Restored(journal.id, plan.source.path, change.kept, change.tables, downtime, tuple(checks))
-
-
-def _baseline(world: World, stack: Stack) -> Baseline:
-    try:
-        return verify.observe(world, stack)
-    except (DatabaseError, DumpError):
-        # A live database that is corrupt or gone must not stand in the way of its own restore.
-        return verify.observe_without_data(world, stack)
+    done = transaction.run(world, change, journal, credentials)
+    return Restored(journal.id, plan.source.path, change.kept, change.tables, done.downtime, done.checks)
 
 
 def _change(plan: RestorePlan, baseline: Baseline, journal: Journal) -> Change:
     live = plan.stack.access.name
-    described = transaction.describe(plan.stack)
+    described = describe(plan.stack)
     return Change(
         operation="restore",
         **described,

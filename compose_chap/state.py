@@ -1,8 +1,8 @@
-"""What must survive a crash: atomic files, the lock, and the journal of a run.
+"""What must survive a crash: atomic files and the journal of a run.
 
 Everything lies in the folder `.docker-chap` beside the main Compose file:
 
-    lock              held by the kernel while a run works; says who, since when and at which step
+    lock              held by the kernel while a run works; says who, and since when
     journal.json      the run that is open; written ahead of every step, gone when the run has ended
     runs/ID.json      the record of each run that ended
     runs/ID/          evidence that a failed run gathered
@@ -13,24 +13,24 @@ Files are 0600 in folders 0700. The folder ignores itself, so a source checkout 
 from __future__ import annotations
 
 import base64
-import errno
-import fcntl
 import getpass
 import json
 import os
-import signal
 import socket
 import stat
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
-from compose_chap.errors import Interrupted, Locked, StateError
+from compose_chap.errors import Interrupted, StateError
 
 FOLDER = ".docker-chap"
+
+# Enough for the journal, a record and some files, so that a disk that fills up does not stop the way back.
+_ROOM = 512 * 1024
 
 
 @dataclass(frozen=True)
@@ -101,77 +101,6 @@ def private_folder(folder: Path) -> Path:
     return folder
 
 
-# Signals
-
-
-@contextmanager
-def signals_held() -> Iterator[None]:
-    """Let nothing interrupt the block: Ctrl-C, SIGTERM and a lost terminal are ignored until it ends."""
-    names = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    old = [(name, signal.signal(name, signal.SIG_IGN)) for name in names]
-    try:
-        yield
-    finally:
-        for name, handler in old:
-            signal.signal(name, handler)
-
-
-# The lock
-
-
-class Lock:
-    """The right to change one stack, held by the kernel: when the process dies, however, it is free."""
-
-    def __init__(self, descriptor: int, owner: dict[str, str]) -> None:
-        self._descriptor = descriptor
-        self._owner = owner
-
-    def note(self, step: str) -> None:
-        """Say at which step the run is, for those who find the lock held."""
-        content = json.dumps({**self._owner, "step": step}).encode()
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, content, 0)
-
-
-@contextmanager
-def locked(directory: Path, operation: str, now: datetime) -> Iterator[Lock]:
-    """Hold the lock of the stack whose main folder is `directory` while the block runs.
-
-    Raise Locked, with who holds it, when another run does.
-    """
-    path = private_folder(directory / FOLDER) / "lock"
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise StateError(f"Cannot open {path}: {error.strerror}.") from None
-
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno not in (errno.EAGAIN, errno.EACCES):
-                raise StateError(f"Cannot lock {path}: {error.strerror}.") from None
-            raise _held_by(os.pread(descriptor, 4096, 0)) from None
-        lock = Lock(descriptor, {"operation": operation, "by": operator(), "since": now.isoformat()})
-        lock.note("start")
-        yield lock
-    finally:
-        os.close(descriptor)
-
-
-def _held_by(content: bytes) -> Locked:
-    try:
-        owner = json.loads(content)
-        who = f"{owner['operation']} by {owner['by']}, since {owner['since']}, now at step '{owner['step']}'"
-    except (ValueError, KeyError):
-        who = "another docker chap"
-    return Locked(
-        f"Another run works on this stack: {who}.",
-        state="This command changed nothing.",
-        hint="Wait until it has ended, then try again. See it with: docker chap status",
-    )
-
-
 def operator() -> str:
     """Return who runs this, `user@host`; under sudo the user who typed it."""
     try:
@@ -239,15 +168,26 @@ class Journal:
         self.record["facts"].update(facts)
         self._write()
 
+    def note(self, **facts: Any) -> None:
+        """Add to the record of the run what a reader wants to know and the way back does not need."""
+        self.record.update(facts)
+        with suppress(StateError):
+            self._write()
+
+    def give_room(self) -> None:
+        """Free the room on the disk that was set aside for the way back."""
+        (self._directory / FOLDER / "room").unlink(missing_ok=True)
+
     def end(self, result: str, **more: Any) -> None:
         """Close the run: keep its record under `runs/` and take the open journal away."""
         self.record.update(result=result, ended_at=self._clock().isoformat(), **more)
         report = {key: value for key, value in self.record.items() if key != "facts"}
         report["facts"] = {key: value for key, value in self.record["facts"].items() if key != "edits"}
-        undo_file(self._directory, self.id).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (self._runs() / self.id).mkdir(mode=0o700, exist_ok=True)
         write_file(undo_file(self._directory, self.id), _document(self.record))
         write_file(self._runs() / f"{self.id}.json", _document(report))
-        _journal_file(self._directory).unlink(missing_ok=True)
+        self.give_room()
+        journal_file(self._directory).unlink(missing_ok=True)
         sync_folder(self._directory / FOLDER)
 
     def evidence(self, name: str, content: str) -> Path:
@@ -263,7 +203,7 @@ class Journal:
         return folder
 
     def _write(self) -> None:
-        write_file(_journal_file(self._directory), _document(self.record))
+        write_file(journal_file(self._directory), _document(self.record))
 
 
 def begin_run(
@@ -286,17 +226,19 @@ def begin_run(
     }
     private_folder(directory / FOLDER)
     journal = Journal(directory, record, clock)
+    write_file(directory / FOLDER / "room", os.urandom(_ROOM))
     journal._write()
     return journal
 
 
 def open_run(directory: Path, clock: Callable[[], datetime]) -> Journal | None:
     """Return the run that was not ended, None where there is none. Raise StateError when it cannot be read."""
-    path = _journal_file(directory)
+    path = journal_file(directory)
     try:
         journal = Journal(directory, json.loads(path.read_bytes()), clock)
         if (directory / FOLDER / "runs" / f"{journal.id}.json").exists():
             # It had ended; only the last step, taking the journal away, was cut off.
+            journal.give_room()
             path.unlink()
             return None
         return journal
@@ -308,7 +250,7 @@ def open_run(directory: Path, clock: Callable[[], datetime]) -> Journal | None:
 
 def has_open_journal(directory: Path) -> bool:
     """Whether a run is open that has its records in this folder."""
-    return _journal_file(directory).exists()
+    return journal_file(directory).exists()
 
 
 def refuse_open_run(directory: Path) -> None:
@@ -388,7 +330,8 @@ def undo_file(directory: Path, run: str) -> Path:
     return directory / FOLDER / "runs" / run / "journal.json"
 
 
-def _journal_file(directory: Path) -> Path:
+def journal_file(directory: Path) -> Path:
+    """Return where the journal of an open run lies."""
     return directory / FOLDER / "journal.json"
 
 

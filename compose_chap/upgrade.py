@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from compose_chap import backup, state, transaction, verify
+from compose_chap import backup, evidence, lock, state, transaction
 from compose_chap.backup import Backup
+from compose_chap.change import KEPT_IMAGES, Change, begin, describe, kept_tag, let_images_go
 from compose_chap.engine import Image
-from compose_chap.errors import Cancelled, ChapError, EngineError, RolledBack
+from compose_chap.errors import Cancelled, ChapError, EngineError
 from compose_chap.stack import Reference, Stack
 from compose_chap.state import Edit, Journal
-from compose_chap.transaction import KEPT_IMAGES, Change
-from compose_chap.verify import Baseline, Check
+from compose_chap.baseline import Baseline
+from compose_chap.verify import Check
 from compose_chap.world import World
 
 _PULL_TRIES = 4
@@ -34,6 +35,7 @@ class UpgradePlan:
     sources: tuple[Path, ...]
     backups: Path
     platform: str
+    baseline: Baseline
     overridden: tuple[str, ...] = ()
 
 
@@ -46,6 +48,7 @@ class Upgraded:
     after: str
     backup: Backup
     kept: str
+    downtime: float
     checks: tuple[Check, ...]
 
 
@@ -56,54 +59,54 @@ def execute(world: World, plan: UpgradePlan, credentials: Mapping[str, str]) -> 
     and then nothing has changed.
     """
     stack = plan.stack
-    directory = stack.project.directory
-    baseline = verify.observe(world, stack)
+    baseline = plan.baseline
+    change = _change(plan, baseline, state.run_id(world.clock()))
+    facts = {**change.to_facts(), "backups": str(plan.backups)}
     about = {"from": baseline.version, "to": plan.target, "overridden": list(plan.overridden)}
-    facts = {"project_name": stack.project.name, "backups": str(plan.backups)}
-    journal = state.begin_run(directory, "upgrade", facts, world.clock, **about)
-
-    try:
-        pulled = _pull(world, plan, journal)
-        journal.begin("backup")
-        world.notify("backup", "")
-        taken = backup.take(
-            world.engine,
-            stack,
-            plan.sources,
-            plan.backups,
-            f"before upgrade to {plan.target}",
-            clock=world.clock,
-            notify=world.notify,
-        )
-        change = _change(plan, baseline, pulled, journal)
-        journal.learn(backup=str(taken.folder), **change.to_facts())
-    except BaseException as error:
-        with state.signals_held():
-            let_images_go(world, journal.id, stack.project.name)
-            journal.end("cancelled" if isinstance(error, KeyboardInterrupt) else "failed", failure=str(error))
-        raise _nothing_changed(error, baseline) from None
-
-    try:
-        checks = transaction.run(world, change, journal, credentials)
-    except (RolledBack, Cancelled):
-        let_images_go(world, journal.id, stack.project.name)
-        raise
-    journal.end("done", checks=[asdict(check) for check in checks])
-    return Upgraded(journal.id, baseline.version, plan.target, taken, change.kept, tuple(checks))
+    with lock.one_interruption():
+        journal = state.begin_run(stack.project.directory, "upgrade", facts, world.clock, **about)
+        try:
+            change = replace(
+                change, kept=kept_name(change.live, "before", journal.id), images_after=_pull(world, plan, journal)
+            )
+            taken = _back_up(world, plan, journal)
+            journal.learn(backup=str(taken.folder), **change.to_facts())
+        except BaseException as error:
+            with lock.signals_held():
+                _end_unchanged(world, journal, stack, error)
+            raise _nothing_changed(error, baseline) from None
+        done = transaction.run(world, change, journal, credentials)
+    return Upgraded(journal.id, baseline.version, plan.target, taken, change.kept, done.downtime, done.checks)
 
 
-def _change(plan: UpgradePlan, baseline: Baseline, pulled: Mapping[str, Mapping[str, str]], journal: Journal) -> Change:
-    access = plan.stack.access
+def _back_up(world: World, plan: UpgradePlan, journal: Journal) -> Backup:
+    begin(world, journal, "backup")
+    reason = f"before upgrade to {plan.target}"
+    return backup.take(
+        world.engine, plan.stack, plan.sources, plan.backups, reason, clock=world.clock, notify=world.notify
+    )
+
+
+def _end_unchanged(world: World, journal: Journal, stack: Stack, error: BaseException) -> None:
+    journal.give_room()
+    # What cannot be done now, because the engine is gone, `recover` does later.
+    let_images_go(world, journal.id, stack.project.name)
+    said = evidence.scrubbed(error.message if isinstance(error, ChapError) else str(error))
+    journal.end("cancelled" if isinstance(error, KeyboardInterrupt) else "failed", failure=said)
+
+
+def _change(plan: UpgradePlan, baseline: Baseline, run: str) -> Change:
+    described = describe(plan.stack)
     return Change(
         operation="upgrade",
-        **transaction.describe(plan.stack),
-        kept=kept_name(access.name, "before", journal.id),
+        **described,
+        kept=kept_name(described["live"], "before", run),
         incoming="",
         edits=plan.edits,
         recreate=True,
-        images_after=pulled,
+        images_after={},
         expected=plan.target.removeprefix("v"),
-        tables=baseline.tables,
+        tables={},
         baseline=baseline,
     )
 
@@ -153,18 +156,6 @@ def _pull_one(world: World, reference: Reference, platform: str) -> Image:
     if not found:
         raise EngineError(f"The image {name} was pulled, and the engine does not have it.")
     return found
-
-
-def kept_tag(project: str, run: str, service: str) -> str:
-    """Return the tag under which an old image is kept."""
-    return f"{project}-{run}-{service}"
-
-
-def let_images_go(world: World, run: str, project: str) -> None:
-    """Take our own names from the images that a run kept."""
-    for name in world.engine.tags(KEPT_IMAGES):
-        if name.startswith(f"{KEPT_IMAGES}:{project}-{run}-"):
-            world.engine.untag(name)
 
 
 def _nothing_changed(error: BaseException, baseline: Baseline) -> BaseException:

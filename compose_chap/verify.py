@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from compose_chap.backup import database_of, server_of
+from compose_chap.backup import server_of
+from compose_chap.baseline import Baseline, route_of
 from compose_chap.chap import Chap, Health, version_in
 from compose_chap.errors import ChapError, StackError
-from compose_chap.postgres import Server
 from compose_chap.stack import Role, Stack, detect
 from compose_chap.world import World
 
@@ -40,84 +40,6 @@ class Check:
     def failed(self) -> bool:
         """Whether this stands in the way."""
         return self.status in ("fail", "error")
-
-
-@dataclass(frozen=True)
-class Baseline:
-    """What was true before anything was changed: what an operation has to keep or to bring back."""
-
-    version: str
-    worker_versions: Mapping[str, str]
-    tables: Mapping[str, int]
-    columns: int
-    models: tuple[str, ...]
-    route: str
-    ready: bool
-    untouched: Mapping[str, Mapping[str, bool]]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return it as a journal can hold it."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Baseline:
-        """Return what `to_json` wrote."""
-        return cls(**{**data, "models": tuple(data["models"])})
-
-
-def observe(world: World, stack: Stack) -> Baseline:
-    """Return the baseline of a stack. What cannot be asked is left empty; only the database must answer."""
-    engine, api = world.engine, stack.api.containers[0]
-    server = server_of(engine, stack)
-    database = database_of(server, stack.access).name
-    chap = Chap(engine, api.id)
-    alive = api.running
-
-    return Baseline(
-        version=version_in(engine, api.id) if alive else "",
-        worker_versions={
-            container.name: version_in(engine, container.id)
-            for worker in stack.of(Role.WORKER)
-            for container in worker.containers
-            if container.running
-        },
-        tables=server.counts(database),
-        columns=sum(map(len, server.columns(database).values())),
-        models=chap.models() if alive else (),
-        route=route_of(world, stack),
-        ready=alive and chap.health().ready,
-        untouched=_others(stack),
-    )
-
-
-def observe_without_data(world: World, stack: Stack) -> Baseline:
-    """Return the baseline of a stack whose database is corrupt or gone: there is nothing to lose and to compare."""
-    untouched = _others(stack)
-    return Baseline("", {}, {}, 0, (), route_of(world, stack), False, untouched)
-
-
-def _others(stack: Stack) -> dict[str, dict[str, bool]]:
-    return {
-        service.name: {container.id: container.running for container in service.containers}
-        for service in stack.services
-        if service not in stack.writers
-    }
-
-
-def route_of(world: World, stack: Stack) -> str:
-    """Return where DHIS2's route to CHAP points, as its own database has it; `` where there is no DHIS2 to ask."""
-    from contextlib import suppress
-
-    for service in stack.of(Role.DHIS2_DATABASE):
-        container = service.containers[0]
-        user = container.environment.get("POSTGRES_USER", "postgres")
-        if container.running:
-            with suppress(ChapError):
-                rows = Server(world.engine, container.id, user).query(
-                    "SELECT url FROM route WHERE code = 'chap';", container.environment.get("POSTGRES_DB", user)
-                )
-                return rows[0][0] if rows else ""
-    return ""
 
 
 def wait_for_api(world: World, stack: Stack, *, workers: bool) -> Health:
@@ -337,6 +259,23 @@ def _timed(world: World, name: str, ask: Callable[[], Check]) -> Check:
         check = Check(name, "error", error.message, error.hint)
     took = int((world.clock() - begun).total_seconds() * 1000)
     return Check(name, check.status, check.message, check.hint, check.details, took)
+
+
+class VerifyFailed(ChapError):
+    """The result was looked at and is not good; `checks` says why."""
+
+    code = "verify"
+
+    def __init__(self, checks: list[Check]) -> None:
+        super().__init__(failures(checks))
+        self.checks = checks
+
+
+def demand(checks: list[Check]) -> list[Check]:
+    """Return the checks. Raise VerifyFailed when one of them failed."""
+    if any(check.failed for check in checks):
+        raise VerifyFailed(checks)
+    return checks
 
 
 def failures(checks: Iterable[Check]) -> str:

@@ -1,0 +1,202 @@
+"""What a transaction does to a stack, as a record that a journal can hold, and the effects that both ways share."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from compose_chap import state
+from compose_chap.errors import StackError
+from compose_chap.postgres import Server
+from compose_chap.process import check as succeeded
+from compose_chap.stack import Container, Project, Reference, Stack
+from compose_chap.state import Edit, Journal
+from compose_chap.baseline import Baseline
+from compose_chap.world import World
+
+KEPT_IMAGES = "docker-chap/kept"
+
+# Compose makes the new container under such a name, beside the old one, and renames it when the old one is gone.
+_UNFINISHED = re.compile(r"[0-9a-f]{12}_(.+)")
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a transaction does, and all that undoing it needs.
+
+    `writers` are the services that are stopped and started, the API first; `containers` and `images` are
+    theirs as they were. `live` is CHAP's database. It is kept as `kept`: as a copy when `incoming` is empty,
+    else by renaming it, and the database `incoming` becomes the live one. `recreate` says that containers
+    are made anew from the files after `edits`; otherwise the old ones are started again. `expected` is the
+    version that must answer afterwards, empty for any, and `tables` the rows that must be there then, where
+    they are not those of the kept data.
+    `images_after` is what the recreated writers must run.
+    """
+
+    operation: str
+    project: Project
+    writers: tuple[str, ...]
+    containers: Mapping[str, list[str]]
+    images: Mapping[str, Mapping[str, str]]
+    images_after: Mapping[str, Mapping[str, str]]
+    database: str
+    admin: str
+    owner: str
+    live: str
+    kept: str
+    incoming: str
+    edits: tuple[Edit, ...]
+    recreate: bool
+    expected: str
+    tables: Mapping[str, int]
+    baseline: Baseline
+
+    @property
+    def failed(self) -> str:
+        """The name that data take which did not prove good, until they are dropped."""
+        return f"{self.kept}_failed"
+
+    def to_facts(self) -> dict[str, Any]:
+        """Return it as a journal can hold it."""
+        facts = {key: value for key, value in vars(self).items() if key not in ("project", "edits", "baseline")}
+        return {
+            **facts,
+            "project": json.loads(json.dumps(asdict(self.project), default=str)),
+            "edits": state.pack_edits(self.edits),
+            "baseline": self.baseline.to_json(),
+        }
+
+    @classmethod
+    def from_facts(cls, facts: Mapping[str, Any]) -> Change:
+        """Return the change of a journal."""
+        known = {key: facts[key] for key in cls.__dataclass_fields__ if key in facts}
+        project = facts["project"]
+        known["project"] = Project(
+            project["name"],
+            Path(project["directory"]),
+            tuple(map(Path, project["files"])),
+            tuple(map(Path, project["env_files"])),
+        )
+        known["writers"] = tuple(facts["writers"])
+        known["edits"] = state.unpack_edits(facts["edits"])
+        known["baseline"] = Baseline.from_json(facts["baseline"])
+        return cls(**known)
+
+
+def describe(stack: Stack) -> dict[str, Any]:
+    """Return the parts of a change that are read off the stack."""
+    return {
+        "project": stack.project,
+        "writers": tuple(service.name for service in stack.writers),
+        "containers": {service.name: [one.id for one in service.containers] for service in stack.writers},
+        "images": {
+            service.name: {"reference": service.containers[0].image, "id": service.containers[0].image_id}
+            for service in stack.writers
+        },
+        "database": stack.database.name,
+        "admin": stack.access.admin,
+        "owner": stack.access.owner,
+        "live": stack.access.name,
+    }
+
+
+def begin(world: World, journal: Journal, step: str, detail: str = "") -> None:
+    """Write down that a step begins, then tell of it."""
+    journal.begin(step)
+    world.notify(step, detail, 0, 0)
+
+
+def containers_of(world: World, project: Project, service: str) -> list[Container]:
+    """Return the containers of one service as they are now."""
+    return [one for one in world.engine.containers(project.name) if one.service == service]
+
+
+def server_of(world: World, change: Change) -> Server:
+    """Return the stack's PostgreSQL. Raise StackError when its container is gone."""
+    found = containers_of(world, change.project, change.database)
+    if not found:
+        raise StackError(f"The database service '{change.database}' has no container.")
+    return Server(world.engine, found[0].id, change.admin)
+
+
+def stop_writers(world: World, change: Change) -> None:
+    """Stop the API and the workers, whatever containers they have now."""
+    for name in change.writers:
+        for container in containers_of(world, change.project, name):
+            if container.running or container.state in ("restarting", "paused"):
+                world.engine.stop(container.id)
+
+
+def start_what_ran(world: World, change: Change) -> None:
+    """Start the other services' containers that ran before and do not now.
+
+    Without a restart policy everything lies still after the engine or the machine was started again.
+    """
+    for ids in change.baseline.untouched.values():
+        for identity, ran in ids.items():
+            container = world.engine.container(identity)
+            if ran and container and not container.running:
+                world.engine.start(identity)
+
+
+def wait_for_server(world: World, server: Server) -> None:
+    """Wait until PostgreSQL answers. Raise StackError when it does not for a minute."""
+    for _ in range(120):
+        if server.ready():
+            return
+        world.sleep(0.5)
+    raise StackError("The database does not answer.", hint="Look at its logs with docker compose logs.")
+
+
+def recreate(
+    world: World, change: Change, services: Sequence[str], images: Mapping[str, Mapping[str, str]]
+) -> None:
+    """Recreate services with Compose, without dependencies, pull and build, and look at the images that run then."""
+    for name in services:
+        _name_image(world, images[name])
+        _remove_unfinished(world, change.project, name)
+    scale = [f"--scale={name}={len(change.containers[name])}" for name in services if len(change.containers[name]) > 1]
+    finished = world.engine.compose(
+        change.project, "up", "-d", "--no-deps", "--no-build", "--pull", "never", *scale, *services
+    )
+    succeeded(finished, f"Starting {', '.join(services)}")
+
+    for name in services:
+        for container in containers_of(world, change.project, name):
+            if container.image_id != images[name]["id"]:
+                raise StackError(f"{container.name} does not run the image {images[name]['reference']}.")
+
+
+def _remove_unfinished(world: World, project: Project, service: str) -> None:
+    """Remove what a Compose that was killed in the middle left: a new container that has not got its name yet."""
+    there = containers_of(world, project, service)
+    for container in there:
+        if unfinished := _UNFINISHED.fullmatch(container.name):
+            if any(one.name == unfinished[1] for one in there):
+                world.engine.discard(container.id)
+            else:
+                world.engine.rename(container.id, unfinished[1])
+
+
+def _name_image(world: World, image: Mapping[str, str]) -> None:
+    reference = Reference.parse(image["reference"])
+    now = world.engine.image(image["reference"])
+    if reference.digest or (now and now.id == image["id"]):
+        return
+    world.engine.tag(image["id"], reference.repository, reference.tag or "latest")
+
+
+def kept_tag(project: str, run: str, service: str) -> str:
+    """Return the tag under which an old image is kept."""
+    return f"{project}-{run}-{service}"
+
+
+def let_images_go(world: World, run: str, project: str) -> None:
+    """Take our own names from the images that a run kept."""
+    for name in world.engine.tags(KEPT_IMAGES):
+        if name.startswith(f"{KEPT_IMAGES}:{project}-{run}-"):
+            world.engine.untag(name)

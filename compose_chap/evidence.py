@@ -1,0 +1,118 @@
+"""What a person needs when a run failed: what was found, the state of each part, and the commands to go on by hand."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from compose_chap.change import Change, containers_of, server_of
+from compose_chap.engine import compose_command
+from compose_chap.errors import ChapError
+from compose_chap.postgres import identifier
+from compose_chap.stack import Container
+from compose_chap.state import Journal
+from compose_chap.world import World
+
+# A shorter value is a known default or a word of its own; hiding it would only make a log unreadable.
+_SHORTEST_SECRET = 6
+
+
+def gather(world: World, change: Change, journal: Journal) -> Path:
+    """Keep logs, health results and exit statuses of the writers before anything is undone; return the folder."""
+    folder = Path()
+    with suppress(ChapError):
+        containers = world.engine.containers(change.project.name)
+        hidden = secrets_of(containers)
+        for container in containers:
+            if container.service not in (*change.writers, change.database):
+                continue
+            with suppress(ChapError):
+                facts = {
+                    "container": container.name,
+                    "image": container.image,
+                    "image_id": container.image_id,
+                    "state": container.state,
+                    "exit_status": container.exit_status,
+                    "health": container.health,
+                    "health_log": world.engine.health_log(container.id),
+                }
+                text = scrubbed(json.dumps(facts, indent=1), hidden)
+                folder = journal.evidence(f"{container.name}.json", text).parent
+                journal.evidence(f"{container.name}.log", scrubbed(world.engine.logs(container.id), hidden))
+    return folder
+
+
+def secrets_of(containers: Iterable[Container]) -> list[str]:
+    """Return the values in the environments of containers that may not be seen, longest first."""
+    found = {
+        value
+        for container in containers
+        for name, value in container.environment.items()
+        if re.search(r"PASS|SECRET|TOKEN|KEY|CREDENTIAL", name, re.I) and len(value) >= _SHORTEST_SECRET
+    }
+    return sorted(found, key=len, reverse=True)
+
+
+def scrubbed(text: str, hidden: Iterable[str] = ()) -> str:
+    """Return a text without passwords: those in URLs, and `hidden`."""
+    text = re.sub(r"(://[^\s:/@]*):[^\s@/]+@", r"\1:***@", text)
+    for secret in hidden:
+        text = text.replace(secret, "***")
+    return text
+
+
+def state_now(world: World, change: Change) -> str:
+    """Say what state each part is in, for a person who has to go on by hand."""
+    lines = []
+    for edit in change.edits:
+        with suppress(OSError):
+            content = edit.path.read_bytes()
+            which = "old" if content == edit.before else "new" if content == edit.after else "changed by someone else"
+            lines.append(f"{edit.path}: {which}")
+    try:
+        for name in change.writers:
+            there = containers_of(world, change.project, name)
+            lines += [f"{one.name}: {one.state}, image {one.image}" for one in there] or [f"{name}: no container"]
+        databases = server_of(world, change).databases()
+        for name in (change.live, change.kept, change.incoming, change.failed):
+            if name in databases:
+                lines.append(f"database {name}: there, {databases[name].size >> 20} MiB")
+    except ChapError as error:
+        lines.append(error.message)
+    return "\n".join(lines)
+
+
+def by_hand(world: World, change: Change) -> str:
+    """Return the commands that bring the old state back by hand, for when `docker chap recover` cannot."""
+    compose = ["docker", *compose_command(change.project)]
+    psql = [*compose, "exec", change.database, "psql", "-U", change.admin, "-d", "postgres", "-c"]
+    commands = [
+        [*compose, "up", "-d", "--no-deps", "--no-recreate", change.database],
+        [*compose, "stop", *change.writers],
+    ]
+
+    with suppress(ChapError):
+        there = server_of(world, change).databases()
+        old = change.kept if change.kept in there else ""
+        if old and change.live in there:
+            commands.append([*psql, _rename(change.live, change.failed)])
+        if old:
+            commands.append([*psql, _rename(old, change.live)])
+    for name in change.writers:
+        image = change.images[name]
+        commands.append(["docker", "tag", image["id"], image["reference"].partition("@")[0]])
+    commands.append([*compose, "up", "-d", "--no-deps", "--pull", "never", *change.writers])
+
+    lines = [shlex.join(command) for command in commands]
+    if change.edits:
+        files = ", ".join(str(edit.path) for edit in change.edits)
+        lines.insert(2, f"# put the old image tags back into {files}")
+    return "\n".join(lines)
+
+
+def _rename(old: str, new: str) -> str:
+    return f"ALTER DATABASE {identifier(old)} RENAME TO {identifier(new)}"

@@ -1,0 +1,122 @@
+"""The one way back: after an error, a Ctrl-C, a kill and a power cut alike.
+
+It reads only the journal and the world, so it can be cut off anywhere and run again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+
+from compose_chap import state, verify
+from compose_chap.change import (
+    Change,
+    begin,
+    containers_of,
+    let_images_go,
+    recreate,
+    server_of,
+    start_what_ran,
+    stop_writers,
+    wait_for_server,
+)
+from compose_chap.errors import StateError
+from compose_chap.postgres import Server
+from compose_chap.state import Journal
+from compose_chap.verify import Check
+from compose_chap.world import World
+
+
+def undo(world: World, change: Change, journal: Journal) -> list[Check]:
+    """Bring files, data, images and containers back to what they were, verify that, and return the checks.
+
+    Safe to run again after it was cut off anywhere. Raise ChapError when the old state cannot be reached or proven.
+    """
+    journal.give_room()
+    with suppress(StateError):
+        # A full disk must not stand in the way: all that this needs is in the journal already.
+        begin(world, journal, "go back")
+    start_what_ran(world, change)
+    server = server_of(world, change)
+    wait_for_server(world, server)
+    stop_writers(world, change)
+    server.end_own_sessions()
+
+    foreign = state.revert_edits(change.edits)
+    if foreign:
+        raise StateError(
+            f"{foreign[0]} was changed by someone else meanwhile, and was left as it is.",
+            hint="Put the old image tags back into it, then run: docker chap recover",
+        )
+    _data_back(server, change, journal)
+    _containers_back(world, change)
+    checks = _verify(world, change, server, journal.facts.get("old_tables", {}))
+    checks += _drop_failed(server, change)
+    let_images_go(world, journal.id, change.project.name)
+    return checks
+
+
+def _data_back(server: Server, change: Change, journal: Journal) -> None:
+    there = server.databases()
+
+    if change.incoming:
+        # Swapped: the incoming one is live. It goes back to its own name, then away.
+        if change.incoming not in there and journal.began("swap"):
+            pairs = [(change.live, change.failed)] if change.live in there else []
+            if change.kept in there:
+                server.rename(*pairs, (change.kept, change.live))
+            elif pairs and not change.baseline.has_data:
+                server.rename(*pairs)
+        server.drop(change.incoming)
+    elif change.kept in there:
+        if journal.began("start api") and change.live in there:
+            # The new version may have migrated the live one; the settings of a copy cut short are completed.
+            server.carry(change.live, change.kept)
+            server.rename((change.live, change.failed), (change.kept, change.live))
+        elif change.live in there:
+            server.drop(change.kept)
+        else:
+            server.rename((change.kept, change.live))
+
+
+def _containers_back(world: World, change: Change) -> None:
+    for name in change.writers:
+        there = containers_of(world, change.project, name)
+        if {one.id for one in there} == set(change.containers[name]):
+            for container in there:
+                world.engine.start(container.id)
+        else:
+            recreate(world, change, [name], change.images)
+
+
+def _verify(world: World, change: Change, server: Server, tables: Mapping[str, int]) -> list[Check]:
+    baseline = change.baseline
+    stack = verify.refreshed(world, change.project.name)
+    if baseline.ready:
+        verify.wait_for_api(world, stack, workers=True)
+        checks = verify.check_api(world, stack, baseline.version, tables)
+        checks += verify.check_whole(world, stack, baseline.version, baseline, {})
+    elif tables:
+        # It was not well before either: only what it had can be asked of it.
+        checks = [verify.compare_rows(tables, server.counts(change.live))]
+    else:
+        checks = []
+    return verify.demand(checks)
+
+
+def _drop_failed(server: Server, change: Change) -> list[Check]:
+    there = server.databases()
+    if change.failed not in there:
+        return []
+    if change.live in there:
+        kept = server.counts(change.live)
+        newer = {
+            table: rows - kept.get(table, 0)
+            for table, rows in server.counts(change.failed).items()
+            if rows > kept.get(table, 0) and table not in verify.SEEDED
+        }
+        if newer:
+            said = f"Rows that were written meanwhile are kept in the database {change.failed}."
+            return [Check("written_meanwhile", "warn", said, details={"tables": newer})]
+    server.drop(change.failed)
+    return []
