@@ -30,6 +30,15 @@ def others(stack: SampleStack) -> dict[str, str]:
     return {name: one["id"] for name, one in stack.containers().items() if name not in ("chap", "chap-worker")}
 
 
+# CHAP adds to these at its start, what the new version brings.
+SEEDED = ("modeltemplatedb", "configuredmodeldb")
+
+
+def data(stack: SampleStack, columns: dict[str, list[str]] | None = None) -> dict[str, tuple[int, str]]:
+    """Return rows and checksum of every table that only people write to."""
+    return {name: seen for name, seen in stack.checksum(columns=columns).items() if name not in SEEDED}
+
+
 def files(stack: SampleStack) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in [*stack.folder.glob("*.yml"), stack.folder / ".env"]}
 
@@ -45,7 +54,7 @@ def test_status_finds_every_role_whatever_its_name(bundled: SampleStack) -> None
 
 
 def test_the_whole_job(bundled: SampleStack) -> None:
-    untouched, at_first, written = others(bundled), bundled.checksum(), files(bundled)
+    untouched, at_first, written = others(bundled), data(bundled), files(bundled)
     login = {"DHIS2_USERNAME": "admin", "DHIS2_PASSWORD": "district"}
 
     # A backup holds the dump and every file of the stack, those that are included too.
@@ -67,7 +76,7 @@ def test_the_whole_job(bundled: SampleStack) -> None:
         b"v2.1.0", b"v2.0.0"
     )
     columns = bundled.columns(done["kept_database"])
-    assert bundled.checksum(columns=columns) == at_first
+    assert data(bundled, columns) == at_first
 
     # A sick version comes back by itself, with the data.
     upgraded, before = files(bundled), bundled.checksum()
@@ -79,7 +88,7 @@ def test_the_whole_job(bundled: SampleStack) -> None:
     # A restore brings the rows of the backup back; the newer ones stay aside, and come back on demand.
     bundled.sql("DELETE FROM observation")
     restored = chap(bundled, "restore", made["id"], "--yes", **login)
-    assert bundled.checksum(columns=columns) == at_first and others(bundled) == untouched
+    assert data(bundled, columns) == at_first and others(bundled) == untouched
     assert restored["kept_database"] in bundled.databases()
     chap(bundled, "restore", "--undo", "--yes")
     assert bundled.counts()["observation"] == 0
