@@ -121,12 +121,6 @@ def test_docker_s_help_shows_the_plugin(place: Place) -> None:
     assert ["chap*", *plugin.METADATA["ShortDescription"].split()] in [line.split() for line in lines]
 
 
-def test_metadata_takes_no_more_than_a_shell(place: Place) -> None:
-    done = place.run(place.file, "docker-cli-plugin-metadata", PATH="", CHAP_PYTHON="/nonexistent")
-    assert json.loads(done.stdout) == plugin.METADATA
-    assert not place.cache.exists() or done.stderr == ""
-
-
 def test_metadata_is_the_same_without_the_header(place: Place) -> None:
     done = place.run(sys.executable, "-I", place.file, "docker-cli-plugin-metadata")
     assert json.loads(done.stdout) == plugin.METADATA

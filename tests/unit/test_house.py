@@ -20,7 +20,8 @@ ORDER = [
     *("recover", "restore", "prune", "upgrade", "transaction", "undo", "evidence", "change"),
     *("preflight", "observe", "verify", "baseline", "backup", "pin"),
     *("project", "composefile", "variables"),
-    *("world", "chap", "questions", "postgres", "engine", "process", "dumpfile", "registry", "lock", "state", "stack", "errors"),
+    *("world", "chap", "questions", "postgres", "engine", "process"),
+    *("dumpfile", "registry", "lock", "state", "stack", "errors"),
 ]
 
 # These talk to people. All others are given what they need and return data, so that a test can run them too.
