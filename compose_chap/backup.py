@@ -1,12 +1,35 @@
-"""Take a backup, and prove it: a folder with the dump, the files that make the stack, and a manifest.
+"""Take a backup: a folder with the dump, the files that make the stack, and a manifest.
 
     20261123T041500Z/
-        manifest.json    what is in here; written last, so a folder without one is no backup
-        chap_core.dump   PostgreSQL's custom format, for pg_restore
-        files/           the Compose files, env files and whatever else they name
-        RESTORE.txt      how to restore by hand
+        manifest.json      what is in here; written last, so a folder without one is no backup
+        chap_core.dump     PostgreSQL's custom format, for pg_restore
+        files/             the Compose files, env files and whatever else they name
+        local-changes.diff what was changed in a source checkout
+        dhis2.dump         DHIS2's database, on request
+        volumes/           logs, runs and the model services' own data, on request
+        RESTORE.txt        how to restore by hand
+        proof.json         when it was last proven, and how
+        pinned             keeps it from being pruned
 
 A backup is made under a name that ends with `.partial` and renamed when it is proven.
+
+The manifest, `"format": 1`, holds no secret:
+
+    format, id, created_at, reason, tool     what this is, when it was begun (UTC) and why
+    project         name, directory, files and env_files of the Compose project
+    checkout        commit, describe, remote and diff of a source checkout; null for none
+    chap            version and worker_version that ran, schema verdict
+    server          PostgreSQL's version, such as 170006
+    database        name, owner, size, encoding, locale, collation_version, comment, privileges, settings
+    images          service, role, image, id and digests of each service
+    dump            file, size, sha256, compression
+    tables          rows of each table at the moment of the dump
+    dhis2           the same facts of DHIS2's database; null when it was not asked for
+    volumes         volume, service, path, file, size, sha256 of each
+    files           path, file, size, sha256 of each
+    instructions    the same of RESTORE.txt
+    seconds         how long each part took
+    proven_at       when the dump had been read back
 """
 
 from __future__ import annotations
@@ -18,25 +41,25 @@ import shutil
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-from compose_chap import __version__, chap, state
-from compose_chap.engine import Engine, compose_command
-from compose_chap.errors import ChapError, DumpError, StateError
+from compose_chap import __version__, archive, belongings, lock, state
+from compose_chap.archive import Clock, Notify
+from compose_chap.engine import Engine
+from compose_chap.errors import DatabaseError, DumpError, StackError, StateError
 from compose_chap.postgres import Database, Server
-from compose_chap.stack import DatabaseAccess, Role, Stack
+from compose_chap.stack import DatabaseAccess, Role, Service, Stack
 
 FORMAT = 1
 PARTIAL = ".partial"
+PIN_FILE = "pinned"
+PROOF_FILE = "proof.json"
 
 # Without an earlier backup to learn from: CHAP's tables shrink to about a quarter, and a little more is kept free.
 _FIRST_RATIO = 0.35
 _MARGIN = 1.2
-
-Notify = Callable[..., None]
-Clock = Callable[[], datetime]
 
 
 @dataclass(frozen=True)
@@ -50,6 +73,11 @@ class Backup:
     def id(self) -> str:
         """The id, which is when it was begun, in UTC."""
         return str(self.manifest["id"])
+
+    @property
+    def project(self) -> str:
+        """The Compose project that it was made of."""
+        return str(self.manifest["project"]["name"])
 
     @property
     def dump(self) -> Path:
@@ -67,18 +95,45 @@ class Backup:
         return datetime.fromisoformat(self.manifest["created_at"])
 
     @property
+    def parts(self) -> list[dict[str, Any]]:
+        """Every file of it that has a checksum: `file`, `size`, `sha256`."""
+        one = self.manifest
+        found = [one["dump"], *one["files"], *one.get("volumes", ())]
+        found += [one["dhis2"]["dump"]] if one.get("dhis2") else []
+        found += [one["checkout"]["diff"]] if one.get("checkout") and one["checkout"]["diff"] else []
+        return found + ([one["instructions"]] if "instructions" in one else [])
+
+    @property
     def size(self) -> int:
         """Bytes of everything in it."""
-        return int(self.manifest["dump"]["size"]) + sum(int(one["size"]) for one in self.manifest["files"])
+        return sum(int(part["size"]) for part in self.parts)
+
+    @property
+    def pinned(self) -> bool:
+        """Whether it stays whatever retention says."""
+        return (self.folder / PIN_FILE).exists()
+
+    @property
+    def proof(self) -> tuple[datetime, str]:
+        """When it was last proven, and how: `read back` or `restored`."""
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            found = json.loads((self.folder / PROOF_FILE).read_bytes())
+            return datetime.fromisoformat(found["at"]), str(found["how"])
+        return datetime.fromisoformat(self.manifest["proven_at"]), "read back"
 
 
 def folder_for(stack: Stack, asked: Path | None, environment: Mapping[str, str]) -> Path:
     """Return where backups of a stack lie: as asked, as DOCKER_CHAP_BACKUPS says, or beside the Compose file."""
+    return folder_beside(stack.project.directory, asked, environment)
+
+
+def folder_beside(directory: Path, asked: Path | None, environment: Mapping[str, str]) -> Path:
+    """Return where backups of a stack lie whose main folder is `directory`."""
     if asked:
         return asked.absolute()
     if environment.get("DOCKER_CHAP_BACKUPS"):
         return Path(environment["DOCKER_CHAP_BACKUPS"]).absolute()
-    return stack.project.directory / "backups"
+    return directory / "backups"
 
 
 def take(
@@ -90,6 +145,8 @@ def take(
     *,
     clock: Clock,
     notify: Notify,
+    with_dhis2: bool = False,
+    with_volumes: bool = False,
 ) -> Backup:
     """Back the stack up into a new folder below `folder` and return the proven backup.
 
@@ -98,44 +155,20 @@ def take(
     """
     server = server_of(engine, stack)
     database = database_of(server, stack.access)
+    dhis2 = dhis2_of(engine, stack) if with_dhis2 else None
     state.private_folder(folder)
-    _check_space(folder, database.size, list_backups(folder))
+    remove_abandoned(folder)
+    databases = [database] + ([dhis2[2]] if dhis2 else [])
+    _check_space(folder, sum(one.size for one in databases), list_backups(folder, stack.project.name))
 
-    begun = clock()
-    identity = state.run_id(begun)
-    partial = folder / f"{identity}{PARTIAL}"
-
+    begun, partial = _new_folder(folder, clock())
     try:
-        partial.mkdir(mode=0o700)
-        with _disk_errors(folder):
-            dump, tables, seconds = dump_database(server, database, partial, clock=clock, notify=notify)
-            files = [_keep_file(path, stack.project.directory, partial) for path in dict.fromkeys(sources)]
-            (partial / "RESTORE.txt").write_text(_instructions(stack, dump["file"]))
-            os.chmod(partial / "RESTORE.txt", 0o600)
-            manifest = {
-                "format": FORMAT,
-                "id": identity,
-                "created_at": begun.isoformat(),
-                "reason": reason,
-                "tool": f"docker-chap {__version__}",
-                "project": {
-                    "name": stack.project.name,
-                    "directory": str(stack.project.directory),
-                    "files": [str(file) for file in stack.project.files],
-                    "env_files": [str(file) for file in stack.project.env_files],
-                },
-                "chap": _chap_facts(engine, stack),
-                "server": {"version": server.version(), "compression": dump.pop("compression")},
-                "database": {key: value for key, value in vars(database).items() if key != "collation_version_now"},
-                "images": image_facts(engine, stack),
-                "dump": dump,
-                "tables": tables,
-                "files": files,
-                "seconds": seconds,
-                "proven_at": clock().isoformat(),
-            }
-            state.write_file(partial / "manifest.json", (json.dumps(manifest, indent=1) + "\n").encode())
-            final = folder / identity
+        with lock.claimed(partial), archive.disk_errors(folder):
+            manifest = _fill(
+                engine, stack, sources, partial, begun, reason, server, database, dhis2, with_volumes, clock, notify
+            )
+            state.write_file(partial / "manifest.json", _document(manifest))
+            final = partial.with_name(partial.name.removesuffix(PARTIAL))
             os.rename(partial, final)
             state.sync_folder(folder)
     except BaseException:
@@ -144,97 +177,203 @@ def take(
     return Backup(final, manifest)
 
 
-def dump_database(
-    server: Server, database: Database, folder: Path, *, clock: Clock, notify: Notify
-) -> tuple[dict[str, Any], dict[str, int], dict[str, float]]:
-    """Dump one database into `folder` and prove the file; return its facts, rows by table, and seconds by part."""
-    target = folder / f"{file_name(database.name)}.dump"
-    begun = clock()
-    compression = server.compression()
+def _fill(
+    engine: Engine,
+    stack: Stack,
+    sources: Iterable[Path],
+    partial: Path,
+    begun: datetime,
+    reason: str,
+    server: Server,
+    database: Database,
+    dhis2: tuple[Service, Server, Database] | None,
+    with_volumes: bool,
+    clock: Clock,
+    notify: Notify,
+) -> dict[str, Any]:
+    """Write everything into the folder of an unfinished backup, and return its manifest."""
+    # Small and quick first: what is in the files now belongs to the rows that are dumped next.
+    files = belongings.keep_files(sources, stack, partial)
+    checkout = belongings.keep_checkout(stack.project.directory, partial)
+    chap = belongings.chap_facts(engine, stack)
+    dumped = archive.dump_database(server, database.name, partial, clock=clock, notify=notify)
+    spent = dict(dumped.seconds)
 
-    with server.snapshot(database.name) as snapshot:
-        with _HashingFile(target, lambda done: notify("backup", "dump", done, 0)) as file:
-            server.dump(database.name, snapshot.id, compression, file.write)
-        tables = snapshot.counts()
-    dumped = clock()
+    other = None
+    if dhis2:
+        service, its_server, its_database = dhis2
+        more = archive.dump_database(
+            its_server, its_database.name, partial, clock=clock, notify=notify, detail="dump of DHIS2"
+        )
+        spent |= {f"dhis2_{part}": took for part, took in more.seconds.items()}
+        other = {
+            "service": service.name,
+            "admin": its_server.admin,
+            "server": {"version": its_server.version()},
+            "database": archive.facts_of(its_server, its_database),
+            "image": service.containers[0].image_id,
+            "dump": dict(more.file),
+            "tables": dict(more.tables),
+        }
+    now = clock()
+    volumes = belongings.keep_volumes(engine, stack, partial, notify) if with_volumes else []
+    if with_volumes:
+        spent["volumes"] = archive.seconds(now, clock())
 
-    with open(target, "rb") as written:
-        reread = _HashingReader(written)
-        server.read_back(reread, lambda done: notify("backup", "read back", done, file.size))  # type: ignore[arg-type]
-    if reread.hexdigest() != file.hexdigest():
-        raise DumpError(f"The disk gave back other bytes than were written to {target.name}.", hint="Check the disk.")
-    proven = clock()
+    manifest = {
+        "format": FORMAT,
+        "id": partial.name.removesuffix(PARTIAL),
+        "created_at": begun.isoformat(),
+        "reason": reason,
+        "tool": f"docker-chap {__version__}",
+        "project": {
+            "name": stack.project.name,
+            "directory": str(stack.project.directory),
+            "files": [str(file) for file in stack.project.files],
+            "env_files": [str(file) for file in stack.project.env_files],
+        },
+        "checkout": checkout,
+        "chap": chap,
+        "server": {"version": server.version(), "compression": dumped.file["compression"]},
+        "database": archive.facts_of(server, database),
+        "images": belongings.image_facts(engine, stack),
+        "dump": dict(dumped.file),
+        "tables": dict(dumped.tables),
+        "dhis2": other,
+        "volumes": volumes,
+        "files": files,
+        "seconds": {**spent, "all": archive.seconds(begun, clock())},
+        "proven_at": clock().isoformat(),
+    }
+    text = belongings.instructions(stack, manifest).encode()
+    state.write_file(partial / "RESTORE.txt", text)
+    manifest["instructions"] = {
+        "file": "RESTORE.txt",
+        "size": len(text),
+        "sha256": hashlib.sha256(text).hexdigest(),
+    }
+    return manifest
 
-    facts = {"file": target.name, "size": file.size, "sha256": file.hexdigest(), "compression": compression}
-    seconds = {"dump": _seconds(begun, dumped), "read_back": _seconds(dumped, proven)}
-    return facts, tables, seconds
+
+def _new_folder(folder: Path, now: datetime) -> tuple[datetime, Path]:
+    # Several stacks may have their backups in one folder.
+    while True:
+        identity = state.run_id(now)
+        with suppress(FileExistsError):
+            if not (folder / identity).exists():
+                (folder / f"{identity}{PARTIAL}").mkdir(mode=0o700)
+                return now, folder / f"{identity}{PARTIAL}"
+        now += timedelta(seconds=1)
 
 
-def verify(backup: Backup, server: Server | None, notify: Notify) -> None:
-    """Check every checksum of a backup and have pg_restore read its dump whole. Raise DumpError when it is bad.
+def remove_abandoned(folder: Path) -> None:
+    """Remove what backups that were killed left below a folder, and nothing that one is working on."""
+    for partial in folder.glob(f"*{PARTIAL}"):
+        if partial.is_dir() and lock.abandoned(partial):
+            shutil.rmtree(partial, ignore_errors=True)
 
-    Without a `server` only the checksums are checked.
+
+def take_dump_only(
+    engine: Engine, stack: Stack, target: Path | None, sink: Callable[[bytes], object] | None, notify: Notify
+) -> tuple[dict[str, int], int]:
+    """Write nothing but a proven dump of CHAP's database to a file or to `sink`; return rows by table, and its size.
+
+    A file that was there stays until the new one is proven.
     """
-    parts = [backup.manifest["dump"], *backup.manifest["files"]]
-    for part in parts:
-        path = backup.folder / part["file"]
-        if sha256_of(path, lambda done: notify("verify", "checksum", done, part["size"])) != part["sha256"]:
-            raise DumpError(
-                f"Backup {backup.id} is damaged: {part['file']} is not what was written.",
-                hint="Use another one: docker chap backups",
-            )
-    if server:
-        with open(backup.dump, "rb") as file:
-            server.read_back(file, lambda done: notify("verify", "read back", done, backup.manifest["dump"]["size"]))
+    server = server_of(engine, stack)
+    name = database_of(server, stack.access).name
+    compression, size = server.compression(), 0
+
+    def dump_to(write: Callable[[bytes], object]) -> dict[str, int]:
+        def counted(data: bytes) -> None:
+            nonlocal size
+            write(data)
+            size += len(data)
+            notify("backup", "dump", size, 0)
+
+        return archive.dump_into(server, name, compression, counted)
+
+    if target is None:
+        assert sink is not None
+        return dump_to(sink), size
+    partial = target.with_name(f".{target.name}{PARTIAL}")
+    with archive.disk_errors(target.parent):
+        try:
+            partial.unlink(missing_ok=True)
+            with archive.new_file(partial) as file:
+                tables = dump_to(file.write)
+            os.replace(partial, target)
+            state.sync_folder(target.parent)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+    return tables, size
 
 
-def list_backups(folder: Path) -> list[Backup]:
-    """Return the backups below a folder, oldest first. What has no readable manifest is none."""
+def list_backups(folder: Path, project: str = "") -> list[Backup]:
+    """Return the backups below a folder, of one project or of all, oldest first.
+
+    What has no readable manifest is none.
+    """
     found = []
     for path in sorted(folder.glob("*/manifest.json")):
         with suppress(DumpError):
             if not path.parent.name.endswith(PARTIAL):
                 found.append(load(path.parent))
-    return sorted(found, key=lambda backup: backup.id)
+    return sorted((one for one in found if project in ("", one.project)), key=lambda one: one.id)
 
 
 def load(folder: Path) -> Backup:
     """Return the backup in a folder. Raise DumpError when there is none, or none that this version can read."""
     try:
         manifest = json.loads((folder / "manifest.json").read_bytes())
-        known = manifest["format"] == FORMAT
+        if manifest["format"] != FORMAT:
+            raise DumpError(f"{folder} was written by another version of this tool (format {manifest['format']}).")
+        found = Backup(folder, manifest)
+        parts = [str(part["file"]) for part in found.parts]
+        # What every reader takes for granted.
+        _ = found.id, found.project, found.size, found.created_at, found.proof, found.tables, manifest["reason"]
+        _ = manifest["chap"]["version"], int(manifest["database"]["size"]), int(manifest["server"]["version"])
     except FileNotFoundError:
         raise DumpError(f"{folder} has no manifest.json: it is not a finished backup.") from None
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise DumpError(f"The manifest in {folder} cannot be read: {error}.") from None
-    if not known:
-        raise DumpError(f"{folder} was written by another version of this tool (format {manifest['format']}).")
-    for part in (manifest["dump"], *manifest["files"]):
-        if (folder / part["file"]).resolve().is_relative_to(folder.resolve()):
-            continue
-        raise DumpError(f"The manifest in {folder} names a file outside of it: {part['file']}.")
-    return Backup(folder, manifest)
+    for part in parts:
+        # Links are followed here, so that one cannot lead out either.
+        if not (folder / part).resolve().is_relative_to(folder.resolve()):
+            raise DumpError(f"The manifest in {folder} names a file outside of it: {part}.")
+    return found
 
 
-def find(asked: str, folder: Path) -> Backup:
-    """Return the backup an operator means: an id, `latest`, or a folder. Raise DumpError that lists what there is."""
-    backups = list_backups(folder)
+def find(asked: str, folder: Path, project: str = "") -> Backup:
+    """Return the backup an operator means: an id, `latest` of a project, or a folder.
 
-    if asked == "latest" and backups:
-        return backups[-1]
-    for backup in backups:
+    Raise DumpError that lists what there is.
+    """
+    own = list_backups(folder, project)
+
+    if asked == "latest" and own:
+        return own[-1]
+    for backup in list_backups(folder):
         if backup.id == asked:
             return backup
-    if (Path(asked) / "manifest.json").exists():
+    if asked != "latest" and Path(asked).is_dir():
         return load(Path(asked))
-    there = ", ".join(backup.id for backup in backups[-5:]) or "none"
+    there = ", ".join(backup.id for backup in own[-5:]) or "none"
     raise DumpError(f"There is no backup '{asked}'. In {folder}: {there}.", hint="List them: docker chap backups")
+
+
+def pin(backup: Backup, pinned: bool) -> None:
+    """Keep a backup whatever retention says, or no longer."""
+    if pinned:
+        state.write_file(backup.folder / PIN_FILE, b"")
+    else:
+        (backup.folder / PIN_FILE).unlink(missing_ok=True)
+        state.sync_folder(backup.folder)
 
 
 def server_of(engine: Engine, stack: Stack) -> Server:
     """Return the stack's PostgreSQL. Raise StackError when its container does not run."""
-    from compose_chap.errors import StackError
-
     container = stack.database.containers[0]
     if not container.running:
         raise StackError(
@@ -246,110 +385,26 @@ def server_of(engine: Engine, stack: Stack) -> Server:
 
 
 def database_of(server: Server, access: DatabaseAccess) -> Database:
-    """Return CHAP's database. Raise DumpError when the server has none of that name."""
+    """Return CHAP's database. Raise DatabaseError when the server has none of that name."""
+    return _named(server, access.name)
+
+
+def _named(server: Server, name: str) -> Database:
     found = server.databases()
-    if access.name not in found:
-        raise DumpError(f"The server has no database '{access.name}'. It has: {', '.join(found) or 'none'}.")
-    return found[access.name]
+    if name not in found:
+        raise DatabaseError(f"The server has no database '{name}'. It has: {', '.join(found) or 'none'}.")
+    return found[name]
 
 
-def image_facts(engine: Engine, stack: Stack) -> list[dict[str, Any]]:
-    """Return the identity of every image of the stack: service, role, reference, id and digests."""
-    facts = []
-    for service in stack.services:
-        image = engine.image(service.containers[0].image_id)
-        facts.append(
-            {
-                "service": service.name,
-                "role": service.role.value,
-                "image": str(service.image),
-                "id": service.containers[0].image_id,
-                "digests": list(image.digests) if image else [],
-            }
-        )
-    return facts
-
-
-def sha256_of(path: Path, progress: Callable[[int], None] = lambda done: None) -> str:
-    """Return the SHA-256 of a file as hexadecimal text. Raise DumpError when it cannot be read."""
-    digest, done = hashlib.sha256(), 0
-    try:
-        with open(path, "rb") as file:
-            while data := file.read(1 << 20):
-                digest.update(data)
-                done += len(data)
-                progress(done)
-    except OSError as error:
-        raise DumpError(f"Cannot read {path}: {error.strerror}.") from None
-    return digest.hexdigest()
-
-
-def file_name(text: str) -> str:
-    """Return a name that is safe as a file's, for one that comes from a database."""
-    return "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in text).lstrip(".") or "_"
-
-
-class _HashingFile:
-    """A new file, 0600, that is hashed while it is written and on the disk when the block ends."""
-
-    def __init__(self, path: Path, progress: Callable[[int], None]) -> None:
-        self._file = open(path, "xb", opener=lambda name, flags: os.open(name, flags, 0o600))
-        self._digest = hashlib.sha256()
-        self._progress = progress
-        self.size = 0
-
-    def write(self, data: bytes) -> None:
-        self._file.write(data)
-        self._digest.update(data)
-        self.size += len(data)
-        self._progress(self.size)
-
-    def hexdigest(self) -> str:
-        return self._digest.hexdigest()
-
-    def __enter__(self) -> _HashingFile:
-        return self
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        try:
-            if kind is None:
-                self._file.flush()
-                os.fsync(self._file.fileno())
-        finally:
-            self._file.close()
-
-
-class _HashingReader:
-    """Hashes what is read through it."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self._digest = hashlib.sha256()
-
-    def read(self, size: int) -> bytes:
-        data = self._file.read(size)
-        self._digest.update(data)
-        return data
-
-    def hexdigest(self) -> str:
-        return self._digest.hexdigest()
-
-
-class _disk_errors:  # noqa: N801  (used like a function)
-    """Turn a full or broken disk into a message; the caller removes what was written."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, OSError) and not isinstance(error, ChapError):
-            raise StateError(
-                f"Cannot write the backup in {self._folder}: {error.strerror}.",
-                state="The unfinished backup was removed. The stack was not touched.",
-                hint="Make room, or write elsewhere: docker chap backup -o FOLDER",
-            ) from None
+def dhis2_of(engine: Engine, stack: Stack) -> tuple[Service, Server, Database]:
+    """Return DHIS2's database service, its server and its database. Raise StackError when the project has none."""
+    service = stack.one(Role.DHIS2_DATABASE)
+    container = service.containers[0]
+    if not container.running:
+        raise StackError(f"DHIS2's database container {container.name} does not run.", state="Nothing was changed.")
+    admin = container.environment.get("POSTGRES_USER", "postgres")
+    server = Server(engine, container.id, admin)
+    return service, server, _named(server, container.environment.get("POSTGRES_DB", admin))
 
 
 def _check_space(folder: Path, database_size: int, earlier: list[Backup]) -> None:
@@ -367,63 +422,5 @@ def _check_space(folder: Path, database_size: int, earlier: list[Backup]) -> Non
         )
 
 
-def _keep_file(path: Path, project: Path, partial: Path) -> dict[str, Any]:
-    inside = path.is_relative_to(project)
-    relative = path.relative_to(project) if inside else Path("outside", *path.parts[1:])
-    copy = partial / "files" / relative
-    copy.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    content = path.read_bytes()
-    state.write_file(copy, content)
-    return {
-        "path": str(path),
-        "file": str(copy.relative_to(partial)),
-        "size": len(content),
-        "sha256": hashlib.sha256(content).hexdigest(),
-    }
-
-
-def _chap_facts(engine: Engine, stack: Stack) -> dict[str, Any]:
-    # A backup must be possible when CHAP itself is down: what it cannot say is left empty.
-    facts: dict[str, Any] = {"version": "", "worker_version": "", "schema": None}
-    api = stack.api.containers[0]
-
-    if api.running:
-        facts["version"] = chap.version_in(engine, api.id)
-        with suppress(ChapError):
-            schema = chap.Chap(engine, api.id).schema()
-            facts["schema"] = {**vars(schema), "verdict": schema.verdict}
-    for worker in stack.of(Role.WORKER):
-        if worker.containers[0].running:
-            facts["worker_version"] = chap.version_in(engine, worker.containers[0].id)
-    return facts
-
-
-def _instructions(stack: Stack, dump: str) -> str:
-    compose = "docker " + " ".join(compose_command(stack.project))
-    writers = " ".join(service.name for service in stack.writers)
-    database, admin, name = stack.database.name, stack.access.admin, stack.access.name
-    return f"""\
-This folder is a backup of CHAP. The easy way to restore it:
-
-    docker chap restore FOLDER        (FOLDER is the path of this folder)
-
-By hand, without that tool, in this folder. The old database is kept under another name.
-
-1. Stop what writes to the database:
-   {compose} stop {writers}
-2. Keep the old database, and make a new one:
-   {compose} exec -T {database} psql -U {admin} -d postgres -c 'ALTER DATABASE "{name}" RENAME TO "{name}_old"'
-   {compose} exec -T {database} createdb -U {admin} -O {stack.access.owner} {name}
-3. Put the dump into it. It must end without an error:
-   {compose} exec -T {database} pg_restore -U {admin} -d {name} --exit-on-error < {dump}
-4. If the Compose files were changed since, compare them with those in files/.
-5. Start CHAP again:
-   {compose} up -d --no-deps {writers}
-
-When CHAP works again, the old database can go:
-   {compose} exec -T {database} dropdb -U {admin} {name}_old
-"""
-
-
-def _seconds(begun: datetime, ended: datetime) -> float:
-    return round((ended - begun).total_seconds(), 3)
+def _document(manifest: Mapping[str, Any]) -> bytes:
+    return (json.dumps(manifest, indent=1) + "\n").encode()

@@ -23,7 +23,7 @@ _COMMANDS = {
     "prune": "cli_backup",
     "upgrade": "cli_change",
     "rollback": "cli_change",
-    "restore": "cli_change",
+    "restore": "cli_restore",
     "recover": "cli_change",
     "pin": "cli_change",
     "history": "cli_status",

@@ -2,83 +2,187 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import click
 
 from compose_chap.cli_options import Call, common, output_option, yes_option
+from compose_chap.errors import ChapError, UsageError
 
 
 @click.command("backup")
 @output_option
+@click.option("--reason", default="by hand", help="Why, for the list of backups.")
+@click.option("--with-dhis2", is_flag=True, help="DHIS2's database too.")
+@click.option("--with-volumes", is_flag=True, help="Logs, runs and the data of model services too.")
+@click.option("--dump-only", metavar="FILE", help="Nothing but a dump of CHAP's database, - for a pipe.")
 @common
-def backup_command(call: Call, output: Path | None) -> None:
+def backup_command(
+    call: Call, output: Path | None, reason: str, with_dhis2: bool, with_volumes: bool, dump_only: str | None
+) -> None:
     """Make a backup, and prove it."""
     from compose_chap import backup, lock, observe, screen, state
 
+    if dump_only and (output or with_dhis2 or with_volumes):
+        raise UsageError("--dump-only writes one dump, and goes with none of -o, --with-dhis2, --with-volumes.")
     world, where = call.world(), call.where()
     stack = observe.find_stack(world.engine, where)
+    if dump_only:
+        _dump_only(call, world, stack, dump_only)
+        return
     sources = _sources(where, stack)
     folder = backup.folder_for(stack, output, where.environment)
     with lock.locked(stack.project.directory, "backup", world.clock()):
         state.refuse_open_run(stack.project.directory)
-        made = backup.take(world.engine, stack, sources, folder, "by hand", clock=world.clock, notify=world.notify)
+        made = backup.take(
+            world.engine,
+            stack,
+            sources,
+            folder,
+            reason,
+            clock=world.clock,
+            notify=world.notify,
+            with_dhis2=with_dhis2,
+            with_volumes=with_volumes,
+        )
     rows = sum(made.tables.values())
     call.result(
         {"backup": _backup_json(made)},
         f"Backup {made.id} is complete and was read back: {rows} rows in {len(made.tables)} tables,"
-        f" {screen.size(made.size)}.\n{made.folder}",
+        f" {screen.size(made.size)}, in {screen.duration(made.manifest['seconds']['all'])}.\n{made.folder}",
+    )
+
+
+def _dump_only(call: Call, world: Any, stack: Any, asked: str) -> None:
+    from compose_chap import backup, screen
+
+    if asked == "-":
+        if sys.stdout.isatty():
+            raise UsageError("A dump is not for a terminal.", hint="Write it to a file: --dump-only FILE")
+        backup.take_dump_only(world.engine, stack, None, sys.stdout.buffer.write, world.notify)
+        sys.stdout.buffer.flush()
+        return
+    target = Path(asked).absolute()
+    tables, size = backup.take_dump_only(world.engine, stack, target, None, world.notify)
+    call.result(
+        {"dump": {"file": str(target), "size": size, "tables": tables}},
+        f"The dump was read back: {sum(tables.values())} rows in {len(tables)} tables, {screen.size(size)}.\n{target}",
     )
 
 
 @click.command("backups")
+@click.option("--pin", metavar="BACKUP", help="Keep a backup whatever prune says.")
+@click.option("--unpin", metavar="BACKUP", help="Let prune take it again.")
 @output_option
 @common
-def backups_command(call: Call, output: Path | None) -> None:
-    """List the backups."""
-    from compose_chap import backup, observe, screen
+def backups_command(call: Call, pin: str | None, unpin: str | None, output: Path | None) -> None:
+    """List the backups, or pin one."""
+    from compose_chap import backup, screen
 
-    world, where = call.world(), call.where()
-    folder = backup.folder_for(observe.find_stack(world.engine, where), output, where.environment)
-    found = backup.list_backups(folder)
+    folder, project = _folder(call, output)
+    for asked, pinned in ((pin, True), (unpin, False)):
+        if asked:
+            backup.pin(backup.find(asked, folder, project), pinned)
+    found, now = backup.list_backups(folder), call.clock()
     rows = [
         [
             one.id,
-            screen.age(one.created_at, world.clock()),
+            screen.age(one.created_at, now),
             screen.size(one.size),
             one.manifest["chap"]["version"] or "unknown",
-            one.manifest["reason"],
+            f"{one.proof[1]} {screen.age(one.proof[0], now)}",
+            one.manifest["reason"] + (", pinned" if one.pinned else ""),
         ]
+        + ([one.project] if any(other.project != project for other in found) else [])
         for one in found
     ]
-    text = screen.table(rows, ["BACKUP", "AGE", "SIZE", "CHAP", "REASON"]) if rows else f"No backups in {folder}."
+    heads = ["BACKUP", "AGE", "SIZE", "CHAP", "PROVEN", "REASON", "PROJECT"]
+    text = screen.table(rows, heads[: len(rows[0])]) if rows else f"No backups in {folder}."
     call.result({"folder": str(folder), "backups": [_backup_json(one) for one in found]}, text)
 
 
 @click.command("verify")
-@click.argument("backup_", metavar="BACKUP", default="latest")
+@click.argument("asked", metavar="BACKUP", default="latest")
+@click.option("--deep", is_flag=True, help="Restore it into a PostgreSQL that is thrown away, and compare all counts.")
 @output_option
 @common
-def verify_command(call: Call, backup_: str, output: Path | None) -> None:
-    """Prove a backup once more: checksums, and the dump read whole."""
+def verify_command(call: Call, asked: str, deep: bool, output: Path | None) -> None:
+    """Prove a backup once more: checksums, and the dump read whole. Works without the stack too."""
+    from compose_chap import backup, proof
+
+    folder, project = _folder(call, output)
+    found = backup.find(asked, folder, project)
+    world = call.world()
+    said = f"Backup {found.id} is whole: every checksum fits"
+    tables: dict[str, int] = {}
+    if deep:
+        tables, how = proof.verify_deep(world, found, _image(call)), proof.RESTORED
+        said += f", and restoring it gave all {sum(tables.values())} rows in {len(tables)} tables"
+    else:
+        with _reader(call, found) as server:
+            if server:
+                proof.verify(world, found, server)
+                how, said = proof.READ_BACK, f"{said}, the dump was read back"
+            else:
+                proof.check_sums(world, found)
+                how, said = "checksums", f"{said}. It was not read back: no PostgreSQL is here to do it"
+    call.result({"backup": _backup_json(found), "proven_by": how, "tables": tables}, f"{said}.")
+
+
+def _image(call: Call) -> str:
+    """Return the id of the image that the stack's database runs, empty where there is no stack."""
+    from compose_chap import observe
+
+    with suppress(ChapError):
+        return str(observe.find_stack(call.world().engine, call.where()).database.containers[0].image_id)
+    return ""
+
+
+@contextmanager
+def _reader(call: Call, found: Any) -> Iterator[Any]:
+    """Hand out the stack's PostgreSQL; where that does not run one of the backup's own image; None without both."""
+    from compose_chap import backup, observe, proof
+
+    world, server = call.world(), None
+    with suppress(ChapError):
+        server = backup.server_of(world.engine, observe.find_stack(world.engine, call.where()))
+    image = ""
+    with suppress(ChapError):
+        image = proof.image_of(found) if world.engine.image(proof.image_of(found)) else ""
+    if server or not image:
+        yield server
+        return
+    with proof.throwaway(world, image) as other:
+        yield other
+
+
+def _folder(call: Call, output: Path | None) -> tuple[Path, str]:
+    """Return where the backups lie, and the project's name; empty where no stack is found, as on another machine."""
     from compose_chap import backup, observe
 
-    world, where = call.world(), call.where()
-    stack = observe.find_stack(world.engine, where)
-    found = backup.find(backup_, backup.folder_for(stack, output, where.environment))
-    backup.verify(found, backup.server_of(world.engine, stack), world.notify)
-    call.result(
-        {"backup": _backup_json(found)}, f"Backup {found.id} is whole: every checksum fits, the dump was read back."
-    )
+    where = call.where()
+    try:
+        stack = observe.find_stack(call.world().engine, where)
+        return backup.folder_for(stack, output, where.environment), stack.project.name
+    except ChapError:
+        return backup.folder_beside(where.directory or where.folder, output, where.environment), where.name
+
+
+def _number(name: str, default: int, text: str) -> Any:
+    return click.option(name, type=click.IntRange(0), default=default, show_default=True, help=text)
 
 
 @click.command("prune")
-@click.option("--keep-last", default=3, show_default=True, help="How many of the last backups stay.")
-@click.option("--keep-daily", default=7, show_default=True, help="For how many days the newest backup stays.")
-@click.option("--keep-weekly", default=4, show_default=True, help="For how many weeks the newest backup stays.")
-@click.option("--keep-monthly", default=6, show_default=True, help="For how many months the newest backup stays.")
-@click.option("--keep-databases", default=7, show_default=True, help="For how many days kept databases stay.")
+@_number("--keep-last", 3, "How many of the last backups stay.")
+@_number("--keep-daily", 7, "For how many days the newest backup stays.")
+@_number("--keep-weekly", 4, "For how many weeks the newest backup stays.")
+@_number("--keep-monthly", 6, "For how many months the newest backup stays.")
+@_number("--keep-databases", 7, "For how many days kept databases stay.")
+@click.option("--floor", type=click.IntRange(1), default=1, show_default=True, help="Never fewer backups than this.")
 @click.option("--dry-run", is_flag=True, help="Show what would go, and remove nothing.")
 @yes_option
 @output_option
@@ -90,6 +194,7 @@ def prune_command(
     keep_weekly: int,
     keep_monthly: int,
     keep_databases: int,
+    floor: int,
     dry_run: bool,
     yes: bool,
     output: Path | None,
@@ -100,7 +205,7 @@ def prune_command(
     world, where = call.world(), call.where()
     stack = observe.find_stack(world.engine, where)
     folder = backup.folder_for(stack, output, where.environment)
-    retention = prune.Retention(keep_last, keep_daily, keep_weekly, keep_monthly, databases_days=keep_databases)
+    retention = prune.Retention(keep_last, keep_daily, keep_weekly, keep_monthly, floor, keep_databases)
 
     with lock.locked(stack.project.directory, "prune", world.clock()):
         state.refuse_open_run(stack.project.directory)
@@ -133,4 +238,12 @@ def _sources(where: Any, stack: Any) -> tuple[Path, ...]:
 
 
 def _backup_json(one: Any) -> dict[str, Any]:
-    return {"folder": str(one.folder), "size": one.size, **one.manifest}
+    when, how = one.proof
+    return {
+        **one.manifest,
+        "folder": str(one.folder),
+        "size": one.size,
+        "pinned": one.pinned,
+        "proven_at": when.isoformat(),
+        "proven_by": how,
+    }

@@ -1,4 +1,4 @@
-"""The commands that change the stack: upgrade, rollback, restore, recover, pin."""
+"""The commands that change the stack: upgrade, rollback, recover, pin."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from compose_chap.cli_options import (
     patience_option,
     yes_option,
 )
-from compose_chap.errors import ChapError, UsageError
+from compose_chap.errors import ChapError
 
 
 @click.command("upgrade")
@@ -111,10 +111,11 @@ def upgrade_command(
 @common
 def rollback_command(call: Call, yes: bool, dhis2_user: str) -> None:
     """Undo the last upgrade: files, images and data."""
-    _roll_back(call, "upgrade", yes, dhis2_user)
+    roll_back(call, "upgrade", yes, dhis2_user)
 
 
-def _roll_back(call: Call, operation: str, yes: bool, dhis2_user: str) -> None:
+def roll_back(call: Call, operation: str, yes: bool, dhis2_user: str) -> None:
+    """Undo the last upgrade or restore, and tell of it."""
     from compose_chap import lock, observe, recover, screen, state, transaction
 
     world = call.world()
@@ -148,56 +149,6 @@ def _roll_back(call: Call, operation: str, yes: bool, dhis2_user: str) -> None:
         f"The {operation} of {plan.undone['id']} is undone, and verified:\n"
         + screen.checks_text(checks, colour=screen.colourful(sys.stdout))
         + f"\nThe newer data are kept as database {plan.change.kept}.",
-    )
-
-
-@click.command("restore")
-@click.argument("source", metavar="BACKUP", required=False)
-@click.option("--undo", is_flag=True, help="Undo the last restore.")
-@yes_option
-@output_option
-@click.option("--trust", is_flag=True, help="Restore a dump that holds what no dump of CHAP has.")
-@patience_option
-@dhis2_options
-@common
-def restore_command(
-    call: Call, source: str | None, undo: bool, yes: bool, output: Path | None, trust: bool, dhis2_user: str
-) -> None:
-    """Put a backup back: an id, `latest`, a folder, or any dump file of PostgreSQL."""
-    from compose_chap import backup, lock, observe, restore, screen, state
-
-    if undo:
-        _roll_back(call, "restore", yes, dhis2_user)
-        return
-    if not source:
-        raise UsageError(
-            "Say what to restore: a backup's id, latest, or a file.", hint="List them: docker chap backups"
-        )
-    world, where = call.world(), call.where()
-    stack = observe.find_stack(world.engine, where)
-    found = restore.recognise(source, backup.folder_for(stack, output, where.environment))
-
-    with lock.locked(stack.project.directory, "restore", world.clock()):
-        state.refuse_open_run(stack.project.directory)
-        what = f"backup {found.backup.id}" if found.backup else str(found.path)
-        call.confirm(
-            f"Restore {what} into {stack.access.name} of {stack.project.name}? The present data are kept aside.",
-            yes=yes,
-        )
-        done = restore.execute(world, restore.RestorePlan(stack, found, trust), dhis2_credentials(dhis2_user))
-    call.result(
-        {
-            "run": done.run,
-            "source": str(done.source),
-            "tables": dict(done.tables),
-            "kept_database": done.kept,
-            "downtime_seconds": done.downtime,
-            "checks": [asdict(one) for one in done.checks],
-        },
-        f"Restored {what}: {sum(done.tables.values())} rows in {len(done.tables)} tables. CHAP was down for"
-        f" {screen.duration(done.downtime)}.\n"
-        + screen.checks_text(done.checks, colour=screen.colourful(sys.stdout))
-        + f"\nThe data of before are kept as database {done.kept}; to go back to them: docker chap restore --undo",
     )
 
 

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -46,6 +47,12 @@ class Call:
         notify = Progress(sys.stderr, "quiet" if self.json and self.progress == "auto" else self.progress)
         click.get_current_context().call_on_close(notify.end)
         return World(Engine(self.docker), now, time.sleep, notify, self.patience, environment=dict(os.environ))
+
+    def clock(self) -> datetime:
+        """Return the time."""
+        from compose_chap import screen
+
+        return screen.now()
 
     def where(self) -> Where:
         """Return what was said of the place of the stack."""

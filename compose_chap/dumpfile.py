@@ -7,7 +7,6 @@ them; anything that can run code later, or elsewhere, has no place in one.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 
@@ -53,6 +52,14 @@ _ALLOWED = (
     "TYPE",
 )
 
+# What old or selective dumps hold too, and every server has: kind and name.
+_OF_SERVER = (
+    ("EXTENSION", "- plpgsql"),
+    ("COMMENT", "- EXTENSION plpgsql"),
+    ("SCHEMA", "- public"),
+    ("COMMENT", "- SCHEMA public"),
+)
+
 # Longest first, so that TABLE DATA is not read as TABLE with the schema DATA.
 _KINDS = sorted(
     (
@@ -81,6 +88,11 @@ class Entry:
     rest: str
     line: str
 
+    @property
+    def belongs_to_server(self) -> bool:
+        """Whether every server has it already, and its owner is the administrator: PL/pgSQL, the schema public."""
+        return (self.kind, self.rest.strip().rpartition(" ")[0] or self.rest.strip()) in _OF_SERVER
+
 
 @dataclass(frozen=True)
 class Contents:
@@ -98,11 +110,15 @@ class Contents:
 
     def foreign(self) -> list[Entry]:
         """Return the entries that no dump of CHAP has."""
-        return [entry for entry in self.entries if entry.kind not in _ALLOWED]
+        return [entry for entry in self.entries if entry.kind not in _ALLOWED and not entry.belongs_to_server]
 
     def without_privileges(self) -> str:
         """Return a list for `pg_restore --use-list` of all entries but privileges, which may name unknown roles."""
-        return "".join(entry.line + "\n" for entry in self.entries if entry.kind not in ("ACL", "DEFAULT ACL"))
+        return "".join(
+            entry.line + "\n"
+            for entry in self.entries
+            if entry.kind not in ("ACL", "DEFAULT ACL") and not entry.belongs_to_server
+        )
 
     def privileges(self) -> str:
         """Return a list for `pg_restore --use-list` of the privileges alone, empty when there are none."""
@@ -138,7 +154,7 @@ def _looks_like_sql(head: bytes) -> bool:
         text = line.strip()
         if text.startswith("-- PostgreSQL database dump"):
             return True
-        if text and not text.startswith(("--", "\\restrict")):
+        if text and not text.startswith(("--", "\\restrict ")):
             return bool(re.match(r"(SET|SELECT|CREATE|BEGIN|COPY|INSERT|ALTER|DROP)\b", text))
     return False
 
@@ -156,106 +172,5 @@ def _entry(line: str) -> Entry:
     rest = match[2]
     for known in _KINDS:
         if rest.startswith(known + " "):
-            return Entry(int(match[1]), known, rest[len(known) + 1 :], line)
+            return Entry(int(match[1]), known, rest[len(known) + 1:], line)
     return Entry(int(match[1]), rest.split(" ")[0], rest, line)
-
-
-# The lines that pg_dump writes and that a role without power cannot run. They do not touch the data: the tool
-# gives the database its owner and privileges itself.
-_SKIPPED = re.compile(
-    r"^(ALTER [A-Z ]+ .* OWNER TO .*;|(GRANT|REVOKE) .*;|ALTER DEFAULT PRIVILEGES .*;|COMMENT ON (EXTENSION|SCHEMA) .*;"
-    r"|SET (SESSION AUTHORIZATION|transaction_timeout|default_table_access_method|default_tablespace) .*;"
-    r"|CREATE SCHEMA public;|SELECT pg_catalog\.set_config\('search_path', '', false\);)$"
-)
-# With this off a quote ends elsewhere, and what looks like text could be a command.
-_OTHER_STRINGS = re.compile(r"standard_conforming_strings(?! = on;$)", re.I)
-_COPY = re.compile(r"^COPY .* FROM stdin;$", re.I)
-_PSQL_OWN = re.compile(r"^\\(restrict|unrestrict) [A-Za-z0-9]+$")
-
-
-def harmless_sql(lines: Iterable[bytes], *, trust: bool = False) -> Iterator[bytes]:
-    """Yield the lines of a plain dump that a role without power can run; owners and privileges are left out.
-
-    Raise DumpError at the first command to psql itself (`\\!`, `\\connect`, `\\copy` and the like), which would
-    run outside the database. `trust` lets everything pass but the lines that need another role.
-    """
-    copying = False
-    quotes = _Quotes()
-
-    for number, raw in enumerate(lines, 1):
-        if copying:
-            copying = raw.rstrip(b"\r\n") != b"\\."
-            yield raw
-            continue
-        line = raw.decode("utf-8", "surrogateescape").rstrip("\r\n")
-
-        if quotes.outside and _PSQL_OWN.match(line):
-            continue
-        if quotes.outside and _SKIPPED.match(line):
-            # An own search path is kept: names in a dump are qualified, and the side database is new.
-            if "search_path" in line:
-                yield raw
-            continue
-        refused = quotes.commands(line) or _OTHER_STRINGS.search(line)
-        if refused and not trust:
-            raise DumpError(
-                f"Line {number} of the dump has a command for psql itself: {line.strip()[:60]!r}.",
-                state="Nothing was changed.",
-                hint="No dump of CHAP needs one. If you know where it comes from: --trust",
-            )
-        copying = quotes.outside and bool(_COPY.match(line))
-        yield raw
-
-
-class _Quotes:
-    """Follows SQL's quotes and comments over lines, to know where a backslash is a command to psql."""
-
-    def __init__(self) -> None:
-        self._end = ""
-        self._depth = 0
-
-    @property
-    def outside(self) -> bool:
-        """Whether the line that comes begins outside of quotes and comments."""
-        return not self._end
-
-    def commands(self, line: str) -> bool:
-        """Take one line, and return whether it has a backslash outside of quotes and comments."""
-        at, found = 0, False
-
-        while at < len(line):
-            rest = line[at:]
-            if self._end:
-                at += self._inside(rest)
-            elif rest.startswith("--"):
-                break
-            elif rest.startswith("/*"):
-                self._end, self._depth, at = "*/", 1, at + 2
-            elif rest[0] in "'\"":
-                escaped = rest[0] == "'" and at > 0 and line[at - 1] in "eE"
-                self._end, at = ("e'" if escaped else rest[0]), at + 1
-            elif match := re.match(r"\$([A-Za-z_][A-Za-z_0-9]*)?\$", rest):
-                self._end, at = match[0], at + len(match[0])
-            else:
-                found = found or rest[0] == "\\"
-                at += 1
-        return found
-
-    def _inside(self, rest: str) -> int:
-        """Return how many characters to go on; the end of the quote is taken note of."""
-        if self._end == "*/":
-            if rest.startswith(("/*", "*/")):
-                self._depth += 1 if rest[0] == "/" else -1
-                self._end = "*/" if self._depth else ""
-                return 2
-            return 1
-        if self._end == "e'":
-            if rest[0] == "\\":
-                return 2
-            if rest[0] == "'":
-                self._end = ""
-            return 1
-        if rest.startswith(self._end):
-            length, self._end = len(self._end), ""
-            return length
-        return 1

@@ -194,6 +194,27 @@ class Engine:
             text: bytes = self._api.logs(identity, tail=lines, timestamps=True)
         return text.decode(errors="replace")
 
+    def volumes(self, identity: str) -> list[tuple[str, str]]:
+        """Return the named volumes of a container, each with the place where it is mounted."""
+        mounts = (self._inspect(identity) or {}).get("Mounts") or ()
+        # An anonymous volume is called by 64 hexadecimal digits.
+        return sorted(
+            (one["Name"], one["Destination"])
+            for one in mounts
+            if one.get("Type") == "volume" and not re.fullmatch(r"[0-9a-f]{64}", one["Name"])
+        )
+
+    def archive(self, identity: str, path: str) -> Iterator[bytes]:
+        """Yield a tar archive of a file or folder of a container, running or not."""
+        with _engine_errors(f"read {path} of a container", self._address):
+            pieces, _ = self._api.get_archive(identity, path, chunk_size=_CHUNK)
+            yield from pieces
+
+    def changed_files(self, identity: str) -> list[str]:
+        """Return what was added to or changed in a container's own layer, folders included."""
+        with _engine_errors("compare a container with its image", self._address):
+            return sorted(one["Path"] for one in self._api.diff(identity) or () if one["Kind"] != 2)
+
     def start(self, identity: str) -> None:
         """Start a stopped container; it keeps its id, files and network."""
         with _engine_errors("start a container", self._address):

@@ -105,3 +105,29 @@ def _held_by(content: bytes, directory: Path) -> Locked:
         state="This command changed nothing.",
         hint="Wait until it has ended, then try again. See it with: docker chap status",
     )
+
+
+# Folders that a run fills
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Mark a folder as worked on while the block runs; the kernel takes the mark away from a process that died."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def abandoned(folder: Path) -> bool:
+    """Whether nobody works on a folder that was `claimed`."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        finally:
+            os.close(descriptor)
+    return False

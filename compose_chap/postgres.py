@@ -7,13 +7,13 @@ password leaves the container. Names of databases and roles are quoted here and 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Any
 
 from compose_chap.engine import Engine, Execution
-from compose_chap.errors import DatabaseError, DumpError, EngineError
+from compose_chap.errors import DatabaseError, EngineError
 from compose_chap.process import Finished
 
 # Units and records end with characters that no value of ours contains, so nothing needs to be unescaped.
@@ -22,7 +22,7 @@ _FIELD, _RECORD = "\x1f", "\x1e"
 # An official image trusts its local socket; where an operator changed that, the container knows the password.
 # Our sessions have a name, by which a later run ends those that a killed one left.
 _APPLICATION = "docker-chap"
-_WITH_PASSWORD = (
+WITH_PASSWORD = (
     *("sh", "-c"),
     f'export PGPASSWORD="${{PGPASSWORD-${{POSTGRES_PASSWORD-}}}}" PGAPPNAME={_APPLICATION}; exec "$@"',
     "sh",
@@ -120,12 +120,16 @@ class Server:
         """Run SQL (psql's `\\gexec` included) and return the rows as text. Raise DatabaseError with psql's words."""
         finished = self._psql(sql, database)
         if finished.status != 0:
-            raise DatabaseError(f"PostgreSQL refused: {_first_error(finished.stderr)}")
+            raise DatabaseError(f"PostgreSQL refused: {first_error(finished.stderr)}")
         return _rows(finished.stdout)
 
     def ready(self) -> bool:
         """Whether the server answers queries now."""
         return self._psql("SELECT 1;", "postgres").status == 0
+
+    def listening(self) -> bool:
+        """Whether the server is fully up: at its first start the official image runs one without TCP for a while."""
+        return self.engine.run(self.container, ["pg_isready", "-q", "-h", "127.0.0.1"]).status == 0 and self.ready()
 
     def version(self) -> int:
         """Return the server's version as PostgreSQL numbers it: 170006 for 17.6."""
@@ -149,6 +153,26 @@ class Server:
         )
         return {row[0]: Database(row[0], row[1], int(row[2]), *row[3:]) for row in rows}
 
+    def properties(self, database: str) -> dict[str, list[Any]]:
+        """Return privileges and settings of a database; a setting of an extension or application shows no value."""
+        privileges = self.query(
+            "SELECT CASE WHEN a.grantee = 0 THEN 'PUBLIC' ELSE pg_get_userbyid(a.grantee) END, a.privilege_type"
+            f" FROM pg_database d, aclexplode(d.datacl) a WHERE d.datname = {literal(database)} ORDER BY 1, 2;"
+        )
+        settings = self.query(
+            "SELECT coalesce(r.rolname, ''), split_part(entry, '=', 1), substr(entry, strpos(entry, '=') + 1)"
+            " FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase"
+            f" LEFT JOIN pg_roles r ON r.oid = s.setrole, unnest(s.setconfig) AS entry"
+            f" WHERE d.datname = {literal(database)} ORDER BY 1, 2;"
+        )
+        return {
+            "privileges": [{"role": role, "privilege": privilege} for role, privilege in privileges],
+            # A name with a dot is nobody knows whose, and may hold a password.
+            "settings": [
+                {"role": role, "name": name, "value": None if "." in name else value} for role, name, value in settings
+            ],
+        }
+
     def exists(self, database: str) -> bool:
         """Whether the server has a database of this name."""
         return bool(self.query(f"SELECT 1 FROM pg_database WHERE datname = {literal(database)};"))
@@ -157,7 +181,7 @@ class Server:
         """Return the number of rows of every table, by `schema.table`."""
         finished = self._psql(_COUNT, database)
         if finished.status != 0:
-            raise DatabaseError(f"Counting rows failed: {_first_error(finished.stderr)}")
+            raise DatabaseError(f"Counting rows failed: {first_error(finished.stderr)}")
         return _counts(finished.stdout)
 
     def columns(self, database: str) -> dict[str, list[str]]:
@@ -197,10 +221,10 @@ class Server:
         """Whether somebody's statement runs in a database right now."""
         return any(session.state == "active" for session in self.sessions(database))
 
-    def free_space(self) -> int:
-        """Return the bytes that are free where the server keeps its data."""
-        script = 'df -Pk "${PGDATA:-/var/lib/postgresql/data}" | tail -n 1'
-        finished = self.engine.run(self.container, ["sh", "-c", script])
+    def free_space(self, place: str = "") -> int:
+        """Return the bytes that are free in a place of the container, if not told where the server keeps its data."""
+        script = 'df -Pk "${1:-${PGDATA:-/var/lib/postgresql/data}}" | tail -n 1'
+        finished = self.engine.run(self.container, ["sh", "-c", script, "sh", place])
         try:
             return int(finished.stdout.split()[-3]) * 1024
         except (IndexError, ValueError):
@@ -269,7 +293,7 @@ class Server:
     @contextmanager
     def snapshot(self, database: str) -> Iterator[Snapshot]:
         """Hold one moment of a database still: what is dumped and what is counted in the block is the same data."""
-        command = [*_WITH_PASSWORD, *self._psql_command(database)]
+        command = [*WITH_PASSWORD, *self._psql_command(database)]
         with self.engine.execute(self.container, command, watched=False) as execution:
             yield Snapshot(execution)
 
@@ -279,127 +303,68 @@ class Server:
         Raise DatabaseError unless pg_dump itself ended well; what `sink` was given is then no dump.
         """
         command = ["pg_dump", "-U", self.admin, "-d", database, "-Fc", "-Z", compression, f"--snapshot={snapshot}"]
-        with self.engine.execute(self.container, [*_WITH_PASSWORD, *command]) as execution:
+        with self.engine.execute(self.container, [*WITH_PASSWORD, *command]) as execution:
             for data in execution.output():
                 sink(data)
             status = execution.status()
         if status != 0:
-            raise DatabaseError(f"pg_dump failed (exit status {status}): {_first_error(execution.stderr.decode())}")
+            raise DatabaseError(f"pg_dump failed (exit status {status}): {first_error(execution.stderr.decode())}")
 
-    def read_back(self, dump: BinaryIO, progress: Callable[[int], None]) -> None:
-        """Have pg_restore read an archive from its first byte to its last. Raise DatabaseError when it cannot.
+    @contextmanager
+    def reading(self) -> Iterator[Reading]:
+        """Have pg_restore read an archive that the block feeds it, from its first byte to its last.
 
-        Listing is not enough: the list stands at the front, and a truncated archive still has it.
+        Listing is not enough: the list stands at the front, and a truncated archive still has it. Raise
+        DatabaseError at the end of the block when pg_restore cannot read it.
         """
         with self.engine.execute(self.container, ["pg_restore", "-f", "/dev/null"], watched=False) as execution:
-            try:
-                _send(execution, dump, progress)
-            finally:
-                execution.end_input()
-                for _ in execution.output():
-                    pass
-            status = execution.status()
-        if status != 0:
-            raise DatabaseError(f"pg_restore cannot read the dump: {_first_error(execution.stderr.decode())}")
-
-    def upload(self, file: BinaryIO, path: str, progress: Callable[[int], None]) -> None:
-        """Copy a file into the server's container, readable by root alone."""
-        command = ["sh", "-c", 'umask 077; cat > "$1"', "sh", path]
-        with self.engine.execute(self.container, command, watched=False) as execution:
-            sent = _send(execution, file, progress)
-            execution.end_input()
-            for _ in execution.output():
-                pass
-            status = execution.status()
-        arrived = self.engine.run(self.container, ["sh", "-c", 'wc -c < "$1"', "sh", path]).stdout.strip()
-        if status != 0 or arrived != str(sent):
-            raise DatabaseError(
-                f"Only {arrived or 0} of {sent} bytes could be copied into the database's container:"
-                f" {_first_error(execution.stderr.decode())}",
-                hint="Is its disk full? Look with: docker system df",
-            )
-
-    def remove_file(self, pattern: str) -> None:
-        """Remove files in the container's /tmp whose name begins with `pattern`."""
-        self.engine.run(self.container, ["sh", "-c", 'rm -rf "/tmp/$1"*', "sh", pattern])
-
-    def make_folder(self, path: str) -> None:
-        """Make a folder in the server's container that root alone can enter."""
-        self._demand(["mkdir", "-m", "700", path])
-
-    def unpack(self, program: str, path: str, to: str) -> bytes:
-        """Unpack a file in the server's container with `gzip` or `zstd`, and return its first 1024 bytes."""
-        script = (
-            'command -v "$1" >/dev/null || { echo "the database image has no $1" >&2; exit 1; }; "$1" -dc "$2" > "$3"'
-        )
-        self._demand(["sh", "-c", script, "sh", program, path, to])
-        with self.engine.execute(self.container, ["head", "-c", "1024", to]) as execution:
-            return b"".join(execution.output())
-
-    def unpack_directory(self, archive: str, to: str) -> None:
-        """Unpack a flat tar archive in the server's container into a new folder."""
-        self._demand(["sh", "-c", 'mkdir "$2" && tar -C "$2" --no-same-owner -xf "$1"', "sh", archive, to])
-
-    def lines_of(self, path: str) -> Iterator[bytes]:
-        """Yield the lines of a file in the server's container."""
-        with self.engine.execute(self.container, ["cat", path]) as execution:
-            rest = b""
-            for data in execution.output():
-                *lines, rest = (rest + data).split(b"\n")
-                yield from (line + b"\n" for line in lines)
-            if rest:
-                yield rest
+            reading = Reading(execution)
+            yield reading
+            reading.end()
 
     def processors(self) -> int:
         """Return how many processors the server may use."""
         said = self.engine.run(self.container, ["nproc"]).stdout.strip()
         return int(said) if said.isdigit() else 1
 
-    def feed_psql(self, database: str, role: str, password: str, lines: Iterable[bytes]) -> None:
-        """Run SQL in one transaction as a role without power, psql itself as a user without power.
-
-        Raise DumpError with psql's words when any of it fails; what `lines` raises passes through.
-        """
-        options = ["-XqAt1", "-o", "/dev/null", "-v", "ON_ERROR_STOP=1"]
-        command = ["psql", *options, "-U", role, "-d", database]
-        environment = {"PGPASSWORD": password, "PGAPPNAME": _APPLICATION}
-        with self.engine.execute(
-            self.container, command, watched=False, environment=environment, user="nobody"
-        ) as execution:
-            try:
-                for batch in _batches(lines):
-                    execution.send(batch)
-            except EngineError:
-                # It ended early: its own words say why.
-                pass
-            execution.end_input()
-            for _ in execution.output():
-                pass
-            status = execution.status()
-        if status != 0:
-            raise DumpError(f"psql could not restore the dump: {_first_error(execution.stderr.decode())}")
-
-    def _demand(self, command: Sequence[str]) -> None:
-        finished = self.engine.run(self.container, command)
-        if finished.status != 0:
-            raise DatabaseError(f"In the database's container: {finished.said}")
-
-    def tool(self, name: str, *arguments: str, password: str = "", options: str = "") -> Finished:
-        """Run one of PostgreSQL's tools, ended when this process ends.
-
-        `password` is for a role of our own, `options` are settings of its sessions, as in PGOPTIONS.
-        """
-        environment = {"PGPASSWORD": password} if password else {}
-        environment |= {"PGOPTIONS": options} if options else {}
-        return self.engine.run(self.container, [*_WITH_PASSWORD, name, *arguments], environment=environment)
+    def tool(self, name: str, *arguments: str) -> Finished:
+        """Run one of PostgreSQL's tools, ended when this process ends."""
+        return self.engine.run(self.container, [*WITH_PASSWORD, name, *arguments])
 
     def _psql(self, sql: str, database: str) -> Finished:
-        command = [*_WITH_PASSWORD, *self._psql_command(database)]
+        command = [*WITH_PASSWORD, *self._psql_command(database)]
         return self.engine.run(self.container, command, given=sql.encode())
 
     def _psql_command(self, database: str) -> list[str]:
         options = ["-XqAt", "-F", _FIELD, "-R", _RECORD, "-v", "ON_ERROR_STOP=1"]
         return ["psql", *options, "-U", self.admin, "-d", database]
+
+
+class Reading:
+    """An archive on its way through pg_restore, which writes nothing: it only reads it whole."""
+
+    def __init__(self, execution: Execution) -> None:
+        self._execution = execution
+        self._ended = False
+
+    def feed(self, data: bytes) -> None:
+        """Give it the next piece."""
+        if self._ended:
+            return
+        try:
+            self._execution.send(data)
+        except EngineError:
+            # It ended early: its own words, at the end, say why.
+            self._ended = True
+
+    def end(self) -> None:
+        """Wait until it is read. Raise DatabaseError when pg_restore could not."""
+        self._execution.end_input()
+        for _ in self._execution.output():
+            pass
+        if self._execution.status() != 0 or self._ended:
+            said = first_error(self._execution.stderr.decode(errors="replace"))
+            raise DatabaseError(f"pg_restore cannot read the dump: {said}")
 
 
 class Snapshot:
@@ -418,7 +383,7 @@ class Snapshot:
         self._execution.end_input()
         text = "".join(data.decode() for data in self._output)
         if self._execution.status() != 0:
-            raise DatabaseError(f"Counting rows failed: {_first_error(self._execution.stderr.decode())}")
+            raise DatabaseError(f"Counting rows failed: {first_error(self._execution.stderr.decode())}")
         return _counts(text)
 
     def _read_until(self, end: str) -> str:
@@ -427,27 +392,7 @@ class Snapshot:
             text += data.decode()
             if "\n" in text or end in text:
                 return text
-        raise DatabaseError(f"PostgreSQL gave no snapshot: {_first_error(self._execution.stderr.decode())}")
-
-
-def _send(execution: Execution, file: BinaryIO, progress: Callable[[int], None]) -> int:
-    sent = 0
-    while data := file.read(1 << 18):
-        execution.send(data)
-        sent += len(data)
-        progress(sent)
-    return sent
-
-
-def _batches(lines: Iterable[bytes]) -> Iterator[bytes]:
-    batch, size = [], 0
-    for line in lines:
-        batch.append(line)
-        size += len(line)
-        if size > 1 << 17:
-            yield b"".join(batch)
-            batch, size = [], 0
-    yield b"".join(batch)
+        raise DatabaseError(f"PostgreSQL gave no snapshot: {first_error(self._execution.stderr.decode())}")
 
 
 def _disconnect(database: str) -> str:
@@ -467,7 +412,8 @@ def _counts(text: str) -> dict[str, int]:
     return {name: int(rows) for name, rows in (line.split(_FIELD) for line in text.splitlines())}
 
 
-def _first_error(stderr: str) -> str:
+def first_error(stderr: str) -> str:
+    """Return the line of what a tool of PostgreSQL wrote that says best why it failed."""
     lines: Sequence[str] = [line for line in stderr.splitlines() if line.strip()]
     errors = [line for line in lines if re.search(r"error|fatal|invalid|could not|not found", line, re.I)]
     return (errors or lines or ["it gave no reason"])[0]

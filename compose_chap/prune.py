@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -14,8 +14,6 @@ from compose_chap.backup import Backup
 from compose_chap.postgres import Server
 from compose_chap.stack import Stack
 from compose_chap.world import World
-
-PIN_FILE = "pinned"
 
 _RUN_AT_END = re.compile(r"_(before|after)_(\d{8}t\d{6}z)$")
 
@@ -72,14 +70,14 @@ def plan(stack: Stack, server: Server | None, folder: Path, retention: Retention
 
     The last change that can be undone keeps its backup and database; a pinned backup always stays.
     """
-    backups = backup.list_backups(folder)
+    backups = backup.list_backups(folder, stack.project.name)
     kept = keep(backups, retention)
     runs = state.history(stack.project.directory)
     undoable = next((run for run in reversed(runs) if run["result"] == "done" and run["operation"] != "pin"), None)
     needed = str(undoable["facts"].get("backup", "")) if undoable else ""
 
     for one in backups:
-        if (one.folder / PIN_FILE).exists():
+        if one.pinned:
             kept[one.id] = "pinned"
         elif needed and one.folder == Path(needed):
             kept[one.id] = "the last upgrade's"
@@ -110,7 +108,9 @@ def _old_databases(
 
 
 def execute(world: World, stack: Stack, server: Server | None, chosen: PrunePlan) -> None:
-    """Remove what a plan chose."""
+    """Remove what a plan chose, and what backups that were killed left behind."""
+    for folder in {one.folder.parent for one in chosen.backups}:
+        backup.remove_abandoned(folder)
     for one in chosen.backups:
         # Renamed first: a folder half removed must not look like a backup.
         doomed = one.folder.with_name(one.folder.name + backup.PARTIAL)
@@ -121,8 +121,3 @@ def execute(world: World, stack: Stack, server: Server | None, chosen: PrunePlan
             server.drop(name)
     for run in chosen.image_runs:
         change.let_images_go(world, run, stack.project.name)
-
-
-def total(backups: Iterable[Backup]) -> int:
-    """Return the bytes of some backups."""
-    return sum(one.size for one in backups)

@@ -1,6 +1,6 @@
 """The Python that is run inside CHAP's containers: each question a program that prints its answer as JSON."""
 
-PYTHON = ("sh", "-c", 'exec "$(command -v python || command -v python3)" -c "$1"', "sh")
+PYTHON = ("sh", "-c", 'exec "$(command -v python || command -v python3)" -c "$@"', "sh")
 
 VERSION = """
 import importlib.metadata

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -107,8 +106,7 @@ def clean_up(engine: Engine) -> None:
 
 def _remove_leftovers(world: World, journal: Journal, change: Change | None) -> None:
     if folder := journal.facts.get("backups"):
-        for partial in Path(folder).glob(f"*{backup.PARTIAL}"):
-            shutil.rmtree(partial, ignore_errors=True)
+        backup.remove_abandoned(Path(folder))
     if change is None:
         return
     let_images_go(world, journal.id, change.project.name)

@@ -191,6 +191,11 @@ class Stack:
         return self.one(Role.DATABASE)
 
     @property
+    def database_host(self) -> str:
+        """The name under which CHAP looks for its database, in a project that of its service."""
+        return _database_url(self.api.containers[0].environment).hostname or ""
+
+    @property
     def writers(self) -> tuple[Service, ...]:
         """The services that write to the database and that an upgrade replaces: the API and every worker."""
         return (self.api, *self.of(Role.WORKER))

@@ -129,11 +129,12 @@ def _pull(world: World, plan: UpgradePlan, journal: Journal) -> dict[str, dict[s
     ids: dict[Reference, str] = {}
     for reference in dict.fromkeys(plan.images.values()):
         world.notify("pull", str(reference))
-        ids[reference] = _pull_one(world, reference, plan.platform).id
+        ids[reference] = pull_one(world, reference, plan.platform).id
     return {name: {"reference": str(reference), "id": ids[reference]} for name, reference in plan.images.items()}
 
 
-def _pull_one(world: World, reference: Reference, platform: str) -> Image:
+def pull_one(world: World, reference: Reference, platform: str) -> Image:
+    """Pull an image, trying again when the link breaks; without the registry, one that is here is good enough."""
     name = str(reference)
     for attempt in range(1, _PULL_TRIES + 1):
         try:

@@ -16,12 +16,12 @@ MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if not path.stem.sta
 
 # A module may import only from those behind it. Put a new one as far back as its imports allow.
 ORDER = [
-    *("plugin", "cli", "cli_change", "cli_backup", "cli_status", "cli_options", "status", "screen"),
-    *("recover", "restore", "prune", "upgrade", "transaction", "undo", "evidence", "change"),
-    *("preflight", "observe", "verify", "baseline", "backup", "pin"),
+    *("plugin", "cli", "cli_restore", "cli_change", "cli_backup", "cli_status", "cli_options", "status", "screen"),
+    *("recover", "restore", "source", "proof", "prune", "upgrade", "transaction", "undo", "evidence", "change"),
+    *("preflight", "observe", "verify", "baseline", "backup", "belongings", "archive", "bench", "pin"),
     *("project", "composefile", "variables"),
     *("world", "chap", "questions", "postgres", "engine", "process"),
-    *("dumpfile", "registry", "lock", "state", "stack", "errors"),
+    *("dumpfile", "plainsql", "registry", "lock", "state", "stack", "errors"),
 ]
 
 # These talk to people. All others are given what they need and return data, so that a test can run them too.

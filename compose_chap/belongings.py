@@ -1,0 +1,296 @@
+"""What makes a stack beside the rows of its database: files, source checkout, images, versions, volumes."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import re
+import tarfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from compose_chap import chap, process, questions, state
+from compose_chap.archive import disk_errors, file_name, write_hashed
+from compose_chap.engine import Engine, compose_command
+from compose_chap.errors import ChapError, DumpError, EngineError
+from compose_chap.stack import Container, Role, Service, Stack
+
+# Volumes that are slow to fill again, but fill themselves.
+_CACHES = re.compile(r"renv|pytensor|(^|[/_-])uv$|cache|(^|[/_-])tmp$")
+_SQLITE = re.compile(r"\.(db|sqlite3?)$")
+
+# A copy that SQLite itself makes is whole also while the model service writes.
+_COPY_SQLITE = """
+import sqlite3, sys, tempfile
+with tempfile.NamedTemporaryFile() as file:
+    source, copy = sqlite3.connect(f"file:{sys.argv[1]}?mode=ro", uri=True), sqlite3.connect(file.name)
+    source.backup(copy)
+    assert copy.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    copy.close()
+    with open(file.name, "rb") as written:
+        while data := written.read(1 << 16):
+            sys.stdout.buffer.write(data)
+"""
+
+
+def keep_files(sources: Iterable[Path], stack: Stack, folder: Path) -> list[dict[str, Any]]:
+    """Copy the files that make the stack into `folder`/files and return what a manifest says of them.
+
+    Beside the `sources` these are the model configurations of a source checkout.
+    """
+    directory = stack.project.directory
+    models = sorted(path for path in (directory / "config" / "configured_models").glob("**/*") if path.is_file())
+    return [_keep_file(path, directory, folder) for path in dict.fromkeys([*sources, *models])]
+
+
+def _keep_file(path: Path, directory: Path, folder: Path) -> dict[str, Any]:
+    inside = path.is_relative_to(directory) and ".." not in path.parts
+    relative = path.relative_to(directory) if inside else Path("outside", *path.resolve().parts[1:])
+    copy = folder / "files" / relative
+    copy.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    content = path.read_bytes()
+    state.write_file(copy, content)
+    return {
+        "path": str(path),
+        "file": str(copy.relative_to(folder)),
+        "size": len(content),
+        "sha256": hashlib.sha256(content).hexdigest(),
+    }
+
+
+def keep_checkout(directory: Path, folder: Path) -> dict[str, Any] | None:
+    """Describe the source checkout that a stack was started from and keep a diff of local changes; None for none."""
+
+    def git(*words: str) -> str | None:
+        with suppress(EngineError):
+            finished = process.run(["git", "-C", str(directory), *words])
+            return finished.stdout if finished.status == 0 else None
+        return None
+
+    commit = git("rev-parse", "HEAD")
+    if not commit:
+        return None
+    remote = (git("remote", "get-url", "origin") or "").strip()
+    facts: dict[str, Any] = {
+        "commit": commit.strip(),
+        "describe": (git("describe", "--always", "--tags") or "").strip(),
+        # A token in the address is a secret.
+        "remote": re.sub(r"//[^/@]*@", "//", remote),
+        "diff": None,
+    }
+    # --binary, so that the diff can be applied whatever was changed.
+    if diff := git("diff", "--binary", "HEAD"):
+        content = diff.encode(errors="replace")
+        state.write_file(folder / "local-changes.diff", content)
+        facts["diff"] = {
+            "file": "local-changes.diff",
+            "size": len(content),
+            "sha256": hashlib.sha256(content).hexdigest(),
+        }
+    return facts
+
+
+def image_facts(engine: Engine, stack: Stack) -> list[dict[str, Any]]:
+    """Return the identity of every image of the stack: service, role, reference, id and digests."""
+    facts = []
+    for service in stack.services:
+        image = engine.image(service.containers[0].image_id)
+        facts.append(
+            {
+                "service": service.name,
+                "role": service.role.value,
+                "image": str(service.image),
+                "id": service.containers[0].image_id,
+                "digests": list(image.digests) if image else [],
+            }
+        )
+    return facts
+
+
+def chap_facts(engine: Engine, stack: Stack) -> dict[str, Any]:
+    """Return versions and schema verdict of CHAP; what it cannot say, as when it is down, is left empty."""
+    facts: dict[str, Any] = {"version": "", "worker_version": "", "schema": None}
+    api = stack.api.containers[0]
+
+    if api.running:
+        facts["version"] = chap.version_in(engine, api.id)
+        with suppress(ChapError):
+            schema = chap.Chap(engine, api.id).schema()
+            facts["schema"] = {**vars(schema), "verdict": schema.verdict}
+    for worker in stack.of(Role.WORKER):
+        if worker.containers[0].running:
+            facts["worker_version"] = chap.version_in(engine, worker.containers[0].id)
+    return facts
+
+
+# Volumes, and what model services keep in their container
+
+
+def keep_volumes(engine: Engine, stack: Stack, folder: Path, notify: Callable[..., None]) -> list[dict[str, Any]]:
+    """Pack logs, runs and the model services' own data into `folder`/volumes, and return what a manifest says of them.
+
+    Caches fill themselves again, and are left out.
+    """
+    (folder / "volumes").mkdir(mode=0o700)
+    facts: dict[str, dict[str, Any]] = {}
+
+    for service in (*stack.writers, *stack.of(Role.MODEL)):
+        container = service.containers[0]
+        for volume, place in engine.volumes(container.id):
+            if volume in facts or _CACHES.search(volume) or _CACHES.search(place):
+                continue
+            facts[volume] = {
+                "volume": volume,
+                "service": service.name,
+                "path": place,
+                **_pack(engine, container, place, folder, volume, notify),
+            }
+    for service in stack.of(Role.MODEL):
+        for fact in _keep_layer(engine, service, folder, notify):
+            facts[f"{service.name}:{fact['path']}"] = fact
+    return list(facts.values())
+
+
+def _pack(
+    engine: Engine, container: Container, place: str, folder: Path, name: str, notify: Callable[..., None]
+) -> dict[str, Any]:
+    target = folder / "volumes" / f"{file_name(name)}.tar.gz"
+    with disk_errors(folder.parent):
+        facts = write_hashed(
+            target,
+            _gzipped(engine.archive(container.id, f"{place}/.")),
+            lambda done: notify("backup", f"volume {name}", done, 0),
+        )
+    return {**facts, "file": f"volumes/{target.name}", "entries": read_tar(target)}
+
+
+def read_tar(path: Path) -> int:
+    """Read a packed volume from its first byte to its last and return how many entries it has.
+
+    Raise DumpError when it is damaged.
+    """
+    try:
+        with tarfile.open(path, "r|gz") as archive:
+            return sum(1 for _ in archive)
+    except (tarfile.TarError, EOFError, OSError) as error:
+        raise DumpError(f"{path.name} cannot be read back: {error}.") from None
+
+
+def _gzipped(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    class Out:
+        """Where GzipFile writes to."""
+
+        def __init__(self) -> None:
+            self.pieces: list[bytes] = []
+
+        def write(self, data: bytes) -> None:
+            self.pieces.append(data)
+
+        def flush(self) -> None: ...
+
+    out = Out()
+    with gzip.GzipFile(fileobj=out, mode="wb", compresslevel=1, mtime=0) as packed:
+        for data in pieces:
+            packed.write(data)
+            yield from out.pieces
+            out.pieces.clear()
+    yield from out.pieces
+
+
+def _keep_layer(
+    engine: Engine, service: Service, folder: Path, notify: Callable[..., None]
+) -> Iterator[dict[str, Any]]:
+    """Copy the SQLite databases that a model service keeps in its container and in no volume."""
+    container = service.containers[0]
+    for place in engine.changed_files(container.id):
+        if not _SQLITE.search(place):
+            continue
+        target = folder / "volumes" / f"{file_name(service.name + place)}"
+        pieces = _sqlite(engine, container, place) if container.running else _only_file(engine, container, place)
+        facts = write_hashed(target, pieces, lambda done: notify("backup", f"{service.name}:{place}", done, 0))
+        yield {"volume": "", "service": service.name, "path": place, **facts, "file": f"volumes/{target.name}"}
+
+
+def _sqlite(engine: Engine, container: Container, place: str) -> Iterator[bytes]:
+    with engine.execute(container.id, [*questions.PYTHON, _COPY_SQLITE, place]) as execution:
+        yield from execution.output()
+        if execution.status() != 0:
+            said = execution.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
+            raise DumpError(f"The data of {container.name} ({place}) could not be copied: {said[-1]}")
+
+
+def _only_file(engine: Engine, container: Container, place: str) -> Iterator[bytes]:
+    class In:
+        """Where tarfile reads from."""
+
+        def __init__(self) -> None:
+            self._pieces, self._rest = engine.archive(container.id, place), b""
+
+        def read(self, size: int) -> bytes:
+            while len(self._rest) < size and (data := next(self._pieces, b"")):
+                self._rest += data
+            data, self._rest = self._rest[:size], self._rest[size:]
+            return data
+
+    with tarfile.open(fileobj=In(), mode="r|") as archive:  # type: ignore[call-overload]
+        for member in archive:
+            if file := archive.extractfile(member):
+                while data := file.read(1 << 16):
+                    yield data
+
+
+# How to restore by hand
+
+
+def instructions(stack: Stack, manifest: dict[str, Any]) -> str:
+    """Return the text of RESTORE.txt: the very commands for this stack."""
+    compose = "docker " + " ".join(compose_command(stack.project))
+    writers = " ".join(service.name for service in stack.writers)
+    name, owner, admin = stack.access.name, stack.access.owner, stack.access.admin
+    inside = f"{compose} exec -T {stack.database.name}"
+    rename = f'ALTER DATABASE "{name}" RENAME TO "{name}_old"'
+    versions = "\n".join(f"   {one['service']}: {one['image']}  {one['id']}" for one in manifest["images"])
+    text = f"""\
+This folder is a backup of CHAP {manifest["chap"]["version"]}, made {manifest["created_at"]}.
+The easy way to restore it:
+
+    docker chap restore {manifest["id"]}
+
+By hand, without that tool, in this folder. The old database is kept under another name.
+
+1. Stop what writes to the database:
+   {compose} stop {writers}
+2. Keep the old database, and make a new one:
+   {inside} psql -U {admin} -d postgres -c '{rename}'
+   {inside} createdb -U {admin} -O {owner} {name}
+3. Put the dump into it. It must end without an error:
+   {inside} pg_restore -U {admin} -d {name} --exit-on-error < {manifest["dump"]["file"]}
+4. If the Compose files were changed since, compare them with those in files/. The images were:
+{versions}
+5. Start CHAP again:
+   {compose} up -d --no-deps {writers}
+
+When CHAP works again, the old database can go:
+   {inside} dropdb -U {admin} {name}_old
+"""
+    if dhis2 := manifest["dhis2"]:
+        name, owner, admin = dhis2["database"]["name"], dhis2["database"]["owner"], dhis2["admin"]
+        inside = f"{compose} exec -T {dhis2['service']}"
+        rename = f'ALTER DATABASE "{name}" RENAME TO "{name}_old"'
+        others = " ".join(one.name for one in stack.of(Role.DHIS2))
+        text += f"""
+DHIS2's database. Stop DHIS2, keep the old one, restore, start:
+   {compose} stop {others}
+   {inside} psql -U {admin} -d postgres -c '{rename}'
+   {inside} createdb -U {admin} -O {owner} {name}
+   {inside} pg_restore -U {admin} -d {name} --exit-on-error < {dhis2["dump"]["file"]}
+   {compose} start {others}
+"""
+    for one in manifest["volumes"]:
+        source = f"gunzip -c {one['file']} | {compose} cp - {one['service']}:{one['path']}"
+        if not one["volume"]:
+            source = f"{compose} cp {one['file']} {one['service']}:{one['path']}"
+        text += f"\n{one['volume'] or 'Data of ' + one['service']}:\n   {source}\n"
+    return text

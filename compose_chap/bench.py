@@ -1,0 +1,188 @@
+"""A private folder in the database's container where a dump is unpacked, read and restored.
+
+Whoever wrote the dump is not trusted: everything here runs as the user `nobody`, and in the database as a role
+that owns nothing but the database beside the live one.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import BinaryIO
+
+from compose_chap.errors import DatabaseError, DumpError, EngineError
+from compose_chap.postgres import WITH_PASSWORD, Server, first_error
+from compose_chap.process import Finished
+
+_NOBODY = "nobody"
+_MOST_JOBS = 4
+_FAST = "-c synchronous_commit=off -c maintenance_work_mem=256MB"
+
+
+class Bench:
+    """The folder of one run, `/tmp/docker-chap-RUN`."""
+
+    def __init__(self, server: Server, run: str) -> None:
+        self.server = server
+        self.folder = f"/tmp/docker-chap-{run}"
+
+    def make(self) -> None:
+        """Make the folder, for this user alone."""
+        self._demand(["mkdir", "-m", "700", self.folder])
+
+    def remove(self) -> None:
+        """Remove the folder with all that is in it. No error when it is gone."""
+        self.server.engine.run(self.server.container, ["rm", "-rf", self.folder])
+
+    def upload(self, file: BinaryIO, name: str, progress: Callable[[int], None] = lambda done: None) -> str:
+        """Copy a file into the folder and return its path there. Raise DatabaseError when it does not arrive whole."""
+        path, sent = f"{self.folder}/{name}", 0
+        command = ["sh", "-c", 'umask 077; exec cat > "$1"', "sh", path]
+        with self.server.engine.execute(
+            self.server.container, command, watched=False, user=_NOBODY
+        ) as execution:
+            try:
+                while data := file.read(1 << 18):
+                    execution.send(data)
+                    sent += len(data)
+                    progress(sent)
+            except EngineError:
+                # It ended early: its own words say why.
+                sent = -1
+            execution.end_input()
+            for _ in execution.output():
+                pass
+            status = execution.status()
+        arrived = self._run(["sh", "-c", 'wc -c < "$1"', "sh", path]).stdout.strip()
+        if status != 0 or arrived != str(sent):
+            raise DatabaseError(
+                "The dump could not be copied into the database's container:"
+                f" {first_error(execution.stderr.decode(errors='replace'))}",
+                hint="Is its disk full? Look with: docker system df",
+            )
+        return path
+
+    def unpack(self, program: str, path: str) -> str:
+        """Unpack a file of the folder with `gzip` or `zstd`, and return the path of what was in it."""
+        script = (
+            'command -v "$1" >/dev/null || { echo "the database image has no $1" >&2; exit 1; }; '
+            'umask 077; exec "$1" -dc "$2" > "$3"'
+        )
+        finished = self._run(["sh", "-c", script, "sh", program, path, f"{path}.unpacked"])
+        if finished.status != 0:
+            raise DumpError(f"The dump cannot be unpacked: {first_error(finished.stderr)}")
+        return f"{path}.unpacked"
+
+    def unpack_directory(self, archive: str) -> str:
+        """Unpack a flat tar archive of the folder, and return the path of the new folder."""
+        script = 'mkdir "$2" && exec tar -C "$2" --no-same-owner -xf "$1"'
+        self._demand(["sh", "-c", script, "sh", archive, f"{archive}.unpacked"])
+        return f"{archive}.unpacked"
+
+    def head(self, path: str) -> bytes:
+        """Return the first bytes of a file."""
+        with self.server.engine.execute(
+            self.server.container, ["head", "-c", "1024", path], user=_NOBODY
+        ) as execution:
+            return b"".join(execution.output())
+
+    def lines(self, path: str) -> Iterator[bytes]:
+        """Yield the lines of a file."""
+        with self.server.engine.execute(self.server.container, ["cat", path], user=_NOBODY) as execution:
+            rest = b""
+            for data in execution.output():
+                *lines, rest = (rest + data).split(b"\n")
+                yield from (line + b"\n" for line in lines)
+            if execution.status() != 0:
+                raise DumpError("The dump could not be read to its end.")
+            if rest:
+                yield rest
+
+    def listing(self, path: str) -> str:
+        """Return what `pg_restore --list` says of an archive. Raise DumpError when it is none."""
+        finished = self._run(["pg_restore", "--list", path])
+        if finished.status != 0:
+            raise DumpError(f"pg_restore cannot read the dump: {first_error(finished.stderr)}")
+        return finished.stdout
+
+    def read_whole(self, path: str) -> None:
+        """Have pg_restore read an archive from its first byte to its last. Raise DumpError when it cannot."""
+        finished = self._run(["pg_restore", "-f", "/dev/null", path])
+        if finished.status != 0:
+            raise DumpError(
+                f"The dump is damaged: {first_error(finished.stderr)}", hint="Use another: docker chap backups"
+            )
+
+    def restore(self, path: str, entries: str, database: str, role: str, password: str) -> None:
+        """Restore the listed entries of an archive as `role`, with a process for each processor.
+
+        Raise DumpError with pg_restore's words at the first thing that fails.
+        """
+        chosen = self.upload(io.BytesIO(entries.encode()), "list")
+        jobs = min(_MOST_JOBS, self.server.processors())
+        finished = self._pg_restore(path, chosen, database, role, password, "--exit-on-error", f"--jobs={jobs}")
+        if finished.status != 0:
+            raise DumpError(f"pg_restore could not restore the dump:\n{_without_noise(finished.said)}")
+
+    def restore_what_fits(self, path: str, entries: str, database: str, role: str, password: str) -> None:
+        """Restore the listed entries of an archive, and go on where one fails."""
+        self._pg_restore(path, self.upload(io.BytesIO(entries.encode()), "fitting"), database, role, password)
+
+    def _pg_restore(
+        self, path: str, entries: str, database: str, role: str, password: str, *options: str
+    ) -> Finished:
+        command = ["pg_restore", "-U", role, "-d", database, "--no-owner", *options, f"--use-list={entries}", path]
+        return self._run(command, {"PGPASSWORD": password, "PGOPTIONS": _FAST})
+
+    def feed_psql(self, database: str, role: str, password: str, lines: Iterable[bytes]) -> None:
+        """Run SQL in one transaction as `role`. What `lines` raises passes through.
+
+        Raise DumpError with psql's words when any of it fails.
+        """
+        # Variables of psql are off limits for a dump; none is defined but those that psql itself needs.
+        command = ["psql", "-XqAt1", "-o", "/dev/null", "-v", "ON_ERROR_STOP=1", "-U", role, "-d", database]
+        whole = True
+        with self.server.engine.execute(
+            self.server.container, command, watched=False, environment={"PGPASSWORD": password}, user=_NOBODY
+        ) as execution:
+            try:
+                for batch in _batches(lines):
+                    execution.send(batch)
+            except EngineError:
+                # It ended early: its own words say why.
+                whole = False
+            execution.end_input()
+            for _ in execution.output():
+                pass
+            status = execution.status()
+        if status != 0 or not whole:
+            raise DumpError(
+                f"psql could not restore the dump: {first_error(execution.stderr.decode(errors='replace'))}"
+            )
+
+    def _demand(self, command: Sequence[str]) -> None:
+        finished = self._run(command)
+        if finished.status != 0:
+            raise DatabaseError(f"In the database's container: {finished.said}")
+
+    def _run(self, command: Sequence[str], environment: dict[str, str] | None = None) -> Finished:
+        return self.server.engine.run(
+            self.server.container, [*WITH_PASSWORD, *command], environment=environment, user=_NOBODY
+        )
+
+
+def _batches(lines: Iterable[bytes]) -> Iterator[bytes]:
+    batch, size = [], 0
+    for line in lines:
+        batch.append(line)
+        size += len(line)
+        if size > 1 << 17:
+            yield b"".join(batch)
+            batch, size = [], 0
+    yield b"".join(batch)
+
+
+def _without_noise(said: str) -> str:
+    # The data of a row that failed are nobody's business on a screen.
+    return re.sub(r"(?m)^(CONTEXT|DETAIL):.*$\n?", "", said).strip()

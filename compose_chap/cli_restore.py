@@ -1,0 +1,136 @@
+"""The command that puts a backup back: restore."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from compose_chap.cli_change import roll_back
+from compose_chap.cli_options import (
+    Call,
+    common,
+    dhis2_credentials,
+    dhis2_options,
+    output_option,
+    patience_option,
+    yes_option,
+)
+from compose_chap.errors import UsageError
+
+if TYPE_CHECKING:
+    from compose_chap.restore import Outlook, Restored, RestorePlan
+    from compose_chap.source import Source
+    from compose_chap.stack import Stack
+    from compose_chap.world import World
+
+
+@click.command("restore")
+@click.argument("asked", metavar="BACKUP", required=False)
+@click.option("--undo", is_flag=True, help="Undo the last restore.")
+@click.option("--with-version", is_flag=True, help="Bring the version of CHAP back that the backup was made by.")
+@yes_option
+@output_option
+@click.option("--trust", is_flag=True, help="Restore a dump that holds what no dump of CHAP has.")
+@patience_option
+@dhis2_options
+@common
+def restore_command(
+    call: Call,
+    asked: str | None,
+    undo: bool,
+    with_version: bool,
+    yes: bool,
+    output: Path | None,
+    trust: bool,
+    dhis2_user: str,
+) -> None:
+    """Put a backup back: an id, `latest`, a folder, or any dump file of PostgreSQL."""
+    from compose_chap import backup, lock, observe, restore, source, state
+
+    if undo and asked:
+        raise UsageError("--undo undoes the last restore, and takes no backup.")
+    if undo:
+        roll_back(call, "restore", yes, dhis2_user)
+        return
+    if not asked:
+        raise UsageError(
+            "Say what to restore: a backup's id, latest, or a file.", hint="List them: docker chap backups"
+        )
+    world, where = call.world(), call.where()
+    stack = observe.find_stack(world.engine, where)
+    found = source.recognise(asked, backup.folder_for(stack, output, where.environment), stack.project.name)
+
+    with lock.locked(stack.project.directory, "restore", world.clock()):
+        state.refuse_open_run(stack.project.directory)
+        if name := restore.stopped_database(stack):
+            call.confirm(f"The database service {name} does not run. Start it, and go on?", yes=yes)
+            restore.start_database(world, stack)
+            stack = observe.find_stack(world.engine, where)
+        plan = _plan(call, world, stack, found, output, trust=trust, with_version=with_version)
+        outlook = restore.foresee(world, plan)
+        if not call.json:
+            _tell(outlook)
+        call.confirm(
+            f"Restore {found.name} into {stack.access.name} of {stack.project.name}? The present data are kept aside.",
+            yes=yes,
+        )
+        done = restore.execute(world, plan, dhis2_credentials(dhis2_user))
+    call.result(_data(done, outlook), _text(done, found))
+
+
+def _plan(
+    call: Call, world: World, stack: Stack, found: Source, output: Path | None, *, trust: bool, with_version: bool
+) -> RestorePlan:
+    from compose_chap import restore
+    from compose_chap.stack import release_tag
+
+    if not with_version:
+        return restore.RestorePlan(stack, found, trust)
+    if not found.backup or not found.version:
+        raise UsageError(
+            f"{found.name} does not say which version of CHAP made it.",
+            hint="Leave --with-version away, or bring the files to that version first: docker chap pin VERSION",
+        )
+    subject = call.subject(world, stack, release_tag(found.version), output)
+    edits = subject.edits
+    images = restore.images_of(world, found.backup, subject.images, subject.platform)
+    return restore.RestorePlan(stack, found, trust, edits, images, found.version)
+
+
+def _tell(outlook: Outlook) -> None:
+    for note in outlook.notes:
+        print(f"Note:  {note}", file=sys.stderr)
+    for one in outlook.sessions:
+        print(
+            f"Note:  This session will be ended: {one.application or 'unnamed'} of {one.role} from {one.address}.",
+            file=sys.stderr,
+        )
+
+
+def _data(done: Restored, outlook: Outlook) -> dict[str, Any]:
+    return {
+        "run": done.run,
+        "source": str(done.source),
+        "tables": dict(done.tables),
+        "kept_database": done.kept,
+        "downtime_seconds": done.downtime,
+        "notes": list(outlook.notes),
+        "sessions_ended": [asdict(one) for one in outlook.sessions],
+        "checks": [asdict(one) for one in done.checks],
+    }
+
+
+def _text(done: Restored, found: Source) -> str:
+    from compose_chap import screen
+
+    text = (
+        f"Restored {found.name}: {sum(done.tables.values())} rows in {len(done.tables)} tables. CHAP was down for"
+        f" {screen.duration(done.downtime)}.\n" + screen.checks_text(done.checks, colour=screen.colourful(sys.stdout))
+    )
+    if done.kept:
+        text += f"\nThe data of before are kept as database {done.kept}; to go back: docker chap restore --undo"
+    return text

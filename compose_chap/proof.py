@@ -1,0 +1,152 @@
+"""Prove a backup once more: by its checksums, by reading its dumps whole, or by restoring them beside everything."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from compose_chap import archive, belongings, dumpfile, state
+from compose_chap.backup import PROOF_FILE, Backup
+from compose_chap.bench import Bench
+from compose_chap.errors import DatabaseError, DumpError
+from compose_chap.postgres import Database, Server, identifier, literal
+from compose_chap.world import World
+
+READ_BACK = "read back"
+RESTORED = "restored"
+
+_ROLE = "docker_chap_proof"
+_START_SECONDS = 180
+
+
+def check_sums(world: World, backup: Backup) -> None:
+    """Check every checksum of a backup, and that its packed volumes can be unpacked. Raise DumpError when it is bad."""
+    for part in backup.parts:
+        path = backup.folder / part["file"]
+        found = archive.sha256_of(path, lambda done: world.notify("verify", part["file"], done, part["size"]))
+        if found != part["sha256"]:
+            raise DumpError(
+                f"Backup {backup.id} is damaged: {part['file']} is not what was written.",
+                hint="Use another one: docker chap backups",
+            )
+        if path.name.endswith(".tar.gz"):
+            belongings.read_tar(path)
+
+
+def verify(world: World, backup: Backup, server: Server) -> None:
+    """Check every checksum of a backup and have pg_restore read its dumps whole. Raise ChapError when it is bad."""
+    check_sums(world, backup)
+    for dump in _dumps(backup):
+        _read_back(world, backup.folder / dump["dump"]["file"], server)
+    _record(world, backup, READ_BACK)
+
+
+def verify_deep(world: World, backup: Backup, image: str = "") -> dict[str, int]:
+    """Restore a backup into a PostgreSQL that has no network and is thrown away, and compare every table's count.
+
+    `image` is what to use instead of the image that the backup was made with, when that is gone. Return the
+    rows that were found. Raise DumpError when anything differs from the manifest.
+    """
+    check_sums(world, backup)
+    found: dict[str, int] = {}
+    for dump in _dumps(backup):
+        with throwaway(world, dump["image"] if world.engine.image(dump["image"]) else image) as server:
+            found |= _restored(world, backup, dump, server)
+    _record(world, backup, RESTORED)
+    return found
+
+
+def image_of(backup: Backup) -> str:
+    """Return the id of the PostgreSQL image that a backup was made with, empty when it does not say."""
+    roles = {one["role"]: str(one["id"]) for one in backup.manifest["images"]}
+    return roles.get("database", "")
+
+
+@contextmanager
+def throwaway(world: World, image: str) -> Iterator[Server]:
+    """Run a PostgreSQL of `image` without a network while the block runs. Raise DatabaseError when it stays down."""
+    if not image or not world.engine.image(image):
+        raise DatabaseError(
+            "The PostgreSQL image that the backup was made with is not on this engine.",
+            hint="Start the stack's database, or pull its image, then try again.",
+        )
+    environment = {"POSTGRES_USER": "postgres", "POSTGRES_PASSWORD": secrets.token_urlsafe(24)}
+    with world.engine.throwaway(image, environment, "verify") as container:
+        server = Server(world.engine, container, "postgres")
+        world.notify("verify", "starting a PostgreSQL to restore into")
+        for _ in range(_START_SECONDS * 4):
+            if server.listening():
+                break
+            found = world.engine.container(container)
+            if not found or not found.running:
+                raise DatabaseError(f"The throwaway PostgreSQL ended: {world.engine.logs(container, 5).strip()}")
+            world.sleep(0.25)
+        else:
+            raise DatabaseError(f"The throwaway PostgreSQL was not ready after {_START_SECONDS} seconds.")
+        # It is thrown away: there is nothing to be safe for.
+        server.query("ALTER SYSTEM SET fsync = off; SELECT pg_reload_conf() \\g /dev/null")
+        yield server
+
+
+def _restored(world: World, backup: Backup, dump: Mapping[str, Any], server: Server) -> dict[str, int]:
+    name, needed = dump["database"]["name"], int(dump["database"]["size"]) + int(dump["dump"]["size"])
+    if server.free_space() < needed:
+        raise DatabaseError(f"The engine's disk has no room for the test: about {needed >> 20} MiB are needed.")
+    bench = Bench(server, "proof")
+    bench.make()
+    with open(backup.folder / dump["dump"]["file"], "rb") as file:
+        path = bench.upload(file, "dump", lambda done: world.notify("verify", "copy", done, dump["dump"]["size"]))
+
+    password = secrets.token_urlsafe(24)
+    # Only DHIS2 needs extensions, and only a superuser may make them.
+    power = "SUPERUSER" if dump["trusted"] else "NOSUPERUSER"
+    server.query(f"CREATE ROLE {_ROLE} LOGIN {power} PASSWORD {literal(password)};")
+    server.create("proof", _like(server, dump))
+    server.query(f"ALTER DATABASE proof OWNER TO {identifier(_ROLE)};")
+    world.notify("verify", f"restoring {name}")
+    contents = dumpfile.contents(bench.listing(path))
+    bench.restore(path, contents.without_privileges(), "proof", _ROLE, password)
+
+    world.notify("verify", f"counting the rows of {name}")
+    found = server.counts("proof")
+    compare(found, dump["tables"])
+    return found
+
+
+def compare(found: Mapping[str, int], recorded: Mapping[str, int]) -> None:
+    """Raise DumpError, with the tables that differ, unless the restored rows are those that a manifest recorded."""
+    wrong = sorted(name for name in {*found, *recorded} if found.get(name) != recorded.get(name))
+    if wrong:
+        said = ", ".join(f"{name}: {found.get(name, 'none')} instead of {recorded.get(name, 'none')}" for name in wrong)
+        raise DumpError(f"The restored rows are not those that the manifest recorded. {said}.")
+
+
+def _like(server: Server, dump: Mapping[str, Any]) -> Database:
+    template = server.databases()["postgres"]
+    known = {key: dump["database"][key] for key in Database.__dataclass_fields__ if key in dump["database"]}
+    wanted = Database(**{**vars(template), **known, "owner": template.owner})
+    return wanted if wanted.provider == "c" else template
+
+
+def _dumps(backup: Backup) -> list[dict[str, Any]]:
+    one = backup.manifest
+    found = [{**one, "image": image_of(backup), "trusted": False}]
+    return found + ([{**one["dhis2"], "trusted": True}] if one.get("dhis2") else [])
+
+
+def _read_back(world: World, path: Path, server: Server) -> None:
+    size, done = path.stat().st_size, 0
+    with open(path, "rb") as file, server.reading() as reading:
+        while data := file.read(1 << 18):
+            reading.feed(data)
+            done += len(data)
+            world.notify("verify", f"read back {path.name}", done, size)
+
+
+def _record(world: World, backup: Backup, how: str) -> None:
+    content = json.dumps({"at": world.clock().isoformat(), "how": how}) + "\n"
+    state.write_file(backup.folder / PROOF_FILE, content.encode())

@@ -1,0 +1,190 @@
+"""What an operator wants restored: found, recognised by its content, and brought into the database's container."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import tarfile
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import BinaryIO
+
+from compose_chap import backup, dumpfile
+from compose_chap.backup import Backup
+from compose_chap.bench import Bench
+from compose_chap.dumpfile import Contents, Kind, Packing
+from compose_chap.errors import DatabaseError, DumpError
+from compose_chap.postgres import Server
+
+# A dump of rows unpacks to about this much, and a database with its indexes takes as much again.
+_UNPACKED = 8
+_MARGIN = 1.2
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is to be restored: a file or folder, what kind of dump it is, and the backup it belongs to, if any."""
+
+    path: Path
+    kind: Kind
+    packing: Packing
+    backup: Backup | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes to copy to the server."""
+        if self.path.is_dir():
+            return sum(part.stat().st_size for part in self.path.iterdir())
+        return self.path.stat().st_size
+
+    @property
+    def name(self) -> str:
+        """What to call it."""
+        return f"backup {self.backup.id}" if self.backup else str(self.path)
+
+    @property
+    def version(self) -> str:
+        """The version of CHAP that it was made by, empty when it does not say."""
+        return str(self.backup.manifest["chap"]["version"]) if self.backup else ""
+
+
+def recognise(asked: str, folder: Path, project: str = "") -> Source:
+    """Return what an operator means: a backup's id, `latest`, its folder, or any dump file or folder of PostgreSQL.
+
+    Raise DumpError when there is none, or when it is empty or no dump.
+    """
+    path = Path(asked)
+    if path.is_file():
+        return _recognise_file(path)
+    if (path / "toc.dat").is_file():
+        return Source(path, Kind.DIRECTORY, Packing.NONE)
+    found = backup.find(asked, folder, project)
+    return replace(_recognise_file(found.dump), backup=found)
+
+
+def _recognise_file(path: Path) -> Source:
+    try:
+        with open(path, "rb") as file:
+            head = file.read(1024)
+        packing = dumpfile.packing(head)
+        if packing is Packing.GZIP:
+            with gzip.open(path) as unpacked:
+                head = unpacked.read(1024)
+    except (OSError, EOFError) as error:
+        raise DumpError(f"Cannot read {path}: {error}.") from None
+    # What is inside Zstandard is seen once the database's container has unpacked it.
+    kind = Kind.CUSTOM if packing is Packing.ZSTD else dumpfile.kind(head, str(path))
+    return Source(path, kind, packing)
+
+
+def check_room(source: Source, server: Server) -> None:
+    """Raise DatabaseError when the server has no room for the dump and a second database made of it."""
+    size = source.size
+    database = int(source.backup.manifest["database"]["size"]) if source.backup else size * _UNPACKED
+    if source.kind is Kind.PLAIN and source.packing is Packing.NONE:
+        database = size * 2
+    needed = int((size + database) * _MARGIN)
+    free = min(server.free_space(), server.free_space("/tmp") + database)
+    if free < needed:
+        raise DatabaseError(
+            f"The database's disk has no room for a second database: about {needed >> 20} MiB are needed,"
+            f" {free >> 20} MiB are free.",
+            state="Nothing was changed.",
+            hint="Make room: docker chap prune, docker image prune.",
+        )
+
+
+def bring(source: Source, bench: Bench, progress: Callable[[int], None]) -> tuple[Kind, str]:
+    """Copy the dump into the server's container and unpack it there; return its kind and path.
+
+    Plain SQL is not copied, unless it has to be unpacked there: it is fed to psql line by line.
+    """
+    if source.kind is Kind.PLAIN and source.packing is not Packing.ZSTD:
+        return Kind.PLAIN, ""
+    bench.make()
+    if source.kind is Kind.DIRECTORY:
+        with tempfile.TemporaryFile() as packed:
+            _pack(source.path, packed)
+            packed.seek(0)
+            return Kind.DIRECTORY, bench.unpack_directory(bench.upload(packed, "directory.tar", progress))
+
+    with open(source.path, "rb") as file:
+        path = bench.upload(file, "dump", progress)
+    if source.packing is Packing.NONE:
+        return source.kind, path
+    unpacked = bench.unpack("gzip" if source.packing is Packing.GZIP else "zstd", path)
+    return dumpfile.kind(bench.head(unpacked), str(source.path)), unpacked
+
+
+def _pack(folder: Path, packed: BinaryIO) -> None:
+    # A directory dump is flat; anything else in the folder, and any link, is left behind.
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        for path in sorted(folder.iterdir()):
+            if path.is_file() and not path.is_symlink():
+                member = tarfile.TarInfo(path.name)
+                member.size = path.stat().st_size
+                with open(path, "rb") as file:
+                    archive.addfile(member, file)
+
+
+def lines(source: Source, bench: Bench, path: str, progress: Callable[[int], None]) -> Iterator[bytes]:
+    """Yield the lines of a plain dump, from this machine or from where `bring` unpacked it."""
+    if path:
+        yield from bench.lines(path)
+        return
+    done = 0
+    try:
+        with _opened(source) as file:
+            for line in file:
+                done += len(line)
+                progress(done)
+                yield line
+    except (OSError, EOFError) as error:
+        raise DumpError(f"{source.path} is damaged: {error}.") from None
+
+
+def _opened(source: Source) -> BinaryIO:
+    if source.packing is Packing.GZIP:
+        return io.BufferedReader(gzip.open(source.path))
+    return open(source.path, "rb")
+
+
+def head(source: Source, bench: Bench, path: str) -> bytes:
+    """Return the first lines of a plain dump."""
+    if path:
+        return bench.head(path)
+    try:
+        with _opened(source) as file:
+            return file.read(1024)
+    except (OSError, EOFError) as error:
+        raise DumpError(f"{source.path} is damaged: {error}.") from None
+
+
+def check_contents(bench: Bench, path: str, *, trust: bool) -> Contents:
+    """Read an archive's table of contents, then the whole of it, and return its contents.
+
+    Raise DumpError for kinds of entries that CHAP never has, unless that is trusted, and for a damaged one.
+    """
+    contents = dumpfile.contents(bench.listing(path))
+    check_server(contents.server_major, bench.server)
+    foreign = contents.foreign()
+    if foreign and not trust:
+        kinds = ", ".join(f"{entry.kind} {entry.rest}" for entry in foreign[:5])
+        raise DumpError(
+            f"The dump holds what no dump of CHAP has: {kinds}.",
+            hint="If you know where it comes from, and want these: --trust",
+        )
+    bench.read_whole(path)
+    return contents
+
+
+def check_server(major: int, server: Server) -> None:
+    """Raise DumpError when a dump was made of a newer PostgreSQL than the server."""
+    own = server.version() // 10000
+    if major > own:
+        raise DumpError(
+            f"The dump is from PostgreSQL {major}, the server is {own}.",
+            hint="PostgreSQL cannot put a dump into an older server. Upgrade PostgreSQL first.",
+        )
