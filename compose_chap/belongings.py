@@ -279,7 +279,8 @@ When CHAP works again, the old database can go:
         name, owner, admin = dhis2["database"]["name"], dhis2["database"]["owner"], dhis2["admin"]
         inside = f"{compose} exec -T {dhis2['service']}"
         rename = f'ALTER DATABASE "{name}" RENAME TO "{name}_old"'
-        others = " ".join(one.name for one in stack.of(Role.DHIS2))
+        # A command without the name of a service would stop everything.
+        others = " ".join(one.name for one in stack.of(Role.DHIS2)) or "DHIS2-SERVICE"
         text += f"""
 DHIS2's database. Stop DHIS2, keep the old one, restore, start:
    {compose} stop {others}

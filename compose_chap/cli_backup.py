@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
 from compose_chap.cli_options import Call, common, output_option, yes_option
-from compose_chap.errors import ChapError, UsageError
+from compose_chap.errors import ChapError, DumpError, UsageError
+
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 @click.command("backup")
@@ -63,8 +67,12 @@ def _dump_only(call: Call, world: Any, stack: Any, asked: str) -> None:
     if asked == "-":
         if sys.stdout.isatty():
             raise UsageError("A dump is not for a terminal.", hint="Write it to a file: --dump-only FILE")
-        backup.take_dump_only(world.engine, stack, None, sys.stdout.buffer.write, world.notify)
-        sys.stdout.buffer.flush()
+        try:
+            backup.take_dump_only(world.engine, stack, None, sys.stdout.buffer.write, world.notify)
+            sys.stdout.buffer.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise DumpError("Whoever reads the dump went away before its end.", state="The dump is not whole.") from None
         return
     target = Path(asked).absolute()
     tables, size = backup.take_dump_only(world.engine, stack, target, None, world.notify)
@@ -172,7 +180,7 @@ def _folder(call: Call, output: Path | None) -> tuple[Path, str]:
         return backup.folder_beside(where.directory or where.folder, output, where.environment), where.name
 
 
-def _number(name: str, default: int, text: str) -> Any:
+def _number(name: str, default: int, text: str) -> Callable[[_Function], _Function]:
     return click.option(name, type=click.IntRange(0), default=default, show_default=True, help=text)
 
 

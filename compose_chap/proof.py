@@ -27,7 +27,7 @@ def check_sums(world: World, backup: Backup) -> None:
     """Check every checksum of a backup, and that its packed volumes can be unpacked. Raise DumpError when it is bad."""
     for part in backup.parts:
         path = backup.folder / part["file"]
-        found = archive.sha256_of(path, lambda done: world.notify("verify", part["file"], done, part["size"]))
+        found = archive.sha256_of(path, lambda done: world.notify("prove", part["file"], done, part["size"]))
         if found != part["sha256"]:
             raise DumpError(
                 f"Backup {backup.id} is damaged: {part['file']} is not what was written.",
@@ -77,7 +77,7 @@ def throwaway(world: World, image: str) -> Iterator[Server]:
     environment = {"POSTGRES_USER": "postgres", "POSTGRES_PASSWORD": secrets.token_urlsafe(24)}
     with world.engine.throwaway(image, environment, "verify") as container:
         server = Server(world.engine, container, "postgres")
-        world.notify("verify", "starting a PostgreSQL to restore into")
+        world.notify("prove", "starting a PostgreSQL to restore into")
         for _ in range(_START_SECONDS * 4):
             if server.listening():
                 break
@@ -99,7 +99,7 @@ def _restored(world: World, backup: Backup, dump: Mapping[str, Any], server: Ser
     bench = Bench(server, "proof")
     bench.make()
     with open(backup.folder / dump["dump"]["file"], "rb") as file:
-        path = bench.upload(file, "dump", lambda done: world.notify("verify", "copy", done, dump["dump"]["size"]))
+        path = bench.upload(file, "dump", lambda done: world.notify("prove", "copy", done, dump["dump"]["size"]))
 
     password = secrets.token_urlsafe(24)
     # Only DHIS2 needs extensions, and only a superuser may make them.
@@ -107,11 +107,11 @@ def _restored(world: World, backup: Backup, dump: Mapping[str, Any], server: Ser
     server.query(f"CREATE ROLE {_ROLE} LOGIN {power} PASSWORD {literal(password)};")
     server.create("proof", _like(server, dump))
     server.query(f"ALTER DATABASE proof OWNER TO {identifier(_ROLE)};")
-    world.notify("verify", f"restoring {name}")
+    world.notify("prove", f"restoring {name}")
     contents = dumpfile.contents(bench.listing(path))
     bench.restore(path, contents.without_privileges(), "proof", _ROLE, password)
 
-    world.notify("verify", f"counting the rows of {name}")
+    world.notify("prove", f"counting the rows of {name}")
     found = server.counts("proof")
     compare(found, dump["tables"])
     return found
@@ -144,7 +144,7 @@ def _read_back(world: World, path: Path, server: Server) -> None:
         while data := file.read(1 << 18):
             reading.feed(data)
             done += len(data)
-            world.notify("verify", f"read back {path.name}", done, size)
+            world.notify("prove", f"read back {path.name}", done, size)
 
 
 def _record(world: World, backup: Backup, how: str) -> None:

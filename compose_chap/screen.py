@@ -34,6 +34,8 @@ _STEPS = {
     "read dump": "Reading the dump",
     "restore beside": "Restoring beside the live database",
     "check beside": "Checking what was restored",
+    "start database": "Starting the database",
+    "prove": "Proving the backup",
     "wait": "Waiting",
     "drain": "Waiting for jobs",
 }
