@@ -201,7 +201,7 @@ class Server:
     def sessions(self, database: str) -> list[Session]:
         """Return who is connected to a database, this connection left out."""
         rows = self.query(
-            "SELECT pid, coalesce(usename, ''), application_name, coalesce(client_addr::text, 'local'),"
+            "SELECT pid, coalesce(usename, ''), application_name, coalesce(host(client_addr), 'local'),"
             " coalesce(state, '') FROM pg_stat_activity"
             f" WHERE datname = {literal(database)} AND pid <> pg_backend_pid() AND backend_type = 'client backend';"
         )
