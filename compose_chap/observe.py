@@ -97,18 +97,19 @@ def _with_files(stacks: Sequence[Stack], files: Sequence[Path]) -> tuple[Stack, 
 def find_directory(engine: Engine, where: Where) -> Path:
     """Return the folder of the stack that is meant, also when a cut-off run left it without some containers.
 
-    Raise StackError when no stack and no open journal is found.
+    A run that was cut off in this folder is found without an engine. Raise StackError when there is none.
     """
+    named = [where.folder / path.parent for path in where.files] + [where.folder / (where.directory or "")]
+    for place in (*named, *where.folder.parents):
+        if not where.name and has_open_journal(place):
+            return place
     try:
         return find_stack(engine, where).project.directory
     except StackError:
-        started = {
-            one.labels.get("com.docker.compose.project.working_dir", "") for one in engine.containers(where.name)
-        }
-        places = [where.directory, *(path.parent for path in where.files), where.folder, *map(Path, sorted(started))]
-        for place in places:
-            if place and has_open_journal(where.folder / place):
-                return where.folder / place
+        label = "com.docker.compose.project.working_dir"
+        for place in sorted({Path(one.labels.get(label, "/")) for one in engine.containers(where.name)}):
+            if has_open_journal(place):
+                return place
         raise
 
 

@@ -56,12 +56,12 @@ def write_file(path: Path, content: bytes) -> None:
 
     A new file gets mode 0600. Raise StateError when it cannot be written; then the old content stands.
     """
-    target = Path(os.path.realpath(path))
-    draft = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    target, draft = Path(os.path.realpath(path)), _draft(path)
 
     try:
         try:
-            with open(draft, "wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+            draft.unlink(missing_ok=True)
+            with open(draft, "xb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
                 file.write(content)
                 with suppress(FileNotFoundError):
                     old = target.stat()
@@ -79,6 +79,12 @@ def write_file(path: Path, content: bytes) -> None:
         raise StateError(
             f"Cannot write {path}: {error.strerror}.", hint="Check its owner and the free space."
         ) from None
+
+
+def _draft(path: Path) -> Path:
+    # Always the same name, so that the draft of a killed run is found and removed. The lock keeps others away.
+    target = Path(os.path.realpath(path))
+    return target.with_name(f".{target.name}.docker-chap")
 
 
 def check_writable(path: Path) -> None:
@@ -312,6 +318,7 @@ def revert_edits(edits: Iterable[Edit]) -> list[Path]:
     """Put the old bytes back wherever the new ones stand; return the files that hold neither, left as they are."""
     foreign = []
     for edit in edits:
+        _draft(edit.path).unlink(missing_ok=True)
         content = edit.path.read_bytes() if edit.path.exists() else b""
         if content == edit.after:
             write_file(edit.path, edit.before)

@@ -90,15 +90,22 @@ def _rewrite(world: World, change: Change, journal: Journal) -> None:
     if not change.edits:
         return
     begin(world, journal, "rewrite", ", ".join(str(edit.path) for edit in change.edits))
-    before = world.engine.compose_config(change.project)
+    before = _all_but_images(world, change)
     state.apply_edits(change.edits)
-    after = world.engine.compose_config(change.project)
-
-    for config in (before, after):
-        for name in change.writers:
-            config["services"][name].pop("image", None)
-    if before != after:
+    if before != _all_but_images(world, change):
         raise StateError("Compose reads more changes in the edited files than the images.")
+
+
+def _all_but_images(world: World, change: Change) -> dict[str, Any]:
+    config = world.engine.compose_config(change.project)
+    for name in change.writers:
+        config["services"][name].pop("image", None)
+    # Extensions are prose to Compose: an anchor that holds an image may stand there.
+    services = {
+        name: {key: value for key, value in service.items() if not key.startswith("x-")}
+        for name, service in config["services"].items()
+    }
+    return {**{key: value for key, value in config.items() if not key.startswith("x-")}, "services": services}
 
 
 def _swap(server: Server, change: Change) -> None:
