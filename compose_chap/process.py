@@ -125,7 +125,8 @@ def bridge(command: Sequence[str]) -> Path:
         while True:
             connection, _ = listener.accept()
             with connection:
-                subprocess.Popen(command, stdin=connection.fileno(), stdout=connection.fileno(), start_new_session=True)
+                fd = connection.fileno()
+                subprocess.Popen(command, stdin=fd, stdout=fd, stderr=subprocess.DEVNULL, start_new_session=True)
 
     threading.Thread(target=accept, daemon=True).start()
     return path
