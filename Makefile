@@ -3,7 +3,7 @@ RUN := $(VENV)/bin/python -m
 IN_SAMPLE := . build/out/env.sh &&
 
 .DEFAULT_GOAL := help
-.PHONY: help venv plugin install uninstall check unit integration e2e test demo demo-clean lock release clean sample
+.PHONY: help venv plugin install uninstall check unit integration e2e test torture demo demo-clean lock release clean sample
 
 help:  ## Show this help.
 	@awk 'BEGIN {FS = ":.*  ## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
@@ -46,6 +46,10 @@ e2e: sample  ## Run the tests of whole commands on the sample stack.
 
 test: sample  ## Set everything up and run all tests.
 	$(IN_SAMPLE) $(RUN) pytest
+
+torture: sample  ## Let every fault come over every step, on the real engine: hours. Prints a table.
+	@rm -f build/out/torture.tsv
+	$(IN_SAMPLE) $(RUN) pytest -m torture tests/e2e; column -t -s "$$(printf '\t')" build/out/torture.tsv
 
 sample: plugin
 	@tests/sample/setup

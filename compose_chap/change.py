@@ -195,6 +195,12 @@ def kept_tag(project: str, run: str, service: str) -> str:
     return f"{project}-{run}-{service}"
 
 
+def kept_images(world: World, project: str) -> list[str]:
+    """Return the tags under which old images of a project are kept."""
+    ours = re.compile(re.escape(f"{KEPT_IMAGES}:{project}-") + r"(\d{8}T\d{6}Z-.+)")
+    return sorted(name.partition(":")[2] for name in world.engine.tags(KEPT_IMAGES) if ours.fullmatch(name))
+
+
 def let_images_go(world: World, run: str, project: str) -> None:
     """Take our own names from the images that a run kept."""
     for name in world.engine.tags(KEPT_IMAGES):

@@ -117,6 +117,7 @@ def rollback_command(call: Call, yes: bool, dhis2_user: str) -> None:
 def roll_back(call: Call, operation: str, yes: bool, dhis2_user: str) -> None:
     """Undo the last upgrade or restore, and tell of it."""
     from compose_chap import lock, observe, recover, screen, state, transaction
+    from compose_chap.change import let_images_go
 
     world = call.world()
     stack = observe.find_stack(world.engine, call.where())
@@ -138,6 +139,8 @@ def roll_back(call: Call, operation: str, yes: bool, dhis2_user: str) -> None:
             rows_set_aside=dict(plan.written_since),
         )
         checks = transaction.run(world, plan.change, journal, dhis2_credentials(dhis2_user)).checks
+        # The kept images are the live ones again.
+        let_images_go(world, plan.undone["id"], plan.change.project.name)
     call.result(
         {
             "run": journal.id,

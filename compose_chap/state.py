@@ -232,8 +232,13 @@ def begin_run(
     }
     private_folder(directory / FOLDER)
     journal = Journal(directory, record, clock)
-    write_file(directory / FOLDER / "room", os.urandom(_ROOM))
-    journal._write()
+    try:
+        write_file(directory / FOLDER / "room", os.urandom(_ROOM))
+        journal._write()
+    except BaseException:
+        journal.give_room()
+        journal_file(directory).unlink(missing_ok=True)
+        raise
     return journal
 
 

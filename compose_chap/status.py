@@ -10,6 +10,7 @@ from typing import Any
 
 from compose_chap import backup, screen, state
 from compose_chap.backup import Backup
+from compose_chap.change import KEPT_IMAGES, kept_images
 from compose_chap.chap import Chap, Health, Jobs, Schema, version_in
 from compose_chap.errors import ChapError, StateError
 from compose_chap.stack import Role, Service, Stack
@@ -28,6 +29,7 @@ class Status:
     jobs: Jobs | None
     database_size: int | None
     kept: Mapping[str, int]
+    kept_images: tuple[str, ...]
     last_backup: Backup | None
     open_run: Mapping[str, Any] | None
     problems: tuple[str, ...]
@@ -73,6 +75,7 @@ def look(world: World, stack: Stack) -> Status:
             and other != name
             and ("_before_" in other or "_after_" in other or "_incoming_" in other)
         },
+        kept_images=tuple(attempt(lambda: kept_images(world, stack.project.name)) or ()),
         last_backup=backups[-1] if backups else None,
         open_run=_open_run(stack),
         problems=tuple(problems),
@@ -128,6 +131,7 @@ def to_json(seen: Status) -> dict[str, Any]:
         "schema": {**asdict(seen.schema), "verdict": seen.schema.verdict} if seen.schema else None,
         "jobs": asdict(seen.jobs) if seen.jobs else None,
         "database": {"name": _access_name(stack), "size": seen.database_size, "kept": dict(seen.kept)},
+        "kept_images": list(seen.kept_images),
         "last_backup": _backup(seen.last_backup),
         "open_run": seen.open_run,
         "problems": list(seen.problems),
@@ -174,6 +178,8 @@ def text(seen: Status, now: datetime) -> str:
     if seen.kept:
         kept = [[name, screen.size(bytes_)] for name, bytes_ in seen.kept.items()]
         parts.append("Kept databases\n" + screen.table(kept))
+    if seen.kept_images:
+        parts.append("Kept images\n" + screen.table([[f"{KEPT_IMAGES}:{tag}"] for tag in seen.kept_images]))
     if seen.open_run:
         steps = seen.open_run["steps"]
         reached = steps[-1]["step"] if steps else "start"

@@ -41,10 +41,23 @@ def run(world: World, change: Change, journal: Journal, credentials: Mapping[str
                 _back_after(world, change, journal, error)
             raise AssertionError("unreachable") from None
         with lock.signals_held():
-            # From here on a cut-off run is finished, not undone.
-            journal.begin("finish", checks=[asdict(check) for check in done.checks], downtime=done.downtime)
-            journal.end("done", checks=[asdict(check) for check in done.checks], downtime=done.downtime, **record)
+            _finish(change, journal, done, record)
     return done
+
+
+def _finish(change: Change, journal: Journal, done: Done, record: Mapping[str, Any]) -> None:
+    result = {"checks": [asdict(check) for check in done.checks], "downtime": done.downtime}
+    journal.give_room()
+    try:
+        # From here on a run that was cut off is finished, not undone.
+        journal.begin("finish", **result)
+        journal.end("done", **result, **record)
+    except StateError as error:
+        raise NeedsPerson(
+            f"The {change.operation} could not be recorded: {error.message}",
+            state=f"The {change.operation} itself is done and verified.",
+            hint="Mend the cause, then run: docker chap recover",
+        ) from error
 
 
 def _forward(world: World, change: Change, journal: Journal, credentials: Mapping[str, str]) -> Done:

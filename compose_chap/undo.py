@@ -43,7 +43,7 @@ def undo(world: World, change: Change, journal: Journal) -> list[Check]:
     server.end_own_sessions()
 
     foreign = state.revert_edits(change.edits)
-    if foreign:
+    if foreign and not _names_old_images(world, change):
         raise StateError(
             f"{foreign[0]} was changed by someone else meanwhile, and was left as it is.",
             hint="Put the old image tags back into it, then run: docker chap recover",
@@ -52,22 +52,33 @@ def undo(world: World, change: Change, journal: Journal) -> list[Check]:
     _containers_back(world, change)
     checks = _verify(world, change, server, journal.facts.get("old_tables", {}))
     checks += _drop_failed(server, change)
+    if foreign:
+        said = f"Changed by someone else meanwhile, and left so: {', '.join(map(str, foreign))}."
+        checks.append(Check("files", "warn", said))
     let_images_go(world, journal.id, change.project.name)
     return checks
+
+
+def _names_old_images(world: World, change: Change) -> bool:
+    services = world.engine.compose_config(change.project)["services"]
+    return all(services.get(name, {}).get("image") == change.images[name]["reference"] for name in change.writers)
 
 
 def _data_back(server: Server, change: Change, journal: Journal) -> None:
     there = server.databases()
 
     if change.incoming:
-        # Swapped: the incoming one is live. It goes back to its own name, then away.
+        # A restore can make its side database again. What a rollback brings in is all there is of the old data.
+        only_one = change.operation == "rollback"
         if change.incoming not in there and journal.began("swap"):
-            pairs = [(change.live, change.failed)] if change.live in there else []
+            away = change.incoming if only_one else change.failed
+            pairs = [(change.live, away)] if change.live in there else []
             if change.kept in there:
                 server.rename(*pairs, (change.kept, change.live))
             elif pairs and not change.baseline.has_data:
                 server.rename(*pairs)
-        server.drop(change.incoming)
+        if not only_one:
+            server.drop(change.incoming)
     elif change.kept in there:
         if journal.began("start api") and change.live in there:
             # The new version may have migrated the live one; the settings of a copy cut short are completed.

@@ -1,0 +1,365 @@
+"""Break a run of `docker chap` at a step, bring it to its end, and look whether all is new or all is old.
+
+The product has no hooks for this: it is watched from outside (its progress is one JSON line per step, told
+right after the step is in the journal) and hit by what happens to real runs.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import random
+import re
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.sample.stack import SampleStack, environment
+
+WRITERS = ("chap", "chap-worker")
+# CHAP itself puts its list of models into these when it starts.
+SEEDED = ("modeltemplatedb", "configuredmodeldb")
+SECRETS = {"CHAP_DB_PASSWORD": "pw-5tgbNHY6-secret", "CHAP_API_TOKEN": "token-9ijnBGT5-secret"}
+LONGEST_RUN = 400
+
+
+def _default_signals() -> None:
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
+class Run:
+    """A run of the plugin itself, without docker in between, so that its process is the one that is hit."""
+
+    def __init__(self, stack: SampleStack, *words: str, at: str = "", hit: Callable[[Run], None] | None = None) -> None:
+        plugin = Path(environment()["DOCKER_CONFIG"], "cli-plugins", "docker-chap")
+        self._at, self._hit, self._done = at, hit, threading.Event()
+        self.reached = False
+        self.steps: list[str] = []
+        self.stderr = ""
+        self.process = subprocess.Popen(
+            [plugin, "chap", "--progress", "json", "--json", *words],
+            cwd=stack.folder,
+            env=environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            # A test that runs in the background has signals ignored, and so would its children.
+            preexec_fn=_default_signals,
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.stderr += line
+            with suppress(ValueError, TypeError, KeyError):
+                self._saw(json.loads(line)["step"])
+        self._done.set()
+
+    def _saw(self, step: str) -> None:
+        if step != "wait" and step not in self.steps[-1:]:
+            self.steps.append(step)
+            if step == self._at and not self.reached and self._hit:
+                self.reached = True
+                threading.Thread(target=self._hit, args=[self], daemon=True).start()
+
+    def end(self) -> int:
+        """Wait for the end and return the exit status; `stdout` is there then."""
+        assert self.process.stdout is not None
+        timer = threading.Timer(LONGEST_RUN, self.process.kill)
+        timer.start()
+        # A Compose that outlives a killed run does not hold these pipes: it has its own.
+        self.stdout = self.process.stdout.read()
+        self.process.wait()
+        timer.cancel()
+        self._reader.join(20)
+        return self.process.returncode
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the plugin, if it still runs."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+
+    @property
+    def document(self) -> Any:
+        """The result."""
+        return json.loads(self.stdout)
+
+
+@dataclass
+class Picture:
+    """Everything about a stack that has to be as it was, or as it should be."""
+
+    files: dict[str, bytes]
+    containers: dict[str, dict[str, Any]]
+    columns: dict[str, list[str]]
+    checksum: dict[str, tuple[int, str]]
+    databases: list[str]
+
+    @classmethod
+    def of(cls, stack: SampleStack) -> Picture:
+        """Look at a stack."""
+        columns = stack.columns()
+        return cls(
+            {path.name: path.read_bytes() for path in (*stack.files, stack.folder / ".env")},
+            stack.containers(),
+            columns,
+            stack.checksum(columns=columns),
+            stack.databases(),
+        )
+
+
+def assert_old(stack: SampleStack, before: Picture) -> None:
+    """Look that files, images, containers and rows are what they were."""
+    now = Picture.of(stack)
+    assert now.files == before.files
+    assert _images(now) == _images(before)
+    assert now.columns == before.columns
+    assert now.checksum == before.checksum
+    _assert_nothing_else_touched(stack, before, now)
+
+
+def assert_new(stack: SampleStack, before: Picture, version: str) -> None:
+    """Look that files, images and version are new, and that every row of before is there."""
+    now = Picture.of(stack)
+    assert now.files.keys() == before.files.keys() and now.files != before.files
+    for name, content in now.files.items():
+        assert re.sub(rb"v2\.\d\.\d+", b"", content) == re.sub(rb"v2\.\d\.\d+", b"", before.files[name])
+    assert all(now.containers[name]["image"].endswith(f":{version}") for name in WRITERS)
+    assert stack.version() == version.removeprefix("v")
+    rows = stack.checksum(columns=before.columns)
+    assert {table: mark for table, mark in rows.items() if table not in SEEDED} == {
+        table: mark for table, mark in before.checksum.items() if table not in SEEDED
+    }
+    _assert_nothing_else_touched(stack, before, now)
+
+
+def _images(picture: Picture) -> dict[str, tuple[str, str]]:
+    return {name: (one["image"], one["image_id"]) for name, one in picture.containers.items()}
+
+
+def _assert_nothing_else_touched(stack: SampleStack, before: Picture, now: Picture) -> None:
+    others = {name: one["id"] for name, one in before.containers.items() if name not in WRITERS}
+    assert {name: one["id"] for name, one in now.containers.items() if name not in WRITERS} == others
+    assert all(one["state"] == "running" for one in now.containers.values()), now.containers
+    assert stack.api("/health/ready")[0] == 200
+
+    ours = ("--filter", f"label=com.docker.compose.project={stack.project}")
+    names = stack.docker("ps", "-a", *ours, "--format", "{{.Names}}")
+    assert sorted(names.stdout.split()) == sorted(f"{stack.project}-{name}-1" for name in now.containers)
+
+    status = json.loads(stack.docker("chap", "status", "--json").stdout)
+    assert status["open_run"] is None
+    assert set(now.databases) - {"postgres", stack.database} <= set(status["database"]["kept"])
+    assert not stack.sql("SELECT rolname FROM pg_roles WHERE rolname LIKE 'docker_chap%'")
+    tags = stack.docker("images", "docker-chap/kept", "--format", "{{.Tag}}").stdout.split()
+    assert {tag for tag in tags if tag.startswith(stack.project)} <= set(status["kept_images"])
+    assert not stack.docker("exec", f"{stack.project}-{stack.database_service}-1", "sh", "-c", "ls /tmp").stdout.strip()
+
+    records = stack.folder / ".docker-chap"
+    assert not (records / "journal.json").exists() and not (records / "room").exists()
+    assert not list(records.rglob("*.tmp")) and not list(stack.folder.glob(".*.tmp"))
+    assert not list(stack.folder.glob("backups/*.partial"))
+    with open(records / "lock", "rb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def assert_no_secret(stack: SampleStack, *outputs: str) -> None:
+    """Look that no password and no token is in what was printed or recorded."""
+    seen = {"output": "".join(outputs)}
+    for path in (*(stack.folder / ".docker-chap").rglob("*"), *stack.folder.glob("backups/*/manifest.json")):
+        if path.is_file():
+            seen[str(path)] = path.read_bytes().decode(errors="replace")
+            assert path.stat().st_mode & 0o077 == 0, path
+    for name, text in seen.items():
+        for secret in SECRETS.values():
+            assert secret not in text, name
+
+
+def server_crashes(stack: SampleStack) -> int:
+    """Return how often PostgreSQL took one of our processes for a crash of its own."""
+    logs = stack.docker("logs", f"{stack.project}-{stack.database_service}-1")
+    return (logs.stdout + logs.stderr).count("reinitializing")
+
+
+# The faults
+
+
+def send(number: int) -> Callable[[SampleStack], Callable[[Run], None]]:
+    """Return what sends a signal to the run."""
+    return lambda stack: lambda run: run.signal(number)
+
+
+def kill_database(stack: SampleStack) -> Callable[[Run], None]:
+    """Return what kills the database's container."""
+    return lambda run: _docker_quietly("kill", f"{stack.project}-{stack.database_service}-1")
+
+
+def _docker_quietly(*words: str) -> None:
+    subprocess.run(["docker", *words], env=environment(), capture_output=True, check=False)
+
+
+def twice(number: int) -> Callable[[SampleStack], Callable[[Run], None]]:
+    """Return what sends a signal, and soon after once more: an impatient operator."""
+
+    def hit(run: Run) -> None:
+        for _ in range(6):
+            run.signal(number)
+            time.sleep(0.4)
+
+    return lambda stack: hit
+
+
+def lose_the_terminal(stack: SampleStack) -> Callable[[Run], None]:
+    """Return what a lost connection does: nobody reads any more, and a hangup."""
+
+    def hit(run: Run) -> None:
+        assert run.process.stderr is not None
+        run.signal(signal.SIGHUP)
+
+    return hit
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A fault: what it does, and whether the engine or the run is still able to clean up after it."""
+
+    hit: Callable[[SampleStack], Callable[[Run], None]]
+    recovery_killed: bool = False
+
+
+FAULTS = {
+    "SIGINT": Fault(send(signal.SIGINT)),
+    "SIGINT again and again": Fault(twice(signal.SIGINT)),
+    "SIGTERM": Fault(send(signal.SIGTERM)),
+    "hangup": Fault(lose_the_terminal),
+    "SIGKILL": Fault(send(signal.SIGKILL)),
+    "SIGKILL, recovery too": Fault(send(signal.SIGKILL), recovery_killed=True),
+    "database killed": Fault(kill_database),
+}
+
+
+@dataclass
+class Outcome:
+    """What came of a run that was hit."""
+
+    operation: str
+    step: str
+    fault: str
+    delay: float
+    reached: bool = False
+    status: int | None = None
+    recovered: str = ""
+    state: str = ""
+    seconds: float = 0
+    runs: list[Run] = field(default_factory=list, repr=False)
+
+    def row(self) -> list[str]:
+        """Return it as a row of the table."""
+        status = "" if self.status is None else str(self.status)
+        cells = [self.operation, self.step, self.fault, f"{self.delay:.1f}", status, self.recovered, self.state]
+        return [*cells, f"{self.seconds:.0f}"]
+
+
+def break_and_look(
+    stack: SampleStack,
+    operation: str,
+    words: tuple[str, ...],
+    step: str,
+    fault: str,
+    delay: float,
+    before: Picture,
+    after: Picture | str,
+) -> Outcome:
+    """Hit a run at a step, bring it to its end, look at everything, and return what came of it."""
+    chosen = FAULTS[fault]
+    crashes, begun = server_crashes(stack), time.monotonic()
+    outcome = Outcome(operation, step, fault, delay)
+    hit = chosen.hit(stack)
+
+    def later(run: Run) -> None:
+        time.sleep(delay)
+        hit(run)
+
+    run = Run(stack, *words, at=step, hit=later)
+    outcome.runs.append(run)
+    outcome.status = run.end()
+    outcome.reached = run.reached
+    assert run.reached, f"{step} was never reached: {run.stderr[-2000:]}"
+    said = [run.stdout, run.stderr]
+    assert "Traceback" not in run.stderr and "This is a bug" not in run.stderr, run.stderr
+
+    new = outcome.status == 0
+    if (stack.folder / ".docker-chap" / "journal.json").exists() or outcome.status in (4, -9):
+        if chosen.recovery_killed:
+            first = Run(stack, "recover")
+            time.sleep(random.uniform(1, 10))
+            first.signal(signal.SIGKILL)
+            first.end()
+            said += [first.stdout, first.stderr]
+        recovery = Run(stack, "recover")
+        outcome.runs.append(recovery)
+        status = recovery.end()
+        said += [recovery.stdout, recovery.stderr]
+        assert status == 0, recovery.stdout + recovery.stderr[-3000:]
+        outcome.recovered = recovery.document.get("outcome", "nothing to do")
+        new = outcome.recovered == "finished" or (new and outcome.recovered == "nothing to do")
+        if outcome.recovered == "nothing to do":
+            last = json.loads(stack.docker("chap", "history", "--json").stdout)["runs"]
+            new = bool(last) and last[-1]["operation"] == operation and last[-1]["result"] == "done"
+    elif not new:
+        assert outcome.status in (1, 3, 130), (outcome.status, run.stderr[-3000:])
+
+    if fault == "database killed":
+        # Nobody restarts it when the run had ended or never needed it.
+        stack.docker("start", f"{stack.project}-{stack.database_service}-1")
+        stack.wait_ready(60)
+        before.containers[stack.database_service]["started_at"] = ""
+    if new and isinstance(after, str):
+        assert_new(stack, before, after)
+    elif new and isinstance(after, Picture):
+        # Undone and restored is what there was at first.
+        assert_old(stack, after)
+    else:
+        assert_old(stack, before)
+    assert_no_secret(stack, *said)
+    if fault != "database killed":
+        assert server_crashes(stack) == crashes
+    outcome.state = "all new" if new else "all old"
+    outcome.seconds = time.monotonic() - begun
+    return outcome
+
+
+@contextmanager
+def tiny_disk(folder: Path, megabytes: int) -> Iterator[None]:
+    """Mount a small disk at a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", folder], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", folder], check=True)
+
+
+def fill_the_disk(stack: SampleStack) -> Callable[[Run], None]:
+    """Return what fills the disk that the stack's folder lies on."""
+
+    def hit(run: Run) -> None:
+        with suppress(OSError), open(stack.folder / "filler", "wb", buffering=0) as file:
+            while True:
+                file.write(b"x" * 4096)
+
+    return hit
+
+
+FAULTS["disk full"] = Fault(fill_the_disk)

@@ -1,0 +1,130 @@
+"""Every fault at every step: whatever happens, all is new and verified or all is old and verified."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.faults import FAULTS, SECRETS, Outcome, Picture, Run, break_and_look
+from tests.sample.stack import SampleStack
+
+# At most so many seconds into a step the fault strikes: about as long as the step lasts.
+STEPS = {
+    "upgrade": {
+        "pull": 0.3, "backup": 2.0, "stop": 3.0, "keep": 1.0, "rewrite": 1.0, "start api": 2.5, "verify api": 5.0,
+        "start worker": 2.5, "verify": 4.0,
+    },
+    "rollback": {
+        "stop": 3.0, "rewrite": 1.0, "swap": 0.6, "start api": 2.5, "verify api": 5.0, "start worker": 2.5,
+        "verify": 4.0,
+    },
+    "restore": {
+        "read dump": 0.6, "restore beside": 1.5, "check beside": 1.0, "stop": 3.0, "swap": 0.6, "start api": 1.0,
+        "verify api": 5.0, "start worker": 1.0, "verify": 4.0,
+    },
+    "recover": {"go back": 12.0},
+}
+
+# One of each kind of fault and most steps: these run always.
+CHOSEN = [
+    ("upgrade", "backup", "SIGKILL"),
+    ("upgrade", "stop", "SIGINT"),
+    ("upgrade", "keep", "SIGKILL"),
+    ("upgrade", "rewrite", "SIGTERM"),
+    ("upgrade", "start api", "SIGKILL, recovery too"),
+    ("upgrade", "verify api", "SIGINT again and again"),
+    ("upgrade", "verify", "hangup"),
+    ("upgrade", "keep", "database killed"),
+    ("recover", "go back", "SIGKILL"),
+]
+EVERY = [
+    (operation, step, fault)
+    for operation, steps in STEPS.items()
+    for step in steps
+    for fault in FAULTS
+    if fault != "disk full"
+]
+
+
+class Subject:
+    """A stack that the faults come over, one after the other; brought to where each operation begins."""
+
+    def __init__(self, stack: SampleStack) -> None:
+        self.stack = stack
+        self.seed = int(os.environ.get("CHAP_TEST_SEED", "0")) or random.randrange(1 << 30)
+        self.random = random.Random(self.seed)
+        self.upgraded = False
+        self.at_first = Picture.of(stack)
+
+    def strike(self, operation: str, step: str, fault: str) -> Outcome:
+        """Bring the stack to the start, let the fault come over it, and return what came of it."""
+        self._prepare(operation)
+        words: tuple[str, ...]
+        before = Picture.of(self.stack)
+        delay = self.random.uniform(0, STEPS[operation][step])
+        if operation == "recover":
+            self._interrupt()
+            words = ("recover",)
+        else:
+            words = {
+                "upgrade": ("upgrade", "v2.1.0", "--yes"),
+                "rollback": ("rollback", "--yes"),
+                "restore": ("restore", "latest", "--yes"),
+            }[operation]
+        # The databases that are kept besides are looked at by what `status` says.
+        after = "v2.1.0" if operation == "upgrade" else self.at_first
+        outcome = break_and_look(self.stack, operation, words, step, fault, delay, before, after)
+        if outcome.state == "all new":
+            self.upgraded = operation == "upgrade"
+        return outcome
+
+    def _prepare(self, operation: str) -> None:
+        if operation == "rollback" and not self.upgraded:
+            self._chap("upgrade", "v2.1.0", "--yes")
+            self.upgraded = True
+        elif operation != "rollback" and self.upgraded:
+            self._chap("rollback", "--yes")
+            self.upgraded = False
+        elif operation == "restore" and not list(self.stack.folder.glob("backups/*/manifest.json")):
+            self._chap("backup")
+
+    def _interrupt(self) -> None:
+        for _ in range(3):
+            run = Run(self.stack, "upgrade", "v2.1.0", "--yes", at="start api", hit=lambda run: run.signal(9))
+            if run.end() == -9:
+                return
+        raise AssertionError("the upgrade could not be interrupted")
+
+    def _chap(self, *words: str) -> None:
+        done = self.stack.docker("chap", *words, "--json", check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def subject(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Subject]:
+    """A stack with secrets worth looking for."""
+    stack = SampleStack.create(tmp_path_factory.mktemp("faults"), settings=SECRETS)
+    try:
+        stack.up()
+        stack.fill(rows=2_000)
+        yield Subject(stack)
+    finally:
+        stack.down()
+
+
+@pytest.mark.parametrize(("operation", "step", "fault"), CHOSEN)
+def test_a_fault_leaves_all_new_or_all_old(subject: Subject, operation: str, step: str, fault: str) -> None:
+    subject.strike(operation, step, fault)
+
+
+@pytest.mark.torture
+@pytest.mark.parametrize(("operation", "step", "fault"), EVERY)
+def test_every_fault_at_every_step(subject: Subject, operation: str, step: str, fault: str) -> None:
+    outcome = subject.strike(operation, step, fault)
+    results = Path(os.environ.get("CHAP_TEST_RESULTS", "build/out/torture.tsv"))
+    with open(results, "a") as file:
+        file.write("\t".join(outcome.row()) + "\n")

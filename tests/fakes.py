@@ -1,0 +1,293 @@
+"""A Docker engine in memory with a CHAP stack on it, that can fail, be interrupted or be killed at any call.
+
+It knows what the procedures ask of `Engine`, the SQL that `Server` writes and the programs of `questions`.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+from compose_chap import questions
+from compose_chap.engine import Engine, Image
+from compose_chap.errors import EngineError
+from compose_chap.process import Finished
+from compose_chap.stack import Container, Project
+from compose_chap.world import World
+
+API, WORKER = "registry.example/chap-core", "registry.example/chap-worker"
+FIELD, RECORD = "\x1f", "\x1e"
+
+
+class Killed(BaseException):
+    """The process is gone: nothing that it still tries has any effect."""
+
+
+@dataclass
+class Database:
+    """A database: rows per table, the columns it was migrated to, and what ALTER DATABASE set."""
+
+    rows: dict[str, int]
+    columns: set[str] = field(default_factory=set)
+    settings: str = ""
+
+
+@dataclass
+class FakeEngine(Engine):
+    """Containers, images and databases as plain data. `strike(n)` is called before and after the n-th call."""
+
+    folder: Path
+    strike: Callable[[int, str], None] = lambda number, name: None
+    calls: int = 0
+    dead: bool = False
+
+    def __post_init__(self) -> None:
+        super().__init__()
+        self.images = {
+            f"{API}:v1": "sha256:api1", f"{WORKER}:v1": "sha256:worker1",
+            f"{API}:v2": "sha256:api2", f"{WORKER}:v2": "sha256:worker2",
+        }
+        self.databases = {
+            "chap_core": Database({"public.observation": 10}, {"a"}, "old"),
+            "postgres": Database({}),
+        }
+        self.boxes: dict[str, Container] = {}
+        self.made = 0
+        first = {"chap": f"{API}:v1", "worker": f"{WORKER}:v1", "db": "postgres:17", "redis": "valkey:8"}
+        for service, image in first.items():
+            self._make(service, image)
+        self.sick: str = ""
+
+    # What happens at a call
+
+    def at(self, name: str) -> None:
+        """Count a call and let the fault strike."""
+        if self.dead:
+            raise Killed
+        self.calls += 1
+        try:
+            self.strike(self.calls, name)
+        except Killed:
+            self.dead = True
+            raise
+
+    def copy(self) -> FakeEngine:
+        """Return an engine in the same state, for the next process."""
+        twin = FakeEngine(self.folder)
+        twin.images, twin.databases = copy.deepcopy((self.images, self.databases))
+        twin.boxes, twin.made, twin.sick = dict(self.boxes), self.made, self.sick
+        return twin
+
+    def _make(self, service: str, image: str) -> Container:
+        self.made += 1
+        environment = {"CHAP_DATABASE_URL": "postgresql://chap:pw@db:5432/chap_core", "POSTGRES_USER": "chap"}
+        made = Container(
+            id=f"{self.made:012x}", name=f"p-{service}-1", project="p", service=service, image=image,
+            image_id=self.images.get(image, image), state="running", health="healthy", exit_status=0, restarts=0,
+            started_at=f"{self.made:04d}", command=(),
+            names=frozenset({service}), addresses=frozenset(),
+            labels={
+                "com.docker.compose.project.working_dir": str(self.folder),
+                "com.docker.compose.project.config_files": str(self.folder / "compose.yml"),
+            },
+            environment=environment,
+        )
+        self.boxes[made.id] = made
+        return made
+
+    def _set(self, identity: str, **changes: Any) -> None:
+        self.boxes[identity] = replace(self.boxes[identity], **changes)
+
+    # The engine
+
+    def containers(self, project: str = "") -> tuple[Container, ...]:
+        self.at("containers")
+        return tuple(self.boxes.values())
+
+    def container(self, identity: str) -> Container | None:
+        self.at("container")
+        return self.boxes.get(identity)
+
+    def health_log(self, identity: str) -> list[dict[str, Any]]:
+        return []
+
+    def logs(self, identity: str, lines: int = 200) -> str:
+        return ""
+
+    def start(self, identity: str) -> None:
+        self.at("start")
+        self._set(identity, state="running")
+        self._boot(self.boxes[identity])
+        self.at("started")
+
+    def stop(self, identity: str) -> None:
+        self.at("stop")
+        self._set(identity, state="exited")
+        self.at("stopped")
+
+    def rename(self, identity: str, name: str) -> None:
+        self.at("rename")
+        self._set(identity, name=name)
+
+    def discard(self, identity: str) -> None:
+        self.at("discard")
+        self.boxes.pop(identity, None)
+
+    def throwaways(self) -> list[str]:
+        self.at("throwaways")
+        return []
+
+    def image(self, reference: str) -> Image | None:
+        self.at("image")
+        found = self.images.get(reference) or (reference if reference in self.images.values() else "")
+        return Image(found, (), 1, "linux/amd64", ()) if found else None
+
+    def tag(self, image_id: str, repository: str, tag: str) -> None:
+        self.at("tag")
+        self.images[f"{repository}:{tag}"] = image_id
+        self.at("tagged")
+
+    def tags(self, repository: str) -> dict[str, str]:
+        self.at("tags")
+        return {name: image for name, image in self.images.items() if name.startswith(f"{repository}:")}
+
+    def untag(self, reference: str) -> None:
+        self.at("untag")
+        self.images.pop(reference, None)
+
+    def pull(self, repository: str, tag: str, platform: str, progress: Callable[[int, int], None]) -> None:
+        self.at("pull")
+
+    # Compose: the file is one line per service, `service image`
+
+    def _file(self) -> dict[str, str]:
+        return dict(line.split() for line in (self.folder / "compose.yml").read_text().splitlines())
+
+    def compose_config(self, project: Project) -> dict[str, Any]:
+        self.at("compose config")
+        return {"services": {name: {"image": image} for name, image in self._file().items()}}
+
+    def compose(
+        self, project: Project, *arguments: str, on_line: Callable[[str], None] | None = None
+    ) -> Finished:
+        self.at("compose up")
+        wanted, words = self._file(), list(arguments)
+        for service in [word for word in words if word in wanted]:
+            there = [one for one in self.boxes.values() if one.service == service]
+            old = there[0] if there else None
+            if old and (old.image, old.image_id) == (wanted[service], self.images[wanted[service]]) and len(there) == 1:
+                self._set(old.id, state="running")
+            else:
+                # As Compose does it: the new one beside the old one, the old one away, then its name.
+                new = self._make(service, wanted[service])
+                if old:
+                    self._set(new.id, name=f"{old.id[:12]}_{old.name}", state="created")
+                    self.at("compose made")
+                    for one in there:
+                        self.boxes.pop(one.id)
+                    self.at("compose removed")
+                self._set(new.id, name=f"p-{service}-1", state="running")
+            self._boot(next(one for one in self.boxes.values() if one.service == service))
+            self.at("compose started")
+        return Finished(0, "", "")
+
+    def _boot(self, box: Container) -> None:
+        """Migrate the live database as CHAP does at its start."""
+        live = self.databases.get("chap_core")
+        if box.service == "chap" and live and box.image.endswith(":v2"):
+            live.columns = live.columns | {"b"}
+            if self.sick == "loses rows":
+                live.rows["public.observation"] -= 1
+
+    # Inside the containers
+
+    def run(
+        self, container: str, command: Any, *, given: bytes | None = None,
+        environment: Mapping[str, str] | None = None, user: str = "",
+    ) -> Finished:
+        self.at("run")
+        box = self.boxes.get(container)
+        if box is None or box.state != "running":
+            raise EngineError(f"Docker could not run that: container {container} is not running.")
+        if "psql" in command:
+            database = command[list(command).index("-d") + 1]
+            return self._psql((given or b"").decode(), database)
+        version = box.image.rpartition(":")[2]
+        if questions.VERSION in command:
+            return Finished(0, version.removeprefix("v"), "")
+        if questions.REQUESTS in command:
+            return self._requests(version, json.loads(given or b"[]"))
+        if questions.SCHEMA in command:
+            missing = [] if version == "v1" or "b" in self.databases["chap_core"].columns else ["observation.b"]
+            schema = {"missing_tables": [], "missing_columns": missing, "alembic": [], "heads": []}
+            return Finished(0, json.dumps(schema), "")
+        return Finished(0, "", "")
+
+    def _requests(self, version: str, asked: list[Any]) -> Finished:
+        worker = any(one.service == "worker" and one.state == "running" for one in self.boxes.values())
+        well = worker and not (self.sick == "never ready" and version == "v2")
+        ready = {"checks": {"db": "ok", "celery": "ok" if well else "error: no workers responded"}}
+        bodies = {"/health/ready": (200 if well else 503, ready), "/v2/services": (200, {"services": []})}
+        answers = []
+        for one in asked:
+            status, body = bodies.get(re.sub(r"^http://[^/]*", "", one["url"]).partition("?")[0], (200, []))
+            answers.append({"status": status, "body": json.dumps(body)})
+        return Finished(0, json.dumps({"version": version.removeprefix("v"), "answers": answers}), "")
+
+    def _psql(self, sql: str, database: str) -> Finished:
+        if database not in self.databases:
+            return Finished(2, "", f'FATAL: database "{database}" does not exist')
+        rows: list[list[str]] = []
+        if sql.startswith("SELECT format('SELECT %L, count(*)"):
+            counts = self.databases[database].rows
+            return Finished(0, "".join(f"{name}{FIELD}{count}\n" for name, count in counts.items()), "")
+        if "SHOW server_version_num" in sql:
+            rows = [["170006"]]
+        elif sql.startswith("SELECT d.datname"):
+            rows = [[name, "chap", "1", "UTF8", "C", "C", "c", "", "", ""] for name in sorted(self.databases)]
+        elif match := re.match(r"SELECT 1 FROM pg_database WHERE datname = '(.*)'", sql):
+            rows = [["1"]] if match[1] in self.databases else []
+        elif sql.startswith("SELECT n.nspname || '.'"):
+            rows = [["public.observation", "id"]]
+        elif sql.lstrip().startswith("WITH old AS"):
+            names = re.findall(r"datname = '([^']*)'|, '([^']*)'::text", sql)
+            old, new = names[0][0], next(second for _, second in names if second)
+            self.databases[new].settings = self.databases[old].settings
+        else:
+            self._change(sql)
+        self.at("ran")
+        return Finished(0, RECORD.join(FIELD.join(row) for row in rows) + ("\n" if rows else ""), "")
+
+    def _change(self, sql: str) -> None:
+        if match := re.search(r'CREATE DATABASE "(.*?)" TEMPLATE "(.*?)"', sql):
+            self.databases[match[1]] = copy.deepcopy(self.databases[match[2]])
+            self.databases[match[1]].settings = ""
+        renames = re.findall(r'ALTER DATABASE "(.*?)" RENAME TO "(.*?)"', sql)
+        changed = dict(self.databases)
+        for old, new in renames:
+            assert new not in changed, f"{new} is there already"
+            changed[new] = changed.pop(old)
+        self.databases = changed
+        if match := re.search(r'DROP DATABASE IF EXISTS "(.*?)"', sql):
+            assert match[1] != "chap_core", "the live database is never dropped"
+            self.databases.pop(match[1], None)
+
+
+def world(engine: FakeEngine) -> World:
+    """Return a world in which time passes only when somebody waits or looks at the clock."""
+    now = [datetime(2026, 11, 23, tzinfo=timezone.utc)]
+
+    def clock() -> datetime:
+        now[0] += timedelta(milliseconds=10)
+        return now[0]
+
+    def sleep(seconds: float) -> None:
+        now[0] += timedelta(seconds=max(seconds, 5))
+
+    return World(engine, clock, sleep, lambda *told: None, patience=20, limit=100)

@@ -1,0 +1,248 @@
+"""The theorem: whatever fails, wherever, all is new and verified or all is old and verified.
+
+Every call that an upgrade makes of the engine and every file that it writes is a place where an error, a
+Ctrl-C and a kill strike, one after the other; and a recovery is killed at each of its own.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from compose_chap import backup, recover, state, transaction, upgrade
+from compose_chap.baseline import baseline_of
+from compose_chap.errors import ChapError, EngineError, NeedsPerson, StateError
+from compose_chap.stack import Reference, detect
+from compose_chap.state import Edit
+from compose_chap.upgrade import UpgradePlan
+from tests.fakes import API, WORKER, FakeEngine, Killed, world
+
+OLD = f"chap {API}:v1\nworker {WORKER}:v1\ndb postgres:17\nredis valkey:8\n".encode()
+NEW = OLD.replace(b":v1", b":v2")
+
+
+def error(name: str) -> None:
+    """Let a call fail."""
+    raise (StateError if name.startswith(("write ", "wrote ")) else EngineError)(f"{name} failed")
+
+
+def interruption(name: str) -> None:
+    """Press Ctrl-C."""
+    raise KeyboardInterrupt
+
+
+def kill(name: str) -> None:
+    """End the process."""
+    raise Killed
+
+
+@pytest.fixture
+def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
+    """Give an engine with a stack at v1, whose backups succeed at once."""
+    folder = tmp_path / "stack"
+    folder.mkdir()
+    (folder / "compose.yml").write_bytes(OLD)
+
+    def take(engine: FakeEngine, *given: Any, **named: Any) -> backup.Backup:
+        engine.at("backup")
+        return backup.Backup(folder / "backups" / "1", {"id": "1"})
+
+    monkeypatch.setattr(backup, "take", take)
+    # A real power cut is not played here, and a disk is slow.
+    monkeypatch.setattr("os.fsync", lambda descriptor: None)
+    monkeypatch.setattr(state, "_ROOM", 16)
+    return FakeEngine(folder)
+
+
+def watch_files(monkeypatch: pytest.MonkeyPatch, engine: FakeEngine, write: Callable[..., None]) -> None:
+    """Make every file that is written a place where a fault can strike, before and after."""
+
+    def writes(path: Path, content: bytes) -> None:
+        engine.at(f"write {path.name}")
+        write(path, content)
+        engine.at(f"wrote {path.name}")
+
+    monkeypatch.setattr(state, "write_file", writes)
+
+
+def run_upgrade(engine: FakeEngine) -> None:
+    """Upgrade from v1 to v2."""
+    here = world(engine)
+    (stack,) = detect(engine.containers())
+    plan = UpgradePlan(
+        stack,
+        "v2",
+        {"chap": Reference(API, "v2"), "worker": Reference(WORKER, "v2")},
+        (Edit(engine.folder / "compose.yml", OLD, NEW),),
+        (),
+        engine.folder / "backups",
+        "linux/amd64",
+        baseline_of(here, stack),
+    )
+    upgrade.execute(here, plan, {})
+
+
+def run_rollback(engine: FakeEngine) -> None:
+    """Undo the upgrade."""
+    here = world(engine)
+    (stack,) = detect(engine.containers())
+    plan = recover.plan_rollback(here, stack, "upgrade")
+    directory = stack.project.directory
+    journal = state.begin_run(directory, "rollback", plan.change.to_facts(), here.clock, undoes=plan.undone["id"])
+    transaction.run(here, plan.change, journal, {})
+
+
+def run_recover(engine: FakeEngine) -> None:
+    """Finish or undo what is open, if anything is."""
+    here = world(engine)
+    journal = state.open_run(engine.folder, here.clock)
+    if journal:
+        recover.recover(here, journal)
+
+
+def picture(engine: FakeEngine) -> Any:
+    """Return what has to be as it was: the file, images by service, live rows, columns and settings, and names."""
+    services = sorted((one.service, one.name, one.image, one.image_id, one.state) for one in engine.boxes.values())
+    live = engine.databases["chap_core"]
+    return (engine.folder / "compose.yml").read_bytes(), services, live.rows, live.columns, live.settings
+
+
+def kept_databases(names: set[str]) -> set[str]:
+    """Return the databases among some names that an earlier run kept."""
+    return {name for name in names if "_before_" in name or "_after_" in name}
+
+
+def assert_whole(engine: FakeEngine, old: Any, new: Any, leftovers: set[str]) -> str:
+    """Look that the stack is all old or all new, with nothing left over, and return which."""
+    now = picture(engine)
+    which = "old" if now == old else "new" if now == new else "mixed"
+    assert which != "mixed", [part for part, then in zip(now, old) if part != then]
+    names = set(engine.databases) - {"chap_core", "postgres"}
+    if which == "old":
+        assert names == kept_databases(leftovers), names
+    else:
+        assert len(names) == 1, names
+    records = engine.folder / ".docker-chap"
+    assert not (records / "journal.json").exists() and not (records / "room").exists()
+    if which == "old":
+        assert {name for name in engine.images if "kept" in name} <= leftovers
+    return which
+
+
+class Theorem:
+    """A run whose every call is struck by a fault, from the same start each time."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+        self.monkeypatch, self.folder, self.write = monkeypatch, folder, state.write_file
+
+    def run(
+        self,
+        run: Callable[[FakeEngine], None],
+        engine: FakeEngine,
+        number: int = 0,
+        fault: Callable[[str], None] = error,
+    ) -> tuple[bool, BaseException | None]:
+        """Run with the fault at one call; return whether it struck, and what came out."""
+        struck = False
+
+        def strike(call: int, name: str) -> None:
+            nonlocal struck
+            if call == number:
+                struck = True
+                fault(name)
+
+        engine.strike, engine.calls = strike, 0
+        watch_files(self.monkeypatch, engine, self.write)
+        try:
+            run(engine)
+        except (ChapError, KeyboardInterrupt, Killed) as raised:
+            return struck, raised
+        finally:
+            self.monkeypatch.setattr(state, "write_file", self.write)
+        return struck, None
+
+    def prove(
+        self,
+        run: Callable[[FakeEngine], None],
+        before: FakeEngine,
+        new: Any,
+        fault: Callable[[str], None],
+        recovery_killed_at: int = 0,
+    ) -> dict[str, int]:
+        """Let the fault strike at every call, recover, look, and return how often all was old and new."""
+        found: dict[str, int] = {}
+        old, start = picture(before), self.folder.with_name("start")
+        leftovers = set(before.databases) | set(before.images)
+        shutil.copytree(self.folder, start)
+
+        for number in range(1, 10_000):
+            shutil.rmtree(self.folder)
+            shutil.copytree(start, self.folder)
+            engine = before.copy()
+            struck, raised = self.run(run, engine, number, fault)
+            if not struck:
+                break
+            if fault is error and not before.sick:
+                assert not isinstance(raised, NeedsPerson) or "done and verified" in raised.state, raised
+            engine = engine.copy()
+            if recovery_killed_at:
+                self.run(run_recover, engine, recovery_killed_at, kill)
+                engine = engine.copy()
+            run_recover(engine)
+            which = assert_whole(engine, old, new, leftovers)
+            found[which] = found.get(which, 0) + 1
+        shutil.rmtree(start)
+        return found
+
+
+@pytest.fixture
+def theorem(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Theorem:
+    """Give what strikes."""
+    return Theorem(monkeypatch, tmp_path / "stack")
+
+
+@pytest.mark.parametrize("fault", [error, interruption, kill])
+@pytest.mark.parametrize("sick", ["", "never ready", "loses rows"])
+def test_upgrade(engine: FakeEngine, theorem: Theorem, fault: Callable[[str], None], sick: str) -> None:
+    after = engine.copy()
+    theorem.run(run_upgrade, after)
+    new = picture(after)
+    reset(engine.folder)
+
+    engine.sick = sick
+    found = theorem.prove(run_upgrade, engine, new, fault)
+    assert found["old"] > 50 and ("new" in found) == (not sick)
+
+
+@pytest.mark.parametrize("at", [5, 15, 25, 35, 45])
+def test_upgrade_whose_recovery_is_killed_too(engine: FakeEngine, theorem: Theorem, at: int) -> None:
+    after = engine.copy()
+    theorem.run(run_upgrade, after)
+    new = picture(after)
+    reset(engine.folder)
+
+    assert theorem.prove(run_upgrade, engine, new, kill, recovery_killed_at=at)["old"] > 50
+
+
+@pytest.mark.parametrize("fault", [error, interruption, kill])
+def test_rollback(engine: FakeEngine, theorem: Theorem, fault: Callable[[str], None]) -> None:
+    theorem.run(run_upgrade, engine)
+    engine.databases["chap_core"].rows["public.observation"] += 5
+    start, after = engine.folder.with_name("upgraded"), engine.copy()
+    shutil.copytree(engine.folder, start)
+    theorem.run(run_rollback, after)
+    new = picture(after)
+    shutil.rmtree(engine.folder)
+    shutil.copytree(start, engine.folder)
+
+    assert theorem.prove(run_rollback, engine, new, fault)["old"] > 40
+
+
+def reset(folder: Path) -> None:
+    """Bring the files back to what they were at first."""
+    shutil.rmtree(folder / ".docker-chap")
+    (folder / "compose.yml").write_bytes(OLD)
