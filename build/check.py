@@ -51,7 +51,7 @@ def check_start(file: Path, python: str) -> None:
     """See that the Python loads every package from the archive, and answers as a user would see it."""
     with tempfile.TemporaryDirectory() as cache:
         environment = {**os.environ, "CHAP_PYTHON": python, "XDG_CACHE_HOME": cache}
-        load_all = f"import sys; sys.path.insert(0, {str(file)!r}); {_LOAD_ALL}"
+        load_all = f"import sys; sys.path.insert(0, {str(file / 'site-packages')!r}); {_LOAD_ALL}"
         subprocess.run([python, "-I", "-S", "-W", "ignore", "-c", load_all], check=True)
         answer = subprocess.run([file, "version"], env=environment, stdout=subprocess.PIPE, text=True, check=True)
     assert __version__ in answer.stdout, f"{python} printed {answer.stdout!r} as the version"

@@ -1,7 +1,8 @@
 """Make build/out/docker-chap: one file with a shell header, this package and the pinned packages that it needs.
 
-The same sources give the same bytes: the wheels are taken apart in order, and nothing of the machine, the
-clock or the umask gets in. Only wheels of pure Python are asked for, so that one file serves every CPU.
+The wheels are installed into a folder, shiv makes an archive of it, and the archive's entries are put behind
+the header, with build/start.py to start them. The same sources give the same bytes: nothing of the machine,
+the clock or the umask gets in. Only wheels of pure Python are asked for, so that one file serves every CPU.
 """
 
 from __future__ import annotations
@@ -9,9 +10,11 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import zipfile
 from collections.abc import Iterable, Mapping
 from email.message import Message
@@ -23,8 +26,11 @@ from compose_chap import __version__, plugin
 RECIPE = Path(__file__).resolve().parent
 OUT = RECIPE / "out"
 PLUGIN = OUT / "docker-chap"
+ENTRY_POINT = "compose_chap.plugin:main"
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the first moment that a zip archive can name
+# What pip writes of where it installed to: scripts with the path of this Python, and lists of them.
+_TRACES = ("bin/*", "*.dist-info/RECORD", "*.dist-info/direct_url.json")
 _ANY_CPU = ("--only-binary=:all:", "--platform=any", "--implementation=py", "--abi=none")
 
 
@@ -32,7 +38,7 @@ def main() -> None:
     """Make the plugin, and beside it its checksum and its bill of materials."""
     OUT.mkdir(exist_ok=True)
     requirements = download_requirements()
-    content = assemble(take_apart([*requirements, build_wheel()]))
+    content = assemble(pack([*requirements, build_wheel()]))
     unfinished = OUT / "docker-chap.tmp"
     unfinished.write_bytes(content)
     unfinished.chmod(0o755)
@@ -67,22 +73,34 @@ def pip(*arguments: str | Path) -> None:
     subprocess.run([sys.executable, "-m", "pip", "-qq", *arguments], check=True)
 
 
-def take_apart(wheels: Iterable[Path]) -> dict[str, bytes]:
-    """Return the files of the wheels, each under its name."""
-    files: dict[str, bytes] = {}
-    for wheel in wheels:
-        with zipfile.ZipFile(wheel) as archive:
-            files |= {name: archive.read(name) for name in archive.namelist() if not name.endswith("/")}
-    return files
+def pack(wheels: Iterable[Path]) -> dict[str, bytes]:
+    """Install the wheels into a folder, let shiv make an archive of it, and return the archive's entries."""
+    with tempfile.TemporaryDirectory(dir=OUT) as folder:
+        installed, archive = Path(folder, "installed"), Path(folder, "archive")
+        pip("install", "--no-deps", "--no-index", "--no-compile", "--target", installed, *wheels)
+        for trace in _TRACES:
+            for path in installed.glob(trace):
+                path.unlink()
+        run_shiv("--reproducible", "-e", ENTRY_POINT, "--site-packages", installed, "-o", archive)
+        with zipfile.ZipFile(archive) as packed:
+            return {name: packed.read(name) for name in packed.namelist()}
 
 
-def assemble(files: Mapping[str, bytes]) -> bytes:
-    """Return the plugin: the shell header, and behind it the archive of what to start and the files."""
-    start = (RECIPE / "start.py").read_text().replace("@BUILD@", fingerprint(files))
+def run_shiv(*arguments: str | Path) -> None:
+    """Run shiv without the variable that would set another time than that of a reproducible archive."""
+    environment = {name: value for name, value in os.environ.items() if name != "SOURCE_DATE_EPOCH"}
+    subprocess.run([sys.executable, "-W", "ignore", "-m", "shiv.cli", *arguments], env=environment, check=True)
+
+
+def assemble(packed: Mapping[str, bytes]) -> bytes:
+    """Return the plugin: the shell header, and behind it the entries of shiv's archive, with a start of our own."""
+    build = json.loads(packed["environment.json"])["build_id"]
+    start = (RECIPE / "start.py").read_text().replace("@BUILD@", build)
     # Named as entries too, because Python before 3.13 finds no package without an __init__.py otherwise.
-    folders = {f"{folder}/" for name in files for folder in PurePosixPath(name).parents if folder.name}
-    entries = {"__main__.py": start.encode(), **dict.fromkeys(folders, b""), **files}
+    folders = {f"{folder}/" for name in packed for folder in PurePosixPath(name).parents if folder.name}
+    entries = {**dict.fromkeys(folders, b""), **packed, "__main__.py": start.encode()}
 
+    # Not the archive itself: Python reads no zip archive whose entries lie elsewhere than its table says.
     plugin_file = io.BytesIO()
     plugin_file.write(header())
     with zipfile.ZipFile(plugin_file, "a", zipfile.ZIP_DEFLATED) as archive:
@@ -91,14 +109,6 @@ def assemble(files: Mapping[str, bytes]) -> bytes:
             entry.external_attr = (0o040755 if name.endswith("/") else 0o100644) << 16
             archive.writestr(entry, content, zipfile.ZIP_DEFLATED)
     return plugin_file.getvalue()
-
-
-def fingerprint(files: Mapping[str, bytes]) -> str:
-    """Return what tells these files from any others; the cache of the unpacked files is named by it."""
-    digest = hashlib.sha256()
-    for name, content in sorted(files.items()):
-        digest.update(f"{name} {len(content)}\n".encode() + content)
-    return digest.hexdigest()[:32]
 
 
 def header() -> bytes:

@@ -1,8 +1,11 @@
 """Start `docker chap`: what Python runs first of the file docker-chap.
 
-The packages are unpacked once into a cache, because from there they load several times faster than from the
+Shiv unpacks the packages once into a cache, because from there they load several times faster than from the
 archive. The cache holds code that will be run, so it counts only where nobody else can write. Where there is
 no such place, the packages load from the archive, and nothing is written.
+
+Shiv's own start would do it too, but it takes as long as all the rest, leaves old caches for ever, and does
+what the environment says: SHIV_ENTRY_POINT=os:abort would run that. So only its unpacking is used.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import stat
 import sys
 
 BUILD = "@BUILD@"
+PACKAGES = "site-packages"  # where shiv puts them, in the archive and unpacked
 
 
 def main() -> int | str:
@@ -21,7 +25,7 @@ def main() -> int | str:
         return "Error: docker chap needs Python 3.10 or newer; this is %d.%d." % sys.version_info[:2]
     archive = os.path.abspath(sys.path[0])
     try:
-        sys.path[0] = unpacked(archive) or archive
+        sys.path[0] = os.path.join(unpacked(archive) or archive, PACKAGES)
         from compose_chap import plugin
 
         return plugin.main()
@@ -30,17 +34,16 @@ def main() -> int | str:
 
 
 def unpacked(archive: str) -> str | None:
-    """Return the folder of the unpacked packages, filled if this is the first run; None where there can be none."""
+    """Return the folder of the unpacked archive, filled if this is the first run; None where there can be none."""
     base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     cache = os.path.join(base, "docker-chap", "packages")
-    packages = os.path.join(cache, BUILD)
+    folder = os.path.join(cache, BUILD)
     try:
         if not os.path.isabs(base) or not makes_private(cache):
             return None
-        if not holds(packages):
-            unpack(archive, packages)
-            sweep(cache)
-        return packages
+        if not holds(folder):
+            unpack(archive, cache, folder)
+        return folder
     except OSError:
         return None
 
@@ -67,36 +70,41 @@ def holds(folder: str) -> bool:
     return os.path.exists(folder)  # it may have gone while we waited for the lock
 
 
-def unpack(archive: str, packages: str) -> None:
-    """Unpack beside the place and move it there in one step, so that no run ever sees half of it."""
-    import shutil
-    import tempfile
+def unpack(archive: str, cache: str, folder: str) -> None:
+    """Let shiv unpack the archive: beside the place, and moved there in one step, by one process at a time."""
+    import pathlib
     import zipfile
 
-    folder = tempfile.mkdtemp(dir=os.path.dirname(packages))
+    from _bootstrap import extract_site_packages  # type: ignore[import-not-found]
+
+    turn = os.open(cache, os.O_RDONLY)
+    fcntl.flock(turn, fcntl.LOCK_EX)
+    umask = os.umask(0o077)
     try:
-        holds(folder)
         with zipfile.ZipFile(archive) as packed:
-            packed.extractall(folder)
-        os.rename(folder, packages)
-    except OSError:
-        shutil.rmtree(folder, ignore_errors=True)
-        if not holds(packages):  # else another first run was quicker
-            raise
+            extract_site_packages(packed, pathlib.Path(folder))
+        holds(folder)
+    finally:
+        os.umask(umask)
+        sweep(cache)
+        os.close(turn)
 
 
 def sweep(cache: str) -> None:
-    """Remove what no process holds: the packages of other versions, and what a killed run left half unpacked."""
+    """Remove what no process holds: other versions, shiv's lock files, what a killed or failed run left."""
     import shutil
 
     for name in os.listdir(cache):
-        folder = os.path.join(cache, name)
+        path = os.path.join(cache, name)
         try:
-            descriptor = os.open(folder, os.O_RDONLY)
+            descriptor = os.open(path, os.O_RDONLY)
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             continue
-        shutil.rmtree(folder, ignore_errors=True)
+        if os.path.isdir(path):
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            os.unlink(path)
         os.close(descriptor)
 
 

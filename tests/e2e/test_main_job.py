@@ -67,7 +67,7 @@ def test_the_whole_job(bundled: SampleStack) -> None:
     assert [line for line in plan["diff"].splitlines() if line.startswith("+ ")] and files(bundled) == written
 
     # The upgrade changes two tags, recreates two services, and leaves the rest alone.
-    done = chap(bundled, "upgrade", "2.1.0", "--yes", **login)
+    done = chap(bundled, "upgrade", "2.1.0", "--yes", expect=0, **login)
     assert bundled.version() == "2.1.0" and others(bundled) == untouched
     assert {check["name"]: check["status"] for check in done["checks"]}["dhis2_chap_ping"] == "ok"
     changed = {name for name, content in files(bundled).items() if content != written[name]}
@@ -87,7 +87,7 @@ def test_the_whole_job(bundled: SampleStack) -> None:
 
     # A restore brings the rows of the backup back; the newer ones stay aside, and come back on demand.
     bundled.sql("DELETE FROM observation")
-    restored = chap(bundled, "restore", made["id"], "--yes", **login)
+    restored = chap(bundled, "restore", made["id"], "--yes", expect=0, **login)
     assert data(bundled, columns) == at_first and others(bundled) == untouched
     assert restored["kept_database"] in bundled.databases()
     chap(bundled, "restore", "--undo", "--yes")

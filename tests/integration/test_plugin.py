@@ -7,6 +7,7 @@ the cache, compose_chap/plugin.py. No engine is needed.
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import io
 import json
 import os
@@ -86,7 +87,7 @@ class Place:
 @pytest.fixture(scope="session")
 def content() -> bytes:
     """The plugin with the stand-in in place of the commands."""
-    return recipe.assemble({**packed(recipe.PLUGIN.read_bytes()), "compose_chap/cli.py": STAND_IN.read_bytes()})
+    return with_commands(recipe.PLUGIN.read_bytes(), STAND_IN.read_bytes())
 
 
 @pytest.fixture(scope="session")
@@ -260,7 +261,17 @@ def test_nothing_around_it_gets_into_the_program(place: Place) -> None:
     (place.folder / "sitecustomize.py").write_text("print('evil')\n")
     found = place.loaded(PYTHONPATH=str(place.folder), PYTHONSTARTUP=str(evil), PYTHONHOME="/nonexistent")
     assert all(Path(file).is_relative_to(place.cache) for file in found["places"].values())
-    assert not [path for path in found["path"] if "site-packages" in path or "dist-packages" in path]
+    assert not [path for path in found["path"][1:] if "site-packages" in path or "dist-packages" in path]
+
+
+def test_what_steers_shiv_does_not_steer_us(place: Place) -> None:
+    """See that the variables that shiv's own start obeys neither run other code nor unpack elsewhere."""
+    elsewhere = place.folder / "elsewhere"
+    steering = {"INTERPRETER": "1", "ENTRY_POINT": "os:abort", "MODULE": "os:abort", "CONSOLE_SCRIPT": "normalizer"}
+    more = {"ROOT": str(elsewhere), "FORCE_EXTRACT": "1", "PREPEND_PYTHONPATH": str(elsewhere)}
+    found = place.loaded(**{f"SHIV_{name}": value for name, value in {**steering, **more}.items()})
+    assert all(Path(file).is_relative_to(place.cache) for file in found["places"].values())
+    assert not elsewhere.exists() and str(elsewhere) not in found["path"]
 
 
 # Where it is unpacked
@@ -281,7 +292,7 @@ def test_many_first_runs_at_once_all_work(fresh: Place) -> None:
     reports = [json.loads(run.communicate(timeout=LIMIT)[0]) for run in runs]
     assert [run.returncode for run in runs] == [0] * 8
     [packages] = fresh.cache.iterdir()
-    assert all(report["path"][0] == str(packages) for report in reports)
+    assert all(report["path"][0] == str(packages / "site-packages") for report in reports)
 
 
 @pytest.mark.parametrize("home", ["/proc/none", "relative"])
@@ -308,18 +319,19 @@ def test_root_uses_nothing_of_another_user_s(fresh: Place, whose: str) -> None:
 def test_a_full_disk_does_not_stop_it(fresh: Place) -> None:
     done = fresh.run("sh", "-c", 'ulimit -f 8; exec "$0" load', fresh.file)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["path"][0] == str(fresh.file)
+    assert json.loads(done.stdout)["path"][0] == str(fresh.file / "site-packages")
     assert list(fresh.cache.iterdir()) == []
 
 
 def test_what_nobody_runs_any_more_is_removed(fresh: Place) -> None:
     """See that older versions and half an unpacking go, but not what another run still loads from."""
-    for name in ("older", "half-unpacked", "running"):
+    for name in ("older", "half-unpacked.tmp", "running"):
         (fresh.cache / name / "click").mkdir(parents=True)
+    (fresh.cache / ".older_lock").touch()
     fresh.cache.chmod(0o700)
     running = os.open(fresh.cache / "running", os.O_RDONLY)
     fcntl.flock(running, fcntl.LOCK_SH)
-    packages = Path(fresh.loaded()["path"][0])
+    packages = Path(fresh.loaded()["path"][0]).parent
     os.close(running)
     assert set(fresh.cache.iterdir()) == {packages, fresh.cache / "running"}
 
@@ -330,9 +342,9 @@ def test_a_run_keeps_what_it_loads_from(fresh: Place, content: bytes) -> None:
         assert upgrade.stdout and upgrade.stdout.readline() == "waiting\n"
         [older] = fresh.cache.iterdir()
         fresh.file.unlink()
-        fresh.file.write_bytes(with_another_stand_in(content))
+        fresh.file.write_bytes(with_commands(content, STAND_IN.read_bytes() + b"\n"))
         fresh.file.chmod(0o755)
-        newer = Path(fresh.loaded()["path"][0])
+        newer = Path(fresh.loaded()["path"][0]).parent
         assert set(fresh.cache.iterdir()) == {older, newer} and older != newer
         upgrade.terminate()
 
@@ -376,22 +388,18 @@ def assert_leaves_nothing(place: Place, **environment: str) -> None:
     temporary.mkdir()
     before = set(place.folder.rglob("*"))
     found = place.loaded(TMPDIR=str(temporary), **environment)
-    assert found["path"][0] == str(place.file)
+    assert found["path"][0] == str(place.file / "site-packages")
     assert set(place.folder.rglob("*")) == before
 
 
-def with_another_stand_in(content: bytes) -> bytes:
-    """Return the plugin as a later version would be: the same, but for one byte."""
-    files = packed(content)
-    files["compose_chap/cli.py"] += b"\n"
-    return recipe.assemble(files)
-
-
-def packed(content: bytes) -> dict[str, bytes]:
-    """Return the files that a plugin was assembled from."""
+def with_commands(content: bytes, commands: bytes) -> bytes:
+    """Return the plugin with other commands behind it, under another name in the cache."""
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        names = [name for name in archive.namelist() if not name.endswith("/") and name != "__main__.py"]
-        return {name: archive.read(name) for name in names}
+        packed = {name: archive.read(name) for name in archive.namelist() if not name.endswith("/")}
+    about = {**json.loads(packed["environment.json"]), "build_id": hashlib.sha256(commands).hexdigest()}
+    packed["environment.json"] = json.dumps(about).encode()
+    packed["site-packages/compose_chap/cli.py"] = commands
+    return recipe.assemble(packed)
 
 
 def shell_only(place: Place) -> Path:
