@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from compose_chap import state
-from compose_chap.errors import StackError
+from compose_chap.errors import EngineError, StackError
 from compose_chap.postgres import Server
 from compose_chap.process import check as succeeded
 from compose_chap.stack import Container, Project, Reference, Stack
@@ -146,8 +147,9 @@ def start_what_ran(world: World, change: Change) -> None:
 def wait_for_server(world: World, server: Server) -> None:
     """Wait until PostgreSQL answers. Raise StackError when it does not for a minute."""
     for _ in range(120):
-        if server.ready():
-            return
+        with suppress(EngineError):
+            if server.ready():
+                return
         world.sleep(0.5)
     raise StackError("The database does not answer.", hint="Look at its logs with docker compose logs.")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -83,7 +82,7 @@ def _failed(error: ChapError, words: Sequence[str]) -> int:
     if "--json" in words:
         command = next((word for word in words if word in _COMMANDS), "")
         screen.write(screen.failure_document(command, error))
-    print(screen.failure(error), file=sys.stderr)
+    screen.tell(screen.failure(error))
     return error.exit_status
 
 

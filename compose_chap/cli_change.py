@@ -96,9 +96,11 @@ def upgrade_command(
             "to": done.after,
             "backup": str(done.backup.folder),
             "kept_database": done.kept,
+            "downtime_seconds": done.downtime,
             "checks": [asdict(one) for one in done.checks],
         },
-        f"CHAP is upgraded from {done.before} to {done.after.removeprefix('v')}, and verified:\n"
+        f"CHAP is upgraded from {done.before} to {done.after.removeprefix('v')}, and verified. It was down for"
+        f" {screen.duration(done.downtime)}.\n"
         + screen.checks_text(done.checks, colour=screen.colourful(sys.stdout))
         + f"\nThe data of before are kept as database {done.kept}; to go back to them: docker chap rollback",
     )
@@ -257,12 +259,21 @@ def _plan_text(subject: Any, checks: Sequence[Any]) -> str:
         f"  keep       a copy of {subject.database.name} inside the server",
         f"  recreate   {', '.join(service.name for service in subject.stack.writers)}, and nothing else",
         "  verify     versions, schema, rows, readiness, models, route, other containers",
+        f"CHAP will be down for about {screen.duration(_downtime(subject))}. Other services run on.",
+        "What cannot be undone: a job that runs when CHAP stops is lost. Rows that are written after the upgrade are",
+        "kept aside by a rollback, not merged into the old data.",
         "Changes of the files",
         pin.diff(subject.edits).rstrip() or "  none",
         "Checks",
         screen.checks_text(checks, colour=screen.colourful(sys.stderr)),
     ]
     return "\n".join(steps)
+
+
+def _downtime(subject: Any) -> float:
+    from compose_chap import state, upgrade
+
+    return upgrade.expected_downtime(subject.database.size, state.history(subject.stack.project.directory))
 
 
 def _plan_json(subject: Any) -> dict[str, Any]:
@@ -274,5 +285,6 @@ def _plan_json(subject: Any) -> dict[str, Any]:
         "images": {name: str(reference) for name, reference in subject.images.items()},
         "diff": pin.diff(subject.edits),
         "database_bytes": subject.database.size,
+        "expected_downtime_seconds": _downtime(subject),
         "backups": str(subject.backups),
     }

@@ -30,7 +30,7 @@ def gather(world: World, change: Change, journal: Journal) -> Path:
         for container in containers:
             if container.service not in (*change.writers, change.database):
                 continue
-            with suppress(ChapError):
+            with suppress(ChapError, OSError):
                 facts = {
                     "container": container.name,
                     "image": container.image,

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from compose_chap import project
 from compose_chap.engine import Engine
-from compose_chap.errors import RegistryError, StackError
+from compose_chap.errors import Interrupted, RegistryError, StackError
 from compose_chap.project import Model
 from compose_chap.stack import Project, Reference, Role, Stack, choose, classify, detect
-from compose_chap.state import has_open_journal
+from compose_chap.state import has_open_journal, refuse_open_run
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,7 @@ def find_stack(engine: Engine, where: Where) -> Stack:
     Raise StackError when there is none or when it is not clear which.
     """
     stacks = detect(engine.containers())
+    _refuse_another(stacks, where)
     files = tuple(_absolute(where.folder, where.files or _compose_file(where)))
     name = where.name or where.environment.get("COMPOSE_PROJECT_NAME", "")
 
@@ -49,6 +50,15 @@ def find_stack(engine: Engine, where: Where) -> Stack:
         tuple(_absolute(where.folder, where.env_files)) or stack.project.env_files,
     )
     return replace(stack, project=told)
+
+
+def _refuse_another(stacks: Sequence[Stack], where: Where) -> None:
+    """Refuse to take another stack for the one of this folder, when a run that was cut off left that in parts."""
+    if where.name or where.files:
+        return
+    for place in (where.folder, *where.folder.parents):
+        if has_open_journal(place) and all(one.project.directory != place for one in stacks):
+            refuse_open_run(place)
 
 
 def read_model(where: Where, found: Project) -> Model:
@@ -105,7 +115,7 @@ def find_directory(engine: Engine, where: Where) -> Path:
             return place
     try:
         return find_stack(engine, where).project.directory
-    except StackError:
+    except (StackError, Interrupted):
         label = "com.docker.compose.project.working_dir"
         for place in sorted({Path(one.labels.get(label, "/")) for one in engine.containers(where.name)}):
             if has_open_journal(place):

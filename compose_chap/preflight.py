@@ -13,7 +13,7 @@ from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 
-from compose_chap import backup, pin, state
+from compose_chap import backup, notes, pin, state
 from compose_chap.baseline import Baseline, baseline_of
 from compose_chap.chap import Chap, Jobs, Overview
 from compose_chap.errors import ChapError
@@ -145,7 +145,8 @@ def examine(subject: Subject) -> list[Check]:
             check = Check(name, "fail", error.message, error.hint)
         took = int((subject.world.clock() - begun).total_seconds() * 1000)
         checks[name] = replace(check, name=name, duration_ms=took)
-    return list(checks.values())
+    found = list(checks.values())
+    return found + notes.between(subject.stack, subject.version, subject.target) if subject.target else found
 
 
 def overridden(checks: list[Check], allowed: set[str]) -> list[Check]:
@@ -344,6 +345,22 @@ def _database(subject: Subject) -> Check:
     return Check("", "ok", said, details={"size": database.size})
 
 
+def _postgresql(subject: Subject) -> Check:
+    runs = subject.server.version() // 10000
+    definition = subject.model.services.get(subject.stack.database.name)
+    written = Reference.parse(str(definition.image or "")).tag if definition else ""
+    major = re.match(r"\d+", written)
+    if major and int(major[0]) != runs:
+        return Check(
+            "",
+            "warn",
+            f"PostgreSQL {runs} runs, and the files name {written}. This upgrade leaves the database's container alone,"
+            " but the next `docker compose up` would start a server that cannot read the data.",
+            f"Write postgres:{runs} into the files.",
+        )
+    return Check("", "ok", f"PostgreSQL {runs} runs, and stays as it is.")
+
+
 def _sessions(subject: Subject) -> Check:
     own = {address for service in subject.stack.writers for one in service.containers for address in one.addresses}
     others = [
@@ -415,6 +432,7 @@ _CHECKS: tuple[tuple[str, tuple[str, ...], _Look], ...] = (
     ("stack", ("engine",), _stack),
     ("interrupted_run", (), _interrupted),
     ("database", ("stack",), _database),
+    ("postgresql", ("database",), _postgresql),
     ("sessions", ("database",), _sessions),
     ("same_version", ("stack",), _same_version),
     ("healthy_now", ("stack",), _healthy_now),

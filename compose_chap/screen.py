@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime, timezone
 from typing import Any, TextIO
 
@@ -197,6 +198,12 @@ def local_time(when: datetime) -> str:
 def now() -> datetime:
     """Return the time, in UTC. The clock that procedures are handed."""
     return datetime.now(timezone.utc)
+
+
+def tell(text: str) -> None:
+    """Print something that is no result, if there still is a terminal."""
+    with suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
 
 
 def write(text: str) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 
 from compose_chap import state, verify
 from compose_chap.change import (
@@ -32,6 +33,8 @@ def undo(world: World, change: Change, journal: Journal) -> list[Check]:
 
     Safe to run again after it was cut off anywhere. Raise ChapError when the old state cannot be reached or proven.
     """
+    # The patience that an operator has with the new version is not what the old one is measured by.
+    world = replace(world, patience=max(world.patience, World.patience))
     journal.give_room()
     with suppress(StateError):
         # A full disk must not stand in the way: all that this needs is in the journal already.

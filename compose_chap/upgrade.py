@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from compose_chap import backup, evidence, lock, state, transaction
 from compose_chap.backup import Backup
@@ -18,6 +19,10 @@ from compose_chap.verify import Check
 from compose_chap.world import World
 
 _PULL_TRIES = 4
+
+# Until a server has an upgrade of its own to learn from: a start of CHAP, and a copy inside PostgreSQL.
+_START_SECONDS = 20.0
+_COPIED_PER_SECOND = 150e6
 
 
 @dataclass(frozen=True)
@@ -79,6 +84,14 @@ def execute(world: World, plan: UpgradePlan, credentials: Mapping[str, str]) -> 
     return Upgraded(journal.id, baseline.version, plan.target, taken, change.kept, done.downtime, done.checks)
 
 
+def expected_downtime(size: int, runs: Sequence[Mapping[str, Any]]) -> float:
+    """Return for how many seconds CHAP will not answer, from the last upgrade here or from the database's size."""
+    earlier = [run["downtime"] for run in runs if run["operation"] == "upgrade" and run.get("downtime")]
+    if earlier:
+        return float(earlier[-1])
+    return _START_SECONDS + size / _COPIED_PER_SECOND
+
+
 def _back_up(world: World, plan: UpgradePlan, journal: Journal) -> Backup:
     begin(world, journal, "backup")
     reason = f"before upgrade to {plan.target}"
@@ -89,8 +102,11 @@ def _back_up(world: World, plan: UpgradePlan, journal: Journal) -> Backup:
 
 def _end_unchanged(world: World, journal: Journal, stack: Stack, error: BaseException) -> None:
     journal.give_room()
-    # What cannot be done now, because the engine is gone, `recover` does later.
-    let_images_go(world, journal.id, stack.project.name)
+    try:
+        let_images_go(world, journal.id, stack.project.name)
+    except ChapError:
+        # The engine is gone. The journal stays open, and `recover` does the rest.
+        return
     said = evidence.scrubbed(error.message if isinstance(error, ChapError) else str(error))
     journal.end("cancelled" if isinstance(error, KeyboardInterrupt) else "failed", failure=said)
 
