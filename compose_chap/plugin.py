@@ -43,6 +43,7 @@ def main() -> int:
     docker = (os.environ.get("DOCKER_CLI_PLUGIN_ORIGINAL_CLI_COMMAND") or "docker", *flags)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a file name that the terminal lacks letters for
+    speak_to_nobody_too()
     try:
         listen_for_the_end()
         status = run(words, docker)
@@ -92,8 +93,30 @@ def asks_for_debug(flags: Sequence[str]) -> bool:
     return any(flag.startswith(("-D", "--debug")) and not flag.endswith("=false") for flag in flags)
 
 
+class _Unheard(io.FileIO):
+    def write(self, data: memoryview, /) -> int:  # type: ignore[override]
+        try:
+            return super().write(data)
+        except OSError:
+            return data.nbytes
+
+
+def speak_to_nobody_too() -> None:
+    """Let what is told on standard error be lost when nobody can hear it any more.
+
+    In `docker chap upgrade 2>&1 | head`, or on a terminal that is gone, no word about the work may stop the work.
+    """
+    with suppress(OSError, ValueError, AttributeError):
+        unheard = _Unheard(sys.stderr.fileno(), "w", closefd=False)
+        stream = io.BufferedWriter(unheard)  # type: ignore[type-var]
+        sys.stderr = io.TextIOWrapper(stream, sys.stderr.encoding, "backslashreplace", line_buffering=True)
+
+
 def run(words: list[str], docker: tuple[str, ...]) -> int:
     """Give the words to the command line, with the command that its children call docker by."""
+    if words in (["version"], ["chap", "version"]):
+        print(f"docker chap {__version__}")  # without the time that it takes to load the commands
+        return 0
     from compose_chap import cli
 
     match words:

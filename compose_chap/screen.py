@@ -9,10 +9,12 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timezone
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from compose_chap.errors import ChapError
-from compose_chap.verify import Check
+
+if TYPE_CHECKING:
+    from compose_chap.verify import Check
 
 JSON_VERSION = 1
 

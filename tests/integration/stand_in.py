@@ -19,6 +19,8 @@ def main(words: list[str], docker: tuple[str, ...]) -> int:
                 print(number)
         case ["wait", *told]:
             wait(told[0] if told else "")
+        case ["chatter", told]:
+            chatter(told)
         case ["load"]:
             load()
         case _:
@@ -44,6 +46,19 @@ def wait(told: str) -> None:
             with open(told, "w") as file:
                 file.write("interrupted")
         raise
+
+
+def chatter(told: str) -> None:
+    """Wait until nobody reads the standard error, tell of work in every way, and leave a word in the file."""
+    import click
+
+    print("waiting", file=sys.stderr)
+    sys.stdin.read()
+    for _ in range(100):
+        print("a step" * 1000, file=sys.stderr, flush=True)
+        click.echo("another", err=True)
+    with open(told, "w") as file:
+        file.write("done")
 
 
 def load() -> None:

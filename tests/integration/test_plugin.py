@@ -181,6 +181,18 @@ def test_a_result_that_cannot_be_written_is_told(place: Place) -> None:
     assert running.returncode == 1
 
 
+def test_words_that_nobody_hears_stop_no_work(place: Place) -> None:
+    """See that `docker chap upgrade 2>&1 | head -1` upgrades."""
+    streams = {"stdin": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with place.start(DOCKER, "chap", "chatter", place.told, **streams) as running:
+        assert running.stdin and running.stderr
+        assert running.stderr.readline() == "waiting\n"
+        running.stderr.close()
+        running.stdin.close()
+    assert running.returncode == 0
+    assert place.told.read_text() == "done"
+
+
 # Every way to stop it
 
 
