@@ -1,0 +1,40 @@
+"""What README promises: every command is in its table, and every example runs as it is printed."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import click
+import pytest
+
+from compose_chap import cli, errors
+from tests.sample.stack import SampleStack, environment
+
+README = (Path(__file__).parents[2] / "README.md").read_text()
+ROWS = re.findall(r"^\| `(\w+)` \| .* \| `(docker chap [^`]+)` \|$", README, re.MULTILINE)
+
+
+def test_every_command_is_in_the_table() -> None:
+    context = click.Context(cli.chap)
+    assert [name for name, _ in ROWS] == cli.chap.list_commands(context)
+
+
+def test_every_exit_status_is_in_the_table() -> None:
+    section = README.partition("| Exit status |")[2].partition("\n\n")[0]
+    told = {int(status) for status in re.findall(r"^\| (\d+) \|", section, re.MULTILINE)}
+    kinds = [one for one in vars(errors).values() if isinstance(one, type) and issubclass(one, errors.ChapError)]
+    assert told == {0, *(kind.exit_status for kind in kinds)}
+
+
+@pytest.mark.parametrize(("name", "line"), ROWS, ids=[name for name, _ in ROWS])
+def test_the_example_runs(small: SampleStack, name: str, line: str) -> None:
+    if name == "rollback":
+        # There must be something to undo.
+        small.docker("chap", "upgrade", "v2.1.0", "--yes")
+    done = subprocess.run(
+        shlex.split(line), cwd=small.folder, env=environment(), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0 and done.stdout.strip(), done.stdout + done.stderr
