@@ -39,7 +39,7 @@ class Run:
 
     def __init__(self, stack: SampleStack, *words: str, at: str = "", hit: Callable[[Run], None] | None = None) -> None:
         plugin = Path(environment()["DOCKER_CONFIG"], "cli-plugins", "docker-chap")
-        self._at, self._hit, self._done = at, hit, threading.Event()
+        self._at, self._hit, self.stdout = at, hit, ""
         self.reached = False
         self.steps: list[str] = []
         self.stderr = ""
@@ -60,11 +60,11 @@ class Run:
 
     def _read(self) -> None:
         assert self.process.stderr is not None
-        for line in self.process.stderr:
-            self.stderr += line
-            with suppress(ValueError, TypeError, KeyError):
-                self._saw(json.loads(line)["step"])
-        self._done.set()
+        with self.process.stderr as lines:
+            for line in lines:
+                self.stderr += line
+                with suppress(ValueError, TypeError, KeyError):
+                    self._saw(json.loads(line)["step"])
 
     def _saw(self, step: str) -> None:
         if step != "wait" and step not in self.steps[-1:]:
@@ -83,6 +83,7 @@ class Run:
         self.process.wait()
         timer.cancel()
         self._reader.join(20)
+        self.process.stdout.close()
         return self.process.returncode
 
     def signal(self, number: int) -> None:
