@@ -49,7 +49,9 @@ def _keep_file(path: Path, directory: Path, folder: Path) -> dict[str, Any]:
     inside = path.is_relative_to(directory) and ".." not in path.parts
     relative = path.relative_to(directory) if inside else Path("outside", *path.resolve().parts[1:])
     copy = folder / "files" / relative
-    copy.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # One by one: `parents` makes the others as the umask says.
+    for place in reversed(copy.relative_to(folder).parents[:-1]):
+        (folder / place).mkdir(mode=0o700, exist_ok=True)
     content = path.read_bytes()
     state.write_file(copy, content)
     return {

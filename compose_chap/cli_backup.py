@@ -72,7 +72,7 @@ def _dump_only(call: Call, world: Any, stack: Any, asked: str) -> None:
             sys.stdout.buffer.flush()
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise DumpError("Whoever reads the dump went away before its end.", state="The dump is not whole.") from None
+            raise DumpError("The reader of the pipe went away.", state="The dump is not whole.") from None
         return
     target = Path(asked).absolute()
     tables, size = backup.take_dump_only(world.engine, stack, target, None, world.notify)

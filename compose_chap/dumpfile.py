@@ -91,7 +91,8 @@ class Entry:
     @property
     def belongs_to_server(self) -> bool:
         """Whether every server has it already, and its owner is the administrator: PL/pgSQL, the schema public."""
-        return (self.kind, self.rest.strip().rpartition(" ")[0] or self.rest.strip()) in _OF_SERVER
+        # An owner follows, or nothing.
+        return any(self.kind == kind and f"{self.rest} ".startswith(f"{name} ") for kind, name in _OF_SERVER)
 
 
 @dataclass(frozen=True)

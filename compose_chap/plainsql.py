@@ -30,6 +30,7 @@ _SETTING = re.compile(
     r"|client_min_messages = warning|row_security = off|default_tablespace = ''|default_table_access_method = heap"
     r"|default_with_oids = false|escape_string_warning = off|search_path = [\w, ]+);$"
 )
+_LOOKED_AT = re.compile(r"(set|select)\b", re.I)
 _QUESTION = re.compile(
     r"^SELECT pg_catalog\.(set_config\('search_path', '', false\)|setval\('[^']*', \d+, (true|false)\));$"
 )
@@ -81,7 +82,7 @@ def harmless_sql(lines: Iterable[bytes], *, trust: bool = False) -> Iterator[byt
             ):
                 continue
         refused = scanner.refuses(line) or (not _QUESTION.match(line) and bool(_EXECUTES.search(line)))
-        if fresh and line.startswith(("SET ", "SELECT ")):
+        if fresh and _LOOKED_AT.match(line):
             refused = refused or not (_SETTING.match(line) or _QUESTION.match(line))
         if refused and not trust:
             raise DumpError(

@@ -121,7 +121,7 @@ def execute(world: World, plan: RestorePlan, credentials: Mapping[str, str]) -> 
         change = _change(plan, baseline, journal)
         try:
             _keep_images(world, stack, change, journal)
-            _make_side_database(world, server, plan, change, journal)
+            make_side_database(world, server, plan, change, journal)
             change = replace(change, tables=server.counts(change.incoming))
             _compare(plan, change.tables)
             journal.learn(**change.to_facts())
@@ -242,7 +242,11 @@ def restore_role(run: str) -> str:
     return f"docker_chap_{run.lower()}"
 
 
-def _make_side_database(world: World, server: Server, plan: RestorePlan, change: Change, journal: Journal) -> None:
+def make_side_database(world: World, server: Server, plan: RestorePlan, change: Change, journal: Journal) -> None:
+    """Restore a dump into the database `change.incoming`, and look at what came of it.
+
+    Raise DumpError, DatabaseError or EngineError; what was made until then is removed by `remove_side_database`.
+    """
     given, bench = plan.source, Bench(server, journal.id)
     total = given.size
 

@@ -1,0 +1,124 @@
+"""Run `docker chap` as an operator or a script does, and stop it as the world does."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from tests.sample.stack import SampleStack, environment
+
+
+def chap(stack: SampleStack, *words: str, expect: int = 0) -> Any:
+    """Run a command with --json in the stack's folder and return its document."""
+    done = subprocess.run(
+        ["docker", "chap", *words, "--json"],
+        cwd=stack.folder,
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == expect, done.stdout + done.stderr
+    return json.loads(done.stdout)
+
+
+@contextmanager
+def started(stack: SampleStack, *words: str) -> Iterator[subprocess.Popen[str]]:
+    """Run a command whose progress comes as JSON lines on standard error; it is dead when the block ends."""
+    child = subprocess.Popen(
+        ["docker", "chap", *words, "--progress", "json"],
+        cwd=stack.folder,
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        yield child
+    finally:
+        if child.poll() is None:
+            child.kill()
+        child.wait()
+        assert child.stderr is not None
+        child.stderr.close()
+
+
+def reach(child: subprocess.Popen[str], step: str) -> None:
+    """Read progress until a step begins."""
+    assert child.stderr is not None
+    for line in child.stderr:
+        if line.startswith("{") and json.loads(line)["step"] == step:
+            return
+    raise AssertionError(f"it ended before '{step}'")
+
+
+def plugin_process(child: subprocess.Popen[str]) -> int:
+    """Return the process of the plugin, which is what docker started."""
+    found = subprocess.run(["pgrep", "-P", str(child.pid)], capture_output=True, text=True, check=False)
+    return int(found.stdout.split()[0])
+
+
+def kill(child: subprocess.Popen[str], number: int = signal.SIGKILL) -> int:
+    """Send a signal to docker and the plugin, as a terminal or the kernel does, and return docker's exit status."""
+    assert child.stderr is not None
+    for process in (plugin_process(child), child.pid):
+        os.kill(process, number)
+    for _ in child.stderr:
+        pass
+    return child.wait(timeout=120)
+
+
+def until(condition: Callable[[], bool], seconds: float = 30) -> None:
+    """Wait until something is so."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come to that"
+        time.sleep(0.1)
+
+
+def tools_running(stack: SampleStack) -> list[str]:
+    """Return PostgreSQL's tools that run in the database's container or are connected to its server."""
+    done = stack.compose("top", stack.database_service)
+    names = [name for name in ("pg_dump", "pg_restore") if f" {name} " in done.stdout]
+    ours = "pg_dump|pg_restore|docker-chap"
+    connected = f"SELECT application_name FROM pg_stat_activity WHERE application_name ~ '{ours}'"
+    return names + [name for (name,) in stack.sql(connected, "postgres")]
+
+
+def server_crashed(stack: SampleStack) -> bool:
+    """Whether PostgreSQL took the end of a process of ours for a crash."""
+    done = stack.compose("logs", "--no-log-prefix", stack.database_service)
+    return "terminated by signal" in done.stdout or "reinitializing" in done.stdout
+
+
+@contextmanager
+def locked_table(stack: SampleStack, table: str) -> Iterator[None]:
+    """Hold a table so that nobody can read it: a dump stands still."""
+    holder = subprocess.Popen(
+        ["docker", "compose", "exec", "-T", stack.database_service, "psql", "-U", stack.user, "-d", stack.database],
+        cwd=stack.folder,
+        env=environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert holder.stdin and holder.stdout
+    holder.stdin.write(f"BEGIN; LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE; SELECT 'held';\n")
+    holder.stdin.flush()
+    while "held" not in holder.stdout.readline():
+        pass
+    try:
+        yield
+    finally:
+        holder.stdin.close()
+        holder.wait()
+        holder.stdout.close()

@@ -1,0 +1,203 @@
+"""Backups prove themselves: complete, whole, without secrets; a killed one leaves nothing; retention keeps its word."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import shutil
+import signal
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+
+from compose_chap.engine import Engine
+from compose_chap.errors import DatabaseError
+from compose_chap.postgres import Server
+from tests.e2e.calls import chap, kill, locked_table, server_crashed, started, tools_running, until
+from tests.sample.stack import SampleStack, environment
+
+
+@pytest.fixture(autouse=True)
+def engine_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in environment().items():
+        monkeypatch.setenv(name, value)
+
+
+def git(folder: Path, *words: str) -> str:
+    who = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "init.defaultBranch=main"]
+    return subprocess.run(["git", *who, *words], cwd=folder, capture_output=True, text=True, check=True).stdout
+
+
+def test_a_backup_is_complete_and_says_so(small: SampleStack) -> None:
+    folder = small.folder
+    git(folder, "init", "-q")
+    git(folder, "remote", "add", "origin", "https://user:t0ken@example.org/chap.git")
+    git(folder, "add", "-A")
+    git(folder, "commit", "-qm", "as installed")
+    models = folder / "config" / "configured_models"
+    models.mkdir(parents=True)
+    (models / "mine.yaml").write_text("- url: https://example.org/model\n")
+    (folder / "compose.yml").write_text((folder / "compose.yml").read_text() + "# changed here\n")
+    small.sql(f"ALTER DATABASE {small.database} SET app.key = 's3cret'; ALTER DATABASE {small.database} SET jit = off")
+    dirty = git(folder, "status", "--short")
+
+    made = chap(small, "backup", "--reason", "before the audit")["backup"]
+    place = Path(made["folder"])
+    manifest = json.loads((place / "manifest.json").read_text())
+
+    assert git(folder, "status", "--short") == dirty
+    assert made["tables"] == {f"public.{name}": rows for name, rows in small.counts().items()}
+    assert {Path(one["path"]).name for one in manifest["files"]} == {"compose.yml", ".env", "mine.yaml"}
+    assert manifest["checkout"]["remote"] == "https://example.org/chap.git"
+    assert "+# changed here" in (place / "local-changes.diff").read_text()
+    assert manifest["reason"] == "before the audit" and manifest["format"] == 1
+    assert {"role": "", "name": "jit", "value": "off"} in manifest["database"]["settings"]
+    assert "s3cret" not in json.dumps(manifest) and "t0ken" not in json.dumps(manifest)
+    assert f"{small.user}:{small.user}@" not in json.dumps(manifest)
+    assert manifest["dump"]["compression"] == "zstd:1" and manifest["chap"]["version"] == "2.0.0"
+    assert {one["service"] for one in manifest["images"]} == set(small.containers())
+    for path in [place, *place.rglob("*")]:
+        assert path.stat().st_mode & 0o777 == (0o700 if path.is_dir() else 0o600), path
+    assert "pg_restore" in (place / "RESTORE.txt").read_text()
+
+
+def test_rows_written_meanwhile_do_not_upset_the_counts(small: SampleStack) -> None:
+    stop = threading.Event()
+
+    def write() -> None:
+        while not stop.is_set():
+            small.sql("INSERT INTO observation (dataset_id, period, org_unit, value, feature_name, element_id)"
+                      " SELECT min(id), '2026-01', 'ou', 1, 'rainfall', 'x' FROM dataset")
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        made = chap(small, "backup")["backup"]
+    finally:
+        stop.set()
+        writer.join()
+    assert small.counts()["observation"] > made["tables"]["public.observation"]
+    proven = chap(small, "verify", made["id"], "--deep")
+    assert proven["proven_by"] == "restored" and proven["tables"] == made["tables"]
+    listed = chap(small, "backups")["backups"]
+    assert [one["proven_by"] for one in listed if one["id"] == made["id"]] == ["restored"]
+
+
+def test_a_dump_alone_goes_to_a_file_or_a_pipe(small: SampleStack) -> None:
+    chap(small, "backup", "--dump-only", "alone.dump")
+    assert (small.folder / "alone.dump").stat().st_mode & 0o777 == 0o600
+    piped = subprocess.run(
+        ["docker", "chap", "backup", "--dump-only", "-"], cwd=small.folder, env=environment(), capture_output=True
+    )
+    assert piped.returncode == 0
+    for content in ((small.folder / "alone.dump").read_bytes(), piped.stdout):
+        read = subprocess.run(
+            ["docker", "compose", "exec", "-T", small.database_service, "pg_restore", "--list"],
+            cwd=small.folder, env=environment(), input=content, capture_output=True,
+        )
+        assert read.returncode == 0 and b"TABLE DATA public observation" in read.stdout
+
+
+def test_damage_is_found(small: SampleStack, tmp_path: Path) -> None:
+    place = Path(chap(small, "backups")["backups"][-1]["folder"])
+    copy = tmp_path / place.name
+    shutil.copytree(place, copy)
+    # On a machine without the stack too.
+    assert chap(small, "verify", str(copy))["proven_by"] == "read back"
+    content = bytearray((copy / "files" / "compose.yml").read_bytes())
+    content[5] ^= 1
+    (copy / "files" / "compose.yml").write_bytes(content)
+    assert "compose.yml" in chap(small, "verify", str(copy), expect=1)["error"]["message"]
+
+    manifest = json.loads((copy / "manifest.json").read_text())
+    manifest["dump"]["file"] = "../../../etc/passwd"
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    assert "outside" in chap(small, "verify", str(copy), expect=1)["error"]["message"]
+    (copy / "files" / "compose.yml").unlink()
+    (copy / "files" / "compose.yml").symlink_to("/etc/passwd")
+    manifest["dump"]["file"] = next(place.glob("*.dump")).name
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    assert "outside" in chap(small, "verify", str(copy), expect=1)["error"]["message"]
+
+
+def test_a_dump_cut_anywhere_is_found(small: SampleStack) -> None:
+    whole = next(Path(chap(small, "backups")["backups"][0]["folder"]).glob("*.dump")).read_bytes()
+    server = Server(Engine(), small.containers()[small.database_service]["id"], small.user)
+    with server.reading() as reading:
+        reading.feed(whole)
+    for percent in range(5, 100, 5):
+        with pytest.raises(DatabaseError), server.reading() as reading:
+            reading.feed(whole[: len(whole) * percent // 100])
+
+
+def ids(stack: SampleStack) -> list[str]:
+    return [one["id"] for one in chap(stack, "backups")["backups"]]
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+def test_a_backup_that_is_killed_leaves_nothing(small: SampleStack, number: int) -> None:
+    before = ids(small)
+    with locked_table(small, "observation"), started(small, "backup") as child:
+        until(lambda: "pg_dump" in tools_running(small))
+        status = kill(child, number)
+        until(lambda: "pg_dump" not in tools_running(small))
+    assert number == signal.SIGKILL or status == 130
+    until(lambda: not tools_running(small))
+    assert ids(small) == before and not server_crashed(small)
+    partial = list((small.folder / "backups").glob("*.partial"))
+    assert bool(partial) == (number == signal.SIGKILL)
+    chap(small, "backup")
+    assert not list((small.folder / "backups").glob("*.partial"))
+
+
+def test_a_full_disk_leaves_nothing(small: SampleStack, tmp_path: Path) -> None:
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400k", "none", tmp_path], check=False).returncode:
+        pytest.skip("no right to mount a small disk")
+    try:
+        refused = chap(small, "backup", "-o", str(tmp_path / "b"), expect=1)["error"]
+        assert "Not enough room" in refused["message"]
+        # An estimate that is wrong: the disk fills up in the middle.
+        place = Path(chap(small, "backups")["backups"][-1]["folder"])
+        known = tmp_path / "b" / place.name
+        known.mkdir(parents=True)
+        manifest = json.loads((place / "manifest.json").read_text())
+        manifest["dump"]["size"] = 1
+        (known / "manifest.json").write_text(json.dumps(manifest))
+        (tmp_path / "filler").write_bytes(b"x" * 320_000)
+        failed = chap(small, "backup", "-o", str(tmp_path / "b"), expect=1)["error"]
+        assert "space" in failed["message"]
+        assert sorted(path.name for path in (tmp_path / "b").iterdir()) == [".gitignore", place.name]
+    finally:
+        subprocess.run(["umount", tmp_path], check=True)
+
+
+def test_prune_keeps_its_word(small: SampleStack, tmp_path: Path) -> None:
+    newest = Path(chap(small, "backups")["backups"][-1]["folder"])
+    for day in range(1, 29):
+        copy = tmp_path / f"202601{day:02}T000000Z"
+        shutil.copytree(newest, copy)
+        manifest = json.loads((copy / "manifest.json").read_text())
+        manifest |= {"id": copy.name, "created_at": f"2026-01-{day:02}T00:00:00+00:00"}
+        (copy / "manifest.json").write_text(json.dumps(manifest))
+    chap(small, "backups", "-o", str(tmp_path), "--pin", "20260102T000000Z")
+    words = ["prune", "-o", str(tmp_path), "--keep-last", "2", "--keep-daily", "3", "--keep-weekly", "2"]
+    chosen = chap(small, *words, "--keep-monthly", "0", "--dry-run")
+    assert len(list(tmp_path.iterdir())) == 28 and not chosen["removed"]
+    done = chap(small, *words, "--keep-monthly", "0", "--yes")
+    left = sorted(path.name[6:8] for path in tmp_path.iterdir())
+    assert left == ["02", "25", "26", "27", "28"] and done["backups"] == chosen["backups"]
+    chap(small, "backups", "-o", str(tmp_path), "--unpin", "20260102T000000Z")
+    chap(small, "prune", "-o", str(tmp_path), *(w for p in ("last", "daily", "weekly", "monthly")
+                                                for w in (f"--keep-{p}", "0")), "--yes")
+    assert [path.name[6:8] for path in tmp_path.iterdir()] == ["28"]
+
+
+def test_gzip_of_python_is_what_a_restore_reads() -> None:
+    # belongings packs volumes with it, piece by piece.
+    from compose_chap.belongings import _gzipped
+
+    pieces = [b"a" * 100_000, b"", b"b"]
+    assert gzip.GzipFile(fileobj=io.BytesIO(b"".join(_gzipped(iter(pieces))))).read() == b"".join(pieces)

@@ -1,0 +1,320 @@
+"""Restores take any dump, harm nothing, and are not fooled by a dump that means harm."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from pathlib import Path
+
+import pytest
+
+from compose_chap import observe, restore, source, state
+from compose_chap.engine import Engine
+from compose_chap.errors import DumpError
+from compose_chap.postgres import Server
+from compose_chap.world import World
+from tests.e2e.calls import chap, kill, reach, server_crashed, started, tools_running, until
+from tests.sample.stack import SampleStack, environment
+
+FORMATS = ("custom", "tar", "directory", "plain", "plain with --create --clean", "plain.gz", "custom.gz", "custom.zst")
+
+
+@pytest.fixture(autouse=True)
+def engine_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in environment().items():
+        monkeypatch.setenv(name, value)
+
+
+def inside(stack: SampleStack, *words: str, given: bytes | None = None) -> bytes:
+    done = subprocess.run(
+        ["docker", "compose", "exec", "-T", stack.database_service, *words],
+        cwd=stack.folder, env=environment(), input=given, capture_output=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def dump(stack: SampleStack, folder: Path, kind: str, database: str = "") -> Path:
+    """Make a dump by hand, as PostgreSQL's own tools do."""
+    tool = ["pg_dump", "-U", stack.user, database or stack.database]
+    path = folder / "some file"
+    if kind == "directory":
+        script = 'rm -rf /tmp/d; "$@" -Fd -f /tmp/d >&2; tar -C /tmp -cf - d; rm -rf /tmp/d'
+        content = inside(stack, "sh", "-c", script, "sh", *tool)
+        subprocess.run(["tar", "-C", folder, "-xf", "-"], input=content, check=True)
+        return folder / "d"
+    options = {"custom": ["-Fc"], "tar": ["-Ft"]}.get(kind.partition(".")[0], [])
+    content = inside(stack, *tool, *options, *(["--create", "--clean", "--if-exists"] if "--create" in kind else []))
+    if kind.endswith(".gz"):
+        content = gzip.compress(content)
+    if kind.endswith(".zst"):
+        content = inside(stack, "zstd", "-q", "-c", given=content)
+    path.write_bytes(content)
+    return path
+
+
+def restore_beside(stack: SampleStack, path: Path, *, trust: bool = False) -> dict[str, tuple[int, str]]:
+    """Carry a restore out until the swap, and return the checksums of the side database; then remove it."""
+    world = World(Engine(), lambda: datetime.now(timezone.utc), time.sleep, lambda *_: None)
+    found = observe.find_stack(
+        world.engine, observe.Where((), stack.project, None, (), stack.folder, environment())
+    )
+    plan = restore.RestorePlan(found, source.recognise(str(path), stack.folder / "backups"), trust)
+    from compose_chap.baseline import baseline_of
+
+    journal = state.begin_run(stack.folder, "restore", {}, world.clock)
+    change = restore._change(plan, baseline_of(world, found), journal)
+    server = Server(world.engine, found.database.containers[0].id, found.access.admin)
+    try:
+        restore.make_side_database(world, server, plan, change, journal)
+        return stack.checksum(change.incoming)
+    finally:
+        restore.remove_side_database(server, journal.id, change.incoming)
+        journal.end("failed")
+
+
+def world_of(stack: SampleStack) -> tuple[object, ...]:
+    """Return what a hostile dump could change: databases, roles with their passwords, files."""
+    roles = stack.sql("SELECT rolname, rolpassword, rolsuper FROM pg_authid ORDER BY 1", "postgres")
+    left = inside(stack, "sh", "-c", "ls -A /tmp | grep -v ^\\\\.s || true")
+    return stack.databases(), roles, stack.checksum(), left, stack.columns("postgres")
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_any_dump_is_restored(small: SampleStack, tmp_path: Path, kind: str) -> None:
+    before = world_of(small)
+    assert restore_beside(small, dump(small, tmp_path, kind)) == small.checksum()
+    assert world_of(small) == before
+
+
+@pytest.mark.parametrize("kind", ["custom", "tar", "plain", "plain.gz", "custom.zst"])
+def test_a_dump_cut_off_is_refused(small: SampleStack, tmp_path: Path, kind: str) -> None:
+    path = dump(small, tmp_path, kind)
+    content = path.read_bytes()
+    for percent in (5, 50, 95) if kind == "plain" else (60,):
+        path.write_bytes(content[: len(content) * percent // 100])
+        with pytest.raises(DumpError):
+            restore_beside(small, path)
+    for nothing in (b"", b"\0" * 4096, b"<html>not found</html>"):
+        path.write_bytes(nothing)
+        with pytest.raises(DumpError):
+            restore_beside(small, path)
+
+
+# Hostile dumps: what they try, as SQL that somebody put into a plain dump.
+HOSTILE = {
+    "a program": "COPY observation FROM PROGRAM 'touch /tmp/harm; echo';",
+    "a program's input": "COPY observation TO PROGRAM 'touch /tmp/harm';",
+    "a file of the server": "COPY observation FROM '/etc/passwd';",
+    "a shell": "\\! touch /tmp/harm",
+    "a shell behind a statement": "SET row_security = off; \\! touch /tmp/harm",
+    "a shell in what looks like rows": "SELECT (\nCOPY public.observation FROM stdin;\n\\! touch /tmp/harm\n\\.\n",
+    "a shell behind a false quote": "SELECT 1 AS a$$ \\! touch /tmp/harm\n$$;",
+    "a function": "CREATE FUNCTION public.harm() RETURNS int LANGUAGE sql AS 'SELECT 1';",
+    "a default that runs": "ALTER TABLE public.dataset ALTER COLUMN name SET DEFAULT pg_read_file('/etc/passwd');",
+    "an event trigger": "CREATE EVENT TRIGGER harm ON ddl_command_start EXECUTE FUNCTION tsvector_update_trigger();",
+    "a password": "ALTER ROLE chap PASSWORD 'mine';",
+    "a new superuser": "CREATE ROLE mine SUPERUSER LOGIN;",
+    "another database": "\\connect postgres\nCREATE TABLE harm (a int);",
+    "another database, twice": "\\connect chap_core\n\\connect postgres\nCREATE TABLE harm (a int);",
+    "a setting": "SELECT set_config('session_preload_libraries', 'harm', false);",
+    "a setting of the database": "DO 'begin execute ''alter database x set jit = off''; end';",
+}
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+def test_a_plain_dump_that_means_harm_is_refused(small: SampleStack, tmp_path: Path, what: str) -> None:
+    before = world_of(small)
+    path = dump(small, tmp_path, "plain")
+    text = path.read_text()
+    end = text.index("-- PostgreSQL database dump complete")
+    path.write_text(text[:end].rstrip("- \n") + f"\n\n{HOSTILE[what]}\n\n--\n" + text[end:])
+    if what == "another database":
+        # The database stays the one beside; what the dump adds there is dropped with it.
+        assert "harm" in restore_beside(small, path)
+    else:
+        with pytest.raises(DumpError):
+            restore_beside(small, path)
+    assert world_of(small) == before
+
+
+@pytest.fixture(scope="module")
+def evil(small: SampleStack) -> Iterator[str]:
+    """Give a database of CHAP with a function, a trigger and an event trigger in it."""
+    small.sql(f"CREATE DATABASE evil TEMPLATE template0 OWNER {small.user}", "postgres")
+    content = inside(small, "pg_dump", "-U", small.user, "-Fc", "-s", small.database)
+    inside(small, "pg_restore", "-U", small.user, "-d", "evil", given=content)
+    small.sql(
+        "CREATE FUNCTION harm() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        " COPY (SELECT 1) TO PROGRAM 'touch /tmp/harm'; RETURN NEW; END $$;"
+        "CREATE TRIGGER harm BEFORE INSERT ON dataset FOR EACH ROW EXECUTE FUNCTION harm();"
+        "CREATE FUNCTION harms() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN"
+        " ALTER ROLE chap PASSWORD 'mine'; END $$;"
+        "CREATE EVENT TRIGGER harms ON ddl_command_end EXECUTE FUNCTION harms()",
+        "evil",
+    )
+    yield "evil"
+    small.sql("DROP DATABASE evil", "postgres")
+
+
+@pytest.mark.parametrize("kind", ["custom", "tar", "directory"])
+def test_an_archive_that_means_harm_is_refused(small: SampleStack, evil: str, tmp_path: Path, kind: str) -> None:
+    before = world_of(small)
+    with pytest.raises(DumpError, match="FUNCTION"):
+        restore_beside(small, dump(small, tmp_path, kind, evil))
+    # Trusted or not, it has no power: the event trigger needs a superuser.
+    with pytest.raises(DumpError, match="superuser"):
+        restore_beside(small, dump(small, tmp_path, kind, evil), trust=True)
+    assert world_of(small) == before
+
+
+def test_an_archive_that_lies_about_its_contents_is_refused(small: SampleStack, tmp_path: Path) -> None:
+    """See that a program hidden where a table is announced does not run: the role has no power."""
+    path = dump(small, tmp_path, "custom")
+    content = inside(small, "pg_dump", "-U", small.user, "-Fc", "-Z", "0", small.database)
+    harmless, harmful = b"COPY public.dataset (", b"COPY public.dataset FROM PROGRAM 'touch /tmp/harm';--"
+    at = content.index(harmless)
+    end = content.index(b"FROM stdin;\n", at) + len(b"FROM stdin;\n")
+    path.write_bytes(content[:at] + harmful.ljust(end - at - 1) + b"\n" + content[end:])
+    before = world_of(small)
+    with pytest.raises(DumpError, match="pg_execute_server_program|permission|superuser"):
+        restore_beside(small, path)
+    assert world_of(small) == before
+
+
+# Whole restores
+
+
+def test_a_restore_keeps_what_belongs_to_the_database(small: SampleStack) -> None:
+    made = chap(small, "backup")["backup"]
+    at_first = small.checksum()
+    small.sql("CREATE ROLE reader LOGIN", "postgres")
+    small.sql(f"COMMENT ON DATABASE {small.database} IS 'of the ministry';"
+              f"ALTER DATABASE {small.database} SET statement_timeout = '1h';"
+              f"ALTER ROLE reader IN DATABASE {small.database} SET work_mem = '9MB';"
+              f"REVOKE ALL ON DATABASE {small.database} FROM PUBLIC;"
+              f"GRANT CONNECT ON DATABASE {small.database} TO reader; DELETE FROM observation")
+    what = (
+        "SELECT pg_get_userbyid(datdba), (SELECT string_agg(x::text, ' ' ORDER BY x::text) FROM unnest(datacl) x),"
+        " shobj_description(oid, 'pg_database'), (SELECT string_agg(setconfig::text, ' ' ORDER BY setconfig::text)"
+        f" FROM pg_db_role_setting WHERE setdatabase = d.oid) FROM pg_database d WHERE datname = '{small.database}'"
+    )
+    before = small.sql(what, "postgres")
+    looker = subprocess.Popen(
+        ["docker", "compose", "exec", "-T", small.database_service, "psql", "-U", small.user, "-d", small.database],
+        cwd=small.folder, env=environment(), stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )
+    until(lambda: bool(small.sql("SELECT 1 FROM pg_stat_activity WHERE application_name = 'psql' AND state = 'idle'",
+                                 "postgres")))
+    done = chap(small, "restore", made["id"], "--yes")
+    assert looker.stdin
+    looker.stdin.close()
+    looker.wait()
+    assert [one["application"] for one in done["sessions_ended"]] == ["psql"]
+    assert small.sql(what, "postgres") == before and small.checksum() == at_first
+    assert small.counts(done["kept_database"])["observation"] == 0
+    assert done["kept_database"] in chap(small, "status")["database"]["kept"]
+    chap(small, "restore", "--undo", "--yes")
+    assert small.counts()["observation"] == 0 and small.sql(what, "postgres") == before
+    assert chap(small, "history")["runs"][0]["trusted"] is False
+    chap(small, "restore", made["id"], "--yes")
+    kept = [name for name in small.databases() if name != small.database and name.startswith(small.database)]
+    assert len(kept) == 3
+    removed = chap(small, "prune", "--keep-databases", "0", "--yes")["databases"]
+    assert len(removed) == 2 and set(removed) < set(kept) and small.checksum() == at_first
+
+
+def test_a_newer_backup_is_refused(small: SampleStack, tmp_path: Path) -> None:
+    place = Path(chap(small, "backups")["backups"][-1]["folder"])
+    copy = tmp_path / "20990101T000000Z"
+    shutil.copytree(place, copy)
+    manifest = json.loads((copy / "manifest.json").read_text())
+    manifest["chap"]["version"] = "9.0.0"
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    error = chap(small, "restore", str(copy), "--yes", expect=1)["error"]
+    assert "9.0.0" in error["message"] and "--with-version" in error["hint"] and error["state"]
+
+
+def test_a_lost_database_and_a_stopped_server_do_not_block_a_restore(small: SampleStack) -> None:
+    made = chap(small, "backup")["backup"]
+    at_first = small.checksum()
+    small.compose("stop", small.api_service, small.worker_service)
+    small.sql(f"DROP DATABASE {small.database} WITH (FORCE)", "postgres")
+    small.compose("stop", small.database_service)
+    done = chap(small, "restore", made["id"], "--yes")
+    assert small.checksum() == at_first and done["kept_database"] == ""
+    assert any("There is no database" in note for note in done["notes"])
+    small.wait_ready()
+
+
+def test_a_restore_killed_halfway_changes_nothing(small: SampleStack) -> None:
+    at_first, databases = small.checksum(), small.databases()
+    small.fill(megabytes=30)
+    chap(small, "backup")
+    small.sql("TRUNCATE predictionsamplesentry")
+    now = small.checksum()
+    with started(small, "restore", "latest", "--yes") as child:
+        reach(child, "restore beside")
+        until(lambda: "pg_restore" in tools_running(small))
+        kill(child, signal.SIGKILL)
+    until(lambda: not tools_running(small))
+    assert small.checksum() == now != at_first and not server_crashed(small)
+    chap(small, "backup", expect=5)
+    chap(small, "recover")
+    assert small.databases() == databases and small.checksum() == now
+    assert not small.sql("SELECT 1 FROM pg_roles WHERE rolname LIKE 'docker_chap%'", "postgres")
+    small.wait_ready()
+
+
+@pytest.mark.torture
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize(
+    "step", ["read dump", "restore beside", "check beside", "stop", "swap", "start api", "verify api", "verify"]
+)
+def test_a_restore_killed_at_any_step_is_all_or_nothing(small: SampleStack, step: str, number: int) -> None:
+    chap(small, "backup")
+    old = small.checksum()
+    small.sql("DELETE FROM observation WHERE id % 7 = 0")
+    now, databases = small.checksum(), small.databases()
+    with started(small, "restore", "latest", "--yes") as child:
+        reach(child, step)
+        kill(child, number)
+    if number == signal.SIGKILL:
+        until(lambda: not tools_running(small))
+        chap(small, "recover")
+    small.wait_ready()
+    assert small.checksum() in (now, old) and not server_crashed(small)
+    if small.checksum() == now:
+        assert small.databases() == databases
+    assert not small.sql("SELECT 1 FROM pg_roles WHERE rolname LIKE 'docker_chap%'", "postgres")
+    assert not inside(small, "sh", "-c", "ls -d /tmp/docker-chap* 2>/dev/null || true")
+    chap(small, "backup")
+
+
+@pytest.mark.torture
+@pytest.mark.parametrize("step", ["restore beside", "check beside", "start api"])
+def test_the_database_killed_during_a_restore(small: SampleStack, step: str) -> None:
+    chap(small, "backup")
+    old = small.checksum()
+    small.sql("DELETE FROM observation WHERE id % 7 = 0")
+    now = small.checksum()
+    with started(small, "restore", "latest", "--yes") as child:
+        reach(child, step)
+        small.compose("kill", small.database_service)
+        assert child.stderr
+        for _ in child.stderr:
+            pass
+        assert child.wait() in (1, 3, 4)
+    small.compose("start", small.database_service)
+    until(lambda: "accepting" in small.compose("exec", "-T", small.database_service, "pg_isready", check=False).stdout)
+    chap(small, "recover")
+    small.wait_ready()
+    assert small.checksum() in (now, old)
+    assert not small.sql("SELECT 1 FROM pg_roles WHERE rolname LIKE 'docker_chap%'", "postgres")
