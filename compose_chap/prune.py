@@ -72,8 +72,8 @@ def plan(stack: Stack, server: Server | None, folder: Path, retention: Retention
     """
     backups = backup.list_backups(folder, stack.project.name)
     kept = keep(backups, retention)
-    runs = state.history(stack.project.directory)
-    undoable = next((run for run in reversed(runs) if run["result"] == "done" and run["operation"] != "pin"), None)
+    standing = state.standing_runs(stack.project.directory)
+    undoable = standing[-1] if standing else None
     needed = str(undoable["facts"].get("backup", "")) if undoable else ""
 
     for one in backups:

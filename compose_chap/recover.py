@@ -125,12 +125,7 @@ class RollbackPlan:
 
 def last_undoable(directory: Path, operation: str) -> dict[str, Any]:
     """Return the record of the last run of this kind, if it is the one to undo. Raise StateError otherwise."""
-    done: list[dict[str, Any]] = []
-    for run in state.history(directory):
-        if run["result"] == "done" and run["operation"] == "rollback":
-            done = [one for one in done if one["id"] != run.get("undoes")]
-        elif run["result"] == "done" and run["operation"] != "pin":
-            done.append(run)
+    done = state.standing_runs(directory)
     if not done:
         raise StateError(f"There is no {operation} to undo.", hint="See what was done: docker chap history")
     if done[-1]["operation"] != operation:

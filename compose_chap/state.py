@@ -286,6 +286,17 @@ def history(directory: Path) -> list[dict[str, Any]]:
     return records
 
 
+def standing_runs(directory: Path) -> list[dict[str, Any]]:
+    """Return the records of the runs that succeeded and were not undone since, oldest first; `pin` is none of them."""
+    standing: list[dict[str, Any]] = []
+    for run in history(directory):
+        if run["result"] == "done" and run["operation"] == "rollback":
+            standing = [one for one in standing if one["id"] != run.get("undoes")]
+        elif run["result"] == "done" and run["operation"] != "pin":
+            standing.append(run)
+    return standing
+
+
 def pack_edits(edits: Iterable[Edit]) -> list[dict[str, str]]:
     """Return edits as a journal can hold them."""
     return [

@@ -101,8 +101,9 @@ def server_crashed(stack: SampleStack) -> bool:
 
 
 @contextmanager
-def locked_table(stack: SampleStack, table: str) -> Iterator[None]:
-    """Hold a table so that nobody can read it: a dump stands still."""
+def standstill(stack: SampleStack) -> Iterator[None]:
+    """Hold a table that CHAP does not know so that nobody can read it: a dump stands still."""
+    stack.sql("CREATE TABLE standstill (a int)")
     holder = subprocess.Popen(
         ["docker", "compose", "exec", "-T", stack.database_service, "psql", "-U", stack.user, "-d", stack.database],
         cwd=stack.folder,
@@ -112,7 +113,7 @@ def locked_table(stack: SampleStack, table: str) -> Iterator[None]:
         text=True,
     )
     assert holder.stdin and holder.stdout
-    holder.stdin.write(f"BEGIN; LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE; SELECT 'held';\n")
+    holder.stdin.write("BEGIN; LOCK TABLE standstill IN ACCESS EXCLUSIVE MODE; SELECT 'held';\n")
     holder.stdin.flush()
     while "held" not in holder.stdout.readline():
         pass
@@ -122,3 +123,4 @@ def locked_table(stack: SampleStack, table: str) -> Iterator[None]:
         holder.stdin.close()
         holder.wait()
         holder.stdout.close()
+        stack.sql("DROP TABLE standstill")

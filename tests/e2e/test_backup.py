@@ -16,7 +16,7 @@ import pytest
 from compose_chap.engine import Engine
 from compose_chap.errors import DatabaseError
 from compose_chap.postgres import Server
-from tests.e2e.calls import chap, kill, locked_table, server_crashed, started, tools_running, until
+from tests.e2e.calls import chap, kill, server_crashed, standstill, started, tools_running, until
 from tests.sample.stack import SampleStack, environment
 
 
@@ -140,7 +140,7 @@ def ids(stack: SampleStack) -> list[str]:
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
 def test_a_backup_that_is_killed_leaves_nothing(small: SampleStack, number: int) -> None:
     before = ids(small)
-    with locked_table(small, "observation"), started(small, "backup") as child:
+    with standstill(small), started(small, "backup") as child:
         until(lambda: "pg_dump" in tools_running(small))
         status = kill(child, number)
         until(lambda: "pg_dump" not in tools_running(small))
