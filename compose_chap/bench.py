@@ -63,12 +63,13 @@ class Bench:
             )
         return path
 
+    def has(self, program: str) -> bool:
+        """Whether the database's image has a program."""
+        return self._run(["sh", "-c", 'command -v "$1"', "sh", program]).status == 0
+
     def unpack(self, program: str, path: str) -> str:
         """Unpack a file of the folder with `gzip` or `zstd`, and return the path of what was in it."""
-        script = (
-            'command -v "$1" >/dev/null || { echo "the database image has no $1" >&2; exit 1; }; '
-            'umask 077; exec "$1" -dc "$2" > "$3"'
-        )
+        script = 'umask 077; exec "$1" -dc "$2" > "$3"'
         finished = self._run(["sh", "-c", script, "sh", program, path, f"{path}.unpacked"])
         if finished.status != 0:
             raise DumpError(f"The dump cannot be unpacked: {first_error(finished.stderr)}")
@@ -114,13 +115,15 @@ class Bench:
                 f"The dump is damaged: {first_error(finished.stderr)}", hint="Use another: docker chap backups"
             )
 
-    def restore(self, path: str, entries: str, database: str, role: str, password: str) -> None:
-        """Restore the listed entries of an archive as `role`, with a process for each processor.
+    def restore(
+        self, path: str, entries: str, database: str, role: str, password: str, *, parallel: bool = True
+    ) -> None:
+        """Restore the listed entries of an archive as `role`, with a process for each processor if `parallel`.
 
         Raise DumpError with pg_restore's words at the first thing that fails.
         """
         chosen = self.upload(io.BytesIO(entries.encode()), "list")
-        jobs = min(_MOST_JOBS, self.server.processors())
+        jobs = min(_MOST_JOBS, self.server.processors()) if parallel else 1
         finished = self._pg_restore(path, chosen, database, role, password, "--exit-on-error", f"--jobs={jobs}")
         if finished.status != 0:
             raise DumpError(f"pg_restore could not restore the dump:\n{_without_noise(finished.said)}")

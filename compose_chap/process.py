@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from compose_chap.errors import CommandFailed, EngineError
 
@@ -73,6 +74,18 @@ def run(
         _end(child)
         raise
     return Finished(child.returncode, stdout, stderr)
+
+
+def run_into(command: Sequence[str], target: BinaryIO) -> None:
+    """Run a command with its standard output going into a file. Raise EngineError when it is not there or fails."""
+    try:
+        finished = subprocess.run(
+            command, stdin=subprocess.DEVNULL, stdout=target, stderr=subprocess.PIPE, check=False
+        )
+    except OSError as error:
+        raise EngineError(f"Cannot run {command[0]}: {error.strerror}.", hint="Is it installed and on PATH?") from None
+    if finished.returncode != 0:
+        raise EngineError(f"{command[0]} failed: {finished.stderr.decode(errors='replace').strip()}")
 
 
 def check(finished: Finished, doing: str, *, hint: str = "") -> str:

@@ -273,7 +273,9 @@ def make_side_database(world: World, server: Server, plan: RestorePlan, change: 
     )
     server.create(change.incoming, replace(_like(server, change), owner=role))
     if contents:
-        bench.restore(path, contents.without_privileges(), change.incoming, role, password)
+        # PostgreSQL reads tar archives from one end to the other only.
+        parallel = kind is not Kind.TAR
+        bench.restore(path, contents.without_privileges(), change.incoming, role, password, parallel=parallel)
         if privileges := contents.privileges():
             # Privileges may name roles that this server does not have. The data are whole without them.
             bench.restore_what_fits(path, privileges, change.incoming, role, password)

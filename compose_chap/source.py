@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
-from compose_chap import backup, dumpfile
+from compose_chap import backup, dumpfile, process
 from compose_chap.backup import Backup
 from compose_chap.bench import Bench
 from compose_chap.dumpfile import Contents, Kind, Packing
-from compose_chap.errors import DatabaseError, DumpError
+from compose_chap.errors import DatabaseError, DumpError, EngineError
 from compose_chap.postgres import Server
 
 # A dump of rows unpacks to about this much, and a database with its indexes takes as much again.
@@ -110,12 +110,28 @@ def bring(source: Source, bench: Bench, progress: Callable[[int], None]) -> tupl
             packed.seek(0)
             return Kind.DIRECTORY, bench.unpack_directory(bench.upload(packed, "directory.tar", progress))
 
+    if source.packing is Packing.ZSTD and not bench.has("zstd"):
+        with tempfile.TemporaryFile() as unpacked_here:
+            _unpack_here(source, unpacked_here)
+            path = bench.upload(unpacked_here, "dump", progress)
+        return dumpfile.kind(bench.head(path), str(source.path)), path
     with open(source.path, "rb") as file:
         path = bench.upload(file, "dump", progress)
     if source.packing is Packing.NONE:
         return source.kind, path
     unpacked = bench.unpack("gzip" if source.packing is Packing.GZIP else "zstd", path)
     return dumpfile.kind(bench.head(unpacked), str(source.path)), unpacked
+
+
+def _unpack_here(source: Source, target: BinaryIO) -> None:
+    try:
+        process.run_into(["zstd", "-dc", "--", str(source.path)], target)
+    except EngineError as error:
+        raise DumpError(
+            f"{source.path} cannot be unpacked: {error.message}",
+            hint=f"Unpack it yourself (zstd -d {source.path}), then restore what comes out.",
+        ) from None
+    target.seek(0)
 
 
 def _pack(folder: Path, packed: BinaryIO) -> None:

@@ -54,7 +54,7 @@ def dump(stack: SampleStack, folder: Path, kind: str, database: str = "") -> Pat
     if kind.endswith(".gz"):
         content = gzip.compress(content)
     if kind.endswith(".zst"):
-        content = inside(stack, "zstd", "-q", "-c", given=content)
+        content = subprocess.run(["zstd", "-qc"], input=content, capture_output=True, check=True).stdout
     path.write_bytes(content)
     return path
 
