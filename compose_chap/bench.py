@@ -107,6 +107,12 @@ class Bench:
             raise DumpError(f"pg_restore cannot read the dump: {first_error(finished.stderr)}")
         return finished.stdout
 
+    def check_tar(self, path: str) -> None:
+        """Raise DumpError for a tar archive that was cut off: pg_restore would read its end for ever."""
+        finished = self._run(["sh", "-c", 'exec tar -tf "$1" >/dev/null', "sh", path])
+        if finished.status != 0:
+            raise DumpError(f"The dump is cut off: {first_error(finished.stderr)}", hint="Use another dump.")
+
     def read_whole(self, path: str) -> None:
         """Have pg_restore read an archive from its first byte to its last. Raise DumpError when it cannot."""
         finished = self._run(["pg_restore", "-f", "/dev/null", path])

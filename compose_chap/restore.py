@@ -262,7 +262,7 @@ def make_side_database(world: World, server: Server, plan: RestorePlan, change: 
     if kind is Kind.PLAIN:
         source.check_server(plainsql.server_major(source.head(given, bench, path)), server)
     else:
-        contents = source.check_contents(bench, path, trust=plan.trust)
+        contents = source.check_contents(bench, kind, path, trust=plan.trust)
 
     journal.begin("restore beside")
     world.notify("restore beside", change.incoming)

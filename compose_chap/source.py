@@ -178,11 +178,13 @@ def head(source: Source, bench: Bench, path: str) -> bytes:
         raise DumpError(f"{source.path} is damaged: {error}.") from None
 
 
-def check_contents(bench: Bench, path: str, *, trust: bool) -> Contents:
+def check_contents(bench: Bench, kind: Kind, path: str, *, trust: bool) -> Contents:
     """Read an archive's table of contents, then the whole of it, and return its contents.
 
     Raise DumpError for kinds of entries that CHAP never has, unless that is trusted, and for a damaged one.
     """
+    if kind is Kind.TAR:
+        bench.check_tar(path)
     contents = dumpfile.contents(bench.listing(path))
     check_server(contents.server_major, bench.server)
     foreign = contents.foreign()
