@@ -3,7 +3,7 @@ RUN := $(VENV)/bin/python -m
 IN_SAMPLE := . build/out/env.sh &&
 
 .DEFAULT_GOAL := help
-.PHONY: help venv plugin install uninstall check unit integration e2e test torture demo demo-clean lock release clean sample
+.PHONY: help venv plugin install uninstall check unit integration e2e test torture bench demo demo-clean lock release clean sample
 
 help:  ## Show this help.
 	@awk 'BEGIN {FS = ":.*  ## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
@@ -46,6 +46,9 @@ e2e: sample  ## Run the tests of whole commands on the sample stack.
 
 test: sample  ## Set everything up and run all tests.
 	$(IN_SAMPLE) $(RUN) pytest
+
+bench: sample  ## Time backups and restores beside the manual procedure, at two sizes.
+	$(IN_SAMPLE) $(RUN) tests.bench.backup_restore
 
 torture: sample  ## Let every fault come over every step, on the real engine: hours. Prints a table.
 	@rm -f build/out/torture.tsv

@@ -57,7 +57,7 @@ class Manual:
         return timed(lambda: run(self.stack, [*self.inside, *tool], into=self.dump))
 
     def backup_into_nothing(self) -> float:
-        tool = ["pg_dump", "-U", self.stack.user, "-Fc", "-Z", "zstd:1", "-f", "/dev/null", self.stack.database]
+        tool = ["pg_dump", "-U", self.stack.user, "-Fc", "-Z", "zstd:1", "--no-sync", "-f", "/dev/null", self.stack.database]
         return timed(lambda: run(self.stack, [*self.inside, *tool]))
 
     def restore(self) -> float:
