@@ -57,8 +57,8 @@ class Manual:
         return timed(lambda: run(self.stack, [*self.inside, *tool], into=self.dump))
 
     def backup_into_nothing(self) -> float:
-        tool = ["pg_dump", "-U", self.stack.user, "-Fc", "-Z", "zstd:1", "--no-sync", "-f", "/dev/null", self.stack.database]
-        return timed(lambda: run(self.stack, [*self.inside, *tool]))
+        tool = ["pg_dump", "-U", self.stack.user, "-Fc", "-Z", "zstd:1", "--no-sync", "-f", "/dev/null"]
+        return timed(lambda: run(self.stack, [*self.inside, *tool, self.stack.database]))
 
     def restore(self) -> float:
         user, name = ["-U", self.stack.user], self.stack.database
