@@ -112,8 +112,7 @@ class Chap:
 
         Raise EngineError when the container cannot answer: old releases have no SQLModel database.
         """
-        found = self._python(questions.SCHEMA)
-        return Schema(*(tuple(found[key]) for key in ("missing_tables", "missing_columns", "alembic", "heads")))
+        return _schema(self._python(questions.SCHEMA))
 
     def model_columns(self) -> list[str]:
         """Return every `table.column` that the running code knows. Raise EngineError when it cannot say."""
@@ -144,11 +143,16 @@ class Chap:
         """
         if listed is None:
             listed = {job["id"]: job["status"] for job in _list(self.get(f"/v1/jobs{_UNFINISHED_JOBS}")[0].json)}
-        started = {identity for identity, status in listed.items() if status == "STARTED"}
-        waiting = tuple(sorted(identity for identity, status in listed.items() if status == "PENDING"))
-        active = self._python(questions.ACTIVE_JOBS, CHAP_WORKERS=str(workers))
-        running = set(active["jobs"])
-        return Jobs(tuple(sorted(running)), waiting, tuple(sorted(started - running)), tuple(active["workers"]))
+        return _jobs(listed, self._python(questions.ACTIVE_JOBS, CHAP_WORKERS=str(workers)))
+
+    def inspection(self, workers: int, listed: Mapping[str, str]) -> tuple[Schema | EngineError, Jobs | EngineError]:
+        """Return what `schema` and `jobs` say, asked at once; an error in the place of what could not be asked."""
+        program = questions.together(questions.SCHEMA, questions.ACTIVE_JOBS)
+        (schema, amiss), (active, failed) = self._python(program, CHAP_WORKERS=str(workers))
+        return (
+            EngineError(f"CHAP cannot tell its schema: {amiss}") if amiss else _schema(json.loads(schema)),
+            EngineError(f"The workers cannot be asked: {failed}") if failed else _jobs(listed, json.loads(active)),
+        )
 
     def get(self, *paths: str, timeout: float = 10) -> list[Answer]:
         """Ask CHAP's own REST API."""
@@ -179,6 +183,17 @@ class Chap:
             return json.loads(finished.stdout.strip().splitlines()[-1])
         except (IndexError, ValueError):
             raise EngineError(f"CHAP could not be asked in its container:\n{finished.said}") from None
+
+
+def _schema(found: Mapping[str, Any]) -> Schema:
+    return Schema(*(tuple(found[key]) for key in ("missing_tables", "missing_columns", "alembic", "heads")))
+
+
+def _jobs(listed: Mapping[str, str], active: Mapping[str, Any]) -> Jobs:
+    started = {identity for identity, status in listed.items() if status == "STARTED"}
+    waiting = tuple(sorted(identity for identity, status in listed.items() if status == "PENDING"))
+    running = set(active["jobs"])
+    return Jobs(tuple(sorted(running)), waiting, tuple(sorted(started - running)), tuple(active["workers"]))
 
 
 def _health(alive: Answer, ready: Answer) -> Health:

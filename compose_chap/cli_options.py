@@ -17,8 +17,8 @@ from compose_chap.errors import Cancelled, UsageError
 
 if TYPE_CHECKING:
     from compose_chap.observe import Where
-    from compose_chap.preflight import Subject
     from compose_chap.stack import Stack
+    from compose_chap.subject import Subject
     from compose_chap.world import World
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -64,11 +64,12 @@ class Call:
 
     def subject(self, world: World, stack: Stack, target: str, output: Path | None) -> Subject:
         """Return what the preflight looks at."""
-        from compose_chap import backup, observe, preflight
+        from compose_chap import backup, observe
         from compose_chap.registry import Registry
+        from compose_chap.subject import Subject
 
         where = self.where()
-        return preflight.Subject(
+        return Subject(
             world,
             stack,
             observe.read_model(where, stack.project),
