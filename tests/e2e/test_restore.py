@@ -121,7 +121,7 @@ HOSTILE = {
     "an event trigger": "CREATE EVENT TRIGGER harm ON ddl_command_start EXECUTE FUNCTION tsvector_update_trigger();",
     "a password": "ALTER ROLE chap PASSWORD 'mine';",
     "a new superuser": "CREATE ROLE mine SUPERUSER LOGIN;",
-    "another database": "\\connect postgres\nCREATE TABLE harm (a int);",
+    "another database": "\\connect postgres\nCREATE TABLE public.harm (a int);",
     "another database, twice": "\\connect chap_core\n\\connect postgres\nCREATE TABLE harm (a int);",
     "a setting": "SELECT set_config('session_preload_libraries', 'harm', false);",
     "a setting of the database": "DO 'begin execute ''alter database x set jit = off''; end';",
