@@ -93,15 +93,20 @@ def plan(stack: Stack, server: Server | None, folder: Path, retention: Retention
     )
 
 
+def kept_since(database: str) -> datetime | None:
+    """Return when a database was set aside, by its name; None for one that was not."""
+    match = _RUN_AT_END.search(database)
+    return datetime.strptime(match[2] + "+0000", "%Y%m%dt%H%M%Sz%z") if match else None
+
+
 def _old_databases(
     server: Server, live: str, needed: str, retention: Retention, now: datetime
 ) -> list[tuple[str, int]]:
     old = []
     for name, database in server.databases().items():
-        match = _RUN_AT_END.search(name)
-        if not match or not live.startswith(name[: match.start()]) or name == needed:
+        match, made = _RUN_AT_END.search(name), kept_since(name)
+        if not match or not made or not live.startswith(name[: match.start()]) or name == needed:
             continue
-        made = datetime.strptime(match[2] + "+0000", "%Y%m%dt%H%M%Sz%z")
         if now - made >= timedelta(days=retention.databases_days):
             old.append((name, database.size))
     return old

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from compose_chap import backup, screen, state
+from compose_chap import backup, prune, screen, state
 from compose_chap.backup import Backup
 from compose_chap.change import KEPT_IMAGES, kept_images
 from compose_chap.chap import Chap, Health, Jobs, Schema, version_in
@@ -176,7 +176,7 @@ def text(seen: Status, now: datetime) -> str:
     ]
     parts = [screen.table(facts), screen.table(rows, ["SERVICE", "ROLE", "STATE", "VERSION", "IMAGE"])]
     if seen.kept:
-        kept = [[name, screen.size(bytes_)] for name, bytes_ in seen.kept.items()]
+        kept = [[name, screen.size(bytes_), _age_of(name, now)] for name, bytes_ in seen.kept.items()]
         parts.append("Kept databases\n" + screen.table(kept))
     if seen.kept_images:
         parts.append("Kept images\n" + screen.table([[f"{KEPT_IMAGES}:{tag}"] for tag in seen.kept_images]))
@@ -189,6 +189,11 @@ def text(seen: Status, now: datetime) -> str:
     if seen.problems:
         parts.append("Problems\n" + "\n".join(f"  {problem}" for problem in seen.problems))
     return "\n\n".join(parts)
+
+
+def _age_of(database: str, now: datetime) -> str:
+    since = prune.kept_since(database)
+    return screen.age(since, now) if since else ""
 
 
 def _health(seen: Status) -> str:
