@@ -18,7 +18,8 @@ MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if not path.stem.sta
 ORDER = [
     *("plugin", "cli", "cli_restore", "cli_change", "cli_backup", "cli_status", "cli_options", "status", "screen"),
     *("recover", "restore", "source", "proof", "prune", "upgrade", "transaction", "undo", "evidence", "change"),
-    *("preflight", "subject", "notes", "observe", "verify", "baseline", "backup", "belongings", "archive", "bench", "pin"),
+    *("preflight", "subject", "notes", "observe", "verify", "baseline"),
+    *("backup", "belongings", "archive", "bench", "pin"),
     *("project", "composefile", "variables"),
     *("world", "chap", "questions", "postgres", "engine", "process"),
     *("dumpfile", "plainsql", "registry", "lock", "state", "stack", "errors"),
