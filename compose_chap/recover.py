@@ -165,7 +165,25 @@ def plan_rollback(world: World, stack: Stack, operation: str) -> RollbackPlan:
         tables=server.counts(done.kept),
         baseline=baseline_of(world, stack),
     )
+    _refuse_what_cannot_go_back(world, change, operation)
     return RollbackPlan(record, change, written)
+
+
+def _refuse_what_cannot_go_back(world: World, change: Change, operation: str) -> None:
+    for edit in change.edits:
+        if not edit.path.exists() or edit.path.read_bytes() != edit.before:
+            raise StateError(
+                f"{edit.path} is no longer as the {operation} left it.",
+                state="Nothing was changed.",
+                hint="Take the later changes out of the file, roll back, and put them in again.",
+            )
+    for image in change.images_after.values() if change.recreate else ():
+        if world.engine.image(image["id"]) is None:
+            raise StateError(
+                f"The image {image['reference']} of before ({image['id'][:19]}) is no longer on this server.",
+                state="Nothing was changed.",
+                hint=f"Get it back: docker pull {image['reference']}",
+            )
 
 
 def rows_written_since(server: Server, kept: str, live: str) -> dict[str, int]:

@@ -231,6 +231,17 @@ def lose_the_terminal(stack: SampleStack) -> Callable[[Run], None]:
     return hit
 
 
+def cut_the_power(stack: SampleStack) -> Callable[[Run], None]:
+    """Return what a power cut does, or an engine that is killed: the run and every container die at once."""
+
+    def hit(run: Run) -> None:
+        run.signal(signal.SIGKILL)
+        ids = stack.docker("ps", "-q", "--filter", f"label=com.docker.compose.project={stack.project}").stdout.split()
+        _docker_quietly("kill", *ids)
+
+    return hit
+
+
 @dataclass(frozen=True)
 class Fault:
     """A fault: what it does, and whether the engine or the run is still able to clean up after it."""
@@ -247,6 +258,7 @@ FAULTS = {
     "SIGKILL": Fault(send(signal.SIGKILL)),
     "SIGKILL, recovery too": Fault(send(signal.SIGKILL), recovery_killed=True),
     "database killed": Fault(kill_database),
+    "power cut": Fault(cut_the_power),
 }
 
 
@@ -321,6 +333,8 @@ def break_and_look(
     elif not new:
         assert outcome.status in (1, 3, 130), (outcome.status, run.stderr[-3000:])
 
+    if fault == "power cut":
+        stack.wait_ready(90)
     if fault == "database killed":
         # Nobody restarts it when the run had ended or never needed it.
         stack.docker("start", f"{stack.project}-{stack.database_service}-1")

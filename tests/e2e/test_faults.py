@@ -39,6 +39,7 @@ CHOSEN = [
     ("upgrade", "verify api", "SIGINT again and again"),
     ("upgrade", "verify", "hangup"),
     ("upgrade", "keep", "database killed"),
+    ("upgrade", "start worker", "power cut"),
     ("recover", "go back", "SIGKILL"),
 ]
 EVERY = [

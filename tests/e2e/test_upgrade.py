@@ -1,0 +1,164 @@
+"""The upgrade when the world around it is not as it should be: jobs, slow migrations, cut links, two operators."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.faults import Picture, Run, assert_old, fill_the_disk, tiny_disk
+from tests.sample.stack import SampleStack, registry
+
+
+class CutLink:
+    """A way to the registry that breaks after so many bytes, a number of times."""
+
+    def __init__(self, breaks: int, after: int) -> None:
+        self.breaks, self.after, self.open = breaks, after, True
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                near, _ = self._listener.accept()
+                threading.Thread(target=self._carry, args=[near], daemon=True).start()
+
+    def _carry(self, near: socket.socket) -> None:
+        host, _, port = registry().partition(":")
+        with closing(near), suppress(OSError), socket.create_connection((host, int(port))) as far:
+            if self.open:
+                threading.Thread(target=self._pump, args=[near, far, None], daemon=True).start()
+                self._pump(far, near, self.after)
+
+    def _pump(self, source: socket.socket, sink: socket.socket, limit: int | None) -> None:
+        passed = 0
+        with suppress(OSError):
+            while self.open and (data := source.recv(16384)):
+                sink.sendall(data)
+                passed += len(data)
+                if limit and passed > limit and self.breaks > 0:
+                    self.breaks -= 1
+                    break
+            for end in (source, sink):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Take the registry away."""
+        self.open = False
+        self._listener.close()
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SampleStack]:
+    """A small stack whose slow release takes 20 seconds to migrate."""
+    stack = SampleStack.create(tmp_path_factory.mktemp("upgrade"), settings={"CHAP_TEST_MIGRATION_SECONDS": "20"})
+    try:
+        stack.up()
+        stack.fill(rows=2_000)
+        yield stack
+    finally:
+        stack.down()
+
+
+def upgrade(stack: SampleStack, version: str, *words: str, expect: int = 0) -> Run:
+    """Upgrade, and look at the exit status."""
+    run = Run(stack, "upgrade", version, "--yes", *words)
+    assert run.end() == expect, run.stdout + run.stderr[-3000:]
+    return run
+
+
+def test_a_running_job_stands_in_the_way_and_a_dead_one_does_not(stack: SampleStack) -> None:
+    dead = stack.zombie()
+    stack.wait_ready()
+    before = Picture.of(stack)
+    job = stack.start_job(600)
+    stack.wait_job(job, "STARTED")
+
+    failure = upgrade(stack, "v2.1.0", expect=1).document["error"]
+    assert "1 job(s) run" in failure["message"] and "1 more" in failure["message"] and "--drain" in failure["hint"]
+    assert Picture.of(stack).files == before.files
+
+    checks = json.loads(stack.docker("chap", "check", "v2.1.0", "--json", check=False).stdout)["checks"]
+    jobs = next(check for check in checks if check["name"] == "jobs")
+    assert jobs["details"]["running"] == [job] and jobs["details"]["zombies"] == [dead]
+    stack.compose("restart", "-t", "1", stack.worker_service)
+    stack.wait_ready()
+
+
+def test_drain_waits_for_a_job_and_two_operators_do_not_meet(stack: SampleStack) -> None:
+    job = stack.start_job(8)
+    stack.wait_job(job, "STARTED")
+    run = Run(stack, "upgrade", "v2.1.0", "--yes", "--drain", "120")
+    while not run.steps:
+        assert run.process.poll() is None, run.stderr
+        time.sleep(0.1)
+    second = upgrade(stack, "v2.1.0", expect=5).document["error"]
+    assert "upgrade by" in second["message"] and "since" in second["message"] and "step" in second["message"]
+
+    assert run.end() == 0, run.stderr[-3000:]
+    assert run.steps[0] == "drain" and stack.jobs()[job] == "SUCCESS" and stack.version() == "2.1.0"
+    done = Run(stack, "rollback", "--yes")
+    assert done.end() == 0, done.stderr[-3000:]
+
+
+def test_a_slow_migration_is_waited_for_as_long_as_it_works(stack: SampleStack) -> None:
+    before = Picture.of(stack)
+    run = upgrade(stack, "v2.1.4", "--wait", "5")
+    assert stack.version() == "2.1.4" and run.document["downtime_seconds"] > 20
+    done = Run(stack, "rollback", "--yes")
+    assert done.end() == 0, done.stderr[-3000:]
+    before.databases = []
+    assert_old(stack, before)
+
+
+def test_a_cut_link_is_taken_up_again_and_images_that_are_here_will_do(
+    stack: SampleStack, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    link = CutLink(breaks=0, after=20_000)
+    for file in stack.files:
+        file.write_text(file.read_text().replace(registry(), link.address))
+    stack.compose("up", "-d", "--quiet-pull", "chap", "chap-worker")
+    stack.wait_ready()
+    link.breaks = 3
+    upgrade(stack, "v2.1.0")
+    assert stack.version() == "2.1.0"
+    done = Run(stack, "rollback", "--yes")
+    assert done.end() == 0, done.stderr[-3000:]
+
+    # Both images are here now; the registry is not needed.
+    link.close()
+    checks = upgrade(stack, "v2.1.0").document
+    assert checks["changed"] and stack.version() == "2.1.0"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts a disk")
+@pytest.mark.parametrize(
+    "step",
+    ["rewrite", *(pytest.param(step, marks=pytest.mark.torture) for step in ("backup", "start api"))],
+)
+def test_a_full_disk(tmp_path_factory: pytest.TempPathFactory, step: str) -> None:
+    folder: Path = tmp_path_factory.mktemp("full")
+    with tiny_disk(folder, 8):
+        stack = SampleStack.create(folder)
+        try:
+            stack.up()
+            stack.fill(rows=2_000)
+            before = Picture.of(stack)
+            run = Run(stack, "upgrade", "v2.1.0", "--yes", at=step, hit=fill_the_disk(stack))
+            status = run.end()
+            assert status in (1, 3), run.stderr[-3000:]
+            assert not re.search("Traceback|This is a bug", run.stderr)
+            (stack.folder / "filler").unlink()
+            assert_old(stack, before)
+        finally:
+            stack.down()
