@@ -88,24 +88,6 @@ def _failed(error: ChapError, words: Sequence[str]) -> int:
 
 def complete(words: Sequence[str], docker: tuple[str, ...]) -> int:
     """Print completions of the last word, as Docker's own completion wants them."""
-    last = words[-1] if words else ""
-    context = click.Context(chap, info_name="docker chap", obj=Call(docker))
+    from compose_chap import cli_complete
 
-    if len(words) <= 1:
-        for name in sorted(_COMMANDS):
-            if name.startswith(last):
-                command = chap.get_command(context, name)
-                print(f"{name}\t{command.get_short_help_str(80) if command else ''}")
-        print(":4")
-        return 0
-    chosen = chap.get_command(context, words[0])
-    if chosen and last.startswith("-"):
-        for parameter in chosen.params:
-            if isinstance(parameter, click.Option):
-                for option in parameter.opts:
-                    if option.startswith(last):
-                        print(f"{option}\t{parameter.help or ''}")
-        print(":4")
-        return 0
-    print(":0")
-    return 0
+    return cli_complete.offer(chap, words, docker)

@@ -40,7 +40,7 @@ def main() -> int:
         return 0
 
     flags, words = split(sys.argv[1:])
-    docker = (os.environ.get("DOCKER_CLI_PLUGIN_ORIGINAL_CLI_COMMAND") or "docker", *flags)
+    docker = (docker_command(), *flags)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a file name that the terminal lacks letters for
     speak_to_nobody_too()
@@ -56,6 +56,12 @@ def main() -> int:
             report(error, debug=asks_for_debug(flags))
             status = 1
     return delivered(status)
+
+
+def docker_command() -> str:
+    """Return the name that docker was called by. When it completes, docker names the plugin itself in its place."""
+    name = os.environ.get("DOCKER_CLI_PLUGIN_ORIGINAL_CLI_COMMAND")
+    return name if name and os.path.basename(name) != "docker-chap" else "docker"
 
 
 def print_metadata() -> None:

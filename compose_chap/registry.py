@@ -47,11 +47,12 @@ class Registry:
         insecure: Callable[[str], bool] = lambda registry: False,
         credentials: Callable[[str], tuple[str, str] | None] = lambda registry: None,
         transport: httpx.BaseTransport | None = None,
+        timeout: float = 15,
     ) -> None:
         self._insecure = insecure
         self._credentials = credentials
         self._tokens: dict[str, str] = {}
-        self._client = httpx.Client(transport=transport, timeout=15, follow_redirects=True)
+        self._client = httpx.Client(transport=transport, timeout=timeout, follow_redirects=True)
 
     def tags(self, repository: str) -> list[str]:
         """Return every tag of a repository. Raise RegistryError when the registry does not answer or has none such."""

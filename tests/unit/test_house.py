@@ -16,8 +16,10 @@ MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if not path.stem.sta
 
 # A module may import only from those behind it. Put a new one as far back as its imports allow.
 ORDER = [
-    *("plugin", "cli", "cli_restore", "cli_change", "cli_backup", "cli_status", "cli_options", "status", "screen"),
+    *("plugin", "cli", "cli_complete"),
+    *("cli_restore", "cli_change", "cli_backup", "cli_status", "cli_options", "status", "screen"),
     *("recover", "restore", "source", "proof", "prune", "upgrade", "transaction", "undo", "evidence", "change"),
+    "releases",
     *("preflight", "subject", "notes", "observe", "verify", "baseline"),
     *("backup", "belongings", "archive", "bench", "pin"),
     *("project", "composefile", "variables"),

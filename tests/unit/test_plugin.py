@@ -130,6 +130,13 @@ def test_children_call_docker_as_it_was_called(monkeypatch: pytest.MonkeyPatch, 
     assert command_line.calls == [(["status"], ("/opt/docker", "--context", "x"))]
 
 
+def test_the_plugin_is_never_taken_for_docker(monkeypatch: pytest.MonkeyPatch, command_line: CommandLine) -> None:
+    """See that we do not call ourselves for ever: when it completes, docker puts the plugin's path there."""
+    monkeypatch.setenv("DOCKER_CLI_PLUGIN_ORIGINAL_CLI_COMMAND", "/root/.docker/cli-plugins/docker-chap")
+    docker_runs(monkeypatch, "__complete", "chap", "")
+    assert command_line.completions == [([""], ("docker",))]
+
+
 def test_completion_gets_the_words_so_far(monkeypatch: pytest.MonkeyPatch, command_line: CommandLine) -> None:
     assert docker_runs(monkeypatch, "__complete", "chap", "upgrade", "") == 0
     assert command_line.completions == [(["upgrade", ""], ("docker",))]
