@@ -144,12 +144,15 @@ def start_what_ran(world: World, change: Change) -> None:
                 world.engine.start(identity)
 
 
-def wait_for_server(world: World, server: Server) -> None:
-    """Wait until PostgreSQL answers. Raise StackError when it does not for a minute."""
+def wait_for_server(world: World, change: Change) -> Server:
+    """Start what ran before, and return PostgreSQL when it answers. Raise StackError when it does not for a minute."""
+    server = server_of(world, change)
     for _ in range(120):
         with suppress(EngineError):
+            # Each time anew: what is still dying when it is looked at first is dead a moment later.
+            start_what_ran(world, change)
             if server.ready():
-                return
+                return server
         world.sleep(0.5)
     raise StackError("The database does not answer.", hint="Look at its logs with docker compose logs.")
 

@@ -15,7 +15,6 @@ from compose_chap.change import (
     describe,
     let_images_go,
     server_of,
-    start_what_ran,
     wait_for_server,
 )
 from compose_chap.engine import Engine
@@ -87,10 +86,7 @@ def _back(world: World, change: Change, journal: Journal) -> list[Check]:
     if journal.began("stop"):
         return undo.undo(world, change, journal)
     # Pull, backup and a side database leave the running stack alone. Only a restart of the engine stops it.
-    start_what_ran(world, change)
-    server = server_of(world, change)
-    wait_for_server(world, server)
-    server.end_own_sessions()
+    wait_for_server(world, change).end_own_sessions()
     if change.baseline.version:
         for name in change.writers:
             for container in containers_of(world, change.project, name):

@@ -16,7 +16,6 @@ from compose_chap.change import (
     containers_of,
     let_images_go,
     recreate,
-    server_of,
     start_what_ran,
     stop_writers,
     wait_for_server,
@@ -39,9 +38,7 @@ def undo(world: World, change: Change, journal: Journal) -> list[Check]:
     with suppress(StateError):
         # A full disk must not stand in the way: all that this needs is in the journal already.
         begin(world, journal, "go back")
-    start_what_ran(world, change)
-    server = server_of(world, change)
-    wait_for_server(world, server)
+    server = wait_for_server(world, change)
     stop_writers(world, change)
     server.end_own_sessions()
 
@@ -52,6 +49,7 @@ def undo(world: World, change: Change, journal: Journal) -> list[Check]:
             hint="Put the old image tags back into it, then run: docker chap recover",
         )
     _data_back(server, change, journal)
+    start_what_ran(world, change)
     _containers_back(world, change)
     checks = _verify(world, change, server, journal.facts.get("old_tables", {}))
     checks += _drop_failed(server, change)

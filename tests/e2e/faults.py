@@ -41,6 +41,7 @@ class Run:
         plugin = Path(environment()["DOCKER_CONFIG"], "cli-plugins", "docker-chap")
         self._at, self._hit, self.stdout = at, hit, ""
         self.reached = False
+        self._striker: threading.Thread | None = None
         self.steps: list[str] = []
         self.stderr = ""
         self.process = subprocess.Popen(
@@ -71,7 +72,8 @@ class Run:
             self.steps.append(step)
             if step == self._at and not self.reached and self._hit:
                 self.reached = True
-                threading.Thread(target=self._hit, args=[self], daemon=True).start()
+                self._striker = threading.Thread(target=self._hit, args=[self], daemon=True)
+                self._striker.start()
 
     def end(self) -> int:
         """Wait for the end and return the exit status; `stdout` is there then."""
@@ -83,6 +85,8 @@ class Run:
         self.process.wait()
         timer.cancel()
         self._reader.join(20)
+        if self._striker:
+            self._striker.join(60)
         self.process.stdout.close()
         return self.process.returncode
 
