@@ -5,11 +5,17 @@ from __future__ import annotations
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from compose_chap import __version__
 from compose_chap.cli_options import Call, common, output_option
+from compose_chap.errors import ChapError
+
+if TYPE_CHECKING:
+    from compose_chap.status import Status
+    from compose_chap.world import World
 
 
 @click.command("version")
@@ -20,14 +26,47 @@ def version_command(call: Call) -> None:
 
 
 @click.command("status")
+@click.option(
+    "--metrics-file", type=Path, metavar="FILE", help="Write a file for Prometheus too; its name should end in .prom."
+)
 @common
-def status_command(call: Call) -> None:
+def status_command(call: Call, metrics_file: Path | None) -> None:
     """Show what runs, how it is, and the last backup."""
-    from compose_chap import observe, status
+    from compose_chap import metrics, observe, status
 
     world = call.world()
-    seen = status.look(world, observe.find_stack(world.engine, call.where()))
-    call.result(status.to_json(seen), status.text(seen, world.clock()))
+    try:
+        seen = status.look(world, observe.find_stack(world.engine, call.where()))
+    except ChapError:
+        if metrics_file:
+            _write_metrics(metrics_file, metrics.text(None, None, world.clock()))
+        raise
+    update = _update(seen, world)
+    if metrics_file:
+        _write_metrics(metrics_file, metrics.text(seen, update, world.clock()))
+    told = status.text(seen, world.clock())
+    if update:
+        told += f"\n\nThere is a newer version. See: docker chap check {update}"
+    call.result({**status.to_json(seen), "update_available": update}, told)
+
+
+def _update(seen: Status, world: World) -> str | None:
+    """Return the newer release, empty for none; None where nothing asked the registry in the last week."""
+    from compose_chap import releases
+
+    images = {service.image.repository for service in seen.stack.writers}
+    known = releases.remembered(images, world.environment, world.clock(), releases.A_WEEK)
+    version = seen.versions.get(seen.stack.api.name, "")
+    return releases.newer(version, known) if known and version else None
+
+
+def _write_metrics(file: Path, text: str) -> None:
+    from compose_chap import state
+
+    new = not file.exists()
+    state.write_file(file.absolute(), text.encode())
+    if new:
+        file.chmod(0o644)  # what collects it is another user, and it holds no secret
 
 
 @click.command("check")
@@ -56,14 +95,16 @@ def check_command(call: Call, version: str, output: Path | None) -> None:
 @common
 def versions_command(call: Call) -> None:
     """List the versions that CHAP can move to, newest last."""
-    from compose_chap import observe, preflight
+    from compose_chap import observe, preflight, releases
 
     world, where = call.world(), call.where()
     stack = observe.find_stack(world.engine, where)
     subject = call.subject(world, stack, "", None)
-    releases = preflight.available(subject.registry, subject.images)
-    lines = [f"{one}  (running)" if one == f"v{subject.version}" else one for one in releases]
-    call.result({"running": subject.version, "versions": releases}, "\n".join(lines) or "The registry has no release.")
+    found = preflight.available(subject.registry, subject.images)
+    repositories = {image.repository for image in subject.images.values()}
+    releases.remember(repositories, world.environment, world.clock(), found)
+    lines = [f"{one}  (running)" if one == f"v{subject.version}" else one for one in found]
+    call.result({"running": subject.version, "versions": found}, "\n".join(lines) or "The registry has no release.")
 
 
 @click.command("history")

@@ -17,7 +17,7 @@ MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if not path.stem.sta
 # A module may import only from those behind it. Put a new one as far back as its imports allow.
 ORDER = [
     *("plugin", "cli", "cli_complete"),
-    *("cli_restore", "cli_change", "cli_backup", "cli_status", "cli_options", "status", "screen"),
+    *("cli_restore", "cli_change", "cli_backup", "cli_status", "cli_options", "metrics", "status", "screen"),
     *("recover", "restore", "source", "proof", "prune", "upgrade", "transaction", "undo", "evidence", "change"),
     "releases",
     *("preflight", "subject", "notes", "observe", "verify", "baseline"),
