@@ -24,7 +24,13 @@ def here(text: str, stack: SampleStack) -> str:
 
 def run(words: list[str], stack: SampleStack) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        words, cwd=stack.folder, env=environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        words,
+        cwd=stack.folder,
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 
