@@ -47,8 +47,10 @@ e2e: sample  ## Run the tests of whole commands on the sample stack.
 test: sample  ## Set everything up and run all tests.
 	$(IN_SAMPLE) $(RUN) pytest
 
-bench: sample  ## Time backups and restores beside the manual procedure, at two sizes.
+bench: sample  ## Time everything beside the manual procedure and beside the limit, at two sizes.
+	$(IN_SAMPLE) $(RUN) tests.bench.plugin
 	$(IN_SAMPLE) $(RUN) tests.bench.backup_restore
+	$(IN_SAMPLE) $(RUN) tests.bench.upgrade
 
 torture: sample  ## Let every fault come over every step, on the real engine: hours. Prints a table.
 	@rm -f build/out/torture.tsv
