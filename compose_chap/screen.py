@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import textwrap
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -117,13 +118,27 @@ def terminal_width(stream: TextIO) -> int:
 
 def failure(error: ChapError) -> str:
     """Return the three parts of a failure: what failed, the state now, the command to run next."""
-    parts = [("Error", error.message), ("State", error.state), ("Next", error.hint)]
+    width = _width_of_a_terminal(sys.stderr)
+    # What to run next is never broken: it is copied from here.
+    parts = [("Error", error.message, width), ("State", error.state, width), ("Next", error.hint, 0)]
     lines = []
-    for title, text in parts:
+    for title, text, columns in parts:
         if text:
-            indented = text.replace("\n", "\n       ")
-            lines.append(f"{title}: {indented}")
+            hanging = (_hanging(line, 7, columns) for line in text.split("\n"))
+            lines.append(f"{title}: " + ("\n" + " " * 7).join(hanging))
     return "\n".join(lines)
+
+
+def _width_of_a_terminal(stream: TextIO) -> int:
+    return terminal_width(stream) if stream.isatty() else 0
+
+
+def _hanging(text: str, indent: int, width: int) -> str:
+    """Return text in lines that fit behind an indent; as it is where the width is 0."""
+    if not width or len(text) <= width - indent:
+        return text
+    lines = textwrap.wrap(text, max(width - indent, 20), break_long_words=False, break_on_hyphens=False)
+    return ("\n" + " " * indent).join(lines)
 
 
 def document(command: str, data: Mapping[str, Any]) -> str:
@@ -148,14 +163,18 @@ def table(rows: Sequence[Sequence[str]], head: Sequence[str] = ()) -> str:
 
 def checks_text(checks: Iterable[Check], *, colour: bool) -> str:
     """Return checks as lines: how it stands, its name, what was found, and what to do."""
+    width = _width_of_a_terminal(sys.stdout)
+    narrow = 0 < width < 60
+    indent = 8 if narrow else 25
     lines = []
     for check in checks:
         mark = _MARKS[check.status].ljust(4)
         if colour:
             mark = f"\x1b[{_COLOURS[check.status]}m{mark}\x1b[0m"
-        lines.append(f"  {mark}  {check.name:<16} {check.message}")
+        name = f"{check.name}\n{'':<8}" if narrow else f"{check.name:<16} "
+        lines.append(f"  {mark}  {name}{_hanging(check.message, indent, width)}")
         if check.hint and check.status != "ok":
-            lines.append(f"        {'':<16} -> {check.hint}")
+            lines.append(f"{'':<{indent}}-> {_hanging(check.hint, indent + 3, width)}")
     return "\n".join(lines)
 
 

@@ -1,0 +1,49 @@
+"""What an operator sees: nothing is cut off, whatever the width, and nothing is broken where a script reads it."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from compose_chap import screen
+from compose_chap.errors import ChapError
+from compose_chap.verify import Check
+
+CHECK = Check("images", "fail", "The registry does not have this image at all. " * 3, "See all: docker chap versions")
+
+
+@pytest.fixture
+def columns(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> int:
+    width: int = request.param
+    monkeypatch.setattr(screen, "terminal_width", lambda stream: width)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    return width
+
+
+@pytest.mark.parametrize("columns", [40, 59, 60, 80, 200], indirect=True)
+def test_lines_fit_the_terminal_and_lose_no_word(columns: int) -> None:
+    failed = ChapError("The upgrade failed for a reason that takes long to tell. " * 3, state="All is as it was. " * 5)
+    for text in (screen.checks_text([CHECK], colour=False), screen.failure(failed)):
+        assert max(map(len, text.splitlines())) <= columns
+    told = screen.checks_text([CHECK], colour=False).split()
+    assert told == ["FAIL", "images", *CHECK.message.split(), "->", *CHECK.hint.split()]
+
+
+@pytest.mark.parametrize("columns", [40], indirect=True)
+def test_a_command_to_copy_is_never_broken(columns: int) -> None:
+    command = "docker exec docker-chap-test-postgres-1 psql -U chap -d chap_core -c 'SELECT 1'"
+    assert f"Next: {command}" in screen.failure(ChapError("No.", hint=command))
+
+
+def test_off_a_terminal_a_line_is_a_line() -> None:
+    assert len(screen.checks_text([CHECK], colour=False).splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("bytes_", "told"),
+    [(0, "0 B"), (2048, "2 KiB"), (1.5 * 2**20, "1.5 MiB"), (200 * 2**20, "200 MiB"), (2**40, "1024 GiB")],
+)
+def test_sizes_are_for_people(bytes_: float, told: str) -> None:
+    assert screen.size(bytes_) == told
