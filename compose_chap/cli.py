@@ -29,6 +29,23 @@ _COMMANDS = {
     "version": "cli_status",
 }
 
+_EXAMPLES = {
+    "status": ("status", "status --json", "status --metrics-file /var/lib/prometheus/node-exporter/chap.prom"),
+    "check": ("check", "check v2.1.0"),
+    "versions": ("versions",),
+    "backup": ("backup", "backup -o /mnt/backups --reason 'before the audit'"),
+    "backups": ("backups", "backups --json"),
+    "verify": ("verify latest", "verify 20261123T044925Z --deep"),
+    "prune": ("prune --dry-run", "prune --keep-last 5 --yes"),
+    "upgrade": ("upgrade v2.1.0 --dry-run", "upgrade v2.1.0", "upgrade v2.1.0 --yes --drain 600"),
+    "rollback": ("rollback",),
+    "restore": ("restore latest", "restore chap_core_pre-upgrade.dump", "restore --undo"),
+    "recover": ("recover",),
+    "pin": ("pin v2.1.0 --dry-run", "pin v2.1.0 --digest"),
+    "history": ("history",),
+    "version": ("version",),
+}
+
 
 class _Commands(click.Group):
     def list_commands(self, context: click.Context) -> list[str]:
@@ -40,6 +57,8 @@ class _Commands(click.Group):
         module = importlib.import_module(f"compose_chap.{_COMMANDS[name]}")
         command = getattr(module, f"{name}_command")
         assert isinstance(command, click.Command)
+        examples = (f"  docker chap {example}" for example in _EXAMPLES[name])
+        command.epilog = "\n".join(["\b", "Examples:", *examples])
         return command
 
 
