@@ -5,18 +5,19 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from compose_chap import state
+from compose_chap.baseline import Baseline
 from compose_chap.errors import EngineError, StackError
 from compose_chap.postgres import Server
 from compose_chap.process import check as succeeded
 from compose_chap.stack import Container, Project, Reference, Stack
 from compose_chap.state import Edit, Journal
-from compose_chap.baseline import Baseline
 from compose_chap.world import World
 
 KEPT_IMAGES = "docker-chap/kept"
@@ -125,11 +126,15 @@ def server_of(world: World, change: Change) -> Server:
 
 
 def stop_writers(world: World, change: Change) -> None:
-    """Stop the API and the workers, whatever containers they have now."""
-    for name in change.writers:
-        for container in containers_of(world, change.project, name):
-            if container.running or container.state in ("restarting", "paused"):
-                world.engine.stop(container.id)
+    """Stop the API and the workers, whatever containers they have now, side by side: each may take ten seconds."""
+    running = [
+        container.id
+        for name in change.writers
+        for container in containers_of(world, change.project, name)
+        if container.running or container.state in ("restarting", "paused")
+    ]
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(world.engine.stop, running))
 
 
 def start_what_ran(world: World, change: Change) -> None:

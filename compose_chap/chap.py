@@ -72,6 +72,14 @@ class Health:
 
 
 @dataclass(frozen=True)
+class Active:
+    """The workers that answered, and the jobs that they run now."""
+
+    workers: tuple[str, ...]
+    jobs: frozenset[str]
+
+
+@dataclass(frozen=True)
 class Jobs:
     """The jobs that run now, those that wait, and those that say so but are dead (zombies)."""
 
@@ -79,6 +87,13 @@ class Jobs:
     waiting: tuple[str, ...]
     zombies: tuple[str, ...]
     workers: tuple[str, ...]
+
+    @classmethod
+    def of(cls, listed: Mapping[str, str], active: Active) -> Jobs:
+        """Return what CHAP's own list (status by id) and its workers say together."""
+        started = {identity for identity, status in listed.items() if status == "STARTED"}
+        waiting = tuple(sorted(identity for identity, status in listed.items() if status == "PENDING"))
+        return cls(tuple(sorted(active.jobs)), waiting, tuple(sorted(started - active.jobs)), active.workers)
 
 
 @dataclass(frozen=True)
@@ -143,15 +158,15 @@ class Chap:
         """
         if listed is None:
             listed = {job["id"]: job["status"] for job in _list(self.get(f"/v1/jobs{_UNFINISHED_JOBS}")[0].json)}
-        return _jobs(listed, self._python(questions.ACTIVE_JOBS, CHAP_WORKERS=str(workers)))
+        return Jobs.of(listed, _active(self._python(questions.ACTIVE_JOBS, CHAP_WORKERS=str(workers))))
 
-    def inspection(self, workers: int, listed: Mapping[str, str]) -> tuple[Schema | EngineError, Jobs | EngineError]:
-        """Return what `schema` and `jobs` say, asked at once; an error in the place of what could not be asked."""
+    def inspection(self, workers: int) -> tuple[Schema | EngineError, Active | EngineError]:
+        """Return schema and active jobs, asked at once; an error in the place of what could not be asked."""
         program = questions.together(questions.SCHEMA, questions.ACTIVE_JOBS)
         (schema, amiss), (active, failed) = self._python(program, CHAP_WORKERS=str(workers))
         return (
             EngineError(f"CHAP cannot tell its schema: {amiss}") if amiss else _schema(json.loads(schema)),
-            EngineError(f"The workers cannot be asked: {failed}") if failed else _jobs(listed, json.loads(active)),
+            EngineError(f"The workers cannot be asked: {failed}") if failed else _active(json.loads(active)),
         )
 
     def get(self, *paths: str, timeout: float = 10) -> list[Answer]:
@@ -189,11 +204,8 @@ def _schema(found: Mapping[str, Any]) -> Schema:
     return Schema(*(tuple(found[key]) for key in ("missing_tables", "missing_columns", "alembic", "heads")))
 
 
-def _jobs(listed: Mapping[str, str], active: Mapping[str, Any]) -> Jobs:
-    started = {identity for identity, status in listed.items() if status == "STARTED"}
-    waiting = tuple(sorted(identity for identity, status in listed.items() if status == "PENDING"))
-    running = set(active["jobs"])
-    return Jobs(tuple(sorted(running)), waiting, tuple(sorted(started - running)), tuple(active["workers"]))
+def _active(found: Mapping[str, Any]) -> Active:
+    return Active(tuple(found["workers"]), frozenset(found["jobs"]))
 
 
 def _health(alive: Answer, ready: Answer) -> Health:

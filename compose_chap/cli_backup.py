@@ -14,7 +14,6 @@ import click
 from compose_chap.cli_options import Call, common, output_option, yes_option
 from compose_chap.errors import ChapError, DumpError, UsageError
 
-
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 

@@ -13,7 +13,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from compose_chap.composefile import Data, Document, Tree, absolute, documents, items, tree
+from compose_chap.composefile import (
+    Data,
+    Document,
+    Tree,
+    absolute,
+    documents,
+    items,
+    tree,
+)
 from compose_chap.errors import ComposeFileError
 from compose_chap.variables import Piece, Text, decode, defined, from_process
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from compose_chap import backup, evidence, lock, restore, state, undo, upgrade
+from compose_chap.baseline import baseline_of
 from compose_chap.change import (
     Change,
     containers_of,
@@ -18,14 +19,12 @@ from compose_chap.change import (
     wait_for_server,
 )
 from compose_chap.engine import Engine
-from compose_chap.baseline import baseline_of
 from compose_chap.errors import ChapError, NeedsPerson, StateError
 from compose_chap.postgres import Server
 from compose_chap.stack import Stack
 from compose_chap.state import Edit, Journal
 from compose_chap.verify import Check
 from compose_chap.world import World
-
 
 _UNDONE_BY = {"upgrade": "rollback", "restore": "restore --undo"}
 

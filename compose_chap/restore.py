@@ -12,18 +12,36 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from compose_chap import backup, evidence, lock, plainsql, process, proof, source, state, transaction, upgrade
+from compose_chap import (
+    backup,
+    evidence,
+    lock,
+    plainsql,
+    process,
+    proof,
+    source,
+    state,
+    transaction,
+    upgrade,
+)
 from compose_chap.backup import Backup
+from compose_chap.baseline import Baseline, baseline_of
 from compose_chap.bench import Bench
 from compose_chap.change import KEPT_IMAGES, Change, describe, kept_tag, let_images_go
 from compose_chap.chap import Chap
 from compose_chap.dumpfile import Kind
-from compose_chap.errors import Cancelled, ChapError, DatabaseError, DumpError, EngineError, StackError
+from compose_chap.errors import (
+    Cancelled,
+    ChapError,
+    DatabaseError,
+    DumpError,
+    EngineError,
+    StackError,
+)
 from compose_chap.postgres import Database, Server, Session, identifier, literal
 from compose_chap.source import Source
 from compose_chap.stack import Reference, Role, Stack, release_key
 from compose_chap.state import Edit, Journal
-from compose_chap.baseline import Baseline, baseline_of
 from compose_chap.verify import Check
 from compose_chap.world import World
 

@@ -201,6 +201,11 @@ class Stack:
         return (self.api, *self.of(Role.WORKER))
 
     @property
+    def workers(self) -> int:
+        """How many worker containers there are."""
+        return sum(len(service.containers) for service in self.of(Role.WORKER))
+
+    @property
     def access(self) -> DatabaseAccess:
         """Name, owner and administrator of CHAP's database, from CHAP's settings and the database container's."""
         url = _database_url(self.api.containers[0].environment)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -11,8 +12,8 @@ from typing import Any
 from compose_chap import backup, prune, screen, state
 from compose_chap.backup import Backup
 from compose_chap.change import KEPT_IMAGES, kept_images
-from compose_chap.chap import Chap, Health, Jobs, Schema, version_in
-from compose_chap.errors import ChapError, StateError
+from compose_chap.chap import Active, Chap, Health, Jobs, Overview, Schema, version_in
+from compose_chap.errors import ChapError, EngineError, StateError
 from compose_chap.stack import Role, Service, Stack
 from compose_chap.world import World
 
@@ -51,22 +52,36 @@ def look(world: World, stack: Stack) -> Status:
     if not api.running:
         problems.append(f"The API container {api.name} does not run (it is {api.state}).")
 
-    databases = attempt(lambda: backup.server_of(world.engine, stack).databases()) or {}
+    # Each question waits for a program in a container: asked side by side, they take as long as the slowest.
+    with ThreadPoolExecutor() as pool:
+        overview = pool.submit(attempt, chap.overview) if api.running else None
+        inspection = pool.submit(attempt, lambda: chap.inspection(stack.workers)) if api.running else None
+        asked = pool.submit(attempt, lambda: backup.server_of(world.engine, stack).databases())
+        versions = {
+            worker.name: pool.submit(attempt, lambda one=worker: version_in(world.engine, one.containers[0].id))
+            for worker in stack.of(Role.WORKER)
+            if worker.running
+        }
+        digests = {service.name: _digest(world, service) for service in stack.services}
+
+    said: Overview | None = overview.result() if overview else None
+    schema, active = (inspection.result() if inspection else None) or (None, None)
+    problems += [one.message for one in (schema, active) if isinstance(one, EngineError)]
+    databases = asked.result() or {}
     name = attempt(lambda: stack.access.name) or ""
     folder = attempt(lambda: backup.folder_for(stack, None, world.environment))
     backups = backup.list_backups(folder) if folder and folder.exists() else []
 
     return Status(
         stack=stack,
-        digests={service.name: _digest(world, service) for service in stack.services},
+        digests=digests,
         versions={
-            service.name: attempt(lambda one=service: version_in(world.engine, one.containers[0].id)) or ""
-            for service in stack.writers
-            if service.running
+            **({stack.api.name: said.version} if said else {}),
+            **{worker: version.result() or "" for worker, version in versions.items()},
         },
-        health=attempt(chap.health) if api.running else None,
-        schema=attempt(chap.schema) if api.running else None,
-        jobs=attempt(chap.jobs) if api.running else None,
+        health=said.health if said else None,
+        schema=schema if isinstance(schema, Schema) else None,
+        jobs=Jobs.of(said.listed, active) if said and isinstance(active, Active) else None,
         database_size=databases[name].size if name in databases else None,
         kept={
             other: database.size

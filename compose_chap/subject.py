@@ -9,12 +9,12 @@ from typing import TypeVar
 
 from compose_chap import backup, pin
 from compose_chap.baseline import Baseline, baseline_of
-from compose_chap.chap import Chap, Jobs, Overview, Schema
+from compose_chap.chap import Active, Chap, Jobs, Overview, Schema
 from compose_chap.errors import ChapError, EngineError
 from compose_chap.postgres import Database, Server
 from compose_chap.project import Model
 from compose_chap.registry import Manifest, Registry
-from compose_chap.stack import Reference, Role, Stack
+from compose_chap.stack import Reference, Stack
 from compose_chap.state import Edit
 from compose_chap.world import World
 
@@ -69,9 +69,8 @@ class Subject:
         return baseline_of(self.world, self.stack, self.overview)
 
     @cached_property
-    def _inspection(self) -> tuple[Schema | EngineError, Jobs | EngineError]:
-        workers = sum(len(service.containers) for service in self.stack.of(Role.WORKER))
-        return self.chap.inspection(workers, self.overview.listed)
+    def _inspection(self) -> tuple[Schema | EngineError, Active | EngineError]:
+        return self.chap.inspection(self.stack.workers)
 
     @property
     def schema(self) -> Schema:
@@ -81,7 +80,7 @@ class Subject:
     @property
     def jobs(self) -> Jobs:
         """The jobs that run, wait, or only say so. Raise EngineError when the workers cannot be asked."""
-        return _answer(self._inspection[1])
+        return Jobs.of(self.overview.listed, _answer(self._inspection[1]))
 
     @cached_property
     def images(self) -> dict[str, Reference]:

@@ -12,8 +12,21 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from compose_chap import evidence, lock, state, undo, verify
-from compose_chap.change import Change, begin, containers_of, recreate, server_of, stop_writers
-from compose_chap.errors import Cancelled, ChapError, NeedsPerson, RolledBack, StateError
+from compose_chap.change import (
+    Change,
+    begin,
+    containers_of,
+    recreate,
+    server_of,
+    stop_writers,
+)
+from compose_chap.errors import (
+    Cancelled,
+    ChapError,
+    NeedsPerson,
+    RolledBack,
+    StateError,
+)
 from compose_chap.postgres import Server
 from compose_chap.state import Journal
 from compose_chap.verify import Check, VerifyFailed

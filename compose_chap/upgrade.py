@@ -9,12 +9,19 @@ from typing import Any
 
 from compose_chap import backup, evidence, lock, state, transaction
 from compose_chap.backup import Backup
-from compose_chap.change import KEPT_IMAGES, Change, begin, describe, kept_tag, let_images_go
+from compose_chap.baseline import Baseline
+from compose_chap.change import (
+    KEPT_IMAGES,
+    Change,
+    begin,
+    describe,
+    kept_tag,
+    let_images_go,
+)
 from compose_chap.engine import Image
 from compose_chap.errors import Cancelled, ChapError, EngineError
 from compose_chap.stack import Reference, Stack
 from compose_chap.state import Edit, Journal
-from compose_chap.baseline import Baseline
 from compose_chap.verify import Check
 from compose_chap.world import World
 
