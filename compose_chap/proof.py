@@ -11,7 +11,7 @@ from typing import Any
 
 from compose_chap import archive, belongings, dumpfile, state
 from compose_chap.backup import PROOF_FILE, Backup
-from compose_chap.bench import Bench
+from compose_chap.quarantine import Quarantine
 from compose_chap.errors import DatabaseError, DumpError
 from compose_chap.postgres import Database, Server, identifier, literal
 from compose_chap.world import World
@@ -96,10 +96,10 @@ def _restored(world: World, backup: Backup, dump: Mapping[str, Any], server: Ser
     name, needed = dump["database"]["name"], int(dump["database"]["size"]) + int(dump["dump"]["size"])
     if server.free_space() < needed:
         raise DatabaseError(f"The engine's disk has no room for the test: about {needed >> 20} MiB are needed.")
-    bench = Bench(server, "proof")
-    bench.make()
+    quarantine = Quarantine(server, "proof")
+    quarantine.make()
     with open(backup.folder / dump["dump"]["file"], "rb") as file:
-        path = bench.upload(file, "dump", lambda done: world.notify("prove", "copy", done, dump["dump"]["size"]))
+        path = quarantine.upload(file, "dump", lambda done: world.notify("prove", "copy", done, dump["dump"]["size"]))
 
     password = secrets.token_urlsafe(24)
     # Only DHIS2 needs extensions, and only a superuser may make them.
@@ -108,8 +108,8 @@ def _restored(world: World, backup: Backup, dump: Mapping[str, Any], server: Ser
     server.create("proof", _like(server, dump))
     server.query(f"ALTER DATABASE proof OWNER TO {identifier(_ROLE)};")
     world.notify("prove", f"restoring {name}")
-    contents = dumpfile.contents(bench.listing(path))
-    bench.restore(path, contents.without_privileges(), "proof", _ROLE, password)
+    contents = dumpfile.contents(quarantine.listing(path))
+    quarantine.restore(path, contents.without_privileges(), "proof", _ROLE, password)
 
     world.notify("prove", f"counting the rows of {name}")
     found = server.counts("proof")

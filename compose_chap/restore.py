@@ -26,7 +26,7 @@ from compose_chap import (
 )
 from compose_chap.backup import Backup
 from compose_chap.baseline import Baseline, baseline_of
-from compose_chap.bench import Bench
+from compose_chap.quarantine import Quarantine
 from compose_chap.change import KEPT_IMAGES, Change, describe, kept_tag, let_images_go
 from compose_chap.chap import Chap
 from compose_chap.dumpfile import Kind
@@ -143,7 +143,7 @@ def execute(world: World, plan: RestorePlan, credentials: Mapping[str, str]) -> 
             change = replace(change, tables=server.counts(change.incoming))
             _compare(plan, change.tables)
             journal.learn(**change.to_facts())
-            Bench(server, journal.id).remove()
+            Quarantine(server, journal.id).remove()
         except BaseException as error:
             with lock.signals_held():
                 raise _nothing_changed(world, server, change, journal, error) from None
@@ -265,7 +265,7 @@ def make_side_database(world: World, server: Server, plan: RestorePlan, change: 
 
     Raise DumpError, DatabaseError or EngineError; what was made until then is removed by `remove_side_database`.
     """
-    given, bench = plan.source, Bench(server, journal.id)
+    given, quarantine = plan.source, Quarantine(server, journal.id)
     total = given.size
 
     def progress(done: int) -> None:
@@ -275,12 +275,12 @@ def make_side_database(world: World, server: Server, plan: RestorePlan, change: 
     world.notify("read dump", str(given.path))
     if given.backup:
         proof.check_sums(world, given.backup)
-    kind, path = source.bring(given, bench, progress)
+    kind, path = source.bring(given, quarantine, progress)
     contents = None
     if kind is Kind.PLAIN:
-        source.check_server(plainsql.server_major(source.head(given, bench, path)), server)
+        source.check_server(plainsql.server_major(source.head(given, quarantine, path)), server)
     else:
-        contents = source.check_contents(bench, kind, path, trust=plan.trust)
+        contents = source.check_contents(quarantine, kind, path, trust=plan.trust)
 
     journal.begin("restore beside")
     world.notify("restore beside", change.incoming)
@@ -293,13 +293,13 @@ def make_side_database(world: World, server: Server, plan: RestorePlan, change: 
     if contents:
         # PostgreSQL reads tar archives from one end to the other only.
         parallel = kind is not Kind.TAR
-        bench.restore(path, contents.without_privileges(), change.incoming, role, password, parallel=parallel)
+        quarantine.restore(path, contents.without_privileges(), change.incoming, role, password, parallel=parallel)
         if privileges := contents.privileges():
             # Privileges may name roles that this server does not have. The data are whole without them.
-            bench.restore_what_fits(path, privileges, change.incoming, role, password)
+            quarantine.restore_what_fits(path, privileges, change.incoming, role, password)
     else:
-        sql = plainsql.harmless_sql(source.lines(given, bench, path, progress), trust=plan.trust)
-        bench.feed_psql(change.incoming, role, password, sql)
+        sql = plainsql.harmless_sql(source.lines(given, quarantine, path, progress), trust=plan.trust)
+        quarantine.feed_psql(change.incoming, role, password, sql)
 
     journal.begin("check beside")
     world.notify("check beside", change.incoming)
@@ -321,7 +321,7 @@ def remove_side_database(server: Server, run: str, incoming: str) -> None:
 
     Raise ChapError when that cannot be done, as when the server is down.
     """
-    Bench(server, run).remove()
+    Quarantine(server, run).remove()
     server.drop(incoming)
     server.query(f"DROP ROLE IF EXISTS {restore_role(run)};")
 

@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 from compose_chap import backup, dumpfile, process
 from compose_chap.backup import Backup
-from compose_chap.bench import Bench
+from compose_chap.quarantine import Quarantine
 from compose_chap.dumpfile import Contents, Kind, Packing
 from compose_chap.errors import DatabaseError, DumpError, EngineError
 from compose_chap.postgres import Server
@@ -96,31 +96,31 @@ def check_room(source: Source, server: Server) -> None:
         )
 
 
-def bring(source: Source, bench: Bench, progress: Callable[[int], None]) -> tuple[Kind, str]:
+def bring(source: Source, quarantine: Quarantine, progress: Callable[[int], None]) -> tuple[Kind, str]:
     """Copy the dump into the server's container and unpack it there; return its kind and path.
 
     Plain SQL is not copied, unless it has to be unpacked there: it is fed to psql line by line.
     """
     if source.kind is Kind.PLAIN and source.packing is not Packing.ZSTD:
         return Kind.PLAIN, ""
-    bench.make()
+    quarantine.make()
     if source.kind is Kind.DIRECTORY:
         with tempfile.TemporaryFile() as packed:
             _pack(source.path, packed)
             packed.seek(0)
-            return Kind.DIRECTORY, bench.unpack_directory(bench.upload(packed, "directory.tar", progress))
+            return Kind.DIRECTORY, quarantine.unpack_directory(quarantine.upload(packed, "directory.tar", progress))
 
-    if source.packing is Packing.ZSTD and not bench.has("zstd"):
+    if source.packing is Packing.ZSTD and not quarantine.has("zstd"):
         with tempfile.TemporaryFile() as unpacked_here:
             _unpack_here(source, unpacked_here)
-            path = bench.upload(unpacked_here, "dump", progress)
-        return dumpfile.kind(bench.head(path), str(source.path)), path
+            path = quarantine.upload(unpacked_here, "dump", progress)
+        return dumpfile.kind(quarantine.head(path), str(source.path)), path
     with open(source.path, "rb") as file:
-        path = bench.upload(file, "dump", progress)
+        path = quarantine.upload(file, "dump", progress)
     if source.packing is Packing.NONE:
         return source.kind, path
-    unpacked = bench.unpack("gzip" if source.packing is Packing.GZIP else "zstd", path)
-    return dumpfile.kind(bench.head(unpacked), str(source.path)), unpacked
+    unpacked = quarantine.unpack("gzip" if source.packing is Packing.GZIP else "zstd", path)
+    return dumpfile.kind(quarantine.head(unpacked), str(source.path)), unpacked
 
 
 def _unpack_here(source: Source, target: BinaryIO) -> None:
@@ -145,10 +145,10 @@ def _pack(folder: Path, packed: BinaryIO) -> None:
                     archive.addfile(member, file)
 
 
-def lines(source: Source, bench: Bench, path: str, progress: Callable[[int], None]) -> Iterator[bytes]:
+def lines(source: Source, quarantine: Quarantine, path: str, progress: Callable[[int], None]) -> Iterator[bytes]:
     """Yield the lines of a plain dump, from this machine or from where `bring` unpacked it."""
     if path:
-        yield from bench.lines(path)
+        yield from quarantine.lines(path)
         return
     done = 0
     try:
@@ -167,10 +167,10 @@ def _opened(source: Source) -> BinaryIO:
     return open(source.path, "rb")
 
 
-def head(source: Source, bench: Bench, path: str) -> bytes:
+def head(source: Source, quarantine: Quarantine, path: str) -> bytes:
     """Return the first lines of a plain dump."""
     if path:
-        return bench.head(path)
+        return quarantine.head(path)
     try:
         with _opened(source) as file:
             return file.read(1024)
@@ -178,15 +178,15 @@ def head(source: Source, bench: Bench, path: str) -> bytes:
         raise DumpError(f"{source.path} is damaged: {error}.") from None
 
 
-def check_contents(bench: Bench, kind: Kind, path: str, *, trust: bool) -> Contents:
+def check_contents(quarantine: Quarantine, kind: Kind, path: str, *, trust: bool) -> Contents:
     """Read an archive's table of contents, then the whole of it, and return its contents.
 
     Raise DumpError for kinds of entries that CHAP never has, unless that is trusted, and for a damaged one.
     """
     if kind is Kind.TAR:
-        bench.check_tar(path)
-    contents = dumpfile.contents(bench.listing(path))
-    check_server(contents.server_major, bench.server)
+        quarantine.check_tar(path)
+    contents = dumpfile.contents(quarantine.listing(path))
+    check_server(contents.server_major, quarantine.server)
     foreign = contents.foreign()
     if foreign and not trust:
         kinds = ", ".join(f"{entry.kind} {entry.rest}" for entry in foreign[:5])
@@ -194,7 +194,7 @@ def check_contents(bench: Bench, kind: Kind, path: str, *, trust: bool) -> Conte
             f"The dump holds what no dump of CHAP has: {kinds}.",
             hint="If you know where it comes from, and want these: --trust",
         )
-    bench.read_whole(path)
+    quarantine.read_whole(path)
     return contents
 
 

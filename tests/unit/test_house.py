@@ -21,7 +21,7 @@ ORDER = [
     *("recover", "restore", "source", "proof", "prune", "upgrade", "transaction", "undo", "evidence", "change"),
     "releases",
     *("preflight", "subject", "notes", "observe", "verify", "baseline"),
-    *("backup", "belongings", "archive", "bench", "pin"),
+    *("backup", "belongings", "archive", "quarantine", "pin"),
     *("project", "composefile", "variables"),
     *("world", "chap", "questions", "postgres", "engine", "process"),
     *("dumpfile", "plainsql", "registry", "lock", "state", "stack", "errors"),

@@ -20,7 +20,7 @@ _MOST_JOBS = 4
 _FAST = "-c synchronous_commit=off -c maintenance_work_mem=256MB"
 
 
-class Bench:
+class Quarantine:
     """The folder of one run, `/tmp/docker-chap-RUN`."""
 
     def __init__(self, server: Server, run: str) -> None:
