@@ -44,8 +44,9 @@ integration: sample  ## Run the tests of single modules against a real engine.
 e2e: sample  ## Run the tests of whole commands on the sample stack.
 	$(IN_SAMPLE) $(RUN) pytest tests/e2e
 
+# Most of a test is waiting for containers: three files at a time take half the time on two processors.
 test: sample  ## Set everything up and run all tests.
-	$(IN_SAMPLE) $(RUN) pytest
+	$(IN_SAMPLE) $(RUN) pytest -n 3 --dist loadfile
 
 bench: sample  ## Time everything beside the manual procedure and beside the limit, at two sizes.
 	$(IN_SAMPLE) $(RUN) tests.bench.plugin

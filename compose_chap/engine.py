@@ -7,7 +7,9 @@ that docker was called with, so that they can never talk to two different engine
 from __future__ import annotations
 
 import json
+import os
 import re
+import socket
 import struct
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 OLDEST_COMPOSE = (2, 20)
 
 _CHUNK = 64 * 1024
+_THROWAWAY = "docker-chap.throwaway"
 _STDERR_KEPT = 64 * 1024
 _QUIET_LIMIT = 60
 
@@ -76,8 +79,6 @@ class Execution:
 
     def end_input(self) -> None:
         """Close the standard input of the process."""
-        import socket
-
         try:
             self._socket.shutdown(socket.SHUT_WR)
         except OSError:
@@ -355,13 +356,13 @@ class Engine:
     # Containers of our own, for trying things out: no network, and gone afterwards
 
     @contextmanager
-    def throwaway(self, image: str, environment: Mapping[str, str], label: str) -> Iterator[str]:
+    def throwaway(self, image: str, environment: Mapping[str, str]) -> Iterator[str]:
         """Run a container of `image` without a network while the block runs, then remove it with its volumes."""
         with _engine_errors(f"start a throwaway container of {image}", self._address):
             created = self._api.create_container(
                 image,
                 environment=dict(environment),
-                labels={"docker-chap.throwaway": label},
+                labels={_THROWAWAY: f"{os.getpid()}@{socket.gethostname()}"},
                 network_disabled=True,
             )["Id"]
         try:
@@ -371,10 +372,10 @@ class Engine:
             self.discard(created)
 
     def throwaways(self) -> list[str]:
-        """Return the ids of throwaway containers that a killed run left behind."""
+        """Return the ids of throwaway containers that a killed run on this machine left behind."""
         with _engine_errors("list the containers", self._address):
-            listed = self._api.containers(all=True, filters={"label": "docker-chap.throwaway"})
-        return [one["Id"] for one in listed]
+            listed = self._api.containers(all=True, filters={"label": _THROWAWAY})
+        return [one["Id"] for one in listed if _abandoned(one["Labels"][_THROWAWAY])]
 
     def discard(self, identity: str) -> None:
         """Remove a container and its anonymous volumes, running or not. No error where it is gone."""
@@ -426,6 +427,19 @@ def compose_command(project: Project) -> tuple[str, ...]:
     for file in project.env_files:
         words += ["--env-file", str(file)]
     return tuple(words)
+
+
+def _abandoned(owner: str) -> bool:
+    process_id, _, host = owner.partition("@")
+    if host != socket.gethostname():
+        return False
+    try:
+        os.kill(int(process_id), 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        pass
+    return False
 
 
 def _container(facts: Mapping[str, Any]) -> Container:

@@ -75,7 +75,7 @@ def throwaway(world: World, image: str) -> Iterator[Server]:
             hint="Start the stack's database, or pull its image, then try again.",
         )
     environment = {"POSTGRES_USER": "postgres", "POSTGRES_PASSWORD": secrets.token_urlsafe(24)}
-    with world.engine.throwaway(image, environment, "verify") as container:
+    with world.engine.throwaway(image, environment) as container:
         server = Server(world.engine, container, "postgres")
         world.notify("prove", "starting a PostgreSQL to restore into")
         for _ in range(_START_SECONDS * 4):
