@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from compose_chap.cli_options import (
     patience_option,
     yes_option,
 )
-from compose_chap.errors import ChapError
+from compose_chap.errors import ChapError, EngineError
 
 
 @click.command("upgrade")
@@ -205,7 +206,8 @@ def recover_command(call: Call) -> None:
     with lock.locked(directory, "recover", world.clock(), patience=60):
         journal = state.open_run(directory, world.clock)
         if journal is None:
-            recover.clean_up(world.engine)
+            with suppress(EngineError):  # files alone can be looked at without an engine
+                recover.clean_up(world.engine)
             call.result({"changed": False}, "No run was cut off. Nothing to do.")
             return
         done = recover.recover(world, journal)

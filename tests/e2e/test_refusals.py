@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -54,13 +55,17 @@ def test_no_such_context_is_never_the_local_engine(small: SampleStack) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
-def test_no_permission_on_the_socket(small: SampleStack, tmp_path: Path) -> None:
+def test_no_permission_on_the_socket(small: SampleStack) -> None:
     plugin = Path(environment()["DOCKER_CONFIG"], "cli-plugins", "docker-chap")
-    copy = tmp_path / "docker-chap"
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        told_without_permission(plugin, Path(folder, "docker-chap"))
+
+
+def told_without_permission(plugin: Path, copy: Path) -> None:
+    """Run a copy of the plugin, where everybody can reach it, as a user without rights."""
     copy.write_bytes(plugin.read_bytes())
     copy.chmod(0o755)
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)
     done = subprocess.run(
         [str(copy), "status"],
         cwd="/",
