@@ -69,17 +69,16 @@ def read_model(where: Where, found: Project) -> Model:
             f"The stack was started from {missing[0]}, and there is no such file on this machine.",
             hint="Run this on the server itself, or say where the file is with -f and --project-directory.",
         )
-    environment = {**where.environment, "COMPOSE_PROJECT_NAME": found.name}
-    layout = project.discover(
-        found.directory,
-        environment,
-        Path.exists,
-        Path.read_bytes,
-        files=found.files,
-        project_directory=found.directory,
-        env_files=found.env_files,
+    return read_project(
+        replace(
+            where,
+            files=found.files,
+            name=found.name,
+            directory=found.directory,
+            env_files=found.env_files,
+            folder=found.directory,
+        )
     )
-    return project.load(layout.files, layout.project_directory, layout.env_files, environment, Path.read_bytes)
 
 
 def _compose_file(where: Where) -> tuple[Path, ...]:

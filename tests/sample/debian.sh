@@ -10,11 +10,12 @@ say() { printf '%s\n' "sample: $*" >&2; }
 fail() { printf '%s\n' "sample: $*" >&2; exit 1; }
 is_debian() { [ -r /etc/debian_version ] && command -v apt-get >/dev/null; }
 
-# The mirror this machine already uses for Debian, else the public one.
+# The mirror that DEBIAN_MIRROR names, else the one this machine already uses for Debian.
 debian_mirror() {
-    local site
-    site=$(apt-get indextargets --format '$(SITE)' 'Identifier: Packages' 2>/dev/null | grep -m1 -E '/debian/?$' || true)
-    printf '%s\n' "${site:-http://deb.debian.org/debian}"
+    local site=${DEBIAN_MIRROR:-}
+    [ -n "$site" ] || site=$(apt-get indextargets --format '$(SITE)' 'Identifier: Packages' 2>/dev/null | grep -m1 -E '/debian/?$' || true)
+    [ -n "$site" ] || fail "This machine knows no Debian mirror. Name one: DEBIAN_MIRROR=URL make demo"
+    printf '%s\n' "$site"
 }
 
 suite_source() {
