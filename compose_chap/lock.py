@@ -8,7 +8,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -23,12 +23,8 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 @contextmanager
 def signals_held() -> Iterator[None]:
     """Let nothing interrupt the block: Ctrl-C, SIGTERM and a lost terminal are ignored until it ends."""
-    old = [(name, signal.signal(name, signal.SIG_IGN)) for name in _SIGNALS]
-    try:
+    with _handled(_SIGNALS, signal.SIG_IGN):
         yield
-    finally:
-        for name, handler in old:
-            signal.signal(name, handler)
 
 
 @contextmanager
@@ -41,12 +37,20 @@ def one_interruption() -> Iterator[None]:
             signal.signal(name, signal.SIG_IGN)
         raise KeyboardInterrupt
 
-    old = [(name, signal.signal(name, interrupt)) for name in names]
+    with _handled(names, interrupt):
+        yield
+
+
+@contextmanager
+def _handled(
+    names: Sequence[signal.Signals], handler: Callable[[int, FrameType | None], None] | signal.Handlers
+) -> Iterator[None]:
+    old = [(name, signal.signal(name, handler)) for name in names]
     try:
         yield
     finally:
-        for name, handler in old:
-            signal.signal(name, handler)
+        for name, before in old:
+            signal.signal(name, before)
 
 
 # The lock

@@ -54,7 +54,6 @@ class Progress:
         self._stream = stream
         self._begun = time.monotonic()
         self._step = ""
-        self._step_begun = self._begun
         self._drawn = 0.0
         self._open = False
 
@@ -68,7 +67,7 @@ class Progress:
         new = step != self._step and step != "wait"
         if new:
             self.end()
-            self._step, self._step_begun = step, time.monotonic()
+            self._step = step
             if self._mode == "plain":
                 self._write(f"[{self._elapsed():>5}] {self._title(step, detail)}\n")
         if self._mode == "live" and (new or time.monotonic() - self._drawn > 0.1):
@@ -209,11 +208,6 @@ def age(then: datetime, now: datetime) -> str:
             count = int(seconds // length)
             return f"{count} {unit}{'s' if count > 1 else ''} ago"
     return "just now"
-
-
-def local_time(when: datetime) -> str:
-    """Return a moment in the zone of this machine."""
-    return when.astimezone().strftime("%Y-%m-%d %H:%M %Z")
 
 
 def now() -> datetime:
