@@ -46,7 +46,7 @@ start_engine() {
 }
 
 install_engine() {
-    [ "$(id -u)" = 0 ] || fail "No Docker Engine answers. Start it, or run this as root."
+    [ "$(id -u)" = 0 ] || fail "No Docker Engine answers. Start it, install it (https://docs.docker.com/engine/install/), or run this as root on Debian or Ubuntu."
     if ! command -v dockerd >/dev/null || ! command -v iptables >/dev/null || ! command -v mmdebstrap >/dev/null; then
         is_debian || fail "No Docker Engine answers. Install Docker Engine and Compose v2: https://docs.docker.com/engine/install/"
         say "installing docker.io, iptables and mmdebstrap with apt"
