@@ -58,7 +58,7 @@ def upgrade_command(
         state.refuse_open_run(stack.project.directory)
         subject = call.subject(world, stack, target, output)
         if drain:
-            _drain(world, subject, drain)
+            upgrade.wait_for_jobs(world, subject.chap, drain)
         allowed = {name for name, flag in preflight.OVERRIDES.items() if allow.get(flag.lstrip("-").replace("-", "_"))}
         found = preflight.examine(subject)
         checks = preflight.overridden(found, allowed)
@@ -79,6 +79,7 @@ def upgrade_command(
             subject.platform,
             subject.baseline,
             tuple(check.name for check in found if check.failed),
+            drain if all(check.status == "ok" for check in found if check.name == "jobs") else None,
         )
         text = _plan_text(subject, checks)
         if dry_run:
@@ -222,17 +223,6 @@ def recover_command(call: Call) -> None:
         f"The {done.operation} of {done.run}: {done.outcome}.\n"
         + screen.checks_text(done.checks, colour=screen.colourful(sys.stdout)),
     )
-
-
-def _drain(world: Any, subject: Any, limit: float) -> None:
-    begun = world.clock()
-    while True:
-        jobs = subject.chap.jobs()
-        waited = (world.clock() - begun).total_seconds()
-        if not jobs.running and not jobs.waiting or waited > limit:
-            return
-        world.notify("drain", f"{len(jobs.running)} running, {len(jobs.waiting)} waiting", waited, limit)
-        world.sleep(2)
 
 
 def _refuse(call: Call, checks: Sequence[Any]) -> None:

@@ -18,6 +18,7 @@ from compose_chap.change import (
     kept_tag,
     let_images_go,
 )
+from compose_chap.chap import Chap, Jobs
 from compose_chap.engine import Image
 from compose_chap.errors import Cancelled, ChapError, EngineError
 from compose_chap.stack import Reference, Stack
@@ -37,7 +38,8 @@ class UpgradePlan:
     """Everything an upgrade will do, before it does anything.
 
     `images` is the new reference of each writer. `sources` are the files that the backup keeps. `overridden`
-    names the checks that the operator chose to go against.
+    names the checks that the operator chose to go against. `drain` is for how many seconds jobs are waited for,
+    None where they may be lost or cannot be asked for.
     """
 
     stack: Stack
@@ -49,6 +51,7 @@ class UpgradePlan:
     platform: str
     baseline: Baseline
     overridden: tuple[str, ...] = ()
+    drain: float | None = None
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,7 @@ def execute(world: World, plan: UpgradePlan, credentials: Mapping[str, str]) -> 
             )
             taken = _back_up(world, plan, journal)
             journal.learn(backup=str(taken.folder), **change.to_facts())
+            _refuse_new_jobs(world, plan)
         except BaseException as error:
             with lock.signals_held():
                 _end_unchanged(world, journal, stack, error)
@@ -97,6 +101,35 @@ def expected_downtime(size: int, runs: Sequence[Mapping[str, Any]]) -> float:
     if earlier:
         return float(earlier[-1])
     return _START_SECONDS + size / _COPIED_PER_SECOND
+
+
+def wait_for_jobs(world: World, chap: Chap, limit: float) -> Jobs:
+    """Wait up to `limit` seconds until no job runs or waits, and return what there is then.
+
+    Raise EngineError when CHAP or its workers cannot be asked.
+    """
+    begun = world.clock()
+    while True:
+        jobs = chap.jobs()
+        waited = (world.clock() - begun).total_seconds()
+        if not (jobs.running or jobs.waiting) or waited >= limit:
+            return jobs
+        world.notify("drain", f"{len(jobs.running)} running, {len(jobs.waiting)} waiting", waited, limit)
+        world.sleep(2)
+
+
+def _refuse_new_jobs(world: World, plan: UpgradePlan) -> None:
+    # A pull over a slow link takes an hour, and CHAP serves all the while: somebody may have begun a prediction.
+    if plan.drain is None:
+        return
+    jobs = wait_for_jobs(world, Chap(world.engine, plan.stack.api.containers[0].id), plan.drain)
+    if jobs.running or jobs.waiting:
+        raise ChapError(
+            f"Jobs were begun during pull and backup: {len(jobs.running)} run and {len(jobs.waiting)} wait."
+            " Stopping CHAP now would lose them.",
+            hint="Run the command again: the images are here now, so it is quick. Wait for jobs with --drain,"
+            " or lose them with --abandon-jobs.",
+        )
 
 
 def _back_up(world: World, plan: UpgradePlan, journal: Journal) -> Backup:

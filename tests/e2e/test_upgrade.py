@@ -95,6 +95,16 @@ def test_a_running_job_stands_in_the_way_and_a_dead_one_does_not(stack: SampleSt
     stack.wait_ready()
 
 
+def test_a_job_that_begins_during_the_backup_is_not_lost(stack: SampleStack) -> None:
+    before, jobs = Picture.of(stack), []
+    run = Run(stack, "upgrade", "v2.1.0", "--yes", at="backup", hit=lambda run: jobs.append(stack.start_job(15)))
+    assert run.end() == 1, run.stdout + run.stderr[-3000:]
+    failure = run.document["error"]
+    assert "begun during pull and backup" in failure["message"] and "still runs as before" in failure["state"]
+    stack.wait_job(jobs[0], "SUCCESS")
+    assert_old(stack, before)
+
+
 def test_drain_waits_for_a_job_and_two_operators_do_not_meet(stack: SampleStack) -> None:
     job = stack.start_job(8)
     stack.wait_job(job, "STARTED")
