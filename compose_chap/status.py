@@ -62,6 +62,7 @@ def look(world: World, stack: Stack) -> Status:
             for worker in stack.of(Role.WORKER)
             if worker.running
         }
+        images = pool.submit(attempt, lambda: kept_images(world, stack.project.name))
         digests = {service.name: _digest(world, service) for service in stack.services}
 
     said: Overview | None = overview.result() if overview else None
@@ -90,7 +91,7 @@ def look(world: World, stack: Stack) -> Status:
             and other != name
             and ("_before_" in other or "_after_" in other or "_incoming_" in other)
         },
-        kept_images=tuple(attempt(lambda: kept_images(world, stack.project.name)) or ()),
+        kept_images=tuple(images.result() or ()),
         last_backup=backups[-1] if backups else None,
         open_run=_open_run(stack),
         problems=tuple(problems),
