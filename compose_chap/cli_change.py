@@ -46,7 +46,12 @@ def upgrade_command(
     dhis2_user: str,
     **allow: bool,
 ) -> None:
-    """Upgrade CHAP to VERSION: all new and verified, or all old and verified."""
+    """Upgrade CHAP: all new and verified, or all old.
+
+    Everything that can be checked is checked first, and the plan is shown before you are asked. Then: pull the images,
+    back up, stop API and worker, keep a copy of the database, change the Compose files, start VERSION, verify it. If
+    anything fails, or on Ctrl-C, all is put back as it was, data included, and verified.
+    """
     from compose_chap import lock, observe, preflight, screen, state, upgrade
     from compose_chap.stack import release_tag
 
@@ -113,7 +118,11 @@ def upgrade_command(
 @dhis2_options
 @common
 def rollback_command(call: Call, yes: bool, dhis2_user: str) -> None:
-    """Undo the last upgrade: files, images and data."""
+    """Undo the last upgrade: files, images and data.
+
+    CHAP goes back to the data of the moment before the upgrade. Rows that were written since are counted and shown
+    first; they are kept aside in a database of their own, not merged.
+    """
     roll_back(call, "upgrade", yes, dhis2_user)
 
 
@@ -164,7 +173,10 @@ def roll_back(call: Call, operation: str, yes: bool, dhis2_user: str) -> None:
 @click.option("--dry-run", is_flag=True, help="Show the changes of the files, and change nothing.")
 @common
 def pin_command(call: Call, version: str, digest: bool, dry_run: bool) -> None:
-    """Write VERSION into the Compose files, and nothing else. Needs no engine."""
+    """Write a version into the Compose files, and nothing else.
+
+    No container is touched, and no engine is needed. To upgrade a stack that runs, use `docker chap upgrade`.
+    """
     from compose_chap import lock, observe, pin, screen, state
     from compose_chap.stack import release_tag
 
@@ -197,7 +209,11 @@ def pin_command(call: Call, version: str, digest: bool, dry_run: bool) -> None:
 @click.command("recover")
 @common
 def recover_command(call: Call) -> None:
-    """Finish or undo a run that was cut off."""
+    """Finish or undo a run that was cut off.
+
+    After a power cut, or when docker chap was killed: it reads the journal of that run, looks at the stack, and brings
+    files, images and data to one good state, verified. It may be run again at any time.
+    """
     from compose_chap import lock, observe, recover, screen, state
 
     world, where = call.world(), call.where()

@@ -100,10 +100,20 @@ class Call:
 
 # Before the command's name or behind it, as an operator is used to from `docker compose`.
 _COMMON = (
-    click.option("-f", "--file", "files", multiple=True, type=Path, help="A Compose file, as with docker compose."),
-    click.option("-p", "--project-name", help="The Compose project, where there are several."),
-    click.option("--project-directory", type=Path, help="The project's folder, as with docker compose."),
-    click.option("--env-file", "env_files", multiple=True, type=Path, help="An env file, as with docker compose."),
+    click.option(
+        *("-f", "--file", "files"),
+        multiple=True,
+        type=Path,
+        metavar="FILE",
+        help="A Compose file, as with docker compose.",
+    ),
+    click.option("-p", "--project-name", metavar="NAME", help="The Compose project, where there are several."),
+    click.option(
+        "--project-directory", type=Path, metavar="FOLDER", help="The project's folder, as with docker compose."
+    ),
+    click.option(
+        "--env-file", "env_files", multiple=True, type=Path, metavar="FILE", help="An env file, as with docker compose."
+    ),
     click.option("--json", is_flag=True, default=None, help="Print the result as one JSON document."),
     click.option(
         "--progress",
@@ -145,14 +155,18 @@ def common(function: Callable[..., None]) -> Callable[..., None]:
 
 yes_option = click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 output_option = click.option(
-    "-o", "--output", type=Path, help="The folder of the backups, instead of backups/ beside the Compose file."
+    "-o",
+    "--output",
+    type=Path,
+    metavar="FOLDER",
+    help="The folder of the backups, instead of backups/ beside the Compose file.",
 )
 patience_option = click.option(
     "--wait",
     "patience",
     metavar="SECONDS",
     default=120.0,
-    show_default=True,
+    show_default="120",
     help="How long CHAP may do nothing that can be seen before it counts as stuck.",
 )
 dhis2_options = click.option(

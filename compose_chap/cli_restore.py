@@ -48,7 +48,12 @@ def restore_command(
     trust: bool,
     dhis2_user: str,
 ) -> None:
-    """Put a backup back: an id, `latest`, a folder, or any dump file of PostgreSQL."""
+    """Put a backup or a dump back.
+
+    BACKUP is an id, `latest`, the folder of a backup, or a file that PostgreSQL's tools wrote (custom, tar, directory
+    or plain SQL, also .gz or .zst). The data go into a second database while CHAP serves; only when they are proven
+    are the two swapped. The present data are kept.
+    """
     from compose_chap import backup, lock, observe, restore, source, state
 
     if undo and asked:
