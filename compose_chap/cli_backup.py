@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import click
 
+from compose_chap import units
 from compose_chap.cli_options import Call, common, output_option, yes_option
 from compose_chap.errors import ChapError, DumpError, UsageError
 
@@ -59,8 +60,11 @@ def backup_command(
     rows = sum(made.tables.values())
     call.result(
         {"backup": _backup_json(made)},
-        f"Backup {made.id} is complete and was read back: {rows} rows in {len(made.tables)} tables,"
-        f" {screen.size(made.size)}, in {screen.duration(made.manifest['seconds']['all'])}.\n{made.folder}",
+        screen.paragraph(
+            f"Backup {made.id} is complete and was read back: {rows} rows in {len(made.tables)} tables,"
+            f" {units.size(made.size)}, in {units.duration(made.manifest['seconds']['all'])}."
+        )
+        + f"\n{made.folder}",
     )
 
 
@@ -81,7 +85,10 @@ def _dump_only(call: Call, world: Any, stack: Any, asked: str) -> None:
     tables, size = backup.take_dump_only(world.engine, stack, target, None, world.notify)
     call.result(
         {"dump": {"file": str(target), "size": size, "tables": tables}},
-        f"The dump was read back: {sum(tables.values())} rows in {len(tables)} tables, {screen.size(size)}.\n{target}",
+        screen.paragraph(
+            f"The dump was read back: {sum(tables.values())} rows in {len(tables)} tables, {units.size(size)}."
+        )
+        + f"\n{target}",
     )
 
 
@@ -105,10 +112,10 @@ def backups_command(call: Call, pin: str | None, unpin: str | None, output: Path
     rows = [
         [
             one.id,
-            screen.age(one.created_at, now),
-            screen.size(one.size),
+            units.age(one.created_at, now),
+            units.size(one.size),
             one.manifest["chap"]["version"] or "unknown",
-            f"{one.proof[1]} {screen.age(one.proof[0], now)}",
+            f"{one.proof[1]} {units.age(one.proof[0], now)}",
             one.manifest["reason"] + (", pinned" if one.pinned else ""),
         ]
         + ([one.project] if any(other.project != project for other in found) else [])
@@ -130,7 +137,7 @@ def verify_command(call: Call, asked: str, deep: bool, output: Path | None) -> N
     Every checksum is compared, and PostgreSQL reads the dump from its first byte to its last. Without BACKUP it is the
     newest one. This works on another machine too, without the stack.
     """
-    from compose_chap import backup, proof
+    from compose_chap import backup, proof, screen
 
     folder, project = _folder(call, output)
     found = backup.find(asked, folder, project)
@@ -148,7 +155,7 @@ def verify_command(call: Call, asked: str, deep: bool, output: Path | None) -> N
             else:
                 proof.check_sums(world, found)
                 how, said = "checksums", f"{said}. It was not read back: no PostgreSQL is here to do it"
-    call.result({"backup": _backup_json(found), "proven_by": how, "tables": tables}, f"{said}.")
+    call.result({"backup": _backup_json(found), "proven_by": how, "tables": tables}, screen.paragraph(f"{said}."))
 
 
 def _image(call: Call) -> str:
@@ -223,7 +230,7 @@ def prune_command(
     A pinned backup stays, and the last one, and everything that `docker chap rollback` or `docker chap restore --undo`
     still needs. What would go is shown first.
     """
-    from compose_chap import backup, lock, observe, prune, screen, state
+    from compose_chap import backup, lock, observe, prune, state
 
     world, where = call.world(), call.where()
     stack = observe.find_stack(world.engine, where)
@@ -234,8 +241,8 @@ def prune_command(
         state.refuse_open_run(stack.project.directory)
         server = backup.server_of(world.engine, stack)
         chosen = prune.plan(stack, server, folder, retention, world.clock())
-        lines = [f"backup    {one.id}  {screen.size(one.size)}" for one in chosen.backups]
-        lines += [f"database  {name}  {screen.size(bytes_)}" for name, bytes_ in chosen.databases]
+        lines = [f"backup    {one.id}  {units.size(one.size)}" for one in chosen.backups]
+        lines += [f"database  {name}  {units.size(bytes_)}" for name, bytes_ in chosen.databases]
         text = "\n".join(lines) or "Nothing to remove."
         if not (chosen.empty or dry_run):
             if not call.json:

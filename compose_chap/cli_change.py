@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from compose_chap import units
 from compose_chap.cli_options import (
     Call,
     common,
@@ -105,10 +106,15 @@ def upgrade_command(
             "downtime_seconds": done.downtime,
             "checks": [asdict(one) for one in done.checks],
         },
-        f"CHAP is upgraded from {done.before} to {done.after.removeprefix('v')}, and verified. It was down for"
-        f" {screen.duration(done.downtime)}.\n"
+        screen.paragraph(
+            f"CHAP is upgraded from {done.before} to {done.after.removeprefix('v')}, and verified. It was down for"
+            f" {units.duration(done.downtime)}."
+        )
+        + "\n"
         + screen.checks_text(done.checks, colour=screen.colourful(sys.stdout))
-        + f"\nThe data of before are kept as database {done.kept}; to go back to them: docker chap rollback",
+        + "\n"
+        + screen.paragraph(f"The data of before are kept as database {done.kept}. To go back to them:")
+        + " docker chap rollback",
     )
 
 
@@ -140,7 +146,8 @@ def roll_back(call: Call, operation: str, yes: bool, dhis2_user: str) -> None:
         plan = recover.plan_rollback(world, stack, operation)
         written = ", ".join(f"{table}: {rows}" for table, rows in plan.written_since.items()) or "none"
         if not call.json:
-            print(f"Rows written since the {operation}, which will be kept aside: {written}", file=sys.stderr)
+            told = f"Rows written since the {operation}, which will be kept aside: {written}"
+            print(screen.paragraph(told, sys.stderr), file=sys.stderr)
         call.confirm(f"Undo the {operation} of {plan.undone['id']}?", yes=yes)
         journal = state.begin_run(
             directory,
@@ -271,15 +278,18 @@ def _plan_text(subject: Any, checks: Sequence[Any]) -> str:
 
     steps = [
         "Plan",
-        f"  pull       {', '.join(map(str, dict.fromkeys(subject.images.values())))}",
-        f"  back up    database {subject.database.name} ({screen.size(subject.database.size)}) to {subject.backups}",
+        "  pull       " + "\n             ".join(map(str, dict.fromkeys(subject.images.values()))),
+        f"  back up    database {subject.database.name} ({units.size(subject.database.size)}) to {subject.backups}",
         f"  stop       {', '.join(service.name for service in subject.stack.writers)}",
         f"  keep       a copy of {subject.database.name} inside the server",
         f"  recreate   {', '.join(service.name for service in subject.stack.writers)}, and nothing else",
         "  verify     versions, schema, rows, readiness, models, route, other containers",
-        f"CHAP will be down for about {screen.duration(_downtime(subject))}. Other services run on.",
-        "What cannot be undone: a job that runs when CHAP stops is lost. Rows that are written after the upgrade are",
-        "kept aside by a rollback, not merged into the old data.",
+        screen.paragraph(
+            f"CHAP will be down for about {units.duration(_downtime(subject))}. Other services run on. What cannot be"
+            " undone: a job that runs when CHAP stops is lost. Rows that are written after the upgrade are kept aside"
+            " by a rollback, not merged into the old data.",
+            sys.stderr,
+        ),
         "Changes of the files",
         pin.diff(subject.edits).rstrip() or "  none",
         "Checks",

@@ -45,7 +45,9 @@ class Call:
         from compose_chap.world import World
 
         notify = Progress(sys.stderr, "quiet" if self.json and self.progress == "auto" else self.progress)
-        click.get_current_context().call_on_close(notify.end)
+        context = click.get_current_context()
+        context.meta["progress"] = notify
+        context.call_on_close(notify.end)
         return World(Engine(self.docker), now, time.sleep, notify, self.patience, environment=dict(os.environ))
 
     def clock(self) -> datetime:
@@ -82,6 +84,7 @@ class Call:
         """Print a result, as JSON or as text."""
         from compose_chap import screen
 
+        _end_progress()
         screen.write(screen.document(self.command, {"ok": True, **data}) if self.json else text)
 
     def confirm(self, question: str, *, yes: bool) -> None:
@@ -94,8 +97,15 @@ class Call:
                 state="Nothing was changed.",
                 hint="Add --yes to go on without a question.",
             )
+        _end_progress()
         if not click.confirm(question, err=True):
             raise Cancelled("You said no.", state="Nothing was changed.")
+
+
+def _end_progress() -> None:
+    """Leave the line of a progress that is live, before anything else is written."""
+    if progress := click.get_current_context().meta.get("progress"):
+        progress.end()
 
 
 # Before the command's name or behind it, as an operator is used to from `docker compose`.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from compose_chap import __version__
+from compose_chap import __version__, units
 from compose_chap.cli_options import Call, common, output_option
 from compose_chap.errors import ChapError
 
@@ -129,8 +129,15 @@ def history_command(call: Call) -> None:
     world, where = call.world(), call.where()
     runs = state.history(observe.find_directory(world.engine, where))
     rows = [
-        [run["id"], run["operation"], f"{run.get('from', '')} {run.get('to', '')}".strip(), run["result"], run["by"]]
+        [
+            units.moment(run["started_at"]),
+            run["operation"],
+            " to ".join(run[end] for end in ("from", "to") if run.get(end)),
+            run["result"],
+            run["by"],
+            run["id"],
+        ]
         for run in runs
     ]
-    text = screen.table(rows, ["RUN", "WHAT", "VERSIONS", "RESULT", "BY"]) if rows else "Nothing was done yet."
+    text = screen.table(rows, ["WHEN", "WHAT", "VERSIONS", "RESULT", "BY", "RUN"]) if rows else "Nothing was done yet."
     call.result({"runs": runs}, text)
