@@ -1,5 +1,6 @@
 VENV := build/out/venv
 RUN := $(VENV)/bin/python -m
+MANUAL = $${XDG_DATA_HOME:-$$HOME/.local/share}/man/man1/docker-chap.1
 IN_SAMPLE := . build/out/env.sh &&
 
 .DEFAULT_GOAL := help
@@ -16,9 +17,10 @@ plugin: venv  ## Build build/out/docker-chap, the one file that is the plugin.
 
 install: plugin  ## Copy the plugin to where Docker looks, and let Docker check it.
 	@build/install
+	@install -D -m 0644 build/out/docker-chap.1 "$(MANUAL)"
 
 uninstall:  ## Remove the plugin from there.
-	rm -f "$${DOCKER_CONFIG:-$$HOME/.docker}/cli-plugins/docker-chap"
+	rm -f "$${DOCKER_CONFIG:-$$HOME/.docker}/cli-plugins/docker-chap" "$(MANUAL)"
 
 demo: sample  ## Show a backup, an upgrade, a failed upgrade and a restore on a sample stack.
 	@tests/sample/demo

@@ -21,6 +21,7 @@ from email.message import Message
 from email.parser import BytesParser
 from pathlib import Path, PurePosixPath
 
+from build import manual
 from compose_chap import __version__, plugin
 
 RECIPE = Path(__file__).resolve().parent
@@ -35,7 +36,7 @@ _ANY_CPU = ("--only-binary=:all:", "--platform=any", "--implementation=py", "--a
 
 
 def main() -> None:
-    """Make the plugin, and beside it its checksum and its bill of materials."""
+    """Make the plugin, and beside it its checksum, its bill of materials and its manual page."""
     OUT.mkdir(exist_ok=True)
     requirements = download_requirements()
     content = assemble(pack([*requirements, build_wheel()]))
@@ -46,6 +47,7 @@ def main() -> None:
     checksum = hashlib.sha256(content).hexdigest()
     (OUT / "docker-chap.sha256").write_text(f"{checksum}  docker-chap\n")
     (OUT / "docker-chap.cdx.json").write_text(json.dumps(bill_of_materials(requirements), indent=2) + "\n")
+    (OUT / "docker-chap.1").write_text(manual.page())
     print(f"build/out/docker-chap: {len(content) / 2**20:.1f} MiB, sha256 {checksum}")
 
 

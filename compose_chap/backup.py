@@ -45,7 +45,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from compose_chap import __version__, archive, belongings, lock, state
+from compose_chap import __version__, archive, belongings, lock, state, units
 from compose_chap.archive import Clock, Notify
 from compose_chap.engine import Engine
 from compose_chap.errors import DatabaseError, DumpError, StackError, StateError
@@ -416,7 +416,7 @@ def _check_space(folder: Path, database_size: int, earlier: list[Backup]) -> Non
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise StateError(
-            f"Not enough room in {folder}: about {needed >> 20} MiB are needed, {free >> 20} MiB are free.",
+            f"Not enough room in {folder}: about {units.size(needed)} are needed, {units.size(free)} are free.",
             state="Nothing was changed.",
             hint="Make room (docker chap prune), or write elsewhere: docker chap backup -o FOLDER",
         )

@@ -29,7 +29,7 @@ _COMMANDS = {
     "version": "cli_status",
 }
 
-_EXAMPLES = {
+EXAMPLES = {
     "status": ("status", "status --json", "status --metrics-file /var/lib/prometheus/node-exporter/chap.prom"),
     "check": ("check", "check v2.1.0"),
     "versions": ("versions",),
@@ -46,8 +46,23 @@ _EXAMPLES = {
     "version": ("version",),
 }
 
+EXIT_STATUSES = {
+    0: "Done.",
+    1: "Refused or failed; nothing was changed.",
+    2: "The command was not understood.",
+    3: "It failed, and everything was put back and verified.",
+    4: "It failed, and so did the way back. The message says what state each part is in.",
+    5: "Another run works on this stack, or one was cut off: `docker chap recover`.",
+    130: "Cancelled; everything was put back.",
+}
+
 
 class _Commands(click.Group):
+    def format_epilog(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Exit status"):
+            formatter.write_dl([(str(status), told) for status, told in EXIT_STATUSES.items()])
+        super().format_epilog(context, formatter)
+
     def list_commands(self, context: click.Context) -> list[str]:
         return list(_COMMANDS)
 
@@ -57,7 +72,7 @@ class _Commands(click.Group):
         module = importlib.import_module(f"compose_chap.{_COMMANDS[name]}")
         command = getattr(module, f"{name}_command")
         assert isinstance(command, click.Command)
-        examples = (f"  docker chap {example}" for example in _EXAMPLES[name])
+        examples = (f"  docker chap {example}" for example in EXAMPLES[name])
         command.epilog = "\n".join(["\b", "Examples:", *examples])
         return command
 

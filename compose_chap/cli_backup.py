@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import click
 
+from compose_chap import units
 from compose_chap.cli_options import Call, common, output_option, yes_option
 from compose_chap.errors import ChapError, DumpError, UsageError
 
@@ -19,7 +20,7 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 @click.command("backup")
 @output_option
-@click.option("--reason", default="by hand", help="Why, for the list of backups.")
+@click.option("--reason", default="by hand", metavar="TEXT", help="Why, for the list of backups.")
 @click.option("--with-dhis2", is_flag=True, help="DHIS2's database too.")
 @click.option("--with-volumes", is_flag=True, help="Logs, runs and the data of model services too.")
 @click.option("--dump-only", metavar="FILE", help="Nothing but a dump of CHAP's database, - for a pipe.")
@@ -27,7 +28,11 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 def backup_command(
     call: Call, output: Path | None, reason: str, with_dhis2: bool, with_volumes: bool, dump_only: str | None
 ) -> None:
-    """Make a backup, and prove it."""
+    """Make a backup, and prove it by reading it back.
+
+    CHAP goes on serving. The backup holds the database, the Compose files with all that they include, and the
+    instructions to restore by hand. It lies in backups/ beside the main Compose file.
+    """
     from compose_chap import backup, lock, observe, screen, state
 
     if dump_only and (output or with_dhis2 or with_volumes):
@@ -55,8 +60,11 @@ def backup_command(
     rows = sum(made.tables.values())
     call.result(
         {"backup": _backup_json(made)},
-        f"Backup {made.id} is complete and was read back: {rows} rows in {len(made.tables)} tables,"
-        f" {screen.size(made.size)}, in {screen.duration(made.manifest['seconds']['all'])}.\n{made.folder}",
+        screen.paragraph(
+            f"Backup {made.id} is complete and was read back: {rows} rows in {len(made.tables)} tables,"
+            f" {units.size(made.size)}, in {units.duration(made.manifest['seconds']['all'])}."
+        )
+        + f"\n{made.folder}",
     )
 
 
@@ -77,7 +85,10 @@ def _dump_only(call: Call, world: Any, stack: Any, asked: str) -> None:
     tables, size = backup.take_dump_only(world.engine, stack, target, None, world.notify)
     call.result(
         {"dump": {"file": str(target), "size": size, "tables": tables}},
-        f"The dump was read back: {sum(tables.values())} rows in {len(tables)} tables, {screen.size(size)}.\n{target}",
+        screen.paragraph(
+            f"The dump was read back: {sum(tables.values())} rows in {len(tables)} tables, {units.size(size)}."
+        )
+        + f"\n{target}",
     )
 
 
@@ -87,7 +98,10 @@ def _dump_only(call: Call, world: Any, stack: Any, asked: str) -> None:
 @output_option
 @common
 def backups_command(call: Call, pin: str | None, unpin: str | None, output: Path | None) -> None:
-    """List the backups, or pin one."""
+    """List the backups, or pin one.
+
+    A backup that is pinned is never removed by `docker chap prune`.
+    """
     from compose_chap import backup, screen
 
     folder, project = _folder(call, output)
@@ -98,10 +112,10 @@ def backups_command(call: Call, pin: str | None, unpin: str | None, output: Path
     rows = [
         [
             one.id,
-            screen.age(one.created_at, now),
-            screen.size(one.size),
+            units.age(one.created_at, now),
+            units.size(one.size),
             one.manifest["chap"]["version"] or "unknown",
-            f"{one.proof[1]} {screen.age(one.proof[0], now)}",
+            f"{one.proof[1]} {units.age(one.proof[0], now)}",
             one.manifest["reason"] + (", pinned" if one.pinned else ""),
         ]
         + ([one.project] if any(other.project != project for other in found) else [])
@@ -118,8 +132,12 @@ def backups_command(call: Call, pin: str | None, unpin: str | None, output: Path
 @output_option
 @common
 def verify_command(call: Call, asked: str, deep: bool, output: Path | None) -> None:
-    """Prove a backup once more: checksums, and the dump read whole. Works without the stack too."""
-    from compose_chap import backup, proof
+    """Prove a backup once more.
+
+    Every checksum is compared, and PostgreSQL reads the dump from its first byte to its last. Without BACKUP it is the
+    newest one. This works on another machine too, without the stack.
+    """
+    from compose_chap import backup, proof, screen
 
     folder, project = _folder(call, output)
     found = backup.find(asked, folder, project)
@@ -137,7 +155,7 @@ def verify_command(call: Call, asked: str, deep: bool, output: Path | None) -> N
             else:
                 proof.check_sums(world, found)
                 how, said = "checksums", f"{said}. It was not read back: no PostgreSQL is here to do it"
-    call.result({"backup": _backup_json(found), "proven_by": how, "tables": tables}, f"{said}.")
+    call.result({"backup": _backup_json(found), "proven_by": how, "tables": tables}, screen.paragraph(f"{said}."))
 
 
 def _image(call: Call) -> str:
@@ -179,17 +197,18 @@ def _folder(call: Call, output: Path | None) -> tuple[Path, str]:
         return backup.folder_beside(where.directory or where.folder, output, where.environment), where.name
 
 
-def _number(name: str, default: int, text: str) -> Callable[[_Function], _Function]:
-    return click.option(name, type=click.IntRange(0), default=default, show_default=True, help=text)
+def _number(name: str, default: int, text: str, least: int = 0) -> Callable[[_Function], _Function]:
+    kind = click.IntRange(least)
+    return click.option(name, type=kind, metavar="N", default=default, show_default=True, help=text)
 
 
 @click.command("prune")
-@_number("--keep-last", 3, "How many of the last backups stay.")
-@_number("--keep-daily", 7, "For how many days the newest backup stays.")
-@_number("--keep-weekly", 4, "For how many weeks the newest backup stays.")
-@_number("--keep-monthly", 6, "For how many months the newest backup stays.")
-@_number("--keep-databases", 7, "For how many days kept databases stay.")
-@click.option("--floor", type=click.IntRange(1), default=1, show_default=True, help="Never fewer backups than this.")
+@_number("--keep-last", 3, "The last N backups stay.")
+@_number("--keep-daily", 7, "The newest backup of each of the last N days stays.")
+@_number("--keep-weekly", 4, "The newest backup of each of the last N weeks stays.")
+@_number("--keep-monthly", 6, "The newest backup of each of the last N months stays.")
+@_number("--keep-databases", 7, "Kept databases stay for N days.")
+@_number("--floor", 1, "Never fewer than N backups stay.", least=1)
 @click.option("--dry-run", is_flag=True, help="Show what would go, and remove nothing.")
 @yes_option
 @output_option
@@ -206,8 +225,12 @@ def prune_command(
     yes: bool,
     output: Path | None,
 ) -> None:
-    """Remove old backups and kept databases, never what a rollback still needs."""
-    from compose_chap import backup, lock, observe, prune, screen, state
+    """Remove old backups and kept databases.
+
+    A pinned backup stays, and the last one, and everything that `docker chap rollback` or `docker chap restore --undo`
+    still needs. What would go is shown first.
+    """
+    from compose_chap import backup, lock, observe, prune, state
 
     world, where = call.world(), call.where()
     stack = observe.find_stack(world.engine, where)
@@ -218,8 +241,8 @@ def prune_command(
         state.refuse_open_run(stack.project.directory)
         server = backup.server_of(world.engine, stack)
         chosen = prune.plan(stack, server, folder, retention, world.clock())
-        lines = [f"backup    {one.id}  {screen.size(one.size)}" for one in chosen.backups]
-        lines += [f"database  {name}  {screen.size(bytes_)}" for name, bytes_ in chosen.databases]
+        lines = [f"backup    {one.id}  {units.size(one.size)}" for one in chosen.backups]
+        lines += [f"database  {name}  {units.size(bytes_)}" for name, bytes_ in chosen.databases]
         text = "\n".join(lines) or "Nothing to remove."
         if not (chosen.empty or dry_run):
             if not call.json:

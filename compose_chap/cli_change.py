@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from compose_chap import units
 from compose_chap.cli_options import (
     Call,
     common,
@@ -46,7 +47,12 @@ def upgrade_command(
     dhis2_user: str,
     **allow: bool,
 ) -> None:
-    """Upgrade CHAP to VERSION: all new and verified, or all old and verified."""
+    """Upgrade CHAP: all new and verified, or all old.
+
+    Everything that can be checked is checked first, and the plan is shown before you are asked. Then: pull the images,
+    back up, stop API and worker, keep a copy of the database, change the Compose files, start VERSION, verify it. If
+    anything fails, or on Ctrl-C, all is put back as it was, data included, and verified.
+    """
     from compose_chap import lock, observe, preflight, screen, state, upgrade
     from compose_chap.stack import release_tag
 
@@ -101,10 +107,15 @@ def upgrade_command(
             "downtime_seconds": done.downtime,
             "checks": [asdict(one) for one in done.checks],
         },
-        f"CHAP is upgraded from {done.before} to {done.after.removeprefix('v')}, and verified. It was down for"
-        f" {screen.duration(done.downtime)}.\n"
+        screen.paragraph(
+            f"CHAP is upgraded from {done.before} to {done.after.removeprefix('v')}, and verified. It was down for"
+            f" {units.duration(done.downtime)}."
+        )
+        + "\n"
         + screen.checks_text(done.checks, colour=screen.colourful(sys.stdout))
-        + f"\nThe data of before are kept as database {done.kept}; to go back to them: docker chap rollback",
+        + "\n"
+        + screen.paragraph(f"The data of before are kept as database {done.kept}. To go back to them:")
+        + " docker chap rollback",
     )
 
 
@@ -114,7 +125,11 @@ def upgrade_command(
 @dhis2_options
 @common
 def rollback_command(call: Call, yes: bool, dhis2_user: str) -> None:
-    """Undo the last upgrade: files, images and data."""
+    """Undo the last upgrade: files, images and data.
+
+    CHAP goes back to the data of the moment before the upgrade. Rows that were written since are counted and shown
+    first; they are kept aside in a database of their own, not merged.
+    """
     roll_back(call, "upgrade", yes, dhis2_user)
 
 
@@ -132,7 +147,8 @@ def roll_back(call: Call, operation: str, yes: bool, dhis2_user: str) -> None:
         plan = recover.plan_rollback(world, stack, operation)
         written = ", ".join(f"{table}: {rows}" for table, rows in plan.written_since.items()) or "none"
         if not call.json:
-            print(f"Rows written since the {operation}, which will be kept aside: {written}", file=sys.stderr)
+            told = f"Rows written since the {operation}, which will be kept aside: {written}"
+            print(screen.paragraph(told, sys.stderr), file=sys.stderr)
         call.confirm(f"Undo the {operation} of {plan.undone['id']}?", yes=yes)
         journal = state.begin_run(
             directory,
@@ -165,7 +181,10 @@ def roll_back(call: Call, operation: str, yes: bool, dhis2_user: str) -> None:
 @click.option("--dry-run", is_flag=True, help="Show the changes of the files, and change nothing.")
 @common
 def pin_command(call: Call, version: str, digest: bool, dry_run: bool) -> None:
-    """Write VERSION into the Compose files, and nothing else. Needs no engine."""
+    """Write a version into the Compose files, and nothing else.
+
+    No container is touched, and no engine is needed. To upgrade a stack that runs, use `docker chap upgrade`.
+    """
     from compose_chap import lock, observe, pin, screen, state
     from compose_chap.stack import release_tag
 
@@ -198,7 +217,11 @@ def pin_command(call: Call, version: str, digest: bool, dry_run: bool) -> None:
 @click.command("recover")
 @common
 def recover_command(call: Call) -> None:
-    """Finish or undo a run that was cut off."""
+    """Finish or undo a run that was cut off.
+
+    After a power cut, or when docker chap was killed: it reads the journal of that run, looks at the stack, and brings
+    files, images and data to one good state, verified. It may be run again at any time.
+    """
     from compose_chap import lock, observe, recover, screen, state
 
     world, where = call.world(), call.where()
@@ -245,15 +268,18 @@ def _plan_text(subject: Any, checks: Sequence[Any]) -> str:
 
     steps = [
         "Plan",
-        f"  pull       {', '.join(map(str, dict.fromkeys(subject.images.values())))}",
-        f"  back up    database {subject.database.name} ({screen.size(subject.database.size)}) to {subject.backups}",
+        "  pull       " + "\n             ".join(map(str, dict.fromkeys(subject.images.values()))),
+        f"  back up    database {subject.database.name} ({units.size(subject.database.size)}) to {subject.backups}",
         f"  stop       {', '.join(service.name for service in subject.stack.writers)}",
         f"  keep       a copy of {subject.database.name} inside the server",
         f"  recreate   {', '.join(service.name for service in subject.stack.writers)}, and nothing else",
         "  verify     versions, schema, rows, readiness, models, route, other containers",
-        f"CHAP will be down for about {screen.duration(_downtime(subject))}. Other services run on.",
-        "What cannot be undone: a job that runs when CHAP stops is lost. Rows that are written after the upgrade are",
-        "kept aside by a rollback, not merged into the old data.",
+        screen.paragraph(
+            f"CHAP will be down for about {units.duration(_downtime(subject))}. Other services run on. What cannot be"
+            " undone: a job that runs when CHAP stops is lost. Rows that are written after the upgrade are kept aside"
+            " by a rollback, not merged into the old data.",
+            sys.stderr,
+        ),
         "Changes of the files",
         pin.diff(subject.edits).rstrip() or "  none",
         "Checks",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from compose_chap import units
 from compose_chap.cli_options import Call
 
 if TYPE_CHECKING:
@@ -137,14 +138,14 @@ def _projects(call: Call) -> list[str]:
 
 
 def _backups(call: Call) -> dict[str, str]:
-    from compose_chap import backup, observe, screen
+    from compose_chap import backup, observe
     from compose_chap.engine import Engine
 
     where = call.where()
     stack = observe.find_stack(Engine(call.docker), where)
     found = backup.list_backups(backup.folder_for(stack, None, where.environment))
     told = {
-        one.id: f"{screen.age(one.created_at, call.clock())}, {screen.size(one.size)}, {one.manifest['reason']}"
+        one.id: f"{units.age(one.created_at, call.clock())}, {units.size(one.size)}, {one.manifest['reason']}"
         for one in found
     }
     return dict(reversed(told.items()))

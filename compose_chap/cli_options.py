@@ -45,7 +45,9 @@ class Call:
         from compose_chap.world import World
 
         notify = Progress(sys.stderr, "quiet" if self.json and self.progress == "auto" else self.progress)
-        click.get_current_context().call_on_close(notify.end)
+        context = click.get_current_context()
+        context.meta["progress"] = notify
+        context.call_on_close(notify.end)
         return World(Engine(self.docker), now, time.sleep, notify, self.patience, environment=dict(os.environ))
 
     def clock(self) -> datetime:
@@ -82,6 +84,7 @@ class Call:
         """Print a result, as JSON or as text."""
         from compose_chap import screen
 
+        _end_progress()
         screen.write(screen.document(self.command, {"ok": True, **data}) if self.json else text)
 
     def confirm(self, question: str, *, yes: bool) -> None:
@@ -94,16 +97,33 @@ class Call:
                 state="Nothing was changed.",
                 hint="Add --yes to go on without a question.",
             )
+        _end_progress()
         if not click.confirm(question, err=True):
             raise Cancelled("You said no.", state="Nothing was changed.")
 
 
+def _end_progress() -> None:
+    """Leave the line of a progress that is live, before anything else is written."""
+    if progress := click.get_current_context().meta.get("progress"):
+        progress.end()
+
+
 # Before the command's name or behind it, as an operator is used to from `docker compose`.
 _COMMON = (
-    click.option("-f", "--file", "files", multiple=True, type=Path, help="A Compose file, as with docker compose."),
-    click.option("-p", "--project-name", help="The Compose project, where there are several."),
-    click.option("--project-directory", type=Path, help="The project's folder, as with docker compose."),
-    click.option("--env-file", "env_files", multiple=True, type=Path, help="An env file, as with docker compose."),
+    click.option(
+        *("-f", "--file", "files"),
+        multiple=True,
+        type=Path,
+        metavar="FILE",
+        help="A Compose file, as with docker compose.",
+    ),
+    click.option("-p", "--project-name", metavar="NAME", help="The Compose project, where there are several."),
+    click.option(
+        "--project-directory", type=Path, metavar="FOLDER", help="The project's folder, as with docker compose."
+    ),
+    click.option(
+        "--env-file", "env_files", multiple=True, type=Path, metavar="FILE", help="An env file, as with docker compose."
+    ),
     click.option("--json", is_flag=True, default=None, help="Print the result as one JSON document."),
     click.option(
         "--progress",
@@ -145,14 +165,18 @@ def common(function: Callable[..., None]) -> Callable[..., None]:
 
 yes_option = click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 output_option = click.option(
-    "-o", "--output", type=Path, help="The folder of the backups, instead of backups/ beside the Compose file."
+    "-o",
+    "--output",
+    type=Path,
+    metavar="FOLDER",
+    help="The folder of the backups, instead of backups/ beside the Compose file.",
 )
 patience_option = click.option(
     "--wait",
     "patience",
     metavar="SECONDS",
     default=120.0,
-    show_default=True,
+    show_default="120",
     help="How long CHAP may do nothing that can be seen before it counts as stuck.",
 )
 dhis2_options = click.option(

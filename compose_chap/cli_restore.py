@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from compose_chap import units
 from compose_chap.cli_change import roll_back
 from compose_chap.cli_options import (
     Call,
@@ -48,7 +49,12 @@ def restore_command(
     trust: bool,
     dhis2_user: str,
 ) -> None:
-    """Put a backup back: an id, `latest`, a folder, or any dump file of PostgreSQL."""
+    """Put a backup or a dump back.
+
+    BACKUP is an id, `latest`, the folder of a backup, or a file that PostgreSQL's tools wrote (custom, tar, directory
+    or plain SQL, also .gz or .zst). The data go into a second database while CHAP serves; only when they are proven
+    are the two swapped. The present data are kept.
+    """
     from compose_chap import backup, lock, observe, restore, source, state
 
     if undo and asked:
@@ -128,9 +134,14 @@ def _text(done: Restored, found: Source) -> str:
     from compose_chap import screen
 
     text = (
-        f"Restored {found.name}: {sum(done.tables.values())} rows in {len(done.tables)} tables. CHAP was down for"
-        f" {screen.duration(done.downtime)}.\n" + screen.checks_text(done.checks, colour=screen.colourful(sys.stdout))
+        screen.paragraph(
+            f"Restored {found.name}: {sum(done.tables.values())} rows in {len(done.tables)} tables. CHAP was down for"
+            f" {units.duration(done.downtime)}."
+        )
+        + "\n"
+        + screen.checks_text(done.checks, colour=screen.colourful(sys.stdout))
     )
     if done.kept:
-        text += f"\nThe data of before are kept as database {done.kept}; to go back: docker chap restore --undo"
+        text += "\n" + screen.paragraph(f"The data of before are kept as database {done.kept}. To go back to them:")
+        text += " docker chap restore --undo"
     return text

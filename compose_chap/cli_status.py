@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from compose_chap import __version__
+from compose_chap import __version__, units
 from compose_chap.cli_options import Call, common, output_option
 from compose_chap.errors import ChapError
 
@@ -31,7 +31,10 @@ def version_command(call: Call) -> None:
 )
 @common
 def status_command(call: Call, metrics_file: Path | None) -> None:
-    """Show what runs, how it is, and the last backup."""
+    """Show what runs, how it is, and the last backup.
+
+    Nothing is changed. A part of CHAP that is down is told of, and is no failure of this command.
+    """
     from compose_chap import metrics, observe, status
 
     world = call.world()
@@ -74,7 +77,11 @@ def _write_metrics(file: Path, text: str) -> None:
 @output_option
 @common
 def check_command(call: Call, version: str, output: Path | None) -> None:
-    """Run the checks that come before an upgrade, and nothing else."""
+    """Run the checks that come before an upgrade.
+
+    Nothing is changed. With VERSION, the checks are for the upgrade to it: its images, its notes, the free space, the
+    changes of the files. The exit status is 1 when a check fails, 0 when all are good or only warn.
+    """
     from compose_chap import observe, preflight, screen
     from compose_chap.stack import release_tag
 
@@ -94,7 +101,10 @@ def check_command(call: Call, version: str, output: Path | None) -> None:
 @click.command("versions")
 @common
 def versions_command(call: Call) -> None:
-    """List the versions that CHAP can move to, newest last."""
+    """List the versions that CHAP can move to, newest last.
+
+    These are the releases that the registry has for the API and for the worker.
+    """
     from compose_chap import observe, preflight, releases
 
     world, where = call.world(), call.where()
@@ -110,14 +120,24 @@ def versions_command(call: Call) -> None:
 @click.command("history")
 @common
 def history_command(call: Call) -> None:
-    """Show what was done, when, by whom, with which result."""
+    """Show what was done, when, by whom, with which result.
+
+    The records lie in .docker-chap/ beside the main Compose file.
+    """
     from compose_chap import observe, screen, state
 
     world, where = call.world(), call.where()
     runs = state.history(observe.find_directory(world.engine, where))
     rows = [
-        [run["id"], run["operation"], f"{run.get('from', '')} {run.get('to', '')}".strip(), run["result"], run["by"]]
+        [
+            units.moment(run["started_at"]),
+            run["operation"],
+            " to ".join(run[end] for end in ("from", "to") if run.get(end)),
+            run["result"],
+            run["by"],
+            run["id"],
+        ]
         for run in runs
     ]
-    text = screen.table(rows, ["RUN", "WHAT", "VERSIONS", "RESULT", "BY"]) if rows else "Nothing was done yet."
+    text = screen.table(rows, ["WHEN", "WHAT", "VERSIONS", "RESULT", "BY", "RUN"]) if rows else "Nothing was done yet."
     call.result({"runs": runs}, text)

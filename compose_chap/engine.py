@@ -135,7 +135,7 @@ class Engine:
     def _api(self) -> APIClient:
         import docker
 
-        host = self._endpoint()
+        host = self._address
         if not host.startswith("unix://"):
             host = f"unix://{process.bridge([*self.docker, 'system', 'dial-stdio'])}"
         with _engine_errors("reach the Docker engine", self._address):
@@ -143,9 +143,6 @@ class Engine:
 
     @cached_property
     def _address(self) -> str:
-        return self._endpoint()
-
-    def _endpoint(self) -> str:
         # Asked of the CLI itself: the SDK falls back to the local socket where the CLI would refuse.
         asked = process.run([*self.docker, "context", "inspect", "--format", "{{json .Endpoints.docker}}"])
         if asked.status != 0:

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from compose_chap import units
 from compose_chap.change import Change, containers_of, server_of
 from compose_chap.engine import compose_command
 from compose_chap.errors import ChapError
@@ -80,7 +81,7 @@ def state_now(world: World, change: Change) -> str:
         databases = server_of(world, change).databases()
         for name in (change.live, change.kept, change.incoming, change.failed):
             if name in databases:
-                lines.append(f"database {name}: there, {databases[name].size >> 20} MiB")
+                lines.append(f"database {name}: there, {units.size(databases[name].size)}")
     except ChapError as error:
         lines.append(error.message)
     return "\n".join(lines)

@@ -16,6 +16,7 @@ from types import FrameType
 
 from compose_chap.errors import Locked, StateError
 from compose_chap.state import FOLDER, journal_file, operator, private_folder
+from compose_chap.units import moment
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -101,7 +102,7 @@ def _held_by(content: bytes, directory: Path) -> Locked:
         step = json.loads(journal_file(directory).read_bytes())["steps"][-1]["step"]
     try:
         owner = json.loads(content)
-        who = f"{owner['operation']} by {owner['by']}, since {owner['since']}, now at step '{step}'"
+        who = f"{owner['operation']} by {owner['by']}, since {moment(owner['since'])}, now at step '{step}'"
     except (ValueError, KeyError):
         who = "another docker chap"
     return Locked(

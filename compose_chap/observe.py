@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from compose_chap import project
 from compose_chap.engine import Engine
 from compose_chap.errors import Interrupted, RegistryError, StackError
-from compose_chap.project import Model
 from compose_chap.stack import Project, Reference, Role, Stack, choose, classify, detect
 from compose_chap.state import has_open_journal, refuse_open_run
+
+if TYPE_CHECKING:
+    from compose_chap.project import Model
 
 
 @dataclass(frozen=True)
@@ -124,6 +126,8 @@ def find_directory(engine: Engine, where: Where) -> Path:
 
 def read_project(where: Where) -> Model:
     """Return the project that Compose would take in this folder with these options. No engine is asked."""
+    from compose_chap import project  # not above: it brings YAML, and finding a stack needs none
+
     environment = dict(where.environment)
     if where.name:
         environment["COMPOSE_PROJECT_NAME"] = where.name

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
 
-from compose_chap import notes, state
+from compose_chap import notes, state, units
 from compose_chap.errors import ChapError
 from compose_chap.process import check as succeeded
 from compose_chap.registry import Registry, nearest
@@ -119,7 +119,8 @@ def _schema(subject: Subject) -> Check:
     if schema.verdict == "incomplete":
         missing = ", ".join((*schema.missing_tables, *schema.missing_columns))
         return Check("", "warn", f"The database misses what the running version needs: {missing}.")
-    return Check("", "ok", f"The schema is {schema.verdict}.", details={"verdict": schema.verdict})
+    said = f"The schema is {schema.verdict}" + ("" if schema.verdict == "complete" else ", which CHAP does not mind")
+    return Check("", "ok", f"{said}.", details={"verdict": schema.verdict})
 
 
 def _drift(subject: Subject) -> Check:
@@ -190,8 +191,12 @@ def _images(subject: Subject) -> Check:
     size = to_pull(subject)
     young = _age(subject)
     if young is not None and young < _YOUNG_DAYS:
-        return Check("", "warn", f"Both images exist; they are {young} day(s) old. To pull: {size >> 20} MiB.")
-    return Check("", "ok", f"Both images exist. To pull: at most {size >> 20} MiB.", details={"bytes": size})
+        return Check("", "warn", f"Both images exist; they were made {_days(young)}. To pull: {units.size(size)}.")
+    return Check("", "ok", f"Both images exist. To pull: at most {units.size(size)}.", details={"bytes": size})
+
+
+def _days(age: int) -> str:
+    return "today" if age < 1 else f"{age} day{'s' if age > 1 else ''} ago"
 
 
 def to_pull(subject: Subject) -> int:
@@ -240,7 +245,7 @@ def _files(subject: Subject) -> Check:
 
 def _database(subject: Subject) -> Check:
     database = subject.database
-    said = f"Database '{database.name}' has {database.size >> 20} MiB."
+    said = f"Database '{database.name}' has {units.size(database.size)}."
     if database.collation_version and database.collation_version != database.collation_version_now:
         return Check(
             "",
@@ -295,15 +300,15 @@ def _room(subject: Subject) -> Check:
         return Check(
             "",
             "fail",
-            f"The server's disk has {in_server >> 20} MiB free; a copy of the database and the images need"
-            f" {needed >> 20} MiB.",
+            f"The server's disk has {units.size(in_server)} free; a copy of the database and the images need"
+            f" {units.size(needed)}.",
             "Make room: docker image prune, docker chap prune.",
         )
     folder = subject.backups if subject.backups.exists() else subject.backups.parent
     free = shutil.disk_usage(folder).free if folder.exists() else 0
     if free < size * 0.4:
-        return Check("", "fail", f"{folder} has {free >> 20} MiB free; a backup may need {int(size * 0.4) >> 20} MiB.")
-    return Check("", "ok", f"{in_server >> 20} MiB free on the server's disk, {needed >> 20} MiB needed.")
+        return Check("", "fail", f"{folder} has {units.size(free)} free; a backup may need {units.size(size * 0.4)}.")
+    return Check("", "ok", f"{units.size(in_server)} free on the server's disk, {units.size(needed)} needed.")
 
 
 def _jobs(subject: Subject) -> Check:

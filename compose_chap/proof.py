@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from compose_chap import archive, belongings, dumpfile, state
+from compose_chap import archive, belongings, dumpfile, state, units
 from compose_chap.backup import PROOF_FILE, Backup
 from compose_chap.quarantine import Quarantine
 from compose_chap.errors import DatabaseError, DumpError
@@ -95,7 +95,7 @@ def throwaway(world: World, image: str) -> Iterator[Server]:
 def _restored(world: World, backup: Backup, dump: Mapping[str, Any], server: Server) -> dict[str, int]:
     name, needed = dump["database"]["name"], int(dump["database"]["size"]) + int(dump["dump"]["size"])
     if server.free_space() < needed:
-        raise DatabaseError(f"The engine's disk has no room for the test: about {needed >> 20} MiB are needed.")
+        raise DatabaseError(f"The engine's disk has no room for the test: about {units.size(needed)} are needed.")
     quarantine = Quarantine(server, "proof")
     quarantine.make()
     with open(backup.folder / dump["dump"]["file"], "rb") as file:

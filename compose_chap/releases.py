@@ -9,10 +9,12 @@ from collections.abc import Collection, Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from compose_chap import preflight
-from compose_chap.registry import Registry
 from compose_chap.stack import Reference, release_key
+
+if TYPE_CHECKING:
+    from compose_chap.registry import Registry
 
 AN_HOUR = timedelta(hours=1)
 A_WEEK = timedelta(days=7)
@@ -27,6 +29,8 @@ def find(
 
     A registry that does not answer is left alone for a minute. Raise RegistryError then too.
     """
+    from compose_chap import preflight  # not above: `status` only remembers, and must not wait for what asks
+
     repositories = {one.repository for one in images.values()}
     known = remembered(repositories, environment, now, AN_HOUR)
     if known is not None:

@@ -13,6 +13,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, TextIO
 
 from compose_chap.errors import ChapError
+from compose_chap.units import duration, size
 
 if TYPE_CHECKING:
     from compose_chap.verify import Check
@@ -53,7 +54,7 @@ class Progress:
         self._mode = ("live" if live else "plain") if mode == "auto" else mode
         self._stream = stream
         self._begun = time.monotonic()
-        self._step = ""
+        self._step = self._line = ""
         self._drawn = 0.0
         self._open = False
 
@@ -67,15 +68,16 @@ class Progress:
         new = step != self._step and step != "wait"
         if new:
             self.end()
-            self._step = step
+            self._step, self._line = step, f"[{self._elapsed():>5}] {self._title(step, detail)}"
             if self._mode == "plain":
-                self._write(f"[{self._elapsed():>5}] {self._title(step, detail)}\n")
+                self._write(self._line + "\n")
         if self._mode == "live" and (new or time.monotonic() - self._drawn > 0.1):
             self._draw(step, detail, done, total)
 
     def end(self) -> None:
-        """Leave the line of the last step as it is."""
+        """Leave the line of the last step as it stands where nothing is live."""
         if self._open:
+            self._show(self._line)
             self._write("\n")
             self._open = False
 
@@ -87,9 +89,12 @@ class Progress:
         elif done:
             amount = size(done) + (f" of {size(total)}" if total else "")
         line = f"[{self._elapsed():>5}] {self._title(self._step or step, detail)}" + (f"  {amount}" if amount else "")
-        width = terminal_width(self._stream)
-        self._write("\r" + line[: width - 1] + "\x1b[K")
+        self._show(line)
         self._drawn, self._open = time.monotonic(), True
+
+    def _show(self, line: str) -> None:
+        width = terminal_width(self._stream)
+        self._write("\r" + (line if len(line) < width else line[: width - 4] + "...") + "\x1b[K")
 
     def _title(self, step: str, detail: str) -> str:
         name = _STEPS.get(step, step.capitalize())
@@ -152,12 +157,38 @@ def failure_document(command: str, error: ChapError) -> str:
 
 
 def table(rows: Sequence[Sequence[str]], head: Sequence[str] = ()) -> str:
-    """Return rows in columns, two spaces apart."""
+    """Return rows in columns, two spaces apart; on a narrow terminal the last columns go below the first ones."""
     everything = [head, *rows] if head else list(rows)
     if not everything:
         return ""
     widths = [max(len(row[at]) for row in everything) for at in range(len(everything[0]))]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in everything)
+    lines = [line for row in everything for line in _folded(row, widths, _width_of_a_terminal(sys.stdout))]
+    return "\n".join(lines)
+
+
+def _folded(row: Sequence[str], widths: Sequence[int], columns: int) -> list[str]:
+    lines = [""]
+    used = 0
+    for cell, width in zip(row, widths):
+        if columns and lines[-1] and used + 2 + width > columns:
+            lines.append("    " + cell.ljust(width))
+            used = 4 + width
+        else:
+            lines[-1] += ("  " if used else "") + cell.ljust(width)
+            used += (2 if used else 0) + width
+    return [line.rstrip() for line in lines if line.strip()]
+
+
+def facts(pairs: Sequence[tuple[str, str]]) -> str:
+    """Return names and what is told of each; long tellings go on in lines of their own on a terminal."""
+    indent = max(len(name) for name, _ in pairs) + 2
+    width = _width_of_a_terminal(sys.stdout)
+    return "\n".join(f"{name:<{indent}}{_hanging(told, indent, width)}" for name, told in pairs)
+
+
+def paragraph(text: str, stream: TextIO | None = None) -> str:
+    """Return sentences in lines that fit the terminal behind a stream, standard output when none is named."""
+    return _hanging(text, 0, _width_of_a_terminal(stream or sys.stdout))
 
 
 def checks_text(checks: Iterable[Check], *, colour: bool) -> str:
@@ -180,34 +211,6 @@ def checks_text(checks: Iterable[Check], *, colour: bool) -> str:
 def colourful(stream: TextIO) -> bool:
     """Tell whether colour is wanted on a stream."""
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-
-
-def size(count: float) -> str:
-    """Return bytes as a person reads them."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if count < 1024 or unit == "GiB":
-            return f"{count:.0f} {unit}" if unit in ("B", "KiB") or count >= 100 else f"{count:.1f} {unit}"
-        count /= 1024
-    raise AssertionError("unreachable")
-
-
-def duration(seconds: float) -> str:
-    """Return seconds as a person reads them."""
-    if seconds < 60:
-        return f"{seconds:.0f}s"
-    if seconds < 3600:
-        return f"{seconds // 60:.0f}m{seconds % 60:02.0f}s"
-    return f"{seconds // 3600:.0f}h{seconds % 3600 // 60:02.0f}m"
-
-
-def age(then: datetime, now: datetime) -> str:
-    """Return how long ago something was."""
-    seconds = max((now - then).total_seconds(), 0)
-    for unit, length in (("day", 86400), ("hour", 3600), ("minute", 60)):
-        if seconds >= length:
-            count = int(seconds // length)
-            return f"{count} {unit}{'s' if count > 1 else ''} ago"
-    return "just now"
 
 
 def now() -> datetime:

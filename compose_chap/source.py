@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
-from compose_chap import backup, dumpfile, process
+from compose_chap import backup, dumpfile, process, units
 from compose_chap.backup import Backup
 from compose_chap.quarantine import Quarantine
 from compose_chap.dumpfile import Contents, Kind, Packing
@@ -89,8 +89,8 @@ def check_room(source: Source, server: Server) -> None:
     free = min(server.free_space(), server.free_space("/tmp") + database)
     if free < needed:
         raise DatabaseError(
-            f"The database's disk has no room for a second database: about {needed >> 20} MiB are needed,"
-            f" {free >> 20} MiB are free.",
+            f"The database's disk has no room for a second database: about {units.size(needed)} are needed,"
+            f" {units.size(free)} are free.",
             state="Nothing was changed.",
             hint="Make room: docker chap prune, docker image prune.",
         )

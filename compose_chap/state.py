@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from compose_chap.errors import Interrupted, StateError
+from compose_chap.units import moment
 
 FOLDER = ".docker-chap"
 
@@ -270,7 +271,7 @@ def refuse_open_run(directory: Path) -> None:
     if journal:
         reached = journal.steps[-1] if journal.steps else "start"
         raise Interrupted(
-            f"The {journal.operation} that {journal.record['by']} began at {journal.record['started_at']}"
+            f"The {journal.operation} that {journal.record['by']} began at {moment(journal.record['started_at'])}"
             f" was cut off at step '{reached}'.",
             state="The stack may be half changed. Nothing was changed by this command.",
             hint="Finish or undo it first: docker chap recover",

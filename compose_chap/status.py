@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from compose_chap import backup, prune, screen, state
+from compose_chap import backup, prune, screen, state, units
 from compose_chap.backup import Backup
 from compose_chap.change import KEPT_IMAGES, kept_images
 from compose_chap.chap import Active, Chap, Health, Jobs, Overview, Schema, version_in
@@ -62,6 +62,7 @@ def look(world: World, stack: Stack) -> Status:
             for worker in stack.of(Role.WORKER)
             if worker.running
         }
+        images = pool.submit(attempt, lambda: kept_images(world, stack.project.name))
         digests = {service.name: _digest(world, service) for service in stack.services}
 
     said: Overview | None = overview.result() if overview else None
@@ -70,7 +71,7 @@ def look(world: World, stack: Stack) -> Status:
     databases = asked.result() or {}
     name = attempt(lambda: stack.access.name) or ""
     folder = attempt(lambda: backup.folder_for(stack, None, world.environment))
-    backups = backup.list_backups(folder) if folder and folder.exists() else []
+    backups = backup.list_backups(folder, stack.project.name) if folder and folder.exists() else []
 
     return Status(
         stack=stack,
@@ -90,7 +91,7 @@ def look(world: World, stack: Stack) -> Status:
             and other != name
             and ("_before_" in other or "_after_" in other or "_incoming_" in other)
         },
-        kept_images=tuple(attempt(lambda: kept_images(world, stack.project.name)) or ()),
+        kept_images=tuple(images.result() or ()),
         last_backup=backups[-1] if backups else None,
         open_run=_open_run(stack),
         problems=tuple(problems),
@@ -168,6 +169,8 @@ def _backup(last: Backup | None) -> dict[str, Any] | None:
         "folder": str(last.folder),
         "size": last.size,
         "created_at": last.manifest["created_at"],
+        "proven_at": last.proof[0].isoformat(),
+        "proven_by": last.proof[1],
         "age_seconds": int((screen.now() - last.created_at).total_seconds()),
         "chap_version": last.manifest["chap"]["version"],
     }
@@ -177,21 +180,21 @@ def text(seen: Status, now: datetime) -> str:
     """Return a status for people."""
     stack = seen.stack
     facts = [
-        ["Project", stack.project.name],
-        ["Files", ", ".join(str(file) for file in stack.project.files)],
-        ["Health", _health(seen)],
-        ["Schema", seen.schema.verdict if seen.schema else "not known"],
-        ["Jobs", _jobs(seen.jobs)],
-        ["Database", _database(seen)],
-        ["Last backup", _last_backup(seen.last_backup, now)],
+        ("Project", stack.project.name),
+        ("Files", ", ".join(str(file) for file in stack.project.files)),
+        ("Health", _health(seen)),
+        ("Schema", seen.schema.verdict if seen.schema else "not known"),
+        ("Jobs", _jobs(seen.jobs)),
+        ("Database", _database(seen)),
+        ("Last backup", _last_backup(seen.last_backup, now)),
     ]
     rows = [
         [service.name, service.role.value, _state(service), seen.versions.get(service.name, ""), str(service.image)]
         for service in sorted(stack.services, key=lambda one: (list(Role).index(one.role), one.name))
     ]
-    parts = [screen.table(facts), screen.table(rows, ["SERVICE", "ROLE", "STATE", "VERSION", "IMAGE"])]
+    parts = [screen.facts(facts), screen.table(rows, ["SERVICE", "ROLE", "STATE", "VERSION", "IMAGE"])]
     if seen.kept:
-        kept = [[name, screen.size(bytes_), _age_of(name, now)] for name, bytes_ in seen.kept.items()]
+        kept = [[name, units.size(bytes_), _age_of(name, now)] for name, bytes_ in seen.kept.items()]
         parts.append("Kept databases\n" + screen.table(kept))
     if seen.kept_images:
         parts.append("Kept images\n" + screen.table([[f"{KEPT_IMAGES}:{tag}"] for tag in seen.kept_images]))
@@ -208,7 +211,7 @@ def text(seen: Status, now: datetime) -> str:
 
 def _age_of(database: str, now: datetime) -> str:
     since = prune.kept_since(database)
-    return screen.age(since, now) if since else ""
+    return units.age(since, now) if since else ""
 
 
 def _health(seen: Status) -> str:
@@ -225,14 +228,16 @@ def _jobs(jobs: Jobs | None) -> str:
 
 
 def _database(seen: Status) -> str:
-    size = screen.size(seen.database_size) if seen.database_size is not None else "not reached"
+    size = units.size(seen.database_size) if seen.database_size is not None else "not reached"
     return f"{_access_name(seen.stack)}, {size}"
 
 
 def _last_backup(last: Backup | None, now: datetime) -> str:
     if last is None:
         return "none"
-    return f"{last.id}, {screen.age(last.created_at, now)}, {screen.size(last.size)}"
+    when, how = last.proof
+    made = f"{last.id}, made {units.moment(last.created_at)} ({units.age(last.created_at, now)})"
+    return f"{made}, {units.size(last.size)}, {how} {units.age(when, now)}"
 
 
 def _state(service: Service) -> str:

@@ -170,7 +170,7 @@ def _back_after(world: World, change: Change, journal: Journal, error: BaseExcep
             f"The {change.operation} failed: {cause}\nThe way back failed too: {evidence.scrubbed(said)}",
             state=evidence.state_now(world, change),
             hint="Mend the cause, then run: docker chap recover\n"
-            f"Or by hand:\n{evidence.by_hand(world, change)}\nWhat was found is in {folder}",
+            f"Or by hand:\n{evidence.by_hand(world, change)}\nWhat was found, logs included: ls {folder}",
         ) from error
     proof = " ".join(check.message for check in checks if check.name in ("chap_version", "rows", "ready"))
     if cancelled:
@@ -178,5 +178,5 @@ def _back_after(world: World, change: Change, journal: Journal, error: BaseExcep
     raise RolledBack(
         f"The {change.operation} failed: {cause}",
         state=f"All is as it was before. {proof}",
-        hint=f"What was found is in {folder}",
+        hint=f"See what was found, logs included: ls {folder}",
     ) from error

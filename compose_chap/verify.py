@@ -68,7 +68,7 @@ def wait_for_api(world: World, stack: Stack, *, workers: bool) -> Health:
         if sign != seen or (health.level == "silent" and server.working(stack.access.name)):
             seen, last = sign, now
         waited = (now - begun).total_seconds()
-        world.notify("wait", health.problems, waited, 0)
+        world.notify("wait", "for its first answer" if health.level == "silent" else health.problems, waited, 0)
         if (now - last).total_seconds() > world.patience or waited > world.limit:
             return health
         world.sleep(0.5)

@@ -22,11 +22,12 @@ def test_every_command_is_in_the_table() -> None:
     assert [name for name, _ in ROWS] == cli.chap.list_commands(context)
 
 
-def test_every_exit_status_is_in_the_table() -> None:
+def test_every_exit_status_is_told_alike_in_help_and_readme() -> None:
     section = README.partition("| Exit status |")[2].partition("\n\n")[0]
-    told = {int(status) for status in re.findall(r"^\| (\d+) \|", section, re.MULTILINE)}
+    told = {int(status): words for status, words in re.findall(r"^\| (\d+) \| (.*) \|$", section, re.MULTILINE)}
+    assert told == cli.EXIT_STATUSES
     kinds = [one for one in vars(errors).values() if isinstance(one, type) and issubclass(one, errors.ChapError)]
-    assert told == {0, *(kind.exit_status for kind in kinds)}
+    assert set(told) == {0, *(kind.exit_status for kind in kinds)}
 
 
 @pytest.mark.parametrize(("name", "line"), ROWS, ids=[name for name, _ in ROWS])

@@ -24,7 +24,7 @@ ORDER = [
     *("backup", "belongings", "archive", "quarantine", "pin"),
     *("project", "composefile", "variables"),
     *("world", "chap", "questions", "postgres", "engine", "process"),
-    *("dumpfile", "plainsql", "registry", "lock", "state", "stack", "errors"),
+    *("dumpfile", "plainsql", "registry", "lock", "state", "units", "stack", "errors"),
 ]
 
 # These talk to people. All others are given what they need and return data, so that a test can run them too.

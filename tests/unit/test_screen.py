@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import sys
+import time
 
 import pytest
 
-from compose_chap import screen
+from compose_chap import screen, units
 from compose_chap.errors import ChapError
 from compose_chap.verify import Check
 
@@ -46,4 +48,43 @@ def test_off_a_terminal_a_line_is_a_line() -> None:
     [(0, "0 B"), (2048, "2 KiB"), (1.5 * 2**20, "1.5 MiB"), (200 * 2**20, "200 MiB"), (2**40, "1024 GiB")],
 )
 def test_sizes_are_for_people(bytes_: float, told: str) -> None:
-    assert screen.size(bytes_) == told
+    assert units.size(bytes_) == told
+
+
+def test_a_time_is_that_of_the_clock_on_the_wall(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Asia/Kathmandu")
+    time.tzset()
+    assert units.moment("2026-11-23T04:49:25+00:00") == "2026-11-23 10:34 +0545"
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"), [(0.4, "0s"), (59.4, "59s"), (59.9, "1m00s"), (3599.9, "1h00m"), (7322, "2h02m")]
+)
+def test_times_are_for_people(seconds: float, told: str) -> None:
+    assert units.duration(seconds) == told
+
+
+@pytest.mark.parametrize("columns", [40, 80, 200], indirect=True)
+def test_columns_that_do_not_fit_stand_below(columns: int) -> None:
+    rows = [
+        ["chap", "api", "running (healthy)", "2.0.0", "ghcr.io/chap:v2.0.0"],
+        ["redis", "broker", "running", "", "x"],
+    ]
+    lines = screen.table(rows, ["SERVICE", "ROLE", "STATE", "VERSION", "IMAGE"]).splitlines()
+    assert max(map(len, lines)) <= columns
+    assert " ".join(lines).split() == ["SERVICE", "ROLE", "STATE", "VERSION", "IMAGE", *" ".join(sum(rows, [])).split()]
+    assert len(lines) == {40: 6, 80: 3, 200: 3}[columns]
+
+
+def test_a_live_step_ends_as_it_would_stand_in_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.StringIO()
+    monkeypatch.setattr(stream, "isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
+    progress = screen.Progress(stream, "auto")
+    progress("pull", "chap:v2.1.0")
+    progress("pull", "chap:v2.1.0", 5 << 20, 9 << 20)
+    progress.end()
+    *_, last = stream.getvalue().split("\r")
+    assert last == "[   0s] Pulling: chap:v2.1.0\x1b[K\n"

@@ -1,0 +1,40 @@
+"""Numbers and times as a person reads them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+
+def size(count: float) -> str:
+    """Return bytes as a person reads them."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024 or unit == "GiB":
+            return f"{count:.0f} {unit}" if unit in ("B", "KiB") or count >= 100 else f"{count:.1f} {unit}"
+        count /= 1024
+    raise AssertionError("unreachable")
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as a person reads them."""
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds}s"
+    if seconds < 3600:
+        return f"{seconds // 60}m{seconds % 60:02}s"
+    return f"{seconds // 3600}h{seconds % 3600 // 60:02}m"
+
+
+def age(then: datetime, now: datetime) -> str:
+    """Return how long ago something was."""
+    seconds = max((now - then).total_seconds(), 0)
+    for unit, length in (("day", 86400), ("hour", 3600), ("minute", 60)):
+        if seconds >= length:
+            count = int(seconds // length)
+            return f"{count} {unit}{'s' if count > 1 else ''} ago"
+    return "just now"
+
+
+def moment(when: datetime | str) -> str:
+    """Return a time, also one in ISO 8601, as the clock on the wall here shows it, with its zone."""
+    known = datetime.fromisoformat(when) if isinstance(when, str) else when
+    return known.astimezone().strftime("%Y-%m-%d %H:%M %Z")

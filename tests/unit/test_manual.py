@@ -1,0 +1,54 @@
+"""The page for `man docker-chap`: it says all that the help says, and troff finds nothing wrong in it."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+
+import click
+import pytest
+
+from build import manual
+from compose_chap import __version__, cli
+
+GROFF = ("groff", "-ww", "-man", "-Tascii", "-P-cbou", "-rLL=1000n")
+NAMES = cli.chap.list_commands(click.Context(cli.chap))
+
+needs_groff = pytest.mark.skipif(not shutil.which("groff"), reason="groff, which reads the page, is not installed")
+
+
+@pytest.fixture(scope="module")
+def read() -> str:
+    done = subprocess.run(GROFF, input=manual.page(), capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    return " ".join(done.stdout.split())
+
+
+@needs_groff
+@pytest.mark.parametrize("name", NAMES)
+def test_everything_that_help_says_of_a_command_is_there(name: str, read: str) -> None:
+    context = click.Context(cli.chap, info_name="docker chap")
+    command = cli.chap.get_command(context, name)
+    assert command and command.help
+    records = [one.get_help_record(context) for one in command.params if isinstance(one, click.Option)]
+    told = [command.help.replace("`", ""), *(text for record in records if record for text in record)]
+    for text in (*told, *(f"$ docker chap {example}" for example in cli.EXAMPLES[name])):
+        assert " ".join(text.split()) in read
+
+
+@needs_groff
+def test_the_page_says_what_a_status_means_and_which_version_it_is_of(read: str) -> None:
+    assert all(told.replace("`", "") in read for told in cli.EXIT_STATUSES.values())
+    assert f"docker chap {__version__}" in read
+
+
+@pytest.mark.skipif(not shutil.which("mandoc"), reason="mandoc, a second reader, is not installed")
+def test_another_reader_of_such_pages_finds_nothing_wrong() -> None:
+    words = ["mandoc", "-Tlint", "-W", "warning"]
+    said = subprocess.run(words, input=manual.page(), capture_output=True, text=True, check=False).stdout
+    # A date would be that of the build, and two builds of one source are the same.
+    assert [line for line in said.splitlines() if "missing date" not in line] == []
+
+
+def test_nothing_in_a_text_is_taken_for_a_command_of_troff() -> None:
+    assert manual._text(".prom isn't a \\macro: `it`") == r"\&.prom isn\(aqt a \emacro: \fBit\fP"
