@@ -199,7 +199,7 @@ def pin_command(call: Call, version: str, digest: bool, dry_run: bool) -> None:
 @common
 def recover_command(call: Call) -> None:
     """Finish or undo a run that was cut off."""
-    from compose_chap import lock, observe, recover, screen, state
+    from compose_chap import engine_throwaway, lock, observe, recover, screen, state
 
     world, where = call.world(), call.where()
     directory = observe.find_directory(world.engine, where)
@@ -208,7 +208,7 @@ def recover_command(call: Call) -> None:
         journal = state.open_run(directory, world.clock)
         if journal is None:
             with suppress(EngineError):  # files alone can be looked at without an engine
-                recover.clean_up(world.engine)
+                engine_throwaway.remove_abandoned(world.engine)
             call.result({"changed": False}, "No run was cut off. Nothing to do.")
             return
         done = recover.recover(world, journal)

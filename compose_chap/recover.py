@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from compose_chap import backup, evidence, lock, restore, state, undo, upgrade
+from compose_chap import backup, engine_throwaway, evidence, lock, restore, state, undo, upgrade
 from compose_chap.baseline import baseline_of
 from compose_chap.change import (
     Change,
@@ -18,7 +18,6 @@ from compose_chap.change import (
     server_of,
     wait_for_server,
 )
-from compose_chap.engine import Engine
 from compose_chap.errors import ChapError, NeedsPerson, StateError
 from compose_chap.postgres import Server
 from compose_chap.stack import Stack
@@ -48,7 +47,7 @@ def recover(world: World, journal: Journal) -> Recovered:
     if journal.operation == "pin":
         return _unpin(journal)
 
-    clean_up(world.engine)
+    engine_throwaway.remove_abandoned(world.engine)
     if journal.began("finish"):
         # Everything was verified already.
         facts = journal.facts
@@ -91,12 +90,6 @@ def _back(world: World, change: Change, journal: Journal) -> list[Check]:
             for container in containers_of(world, change.project, name):
                 world.engine.start(container.id)
     return []
-
-
-def clean_up(engine: Engine) -> None:
-    """Remove throwaway containers that a killed run left."""
-    for identity in engine.throwaways():
-        engine.discard(identity)
 
 
 def _remove_leftovers(world: World, journal: Journal, change: Change | None) -> None:

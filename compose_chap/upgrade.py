@@ -29,7 +29,7 @@ from compose_chap.world import World
 _PULL_TRIES = 4
 
 # Until a server has an upgrade of its own to learn from: a start of CHAP, and a copy inside PostgreSQL.
-_START_SECONDS = 20.0
+_STOP_SECONDS, _START_SECONDS = 3.0, 17.0
 _COPIED_PER_SECOND = 150e6
 
 
@@ -100,7 +100,12 @@ def expected_downtime(size: int, runs: Sequence[Mapping[str, Any]]) -> float:
     earlier = [run["downtime"] for run in runs if run["operation"] == "upgrade" and run.get("downtime")]
     if earlier:
         return float(earlier[-1])
-    return _START_SECONDS + size / _COPIED_PER_SECOND
+    return downtime_with(size, _START_SECONDS)
+
+
+def downtime_with(size: int, start: float) -> float:
+    """Return for how many seconds CHAP will not answer, from the database's size and how long the new API starts."""
+    return _STOP_SECONDS + start + size / _COPIED_PER_SECOND
 
 
 def wait_for_jobs(world: World, chap: Chap, limit: float) -> Jobs:
