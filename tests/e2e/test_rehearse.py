@@ -1,4 +1,4 @@
-"""A rehearsal tells what an upgrade would do to these very data, and leaves nothing behind: not even when it is killed."""
+"""A rehearsal tells what an upgrade would do to these very data, and leaves nothing behind, not even when killed."""
 
 from __future__ import annotations
 
