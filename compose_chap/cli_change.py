@@ -22,6 +22,12 @@ from compose_chap.cli_options import (
 )
 from compose_chap.errors import ChapError, EngineError
 
+# How the plan says where the old data are kept, by whether that has to be a dump.
+_KEPT = {
+    False: "a copy of {} inside the server",
+    True: "a second dump of {}, for want of room for a copy; a failure takes as long as a restore",
+}
+
 
 @click.command("upgrade")
 @click.argument("version")
@@ -80,10 +86,11 @@ def upgrade_command(
             subject.baseline,
             tuple(check.name for check in found if check.failed),
             drain if all(check.status == "ok" for check in found if check.name == "jobs") else None,
+            _by_dump(checks),
         )
         text = _plan_text(subject, checks)
         if dry_run:
-            call.result({"plan": _plan_json(subject), "checks": [asdict(one) for one in checks]}, text)
+            call.result({"plan": _plan_json(subject, checks), "checks": [asdict(one) for one in checks]}, text)
             return
         if not call.json:
             print(text, file=sys.stderr)
@@ -104,7 +111,12 @@ def upgrade_command(
         f"CHAP is upgraded from {done.before} to {done.after.removeprefix('v')}, and verified. It was down for"
         f" {screen.duration(done.downtime)}.\n"
         + screen.checks_text(done.checks, colour=screen.colourful(sys.stdout))
-        + f"\nThe data of before are kept as database {done.kept}; to go back to them: docker chap rollback",
+        + (
+            f"\nThe data of before are kept as database {done.kept}; to go back to them: docker chap rollback"
+            if done.kept
+            else f"\nThe data of before are kept as backup {done.backup.id}; to go back to them: docker chap restore"
+            f" {done.backup.id} --with-version"
+        ),
     )
 
 
@@ -248,10 +260,10 @@ def _plan_text(subject: Any, checks: Sequence[Any]) -> str:
         f"  pull       {', '.join(map(str, dict.fromkeys(subject.images.values())))}",
         f"  back up    database {subject.database.name} ({screen.size(subject.database.size)}) to {subject.backups}",
         f"  stop       {', '.join(service.name for service in subject.stack.writers)}",
-        f"  keep       a copy of {subject.database.name} inside the server",
+        f"  keep       {_KEPT[_by_dump(checks)].format(subject.database.name)}",
         f"  recreate   {', '.join(service.name for service in subject.stack.writers)}, and nothing else",
         "  verify     versions, schema, rows, readiness, models, route, other containers",
-        f"CHAP will be down for about {screen.duration(_downtime(subject))}. Other services run on.",
+        f"CHAP will be down for about {screen.duration(_downtime(subject, checks))}. Other services run on.",
         "What cannot be undone: a job that runs when CHAP stops is lost. Rows that are written after the upgrade are",
         "kept aside by a rollback, not merged into the old data.",
         "Changes of the files",
@@ -262,13 +274,18 @@ def _plan_text(subject: Any, checks: Sequence[Any]) -> str:
     return "\n".join(steps)
 
 
-def _downtime(subject: Any) -> float:
+def _by_dump(checks: Sequence[Any]) -> bool:
+    return any(check.details.get("keep") == "dump" for check in checks if check.name == "room")
+
+
+def _downtime(subject: Any, checks: Sequence[Any]) -> float:
     from compose_chap import state, upgrade
 
-    return upgrade.expected_downtime(subject.database.size, state.history(subject.stack.project.directory))
+    runs = state.history(subject.stack.project.directory)
+    return upgrade.expected_downtime(subject.database.size, runs, by_dump=_by_dump(checks))
 
 
-def _plan_json(subject: Any) -> dict[str, Any]:
+def _plan_json(subject: Any, checks: Sequence[Any]) -> dict[str, Any]:
     from compose_chap import pin
 
     return {
@@ -277,6 +294,7 @@ def _plan_json(subject: Any) -> dict[str, Any]:
         "images": {name: str(reference) for name, reference in subject.images.items()},
         "diff": pin.diff(subject.edits),
         "database_bytes": subject.database.size,
-        "expected_downtime_seconds": _downtime(subject),
+        "expected_downtime_seconds": _downtime(subject, checks),
+        "keep": "dump" if _by_dump(checks) else "copy",
         "backups": str(subject.backups),
     }

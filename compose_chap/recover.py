@@ -67,7 +67,8 @@ def recover(world: World, journal: Journal) -> Recovered:
         raise NeedsPerson(
             f"The {journal.operation} of {journal.id} could not be undone: {error.message}",
             state=evidence.state_now(world, change),
-            hint=f"Mend the cause, then run again: docker chap recover\nOr by hand:\n{evidence.by_hand(world, change)}",
+            hint="Mend the cause, then run again: docker chap recover\n"
+            f"Or by hand:\n{evidence.by_hand(world, change, journal.facts.get('kept_dump', ''))}",
         ) from error
     return Recovered(journal.id, journal.operation, outcome, tuple(checks))
 
@@ -133,6 +134,11 @@ def plan_rollback(world: World, stack: Stack, operation: str) -> RollbackPlan:
     record = last_undoable(stack.project.directory, operation)
     done = Change.from_facts(record["facts"])
     server = server_of(world, done)
+    if dump := record["facts"].get("kept_dump"):
+        raise StateError(
+            f"The {operation} kept the old data as a backup, {Path(dump).name}, and not as a database.",
+            hint=f"Restore it with its version: docker chap restore {Path(dump).name} --with-version",
+        )
     if not server.exists(done.kept):
         raise StateError(
             f"The database {done.kept}, which the {operation} kept, is gone.",

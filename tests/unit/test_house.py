@@ -19,7 +19,7 @@ ORDER = [
     *("plugin", "cli", "cli_complete"),
     *("cli_restore", "cli_rehearse", "cli_change", "cli_backup", "cli_status", "cli_options"),
     *("metrics", "status", "screen", "rehearse"),
-    *("recover", "restore", "source", "proof", "prune", "upgrade", "transaction", "undo", "evidence", "change"),
+    *("recover", "restore", "source", "prune", "upgrade", "transaction", "undo", "keep", "proof", "evidence", "change"),
     "releases",
     *("preflight", "subject", "notes", "observe", "verify", "baseline"),
     *("backup", "belongings", "archive", "quarantine", "pin"),
