@@ -36,7 +36,8 @@ class Change:
     are made anew from the files after `edits`; otherwise the old ones are started again. `expected` is the
     version that must answer afterwards, empty for any, and `tables` the rows that must be there then, where
     they are not those of the kept data.
-    `images_after` is what the recreated writers must run.
+    `images_after` is what the recreated writers must run. With `by_dump` no copy of the database is tried;
+    `mark` is what the server said of its transactions before the backup, empty where that is of no use.
     """
 
     operation: str
@@ -56,6 +57,8 @@ class Change:
     expected: str
     tables: Mapping[str, int]
     baseline: Baseline
+    by_dump: bool = False
+    mark: str = ""
 
     @property
     def failed(self) -> str:

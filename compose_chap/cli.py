@@ -21,6 +21,7 @@ _COMMANDS = {
     "verify": "cli_backup",
     "prune": "cli_backup",
     "upgrade": "cli_change",
+    "rehearse": "cli_rehearse",
     "rollback": "cli_change",
     "restore": "cli_restore",
     "recover": "cli_change",
@@ -38,6 +39,7 @@ EXAMPLES = {
     "verify": ("verify latest", "verify 20261123T044925Z --deep"),
     "prune": ("prune --dry-run", "prune --keep-last 5 --yes"),
     "upgrade": ("upgrade v2.1.0 --dry-run", "upgrade v2.1.0", "upgrade v2.1.0 --yes --drain 600"),
+    "rehearse": ("rehearse v2.1.0", "rehearse v2.1.0 --from latest", "rehearse v2.1.0 --online"),
     "rollback": ("rollback",),
     "restore": ("restore latest", "restore chap_core_pre-upgrade.dump", "restore --undo"),
     "recover": ("recover",),
@@ -97,10 +99,9 @@ def main(words: Sequence[str], docker: tuple[str, ...] = ("docker",)) -> int:
     if list(words[:1]) == ["help"]:
         words = [*words[1:], "--help"]
     try:
-        chap.main(list(words), prog_name="docker chap", standalone_mode=False, obj=Call(docker))
-        return 0
-    except click.exceptions.Exit as asked:
-        return asked.exit_code
+        # The status of a command that asked to exit comes back as a value here, not as an exception.
+        status = chap.main(list(words), prog_name="docker chap", standalone_mode=False, obj=Call(docker))
+        return status if isinstance(status, int) else 0
     except click.Abort:
         return _failed(Cancelled("Cancelled.", state="Nothing was changed."), words)
     except click.ClickException as error:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -22,6 +22,15 @@ from compose_chap.cli_options import (
     yes_option,
 )
 from compose_chap.errors import ChapError, EngineError
+
+if TYPE_CHECKING:
+    from compose_chap.upgrade import Upgraded
+
+# How the plan says where the old data are kept, by whether that has to be a dump.
+_KEPT = {
+    False: "a copy of {} inside the server",
+    True: "a second dump of {}, for want of room for a copy; a failure takes as long as a restore",
+}
 
 
 @click.command("upgrade")
@@ -86,10 +95,11 @@ def upgrade_command(
             subject.baseline,
             tuple(check.name for check in found if check.failed),
             drain if all(check.status == "ok" for check in found if check.name == "jobs") else None,
+            _by_dump(checks),
         )
         text = _plan_text(subject, checks)
         if dry_run:
-            call.result({"plan": _plan_json(subject), "checks": [asdict(one) for one in checks]}, text)
+            call.result({"plan": _plan_json(subject, checks), "checks": [asdict(one) for one in checks]}, text)
             return
         if not call.json:
             print(text, file=sys.stderr)
@@ -114,8 +124,7 @@ def upgrade_command(
         + "\n"
         + screen.checks_text(done.checks, colour=screen.colourful(sys.stdout))
         + "\n"
-        + screen.paragraph(f"The data of before are kept as database {done.kept}. To go back to them:")
-        + " docker chap rollback",
+        + _to_go_back(done),
     )
 
 
@@ -222,7 +231,7 @@ def recover_command(call: Call) -> None:
     After a power cut, or when docker chap was killed: it reads the journal of that run, looks at the stack, and brings
     files, images and data to one good state, verified. It may be run again at any time.
     """
-    from compose_chap import lock, observe, recover, screen, state
+    from compose_chap import engine_throwaway, lock, observe, recover, screen, state
 
     world, where = call.world(), call.where()
     directory = observe.find_directory(world.engine, where)
@@ -231,7 +240,7 @@ def recover_command(call: Call) -> None:
         journal = state.open_run(directory, world.clock)
         if journal is None:
             with suppress(EngineError):  # files alone can be looked at without an engine
-                recover.clean_up(world.engine)
+                engine_throwaway.remove_abandoned(world.engine)
             call.result({"changed": False}, "No run was cut off. Nothing to do.")
             return
         done = recover.recover(world, journal)
@@ -245,6 +254,18 @@ def recover_command(call: Call) -> None:
         },
         f"The {done.operation} of {done.run}: {done.outcome}.\n"
         + screen.checks_text(done.checks, colour=screen.colourful(sys.stdout)),
+    )
+
+
+def _to_go_back(done: Upgraded) -> str:
+    from compose_chap import screen
+
+    if done.kept:
+        return screen.paragraph(f"The data of before are kept as database {done.kept}. To go back to them:") + (
+            " docker chap rollback"
+        )
+    return screen.paragraph(f"The data of before are kept as backup {done.backup.id}. To go back to them:") + (
+        f" docker chap restore {done.backup.id} --with-version"
     )
 
 
@@ -271,13 +292,13 @@ def _plan_text(subject: Any, checks: Sequence[Any]) -> str:
         "  pull       " + "\n             ".join(map(str, dict.fromkeys(subject.images.values()))),
         f"  back up    database {subject.database.name} ({units.size(subject.database.size)}) to {subject.backups}",
         f"  stop       {', '.join(service.name for service in subject.stack.writers)}",
-        f"  keep       a copy of {subject.database.name} inside the server",
+        f"  keep       {_KEPT[_by_dump(checks)].format(subject.database.name)}",
         f"  recreate   {', '.join(service.name for service in subject.stack.writers)}, and nothing else",
         "  verify     versions, schema, rows, readiness, models, route, other containers",
         screen.paragraph(
-            f"CHAP will be down for about {units.duration(_downtime(subject))}. Other services run on. What cannot be"
-            " undone: a job that runs when CHAP stops is lost. Rows that are written after the upgrade are kept aside"
-            " by a rollback, not merged into the old data.",
+            f"CHAP will be down for about {units.duration(_downtime(subject, checks))}. Other services run on."
+            " What cannot be undone: a job that runs when CHAP stops is lost. Rows that are written after the upgrade"
+            " are kept aside by a rollback, not merged into the old data.",
             sys.stderr,
         ),
         "Changes of the files",
@@ -288,13 +309,18 @@ def _plan_text(subject: Any, checks: Sequence[Any]) -> str:
     return "\n".join(steps)
 
 
-def _downtime(subject: Any) -> float:
+def _by_dump(checks: Sequence[Any]) -> bool:
+    return any(check.details.get("keep") == "dump" for check in checks if check.name == "room")
+
+
+def _downtime(subject: Any, checks: Sequence[Any]) -> float:
     from compose_chap import state, upgrade
 
-    return upgrade.expected_downtime(subject.database.size, state.history(subject.stack.project.directory))
+    runs = state.history(subject.stack.project.directory)
+    return upgrade.expected_downtime(subject.database.size, runs, by_dump=_by_dump(checks))
 
 
-def _plan_json(subject: Any) -> dict[str, Any]:
+def _plan_json(subject: Any, checks: Sequence[Any]) -> dict[str, Any]:
     from compose_chap import pin
 
     return {
@@ -303,6 +329,7 @@ def _plan_json(subject: Any) -> dict[str, Any]:
         "images": {name: str(reference) for name, reference in subject.images.items()},
         "diff": pin.diff(subject.edits),
         "database_bytes": subject.database.size,
-        "expected_downtime_seconds": _downtime(subject),
+        "expected_downtime_seconds": _downtime(subject, checks),
+        "keep": "dump" if _by_dump(checks) else "copy",
         "backups": str(subject.backups),
     }

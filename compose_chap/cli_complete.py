@@ -107,7 +107,7 @@ def _values_of(option: click.Option, last: str, call: Call) -> _Offer:
         return _matching(last, dict.fromkeys(map(str, option.type.choices), ""))
     if option.name == "project_name":
         return _matching(last, dict.fromkeys(_projects(call), ""))
-    if option.name in ("pin", "unpin"):
+    if option.name in ("pin", "unpin", "source"):
         return _matching(last, _backups(call))
     return (), FILES if option.name in _FILE_OPTIONS else NOTHING
 

@@ -7,13 +7,12 @@ that docker was called with, so that they can never talk to two different engine
 from __future__ import annotations
 
 import json
-import os
 import re
 import socket
 import struct
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
 OLDEST_COMPOSE = (2, 20)
 
 _CHUNK = 64 * 1024
-_THROWAWAY = "docker-chap.throwaway"
 _STDERR_KEPT = 64 * 1024
 _QUIET_LIMIT = 60
 
@@ -140,6 +138,15 @@ class Engine:
             host = f"unix://{process.bridge([*self.docker, 'system', 'dial-stdio'])}"
         with _engine_errors("reach the Docker engine", self._address):
             return docker.APIClient(base_url=host, version="auto", timeout=_QUIET_LIMIT)
+
+    @property
+    def api(self) -> APIClient:
+        """The SDK's client, for the other part of this door."""
+        return self._api
+
+    def errors(self, doing: str) -> AbstractContextManager[None]:
+        """Turn what the SDK raises in the block into EngineErrors, for the other part of this door."""
+        return _engine_errors(doing, self._address)
 
     @cached_property
     def _address(self) -> str:
@@ -350,30 +357,6 @@ class Engine:
             status = execution.status()
         return Finished(status, stdout.decode(errors="replace"), execution.stderr.decode(errors="replace"))
 
-    # Containers of our own, for trying things out: no network, and gone afterwards
-
-    @contextmanager
-    def throwaway(self, image: str, environment: Mapping[str, str]) -> Iterator[str]:
-        """Run a container of `image` without a network while the block runs, then remove it with its volumes."""
-        with _engine_errors(f"start a throwaway container of {image}", self._address):
-            created = self._api.create_container(
-                image,
-                environment=dict(environment),
-                labels={_THROWAWAY: f"{os.getpid()}@{socket.gethostname()}"},
-                network_disabled=True,
-            )["Id"]
-        try:
-            self.start(created)
-            yield created
-        finally:
-            self.discard(created)
-
-    def throwaways(self) -> list[str]:
-        """Return the ids of throwaway containers that a killed run on this machine left behind."""
-        with _engine_errors("list the containers", self._address):
-            listed = self._api.containers(all=True, filters={"label": _THROWAWAY})
-        return [one["Id"] for one in listed if _abandoned(one["Labels"][_THROWAWAY])]
-
     def discard(self, identity: str) -> None:
         """Remove a container and its anonymous volumes, running or not. No error where it is gone."""
         import docker.errors
@@ -424,19 +407,6 @@ def compose_command(project: Project) -> tuple[str, ...]:
     for file in project.env_files:
         words += ["--env-file", str(file)]
     return tuple(words)
-
-
-def _abandoned(owner: str) -> bool:
-    process_id, _, host = owner.partition("@")
-    if host != socket.gethostname():
-        return False
-    try:
-        os.kill(int(process_id), 0)
-    except ProcessLookupError:
-        return True
-    except OSError:
-        pass
-    return False
 
 
 def _container(facts: Mapping[str, Any]) -> Container:

@@ -87,8 +87,11 @@ def state_now(world: World, change: Change) -> str:
     return "\n".join(lines)
 
 
-def by_hand(world: World, change: Change) -> str:
-    """Return the commands that bring the old state back by hand, for when `docker chap recover` cannot."""
+def by_hand(world: World, change: Change, dump: str = "") -> str:
+    """Return the commands that bring the old state back by hand, for when `docker chap recover` cannot.
+
+    `dump` is the backup that holds the old data where no database does.
+    """
     compose = ["docker", *compose_command(change.project)]
     psql = [*compose, "exec", change.database, "psql", "-U", change.admin, "-d", "postgres", "-c"]
     commands = [
@@ -112,6 +115,8 @@ def by_hand(world: World, change: Change) -> str:
     if change.edits:
         files = ", ".join(str(edit.path) for edit in change.edits)
         lines.insert(2, f"# put the old image tags back into {files}")
+    if dump:
+        lines.insert(2, f"# the old data are in {dump}: steps 2 and 3 of RESTORE.txt there")
     return "\n".join(lines)
 
 

@@ -7,7 +7,7 @@ password leaves the container. Names of databases and roles are quoted here and 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -217,6 +217,13 @@ class Server:
         )
         return _FIELD.join(rows[0]) if rows else ""
 
+    def mark(self) -> str:
+        """Return what is the same later exactly when no transaction wrote anything in between; empty while one does."""
+        # Only a transaction that writes gets a number: oldest that runs, next to be given, those between.
+        found = self.query("SELECT txid_current_snapshot();")[0][0]
+        oldest, following, _ = found.split(":")
+        return found if oldest == following else ""
+
     def working(self, database: str) -> bool:
         """Whether somebody's statement runs in a database right now."""
         return any(session.state == "active" for session in self.sessions(database))
@@ -321,6 +328,28 @@ class Server:
             reading = Reading(execution)
             yield reading
             reading.end()
+
+    def fill(self, database: str, pieces: Iterable[bytes]) -> None:
+        """Restore an archive of our own, which comes piece by piece, into an empty database: all of it or nothing.
+
+        It needs no room but that of the rows. Raise DatabaseError with pg_restore's words when it fails.
+        """
+        command = ["pg_restore", "-U", self.admin, "-d", database, "--exit-on-error", "--single-transaction"]
+        whole = True
+        with self.engine.execute(self.container, [*WITH_PASSWORD, *command], watched=False) as execution:
+            try:
+                for data in pieces:
+                    execution.send(data)
+            except EngineError:
+                # It ended early: its own words say why.
+                whole = False
+            execution.end_input()
+            for _ in execution.output():
+                pass
+            status = execution.status()
+        if status != 0 or not whole:
+            said = first_error(execution.stderr.decode(errors="replace"))
+            raise DatabaseError(f"pg_restore could not restore the dump: {said}")
 
     def processors(self) -> int:
         """Return how many processors the server may use."""

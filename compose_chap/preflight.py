@@ -289,14 +289,15 @@ def _sessions(subject: Subject) -> Check:
 def _room(subject: Subject) -> Check:
     size = subject.database.size
     in_server = subject.server.free_space()
-    # The copy inside the server, with something left for what the migration writes.
-    needed = int(size * 1.2) + (64 << 20)
+    # What the migration writes, and the new images; a copy of the database comes on top.
+    least = size // 5 + (64 << 20)
     if subject.target:
         try:
-            needed += to_pull(subject) * _UNPACKED
+            least += to_pull(subject) * _UNPACKED
         except ChapError:
             pass
-    if in_server < needed:
+    needed = least + size
+    if in_server < least:
         return Check(
             "",
             "fail",
@@ -304,10 +305,23 @@ def _room(subject: Subject) -> Check:
             f" {units.size(needed)}.",
             "Make room: docker image prune, docker chap prune.",
         )
+    by_dump = in_server < needed
     folder = subject.backups if subject.backups.exists() else subject.backups.parent
     free = shutil.disk_usage(folder).free if folder.exists() else 0
-    if free < size * 0.4:
-        return Check("", "fail", f"{folder} has {units.size(free)} free; a backup may need {units.size(size * 0.4)}.")
+    in_folder = int(size * (0.8 if by_dump else 0.4))
+    if free < in_folder:
+        return Check("", "fail", f"{folder} has {units.size(free)} free; backups may need {units.size(in_folder)}.")
+    if by_dump:
+        return Check(
+            "",
+            "warn",
+            f"The server's disk has {units.size(in_server)} free; a copy of the database would need"
+            f" {units.size(needed)}."
+            " An upgrade keeps the old data as a second dump instead: slower, and on a failure CHAP is down until it is"
+            " restored.",
+            "For the quick way make room: docker image prune, docker chap prune.",
+            {"keep": "dump"},
+        )
     return Check("", "ok", f"{units.size(in_server)} free on the server's disk, {units.size(needed)} needed.")
 
 

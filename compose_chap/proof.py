@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from compose_chap import archive, belongings, dumpfile, state, units
+from compose_chap import archive, belongings, dumpfile, engine_throwaway, state, units
 from compose_chap.backup import PROOF_FILE, Backup
 from compose_chap.quarantine import Quarantine
+from compose_chap.engine_throwaway import Recipe
 from compose_chap.errors import DatabaseError, DumpError
 from compose_chap.postgres import Database, Server, identifier, literal
 from compose_chap.world import World
@@ -67,17 +68,20 @@ def image_of(backup: Backup) -> str:
 
 
 @contextmanager
-def throwaway(world: World, image: str) -> Iterator[Server]:
-    """Run a PostgreSQL of `image` without a network while the block runs. Raise DatabaseError when it stays down."""
+def throwaway(world: World, image: str, network: str = "", names: Sequence[str] = ()) -> Iterator[Server]:
+    """Run a PostgreSQL of `image` while the block runs, without a network or under `names` in a private one.
+
+    Raise DatabaseError when it stays down.
+    """
     if not image or not world.engine.image(image):
         raise DatabaseError(
             "The PostgreSQL image that the backup was made with is not on this engine.",
             hint="Start the stack's database, or pull its image, then try again.",
         )
     environment = {"POSTGRES_USER": "postgres", "POSTGRES_PASSWORD": secrets.token_urlsafe(24)}
-    with world.engine.throwaway(image, environment) as container:
+    with engine_throwaway.throwaway(world.engine, Recipe(image, environment, network, names)) as container:
         server = Server(world.engine, container, "postgres")
-        world.notify("prove", "starting a PostgreSQL to restore into")
+        world.notify("start database", "a throwaway PostgreSQL to restore into")
         for _ in range(_START_SECONDS * 4):
             if server.listening():
                 break

@@ -9,8 +9,10 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import BinaryIO
 
+from compose_chap.engine import Execution
 from compose_chap.errors import DatabaseError, DumpError, EngineError
 from compose_chap.postgres import WITH_PASSWORD, Server, first_error
 from compose_chap.process import Finished
@@ -37,31 +39,38 @@ class Quarantine:
 
     def upload(self, file: BinaryIO, name: str, progress: Callable[[int], None] = lambda done: None) -> str:
         """Copy a file into the folder and return its path there. Raise DatabaseError when it does not arrive whole."""
+        sent = 0
+        with self.receiving(name) as (path, send):
+            while data := file.read(1 << 18):
+                send(data)
+                sent += len(data)
+                progress(sent)
+        return path
+
+    @contextmanager
+    def receiving(self, name: str) -> Iterator[tuple[str, Callable[[bytes], None]]]:
+        """Hand out the path of a new file of the folder, and what writes to it piece by piece.
+
+        Raise DatabaseError, at the latest at the end of the block, when it does not arrive whole.
+        """
         path, sent = f"{self.folder}/{name}", 0
         command = ["sh", "-c", 'umask 077; exec cat > "$1"', "sh", path]
-        with self.server.engine.execute(
-            self.server.container, command, watched=False, user=_NOBODY
-        ) as execution:
-            try:
-                while data := file.read(1 << 18):
+        with self.server.engine.execute(self.server.container, command, watched=False, user=_NOBODY) as execution:
+
+            def send(data: bytes) -> None:
+                nonlocal sent
+                try:
                     execution.send(data)
-                    sent += len(data)
-                    progress(sent)
-            except EngineError:
-                # It ended early: its own words say why.
-                sent = -1
+                except EngineError:
+                    raise _not_whole(execution) from None
+                sent += len(data)
+
+            yield path, send
             execution.end_input()
-            for _ in execution.output():
-                pass
-            status = execution.status()
+            whole = not any(execution.output()) and execution.status() == 0
         arrived = self._run(["sh", "-c", 'wc -c < "$1"', "sh", path]).stdout.strip()
-        if status != 0 or arrived != str(sent):
-            raise DatabaseError(
-                "The dump could not be copied into the database's container:"
-                f" {first_error(execution.stderr.decode(errors='replace'))}",
-                hint="Is its disk full? Look with: docker system df",
-            )
-        return path
+        if not whole or arrived != str(sent):
+            raise _not_whole(execution)
 
     def has(self, program: str) -> bool:
         """Whether the database's image has a program."""
@@ -179,6 +188,15 @@ class Quarantine:
         return self.server.engine.run(
             self.server.container, [*WITH_PASSWORD, *command], environment=environment, user=_NOBODY
         )
+
+
+def _not_whole(execution: Execution) -> DatabaseError:
+    for _ in execution.output():
+        pass  # what it wrote to standard error collects on the way, and says why
+    return DatabaseError(
+        f"The dump could not be copied into the database's container: {first_error(execution.stderr.decode())}",
+        hint="Is its disk full? Look with: docker system df",
+    )
 
 
 def _batches(lines: Iterable[bytes]) -> Iterator[bytes]:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from compose_chap import backup, evidence, lock, restore, state, undo, upgrade
+from compose_chap import backup, engine_throwaway, evidence, lock, restore, state, undo, upgrade
 from compose_chap.baseline import baseline_of
 from compose_chap.change import (
     Change,
@@ -18,7 +18,6 @@ from compose_chap.change import (
     server_of,
     wait_for_server,
 )
-from compose_chap.engine import Engine
 from compose_chap.errors import ChapError, NeedsPerson, StateError
 from compose_chap.postgres import Server
 from compose_chap.stack import Stack
@@ -48,7 +47,7 @@ def recover(world: World, journal: Journal) -> Recovered:
     if journal.operation == "pin":
         return _unpin(journal)
 
-    clean_up(world.engine)
+    engine_throwaway.remove_abandoned(world.engine)
     if journal.began("finish"):
         # Everything was verified already.
         facts = journal.facts
@@ -68,7 +67,8 @@ def recover(world: World, journal: Journal) -> Recovered:
         raise NeedsPerson(
             f"The {journal.operation} of {journal.id} could not be undone: {error.message}",
             state=evidence.state_now(world, change),
-            hint=f"Mend the cause, then run again: docker chap recover\nOr by hand:\n{evidence.by_hand(world, change)}",
+            hint="Mend the cause, then run again: docker chap recover\n"
+            f"Or by hand:\n{evidence.by_hand(world, change, journal.facts.get('kept_dump', ''))}",
         ) from error
     return Recovered(journal.id, journal.operation, outcome, tuple(checks))
 
@@ -91,12 +91,6 @@ def _back(world: World, change: Change, journal: Journal) -> list[Check]:
             for container in containers_of(world, change.project, name):
                 world.engine.start(container.id)
     return []
-
-
-def clean_up(engine: Engine) -> None:
-    """Remove throwaway containers that a killed run left."""
-    for identity in engine.throwaways():
-        engine.discard(identity)
 
 
 def _remove_leftovers(world: World, journal: Journal, change: Change | None) -> None:
@@ -140,6 +134,11 @@ def plan_rollback(world: World, stack: Stack, operation: str) -> RollbackPlan:
     record = last_undoable(stack.project.directory, operation)
     done = Change.from_facts(record["facts"])
     server = server_of(world, done)
+    if dump := record["facts"].get("kept_dump"):
+        raise StateError(
+            f"The {operation} kept the old data as a backup, {Path(dump).name}, and not as a database.",
+            hint=f"Restore it with its version: docker chap restore {Path(dump).name} --with-version",
+        )
     if not server.exists(done.kept):
         raise StateError(
             f"The database {done.kept}, which the {operation} kept, is gone.",

@@ -41,6 +41,9 @@ _STEPS = {
     "check beside": "Checking what was restored",
     "start database": "Starting the database",
     "prove": "Proving the backup",
+    "copy data": "Copying the data",
+    "start copy": "Starting the new version on the copy",
+    "verify copy": "Verifying the copy",
     "wait": "Waiting",
     "drain": "Waiting for jobs",
 }

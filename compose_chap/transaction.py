@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from compose_chap import evidence, lock, state, undo, verify
+from compose_chap import evidence, keep, lock, state, undo, verify
 from compose_chap.change import (
     Change,
     begin,
@@ -87,14 +87,14 @@ def _forward(world: World, change: Change, journal: Journal, credentials: Mappin
         _swap(server, change)
     else:
         begin(world, journal, "keep", f"{change.live} as {change.kept}")
-        server.copy(change.live, change.kept, change.owner)
+        keep.keep(world, change, server, journal)
         _rewrite(world, change, journal)
 
     api, *workers = change.writers
     begin(world, journal, "start api", api)
     _bring_up(world, change, [api])
     # Counted while the API starts: the old data as they were when nobody wrote to them any more.
-    old = server.counts(change.kept) if server.exists(change.kept) else {}
+    old = server.counts(change.kept) if server.exists(change.kept) else journal.facts.get("old_tables", {})
     journal.learn(old_tables=old)
     begin(world, journal, "verify api")
     stack = verify.refreshed(world, change.project.name)
@@ -170,7 +170,8 @@ def _back_after(world: World, change: Change, journal: Journal, error: BaseExcep
             f"The {change.operation} failed: {cause}\nThe way back failed too: {evidence.scrubbed(said)}",
             state=evidence.state_now(world, change),
             hint="Mend the cause, then run: docker chap recover\n"
-            f"Or by hand:\n{evidence.by_hand(world, change)}\nWhat was found, logs included: ls {folder}",
+            f"Or by hand:\n{evidence.by_hand(world, change, journal.facts.get('kept_dump', ''))}\n"
+            f"What was found, logs included: ls {folder}",
         ) from error
     proof = " ".join(check.message for check in checks if check.name in ("chap_version", "rows", "ready"))
     if cancelled:

@@ -5,11 +5,11 @@ It reads only the journal and the world, so it can be cut off anywhere and run a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from contextlib import suppress
 from dataclasses import replace
 
-from compose_chap import state, verify
+from compose_chap import keep, state, verify
 from compose_chap.change import (
     Change,
     begin,
@@ -48,7 +48,9 @@ def undo(world: World, change: Change, journal: Journal) -> list[Check]:
             f"{foreign[0]} was changed by someone else meanwhile, and was left as it is.",
             hint="Put the old image tags back into it, then run: docker chap recover",
         )
-    _data_back(server, change, journal)
+    _data_back(world, server, change, journal)
+    if journal.facts.get("kept_dump"):
+        journal.learn(data_came_back=True)
     start_what_ran(world, change)
     _containers_back(world, change)
     checks = _verify(world, change, server, journal.facts.get("old_tables", {}))
@@ -65,8 +67,11 @@ def _names_old_images(world: World, change: Change) -> bool:
     return all(services.get(name, {}).get("image") == change.images[name]["reference"] for name in change.writers)
 
 
-def _data_back(server: Server, change: Change, journal: Journal) -> None:
+def _data_back(world: World, server: Server, change: Change, journal: Journal) -> None:
     there = server.databases()
+    if journal.facts.get("kept_dump") and journal.began("start api") and not _came_back(change, journal, there):
+        keep.bring_back(world, change, server, journal)
+        there = server.databases()
 
     if change.incoming:
         # A restore can make its side database again. What a rollback brings in is all there is of the old data.
@@ -89,6 +94,12 @@ def _data_back(server: Server, change: Change, journal: Journal) -> None:
             server.drop(change.kept)
         else:
             server.rename((change.kept, change.live))
+
+
+def _came_back(change: Change, journal: Journal, there: Container[str]) -> bool:
+    """Whether the data of a dump are already the live ones, or wait under the kept name to become so."""
+    swapped = change.live in there and change.failed in there
+    return change.kept in there or swapped or journal.facts.get("data_came_back", False)
 
 
 def _containers_back(world: World, change: Change) -> None:

@@ -17,6 +17,7 @@ from compose_chap.change import (
     describe,
     kept_tag,
     let_images_go,
+    server_of,
 )
 from compose_chap.chap import Chap, Jobs
 from compose_chap.engine import Image
@@ -29,8 +30,9 @@ from compose_chap.world import World
 _PULL_TRIES = 4
 
 # Until a server has an upgrade of its own to learn from: a start of CHAP, and a copy inside PostgreSQL.
-_START_SECONDS = 20.0
+_STOP_SECONDS, _START_SECONDS = 3.0, 17.0
 _COPIED_PER_SECOND = 150e6
+_DUMPED_PER_SECOND = 40e6
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class UpgradePlan:
 
     `images` is the new reference of each writer. `sources` are the files that the backup keeps. `overridden`
     names the checks that the operator chose to go against. `drain` is for how many seconds jobs are waited for,
-    None where they may be lost or cannot be asked for.
+    None where they may be lost or cannot be asked for. With `by_dump` the old data are kept as a second dump.
     """
 
     stack: Stack
@@ -52,11 +54,12 @@ class UpgradePlan:
     baseline: Baseline
     overridden: tuple[str, ...] = ()
     drain: float | None = None
+    by_dump: bool = False
 
 
 @dataclass(frozen=True)
 class Upgraded:
-    """What an upgrade did."""
+    """What an upgrade did. The old data are kept as database `kept`; where that is empty, as `backup`."""
 
     run: str
     before: str
@@ -76,7 +79,7 @@ def execute(world: World, plan: UpgradePlan, credentials: Mapping[str, str]) -> 
     stack = plan.stack
     baseline = plan.baseline
     change = _change(plan, baseline, state.run_id(world.clock()))
-    facts = {**change.to_facts(), "backups": str(plan.backups)}
+    facts = {**change.to_facts(), "backups": str(plan.backups), "sources": [str(path) for path in plan.sources]}
     about = {"from": baseline.version, "to": plan.target, "overridden": list(plan.overridden)}
     with lock.one_interruption():
         journal = state.begin_run(stack.project.directory, "upgrade", facts, world.clock, **about)
@@ -84,6 +87,7 @@ def execute(world: World, plan: UpgradePlan, credentials: Mapping[str, str]) -> 
             change = replace(
                 change, kept=kept_name(change.live, "before", journal.id), images_after=_pull(world, plan, journal)
             )
+            change = replace(change, mark=server_of(world, change).mark() if plan.by_dump else "")
             taken = _back_up(world, plan, journal)
             journal.learn(backup=str(taken.folder), **change.to_facts())
             _refuse_new_jobs(world, plan)
@@ -92,15 +96,25 @@ def execute(world: World, plan: UpgradePlan, credentials: Mapping[str, str]) -> 
                 _end_unchanged(world, journal, stack, error)
             raise _nothing_changed(error, baseline) from None
         done = transaction.run(world, change, journal, credentials)
-    return Upgraded(journal.id, baseline.version, plan.target, taken, change.kept, done.downtime, done.checks)
+    if dump := journal.facts.get("kept_dump"):
+        taken = backup.load(Path(dump))
+    kept = "" if dump else change.kept
+    return Upgraded(journal.id, baseline.version, plan.target, taken, kept, done.downtime, done.checks)
 
 
-def expected_downtime(size: int, runs: Sequence[Mapping[str, Any]]) -> float:
+def expected_downtime(size: int, runs: Sequence[Mapping[str, Any]], *, by_dump: bool = False) -> float:
     """Return for how many seconds CHAP will not answer, from the last upgrade here or from the database's size."""
+    if by_dump:
+        return downtime_with(size, _START_SECONDS) + size / _DUMPED_PER_SECOND
     earlier = [run["downtime"] for run in runs if run["operation"] == "upgrade" and run.get("downtime")]
     if earlier:
         return float(earlier[-1])
-    return _START_SECONDS + size / _COPIED_PER_SECOND
+    return downtime_with(size, _START_SECONDS)
+
+
+def downtime_with(size: int, start: float) -> float:
+    """Return for how many seconds CHAP will not answer, from the database's size and how long the new API starts."""
+    return _STOP_SECONDS + start + size / _COPIED_PER_SECOND
 
 
 def wait_for_jobs(world: World, chap: Chap, limit: float) -> Jobs:
@@ -164,6 +178,7 @@ def _change(plan: UpgradePlan, baseline: Baseline, run: str) -> Change:
         expected=plan.target.removeprefix("v"),
         tables={},
         baseline=baseline,
+        by_dump=plan.by_dump,
     )
 
 

@@ -61,7 +61,7 @@ def wait_for_api(world: World, stack: Stack, *, workers: bool) -> Health:
             raise ChapError(f"CHAP's container {api.name} ended at its start (exit status {status}).")
 
         health = chap.health()
-        if health.ready or (not workers and _only_workers_amiss(health)):
+        if health.ready or (not workers and only_workers_amiss(health)):
             return health
 
         now, sign = world.clock(), (health, server.activity(stack.access.name))
@@ -74,7 +74,8 @@ def wait_for_api(world: World, stack: Stack, *, workers: bool) -> Health:
         world.sleep(0.5)
 
 
-def _only_workers_amiss(health: Health) -> bool:
+def only_workers_amiss(health: Health) -> bool:
+    """Whether an API that is not ready lacks nothing but its workers."""
     amiss = [part for part, said in health.checks.items() if said != "ok"]
     return health.level == "answering" and amiss == ["celery"]
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from compose_chap import questions
@@ -139,9 +140,15 @@ class FakeEngine(Engine):
         self.at("discard")
         self.boxes.pop(identity, None)
 
-    def throwaways(self) -> list[str]:
-        self.at("throwaways")
-        return []
+    @property
+    def api(self) -> Any:
+        """There are no throwaway containers and networks."""
+
+        def nothing(**given: Any) -> list[Any]:
+            self.at("throwaways")
+            return []
+
+        return SimpleNamespace(containers=nothing, networks=nothing)
 
     def image(self, reference: str) -> Image | None:
         self.at("image")

@@ -132,6 +132,12 @@ def test_an_older_version(small: SampleStack) -> None:
     assert "docker chap rollback" in refused(small, "chap", "upgrade", "v1.4.0", "--yes")
 
 
+def test_checks_that_fail_are_told_by_the_exit_status(small: SampleStack) -> None:
+    done = small.docker("chap", "check", "v1.4.0", "--json", check=False)
+    assert done.returncode == 1 and '"ok": false' in done.stdout
+    assert small.docker("chap", "check", "v2.1.0", check=False).returncode == 0
+
+
 def test_dumps_that_are_none(small: SampleStack, tmp_path: Path) -> None:
     whole = small.folder / "whole.dump"
     with whole.open("wb") as file:

@@ -17,13 +17,14 @@ MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if not path.stem.sta
 # A module may import only from those behind it. Put a new one as far back as its imports allow.
 ORDER = [
     *("plugin", "cli", "cli_complete"),
-    *("cli_restore", "cli_change", "cli_backup", "cli_status", "cli_options", "metrics", "status", "screen"),
-    *("recover", "restore", "source", "proof", "prune", "upgrade", "transaction", "undo", "evidence", "change"),
+    *("cli_restore", "cli_rehearse", "cli_change", "cli_backup", "cli_status", "cli_options"),
+    *("metrics", "status", "screen", "rehearse"),
+    *("recover", "restore", "source", "prune", "upgrade", "transaction", "undo", "keep", "proof", "evidence", "change"),
     "releases",
     *("preflight", "subject", "notes", "observe", "verify", "baseline"),
     *("backup", "belongings", "archive", "quarantine", "pin"),
     *("project", "composefile", "variables"),
-    *("world", "chap", "questions", "postgres", "engine", "process"),
+    *("world", "chap", "questions", "postgres", "engine_throwaway", "engine", "process"),
     *("dumpfile", "plainsql", "registry", "lock", "state", "units", "stack", "errors"),
 ]
 
@@ -33,7 +34,7 @@ FACES = [name for name in MODULES if name in ("plugin", "screen") or name.starts
 # One library, one door: the only module that would change with it.
 DOORS = {
     "click": "cli",  # with its parts, cli_*
-    "docker": "engine",
+    "docker": "engine",  # with its part, engine_throwaway
     "requests": "engine",  # the errors of the docker package
     "subprocess": "process",
     "ruamel": "composefile",

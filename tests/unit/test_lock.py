@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from compose_chap import lock, process, state
+from compose_chap import lock, process, state, units
 from compose_chap.errors import Locked
 
 NOW = datetime(2026, 11, 23, tzinfo=timezone.utc)
@@ -24,7 +24,7 @@ def test_the_second_run_is_told_who_works_since_when_and_where(tmp_path: Path) -
         journal.begin("keep")
         with pytest.raises(Locked) as refused, lock.locked(tmp_path, "backup", NOW):
             pass
-    assert f"upgrade by {state.operator()}, since 2026-11-23T00:00:00+00:00, now at step 'keep'" in str(refused.value)
+    assert f"upgrade by {state.operator()}, since {units.moment(NOW)}, now at step 'keep'" in str(refused.value)
     with lock.locked(tmp_path, "recover", NOW):
         pass
 

@@ -1,0 +1,95 @@
+"""The command that tries an upgrade on a copy of the data: rehearse."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from compose_chap import units
+from compose_chap.cli_options import Call, common, output_option, patience_option
+
+if TYPE_CHECKING:
+    from compose_chap.rehearse import Rehearsal
+
+_SAID = {
+    "good": "{target} works on a copy of these data.",
+    "migrates": "{target} brings a copy of these data to its schema and loses nothing. Its start could not be seen.",
+    "bad": "{target} does not work on a copy of these data. Do not upgrade to it.",
+}
+
+
+@click.command("rehearse")
+@click.argument("version")
+@click.option("--from", "source", default="", metavar="BACKUP", help="Take the data of a backup, not today's.")
+@click.option(
+    "--online",
+    is_flag=True,
+    help="Let the copy reach the internet. CHAP fetches its models from GitHub when it starts; without this, that it"
+    " starts may not be seen. The new version could then send your data out.",
+)
+@output_option
+@patience_option
+@common
+def rehearse_command(call: Call, version: str, source: str, online: bool, output: Path | None) -> None:
+    """Try the upgrade to VERSION on a copy of the data, beside production, and throw it away.
+
+    It says whether the new version brings your data to its schema without losing rows, and for how long an upgrade
+    would stop CHAP. The running stack is not touched.
+    """
+    from compose_chap import backup, lock, observe, rehearse, state
+    from compose_chap.stack import release_tag
+
+    target = release_tag(version)
+    world, where = call.world(), call.where()
+    stack = observe.find_stack(world.engine, where)
+
+    with lock.locked(stack.project.directory, "rehearse", world.clock()):
+        state.refuse_open_run(stack.project.directory)
+        subject = call.subject(world, stack, target, output)
+        plan = rehearse.RehearsalPlan(
+            stack,
+            target,
+            subject.images[stack.api.name],
+            subject.platform,
+            backup.find(source, subject.backups, stack.project.name) if source else None,
+            online,
+        )
+        done = rehearse.execute(world, plan)
+
+    good = done.verdict != rehearse.BAD
+    data = {
+        "ok": good,
+        "verdict": done.verdict,
+        "from": subject.version,
+        "to": target,
+        "source": plan.source.id if plan.source else None,
+        "online": online,
+        "checks": [asdict(check) for check in done.checks],
+        "tables": dict(done.tables),
+        "columns": {"added": done.added, "removed": done.removed},
+        "seconds": dict(done.seconds),
+        "expected_downtime_seconds": done.downtime,
+        "log": "" if done.verdict == rehearse.GOOD else done.log,
+    }
+    call.result(data, _text(done, target))
+    if not good:
+        raise click.exceptions.Exit(1)
+
+
+def _text(done: Rehearsal, target: str) -> str:
+    from compose_chap import screen
+
+    lines = [screen.checks_text(done.checks, colour=screen.colourful(sys.stdout))]
+    lines += [f"New columns: {', '.join(done.added)}."] if done.added else []
+    lines += [f"Columns that go, with what is in them: {', '.join(done.removed)}."] if done.removed else []
+    if done.verdict == "bad":
+        lines += ["The end of what the API wrote:", *(f"  {line}" for line in done.log.splitlines()[-10:])]
+    else:
+        lines.append(f"An upgrade would stop CHAP for about {units.duration(done.downtime)}.")
+    lines.append(_SAID[done.verdict].format(target=target))
+    lines.append("Your stack was not touched, and the copy is gone.")
+    return "\n".join(lines)

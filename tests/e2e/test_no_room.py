@@ -1,0 +1,123 @@
+"""Where no copy of the database can be kept, a second dump is: slower, and every row comes back all the same."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.calls import chap
+from tests.e2e.faults import Picture, Run, assert_new, assert_old
+from tests.sample.stack import SampleStack, environment, registry
+
+# The server's whole disk, in MiB.
+DISK = 300
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SampleStack]:
+    """A small stack whose database lies on a small disk of its own."""
+    stack = SampleStack.create(tmp_path_factory.mktemp("room"))
+    text = stack.files[0].read_text()
+    disk = f"chap-db:\n    driver_opts: {{type: tmpfs, device: tmpfs, o: size={DISK}m}}\n"
+    small = "\n    command: postgres -c min_wal_size=32MB -c max_wal_size=32MB\n    volumes:\n      - chap-db:/var/lib"
+    text = text.replace("\n    volumes:\n      - chap-db:/var/lib", small)
+    stack.files[0].write_text(text[: text.rindex("chap-db:\n")] + disk + text[text.rindex("chap-db:\n") + 9 :])
+    try:
+        stack.up()
+        stack.fill(megabytes=20)
+        for image in ("chap-core:v2.1.0", "chap-worker:v2.1.0", "chap-core:v2.1.5", "chap-worker:v2.1.5"):
+            stack.docker("pull", "-q", f"{registry()}/docker-chap-test/{image}")
+        yield stack
+    finally:
+        stack.down()
+
+
+def free(stack: SampleStack) -> int:
+    """Return the MiB that are free on the server's disk."""
+    name = f"{stack.project}-{stack.database_service}-1"
+    return int(stack.docker("exec", name, "df", "-Pm", "/var/lib/postgresql/data").stdout.split()[-3])
+
+
+@contextmanager
+def full_but_for(stack: SampleStack, megabytes: int) -> Iterator[None]:
+    """Fill the server's disk with rows of another database."""
+    stack.sql("CHECKPOINT", "postgres")
+    rows = (free(stack) - megabytes) * 1024
+    stack.sql(
+        f"CREATE UNLOGGED TABLE ballast AS SELECT repeat('x', 980) AS text FROM generate_series(1, {rows})", "postgres"
+    )
+    try:
+        yield
+    finally:
+        stack.sql("DROP TABLE ballast", "postgres")
+
+
+@contextmanager
+def somebody_who_always_comes_back(stack: SampleStack) -> Iterator[None]:
+    """Have sessions in the live database that are there again as soon as they are ended."""
+    name = f"{stack.project}-{stack.database_service}-1"
+    once = f"psql -U {stack.user} -d {stack.database} -c 'SELECT pg_sleep(600)'"
+    loop = f"for n in 1 2 3; do (while [ -e /tmp/back ]; do {once}; done) & done; wait"
+    script = f"touch /tmp/back; {loop}"
+    words = ["docker", "exec", name, "sh", "-c", script]
+    child = subprocess.Popen(words, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        while not stack.sql("SELECT 1 FROM pg_stat_activity WHERE query LIKE '%pg_sleep(600)%' LIMIT 1", "postgres"):
+            assert child.poll() is None
+        yield
+    finally:
+        stack.docker("exec", name, "rm", "-f", "/tmp/back")
+        ending = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(600)%'"
+        stack.sql(ending, "postgres")
+        child.wait(30)
+
+
+def backups(stack: SampleStack) -> int:
+    """Return how many backups there are."""
+    return len(list(stack.folder.glob("backups/*/manifest.json")))
+
+
+@pytest.mark.parametrize("fault", ["loses rows", "killed twice"])
+def test_without_room_for_a_copy_a_dump_brings_every_row_back(stack: SampleStack, fault: str) -> None:
+    before, made = Picture.of(stack), backups(stack)
+    with full_but_for(stack, 80):
+        plan = chap(stack, "upgrade", "v2.1.5", "--dry-run")
+        (room,) = (check for check in plan["checks"] if check["name"] == "room")
+        assert plan["plan"]["keep"] == "dump" and room["status"] == "warn" and "second dump" in room["message"]
+        if fault == "loses rows":
+            run = Run(stack, "upgrade", "v2.1.5", "--yes")
+            assert run.end() == 3, run.stdout + run.stderr[-3000:]
+        else:
+            run = Run(stack, "upgrade", "v2.1.0", "--yes", at="verify api", hit=lambda run: run.signal(signal.SIGKILL))
+            assert run.end() == -signal.SIGKILL
+            again = Run(stack, "recover", at="go back", hit=lambda run: run.signal(signal.SIGKILL))
+            assert again.end() == -signal.SIGKILL
+            last = Run(stack, "recover")
+            assert last.end() == 0, last.stdout + last.stderr[-3000:]
+        # Nothing was written between the backup and the stop, so the backup itself will do.
+        assert backups(stack) == made + 1
+    assert_old(stack, before)
+
+
+def test_where_others_cannot_be_kept_out_a_dump_is_kept(stack: SampleStack) -> None:
+    before, made = Picture.of(stack), backups(stack)
+    with somebody_who_always_comes_back(stack):
+        run = Run(stack, "upgrade", "v2.1.0", "--yes")
+        assert run.end() == 0, run.stdout + run.stderr[-3000:]
+    assert_new(stack, before, "v2.1.0")
+    assert backups(stack) == made + 2 and run.document["kept_database"] == ""
+    kept = json.loads(Path(run.document["backup"], "manifest.json").read_text())
+    assert kept["reason"].startswith("the last rows before")
+    said = chap(stack, "rollback", "--yes", expect=1)["error"]
+    assert f"docker chap restore {kept['id']} --with-version" in said["hint"]
+    restored = Run(stack, "restore", kept["id"], "--with-version", "--yes")
+    assert restored.end() == 0, restored.stdout + restored.stderr[-3000:]
+    # The database that the restore replaced is kept; everything else is as it was before the upgrade.
+    before.databases = []
+    assert_old(stack, before)

@@ -1,0 +1,137 @@
+"""A rehearsal tells what an upgrade would do to these very data, and leaves nothing behind, not even when killed."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.e2e.calls import chap
+from tests.e2e.faults import SECRETS, Picture, Run, assert_no_secret
+from tests.sample.stack import SampleStack
+
+LABEL = "label=docker-chap.throwaway"
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SampleStack]:
+    """A small stack with secrets worth looking for."""
+    stack = SampleStack.create(tmp_path_factory.mktemp("rehearse"), settings=SECRETS)
+    try:
+        stack.up()
+        stack.fill(rows=2_000)
+        yield stack
+    finally:
+        stack.down()
+
+
+@pytest.fixture(autouse=True)
+def production(stack: SampleStack) -> Iterator[Picture]:
+    """Hold files, containers, databases and rows against what they were before the test."""
+    before = picture(stack)
+    yield before
+    assert picture(stack) == before
+    assert not (stack.folder / ".docker-chap" / "journal.json").exists()
+
+
+def picture(stack: SampleStack) -> Picture:
+    """Return everything of production that has to stay; how its healthchecks went is nobody's doing."""
+    seen = Picture.of(stack)
+    for container in seen.containers.values():
+        del container["health"]
+    return seen
+
+
+def ours(stack: SampleStack, run: Run) -> tuple[list[str], list[str]]:
+    """Return the throwaway containers and networks of one run."""
+    found = []
+    for words in (("ps", "-a"), ("network", "ls")):
+        listed = stack.docker(*words, "--filter", LABEL, "--format", '{{.ID}} {{.Label "docker-chap.throwaway"}}')
+        lines = (line.split() for line in listed.stdout.splitlines())
+        found.append([one for one, owner in lines if owner.startswith(f"{run.process.pid}@")])
+    return found[0], found[1]
+
+
+def rehearsed(stack: SampleStack, *words: str, expect: int = 0) -> Any:
+    """Rehearse, look at the exit status and that nothing is left, and return the document."""
+    run = Run(stack, "rehearse", *words)
+    assert run.end() == expect, run.stdout + run.stderr
+    assert ours(stack, run) == ([], [])
+    assert_no_secret(stack, run.stdout, run.stderr)
+    return run.document
+
+
+def test_a_good_version_on_fresh_data_alone_on_a_network_without_a_way_out(stack: SampleStack) -> None:
+    seen: dict[str, Any] = {}
+
+    def look(run: Run) -> None:
+        containers, networks = ours(stack, run)
+        (network,) = json.loads(stack.docker("network", "inspect", *networks).stdout)
+        seen.update(internal=network["Internal"], on_it=set(network["Containers"]))
+        seen["networks"] = {
+            name
+            for one in json.loads(stack.docker("inspect", *containers).stdout)
+            for name in one["NetworkSettings"]["Networks"]
+        }
+        seen.update(name=network["Name"], ours=containers)
+
+    run = Run(stack, "rehearse", "v2.1.0", at="verify copy", hit=look)
+    assert run.end() == 0, run.stdout + run.stderr
+    assert seen["internal"] is True and seen["networks"] == {seen["name"]}
+    assert {one[:12] for one in seen["on_it"]} == set(seen["ours"]) and len(seen["ours"]) == 3
+
+    found = run.document
+    assert found["verdict"] == "good" and all(check["status"] == "ok" for check in found["checks"])
+    assert found["columns"] == {"added": ["public.backtest.max_horizon_distance"], "removed": []}
+    assert found["tables"] == {f"public.{table}": rows for table, rows in stack.counts().items()}
+    assert found["expected_downtime_seconds"] > found["seconds"]["start"] > 0
+    assert_no_secret(stack, run.stdout, run.stderr)
+
+
+def test_the_data_of_a_backup(stack: SampleStack) -> None:
+    made = chap(stack, "backup")["backup"]["id"]
+    found = rehearsed(stack, "v2.1.0", "--from", "latest")
+    assert found["verdict"] == "good" and found["source"] == made
+
+
+@pytest.mark.parametrize(
+    ("version", "check", "said"),
+    [
+        ("v2.1.3", "schema", "prediction.calibration"),
+        ("v2.1.5", "rows", "public.observation had 2000, has 1800"),
+        ("v2.1.1", "start", "exit status"),
+        pytest.param("v2.1.2", "start", "does not get ready", marks=pytest.mark.torture),
+        pytest.param("v2.1.7", "chap_version", "reports version 2.1.0", marks=pytest.mark.torture),
+    ],
+)
+def test_a_version_that_does_harm_is_found_out(stack: SampleStack, version: str, check: str, said: str) -> None:
+    found = rehearsed(stack, version, "--wait", "15", expect=1)
+    failed = {one["name"]: one["message"] for one in found["checks"] if one["status"] in ("fail", "error")}
+    assert found["verdict"] == "bad" and said in failed[check] and found["log"]
+
+
+def test_an_api_that_ends_for_want_of_internet_still_shows_what_it_made_of_the_data(stack: SampleStack) -> None:
+    found = rehearsed(stack, "v2.1.10")
+    checks = {one["name"]: one["status"] for one in found["checks"]}
+    assert found["verdict"] == "migrates"
+    assert checks == {"start": "warn", "chap_version": "ok", "schema": "ok", "rows": "ok"}
+    # With a way out there is no excuse.
+    online = rehearsed(stack, "v2.1.10", "--online", expect=1)
+    assert online["verdict"] == "bad" and online["online"]
+
+
+def test_a_killed_rehearsal_is_swept_up_by_recover_and_a_cancelled_one_by_itself(stack: SampleStack) -> None:
+    killed = Run(stack, "rehearse", "v2.1.0", at="start copy", hit=lambda run: run.signal(signal.SIGKILL))
+    assert killed.end() == -signal.SIGKILL
+    assert all(ours(stack, killed))
+    stack.docker("chap", "recover")
+    assert ours(stack, killed) == ([], [])
+
+    killed = Run(stack, "rehearse", "v2.1.0", at="copy data", hit=lambda run: run.signal(signal.SIGKILL))
+    assert killed.end() == -signal.SIGKILL
+    cancelled = Run(stack, "rehearse", "v2.1.0", at="verify copy", hit=lambda run: run.signal(signal.SIGINT))
+    assert cancelled.end() == 130 and cancelled.document["error"]["code"] == "cancelled"
+    assert ours(stack, killed) == ours(stack, cancelled) == ([], [])
