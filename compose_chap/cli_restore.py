@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,12 +72,15 @@ def restore_command(
 
     with lock.locked(stack.project.directory, "restore", world.clock()):
         state.refuse_open_run(stack.project.directory)
+        started = []
         if name := restore.stopped_database(stack):
             call.confirm(f"The database service {name} does not run. Start it, and go on?", yes=yes)
             restore.start_database(world, stack)
             stack = observe.find_stack(world.engine, where)
+            started = [f"The database service {name} did not run. It was started."]
         plan = _plan(call, world, stack, found, output, trust=trust, with_version=with_version)
         outlook = restore.foresee(world, plan)
+        outlook = replace(outlook, notes=(*started, *outlook.notes))
         if not call.json:
             _tell(outlook)
         call.confirm(

@@ -113,6 +113,7 @@ class Server:
         self.engine = engine
         self.container = container
         self.admin = admin
+        self._version = 0
 
     # Questions
 
@@ -133,7 +134,10 @@ class Server:
 
     def version(self) -> int:
         """Return the server's version as PostgreSQL numbers it: 170006 for 17.6."""
-        return int(self.query("SHOW server_version_num;")[0][0])
+        # Another version is another container, so it is asked once.
+        if not self._version:
+            self._version = int(self.query("SHOW server_version_num;")[0][0])
+        return self._version
 
     def databases(self) -> dict[str, Database]:
         """Return every database of the server except templates, by name."""
@@ -287,15 +291,15 @@ class Server:
 
     def compression(self) -> str:
         """Return the fastest compression that the server's pg_dump knows: `zstd:1` or `gzip:1`, else `1`."""
-        said = self.engine.run(self.container, ["pg_dump", "--version"]).stdout
-        major = re.search(r"(\d+)", said)
-        if not major or int(major[1]) < 16:
-            return "1"
         # Zstandard is a choice of whoever built the server, and only pg_dump itself can tell.
         probe = self.tool(
             "pg_dump", "-U", self.admin, "-d", "postgres", "-Fc", "-Z", "zstd:1", "-s", "--no-sync", "-f", "/dev/null"
         )
-        return "zstd:1" if probe.status == 0 else "gzip:1"
+        if probe.status == 0:
+            return "zstd:1"
+        said = self.engine.run(self.container, ["pg_dump", "--version"]).stdout
+        major = re.search(r"(\d+)", said)
+        return "gzip:1" if major and int(major[1]) >= 16 else "1"
 
     @contextmanager
     def snapshot(self, database: str) -> Iterator[Snapshot]:

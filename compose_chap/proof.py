@@ -109,7 +109,7 @@ def _restored(world: World, backup: Backup, dump: Mapping[str, Any], server: Ser
     # Only DHIS2 needs extensions, and only a superuser may make them.
     power = "SUPERUSER" if dump["trusted"] else "NOSUPERUSER"
     server.query(f"CREATE ROLE {_ROLE} LOGIN {power} PASSWORD {literal(password)};")
-    server.create("proof", _like(server, dump))
+    server.create("proof", like(server, dump["database"]))
     server.query(f"ALTER DATABASE proof OWNER TO {identifier(_ROLE)};")
     world.notify("prove", f"restoring {name}")
     contents = dumpfile.contents(quarantine.listing(path))
@@ -129,9 +129,10 @@ def compare(found: Mapping[str, int], recorded: Mapping[str, int]) -> None:
         raise DumpError(f"The restored rows are not those that the manifest recorded. {said}.")
 
 
-def _like(server: Server, dump: Mapping[str, Any]) -> Database:
+def like(server: Server, facts: Mapping[str, Any]) -> Database:
+    """Return what a database has to be created like, by what a manifest says of it."""
     template = server.databases()["postgres"]
-    known = {key: dump["database"][key] for key in Database.__dataclass_fields__ if key in dump["database"]}
+    known = {key: facts[key] for key in Database.__dataclass_fields__ if key in facts}
     wanted = Database(**{**vars(template), **known, "owner": template.owner})
     return wanted if wanted.provider == "c" else template
 

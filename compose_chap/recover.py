@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from compose_chap import backup, engine_throwaway, evidence, lock, restore, state, undo, upgrade
+from compose_chap import backup, beside, engine_throwaway, evidence, lock, state, undo, upgrade
 from compose_chap.baseline import baseline_of
 from compose_chap.change import (
     Change,
@@ -100,7 +100,7 @@ def _remove_leftovers(world: World, journal: Journal, change: Change | None) -> 
         return
     let_images_go(world, journal.id, change.project.name)
     if journal.operation == "restore":
-        restore.remove_side_database(server_of(world, change), journal.id, change.incoming)
+        beside.remove(server_of(world, change), journal.id, change.incoming)
 
 
 @dataclass(frozen=True)

@@ -6,30 +6,17 @@ stays under another name.
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from compose_chap import (
-    backup,
-    evidence,
-    lock,
-    plainsql,
-    process,
-    proof,
-    source,
-    state,
-    transaction,
-    upgrade,
-)
+from compose_chap import backup, beside, evidence, lock, process, proof, source, state, transaction, upgrade
 from compose_chap.backup import Backup
 from compose_chap.baseline import Baseline, baseline_of
 from compose_chap.quarantine import Quarantine
 from compose_chap.change import KEPT_IMAGES, Change, describe, kept_tag, let_images_go
 from compose_chap.chap import Chap
-from compose_chap.dumpfile import Kind
 from compose_chap.errors import (
     Cancelled,
     ChapError,
@@ -38,7 +25,7 @@ from compose_chap.errors import (
     EngineError,
     StackError,
 )
-from compose_chap.postgres import Database, Server, Session, identifier, literal
+from compose_chap.postgres import Server, Session
 from compose_chap.source import Source
 from compose_chap.stack import Reference, Role, Stack, release_key
 from compose_chap.state import Edit, Journal
@@ -88,6 +75,8 @@ def foresee(world: World, plan: RestorePlan) -> Outlook:
     api = stack.api.containers[0]
     if not running and api.running:
         running = Chap(world.engine, api.id).version()
+    # CHAP that is down cannot say it; a release is what its image is called.
+    running = running or (stack.api.image.tag if release_key(stack.api.image.tag) else "").removeprefix("v")
     _refuse_newer_version(plan.source.version, running)
     if plan.source.backup:
         source.check_server(int(plan.source.backup.manifest["server"]["version"]) // 10000, server)
@@ -109,7 +98,8 @@ def foresee(world: World, plan: RestorePlan) -> Outlook:
 def _database_notes(plan: RestorePlan, server: Server, live: str) -> list[str]:
     there = server.databases()
     if live not in there:
-        return [f"There is no database {live} now. Nothing will be kept of before, and no rows can be compared."]
+        lost = f"There is no database {live} now. Nothing will be kept of before, and no rows can be compared."
+        return [lost] if plan.source.backup else [f"{lost} A dump alone does not know its settings and privileges."]
     try:
         server.counts(live)
     except DatabaseError as error:
@@ -139,7 +129,8 @@ def execute(world: World, plan: RestorePlan, credentials: Mapping[str, str]) -> 
         change = _change(plan, baseline, journal)
         try:
             _keep_images(world, stack, change, journal)
-            make_side_database(world, server, plan, change, journal)
+            left_out = beside.make(world, server, plan.source, change, journal, trust=plan.trust)
+            _refuse_newer(world, plan, server, change)
             change = replace(change, tables=server.counts(change.incoming))
             _compare(plan, change.tables)
             journal.learn(**change.to_facts())
@@ -148,8 +139,14 @@ def execute(world: World, plan: RestorePlan, credentials: Mapping[str, str]) -> 
             with lock.signals_held():
                 raise _nothing_changed(world, server, change, journal, error) from None
         done = transaction.run(world, change, journal, credentials)
-    kept = change.kept if baseline.has_data else ""
-    return Restored(journal.id, plan.source.path, kept, change.tables, done.downtime, done.checks)
+    kept = change.kept if server.exists(change.kept) else ""
+    checks = (*done.checks, *_left_out(left_out, change.live))
+    return Restored(journal.id, plan.source.path, kept, change.tables, done.downtime, checks)
+
+
+def _left_out(names: Sequence[str], live: str) -> tuple[Check, ...]:
+    said = f"The database {live} was gone, and did not get everything back that belongs to it: {', '.join(names)}."
+    return (Check("properties", "warn", said, hint="Set them again yourself."),) if names else ()
 
 
 def _keep_images(world: World, stack: Stack, change: Change, journal: Journal) -> None:
@@ -236,7 +233,7 @@ def _nothing_changed(
     said = "The live database was not touched; CHAP still runs on it."
     journal.give_room()
     try:
-        remove_side_database(server, journal.id, change.incoming)
+        beside.remove(server, journal.id, change.incoming)
         let_images_go(world, journal.id, change.project.name)
         journal.end("cancelled" if cancelled else "failed", failure=evidence.scrubbed(str(error)))
         hint = ""
@@ -250,123 +247,6 @@ def _nothing_changed(
         error.state = said if hint else error.state or said
         error.hint = hint or error.hint
     return error
-
-
-# The side database
-
-
-def restore_role(run: str) -> str:
-    """Return the name of the role that a restore works as: no superuser, and owner of the side database only."""
-    return f"docker_chap_{run.lower()}"
-
-
-def make_side_database(world: World, server: Server, plan: RestorePlan, change: Change, journal: Journal) -> None:
-    """Restore a dump into the database `change.incoming`, and look at what came of it.
-
-    Raise DumpError, DatabaseError or EngineError; what was made until then is removed by `remove_side_database`.
-    """
-    given, quarantine = plan.source, Quarantine(server, journal.id)
-    total = given.size
-
-    def progress(done: int) -> None:
-        world.notify(journal.steps[-1], str(given.path), done, total)
-
-    journal.begin("read dump")
-    world.notify("read dump", str(given.path))
-    if given.backup:
-        proof.check_sums(world, given.backup)
-    kind, path = source.bring(given, quarantine, progress)
-    contents = None
-    if kind is Kind.PLAIN:
-        source.check_server(plainsql.server_major(source.head(given, quarantine, path)), server)
-    else:
-        contents = source.check_contents(quarantine, kind, path, trust=plan.trust)
-
-    journal.begin("restore beside")
-    world.notify("restore beside", change.incoming)
-    role, password = restore_role(journal.id), secrets.token_urlsafe(24)
-    server.query(
-        f"SET log_statement = none; CREATE ROLE {role} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE"
-        f" PASSWORD {literal(password)};"
-    )
-    server.create(change.incoming, replace(_like(server, change), owner=role))
-    if contents:
-        # PostgreSQL reads tar archives from one end to the other only.
-        parallel = kind is not Kind.TAR
-        quarantine.restore(path, contents.without_privileges(), change.incoming, role, password, parallel=parallel)
-        if privileges := contents.privileges():
-            # Privileges may name roles that this server does not have. The data are whole without them.
-            quarantine.restore_what_fits(path, privileges, change.incoming, role, password)
-    else:
-        sql = plainsql.harmless_sql(source.lines(given, quarantine, path, progress), trust=plan.trust)
-        quarantine.feed_psql(change.incoming, role, password, sql)
-
-    journal.begin("check beside")
-    world.notify("check beside", change.incoming)
-    strange = foreign_objects(server, change.incoming)
-    if strange and not plan.trust:
-        raise DumpError(
-            f"The dump holds what no dump of CHAP has: {', '.join(strange[:5])}.",
-            hint="If you know where it comes from, and want these: --trust",
-        )
-    # An owner may give its database settings, and the dump ran as its owner.
-    server.query(f"ALTER DATABASE {identifier(change.incoming)} RESET ALL;")
-    server.query(f"REASSIGN OWNED BY {role} TO {identifier(change.owner)}; DROP OWNED BY {role};", change.incoming)
-    server.query(f"DROP ROLE {role};")
-    _refuse_newer(world, plan, server, change)
-
-
-def remove_side_database(server: Server, run: str, incoming: str) -> None:
-    """Remove everything that a restore made beside the live database. No error for what is not there.
-
-    Raise ChapError when that cannot be done, as when the server is down.
-    """
-    Quarantine(server, run).remove()
-    server.drop(incoming)
-    server.query(f"DROP ROLE IF EXISTS {restore_role(run)};")
-
-
-def _like(server: Server, change: Change) -> Database:
-    there = server.databases()
-    # Where the live database is gone, the server's own first one has the locale that it was made with.
-    return there.get(change.live) or there["postgres"]
-
-
-# Looking at what was restored
-
-# Everything that can run code when somebody uses the tables. CHAP has none of it.
-_FOREIGN = """
-SELECT 'function ' || p.proname FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
-  WHERE n.nspname NOT IN ('pg_catalog', 'information_schema')
-UNION ALL SELECT 'trigger ' || tgname FROM pg_trigger WHERE NOT tgisinternal
-UNION ALL SELECT 'event trigger ' || evtname FROM pg_event_trigger
-UNION ALL SELECT 'rule ' || r.rulename FROM pg_rewrite r JOIN pg_class c ON c.oid = r.ev_class
-  JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname NOT IN ('pg_catalog', 'information_schema')
-UNION ALL SELECT 'policy ' || polname FROM pg_policy
-UNION ALL SELECT 'extension ' || extname FROM pg_extension WHERE extname <> 'plpgsql'
-UNION ALL SELECT 'foreign server ' || srvname FROM pg_foreign_server
-UNION ALL SELECT 'publication ' || pubname FROM pg_publication
-UNION ALL SELECT 'operator ' || oprname FROM pg_operator o JOIN pg_namespace n ON n.oid = o.oprnamespace
-  WHERE n.nspname NOT IN ('pg_catalog', 'information_schema')
-UNION ALL SELECT 'domain ' || typname FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace
-  WHERE typtype = 'd' AND n.nspname NOT IN ('pg_catalog', 'information_schema')
-UNION ALL SELECT 'cast ' || castsource::regtype || ' to ' || casttarget::regtype FROM pg_cast WHERE oid >= 16384
-UNION ALL SELECT 'statistics ' || stxname FROM pg_statistic_ext
-UNION ALL SELECT 'partitions of ' || partrelid::regclass FROM pg_partitioned_table WHERE partexprs IS NOT NULL
-UNION ALL SELECT 'expression ' || said FROM (
-  SELECT pg_get_expr(adbin, adrelid) AS said FROM pg_attrdef
-  UNION ALL SELECT pg_get_constraintdef(c.oid) FROM pg_constraint c JOIN pg_namespace n ON n.oid = c.connamespace
-    WHERE contype IN ('c', 'x') AND n.nspname NOT IN ('pg_catalog', 'information_schema')
-  UNION ALL SELECT pg_get_expr(indexprs, indrelid) FROM pg_index WHERE indexprs IS NOT NULL
-  UNION ALL SELECT pg_get_expr(indpred, indrelid) FROM pg_index WHERE indpred IS NOT NULL) AS expressions
-  WHERE regexp_replace(said, '(nextval|now|lower|upper|length|char_length|timezone|CHECK|VALUES|ANY|IN|AND|OR|NOT)'
-        || '\\s*\\(', '', 'gi') ~ '[A-Za-z_0-9"]\\s*\\(';
-"""
-
-
-def foreign_objects(server: Server, database: str) -> list[str]:
-    """Return what a database holds that no database of CHAP has and that could run code."""
-    return [row[0] for row in server.query(_FOREIGN, database)]
 
 
 def _compare(plan: RestorePlan, tables: Mapping[str, int]) -> None:
@@ -395,8 +275,9 @@ def _refuse_newer(world: World, plan: RestorePlan, server: Server, change: Chang
     if not known:
         return
     columns = {f"{table}.{name}" for table, names in server.columns(change.incoming).items() for name in names}
-    live = server.columns(change.live) if server.exists(change.live) else {}
-    known |= {f"{table}.{name}" for table, names in live.items() for name in names}
+    # The live one may be gone or damaged.
+    with suppress(DatabaseError):
+        known |= {f"{table}.{name}" for table, names in server.columns(change.live).items() for name in names}
     tables = {name.rpartition(".")[0] for name in known}
     if not {name.rpartition(".")[0] for name in columns} & tables:
         raise DumpError(f"{plan.source.path} has none of CHAP's tables: it is a dump of something else.")

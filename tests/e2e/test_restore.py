@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from compose_chap import observe, restore, source, state
+from compose_chap import beside, observe, restore, source, state
 from compose_chap.engine import Engine
 from compose_chap.errors import DumpError
 from compose_chap.postgres import Server
@@ -72,10 +72,10 @@ def restore_beside(stack: SampleStack, path: Path, *, trust: bool = False) -> di
     change = restore._change(plan, baseline_of(world, found), journal)
     server = Server(world.engine, found.database.containers[0].id, found.access.admin)
     try:
-        restore.make_side_database(world, server, plan, change, journal)
+        beside.make(world, server, plan.source, change, journal, trust=trust)
         return stack.checksum(change.incoming)
     finally:
-        restore.remove_side_database(server, journal.id, change.incoming)
+        beside.remove(server, journal.id, change.incoming)
         journal.end("failed")
 
 

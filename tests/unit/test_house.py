@@ -19,7 +19,8 @@ ORDER = [
     *("plugin", "cli", "cli_complete"),
     *("cli_restore", "cli_rehearse", "cli_change", "cli_backup", "cli_status", "cli_options"),
     *("metrics", "status", "screen", "rehearse"),
-    *("recover", "restore", "source", "prune", "upgrade", "transaction", "undo", "keep", "proof", "evidence", "change"),
+    *("recover", "restore", "beside", "source", "prune", "upgrade", "transaction", "undo", "keep", "proof", "evidence"),
+    "change",
     "releases",
     *("preflight", "subject", "notes", "observe", "verify", "baseline"),
     *("backup", "belongings", "archive", "quarantine", "pin"),
@@ -45,7 +46,7 @@ DOORS = {
 LONGEST = 300
 # Longer so far: these may only shrink.
 LONGER = {
-    **{"cli_change": 350, "postgres": 500, "engine": 500, "backup": 450, "restore": 450},
+    **{"cli_change": 350, "postgres": 500, "engine": 500, "backup": 450},
     **{"preflight": 450, "state": 400, "project": 400, "variables": 350, "stack": 350},
 }
 

@@ -1,0 +1,190 @@
+"""The database beside the live one that a dump is restored into, by a role that can touch nothing else."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+from compose_chap import plainsql, proof, source
+from compose_chap.change import Change
+from compose_chap.dumpfile import Kind
+from compose_chap.errors import DatabaseError, DumpError
+from compose_chap.postgres import Server, identifier, literal
+from compose_chap.quarantine import Quarantine
+from compose_chap.source import Source
+from compose_chap.state import Journal
+from compose_chap.world import World
+
+
+def restore_role(run: str) -> str:
+    """Return the name of the role that a restore works as: no superuser, and owner of the side database only."""
+    return f"docker_chap_{run.lower()}"
+
+
+def make(
+    world: World, server: Server, given: Source, change: Change, journal: Journal, *, trust: bool
+) -> tuple[str, ...]:
+    """Restore a dump into the database `change.incoming`, and look at what came of it.
+
+    Where the live database is gone, a backup says what belongs to it beside its rows; return what of that the new one
+    did not get. Raise DumpError, DatabaseError or EngineError; what was made until then is removed by `remove`.
+    """
+    quarantine = Quarantine(server, journal.id)
+    total = given.size
+
+    def progress(done: int) -> None:
+        world.notify(journal.steps[-1], str(given.path), done, total)
+
+    journal.begin("read dump")
+    world.notify("read dump", str(given.path))
+    if given.backup:
+        proof.check_sums(world, given.backup)
+    kind, path = source.bring(given, quarantine, progress)
+    contents = None
+    if kind is Kind.PLAIN:
+        source.check_server(plainsql.server_major(source.head(given, quarantine, path)), server)
+    else:
+        contents = source.check_contents(quarantine, kind, path, trust=trust)
+
+    journal.begin("restore beside")
+    world.notify("restore beside", change.incoming)
+    role, password = restore_role(journal.id), secrets.token_urlsafe(24)
+    server.query(
+        f"SET log_statement = none; CREATE ROLE {role} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE"
+        f" PASSWORD {literal(password)};"
+    )
+    lost = given.backup.manifest["database"] if given.backup and not server.exists(change.live) else None
+    _create(server, change, role, lost)
+    if contents:
+        # PostgreSQL reads tar archives from one end to the other only.
+        parallel = kind is not Kind.TAR
+        quarantine.restore(path, contents.without_privileges(), change.incoming, role, password, parallel=parallel)
+        if privileges := contents.privileges():
+            # Privileges may name roles that this server does not have. The data are whole without them.
+            quarantine.restore_what_fits(path, privileges, change.incoming, role, password)
+    else:
+        sql = plainsql.harmless_sql(source.lines(given, quarantine, path, progress), trust=trust)
+        quarantine.feed_psql(change.incoming, role, password, sql)
+
+    journal.begin("check beside")
+    world.notify("check beside", change.incoming)
+    strange = foreign_objects(server, change.incoming)
+    if strange and not trust:
+        raise DumpError(
+            f"The dump holds what no dump of CHAP has: {', '.join(strange[:5])}.",
+            hint="If you know where it comes from, and want these: --trust",
+        )
+    # An owner may give its database settings, and the dump ran as its owner.
+    server.query(f"ALTER DATABASE {identifier(change.incoming)} RESET ALL;")
+    left_out = _give(server, change, role, lost) if lost else ()
+    server.query(f"REASSIGN OWNED BY {role} TO {identifier(change.owner)}; DROP OWNED BY {role};", change.incoming)
+    server.query(f"DROP ROLE {role};")
+    return left_out
+
+
+def remove(server: Server, run: str, incoming: str) -> None:
+    """Remove everything that a restore made beside the live database. No error for what is not there.
+
+    Raise ChapError when that cannot be done, as when the server is down.
+    """
+    Quarantine(server, run).remove()
+    server.drop(incoming)
+    server.query(f"DROP ROLE IF EXISTS {restore_role(run)};")
+
+
+def _create(server: Server, change: Change, role: str, lost: Mapping[str, Any] | None) -> None:
+    there = server.databases()
+    # Where the live database is gone, the server's own first one has the locale that it was made with.
+    like = replace(there.get(change.live) or there["postgres"], owner=role)
+    if lost:
+        # The backup knows better, if this server has that locale.
+        with suppress(DatabaseError):
+            server.create(change.incoming, replace(proof.like(server, lost), owner=role))
+            return
+    server.create(change.incoming, like)
+
+
+# What belongs to a database beside what is in it
+
+_PRIVILEGES = ("CREATE", "CONNECT", "TEMPORARY")
+_SETTING = re.compile(r"[a-z_]{1,63}")
+_LISTS = ("search_path", "temp_tablespaces", "local_preload_libraries")
+
+
+def _give(server: Server, change: Change, role: str, facts: Mapping[str, Any]) -> tuple[str, ...]:
+    """Give the side database comment, privileges and settings of a manifest, and return those that it did not get.
+
+    Nobody vouches for a manifest. So they are given by the role without power: no setting that needs a superuser.
+    """
+    refused = []
+    for name, statement in _properties(identifier(change.incoming), facts):
+        try:
+            if not statement:
+                raise DatabaseError("It is not in the backup.")
+            server.query(f"SET SESSION AUTHORIZATION {role}; {statement};")
+        except DatabaseError:
+            refused.append(name)
+    return tuple(refused)
+
+
+def _properties(database: str, facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield what a manifest says of a database: a name for it, and the statement that brings it back, if one can."""
+    if facts["comment"]:
+        yield "comment", f"COMMENT ON DATABASE {database} IS {literal(str(facts['comment']))}"
+    if facts["privileges"]:
+        yield "privileges of PUBLIC", f"REVOKE ALL ON DATABASE {database} FROM PUBLIC"
+    for one in facts["privileges"]:
+        role = "PUBLIC" if one["role"] == "PUBLIC" else identifier(str(one["role"]))
+        known = one["privilege"] in _PRIVILEGES
+        statement = f"GRANT {one['privilege']} ON DATABASE {database} TO {role}" if known else ""
+        yield f"privilege {one['privilege']} of {one['role']}", statement
+    for one in facts["settings"]:
+        name, value = str(one["name"]), one["value"]
+        whole = not one["role"] and value is not None and _SETTING.fullmatch(name)
+        name_too = f"setting {name}" + (f" of {one['role']}" if one["role"] else "")
+        yield name_too, f"ALTER DATABASE {database} SET {name} = {_value(name, str(value))}" if whole else ""
+
+
+def _value(name: str, value: str) -> str:
+    # A list of names is stored quoted already.
+    parts = re.findall(r'"[^"]*"|[^,\s"]+', value) if name in _LISTS else []
+    return ", ".join(literal(part.strip('"')) for part in parts) or literal(value)
+
+
+# Everything that can run code when somebody uses the tables. CHAP has none of it.
+_FOREIGN = """
+SELECT 'function ' || p.proname FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+  WHERE n.nspname NOT IN ('pg_catalog', 'information_schema')
+UNION ALL SELECT 'trigger ' || tgname FROM pg_trigger WHERE NOT tgisinternal
+UNION ALL SELECT 'event trigger ' || evtname FROM pg_event_trigger
+UNION ALL SELECT 'rule ' || r.rulename FROM pg_rewrite r JOIN pg_class c ON c.oid = r.ev_class
+  JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname NOT IN ('pg_catalog', 'information_schema')
+UNION ALL SELECT 'policy ' || polname FROM pg_policy
+UNION ALL SELECT 'extension ' || extname FROM pg_extension WHERE extname <> 'plpgsql'
+UNION ALL SELECT 'foreign server ' || srvname FROM pg_foreign_server
+UNION ALL SELECT 'publication ' || pubname FROM pg_publication
+UNION ALL SELECT 'operator ' || oprname FROM pg_operator o JOIN pg_namespace n ON n.oid = o.oprnamespace
+  WHERE n.nspname NOT IN ('pg_catalog', 'information_schema')
+UNION ALL SELECT 'domain ' || typname FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace
+  WHERE typtype = 'd' AND n.nspname NOT IN ('pg_catalog', 'information_schema')
+UNION ALL SELECT 'cast ' || castsource::regtype || ' to ' || casttarget::regtype FROM pg_cast WHERE oid >= 16384
+UNION ALL SELECT 'statistics ' || stxname FROM pg_statistic_ext
+UNION ALL SELECT 'partitions of ' || partrelid::regclass FROM pg_partitioned_table WHERE partexprs IS NOT NULL
+UNION ALL SELECT 'expression ' || said FROM (
+  SELECT pg_get_expr(adbin, adrelid) AS said FROM pg_attrdef
+  UNION ALL SELECT pg_get_constraintdef(c.oid) FROM pg_constraint c JOIN pg_namespace n ON n.oid = c.connamespace
+    WHERE contype IN ('c', 'x') AND n.nspname NOT IN ('pg_catalog', 'information_schema')
+  UNION ALL SELECT pg_get_expr(indexprs, indrelid) FROM pg_index WHERE indexprs IS NOT NULL
+  UNION ALL SELECT pg_get_expr(indpred, indrelid) FROM pg_index WHERE indpred IS NOT NULL) AS expressions
+  WHERE regexp_replace(said, '(nextval|now|lower|upper|length|char_length|timezone|CHECK|VALUES|ANY|IN|AND|OR|NOT)'
+        || '\\s*\\(', '', 'gi') ~ '[A-Za-z_0-9"]\\s*\\(';
+"""
+
+
+def foreign_objects(server: Server, database: str) -> list[str]:
+    """Return what a database holds that no database of CHAP has and that could run code."""
+    return [row[0] for row in server.query(_FOREIGN, database)]
