@@ -24,7 +24,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SampleStack]:
     stack = SampleStack.create(tmp_path_factory.mktemp("room"))
     text = stack.files[0].read_text()
     disk = f"chap-db:\n    driver_opts: {{type: tmpfs, device: tmpfs, o: size={DISK}m}}\n"
-    small = "\n    command: postgres -c min_wal_size=32MB -c max_wal_size=32MB -c max_prepared_transactions=2\n    volumes:\n      - chap-db:/var/lib"
+    small = "\n    command: postgres -c min_wal_size=32MB -c max_wal_size=32MB -c max_prepared_transactions=2"
+    small += "\n    volumes:\n      - chap-db:/var/lib"
     text = text.replace("\n    volumes:\n      - chap-db:/var/lib", small)
     stack.files[0].write_text(text[: text.rindex("chap-db:\n")] + disk + text[text.rindex("chap-db:\n") + 9 :])
     try:
