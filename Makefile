@@ -57,7 +57,7 @@ bench: sample  ## Time everything beside the manual procedure and beside the lim
 
 torture: sample  ## Let every fault come over every step, on the real engine: hours. Prints a table.
 	@rm -f build/out/torture.tsv
-	$(IN_SAMPLE) $(RUN) pytest -m torture tests/e2e; column -t -s "$$(printf '\t')" build/out/torture.tsv
+	$(IN_SAMPLE) $(RUN) pytest -n $${CHAP_TEST_STACKS:-3} -m torture tests/e2e; column -t -s "$$(printf '\t')" build/out/torture.tsv
 
 sample: plugin
 	@tests/sample/setup

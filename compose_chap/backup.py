@@ -350,6 +350,13 @@ def load(folder: Path) -> Backup:
     return found
 
 
+def amend(made: Backup, **facts: Any) -> Backup:
+    """Write into a finished backup's manifest what nobody could be asked when it was made, and return it so."""
+    amended = Backup(made.folder, {**made.manifest, **facts})
+    state.write_file(made.folder / "manifest.json", _document(amended.manifest))
+    return amended
+
+
 def find(asked: str, folder: Path, project: str = "") -> Backup:
     """Return the backup an operator means: an id, `latest` of a project, or a folder.
 

@@ -39,6 +39,7 @@ _KEPT = {
 @yes_option
 @output_option
 @patience_option
+@click.option("--digest", is_flag=True, help="Write the digests too, as the registry gives them.")
 @click.option("--drain", type=float, metavar="SECONDS", default=0.0, help="Wait up to this long for running jobs.")
 @click.option("--allow-drift", is_flag=True, help="Go on although containers differ from the files.")
 @click.option("--abandon-jobs", is_flag=True, help="Go on although running jobs are lost.")
@@ -52,6 +53,7 @@ def upgrade_command(
     dry_run: bool,
     yes: bool,
     output: Path | None,
+    digest: bool,
     drain: float,
     dhis2_user: str,
     **allow: bool,
@@ -71,7 +73,7 @@ def upgrade_command(
 
     with lock.locked(stack.project.directory, "upgrade", world.clock()):
         state.refuse_open_run(stack.project.directory)
-        subject = call.subject(world, stack, target, output)
+        subject = call.subject(world, stack, target, output, digest=digest)
         if drain:
             upgrade.wait_for_jobs(world, subject.chap, drain)
         allowed = {name for name, flag in preflight.OVERRIDES.items() if allow.get(flag.lstrip("-").replace("-", "_"))}
@@ -114,6 +116,7 @@ def upgrade_command(
             "to": done.after,
             "backup": str(done.backup.folder),
             "kept_database": done.kept,
+            "report": str(state.report_file(stack.project.directory, done.run)),
             "downtime_seconds": done.downtime,
             "checks": [asdict(one) for one in done.checks],
         },
@@ -124,7 +127,8 @@ def upgrade_command(
         + "\n"
         + screen.checks_text(done.checks, colour=screen.colourful(sys.stdout))
         + "\n"
-        + _to_go_back(done),
+        + _to_go_back(done)
+        + f"\nReport: {state.report_file(stack.project.directory, done.run)}",
     )
 
 
@@ -175,12 +179,14 @@ def roll_back(call: Call, operation: str, yes: bool, dhis2_user: str) -> None:
             "run": journal.id,
             "undone": plan.undone["id"],
             "kept_database": plan.change.kept,
+            "report": str(state.report_file(directory, journal.id)),
             "written_since": dict(plan.written_since),
             "checks": [asdict(check) for check in checks],
         },
         f"The {operation} of {plan.undone['id']} is undone, and verified:\n"
         + screen.checks_text(checks, colour=screen.colourful(sys.stdout))
-        + f"\nThe newer data are kept as database {plan.change.kept}.",
+        + f"\nThe newer data are kept as database {plan.change.kept}."
+        + f"\nReport: {state.report_file(directory, journal.id)}",
     )
 
 

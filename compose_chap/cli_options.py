@@ -64,7 +64,9 @@ class Call:
             self.files, self.project_name, self.project_directory, self.env_files, Path.cwd(), dict(os.environ)
         )
 
-    def subject(self, world: World, stack: Stack, target: str, output: Path | None) -> Subject:
+    def subject(
+        self, world: World, stack: Stack, target: str, output: Path | None, *, digest: bool = False
+    ) -> Subject:
         """Return what the preflight looks at."""
         from compose_chap import backup, observe
         from compose_chap.registry import Registry
@@ -78,6 +80,7 @@ class Call:
             target,
             Registry(world.engine.insecure_registry, world.engine.credentials),
             backup.folder_for(stack, output, where.environment),
+            digest,
         )
 
     def result(self, data: dict[str, Any], text: str) -> None:

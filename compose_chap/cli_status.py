@@ -127,7 +127,8 @@ def history_command(call: Call) -> None:
     from compose_chap import observe, screen, state
 
     world, where = call.world(), call.where()
-    runs = state.history(observe.find_directory(world.engine, where))
+    directory = observe.find_directory(world.engine, where)
+    runs = state.history(directory)
     rows = [
         [
             units.moment(run["started_at"]),
@@ -139,5 +140,8 @@ def history_command(call: Call) -> None:
         ]
         for run in runs
     ]
-    text = screen.table(rows, ["WHEN", "WHAT", "VERSIONS", "RESULT", "BY", "RUN"]) if rows else "Nothing was done yet."
+    text = "Nothing was done yet."
+    if rows:
+        text = screen.table(rows, ["WHEN", "WHAT", "VERSIONS", "RESULT", "BY", "RUN"])
+        text += f"\n\nEach run's report, with steps, digests and checks: {state.report_file(directory, 'RUN')}"
     call.result({"runs": runs}, text)

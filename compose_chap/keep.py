@@ -40,8 +40,9 @@ def _dump(world: World, change: Change, server: Server, journal: Journal) -> Bac
     """Return a backup of exactly what is live now: the one made before, if nothing was written since."""
     if change.mark and server.mark() == change.mark:
         return backup.load(Path(journal.facts["backup"]))
+    first = backup.load(Path(journal.facts["backup"]))
     stack = replace(verify.refreshed(world, change.project.name), project=change.project)
-    return backup.take(
+    made = backup.take(
         world.engine,
         stack,
         [Path(path) for path in journal.facts["sources"]],
@@ -50,6 +51,8 @@ def _dump(world: World, change: Change, server: Server, journal: Journal) -> Bac
         clock=world.clock,
         notify=world.notify,
     )
+    # CHAP is stopped and cannot say what it is; it is what it was a moment ago.
+    return backup.amend(made, chap=first.manifest["chap"])
 
 
 def bring_back(world: World, change: Change, server: Server, journal: Journal) -> None:
@@ -62,15 +65,18 @@ def bring_back(world: World, change: Change, server: Server, journal: Journal) -
     proof.check_sums(world, made)
     side, there = f"{change.kept}_side", server.databases()
     now = change.live if change.live in there else change.failed
-    server.drop(side)
-    server.create(side, replace(there[now], owner=change.owner))
-    server.carry(now, side)
-    if server.free_space() < int(made.manifest["database"]["size"]) * _ROOM:
-        if now == change.live:
-            server.rename((change.live, change.failed))
-        server.drop(change.failed)
-    world.notify("go back", f"restoring {made.id}")
-    server.fill(side, _pieces(world, made))
+    if now in there:
+        server.drop(side)
+        server.create(side, replace(there[now], owner=change.owner))
+        server.carry(now, side)
+        if server.free_space() < int(made.manifest["database"]["size"]) * _ROOM:
+            if now == change.live:
+                server.rename((change.live, change.failed))
+            server.drop(change.failed)
+    # Where the migrated one went in an earlier try, this one has its settings, and all of the rows or none.
+    if not server.counts(side):
+        world.notify("go back", f"restoring {made.id}")
+        server.fill(side, _pieces(world, made))
     proof.compare(server.counts(side), made.tables)
     server.rename((side, change.kept))
 

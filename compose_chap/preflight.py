@@ -153,7 +153,8 @@ def _difference(subject: Subject, name: str) -> str:
     """Name the settings of a service that differ between its container and the files, never their values."""
     container = next(one for one in subject.stack.writers if one.name == name).containers[0]
     wanted = subject.world.engine.compose_config(subject.stack.project)["services"].get(name, {})
-    environment = {key: str(value or "") for key, value in (wanted.get("environment") or {}).items()}
+    # Compose writes a $ as $$.
+    environment = {key: str(value or "").replace("$$", "$") for key, value in (wanted.get("environment") or {}).items()}
     differing = sorted(key for key, value in environment.items() if container.environment.get(key) != value)
     if differing:
         return f"{name} has other values for {', '.join(differing)}"

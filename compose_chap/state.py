@@ -192,7 +192,7 @@ class Journal:
         report["facts"] = {key: value for key, value in self.record["facts"].items() if key != "edits"}
         (self._runs() / self.id).mkdir(mode=0o700, exist_ok=True)
         write_file(undo_file(self._directory, self.id), _document(self.record))
-        write_file(self._runs() / f"{self.id}.json", _document(report))
+        write_file(report_file(self._directory, self.id), _document(report))
         self.give_room()
         journal_file(self._directory).unlink(missing_ok=True)
         sync_folder(self._directory / FOLDER)
@@ -352,6 +352,11 @@ def run_id(now: datetime) -> str:
 def undo_file(directory: Path, run: str) -> Path:
     """Return where the full journal of an ended run lies: with the bytes of the files, which may hold secrets."""
     return directory / FOLDER / "runs" / run / "journal.json"
+
+
+def report_file(directory: Path, run: str) -> Path:
+    """Return where the report of an ended run lies, which an auditor can be given: it holds no secret."""
+    return directory / FOLDER / "runs" / f"{run}.json"
 
 
 def journal_file(directory: Path) -> Path:

@@ -10,7 +10,7 @@ from typing import TypeVar
 from compose_chap import backup, pin
 from compose_chap.baseline import Baseline, baseline_of
 from compose_chap.chap import Active, Chap, Jobs, Overview, Schema
-from compose_chap.errors import ChapError, EngineError
+from compose_chap.errors import ChapError, EngineError, RegistryError
 from compose_chap.postgres import Database, Server
 from compose_chap.project import Model
 from compose_chap.registry import Manifest, Registry
@@ -29,7 +29,10 @@ def _answer(found: _T | EngineError) -> _T:
 
 @dataclass(frozen=True)
 class Subject:
-    """What the preflight looks at: a stack, its files, and the version it should move to (empty for none)."""
+    """What the preflight looks at: a stack, its files, and the version it should move to (empty for none).
+
+    With `digest` the files are to name the registry's digests too.
+    """
 
     world: World
     stack: Stack
@@ -37,6 +40,7 @@ class Subject:
     target: str
     registry: Registry
     backups: Path
+    digest: bool = False
 
     @cached_property
     def server(self) -> Server:
@@ -99,12 +103,18 @@ class Subject:
                 hint="Use the prebuilt images (compose.ghcr.yml) or follow CHAP's own guide.",
             )
         repository, _, _ = pin.split(str(definition.image))
-        return Reference(repository, self.target)
+        reference = Reference(repository, self.target)
+        if not self.digest:
+            return reference
+        manifest = self.registry.manifest(reference, self.platform)
+        if manifest is None:
+            raise RegistryError(f"The registry does not have {reference}.", hint="See: docker chap versions")
+        return Reference(repository, self.target, manifest.digest)
 
     @cached_property
     def edits(self) -> tuple[Edit, ...]:
         """The edits of the files. Raise ComposeFileError when they cannot be made safely."""
-        wanted = {name: pin.Reference(reference.tag) for name, reference in self.images.items()}
+        wanted = {name: pin.Reference(reference.tag, reference.digest) for name, reference in self.images.items()}
         return tuple(Edit(edit.path, edit.before, edit.after) for edit in pin.edits(self.model, wanted))
 
     @cached_property

@@ -77,19 +77,20 @@ def _finish(change: Change, journal: Journal, done: Done, record: Mapping[str, A
 def _forward(world: World, change: Change, journal: Journal, credentials: Mapping[str, str]) -> Done:
     server = server_of(world, change)
 
+    # Compose takes a second to read the files; it need not be one in which CHAP is down.
+    config = _all_but_images(world, change) if change.edits else {}
     begin(world, journal, "stop", ", ".join(change.writers))
     down = world.clock()
     stop_writers(world, change)
 
     if change.incoming:
-        if change.edits:
-            _rewrite(world, change, journal)
+        _rewrite(world, change, journal, config)
         begin(world, journal, "swap", f"{change.incoming} becomes {change.live}")
         _swap(server, change)
     else:
         begin(world, journal, "keep", f"{change.live} as {change.kept}")
         keep.keep(world, change, server, journal)
-        _rewrite(world, change, journal)
+        _rewrite(world, change, journal, config)
 
     api, *workers = change.writers
     begin(world, journal, "start api", api)
@@ -123,11 +124,10 @@ def _old_rows(server: Server, change: Change) -> dict[str, int]:
         raise
 
 
-def _rewrite(world: World, change: Change, journal: Journal) -> None:
+def _rewrite(world: World, change: Change, journal: Journal, before: Mapping[str, Any]) -> None:
     if not change.edits:
         return
     begin(world, journal, "rewrite", ", ".join(str(edit.path) for edit in change.edits))
-    before = _all_but_images(world, change)
     state.apply_edits(change.edits)
     if before != _all_but_images(world, change):
         raise StateError("Compose reads more changes in the edited files than the images.")

@@ -201,7 +201,14 @@ def _pull(world: World, plan: UpgradePlan, journal: Journal) -> dict[str, dict[s
     for reference in dict.fromkeys(plan.images.values()):
         world.notify("pull", str(reference))
         ids[reference] = pull_one(world, reference, plan.platform).id
-    return {name: {"reference": str(reference), "id": ids[reference]} for name, reference in plan.images.items()}
+    after = {name: {"reference": str(reference), "id": ids[reference]} for name, reference in plan.images.items()}
+    journal.note(digests={"before": _digests(world, describe(plan.stack)["images"]), "after": _digests(world, after)})
+    return after
+
+
+def _digests(world: World, images: Mapping[str, Mapping[str, str]]) -> dict[str, list[str]]:
+    found = {name: world.engine.image(image["id"]) for name, image in images.items()}
+    return {name: list(image.digests) if image else [] for name, image in found.items()}
 
 
 def pull_one(world: World, reference: Reference, platform: str) -> Image:

@@ -71,7 +71,7 @@ def wait_for_api(world: World, stack: Stack, *, workers: bool) -> Health:
         world.notify("wait", "for its first answer" if health.level == "silent" else health.problems, waited, 0)
         if (now - last).total_seconds() > world.patience or waited > world.limit:
             return health
-        world.sleep(0.5)
+        world.sleep(0.2)
 
 
 def only_workers_amiss(health: Health) -> bool:

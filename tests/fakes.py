@@ -64,6 +64,7 @@ class FakeEngine(Engine):
         for service, image in first.items():
             self._make(service, image)
         self.sick: str = ""
+        self.room = 1 << 20  # KiB that are free on the server's disk
 
     # What happens at a call
 
@@ -82,7 +83,7 @@ class FakeEngine(Engine):
         """Return an engine in the same state, for the next process."""
         twin = FakeEngine(self.folder)
         twin.images, twin.databases = copy.deepcopy((self.images, self.databases))
-        twin.boxes, twin.made, twin.sick = dict(self.boxes), self.made, self.sick
+        twin.boxes, twin.made, twin.sick, twin.room = dict(self.boxes), self.made, self.sick, self.room
         return twin
 
     def _make(self, service: str, image: str) -> Container:
@@ -222,6 +223,8 @@ class FakeEngine(Engine):
         box = self.boxes.get(container)
         if box is None or box.state != "running":
             raise EngineError(f"Docker could not run that: container {container} is not running.")
+        if any("df -Pk" in word for word in command):
+            return Finished(0, f"disk 9 9 {self.room} 9% /data", "")
         if "psql" in command:
             database = command[list(command).index("-d") + 1]
             return self._psql((given or b"").decode(), database)
@@ -254,7 +257,9 @@ class FakeEngine(Engine):
         if sql.startswith("SELECT format('SELECT %L, count(*)"):
             counts = self.databases[database].rows
             return Finished(0, "".join(f"{name}{FIELD}{count}\n" for name, count in counts.items()), "")
-        if "SHOW server_version_num" in sql:
+        if "txid_current_snapshot" in sql:
+            rows = [["7:7:"]]
+        elif "SHOW server_version_num" in sql:
             rows = [["170006"]]
         elif sql.startswith("SELECT d.datname"):
             rows = [[name, "chap", "1", "UTF8", "C", "C", "c", "", "", ""] for name in sorted(self.databases)]
@@ -275,6 +280,8 @@ class FakeEngine(Engine):
         if match := re.search(r'CREATE DATABASE "(.*?)" TEMPLATE "(.*?)"', sql):
             self.databases[match[1]] = copy.deepcopy(self.databases[match[2]])
             self.databases[match[1]].settings = ""
+        elif match := re.search(r'CREATE DATABASE "(.*?)" TEMPLATE template0', sql):
+            self.databases[match[1]] = Database({})
         renames = re.findall(r'ALTER DATABASE "(.*?)" RENAME TO "(.*?)"', sql)
         changed = dict(self.databases)
         for old, new in renames:

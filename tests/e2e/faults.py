@@ -11,16 +11,17 @@ import json
 import random
 import re
 import signal
+import socket
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.sample.stack import SampleStack, environment
+from tests.sample.stack import SampleStack, environment, registry
 
 WRITERS = ("chap", "chap-worker")
 # CHAP itself puts its list of models into these when it starts.
@@ -37,7 +38,14 @@ def _default_signals() -> None:
 class Run:
     """A run of the plugin itself, without docker in between, so that its process is the one that is hit."""
 
-    def __init__(self, stack: SampleStack, *words: str, at: str = "", hit: Callable[[Run], None] | None = None) -> None:
+    def __init__(
+        self,
+        stack: SampleStack,
+        *words: str,
+        at: str = "",
+        hit: Callable[[Run], None] | None = None,
+        environ: dict[str, str] | None = None,
+    ) -> None:
         plugin = Path(environment()["DOCKER_CONFIG"], "cli-plugins", "docker-chap")
         self._at, self._hit, self.stdout = at, hit, ""
         self.reached = False
@@ -47,7 +55,7 @@ class Run:
         self.process = subprocess.Popen(
             [plugin, "chap", "--progress", "json", "--json", *words],
             cwd=stack.folder,
-            env=environment(),
+            env=environment() | (environ or {}),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -246,12 +254,134 @@ def cut_the_power(stack: SampleStack) -> Callable[[Run], None]:
     return hit
 
 
+class Cut:
+    """A way to a socket that can be cut, with all that goes through it, and mended."""
+
+    def __init__(self, listener: socket.socket, connect: Callable[[], socket.socket]) -> None:
+        self.open, self._listener, self._connect = True, listener, connect
+        self._ends: set[socket.socket] = set()
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                near, _ = self._listener.accept()
+                threading.Thread(target=self._carry, args=[near], daemon=True).start()
+
+    def _carry(self, near: socket.socket) -> None:
+        with closing(near), suppress(OSError):
+            if not self.open:
+                return
+            with closing(self._connect()) as far:
+                self._ends |= {near, far}
+                back = threading.Thread(target=self._pump, args=[far, near], daemon=True)
+                back.start()
+                self._pump(near, far)
+                back.join()
+                self._ends -= {near, far}
+
+    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                sink.sendall(data)
+        # The other way may still have something to say.
+        with suppress(OSError):
+            sink.shutdown(socket.SHUT_WR)
+
+    def cut(self) -> None:
+        """End every connection, and refuse new ones."""
+        self.open = False
+        for end in list(self._ends):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def mend(self) -> None:
+        """Let connections through again."""
+        self.open = True
+
+
+def way_to_the_engine(folder: Path) -> tuple[Cut, str]:
+    """Return a way to the engine that can be cut, and its address."""
+    host = environment().get("DOCKER_HOST", "unix:///var/run/docker.sock").removeprefix("unix://")
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(folder / "engine.sock"))
+    listener.listen()
+
+    def connect() -> socket.socket:
+        far = socket.socket(socket.AF_UNIX)
+        far.connect(host)
+        return far
+
+    return Cut(listener, connect), f"unix://{folder / 'engine.sock'}"
+
+
+def way_to_the_registry() -> tuple[Cut, str]:
+    """Return a way to the registry that can be cut, and its address."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    host, _, port = registry().partition(":")
+    cut = Cut(listener, lambda: socket.create_connection((host, int(port))))
+    return cut, f"127.0.0.1:{listener.getsockname()[1]}"
+
+
+@dataclass
+class Ways:
+    """The ways by which a run reaches the world, each of which can fail, and the environment that leads there."""
+
+    engine: Cut
+    registry: Cut
+    environ: dict[str, str]
+    compose_fails: Path
+
+    @classmethod
+    def of(cls, stack: SampleStack, folder: Path) -> Ways:
+        """Lead a stack's runs through ways of our own; its files then name the registry's other address."""
+        engine, host = way_to_the_engine(folder)
+        images, address = way_to_the_registry()
+        for file in stack.files:
+            file.write_text(file.read_text().replace(registry(), address))
+        config, failing = folder / "config", folder / "compose-fails"
+        (config / "cli-plugins").mkdir(parents=True)
+        own = Path(environment()["DOCKER_CONFIG"], "cli-plugins")
+        for name in ("docker-chap", "docker-buildx"):
+            (config / "cli-plugins" / name).symlink_to(own / name)
+        compose = config / "cli-plugins" / "docker-compose"
+        compose.write_text(
+            "#!/bin/sh\n"
+            f'case " $* " in *" up "*|*" config "*) rm "{failing}" 2>/dev/null && echo broken >&2 && exit 1;; esac\n'
+            f'exec "{own / "docker-compose"}" "$@"\n'
+        )
+        compose.chmod(0o755)
+        return cls(engine, images, {"DOCKER_HOST": host, "DOCKER_CONFIG": str(config)}, failing)
+
+    def mend(self, stack: SampleStack) -> None:
+        """Let everything work again."""
+        self.engine.mend()
+        self.registry.mend()
+        self.compose_fails.unlink(missing_ok=True)
+        (stack.folder / "filler").unlink(missing_ok=True)
+
+
+def lose_the_engine(stack: SampleStack, ways: Ways) -> Callable[[Run], None]:
+    """Return what an engine does that dies and is started again: its containers end, and for a while nobody answers."""
+
+    def hit(run: Run) -> None:
+        ids = stack.docker("ps", "-q", "--filter", f"label=com.docker.compose.project={stack.project}").stdout.split()
+        ways.engine.cut()
+        _docker_quietly("kill", *ids)
+        time.sleep(4)
+        ways.engine.mend()
+
+    return hit
+
+
 @dataclass(frozen=True)
 class Fault:
     """A fault: what it does, and whether the engine or the run is still able to clean up after it."""
 
-    hit: Callable[[SampleStack], Callable[[Run], None]]
+    hit: Callable[[SampleStack], Callable[[Run], None]] = lambda stack: lambda run: None
     recovery_killed: bool = False
+    way: Callable[[SampleStack, Ways], Callable[[Run], None]] | None = None
+    containers_die: bool = False
 
 
 FAULTS = {
@@ -262,7 +392,10 @@ FAULTS = {
     "SIGKILL": Fault(send(signal.SIGKILL)),
     "SIGKILL, recovery too": Fault(send(signal.SIGKILL), recovery_killed=True),
     "database killed": Fault(kill_database),
-    "power cut": Fault(cut_the_power),
+    "power cut": Fault(cut_the_power, containers_die=True),
+    "engine lost": Fault(way=lose_the_engine, containers_die=True),
+    "registry gone": Fault(way=lambda stack, ways: lambda run: ways.registry.cut()),
+    "Compose fails": Fault(way=lambda stack, ways: lambda run: ways.compose_fails.touch()),
 }
 
 
@@ -297,18 +430,19 @@ def break_and_look(
     delay: float,
     before: Picture,
     after: Picture | str,
+    ways: Ways,
 ) -> Outcome:
     """Hit a run at a step, bring it to its end, look at everything, and return what came of it."""
     chosen = FAULTS[fault]
     crashes, begun = server_crashes(stack), time.monotonic()
     outcome = Outcome(operation, step, fault, delay)
-    hit = chosen.hit(stack)
+    hit = chosen.way(stack, ways) if chosen.way else chosen.hit(stack)
 
     def later(run: Run) -> None:
         time.sleep(delay)
         hit(run)
 
-    run = Run(stack, *words, at=step, hit=later)
+    run = Run(stack, *words, at=step, hit=later, environ=ways.environ)
     outcome.runs.append(run)
     outcome.status = run.end()
     outcome.reached = run.reached
@@ -316,15 +450,16 @@ def break_and_look(
     said = [run.stdout, run.stderr]
     assert "Traceback" not in run.stderr and "This is a bug" not in run.stderr, run.stderr
 
+    ways.mend(stack)
     new = outcome.status == 0
     if (stack.folder / ".docker-chap" / "journal.json").exists() or outcome.status in (4, -9):
         if chosen.recovery_killed:
-            first = Run(stack, "recover")
+            first = Run(stack, "recover", environ=ways.environ)
             time.sleep(random.uniform(1, 10))
             first.signal(signal.SIGKILL)
             first.end()
             said += [first.stdout, first.stderr]
-        recovery = Run(stack, "recover")
+        recovery = Run(stack, "recover", environ=ways.environ)
         outcome.runs.append(recovery)
         status = recovery.end()
         said += [recovery.stdout, recovery.stderr]
@@ -337,7 +472,9 @@ def break_and_look(
     elif not new:
         assert outcome.status in (1, 3, 130), (outcome.status, run.stderr[-3000:])
 
-    if fault == "power cut":
+    if chosen.containers_die:
+        # Where the run had ended, or never needs them, nobody starts them again.
+        stack.compose("start", environ=ways.environ)
         stack.wait_ready(90)
     if fault == "database killed":
         # Nobody restarts it when the run had ended or never needed it.
@@ -352,7 +489,7 @@ def break_and_look(
     else:
         assert_old(stack, before)
     assert_no_secret(stack, *said)
-    if fault != "database killed":
+    if fault != "database killed" and not chosen.containers_die:
         assert server_crashes(stack) == crashes
     outcome.state = "all new" if new else "all old"
     outcome.seconds = time.monotonic() - begun
@@ -360,12 +497,12 @@ def break_and_look(
 
 
 @contextmanager
-def tiny_disk(folder: Path, megabytes: int) -> Iterator[None]:
+def tiny_disk(folder: Path, megabytes: int) -> Iterator[Path]:
     """Mount a small disk at a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", folder], check=True)
     try:
-        yield
+        yield folder
     finally:
         subprocess.run(["umount", "-l", folder], check=True)
 

@@ -4,12 +4,29 @@ from __future__ import annotations
 
 import os
 import random
+import re
+import tempfile
+import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+from _pytest.mark.structures import ParameterSet
 
-from tests.e2e.faults import FAULTS, SECRETS, Outcome, Picture, Run, break_and_look
+from tests.e2e.faults import (
+    FAULTS,
+    SECRETS,
+    Outcome,
+    Picture,
+    Run,
+    Ways,
+    assert_no_secret,
+    assert_old,
+    break_and_look,
+    tiny_disk,
+)
+from tests.sample.images import releases
 from tests.sample.stack import SampleStack
 
 # At most so many seconds into a step the fault strikes: about as long as the step lasts.
@@ -29,6 +46,12 @@ STEPS = {
     "recover": {"go back": 12.0},
 }
 
+
+def _cell(operation: str, step: str, fault: str) -> ParameterSet:
+    only_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
+    return pytest.param(operation, step, fault, marks=[only_root] if fault == "disk full" else [])
+
+
 # One of each kind of fault and most steps: these run always.
 CHOSEN = [
     ("upgrade", "backup", "SIGKILL"),
@@ -41,21 +64,25 @@ CHOSEN = [
     ("upgrade", "keep", "database killed"),
     ("upgrade", "start worker", "power cut"),
     ("recover", "go back", "SIGKILL"),
+    ("upgrade", "pull", "registry gone"),
+    ("upgrade", "rewrite", "Compose fails"),
+    ("upgrade", "verify api", "engine lost"),
+    ("upgrade", "keep", "disk full"),
 ]
 EVERY = [
-    (operation, step, fault)
+    _cell(operation, step, fault)
     for operation, steps in STEPS.items()
     for step in steps
     for fault in FAULTS
-    if fault != "disk full"
 ]
+SICK = [release["version"] for release in releases() if release.get("vice") not in (None, "slow-migration")]
 
 
 class Subject:
     """A stack that the faults come over, one after the other; brought to where each operation begins."""
 
-    def __init__(self, stack: SampleStack) -> None:
-        self.stack = stack
+    def __init__(self, stack: SampleStack, ways: Ways) -> None:
+        self.stack, self.ways = stack, ways
         self.seed = int(os.environ.get("CHAP_TEST_SEED", "0")) or random.randrange(1 << 30)
         self.random = random.Random(self.seed)
         self.upgraded = False
@@ -65,6 +92,8 @@ class Subject:
         """Bring the stack to the start, let the fault come over it, and return what came of it."""
         self._prepare(operation)
         words: tuple[str, ...]
+        if (step, fault) == ("pull", "registry gone"):
+            self._forget_images()
         before = Picture.of(self.stack)
         delay = self.random.uniform(0, STEPS[operation][step])
         if operation == "recover":
@@ -78,7 +107,7 @@ class Subject:
             }[operation]
         # The databases that are kept besides are looked at by what `status` says.
         after = "v2.1.0" if operation == "upgrade" else self.at_first
-        outcome = break_and_look(self.stack, operation, words, step, fault, delay, before, after)
+        outcome = break_and_look(self.stack, operation, words, step, fault, delay, before, after, self.ways)
         if outcome.state == "all new":
             self.upgraded = operation == "upgrade"
         return outcome
@@ -87,11 +116,21 @@ class Subject:
         if operation == "rollback" and not self.upgraded:
             self._chap("upgrade", "v2.1.0", "--yes")
             self.upgraded = True
-        elif operation != "rollback" and self.upgraded:
+        elif operation != "rollback":
+            self.to_the_old_version()
+        if operation == "restore" and not list(self.stack.folder.glob("backups/*/manifest.json")):
+            self._chap("backup")
+
+    def to_the_old_version(self) -> None:
+        """Undo the upgrade that a cell before left standing."""
+        if self.upgraded:
             self._chap("rollback", "--yes")
             self.upgraded = False
-        elif operation == "restore" and not list(self.stack.folder.glob("backups/*/manifest.json")):
-            self._chap("backup")
+
+    def _forget_images(self) -> None:
+        for file in self.stack.files:
+            for image in re.findall(r"image: *(\S+/chap-(?:core|worker)):", file.read_text()):
+                self.stack.docker("rmi", f"{image}:v2.1.0", check=False)
 
     def _interrupt(self) -> None:
         for _ in range(3):
@@ -108,16 +147,21 @@ class Subject:
 @pytest.fixture(scope="module")
 def subject(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Subject]:
     """A stack with secrets worth looking for."""
-    stack = SampleStack.create(tmp_path_factory.mktemp("faults"), settings=SECRETS)
-    try:
-        stack.up()
-        stack.fill(rows=2_000)
-        yield Subject(stack)
-    finally:
-        stack.down()
+    # The address of a Unix socket may have 108 characters at most.
+    with tempfile.TemporaryDirectory(prefix="docker-chap-test-") as folder:
+        place = tmp_path_factory.mktemp("faults")
+        with tiny_disk(place, 96) if os.geteuid() == 0 else nullcontext(place) as disk:
+            stack = SampleStack.create(disk, settings=SECRETS)
+            try:
+                ways = Ways.of(stack, Path(folder))
+                stack.up()
+                stack.fill(rows=2_000)
+                yield Subject(stack, ways)
+            finally:
+                stack.down()
 
 
-@pytest.mark.parametrize(("operation", "step", "fault"), CHOSEN)
+@pytest.mark.parametrize(("operation", "step", "fault"), [_cell(*chosen) for chosen in CHOSEN])
 def test_a_fault_leaves_all_new_or_all_old(subject: Subject, operation: str, step: str, fault: str) -> None:
     subject.strike(operation, step, fault)
 
@@ -125,7 +169,23 @@ def test_a_fault_leaves_all_new_or_all_old(subject: Subject, operation: str, ste
 @pytest.mark.torture
 @pytest.mark.parametrize(("operation", "step", "fault"), EVERY)
 def test_every_fault_at_every_step(subject: Subject, operation: str, step: str, fault: str) -> None:
-    outcome = subject.strike(operation, step, fault)
+    write_down(subject.strike(operation, step, fault))
+
+
+def write_down(outcome: Outcome) -> None:
+    """Add a row to the table that `make torture` prints."""
     results = Path(os.environ.get("CHAP_TEST_RESULTS", "build/out/torture.tsv"))
     with open(results, "a") as file:
         file.write("\t".join(outcome.row()) + "\n")
+
+
+@pytest.mark.parametrize("version", [SICK[0], *(pytest.param(one, marks=pytest.mark.torture) for one in SICK[1:])])
+def test_a_sick_version_ends_back_on_the_old_one(subject: Subject, version: str) -> None:
+    subject.to_the_old_version()
+    before, begun = Picture.of(subject.stack), time.monotonic()
+    run = Run(subject.stack, "upgrade", version, "--yes", "--wait", "15", environ=subject.ways.environ)
+    assert run.end() == 3, run.stdout + run.stderr[-3000:]
+    assert "All is as it was before" in run.document["error"]["state"]
+    assert_old(subject.stack, before)
+    assert_no_secret(subject.stack, run.stdout, run.stderr)
+    write_down(Outcome("upgrade", "", f"sick {version}", 0, True, 3, "", "all old", time.monotonic() - begun))

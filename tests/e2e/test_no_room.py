@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +12,7 @@ import pytest
 
 from tests.e2e.calls import chap
 from tests.e2e.faults import Picture, Run, assert_new, assert_old
-from tests.sample.stack import SampleStack, environment, registry
+from tests.sample.stack import SampleStack, registry
 
 # The server's whole disk, in MiB.
 DISK = 300
@@ -25,7 +24,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SampleStack]:
     stack = SampleStack.create(tmp_path_factory.mktemp("room"))
     text = stack.files[0].read_text()
     disk = f"chap-db:\n    driver_opts: {{type: tmpfs, device: tmpfs, o: size={DISK}m}}\n"
-    small = "\n    command: postgres -c min_wal_size=32MB -c max_wal_size=32MB\n    volumes:\n      - chap-db:/var/lib"
+    small = "\n    command: postgres -c min_wal_size=32MB -c max_wal_size=32MB -c max_prepared_transactions=2"
+    small += "\n    volumes:\n      - chap-db:/var/lib"
     text = text.replace("\n    volumes:\n      - chap-db:/var/lib", small)
     stack.files[0].write_text(text[: text.rindex("chap-db:\n")] + disk + text[text.rindex("chap-db:\n") + 9 :])
     try:
@@ -59,23 +59,13 @@ def full_but_for(stack: SampleStack, megabytes: int) -> Iterator[None]:
 
 
 @contextmanager
-def somebody_who_always_comes_back(stack: SampleStack) -> Iterator[None]:
-    """Have sessions in the live database that are there again as soon as they are ended."""
-    name = f"{stack.project}-{stack.database_service}-1"
-    once = f"psql -U {stack.user} -d {stack.database} -c 'SELECT pg_sleep(600)'"
-    loop = f"for n in 1 2 3; do (while [ -e /tmp/back ]; do {once}; done) & done; wait"
-    script = f"touch /tmp/back; {loop}"
-    words = ["docker", "exec", name, "sh", "-c", script]
-    child = subprocess.Popen(words, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+def somebody_who_cannot_be_sent_away(stack: SampleStack) -> Iterator[None]:
+    """Have a transaction in the live database that outlives its session: no copy can be made beside it."""
+    stack.sql("BEGIN; SELECT txid_current(); PREPARE TRANSACTION 'stays'")
     try:
-        while not stack.sql("SELECT 1 FROM pg_stat_activity WHERE query LIKE '%pg_sleep(600)%' LIMIT 1", "postgres"):
-            assert child.poll() is None
         yield
     finally:
-        stack.docker("exec", name, "rm", "-f", "/tmp/back")
-        ending = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(600)%'"
-        stack.sql(ending, "postgres")
-        child.wait(30)
+        stack.sql("ROLLBACK PREPARED 'stays'")
 
 
 def backups(stack: SampleStack) -> int:
@@ -107,7 +97,7 @@ def test_without_room_for_a_copy_a_dump_brings_every_row_back(stack: SampleStack
 
 def test_where_others_cannot_be_kept_out_a_dump_is_kept(stack: SampleStack) -> None:
     before, made = Picture.of(stack), backups(stack)
-    with somebody_who_always_comes_back(stack):
+    with somebody_who_cannot_be_sent_away(stack):
         run = Run(stack, "upgrade", "v2.1.0", "--yes")
         assert run.end() == 0, run.stdout + run.stderr[-3000:]
     assert_new(stack, before, "v2.1.0")

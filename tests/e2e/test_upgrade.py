@@ -91,8 +91,31 @@ def test_a_running_job_stands_in_the_way_and_a_dead_one_does_not(stack: SampleSt
     checks = json.loads(stack.docker("chap", "check", "v2.1.0", "--json", check=False).stdout)["checks"]
     jobs = next(check for check in checks if check["name"] == "jobs")
     assert jobs["details"]["running"] == [job] and jobs["details"]["zombies"] == [dead]
-    stack.compose("restart", "-t", "1", stack.worker_service)
-    stack.wait_ready()
+
+    # The operator may choose to lose it; the history says so, and the job says STARTED for ever.
+    done = upgrade(stack, "v2.1.0", "--abandon-jobs").document
+    report = json.loads(Path(done["report"]).read_text())
+    assert report["overridden"] == ["jobs"] and report["result"] == "done" and report["checks"]
+    assert report["digests"]["before"].keys() == report["digests"]["after"].keys() == {"chap", "chap-worker"}
+    assert all("@sha256:" in one for found in report["digests"]["after"].values() for one in found)
+    assert Path(done["report"]).stat().st_mode & 0o777 == 0o600
+    assert stack.jobs()[job] == "STARTED"
+    back = Run(stack, "rollback", "--yes")
+    assert back.end() == 0, back.stderr[-3000:]
+
+
+def test_the_digests_are_written_into_the_files(stack: SampleStack) -> None:
+    before = Picture.of(stack)
+    upgrade(stack, "v2.1.0", "--digest")
+    assert stack.version() == "2.1.0"
+    for name in ("chap", "chap-worker"):
+        assert re.fullmatch(r"\S+:v2\.1\.0@sha256:[0-9a-f]{64}", stack.containers()[name]["image"])
+    failure = upgrade(stack, "v2.2.0", expect=1).document["error"]
+    assert "pinned to the digest" in failure["message"] and "--digest" in failure["hint"]
+    back = Run(stack, "rollback", "--yes")
+    assert back.end() == 0, back.stderr[-3000:]
+    before.databases = []
+    assert_old(stack, before)
 
 
 def test_a_job_that_begins_during_the_backup_is_not_lost(stack: SampleStack) -> None:
