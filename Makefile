@@ -55,9 +55,7 @@ test: sample  ## Set everything up and run all tests.
 	$(IN_SAMPLE) $(RUN) pytest -n 3 --dist loadfile
 
 bench: sample  ## Time everything beside the manual procedure and beside the limit, at two sizes.
-	$(IN_SAMPLE) $(RUN) tests.bench.plugin
-	$(IN_SAMPLE) $(RUN) tests.bench.backup_restore
-	$(IN_SAMPLE) $(RUN) tests.bench.upgrade
+	@$(IN_SAMPLE) $(RUN) tests.bench
 
 torture: sample  ## Let every fault come over every step, on the real engine: hours. Prints a table.
 	@rm -f build/out/torture.tsv
