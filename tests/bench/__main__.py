@@ -30,7 +30,8 @@ def main() -> None:
     rows = plugin.measure(asked.rounds * 5)
     for number, size in enumerate(asked.sizes):
         rows += on_a_stack(size, asked.rounds, status=number == 0)
-    rows.sort(key=lambda row: list(dict.fromkeys(one.what for one in rows)).index(row.what))
+    order = [row.what for row in rows]
+    rows.sort(key=lambda row: order.index(row.what))  # both sizes of one thing stand together
     text = f"{machine()} {asked.rounds} rounds; median (lowest to highest).\n\n{markdown(rows)}\n"
     (OUT / "bench.md").write_text(text)
     print(text, end="")
