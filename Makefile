@@ -4,7 +4,7 @@ MANUAL = $${XDG_DATA_HOME:-$$HOME/.local/share}/man/man1/docker-chap.1
 IN_SAMPLE := . build/out/env.sh &&
 
 .DEFAULT_GOAL := help
-.PHONY: help venv plugin install uninstall check unit integration e2e test torture bench demo demo-clean lock release clean sample
+.PHONY: help venv plugin install uninstall check unit integration e2e test torture bench demo picture demo-clean lock release clean sample
 
 help:  ## Show this help.
 	@awk 'BEGIN {FS = ":.*  ## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
@@ -25,6 +25,9 @@ uninstall:  ## Remove the plugin from there.
 demo: sample  ## Show a backup, an upgrade, a failed upgrade and a restore on a sample stack.
 	@tests/sample/demo
 
+picture: sample  ## Draw the picture at the top of README anew, from a real run (root, tmux).
+	@$(IN_SAMPLE) $(VENV)/bin/python tests/sample/picture
+
 demo-clean:  ## Remove everything that the demo and the tests set up.
 	@tests/sample/clean
 
@@ -32,10 +35,11 @@ demo-clean:  ## Remove everything that the demo and the tests set up.
 venv:  ## Make the virtual environment for all of the below.
 	@build/venv
 
-check: venv  ## Check style and types, and run the unit tests.
+check: venv  ## Check style and types, run the unit tests, and audit what is pinned.
 	$(RUN) flake8
 	$(RUN) mypy
 	$(RUN) pytest -q tests/unit
+	@$(RUN) build.audit
 
 unit: venv  ## Run the unit tests: a few seconds, no engine.
 	$(RUN) pytest tests/unit
@@ -51,9 +55,7 @@ test: sample  ## Set everything up and run all tests.
 	$(IN_SAMPLE) $(RUN) pytest -n 3 --dist loadfile
 
 bench: sample  ## Time everything beside the manual procedure and beside the limit, at two sizes.
-	$(IN_SAMPLE) $(RUN) tests.bench.plugin
-	$(IN_SAMPLE) $(RUN) tests.bench.backup_restore
-	$(IN_SAMPLE) $(RUN) tests.bench.upgrade
+	@$(IN_SAMPLE) $(RUN) tests.bench
 
 torture: sample  ## Let every fault come over every step, on the real engine: hours. Prints a table.
 	@rm -f build/out/torture.tsv

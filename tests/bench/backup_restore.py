@@ -1,23 +1,15 @@
-"""Time backups and restores of this tool beside the manual procedure's, in turn, on stacks of two sizes.
-
-    . build/out/env.sh
-    build/out/venv/bin/python -m tests.bench.backup_restore [--sizes 56 560] [--rounds 3]
-
-Each row is the median, with the lowest and highest in brackets.
-"""
+"""Backups and restores of this tool beside the manual procedure's, in turn on one stack."""
 
 from __future__ import annotations
 
-import argparse
 import json
-import statistics
 import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.bench.table import Row
 from tests.sample.stack import SampleStack, environment
 
 
@@ -123,50 +115,22 @@ class Tool:
         return took
 
 
-def told(values: list[float]) -> str:
-    """Return median and spread."""
-    return f"{statistics.median(values):7.1f} s  [{min(values):.1f} to {max(values):.1f}]"
-
-
-def measure(megabytes: float, rounds: int) -> None:
-    """Print the rows for one size."""
-    with tempfile.TemporaryDirectory() as folder:
-        stack = SampleStack.create(Path(folder))
-        try:
-            stack.up()
-            stack.fill(megabytes=megabytes)
-            stack.sql("CHECKPOINT")
-            manual, tool = Manual(stack), Tool(stack)
-            times: dict[str, list[float]] = {}
-            for _ in range(rounds):
-                for name, work in (
-                    ("backup: pg_dump -Fc by hand", manual.backup),
-                    ("backup: pg_dump -Z zstd:1 into nothing", manual.backup_into_nothing),
-                    ("backup: docker chap, proven", tool.backup),
-                    ("restore: by hand (all of it is downtime)", manual.restore),
-                    ("restore: docker chap, verified", tool.restore),
-                ):
-                    times.setdefault(name, []).append(work())
-                times.setdefault("restore: docker chap, its downtime", []).append(tool.downtime)
-            print(f"database {stack.size() >> 20} MiB, {rounds} rounds")
-            for name, values in times.items():
-                print(f"  {name:<42} {told(values)}")
-            print(f"  {'size: pg_dump -Fc by hand':<42} {manual.dump.stat().st_size >> 20:7} MiB")
-            print(f"  {'size: docker chap':<42} {tool.size >> 20:7} MiB")
-            print(f"  {'peak memory of the plugin':<42} {tool.peak:7.0f} MiB", flush=True)
-        finally:
-            stack.down()
-
-
-def main() -> None:
-    """Measure at the sizes that the command line names."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--sizes", type=float, nargs="+", default=[56, 560], help="megabytes of each database")
-    parser.add_argument("--rounds", type=int, default=3)
-    asked = parser.parse_args()
-    for size in asked.sizes:
-        measure(size, asked.rounds)
-
-
-if __name__ == "__main__":
-    main()
+def measure(stack: SampleStack, rounds: int, database: str) -> list[Row]:
+    """Return the rows of backup and restore. By hand, all of a restore is downtime."""
+    manual, tool = Manual(stack), Tool(stack)
+    backup = Row("backup, proven; limit: pg_dump inside, into nothing", database=database)
+    size = Row("backup's dump", "MiB", database)
+    restore, down = Row("restore", database=database), Row("restore's downtime", database=database)
+    peak = Row("peak memory of the plugin", "MiB", database)
+    for _ in range(rounds):
+        backup.by_hand.append(manual.backup())
+        backup.limit.append(manual.backup_into_nothing())
+        backup.ours.append(tool.backup())
+        restore.by_hand.append(manual.restore())
+        restore.ours.append(tool.restore())
+        down.ours.append(tool.downtime)
+        size.by_hand.append(manual.dump.stat().st_size / 2**20)
+        size.ours.append(tool.size / 2**20)
+    down.by_hand = restore.by_hand
+    peak.ours.append(tool.peak)
+    return [backup, size, restore, down, peak]

@@ -1,26 +1,20 @@
-"""Measure the plugin itself beside its limits: what Docker waits for, and what a person waits for.
-
-    python -m tests.bench.plugin [ROUNDS]        default: 15; needs build/out/docker-chap and a CHAP stack for `status`
-
-The rows of a pair run in turn, so that a busy machine is busy for both. Milliseconds: median, and the spread from
-the first to the third quarter.
-"""
+"""What Docker waits for, and what a person waits for: the plugin itself beside its limits."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-PLUGIN = Path(__file__).resolve().parents[2] / "build" / "out" / "docker-chap"
+from tests.bench.table import Row, in_turn
+from tests.sample.stack import SampleStack, environment
 
-Row = tuple[str, list[str], dict[str, str]]
+PLUGIN = Path(__file__).resolve().parents[2] / "build" / "out" / "docker-chap"
 
 
 def docker_config(folder: Path, *plugins: Path) -> dict[str, str]:
@@ -33,67 +27,59 @@ def docker_config(folder: Path, *plugins: Path) -> dict[str, str]:
 
 def plugin_file(name: str) -> Path:
     """Return the file of a plugin that Docker has."""
-    done = subprocess.run(["docker", "info", "--format", "json"], capture_output=True, check=True)
+    done = subprocess.run(
+        ["docker", "info", "--format", "{{json .}}"], env=environment(), capture_output=True, check=True
+    )
     found = json.loads(done.stdout)["ClientInfo"]["Plugins"]
     return Path(next(one["Path"] for one in found if one["Name"] == name)).resolve()
 
 
-def pairs(folder: Path) -> list[list[Row]]:
-    """Return what is run, the limit first in each pair."""
-    compose = folder / "docker-compose"
-    shutil.copy(plugin_file("compose"), compose)
-    alone = docker_config(folder / "alone", compose)
-    beside = docker_config(folder / "beside", compose, PLUGIN)
-    found = subprocess.run([PLUGIN, "versions"], capture_output=True, text=True, check=False)
-    python = os.path.realpath(sys.executable)
-    ours = {**beside, "CHAP_PYTHON": python}
-    rows: list[list[Row]] = [
-        [
-            ("docker-compose metadata", [str(compose), "docker-cli-plugin-metadata"], {}),
-            ("docker-chap metadata", [str(PLUGIN), "docker-cli-plugin-metadata"], {}),
-        ],
-        [
-            ("docker --help without docker-chap", ["docker", "--help"], alone),
-            ("docker --help with it", ["docker", "--help"], beside),
-        ],
-        [
-            ("python3 -I -S -c pass", [python, "-I", "-S", "-c", "pass"], {}),
-            ("docker-chap version", [str(PLUGIN), "version"], ours),
-        ],
-    ]
-    if found.returncode == 0:
-        rows.append(
-            [
-                ("docker ps and docker context inspect", ["sh", "-c", "docker context inspect && docker ps -a"], alone),
-                ("docker-chap status", [str(PLUGIN), "status"], ours),
-            ]
-        )
-    return rows
-
-
-def milliseconds(words: list[str], environment: dict[str, str]) -> float:
+def milliseconds(*words: str | Path, **more: str) -> float:
     """Return how long a command took that must end well."""
     begun = time.perf_counter()
-    subprocess.run(words, env={**os.environ, **environment}, stdout=subprocess.DEVNULL, check=True)
+    subprocess.run(words, env={**environment(), **more}, stdout=subprocess.DEVNULL, check=True)
     return (time.perf_counter() - begun) * 1000
 
 
-def main(rounds: int) -> None:
-    """Print the table."""
-    with tempfile.TemporaryDirectory() as folder:
-        print(f"{'':<38} {'median':>8} {'spread':>15}   beside")
-        for pair in pairs(Path(folder)):
-            times: dict[str, list[float]] = {what: [] for what, _, _ in pair}
-            for what, words, environment in pair * (rounds + 1):
-                times[what].append(milliseconds(words, environment))
-            limit = 0.0
-            for what, all_of_them in times.items():
-                warm = all_of_them[1:]
-                first, median, third = statistics.quantiles(warm, n=4)
-                ratio = f"{median / limit:6.2f}" if limit else ""
-                print(f"{what:<38} {median:5.1f} ms {f'{first:.1f} to {third:.1f}':>15}   {ratio}", flush=True)
-                limit = limit or median
+def measure(rounds: int) -> list[Row]:
+    """Return the rows that need no stack."""
+    python = os.path.realpath(sys.executable)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        compose = folder / "docker-compose"
+        shutil.copy(plugin_file("compose"), compose)
+        alone = docker_config(folder / "alone", compose)
+        beside = docker_config(folder / "beside", compose, PLUGIN)
+        return [
+            in_turn(
+                Row("metadata; limit: docker-compose's", "ms"),
+                rounds,
+                limit=lambda: milliseconds(compose, "docker-cli-plugin-metadata"),
+                ours=lambda: milliseconds(PLUGIN, "docker-cli-plugin-metadata"),
+            ),
+            in_turn(
+                Row("docker --help; limit: without the plugin", "ms"),
+                rounds,
+                limit=lambda: milliseconds("docker", "--help", **alone),
+                ours=lambda: milliseconds("docker", "--help", **beside),
+            ),
+            in_turn(
+                Row("version; limit: starting Python", "ms"),
+                rounds,
+                limit=lambda: milliseconds(python, "-I", "-S", "-c", "pass"),
+                ours=lambda: milliseconds(PLUGIN, "version", CHAP_PYTHON=python),
+            ),
+        ]
 
 
-if __name__ == "__main__":
-    main(int(sys.argv[1]) if sys.argv[1:] else 15)
+def measure_status(stack: SampleStack, rounds: int) -> list[Row]:
+    """Return the row of `status`. Its slowest question is whether CHAP is ready, which takes CHAP a second."""
+    container = stack.containers()[stack.api_service]["id"]
+    ask = "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/health/ready').read()"
+    row = in_turn(
+        Row("status; limit: asking CHAP whether it is ready", "ms"),
+        rounds,
+        limit=lambda: milliseconds("docker", "exec", container, "python", "-c", ask),
+        ours=lambda: milliseconds(PLUGIN, "-p", stack.project, "status", CHAP_PYTHON=os.path.realpath(sys.executable)),
+    )
+    return [row]

@@ -1,25 +1,16 @@
-"""Measure, on the sample stack, how long CHAP is down and how long data take to come back.
+"""How long CHAP is down in an upgrade, and how long its data take to come back: by hand and with this tool.
 
-    tests/bench/upgrade.py [MEGABYTES ...]        default: 20 200
-
-For each size, in turn on one stack: the upgrade by hand (dump, edit, pull, up) and back by hand (drop, create,
-restore from the dump), then `docker chap upgrade` and `docker chap rollback`. The API is asked ten times a second;
-down is the longest time in which it did not answer.
+The API is asked ten times a second; down is the longest time in which it did not answer.
 """
 
 from __future__ import annotations
 
 import json
-import sys
-import tempfile
 import threading
 import time
-from collections.abc import Callable
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
-from tests.sample.stack import SampleStack  # noqa: E402
+from tests.bench.table import Row
+from tests.sample.stack import SampleStack
 
 
 class Watch:
@@ -56,18 +47,21 @@ def by_hand(stack: SampleStack) -> None:
     stack.wait_ready(600)
 
 
-def back_by_hand(stack: SampleStack) -> None:
-    """Roll back as the guide tells it."""
+def back_by_hand(stack: SampleStack) -> float:
+    """Roll back as the guide tells it; return the seconds that the data took."""
     stack.pin("v2.0.0")
     stack.compose("stop", "chap", "chap-worker")
+    begun = time.monotonic()
     for words in (
         f"dropdb -U {stack.user} --force {stack.database}",
         f"createdb -U {stack.user} {stack.database}",
         f"pg_restore -U {stack.user} -d {stack.database} < /tmp/by-hand",
     ):
         stack.docker("exec", _postgres(stack), "sh", "-c", words)
+    took = time.monotonic() - begun
     stack.compose("up", "-d", "chap", "chap-worker")
     stack.wait_ready(600)
+    return took
 
 
 def _postgres(stack: SampleStack) -> str:
@@ -85,32 +79,19 @@ def with_the_tool(stack: SampleStack, *words: str) -> float:
     return (seconds[1] - seconds[0]) % 3600
 
 
-def measure(stack: SampleStack, what: str, do: Callable[[], float | None]) -> None:
-    """Do something and print how long it took and how long CHAP was down."""
-    begun = time.monotonic()
-    with Watch(stack) as watch:
-        data = do()
-    took = time.monotonic() - begun
-    more = f", data {data:.2f} s" if data else ""
-    print(f"  {what:<24} {took:7.1f} s in all, {watch.down:6.1f} s down{more}", flush=True)
-
-
-def main(sizes: list[float]) -> None:
-    """Measure at each size."""
-    for size in sizes:
-        with tempfile.TemporaryDirectory() as folder:
-            stack = SampleStack.create(Path(folder))
-            try:
-                stack.up()
-                stack.fill(megabytes=size)
-                print(f"{stack.size() >> 20} MiB")
-                measure(stack, "upgrade by hand", lambda: by_hand(stack))
-                measure(stack, "back by hand", lambda: back_by_hand(stack))
-                measure(stack, "docker chap upgrade", lambda: with_the_tool(stack, "upgrade", "v2.1.0"))
-                measure(stack, "docker chap rollback", lambda: with_the_tool(stack, "rollback"))
-            finally:
-                stack.down()
-
-
-if __name__ == "__main__":
-    main([float(size) for size in sys.argv[1:]] or [20, 200])
+def measure(stack: SampleStack, rounds: int, database: str) -> list[Row]:
+    """Return the rows of upgrade and rollback; by hand and with the tool, in turn on one stack."""
+    down, data = Row("upgrade's downtime", database=database), Row("data rollback", database=database)
+    for _ in range(rounds):
+        with Watch(stack) as watch:
+            by_hand(stack)
+        down.by_hand.append(watch.down)
+        data.by_hand.append(back_by_hand(stack))
+        with Watch(stack) as watch:
+            with_the_tool(stack, "upgrade", "v2.1.0")
+        down.ours.append(watch.down)
+        data.ours.append(with_the_tool(stack, "rollback"))
+        for name in stack.databases():
+            if name.startswith(f"{stack.database}_"):
+                stack.sql(f'DROP DATABASE "{name}"', "postgres")
+    return [down, data]

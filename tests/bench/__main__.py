@@ -1,0 +1,68 @@
+"""Measure everything, print one table, and write it to build/out/bench.md with the date and the machine.
+
+    . build/out/env.sh
+    build/out/venv/bin/python -m tests.bench [--sizes 56 560] [--rounds 3]
+
+On two quiet processors this takes about half an hour, nearly all of it for the larger size.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import subprocess
+import tempfile
+from datetime import datetime
+from pathlib import Path
+
+from tests.bench import backup_restore, plugin, upgrade
+from tests.bench.table import Row, markdown
+from tests.sample.stack import OUT, SampleStack, environment
+
+
+def main() -> None:
+    """Measure at the sizes that the command line names."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", type=float, nargs="+", default=[56, 560], help="megabytes of each database")
+    parser.add_argument("--rounds", type=int, default=3)
+    asked = parser.parse_args()
+    rows = plugin.measure(asked.rounds * 5)
+    for number, size in enumerate(asked.sizes):
+        rows += on_a_stack(size, asked.rounds, status=number == 0)
+    order = [row.what for row in rows]
+    rows.sort(key=lambda row: order.index(row.what))  # both sizes of one thing stand together
+    text = f"{machine()} {asked.rounds} rounds; median (lowest to highest).\n\n{markdown(rows)}\n"
+    (OUT / "bench.md").write_text(text)
+    print(text, end="")
+
+
+def on_a_stack(megabytes: float, rounds: int, *, status: bool) -> list[Row]:
+    """Return the rows of one size."""
+    with tempfile.TemporaryDirectory() as folder:
+        stack = SampleStack.create(Path(folder))
+        try:
+            stack.up()
+            stack.fill(megabytes=megabytes)
+            stack.sql("CHECKPOINT")
+            database = f"{stack.size() >> 20} MiB"
+            rows = plugin.measure_status(stack, rounds * 2) if status else []
+            rows += backup_restore.measure(stack, rounds, database)
+            return rows + upgrade.measure(stack, rounds, database)
+        finally:
+            stack.down()
+
+
+def machine() -> str:
+    """Say when and on what this was measured."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    asked = ["docker", "version", "--format", "{{.Server.Version}}"]
+    engine = subprocess.run(asked, env=environment(), capture_output=True, text=True, check=True).stdout.strip()
+    return (
+        f"{datetime.now().astimezone():%Y-%m-%d}; {os.cpu_count()} processors, {memory:.0f} GiB of memory,"
+        f" Docker Engine {engine}, Python {platform.python_version()};"
+    )
+
+
+if __name__ == "__main__":
+    main()
