@@ -22,7 +22,7 @@ ORDER = [
     *("recover", "restore", "source", "prune", "upgrade", "transaction", "undo", "keep", "proof", "evidence", "change"),
     "releases",
     *("preflight", "subject", "notes", "observe", "verify", "baseline"),
-    *("backup", "belongings", "archive", "quarantine", "pin"),
+    *("backup", "belongings", "archive", "quarantine", "pin", "switch", "checkout"),
     *("project", "composefile", "variables"),
     *("world", "chap", "questions", "postgres", "engine_throwaway", "engine", "process"),
     *("dumpfile", "plainsql", "registry", "lock", "state", "units", "stack", "errors"),
