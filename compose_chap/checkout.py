@@ -9,11 +9,11 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 from compose_chap import process
 from compose_chap.errors import CommandFailed, StackError
@@ -50,6 +50,15 @@ class Move:
         """The same way, backwards."""
         return Move(self.folder, self.after, self.before)
 
+    def to_json(self) -> dict[str, Any]:
+        """Return it as a journal can hold it."""
+        return {"folder": str(self.folder), "before": asdict(self.before), "after": asdict(self.after)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Move:
+        """Return what `to_json` wrote."""
+        return cls(Path(data["folder"]), Place(**data["before"]), Place(**data["after"]))
+
 
 @dataclass(frozen=True)
 class Checkout:
@@ -68,6 +77,10 @@ class Checkout:
     def name(self) -> str:
         """What Git calls the commit: its tag, or the nearest tag before it, or its number."""
         return git(self.folder, "describe", "--tags", "--always", "--dirty").stdout.strip()
+
+    def holds(self, files: Iterable[Path]) -> bool:
+        """Whether Git tracks one of these files."""
+        return bool(git(self.folder, "ls-files", "--", *map(str, files)).stdout)
 
     @property
     def remote(self) -> str:

@@ -75,6 +75,7 @@ def run(
             stdout, stderr = child.communicate(given)
         else:
             stdout, stderr = _follow(child, on_line)
+            child.wait()
     except BaseException:
         _end(child)
         raise

@@ -162,6 +162,25 @@ class Subject:
         """The edits of the files. Raise ComposeFileError when they cannot be made safely."""
         return () if self.built else tuple(Edit(edit.path, edit.before, edit.after) for edit in self._pins)
 
+    @property
+    def changed_files(self) -> list[Path]:
+        """The Compose and env files that the checkout of the target changes."""
+        if self.move is None:
+            return []
+        differing = {self.move.folder / path for path in checkout.changed(self.move)}
+        return [path for path in {**self.model.sources, **self.after.sources} if path in differing]
+
+    @property
+    def changes_files(self) -> bool:
+        """Whether the upgrade changes a file or the commit."""
+        return bool(self.edits) or bool(self.move and self.move.before.commit != self.move.after.commit)
+
+    @property
+    def diff(self) -> str:
+        """Every change of the Compose and env files, as a unified diff."""
+        sources = checkout.diff(self.move, self.changed_files) if self.move else ""
+        return sources + pin.diff(self._pins if not self.built else ())
+
     @cached_property
     def platform(self) -> str:
         """The platform of the images that run."""

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from compose_chap import evidence, keep, lock, state, undo, verify
+from compose_chap import evidence, keep, lock, state, switch, undo, verify
 from compose_chap.change import (
     Change,
     begin,
@@ -81,8 +81,7 @@ def _forward(world: World, change: Change, journal: Journal, credentials: Mappin
     stop_writers(world, change)
 
     if change.incoming:
-        if change.edits:
-            _rewrite(world, change, journal)
+        _rewrite(world, change, journal)
         begin(world, journal, "swap", f"{change.incoming} becomes {change.live}")
         _swap(server, change)
     else:
@@ -113,6 +112,9 @@ def _forward(world: World, change: Change, journal: Journal, credentials: Mappin
 
 
 def _rewrite(world: World, change: Change, journal: Journal) -> None:
+    if change.move and not journal.began("checkout"):
+        begin(world, journal, "checkout", f"{change.move.after} in {change.move.folder}")
+        switch.go(change.move)
     if not change.edits:
         return
     begin(world, journal, "rewrite", ", ".join(str(edit.path) for edit in change.edits))

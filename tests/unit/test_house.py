@@ -21,7 +21,7 @@ ORDER = [
     *("metrics", "status", "screen", "rehearse"),
     *("recover", "restore", "source", "prune", "upgrade", "transaction", "undo", "keep", "proof", "evidence", "change"),
     "releases",
-    *("preflight", "subject", "notes", "observe", "verify", "baseline"),
+    *("preflight", "services", "subject", "notes", "observe", "verify", "baseline"),
     *("backup", "belongings", "archive", "quarantine", "pin", "switch", "checkout"),
     *("project", "composefile", "variables"),
     *("world", "chap", "questions", "postgres", "engine_throwaway", "engine", "process"),
