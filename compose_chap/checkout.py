@@ -114,9 +114,14 @@ def releases(checkout: Checkout) -> tuple[list[str], str]:
     """
     asked = git(checkout.folder, "ls-remote", "--tags", "--refs", checkout.remote) if checkout.remote else None
     if asked is None or asked.status:
-        local = said(checkout.folder, "Reading the tags", "for-each-ref", "--format=%(refname)", "refs/tags")
-        return _only_releases(local.split()), asked.said if asked else "This checkout has no remote."
+        return local_releases(checkout), asked.said if asked else "This checkout has no remote."
     return _only_releases(line.partition("\t")[2] for line in asked.stdout.splitlines()), ""
+
+
+def local_releases(checkout: Checkout) -> list[str]:
+    """Return the release tags that the clone has, oldest first."""
+    tags = said(checkout.folder, "Reading the tags", "for-each-ref", "--format=%(refname)", "refs/tags")
+    return _only_releases(tags.split())
 
 
 def _only_releases(names: Iterable[str]) -> list[str]:
