@@ -11,10 +11,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from compose_chap import chap, process, questions, state
+from compose_chap import chap, checkout, questions, state
 from compose_chap.archive import disk_errors, file_name, write_hashed
 from compose_chap.engine import Engine, compose_command
-from compose_chap.errors import ChapError, DumpError, EngineError
+from compose_chap.errors import ChapError, DumpError
 from compose_chap.stack import Container, Role, Service, Stack
 
 # Volumes that are slow to fill again, but fill themselves.
@@ -65,25 +65,21 @@ def _keep_file(path: Path, directory: Path, folder: Path) -> dict[str, Any]:
 def keep_checkout(directory: Path, folder: Path) -> dict[str, Any] | None:
     """Describe the source checkout that a stack was started from and keep a diff of local changes; None for none."""
 
-    def git(*words: str) -> str | None:
-        with suppress(EngineError):
-            finished = process.run(["git", "-C", str(directory), *words])
-            return finished.stdout if finished.status == 0 else None
+    found = checkout.find(directory)
+    try:
+        place = found.place if found else None
+    except ChapError:
+        place = None
+    if found is None or place is None:
         return None
-
-    commit = git("rev-parse", "HEAD")
-    if not commit:
-        return None
-    remote = (git("remote", "get-url", "origin") or "").strip()
     facts: dict[str, Any] = {
-        "commit": commit.strip(),
-        "describe": (git("describe", "--always", "--tags") or "").strip(),
-        # A token in the address is a secret.
-        "remote": re.sub(r"//[^/@]*@", "//", remote),
+        "commit": place.commit,
+        "branch": place.branch,
+        "describe": found.name,
+        "remote": found.address,
         "diff": None,
     }
-    # --binary, so that the diff can be applied whatever was changed.
-    if diff := git("diff", "--binary", "HEAD"):
+    if diff := found.diff:
         content = diff.encode(errors="replace")
         state.write_file(folder / "local-changes.diff", content)
         facts["diff"] = {

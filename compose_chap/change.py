@@ -13,6 +13,7 @@ from typing import Any
 
 from compose_chap import state
 from compose_chap.baseline import Baseline
+from compose_chap.checkout import Move
 from compose_chap.errors import EngineError, StackError
 from compose_chap.postgres import Server
 from compose_chap.process import check as succeeded
@@ -37,7 +38,8 @@ class Change:
     version that must answer afterwards, empty for any, and `tables` the rows that must be there then, where
     they are not those of the kept data.
     `images_after` is what the recreated writers must run. With `by_dump` no copy of the database is tried;
-    `mark` is what the server said of its transactions before the backup, empty where that is of no use.
+    `mark` is what the server said of its transactions before the backup, empty where that is of no use. `move` is
+    the way of the checkout that the writers are built from, None where they are not built.
     """
 
     operation: str
@@ -59,6 +61,7 @@ class Change:
     baseline: Baseline
     by_dump: bool = False
     mark: str = ""
+    move: Move | None = None
 
     @property
     def failed(self) -> str:
@@ -67,12 +70,13 @@ class Change:
 
     def to_facts(self) -> dict[str, Any]:
         """Return it as a journal can hold it."""
-        facts = {key: value for key, value in vars(self).items() if key not in ("project", "edits", "baseline")}
+        facts = {key: value for key, value in vars(self).items() if key not in ("project", "edits", "baseline", "move")}
         return {
             **facts,
             "project": json.loads(json.dumps(asdict(self.project), default=str)),
             "edits": state.pack_edits(self.edits),
             "baseline": self.baseline.to_json(),
+            "move": self.move.to_json() if self.move else None,
         }
 
     @classmethod
@@ -89,6 +93,7 @@ class Change:
         known["writers"] = tuple(facts["writers"])
         known["edits"] = state.unpack_edits(facts["edits"])
         known["baseline"] = Baseline.from_json(facts["baseline"])
+        known["move"] = Move.from_json(facts["move"]) if facts.get("move") else None
         return cls(**known)
 
 
@@ -170,7 +175,7 @@ def recreate(
 ) -> None:
     """Recreate services with Compose, without dependencies, pull and build, and look at the images that run then."""
     for name in services:
-        _name_image(world, images[name])
+        name_image(world, images[name])
         _remove_unfinished(world, change.project, name)
     scale = [f"--scale={name}={len(change.containers[name])}" for name in services if len(change.containers[name]) > 1]
     finished = world.engine.compose(
@@ -195,7 +200,8 @@ def _remove_unfinished(world: World, project: Project, service: str) -> None:
                 world.engine.rename(container.id, unfinished[1])
 
 
-def _name_image(world: World, image: Mapping[str, str]) -> None:
+def name_image(world: World, image: Mapping[str, str]) -> None:
+    """Give an image the name that its service's containers are made from, if another one has it now."""
     reference = Reference.parse(image["reference"])
     now = world.engine.image(image["reference"])
     if reference.digest or (now and now.id == image["id"]):

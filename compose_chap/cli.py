@@ -25,7 +25,7 @@ _COMMANDS = {
     "rollback": "cli_change",
     "restore": "cli_restore",
     "recover": "cli_change",
-    "pin": "cli_change",
+    "pin": "cli_pin",
     "history": "cli_status",
     "version": "cli_status",
 }

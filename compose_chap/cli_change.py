@@ -1,4 +1,4 @@
-"""The commands that change the stack: upgrade, rollback, recover, pin."""
+"""The commands that change the running stack: upgrade, rollback, recover."""
 
 from __future__ import annotations
 
@@ -45,6 +45,8 @@ _KEPT = {
 @click.option("--abandon-jobs", is_flag=True, help="Go on although running jobs are lost.")
 @click.option("--allow-downgrade", is_flag=True, help="Go to an older version.")
 @click.option("--allow-unhealthy", is_flag=True, help="Go on although CHAP is not well now.")
+@click.option("--allow-moved-mounts", is_flag=True, help="Go on although the new files keep CHAP's data elsewhere.")
+@click.option("--no-cache", is_flag=True, help="From source: build every layer anew.")
 @dhis2_options
 @common
 def upgrade_command(
@@ -56,6 +58,7 @@ def upgrade_command(
     digest: bool,
     drain: float,
     dhis2_user: str,
+    no_cache: bool,
     **allow: bool,
 ) -> None:
     """Upgrade CHAP: all new and verified, or all old.
@@ -64,7 +67,7 @@ def upgrade_command(
     back up, stop API and worker, keep a copy of the database, change the Compose files, start VERSION, verify it. If
     anything fails, or on Ctrl-C, all is put back as it was, data included, and verified.
     """
-    from compose_chap import lock, observe, preflight, screen, state, upgrade
+    from compose_chap import lock, notes, observe, preflight, screen, state, upgrade
     from compose_chap.stack import release_tag
 
     target = release_tag(version)
@@ -80,7 +83,7 @@ def upgrade_command(
         found = preflight.examine(subject)
         checks = preflight.overridden(found, allowed)
         _refuse(call, checks)
-        if not subject.edits and subject.version == target.removeprefix("v"):
+        if not subject.changes_files and subject.version == notes.reported(target):
             call.result(
                 {"changed": False, "chap_version": subject.version},
                 f"CHAP {subject.version} runs already. Nothing to do.",
@@ -98,6 +101,8 @@ def upgrade_command(
             tuple(check.name for check in found if check.failed),
             drain if all(check.status == "ok" for check in found if check.name == "jobs") else None,
             _by_dump(checks),
+            subject.move,
+            no_cache,
         )
         text = _plan_text(subject, checks)
         if dry_run:
@@ -190,45 +195,6 @@ def roll_back(call: Call, operation: str, yes: bool, dhis2_user: str) -> None:
     )
 
 
-@click.command("pin")
-@click.argument("version")
-@click.option("--digest", is_flag=True, help="Write the digest too, as the registry gives it.")
-@click.option("--dry-run", is_flag=True, help="Show the changes of the files, and change nothing.")
-@common
-def pin_command(call: Call, version: str, digest: bool, dry_run: bool) -> None:
-    """Write a version into the Compose files, and nothing else.
-
-    No container is touched, and no engine is needed. To upgrade a stack that runs, use `docker chap upgrade`.
-    """
-    from compose_chap import lock, observe, pin, screen, state
-    from compose_chap.stack import release_tag
-
-    tag = release_tag(version)
-    model = observe.read_project(call.where())
-    services = observe.chap_services(model)
-    digests = observe.digests(model, services, tag) if digest else {}
-    found = pin.edits(model, {name: pin.Reference(tag, digests.get(name, "")) for name in services})
-    diff = pin.diff(found)
-    data = {"changed": bool(found) and not dry_run, "services": list(services), "diff": diff}
-
-    if not found:
-        call.result(data, f"The files already name {tag}: {', '.join(services)}.")
-        return
-    if not dry_run:
-        directory = model.layout.project_directory
-        with lock.locked(directory, "pin", screen.now()):
-            edits = tuple(state.Edit(edit.path, edit.before, edit.after) for edit in found)
-            journal = state.begin_run(directory, "pin", {"edits": state.pack_edits(edits)}, screen.now, to=tag)
-            try:
-                state.apply_edits(edits)
-            except BaseException:
-                state.revert_edits(edits)
-                journal.end("failed")
-                raise
-            journal.end("done")
-    call.result(data, diff.rstrip())
-
-
 @click.command("recover")
 @common
 def recover_command(call: Call) -> None:
@@ -291,12 +257,19 @@ def _refuse(call: Call, checks: Sequence[Any]) -> None:
 
 
 def _plan_text(subject: Any, checks: Sequence[Any]) -> str:
-    from compose_chap import pin, screen
+    from compose_chap import screen
 
+    images = ", ".join(map(str, dict.fromkeys(subject.images.values())))
+    fetch = [f"  pull       {images}"]
+    build = []
+    if move := subject.move:
+        fetch = []
+        build = [f"  check out  {subject.target} in {move.folder}, which is at {move.before}", f"  build      {images}"]
     steps = [
         "Plan",
-        "  pull       " + "\n             ".join(map(str, dict.fromkeys(subject.images.values()))),
+        *fetch,
         f"  back up    database {subject.database.name} ({units.size(subject.database.size)}) to {subject.backups}",
+        *build,
         f"  stop       {', '.join(service.name for service in subject.stack.writers)}",
         f"  keep       {_KEPT[_by_dump(checks)].format(subject.database.name)}",
         f"  recreate   {', '.join(service.name for service in subject.stack.writers)}, and nothing else",
@@ -308,7 +281,7 @@ def _plan_text(subject: Any, checks: Sequence[Any]) -> str:
             sys.stderr,
         ),
         "Changes of the files",
-        pin.diff(subject.edits).rstrip() or "  none",
+        subject.diff.rstrip() or "  none",
         "Checks",
         screen.checks_text(checks, colour=screen.colourful(sys.stderr)),
     ]
@@ -327,13 +300,12 @@ def _downtime(subject: Any, checks: Sequence[Any]) -> float:
 
 
 def _plan_json(subject: Any, checks: Sequence[Any]) -> dict[str, Any]:
-    from compose_chap import pin
-
     return {
         "from": subject.version,
         "to": subject.target,
         "images": {name: str(reference) for name, reference in subject.images.items()},
-        "diff": pin.diff(subject.edits),
+        "diff": subject.diff,
+        "checkout": subject.move.to_json() if subject.move else None,
         "database_bytes": subject.database.size,
         "expected_downtime_seconds": _downtime(subject, checks),
         "keep": "dump" if _by_dump(checks) else "copy",

@@ -15,6 +15,7 @@ from compose_chap import units
 from compose_chap.cli_options import Call
 
 if TYPE_CHECKING:
+    from compose_chap.checkout import Checkout
     from compose_chap.engine import Engine
     from compose_chap.observe import Where
     from compose_chap.stack import Reference
@@ -152,17 +153,27 @@ def _backups(call: Call) -> dict[str, str]:
 
 
 def _versions(call: Call, last: str) -> dict[str, str]:
-    from compose_chap import releases
+    from compose_chap import checkout, releases
     from compose_chap.engine import Engine
     from compose_chap.registry import Registry
 
     engine, where = Engine(call.docker), call.where()
     images = _images(engine, where)
+    # What Compose built is in no registry, and its name is nobody's business there.
+    built = not any("/" in image.repository for image in images.values())
+    if built and (source := _checkout(engine, where)):
+        return dict.fromkeys(reversed(checkout.local_releases(source)), "")
     registry = Registry(engine.insecure_registry, engine.credentials, timeout=LIMIT / 2)
     found = releases.find(registry, images, where.environment, call.clock())
     running = {image.tag for image in images.values()}
     spell: Callable[[str], str] = (lambda one: one.removeprefix("v")) if last[:1].isdigit() else str
     return {spell(one): "in the Compose file now" if one in running else "" for one in reversed(found)}
+
+
+def _checkout(engine: Engine, where: Where) -> Checkout | None:
+    from compose_chap import checkout, observe
+
+    return checkout.find(observe.find_directory(engine, where))
 
 
 def _images(engine: Engine, where: Where) -> dict[str, Reference]:

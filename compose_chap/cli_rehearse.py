@@ -11,6 +11,7 @@ import click
 
 from compose_chap import units
 from compose_chap.cli_options import Call, common, output_option, patience_option
+from compose_chap.errors import ChapError
 
 if TYPE_CHECKING:
     from compose_chap.rehearse import Rehearsal
@@ -50,6 +51,12 @@ def rehearse_command(call: Call, version: str, source: str, online: bool, output
     with lock.locked(stack.project.directory, "rehearse", world.clock()):
         state.refuse_open_run(stack.project.directory)
         subject = call.subject(world, stack, target, output)
+        if subject.built:
+            raise ChapError(
+                "CHAP is built from source here, and a rehearsal takes images only.",
+                state="Nothing was changed.",
+                hint=f"See what the upgrade would do: docker chap upgrade {target} --dry-run",
+            )
         plan = rehearse.RehearsalPlan(
             stack,
             target,

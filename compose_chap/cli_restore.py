@@ -105,6 +105,13 @@ def _plan(
             hint="Leave --with-version away, or bring the files to that version first: docker chap pin VERSION",
         )
     subject = call.subject(world, stack, release_tag(found.version), output)
+    if subject.built:
+        raise UsageError(
+            "CHAP is built from source here, and --with-version brings images back only.",
+            state="Nothing was changed.",
+            hint=f"Build that version first: docker chap upgrade v{found.version} --allow-downgrade"
+            f"\nThen: docker chap restore {found.name}",
+        )
     edits = subject.edits
     images = restore.images_of(world, found.backup, subject.images, subject.platform)
     return restore.RestorePlan(stack, found, trust, edits, images, found.version)

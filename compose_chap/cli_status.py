@@ -14,6 +14,7 @@ from compose_chap.cli_options import Call, common, output_option
 from compose_chap.errors import ChapError
 
 if TYPE_CHECKING:
+    from compose_chap.checkout import Place
     from compose_chap.status import Status
     from compose_chap.world import World
 
@@ -103,18 +104,37 @@ def check_command(call: Call, version: str, output: Path | None) -> None:
 def versions_command(call: Call) -> None:
     """List the versions that CHAP can move to, newest last.
 
-    These are the releases that the registry has for the API and for the worker.
+    These are the releases that the registry has for the API and for the worker; from source, the
+    release tags of the checkout's remote.
     """
-    from compose_chap import observe, preflight, releases
+    from compose_chap import checkout, observe, preflight, releases
 
     world, where = call.world(), call.where()
     stack = observe.find_stack(world.engine, where)
     subject = call.subject(world, stack, "", None)
-    found = preflight.available(subject.registry, subject.images)
-    repositories = {image.repository for image in subject.images.values()}
-    releases.remember(repositories, world.environment, world.clock(), found)
-    lines = [f"{one}  (running)" if one == f"v{subject.version}" else one for one in found]
-    call.result({"running": subject.version, "versions": found}, "\n".join(lines) or "The registry has no release.")
+    place = None
+    if source := subject.checkout:
+        place = source.place
+        found, problem = checkout.releases(source)
+        if problem:
+            print(f"Note:  Only the tags of this clone are listed. {problem}", file=sys.stderr)
+    else:
+        found = preflight.available(subject.registry, subject.images)
+        repositories = {image.repository for image in subject.images.values()}
+        releases.remember(repositories, world.environment, world.clock(), found)
+    lines = [_marked(one, subject.version, place) for one in found]
+    if place and f"v{subject.version}" not in found:
+        lines.append(f"{subject.version or 'unknown'}  (running, {place}, no release)")
+    call.result(
+        {"running": subject.version, "versions": found, "commit": place.commit if place else None},
+        "\n".join(lines) or "There is no release.",
+    )
+
+
+def _marked(release: str, running: str, place: Place | None) -> str:
+    if release != f"v{running}":
+        return release
+    return f"{release}  (running{f', {place}' if place else ''})"
 
 
 @click.command("history")

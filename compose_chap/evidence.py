@@ -11,6 +11,7 @@ from pathlib import Path
 
 from compose_chap import units
 from compose_chap.change import Change, containers_of, server_of
+from compose_chap.checkout import Checkout
 from compose_chap.engine import compose_command
 from compose_chap.errors import ChapError
 from compose_chap.postgres import identifier
@@ -74,6 +75,9 @@ def state_now(world: World, change: Change) -> str:
             content = edit.path.read_bytes()
             which = "old" if content == edit.before else "new" if content == edit.after else "changed by someone else"
             lines.append(f"{edit.path}: {which}")
+    if change.move:
+        with suppress(ChapError):
+            lines.append(f"{change.move.folder}: {Checkout(change.move.folder).place}")
     try:
         for name in change.writers:
             there = containers_of(world, change.project, name)
@@ -111,6 +115,10 @@ def by_hand(world: World, change: Change, dump: str = "") -> str:
         commands.append(["docker", "tag", image["id"], image["reference"].partition("@")[0]])
     commands.append([*compose, "up", "-d", "--no-deps", "--pull", "never", *change.writers])
 
+    if change.move:
+        before = change.move.before
+        place = before.branch.removeprefix("refs/heads/") or before.commit
+        commands.insert(2, ["git", "-C", str(change.move.folder), "checkout", place])
     lines = [shlex.join(command) for command in commands]
     if change.edits:
         files = ", ".join(str(edit.path) for edit in change.edits)

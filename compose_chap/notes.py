@@ -13,6 +13,16 @@ from compose_chap.verify import Check
 _Release = tuple[int, int, int]
 
 
+# Releases that report the version of another: its number was not raised when they were made.
+_REPORTED = {"1.1.2": "1.1.1", "1.1.3": "1.1.1"}
+
+
+def reported(target: str) -> str:
+    """Return the version that a release says it is, without the `v`: not always its own."""
+    version = target.removeprefix("v")
+    return _REPORTED.get(version, version)
+
+
 def between(stack: Stack, now: str, target: str) -> list[Check]:
     """Return what needs to be known on the way from one release to another, as checks that are warnings."""
     here, there = release_key(now), release_key(target)

@@ -150,7 +150,7 @@ def chap_services(model: Model) -> tuple[str, ...]:
             str(service.image or ""),
             (*service.entrypoint, *service.command),
             service.environment,
-            service.build.get("dockerfile", ""),
+            service.build.get("dockerfile", "Dockerfile" if service.build else ""),
         )
         for name, service in model.services.items()
     }

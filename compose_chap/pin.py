@@ -65,6 +65,19 @@ def edits(model: Model, wanted: Mapping[str, Reference]) -> tuple[Edit, ...]:
     return result
 
 
+def edited(model: Model, changes: Iterable[Edit]) -> Model:
+    """Return the project as its files define it after these edits. Raise ComposeFileError."""
+    contents = {**model.sources, **{edit.path: edit.after for edit in changes}}
+
+    def read(path: Path) -> bytes:
+        if path not in contents:
+            raise FileNotFoundError(path)
+        return contents[path]
+
+    layout = model.layout
+    return load(layout.files, layout.project_directory, layout.env_files, model.environ, read)
+
+
 def diff(changes: Iterable[Edit]) -> str:
     """Return edits as a unified diff for people."""
     lines: list[str] = []
@@ -125,7 +138,7 @@ def _image(model: Model, name: str) -> Text:
         raise ComposeFileError(
             f"service {name} has no image in these files",
             path=str(model.layout.files[0]),
-            hint="It is built from source: change the sources instead." if service.build else "Give it an image.",
+            hint="It is built from source: use docker chap upgrade." if service.build else "Give it an image.",
         )
     origin = image.origin or Piece("")
     if image.problem:
@@ -189,15 +202,7 @@ def _edit(model: Model, path: Path, splices: Iterable[_Splice]) -> Edit:
 
 def _check(model: Model, changes: Iterable[Edit], wanted: Mapping[str, Reference], first: _Splice) -> None:
     """Read the project again, edited. Raise ComposeFileError unless the wanted images, and only they, are new."""
-    edited = {**model.sources, **{edit.path: edit.after for edit in changes}}
-
-    def read(path: Path) -> bytes:
-        if path not in edited:
-            raise FileNotFoundError(path)
-        return edited[path]
-
-    layout = model.layout
-    after = load(layout.files, layout.project_directory, layout.env_files, model.environ, read)
+    after = edited(model, changes)
     allowed = {("services", name, "image") for name in wanted}
     others = [".".join(path) for path in _differences(model.data, after.data) if path not in allowed]
     if others:

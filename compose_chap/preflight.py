@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
 
-from compose_chap import notes, state, units
+from compose_chap import notes, services, state, switch, units
 from compose_chap.errors import ChapError
 from compose_chap.process import check as succeeded
 from compose_chap.registry import Registry, nearest
@@ -30,6 +30,7 @@ OVERRIDES = {
     "jobs": "--abandon-jobs",
     "version_path": "--allow-downgrade",
     "healthy_now": "--allow-unhealthy",
+    "mounts": "--allow-moved-mounts",
 }
 
 _Look = Callable[[Subject], Check]
@@ -173,7 +174,54 @@ def _version_path(subject: Subject) -> Check:
     return Check("", "ok", f"From {subject.version or 'unknown'} to {subject.target.removeprefix('v')}.")
 
 
+def _sources(subject: Subject) -> Check:
+    if subject.move is None:
+        return Check("", "skipped", "CHAP is not built from source.")
+    switch.refuse_what_cannot_move(subject.move)
+    return Check("", "ok", f"Checkout {subject.move.folder}: from {subject.move.before} to {subject.move.after}.")
+
+
+def _services(subject: Subject) -> Check:
+    before, after = subject.model, subject.after
+    needed = [*(one.name for one in subject.stack.writers), subject.stack.database.name]
+    if missing := [name for name in needed if name not in after.services]:
+        return Check(
+            "", "fail", f"The files of {subject.target} have no service {', '.join(missing)}, which runs now.",
+            "This release needs the upgrade by hand: follow CHAP's own guide.",
+        )
+    said = [f"New, and not started by the upgrade: {name}." for name in services.added(before, after)]
+    said += [f"No longer in the files, and left running: {name}." for name in services.removed(before, after)]
+    said += [f"Ports change: {one}." for one in services.ports(before, after, needed)]
+    if said:
+        return Check("", "warn", " ".join(said), "After the upgrade: docker compose up -d, for all that is new.")
+    return Check("", "ok", "The files of before and after have the same services.")
+
+
+def _data_mount(subject: Subject) -> Check:
+    name = subject.stack.database.name
+    if moved := services.moved(subject.model, subject.after, name):
+        return Check(
+            "", "fail", f"The database would be looked for elsewhere, and found empty: {'; '.join(moved)}.",
+            "Keep the mount of now in a Compose file of your own, and name that file too with -f when you start CHAP.",
+        )
+    return Check("", "ok", f"The data of {name} stay where they are.")
+
+
+def _mounts(subject: Subject) -> Check:
+    moved = [
+        one for service in subject.stack.writers for one in services.moved(subject.model, subject.after, service.name)
+    ]
+    if moved:
+        return Check(
+            "", "fail", f"CHAP would look for its files elsewhere, and not find those of now: {'; '.join(moved)}.",
+            "Copy what you need (docker compose cp), then go on with --allow-moved-mounts.",
+        )
+    return Check("", "ok", "The volumes of CHAP stay as they are.")
+
+
 def _images(subject: Subject) -> Check:
+    if subject.built:
+        return Check("", "skipped", "The images are built, not pulled.")
     engine = subject.world.engine
     try:
         manifests = subject.manifests
@@ -239,9 +287,10 @@ def _is_release(tag: str) -> bool:
 def _files(subject: Subject) -> Check:
     for edit in subject.edits:
         state.check_writable(edit.path)
-    if not subject.edits:
+    if not subject.edits and not subject.built:
         return Check("", "ok", f"The files already name {subject.target}.")
-    return Check("", "ok", f"To change: {', '.join(str(edit.path) for edit in subject.edits)}.")
+    changed = [*subject.changed_files, *(edit.path for edit in subject.edits)]
+    return Check("", "ok", f"To change: {', '.join(map(str, changed)) or 'no Compose file'}.")
 
 
 def _database(subject: Subject) -> Check:
@@ -292,7 +341,7 @@ def _room(subject: Subject) -> Check:
     in_server = subject.server.free_space()
     # What the migration writes, and the new images; a copy of the database comes on top.
     least = size // 5 + (64 << 20)
-    if subject.target:
+    if subject.target and not subject.built:
         try:
             least += to_pull(subject) * _UNPACKED
         except ChapError:
@@ -370,8 +419,12 @@ _CHECKS: tuple[tuple[str, tuple[str, ...], _Look], ...] = (
     ("route", ("stack",), _route),
     ("drift", ("stack", "compose"), _drift),
     ("version_path", ("stack",), _version_path),
-    ("files", ("stack",), _files),
+    ("sources", ("stack",), _sources),
+    ("services", ("stack", "sources"), _services),
+    ("data_mount", ("services",), _data_mount),
+    ("mounts", ("services",), _mounts),
+    ("files", ("stack", "sources"), _files),
     ("images", ("stack",), _images),
     ("room", ("database",), _room),
 )
-_FOR_TARGET = (_version_path, _files, _images)
+_FOR_TARGET = (_version_path, _sources, _services, _data_mount, _mounts, _files, _images)

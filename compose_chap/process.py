@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import pwd
 import shutil
 import socket
 import subprocess
@@ -12,7 +13,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from compose_chap.errors import CommandFailed, EngineError
 
@@ -41,19 +42,22 @@ def run(
     folder: Path | None = None,
     environment: Mapping[str, str] | None = None,
     on_line: Callable[[str], None] | None = None,
+    given: str | None = None,
+    owner: int | None = None,
 ) -> Finished:
     """Run a command to its end and return what it did, whatever its status.
 
     `environment` is added to the process's own. `on_line` is given each line of standard error as it
-    comes. The child gets a session of its own, so that Ctrl-C on the terminal reaches only this process,
-    which then ends the child in order. Raise EngineError when the program cannot be started.
+    comes. `given` goes into its standard input. `owner` is the user that root runs it as. The child
+    gets a session of its own, so that Ctrl-C on the terminal reaches only this process, which then ends the child
+    in order. Raise EngineError when the program cannot be started.
     """
     try:
         child = subprocess.Popen(
             command,
             cwd=folder,
-            env={**os.environ, **(environment or {})},
-            stdin=subprocess.DEVNULL,
+            env={**os.environ, **(environment or {}), **_home(owner)},
+            stdin=subprocess.DEVNULL if given is None else subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -61,26 +65,40 @@ def run(
             start_new_session=True,
             # The lock is the only thing that can be inherited: while a child works, the stack is not free.
             close_fds=False,
+            **_as_user(owner),
         )
     except OSError as error:
         raise EngineError(f"Cannot run {command[0]}: {error.strerror}.", hint="Is it installed and on PATH?") from None
 
     try:
         if on_line is None:
-            stdout, stderr = child.communicate()
+            stdout, stderr = child.communicate(given)
         else:
             stdout, stderr = _follow(child, on_line)
+            child.wait()
     except BaseException:
         _end(child)
         raise
     return Finished(child.returncode, stdout, stderr)
 
 
-def run_into(command: Sequence[str], target: BinaryIO) -> None:
+def run_into(
+    command: Sequence[str],
+    target: BinaryIO,
+    *,
+    environment: Mapping[str, str] | None = None,
+    owner: int | None = None,
+) -> None:
     """Run a command with its standard output going into a file. Raise EngineError when it is not there or fails."""
     try:
         finished = subprocess.run(
-            command, stdin=subprocess.DEVNULL, stdout=target, stderr=subprocess.PIPE, check=False
+            command,
+            env={**os.environ, **(environment or {}), **_home(owner)},
+            stdin=subprocess.DEVNULL,
+            stdout=target,
+            stderr=subprocess.PIPE,
+            check=False,
+            **_as_user(owner),
         )
     except OSError as error:
         raise EngineError(f"Cannot run {command[0]}: {error.strerror}.", hint="Is it installed and on PATH?") from None
@@ -98,6 +116,26 @@ def check(finished: Finished, doing: str, *, hint: str = "") -> str:
             hint=hint,
         )
     return finished.stdout
+
+
+def _as_user(owner: int | None) -> dict[str, Any]:
+    if owner is None:
+        return {}
+    user = _user(owner)
+    groups = os.getgrouplist(user.pw_name, user.pw_gid) if user else []
+    return {"user": owner, "group": user.pw_gid if user else owner, "extra_groups": groups}
+
+
+def _home(owner: int | None) -> dict[str, str]:
+    user = _user(owner) if owner is not None else None
+    return {"HOME": user.pw_dir} if user else {}
+
+
+def _user(owner: int) -> pwd.struct_passwd | None:
+    try:
+        return pwd.getpwuid(owner)
+    except KeyError:
+        return None
 
 
 def _follow(child: subprocess.Popen[str], on_line: Callable[[str], None]) -> tuple[str, str]:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from compose_chap import backup, beside, engine_throwaway, evidence, lock, state, undo, upgrade
+from compose_chap import backup, beside, engine_throwaway, evidence, lock, state, switch, undo, upgrade
 from compose_chap.baseline import baseline_of
 from compose_chap.change import (
     Change,
@@ -18,6 +18,7 @@ from compose_chap.change import (
     server_of,
     wait_for_server,
 )
+from compose_chap.checkout import Checkout, Move
 from compose_chap.errors import ChapError, NeedsPerson, StateError
 from compose_chap.postgres import Server
 from compose_chap.stack import Stack
@@ -59,7 +60,7 @@ def recover(world: World, journal: Journal) -> Recovered:
         with lock.signals_held():
             checks = _back(world, change, journal) if change else []
             _remove_leftovers(world, journal, change)
-            outcome = "undone" if journal.began("stop") else "nothing changed"
+            outcome = "undone" if journal.began("stop") or journal.began("checkout") else "nothing changed"
             journal.end(outcome, checks=[asdict(check) for check in checks], recovered=True)
     except ChapError as error:
         if not change:
@@ -84,7 +85,8 @@ def _unpin(journal: Journal) -> Recovered:
 def _back(world: World, change: Change, journal: Journal) -> list[Check]:
     if journal.began("stop"):
         return undo.undo(world, change, journal)
-    # Pull, backup and a side database leave the running stack alone. Only a restart of the engine stops it.
+    undo.sources_back(world, change, journal)
+    # Pull, build, backup and a side database leave the running stack alone. Only a restart of the engine stops it.
     wait_for_server(world, change).end_own_sessions()
     if change.baseline.version:
         for name in change.writers:
@@ -158,9 +160,25 @@ def plan_rollback(world: World, stack: Stack, operation: str) -> RollbackPlan:
         expected=done.baseline.version,
         tables=server.counts(done.kept),
         baseline=baseline_of(world, stack),
+        move=_way_back(done.move, operation),
     )
     _refuse_what_cannot_go_back(world, change, operation)
     return RollbackPlan(record, change, written)
+
+
+def _way_back(move: Move | None, operation: str) -> Move | None:
+    if move is None:
+        return None
+    now = Checkout(move.folder).place
+    if now.commit != move.after.commit:
+        raise StateError(
+            f"The checkout {move.folder} is at {now}, and no longer at {move.after}, where the {operation} left it.",
+            state="Nothing was changed.",
+            hint=f"Go there, then roll back: git -C {move.folder} checkout --detach {move.after.commit}",
+        )
+    way = Move(move.folder, now, move.before)
+    switch.refuse_what_cannot_move(way)
+    return way
 
 
 def _refuse_what_cannot_go_back(world: World, change: Change, operation: str) -> None:
@@ -176,7 +194,9 @@ def _refuse_what_cannot_go_back(world: World, change: Change, operation: str) ->
             raise StateError(
                 f"The image {image['reference']} of before ({image['id'][:19]}) is no longer on this server.",
                 state="Nothing was changed.",
-                hint=f"Get it back: docker pull {image['reference']}",
+                hint="Restore the backup instead: docker chap backups"
+                if change.move
+                else f"Get it back: docker pull {image['reference']}",
             )
 
 

@@ -26,6 +26,8 @@ _COLOURS = {"ok": "32", "warn": "33", "fail": "31", "error": "31", "skipped": "2
 # What each step of a run is called on the screen.
 _STEPS = {
     "pull": "Pulling",
+    "checkout": "Checking out",
+    "build": "Building",
     "backup": "Backing up",
     "stop": "Stopping CHAP",
     "keep": "Keeping the data",

@@ -262,7 +262,8 @@ def classify(image: str, command: Sequence[str], environment: Mapping[str, str],
 
     if name == "chap-worker" or ("celery" in words and "chap" in words) or dockerfile.startswith("Dockerfile.worker"):
         return Role.WORKER
-    if name == "chap-core" or ("CHAP_DATABASE_URL" in environment and re.search(r"gunicorn|uvicorn|fastapi", words)):
+    serves = dockerfile or re.search(r"gunicorn|uvicorn|fastapi", words)
+    if name == "chap-core" or ("CHAP_DATABASE_URL" in environment and serves):
         return Role.API
     if "SERVICEKIT_ORCHESTRATOR_URL" in environment:
         return Role.MODEL

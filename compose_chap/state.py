@@ -197,11 +197,11 @@ class Journal:
         journal_file(self._directory).unlink(missing_ok=True)
         sync_folder(self._directory / FOLDER)
 
-    def evidence(self, name: str, content: str) -> Path:
+    def evidence(self, name: str, content: str | bytes) -> Path:
         """Keep something that explains a failure, and return where."""
         folder = self._runs() / self.id
         folder.mkdir(mode=0o700, exist_ok=True)
-        write_file(folder / name, content.encode(errors="replace"))
+        write_file(folder / name, content if isinstance(content, bytes) else content.encode(errors="replace"))
         return folder / name
 
     def _runs(self) -> Path:

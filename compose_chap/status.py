@@ -9,13 +9,23 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from compose_chap import backup, prune, screen, state, units
+from compose_chap import backup, checkout, prune, screen, state, units
 from compose_chap.backup import Backup
 from compose_chap.change import KEPT_IMAGES, kept_images
 from compose_chap.chap import Active, Chap, Health, Jobs, Overview, Schema, version_in
 from compose_chap.errors import ChapError, EngineError, StateError
 from compose_chap.stack import Role, Service, Stack
 from compose_chap.world import World
+
+
+@dataclass(frozen=True)
+class Source:
+    """The Git checkout that the Compose files lie in: its folder, where it stands, and what Git calls that."""
+
+    folder: str
+    commit: str
+    branch: str
+    name: str
 
 
 @dataclass(frozen=True)
@@ -32,6 +42,7 @@ class Status:
     kept: Mapping[str, int]
     kept_images: tuple[str, ...]
     last_backup: Backup | None
+    source: Source | None
     open_run: Mapping[str, Any] | None
     problems: tuple[str, ...]
 
@@ -93,6 +104,7 @@ def look(world: World, stack: Stack) -> Status:
         },
         kept_images=tuple(images.result() or ()),
         last_backup=backups[-1] if backups else None,
+        source=attempt(lambda: _source(stack)),
         open_run=_open_run(stack),
         problems=tuple(problems),
     )
@@ -104,6 +116,13 @@ def _digest(world: World, service: Service) -> str:
         if image:
             return next((digest.partition("@")[2] for digest in image.digests), image.id)
     return service.containers[0].image_id
+
+
+def _source(stack: Stack) -> Source | None:
+    found = checkout.find(stack.project.directory)
+    if found is None or not found.holds(stack.project.files[:1]):
+        return None
+    return Source(str(found.folder), found.place.commit, found.place.branch, found.name)
 
 
 def _open_run(stack: Stack) -> Mapping[str, Any] | None:
@@ -149,6 +168,7 @@ def to_json(seen: Status) -> dict[str, Any]:
         "database": {"name": _access_name(stack), "size": seen.database_size, "kept": dict(seen.kept)},
         "kept_images": list(seen.kept_images),
         "last_backup": _backup(seen.last_backup),
+        "checkout": asdict(seen.source) if seen.source else None,
         "open_run": seen.open_run,
         "problems": list(seen.problems),
     }
@@ -182,6 +202,7 @@ def text(seen: Status, now: datetime) -> str:
     facts = [
         ("Project", stack.project.name),
         ("Files", ", ".join(str(file) for file in stack.project.files)),
+        *([("Checkout", _said_of(seen.source))] if seen.source else []),
         ("Health", _health(seen)),
         ("Schema", seen.schema.verdict if seen.schema else "not known"),
         ("Jobs", _jobs(seen.jobs)),
@@ -218,6 +239,11 @@ def _health(seen: Status) -> str:
     if seen.health is None:
         return "not running"
     return "ready" if seen.health.ready else f"{seen.health.level}: {seen.health.problems}"
+
+
+def _said_of(source: Source) -> str:
+    branch = source.branch.removeprefix("refs/heads/")
+    return f"{source.name}, commit {source.commit[:12]}" + (f", branch {branch}" if branch else "")
 
 
 def _jobs(jobs: Jobs | None) -> str:

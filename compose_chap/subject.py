@@ -7,14 +7,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
-from compose_chap import backup, pin
+from compose_chap import backup, checkout, pin, project
 from compose_chap.baseline import Baseline, baseline_of
 from compose_chap.chap import Active, Chap, Jobs, Overview, Schema
-from compose_chap.errors import ChapError, EngineError, RegistryError
+from compose_chap.checkout import Checkout, Move, Place
+from compose_chap.errors import ChapError, EngineError, RegistryError, StackError
 from compose_chap.postgres import Database, Server
-from compose_chap.project import Model
+from compose_chap.project import Model, ServiceDefinition
 from compose_chap.registry import Manifest, Registry
-from compose_chap.stack import Reference, Stack
+from compose_chap.stack import Reference, Stack, release_key
 from compose_chap.state import Edit
 from compose_chap.world import World
 
@@ -87,22 +88,63 @@ class Subject:
         return Jobs.of(self.overview.listed, _answer(self._inspection[1]))
 
     @cached_property
+    def built(self) -> bool:
+        """Whether the writers are built from source. Raise ChapError when only some are."""
+        kinds = {service.name: _is_built(self._definition(self.model, service.name)) for service in self.stack.writers}
+        if len(set(kinds.values())) > 1:
+            named = ", ".join(name for name, built in kinds.items() if built)
+            raise ChapError(
+                f"Only some of CHAP's services are built from source: {named}.",
+                hint="Let the Compose files build all of them, or none.",
+            )
+        return kinds[self.stack.api.name]
+
+    @cached_property
+    def checkout(self) -> Checkout | None:
+        """The checkout that the writers are built from, None for images. Raise ChapError when there is not one."""
+        if not self.built:
+            return None
+        contexts = {self.model.services[service.name].build.get("context", "") for service in self.stack.writers}
+        found = {checkout.find(Path(context)) if context.startswith("/") else None for context in contexts}
+        one = next(iter(found))
+        if len(found) > 1 or one is None:
+            raise StackError(
+                f"CHAP is built from {', '.join(sorted(contexts))}, and that is not one Git checkout.",
+                hint="Clone CHAP with git clone, so that its releases can be checked out.",
+            )
+        return one
+
+    @cached_property
+    def move(self) -> Move | None:
+        """The way of the checkout to the target; its tag is fetched where it is missing. None for images."""
+        if self.checkout is None or not self.target:
+            return None
+        return Move(
+            self.checkout.folder, self.checkout.place, Place(checkout.commit_of(self.checkout, self.target))
+        )
+
+    @cached_property
+    def after(self) -> Model:
+        """The project as its files will define it after the upgrade. Raise ChapError when they will not.
+
+        Nothing is changed for it: the files of a release are read from Git.
+        """
+        if self.move is None:
+            return pin.edited(self.model, self._pins) if self.target else self.model
+        layout, read = self.model.layout, checkout.reader(self.move)
+        return project.load(layout.files, layout.project_directory, layout.env_files, self.model.environ, read)
+
+    @cached_property
     def images(self) -> dict[str, Reference]:
-        """The image that each writer should have after the upgrade. Raise ChapError for one that is built."""
+        """The image that each writer should have after the upgrade, by name. Raise ChapError."""
         return {service.name: self._image(service.name) for service in self.stack.writers}
 
     def _image(self, name: str) -> Reference:
-        definition = self.model.services.get(name)
-        if definition is None:
-            raise ChapError(
-                f"The running service '{name}' is not in the Compose files.", hint="Name all files with -f."
-            )
-        if definition.image is None:
-            raise ChapError(
-                f"The service '{name}' is built from source. This version of the tool upgrades images only.",
-                hint="Use the prebuilt images (compose.ghcr.yml) or follow CHAP's own guide.",
-            )
-        repository, _, _ = pin.split(str(definition.image))
+        if self.built:
+            # Compose gives what it builds the name of project and service.
+            image = self._definition(self.after, name).image
+            return Reference.parse(str(image or f"{self.stack.project.name}-{name}"))
+        repository, _, _ = pin.split(str(self._definition(self.model, name).image))
         reference = Reference(repository, self.target)
         if not self.digest:
             return reference
@@ -111,11 +153,43 @@ class Subject:
             raise RegistryError(f"The registry does not have {reference}.", hint="See: docker chap versions")
         return Reference(repository, self.target, manifest.digest)
 
+    @staticmethod
+    def _definition(model: Model, name: str) -> ServiceDefinition:
+        definition = model.services.get(name)
+        if definition is None:
+            raise ChapError(
+                f"The running service '{name}' is not in the Compose files.", hint="Name all files with -f."
+            )
+        return definition
+
+    @cached_property
+    def _pins(self) -> tuple[pin.Edit, ...]:
+        wanted = {name: pin.Reference(reference.tag, reference.digest) for name, reference in self.images.items()}
+        return pin.edits(self.model, wanted)
+
     @cached_property
     def edits(self) -> tuple[Edit, ...]:
         """The edits of the files. Raise ComposeFileError when they cannot be made safely."""
-        wanted = {name: pin.Reference(reference.tag, reference.digest) for name, reference in self.images.items()}
-        return tuple(Edit(edit.path, edit.before, edit.after) for edit in pin.edits(self.model, wanted))
+        return () if self.built else tuple(Edit(edit.path, edit.before, edit.after) for edit in self._pins)
+
+    @property
+    def changed_files(self) -> list[Path]:
+        """The Compose and env files that the checkout of the target changes."""
+        if self.move is None:
+            return []
+        differing = {self.move.folder / path for path in checkout.changed(self.move)}
+        return [path for path in {**self.model.sources, **self.after.sources} if path in differing]
+
+    @property
+    def changes_files(self) -> bool:
+        """Whether the upgrade changes a file or the commit."""
+        return bool(self.edits) or bool(self.move and self.move.before.commit != self.move.after.commit)
+
+    @property
+    def diff(self) -> str:
+        """Every change of the Compose and env files, as a unified diff."""
+        sources = checkout.diff(self.move, self.changed_files) if self.move else ""
+        return sources + pin.diff(self._pins if not self.built else ())
 
     @cached_property
     def platform(self) -> str:
@@ -127,3 +201,9 @@ class Subject:
     def manifests(self) -> dict[str, Manifest | None]:
         """What the registry has for each new image. Raise RegistryError when it does not answer."""
         return {name: self.registry.manifest(reference, self.platform) for name, reference in self.images.items()}
+
+
+def _is_built(definition: ServiceDefinition) -> bool:
+    image = definition.image
+    # With both, the release in the image's name is what `docker compose up` would pull.
+    return bool(definition.build) and (image is None or release_key(Reference.parse(str(image)).tag) is None)

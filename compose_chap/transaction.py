@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from compose_chap import evidence, keep, lock, state, undo, verify
+from compose_chap import evidence, keep, lock, state, switch, undo, verify
 from compose_chap.change import (
     Change,
     begin,
@@ -125,6 +125,9 @@ def _old_rows(server: Server, change: Change) -> dict[str, int]:
 
 
 def _rewrite(world: World, change: Change, journal: Journal, before: Mapping[str, Any]) -> None:
+    if change.move and not journal.began("checkout"):
+        begin(world, journal, "checkout", f"{change.move.after} in {change.move.folder}")
+        switch.go(change.move)
     if not change.edits:
         return
     begin(world, journal, "rewrite", ", ".join(str(edit.path) for edit in change.edits))

@@ -9,12 +9,13 @@ from collections.abc import Container, Mapping
 from contextlib import suppress
 from dataclasses import replace
 
-from compose_chap import keep, state, verify
+from compose_chap import keep, state, switch, verify
 from compose_chap.change import (
     Change,
     begin,
     containers_of,
     let_images_go,
+    name_image,
     recreate,
     start_what_ran,
     stop_writers,
@@ -48,6 +49,7 @@ def undo(world: World, change: Change, journal: Journal) -> list[Check]:
             f"{foreign[0]} was changed by someone else meanwhile, and was left as it is.",
             hint="Put the old image tags back into it, then run: docker chap recover",
         )
+    set_aside = sources_back(world, change, journal)
     _data_back(world, server, change, journal)
     if journal.facts.get("kept_dump"):
         journal.learn(data_came_back=True)
@@ -55,11 +57,28 @@ def undo(world: World, change: Change, journal: Journal) -> list[Check]:
     _containers_back(world, change)
     checks = _verify(world, change, server, journal.facts.get("old_tables", {}))
     checks += _drop_failed(server, change)
+    if set_aside:
+        said = f"Changed by someone else meanwhile, and kept in the run's records: {', '.join(set_aside)}."
+        checks.append(Check("checkout", "warn", said))
     if foreign:
         said = f"Changed by someone else meanwhile, and left so: {', '.join(map(str, foreign))}."
         checks.append(Check("files", "warn", said))
     let_images_go(world, journal.id, change.project.name)
     return checks
+
+
+def sources_back(world: World, change: Change, journal: Journal) -> list[str]:
+    """Bring the checkout back, and the names of the images that are built from it, also from half way.
+
+    Return the files that someone else changed meanwhile: they are put back too, and kept in the run's records.
+    """
+    if change.move is None or not journal.began("checkout"):
+        return []
+    for name in change.writers:
+        name_image(world, change.images[name])
+    return switch.go_back(
+        change.move, lambda path, content: journal.evidence(f"changed-meanwhile-{path.replace('/', '_')}", content)
+    )
 
 
 def _names_old_images(world: World, change: Change) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from compose_chap import backup, evidence, lock, state, transaction
+from compose_chap import backup, evidence, lock, notes, state, switch, transaction, undo
 from compose_chap.backup import Backup
 from compose_chap.baseline import Baseline
 from compose_chap.change import (
@@ -20,8 +20,10 @@ from compose_chap.change import (
     server_of,
 )
 from compose_chap.chap import Chap, Jobs
+from compose_chap.checkout import Move
 from compose_chap.engine import Image
-from compose_chap.errors import Cancelled, ChapError, EngineError
+from compose_chap.errors import Cancelled, ChapError, EngineError, NeedsPerson
+from compose_chap.process import check as succeeded
 from compose_chap.stack import Reference, Stack
 from compose_chap.state import Edit, Journal
 from compose_chap.verify import Check
@@ -42,6 +44,8 @@ class UpgradePlan:
     `images` is the new reference of each writer. `sources` are the files that the backup keeps. `overridden`
     names the checks that the operator chose to go against. `drain` is for how many seconds jobs are waited for,
     None where they may be lost or cannot be asked for. With `by_dump` the old data are kept as a second dump.
+    `move` is the way of the checkout that CHAP is built from, None for images; with `no_cache` every layer is
+    built anew.
     """
 
     stack: Stack
@@ -55,6 +59,8 @@ class UpgradePlan:
     overridden: tuple[str, ...] = ()
     drain: float | None = None
     by_dump: bool = False
+    move: Move | None = None
+    no_cache: bool = False
 
 
 @dataclass(frozen=True)
@@ -84,16 +90,20 @@ def execute(world: World, plan: UpgradePlan, credentials: Mapping[str, str]) -> 
     with lock.one_interruption():
         journal = state.begin_run(stack.project.directory, "upgrade", facts, world.clock, **about)
         try:
-            change = replace(
-                change, kept=kept_name(change.live, "before", journal.id), images_after=_pull(world, plan, journal)
-            )
+            change = replace(change, kept=kept_name(change.live, "before", journal.id))
+            _keep_images(world, plan, journal)
+            if plan.move is None:
+                change = replace(change, images_after=_pull(world, plan, journal))
             change = replace(change, mark=server_of(world, change).mark() if plan.by_dump else "")
             taken = _back_up(world, plan, journal)
+            if plan.move:
+                # The backup holds the files and the commit of before, so the checkout comes after it.
+                change = replace(change, images_after=_build(world, plan, plan.move, journal))
             journal.learn(backup=str(taken.folder), **change.to_facts())
             _refuse_new_jobs(world, plan)
         except BaseException as error:
             with lock.signals_held():
-                _end_unchanged(world, journal, stack, error)
+                _end_unchanged(world, journal, change, error)
             raise _nothing_changed(error, baseline) from None
         done = transaction.run(world, change, journal, credentials)
     if dump := journal.facts.get("kept_dump"):
@@ -154,11 +164,18 @@ def _back_up(world: World, plan: UpgradePlan, journal: Journal) -> Backup:
     )
 
 
-def _end_unchanged(world: World, journal: Journal, stack: Stack, error: BaseException) -> None:
+def _end_unchanged(world: World, journal: Journal, change: Change, error: BaseException) -> None:
     journal.give_room()
     try:
-        let_images_go(world, journal.id, stack.project.name)
-    except ChapError:
+        undo.sources_back(world, change, journal)
+        let_images_go(world, journal.id, change.project.name)
+    except ChapError as second:
+        if journal.began("checkout"):
+            raise NeedsPerson(
+                f"The upgrade failed: {evidence.scrubbed(str(error))}\nThe way back failed too: {second.message}",
+                state="CHAP still runs as before. Its checkout, or the names of its images, may be the new ones.",
+                hint="Mend the cause, then run: docker chap recover",
+            ) from error
         # The engine is gone. The journal stays open, and `recover` does the rest.
         return
     said = evidence.scrubbed(error.message if isinstance(error, ChapError) else str(error))
@@ -175,10 +192,11 @@ def _change(plan: UpgradePlan, baseline: Baseline, run: str) -> Change:
         edits=plan.edits,
         recreate=True,
         images_after={},
-        expected=plan.target.removeprefix("v"),
+        expected=notes.reported(plan.target),
         tables={},
         baseline=baseline,
         by_dump=plan.by_dump,
+        move=plan.move,
     )
 
 
@@ -188,15 +206,37 @@ def kept_name(live: str, word: str, run: str) -> str:
     return live[: 63 - len(tail) - len("_failed")] + tail
 
 
-def _pull(world: World, plan: UpgradePlan, journal: Journal) -> dict[str, dict[str, str]]:
-    """Pull every new image, and return reference and id of each writer's."""
-    journal.begin("pull")
+def _keep_images(world: World, plan: UpgradePlan, journal: Journal) -> None:
     # The old images get a name of ours, so that neither `docker image prune` nor a moved tag takes them.
     for service in plan.stack.writers:
         world.engine.tag(
             service.containers[0].image_id, KEPT_IMAGES, kept_tag(plan.stack.project.name, journal.id, service.name)
         )
 
+
+def _build(world: World, plan: UpgradePlan, move: Move, journal: Journal) -> dict[str, dict[str, str]]:
+    """Check the release out and build it, while the old containers serve. Return reference and id of each image."""
+    project, writers = plan.stack.project, [service.name for service in plan.stack.writers]
+    begin(world, journal, "checkout", f"{plan.target} in {move.folder}")
+    switch.go(move)
+    begin(world, journal, "build", ", ".join(writers))
+    finished = world.engine.compose(
+        project, "build", *(["--no-cache"] if plan.no_cache else []), *writers,
+        on_line=lambda line: world.notify("build", line),
+    )
+    succeeded(finished, f"Building {', '.join(writers)}")
+
+    found = {name: world.engine.image(str(reference)) for name, reference in plan.images.items()}
+    if missing := [str(plan.images[name]) for name, image in found.items() if image is None]:
+        raise EngineError(f"The build ended well, and the engine does not have {', '.join(missing)}.")
+    return {
+        name: {"reference": str(plan.images[name]), "id": image.id} for name, image in found.items() if image
+    }
+
+
+def _pull(world: World, plan: UpgradePlan, journal: Journal) -> dict[str, dict[str, str]]:
+    """Pull every new image, and return reference and id of each writer's."""
+    journal.begin("pull")
     ids: dict[Reference, str] = {}
     for reference in dict.fromkeys(plan.images.values()):
         world.notify("pull", str(reference))

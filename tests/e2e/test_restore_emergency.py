@@ -1,4 +1,4 @@
-"""Restores when it matters: the live database is damaged or gone, its container too, or an old version has to come back."""
+"""Restores when it matters: the live database is damaged or gone, or an old version has to come back."""
 
 from __future__ import annotations
 
@@ -112,7 +112,8 @@ def test_a_manifest_gives_no_power_to_a_lost_database(small: SampleStack, backup
     for left_out in ("session_preload_libraries", "work_mem of chap", "app.key", "nobody there"):
         assert left_out in said
     assert not small.sql("SELECT 1 FROM pg_roles WHERE rolname ~ 'harm|docker_chap'", "postgres")
-    settings = small.sql("SELECT setconfig FROM pg_db_role_setting WHERE setconfig::text ~ 'preload|key|jit'", "postgres")
+    query = "SELECT setconfig FROM pg_db_role_setting WHERE setconfig::text ~ 'preload|key|jit'"
+    settings = small.sql(query, "postgres")
     assert settings == []
     small.wait_ready()
     chap(small, "restore", backup, "--yes")

@@ -28,12 +28,21 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from tests.sample import source
+
 SAMPLE = Path(__file__).resolve().parent
 OUT = SAMPLE.parents[1] / "build" / "out"
 PROJECT_PREFIX = "docker-chap-test-"
 WRITTEN_REGISTRY = "127.0.0.1:5899"
 Process = subprocess.CompletedProcess[str]
-FILES = {"small": ("compose.yml",), "bundled": ("compose.chapkit.yml",)}
+FILES = {
+    "small": ("compose.yml",),
+    "bundled": ("compose.chapkit.yml",),
+    "source": ("compose.yml", "compose.chapkit.yml"),
+    "ghcr": ("compose.ghcr.yml",),
+}
+# In a checkout of chap-core the services have other names than in the bundled stack.
+CHECKOUT = {"worker_service": "worker", "database_service": "postgres", "broker_service": "redis"}
 
 # What one observation with its share of the other tables takes on disk, measured.
 BYTES_PER_ROW = 191
@@ -103,10 +112,20 @@ class SampleStack:
             # Times in which a test can see a model go and come back.
             values["CHAP_TEST_REGISTRY_SECONDS"] = "12"
             values["CHAP_TEST_KEEPALIVE_SECONDS"] = values["CHAP_TEST_GRACE_SECONDS"] = "2"
+        if kind in ("source", "ghcr"):
+            values |= {"POSTGRES_USER": "chap", "POSTGRES_PASSWORD": "chap", "POSTGRES_DB": "chap_core"}
         values |= settings or {}
-        for source in sorted((SAMPLE / "stacks" / kind).glob("*.yml")):
-            text = source.read_text().replace(WRITTEN_REGISTRY, registry()).replace("v2.0.0", version)
-            (folder / source.name).write_text(text)
+
+        def filled(text: str) -> str:
+            # Where several stacks run, not all can have the container called chap.
+            text = text.replace("container_name: chap", f"container_name: {project}-chap-1")
+            return text.replace(WRITTEN_REGISTRY, registry()).replace("v2.0.0", version)
+
+        if kind == "source":
+            source.make(folder, filled)
+        else:
+            for file in sorted((SAMPLE / "stacks" / kind).glob("*.yml")):
+                (folder / file.name).write_text(filled(file.read_text()))
         (folder / ".env").write_text("".join(f"{name}={value}\n" for name, value in values.items()))
         return cls(
             folder=folder,
@@ -117,6 +136,7 @@ class SampleStack:
             dhis2_port=int(values["DHIS2_PORT"]) if kind == "bundled" else 0,
             user=values.get("CHAP_DB_USER", "chap"),
             database=values.get("CHAP_DB_NAME", "chap_core"),
+            **(CHECKOUT if kind in ("source", "ghcr") else {}),
             token=values.get("CHAP_API_TOKEN", ""),
             up_environment={"CHAP_ROUTE_URL": "http://chap:8000/**"} if kind == "bundled" else {},
         )
@@ -311,6 +331,7 @@ def remove_project(project: str) -> None:
             _docker(kind, "rm", *found)
     kept = _docker("images", "--format", "{{.Repository}}:{{.Tag}}", "docker-chap/kept").split()
     kept = [image for image in kept if image.partition(":")[2].startswith(f"{project}-")]
+    kept += _docker("images", "--format", "{{.Repository}}:{{.Tag}}", f"{project}-*").split()  # built by Compose
     if kept:
         _docker("rmi", *kept)
 

@@ -17,13 +17,13 @@ MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if not path.stem.sta
 # A module may import only from those behind it. Put a new one as far back as its imports allow.
 ORDER = [
     *("plugin", "cli", "cli_complete"),
-    *("cli_restore", "cli_rehearse", "cli_change", "cli_backup", "cli_status", "cli_options"),
+    *("cli_restore", "cli_rehearse", "cli_change", "cli_pin", "cli_backup", "cli_status", "cli_options"),
     *("metrics", "status", "screen", "rehearse"),
     *("recover", "restore", "beside", "source", "prune", "upgrade", "transaction", "undo", "keep", "proof", "evidence"),
     "change",
     "releases",
-    *("preflight", "subject", "notes", "observe", "verify", "baseline"),
-    *("backup", "belongings", "archive", "quarantine", "pin"),
+    *("preflight", "services", "subject", "notes", "observe", "verify", "baseline"),
+    *("backup", "belongings", "archive", "quarantine", "pin", "switch", "checkout"),
     *("project", "composefile", "variables"),
     *("world", "chap", "questions", "postgres", "engine_throwaway", "engine", "process"),
     *("dumpfile", "plainsql", "registry", "lock", "state", "units", "stack", "errors"),
