@@ -24,7 +24,8 @@ ORDER = [
     *("preflight", "subject", "notes", "observe", "verify", "baseline"),
     *("backup", "belongings", "archive", "quarantine", "pin"),
     *("project", "composefile", "variables"),
-    *("world", "chap", "questions", "postgres", "engine_throwaway", "engine", "process"),
+    *("world", "chap", "questions", "postgres", "engine_throwaway", "engine", "engine_api"),
+    *("process_link", "process"),
     *("dumpfile", "plainsql", "registry", "lock", "state", "units", "stack", "errors"),
 ]
 
