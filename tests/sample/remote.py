@@ -49,7 +49,7 @@ class Remote:
     @property
     def logins(self) -> int:
         """How often somebody has logged in over ssh so far."""
-        return len(re.findall(r"Accepted publickey", self.log.read_text()))
+        return len(re.findall(r"Accepted publickey", self.log.read_text())) if self.log.exists() else 0
 
 
 def private_config(folder: Path) -> dict[str, str]:
