@@ -6,6 +6,7 @@ that docker was called with, so that they can never talk to two different engine
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import socket
@@ -18,8 +19,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from compose_chap import process
+from compose_chap.engine_api import connect, engine_errors
 from compose_chap.errors import EngineError
 from compose_chap.process import Finished
+from compose_chap.process_link import Link, link
 from compose_chap.stack import Container, Project
 
 if TYPE_CHECKING:
@@ -29,7 +32,6 @@ OLDEST_COMPOSE = (2, 20)
 
 _CHUNK = 64 * 1024
 _STDERR_KEPT = 64 * 1024
-_QUIET_LIMIT = 60
 
 # Docker leaves the process in a container running when its client dies. So the client keeps the standard
 # input open for nothing else, and this wrapper ends the process as soon as that input does. It waits for both of
@@ -106,7 +108,7 @@ class Execution:
 
         Raise EngineError when the engine cannot say: then the stream was cut, and what was read is not whole.
         """
-        with _engine_errors("ask how the process in the container ended"):
+        with engine_errors("ask how the process in the container ended"):
             for _ in range(100):
                 found = self._api.exec_inspect(self._identity)
                 if not found["Running"] and found["ExitCode"] is not None:
@@ -131,13 +133,7 @@ class Engine:
 
     @cached_property
     def _api(self) -> APIClient:
-        import docker
-
-        host = self._address
-        if not host.startswith("unix://"):
-            host = f"unix://{process.bridge([*self.docker, 'system', 'dial-stdio'])}"
-        with _engine_errors("reach the Docker engine", self._address):
-            return docker.APIClient(base_url=host, version="auto", timeout=_QUIET_LIMIT)
+        return connect(self._link)
 
     @property
     def api(self) -> APIClient:
@@ -146,30 +142,46 @@ class Engine:
 
     def errors(self, doing: str) -> AbstractContextManager[None]:
         """Turn what the SDK raises in the block into EngineErrors, for the other part of this door."""
-        return _engine_errors(doing, self._address)
+        return engine_errors(doing, self._link)
 
     @cached_property
-    def _address(self) -> str:
+    def _link(self) -> Link:
         # Asked of the CLI itself: the SDK falls back to the local socket where the CLI would refuse.
         asked = process.run([*self.docker, "context", "inspect", "--format", "{{json .Endpoints.docker}}"])
         if asked.status != 0:
             raise EngineError(f"Docker does not know where its engine is.\n{asked.said}", hint="docker context ls")
-        return str(json.loads(asked.stdout)["Host"])
+        return link(self.docker, str(json.loads(asked.stdout)["Host"]))
+
+    @property
+    def address(self) -> str:
+        """Where the engine is, as Docker has it: `unix:///var/run/docker.sock`, `ssh://user@host`."""
+        return self._link.address
+
+    @cached_property
+    def local(self) -> bool:
+        """Whether the engine runs on this machine, so that paths mean the same here and there."""
+        return self._link.local or self.information()["Name"] == socket.gethostname()
+
+    @cached_property
+    def server(self) -> str:
+        """The server's name and a mark that tells it from another of this name; fits a file name."""
+        known = self.information()
+        return f"{known['Name']}-{hashlib.sha256(str(known['ID']).encode()).hexdigest()[:8]}"
 
     def version(self) -> str:
         """Return the engine's version. Raise EngineError when none answers."""
-        with _engine_errors("ask the Docker engine for its version", self._address):
+        with engine_errors("ask the Docker engine for its version", self._link):
             return str(self._api.version()["Version"])
 
     def information(self) -> dict[str, Any]:
         """Return what `docker info` knows: Name, ID, DockerRootDir, RegistryConfig and more."""
-        with _engine_errors("ask the Docker engine about itself", self._address):
+        with engine_errors("ask the Docker engine about itself", self._link):
             return dict(self._api.info())
 
     def containers(self, project: str = "") -> tuple[Container, ...]:
         """Return the Compose containers of the engine, running and stopped, of one project or of all."""
         label = "com.docker.compose.project" + (f"={project}" if project else "")
-        with _engine_errors("list the containers", self._address):
+        with engine_errors("list the containers", self._link):
             listed = self._api.containers(all=True, filters={"label": label})
         inspected = (self._inspect(one["Id"]) for one in listed)
         return tuple(_container(facts) for facts in inspected if facts)
@@ -187,7 +199,7 @@ class Engine:
     def _inspect(self, identity: str) -> dict[str, Any] | None:
         import docker.errors
 
-        with _engine_errors("inspect a container", self._address):
+        with engine_errors("inspect a container", self._link):
             try:
                 return dict(self._api.inspect_container(identity))
             except docker.errors.NotFound:
@@ -195,7 +207,7 @@ class Engine:
 
     def logs(self, identity: str, lines: int = 200) -> str:
         """Return the last lines that a container wrote, with times."""
-        with _engine_errors("read the logs of a container", self._address):
+        with engine_errors("read the logs of a container", self._link):
             text: bytes = self._api.logs(identity, tail=lines, timestamps=True)
         return text.decode(errors="replace")
 
@@ -211,35 +223,35 @@ class Engine:
 
     def archive(self, identity: str, path: str) -> Iterator[bytes]:
         """Yield a tar archive of a file or folder of a container, running or not."""
-        with _engine_errors(f"read {path} of a container", self._address):
+        with engine_errors(f"read {path} of a container", self._link):
             pieces, _ = self._api.get_archive(identity, path, chunk_size=_CHUNK)
             yield from pieces
 
     def changed_files(self, identity: str) -> list[str]:
         """Return what was added to or changed in a container's own layer, folders included."""
-        with _engine_errors("compare a container with its image", self._address):
+        with engine_errors("compare a container with its image", self._link):
             return sorted(one["Path"] for one in self._api.diff(identity) or () if one["Kind"] != 2)
 
     def start(self, identity: str) -> None:
         """Start a stopped container; it keeps its id, files and network."""
-        with _engine_errors("start a container", self._address):
+        with engine_errors("start a container", self._link):
             self._api.start(identity)
 
     def rename(self, identity: str, name: str) -> None:
         """Give a container another name."""
-        with _engine_errors("rename a container", self._address):
+        with engine_errors("rename a container", self._link):
             self._api.rename(identity, name)
 
     def stop(self, identity: str) -> None:
         """Stop a container and wait for its end, by the container's own stop signal and time limit."""
-        with _engine_errors("stop a container", self._address):
+        with engine_errors("stop a container", self._link):
             self._api.stop(identity)
 
     def image(self, reference: str) -> Image | None:
         """Return an image of the engine by reference or id, None where it has none such."""
         import docker.errors
 
-        with _engine_errors("inspect an image", self._address):
+        with engine_errors("inspect an image", self._link):
             try:
                 facts = self._api.inspect_image(reference)  # type: ignore[no-untyped-call]
             except docker.errors.ImageNotFound:
@@ -254,12 +266,12 @@ class Engine:
 
     def tag(self, image_id: str, repository: str, tag: str) -> None:
         """Give an image one more name; a name that another image had moves to this one."""
-        with _engine_errors(f"tag an image as {repository}:{tag}", self._address):
+        with engine_errors(f"tag an image as {repository}:{tag}", self._link):
             self._api.tag(image_id, repository, tag)
 
     def tags(self, repository: str) -> dict[str, str]:
         """Return the image id of each tag of a repository that the engine has."""
-        with _engine_errors("list images", self._address):
+        with engine_errors("list images", self._link):
             found = self._api.images(name=repository)
         return {name: image["Id"] for image in found for name in image.get("RepoTags") or ()}
 
@@ -267,7 +279,7 @@ class Engine:
         """Take a name from an image; the image itself goes when that was its last name. No error where it is gone."""
         import docker.errors
 
-        with _engine_errors(f"remove the tag {reference}", self._address):
+        with engine_errors(f"remove the tag {reference}", self._link):
             try:
                 self._api.remove_image(reference, noprune=True)
             except docker.errors.ImageNotFound:
@@ -281,7 +293,7 @@ class Engine:
         """
         layers: dict[str, tuple[int, int]] = {}
 
-        with _engine_errors(f"pull {repository}:{tag}", self._address):
+        with engine_errors(f"pull {repository}:{tag}", self._link):
             for event in self._api.pull(repository, tag=tag, platform=platform, stream=True, decode=True):
                 if "error" in event:
                     raise EngineError(f"Cannot pull {repository}:{tag}: {event['error']}")
@@ -328,7 +340,7 @@ class Engine:
         """
         if watched:
             command = ["sh", "-c", _WATCHDOG, "docker-chap", *command]
-        with _engine_errors(f"run {command[-1] if not watched else command[4]} in a container", self._address):
+        with engine_errors(f"run {command[-1] if not watched else command[4]} in a container", self._link):
             identity = self._api.exec_create(
                 container, list(command), stdin=True, environment=dict(environment or {}), user=user
             )["Id"]
@@ -361,7 +373,7 @@ class Engine:
         """Remove a container and its anonymous volumes, running or not. No error where it is gone."""
         import docker.errors
 
-        with _engine_errors("remove a container", self._address):
+        with engine_errors("remove a container", self._link):
             try:
                 self._api.remove_container(identity, force=True, v=True)
             except docker.errors.NotFound:
@@ -371,7 +383,7 @@ class Engine:
 
     def compose_version(self) -> str:
         """Return the version of Compose. Raise EngineError when it is missing or older than 2.20."""
-        asked = process.run([*self.docker, "compose", "version", "--short"])
+        asked = self._docker("compose", "version", "--short")
         version = asked.stdout.strip().removeprefix("v")
 
         if asked.status != 0:
@@ -391,7 +403,10 @@ class Engine:
         self, project: Project, *arguments: str, on_line: Callable[[str], None] | None = None
     ) -> process.Finished:
         """Run `docker compose` on a project with every file and env file named, as it was started."""
-        return process.run([*self.docker, *compose_command(project), *arguments], on_line=on_line)
+        return self._docker(*compose_command(project), *arguments, on_line=on_line)
+
+    def _docker(self, *words: str, on_line: Callable[[str], None] | None = None) -> Finished:
+        return process.run([*self.docker, *words], environment=self._link.environment, on_line=on_line)
 
     def compose_config(self, project: Project) -> dict[str, Any]:
         """Return the project as Compose itself resolves it: merged, included and interpolated."""
@@ -435,27 +450,3 @@ def _container(facts: Mapping[str, Any]) -> Container:
         labels=labels,
         environment=dict(item.partition("=")[::2] for item in config.get("Env") or ()),
     )
-
-
-@contextmanager
-def _engine_errors(doing: str, address: str = "") -> Iterator[None]:
-    """Turn what the SDK and its HTTP library raise into sentences with a way out."""
-    import docker.errors
-    import requests.exceptions
-
-    try:
-        yield
-    except docker.errors.APIError as error:
-        raise EngineError(f"Docker could not {doing}: {error.explanation or error}") from None
-    except (docker.errors.DockerException, requests.exceptions.RequestException, OSError) as error:
-        cause = str(error)
-        if "Permission denied" in cause:
-            raise EngineError(
-                f"No permission to talk to the Docker engine at {address or 'its socket'}.",
-                hint="Add your user to the group docker (then log in again), or run with sudo.",
-            ) from None
-        raise EngineError(
-            f"Cannot {doing}: the Docker engine{f' at {address}' if address else ''} does not answer.",
-            state="Nothing can be said of the stack until the engine runs.",
-            hint="Start it (for example: sudo systemctl start docker), or point to another with --context.",
-        ) from None

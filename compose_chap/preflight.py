@@ -15,7 +15,7 @@ from compose_chap import notes, services, state, switch, units
 from compose_chap.errors import ChapError
 from compose_chap.process import check as succeeded
 from compose_chap.registry import Registry, nearest
-from compose_chap.stack import Reference, release_key
+from compose_chap.stack import Reference, Service, release_key
 from compose_chap.subject import Subject
 from compose_chap.verify import Check
 
@@ -138,7 +138,7 @@ def _drift(subject: Subject) -> Check:
         )
         for service in subject.stack.writers:
             recorded = service.containers[0].labels.get("com.docker.compose.config-hash")
-            if recorded and said.get(service.name, recorded) != recorded:
+            if recorded and said.get(service.name, recorded) != recorded and _would_be_made_anew(subject, service):
                 differing.append(_difference(subject, service.name))
     if differing:
         return Check(
@@ -148,6 +148,15 @@ def _drift(subject: Subject) -> Check:
             "A recreated container would get the new settings. Set the variables as they were, or use --allow-drift.",
         )
     return Check("", "ok", "The running containers are what the files say.")
+
+
+def _would_be_made_anew(subject: Subject, service: Service) -> bool:
+    # Compose 2.26 records another hash where it was told --no-deps, as every upgrade tells it.
+    many = len(service.containers)
+    scale = [f"--scale={service.name}={many}"] if many > 1 else []
+    words = ("--dry-run", "up", "-d", "--no-deps", "--no-build", "--pull", "never", *scale, service.name)
+    finished = subject.world.engine.compose(subject.stack.project, *words)
+    return finished.status != 0 or "Recreate" in finished.stderr + finished.stdout
 
 
 def _difference(subject: Subject, name: str) -> str:

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import atexit
 import os
 import pwd
-import shutil
-import socket
 import subprocess
-import tempfile
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -156,28 +151,3 @@ def _end(child: subprocess.Popen[str]) -> None:
     except subprocess.TimeoutExpired:
         child.kill()
         child.wait()
-
-
-def bridge(command: Sequence[str]) -> Path:
-    """Return a Unix socket; each connection to it is handed to a new process of `command` as stdin and stdout.
-
-    With `docker system dial-stdio` this reaches the engine of any kind of Docker context (TCP with TLS,
-    ssh) exactly as the Docker CLI does. The socket lives in a folder that only this user can enter and
-    ends with this process.
-    """
-    folder = tempfile.mkdtemp(prefix="docker-chap-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    path = Path(folder, "engine.sock")
-    listener = socket.socket(socket.AF_UNIX)
-    listener.bind(str(path))
-    listener.listen()
-
-    def accept() -> None:
-        while True:
-            connection, _ = listener.accept()
-            with connection:
-                fd = connection.fileno()
-                subprocess.Popen(command, stdin=fd, stdout=fd, stderr=subprocess.DEVNULL, start_new_session=True)
-
-    threading.Thread(target=accept, daemon=True).start()
-    return path

@@ -100,8 +100,22 @@ ready() {
     [ -s "$OUT/env.sh" ] && (. "$OUT/env.sh" && engine_answers && compose_fits && [ -e "$PLUGINS/docker-buildx" ])
 }
 
+write_new_config() { # write_new_config FOLDER: Docker's settings with the oldest Compose, else as for the first engine
+    local plugins=$1/cli-plugins
+    mkdir -p "$plugins"
+    [ -s "$1/config.json" ] || echo '{}' >"$1/config.json"
+    if [ ! -x "$plugins/docker-compose" ]; then
+        say "fetching Compose of Debian trixie"
+        fetch_packages trixie "$OUT/trixie" docker-compose
+        cp "$OUT/trixie/usr/libexec/docker/cli-plugins/docker-compose" "$plugins/docker-compose.part"
+        mv "$plugins/docker-compose.part" "$plugins/docker-compose"
+    fi
+    ln -sf "$PLUGINS/docker-buildx" "$PLUGINS/docker-chap" "$plugins/"
+}
+
 # Two engines on one machine fight over docker0 and iptables, so the new one lives in a network namespace of its own.
 # Everything that talks to it or to its containers' ports must be run in there: build/out/new/run COMMAND...
+# It has the oldest Compose that Debian has and this tool takes, so that the two engines are both ends of what is tried.
 start_new() {
     local dir=$OUT/new name=docker-chap-test-new bin sbin tries
     local socket=$dir/docker.sock
@@ -116,12 +130,13 @@ start_new() {
         say "fetching the engine of Debian forky"
         fetch_packages forky "$dir/unpacked" docker.io containerd tini-static
     fi
+    write_new_config "$dir/docker-config"
     [ -e /run/netns/$name ] || ip netns add $name
     # Not `ip netns exec`: that one mounts a fresh /sys, without the cgroups.
     nsenter --net=/run/netns/$name ip link set lo up
     cat >"$dir/run.part" <<RUN
 #!/bin/sh
-exec nsenter --net=/run/netns/$name env DOCKER_CONFIG='$CONFIG' DOCKER_HOST='unix://$socket' CHAP_SAMPLE_ENGINE=new "\$@"
+exec nsenter --net=/run/netns/$name env DOCKER_CONFIG='$dir/docker-config' DOCKER_HOST='unix://$socket' CHAP_SAMPLE_ENGINE=new "\$@"
 RUN
     chmod 755 "$dir/run.part"
     mv "$dir/run.part" "$dir/run"

@@ -60,8 +60,8 @@ def environment() -> dict[str, str]:
     if not file.exists():
         raise SampleError("Run tests/sample/setup first.")
     for name, value in re.findall(r"^export (\w+)='(.*)'$", file.read_text(), re.MULTILINE):
-        # Inside build/out/new/run the second engine is the one to use.
-        if name != "DOCKER_HOST" or found.get("CHAP_SAMPLE_ENGINE") != "new":
+        # Inside build/out/new/run the second engine and its Compose are the ones to use.
+        if found.get("CHAP_SAMPLE_ENGINE") != "new":
             found[name] = value
     return found
 

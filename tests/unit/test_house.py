@@ -25,7 +25,8 @@ ORDER = [
     *("preflight", "services", "subject", "notes", "observe", "verify", "baseline"),
     *("backup", "belongings", "archive", "quarantine", "pin", "switch", "checkout"),
     *("project", "composefile", "variables"),
-    *("world", "chap", "questions", "postgres", "engine_throwaway", "engine", "process"),
+    *("world", "chap", "questions", "postgres", "engine_throwaway", "engine", "engine_api"),
+    *("process_link", "process"),
     *("dumpfile", "plainsql", "registry", "lock", "state", "units", "stack", "errors"),
 ]
 
