@@ -43,7 +43,7 @@ def lose_a_catalog_row(stack: SampleStack) -> None:
 
 def lose_the_files(stack: SampleStack) -> None:
     """Remove the folder of the database: nobody can connect to it any more."""
-    (oid,), = stack.sql("SELECT oid FROM pg_database WHERE datname = current_database()")
+    (oid,), = stack.sql("CHECKPOINT; SELECT oid FROM pg_database WHERE datname = current_database()")
     stack.compose("stop", stack.api_service, stack.worker_service)
     shell(stack, 'rm -rf "$PGDATA/base/$1"', oid)
 
