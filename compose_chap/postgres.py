@@ -143,8 +143,10 @@ class Server:
         """Return every database of the server except templates, by name."""
         # PostgreSQL 15 began to record collation versions and to name the provider of a database's locale.
         new = self.version() >= 150000
+        # One whose files are gone has no size.
         rows = self.query(
-            "SELECT d.datname, pg_get_userbyid(d.datdba), pg_database_size(d.oid), pg_encoding_to_char(d.encoding),"
+            "SELECT d.datname, pg_get_userbyid(d.datdba), coalesce(pg_database_size(d.oid), 0),"
+            " pg_encoding_to_char(d.encoding),"
             " d.datcollate, d.datctype,"
             + (
                 " d.datlocprovider, coalesce(d.datcollversion, ''),"

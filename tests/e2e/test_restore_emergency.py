@@ -1,4 +1,4 @@
-"""Restores when it matters: the live database is damaged or gone, or an old version has to come back."""
+"""Restores when it matters: the live database is damaged or gone, its container too, an old version is wanted."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def lose_a_catalog_row(stack: SampleStack) -> None:
 
 def lose_the_files(stack: SampleStack) -> None:
     """Remove the folder of the database: nobody can connect to it any more."""
-    (oid,), = stack.sql("SELECT oid FROM pg_database WHERE datname = current_database()")
+    (oid,), = stack.sql("CHECKPOINT; SELECT oid FROM pg_database WHERE datname = current_database()")
     stack.compose("stop", stack.api_service, stack.worker_service)
     shell(stack, 'rm -rf "$PGDATA/base/$1"', oid)
 
@@ -68,8 +68,9 @@ def test_a_damaged_database_does_not_block_a_restore(small: SampleStack, backup:
     harm(small)
     small.compose("restart", small.database_service)
     until(lambda: accepting(small))
-    chap(small, "backup", expect=1)
-    assert not list((small.folder / "backups").glob("*.partial"))
+    if harm is not lose_a_catalog_row:
+        chap(small, "backup", expect=1)
+        assert not list((small.folder / "backups").glob("*.partial"))
     done = chap(small, "restore", backup, "--yes")
     # A table that the catalog has lost is not missed by those who read the catalog.
     assert harm is lose_a_catalog_row or any("is damaged" in note for note in done["notes"]), done["notes"]
@@ -101,7 +102,7 @@ def test_a_manifest_gives_no_power_to_a_lost_database(small: SampleStack, backup
         {"role": "", "name": "jit = off; RESET SESSION AUTHORIZATION; CREATE ROLE harm; --", "value": "on"},
         {"role": "chap", "name": "work_mem", "value": "9MB"},
         {"role": "", "name": "app.key", "value": None},
-        {"role": "", "name": "search_path", "value": "public; CREATE ROLE harm"},
+        {"role": "", "name": "search_path", "value": '"$user", public, "; CREATE ROLE harm"'},
     ]
     manifest["database"]["privileges"] += [{"role": "nobody there", "privilege": "CONNECT"}]
     manifest["database"]["privileges"] += [{"role": "reader", "privilege": "ALL ON DATABASE postgres TO reader; --"}]
@@ -112,9 +113,8 @@ def test_a_manifest_gives_no_power_to_a_lost_database(small: SampleStack, backup
     for left_out in ("session_preload_libraries", "work_mem of chap", "app.key", "nobody there"):
         assert left_out in said
     assert not small.sql("SELECT 1 FROM pg_roles WHERE rolname ~ 'harm|docker_chap'", "postgres")
-    query = "SELECT setconfig FROM pg_db_role_setting WHERE setconfig::text ~ 'preload|key|jit'"
-    settings = small.sql(query, "postgres")
-    assert settings == []
+    evil = "SELECT setconfig FROM pg_db_role_setting WHERE setconfig::text ~ 'preload|key|jit'"
+    assert not small.sql(evil, "postgres")
     small.wait_ready()
     chap(small, "restore", backup, "--yes")
 

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from compose_chap.backup import Backup
-from compose_chap.prune import Retention, keep
+from compose_chap.prune import Retention, keep, plan
 
 NOW = datetime(2026, 11, 23, 4, tzinfo=timezone.utc)
 
@@ -53,3 +60,86 @@ def test_more_backups_never_make_retention_keep_fewer_days() -> None:
     for count in range(1, 60):
         kept = keep(daily(count), Retention(1, 5, 0, 0))
         assert len(kept) == min(count, 5)
+
+
+def retentions() -> st.SearchStrategy[Retention]:
+    few = st.integers(0, 12)
+    return st.builds(Retention, few, few, few, few, floor=st.integers(1, 4), databases_days=few)
+
+
+hours_ago = st.lists(st.integers(0, 24 * 900), unique=True, max_size=60)
+
+
+@given(hours_ago, retentions())
+def test_whatever_was_made_when_the_promises_hold(ages: list[int], retention: Retention) -> None:
+    backups = [made(NOW - timedelta(hours=age)) for age in sorted(ages, reverse=True)]
+    kept = keep(backups, retention)
+    newest_first = [one.id for one in reversed(backups)]
+    assert newest_first[: max(retention.last, retention.floor)] == [
+        one for one in newest_first if kept.get(one) == "one of the last"
+    ]
+    assert len(kept) >= min(len(backups), retention.floor)
+    for count, shape in ((retention.daily, "%Y%m%d"), (retention.weekly, "%G%V"), (retention.monthly, "%Y%m")):
+        newest: dict[str, str] = {}
+        for one in reversed(backups):
+            newest.setdefault(one.created_at.strftime(shape), one.id)
+        assert set(list(newest.values())[:count]) <= set(kept)
+    # What goes today is not missed tomorrow: to prune twice is to prune once.
+    again = [one for one in backups if one.id in kept]
+    assert keep(again, retention).keys() == kept.keys()
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(st.tuples(st.integers(0, 24 * 400), st.booleans()), unique_by=lambda one: one[0], max_size=12),
+    retentions(),
+    st.data(),
+)
+def test_a_pinned_and_a_needed_one_stay_whatever_retention_says(
+    tmp_path_factory: pytest.TempPathFactory, ages: list[tuple[int, bool]], retention: Retention, data: st.DataObject
+) -> None:
+    directory = tmp_path_factory.mktemp("stack")
+    folder = directory / "backups"
+    written = [write(folder, NOW - timedelta(hours=age), pinned=pinned) for age, pinned in ages]
+    needed = data.draw(st.sampled_from(written)) if written else None
+    runs = directory / ".docker-chap" / "runs"
+    runs.mkdir(parents=True)
+    live, aside = "chap_core", "chap_core_before_20260101t000000z"
+    record = {"id": "1", "operation": "upgrade", "result": "done", "facts": {"backup": str(needed), "kept": aside}}
+    (runs / "1.json").write_text(json.dumps(record))
+
+    server = server_with(live, aside, "postgres", "other_before")
+    chosen = plan(stack_in(directory, live), server, folder, retention, NOW)
+    going = {one.folder for one in chosen.backups}
+    assert not going & {path for path in written if (path / "pinned").exists() or path == needed}
+    assert len(written) - len(going) >= min(len(written), retention.floor)
+    assert going | {folder / identity for identity, _ in chosen.kept} == set(written)
+    # The database that a rollback needs stays, however old it is, and so does everything that is not ours.
+    assert not chosen.databases
+    (runs / "1.json").unlink()
+    later = plan(stack_in(directory, live), server, folder, retention, NOW)
+    assert [name for name, _ in later.databases] == [aside]
+
+
+def write(folder: Path, when: datetime, *, pinned: bool) -> Path:
+    """Write what is needed of a backup to be listed as one."""
+    identity = when.strftime("%Y%m%dT%H%M%SZ")
+    (folder / identity).mkdir(parents=True)
+    manifest = {
+        **{"format": 1, "id": identity, "created_at": when.isoformat(), "reason": "", "proven_at": when.isoformat()},
+        **{"project": {"name": "p"}, "tables": {}, "files": [], "checkout": None, "chap": {"version": "2.0.0"}},
+        **{"database": {"size": 1}, "server": {"version": 170006}, "dump": {"file": "a.dump", "size": 1, "sha256": ""}},
+    }
+    (folder / identity / "manifest.json").write_text(json.dumps(manifest))
+    if pinned:
+        (folder / identity / "pinned").touch()
+    return folder / identity
+
+
+def stack_in(directory: Path, database: str) -> Any:
+    project = SimpleNamespace(name="p", directory=directory)
+    return SimpleNamespace(project=project, access=SimpleNamespace(name=database))
+
+
+def server_with(*names: str) -> Any:
+    return SimpleNamespace(databases=lambda: {name: SimpleNamespace(size=1) for name in names})
