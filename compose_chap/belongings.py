@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import re
+import shlex
 import tarfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -244,7 +245,7 @@ def _only_file(engine: Engine, container: Container, place: str) -> Iterator[byt
 
 def instructions(stack: Stack, manifest: dict[str, Any]) -> str:
     """Return the text of RESTORE.txt: the very commands for this stack."""
-    compose = "docker " + " ".join(compose_command(stack.project))
+    compose = shlex.join(["docker", *compose_command(stack.project)])
     writers = " ".join(service.name for service in stack.writers)
     name, owner, admin = stack.access.name, stack.access.owner, stack.access.admin
     inside = f"{compose} exec -T {stack.database.name}"

@@ -209,6 +209,12 @@ def name_image(world: World, image: Mapping[str, str]) -> None:
     world.engine.tag(image["id"], reference.repository, reference.tag or "latest")
 
 
+def kept_name(live: str, word: str, run: str) -> str:
+    """Return the name of a database that is kept: PostgreSQL cuts names at 63 bytes, so the live one's gives way."""
+    tail = f"_{word}_{run.lower()}"
+    return live[: 63 - len(tail) - len("_failed")] + tail
+
+
 def kept_tag(project: str, run: str, service: str) -> str:
     """Return the tag under which an old image is kept."""
     return f"{project}-{run}-{service}"

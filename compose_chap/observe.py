@@ -117,10 +117,11 @@ def find_directory(engine: Engine, where: Where) -> Path:
     try:
         return find_stack(engine, where).project.directory
     except (StackError, Interrupted):
-        label = "com.docker.compose.project.working_dir"
-        for place in sorted({Path(one.labels.get(label, "/")) for one in engine.containers(where.name)}):
-            if has_open_journal(place):
-                return place
+        label, containers = "com.docker.compose.project.working_dir", engine.containers(where.name)
+        cut_off = {place for one in containers if has_open_journal(place := Path(one.labels.get(label, "/")))}
+        # Another stack's run is nobody's business here: it must be the only stack, or the one that was named.
+        if len(cut_off) == 1 and (where.name or not detect(containers)):
+            return cut_off.pop()
         raise
 
 

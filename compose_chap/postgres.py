@@ -443,8 +443,8 @@ def _rows(text: str) -> list[list[str]]:
 
 
 def _counts(text: str) -> dict[str, int]:
-    # Every table was a query of its own, and psql ends each with a line end.
-    return {name: int(rows) for name, rows in (line.split(_FIELD) for line in text.splitlines())}
+    # Every table was a query of its own, and psql ends each with a line end. A table's name may hold one too.
+    return {name: int(rows) for name, rows in re.findall(rf"(.+?){_FIELD}(\d+)\n", text, re.DOTALL)}
 
 
 def first_error(stderr: str) -> str:

@@ -15,7 +15,7 @@ from compose_chap.postgres import Server
 from compose_chap.stack import Stack
 from compose_chap.world import World
 
-_RUN_AT_END = re.compile(r"_(before|after)_(\d{8}t\d{6}z)$")
+_RUN_AT_END = re.compile(r"_(before|after)_(\d{8}t\d{6}z)(_failed)?$")
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,9 @@ def _old_databases(
     old = []
     for name, database in server.databases().items():
         match, made = _RUN_AT_END.search(name), kept_since(name)
-        if not match or not made or not live.startswith(name[: match.start()]) or name == needed:
+        # The very name that a run gave it: other applications may have databases with names of this kind.
+        ours = match and name.removesuffix("_failed") == change.kept_name(live, match[1], match[2])
+        if not ours or not made or name == needed:
             continue
         if now - made >= timedelta(days=retention.databases_days):
             old.append((name, database.size))

@@ -8,12 +8,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from compose_chap import backup, beside, engine_throwaway, evidence, lock, state, switch, undo, upgrade
+from compose_chap import backup, beside, engine_throwaway, evidence, lock, state, switch, undo
 from compose_chap.baseline import baseline_of
 from compose_chap.change import (
     Change,
     containers_of,
     describe,
+    kept_name,
     let_images_go,
     server_of,
     wait_for_server,
@@ -121,7 +122,7 @@ def last_undoable(directory: Path, operation: str) -> dict[str, Any]:
         raise StateError(f"There is no {operation} to undo.", hint="See what was done: docker chap history")
     if done[-1]["operation"] != operation:
         raise StateError(
-            f"The last run was a {done[-1]['operation']} ({done[-1]['id']}), not a {operation}.",
+            f"The last run was a {done[-1]['operation']} ({done[-1]['id']}), not the {operation} to undo.",
             hint=f"Undo that first: docker chap {_UNDONE_BY[done[-1]['operation']]}",
         )
     record: dict[str, Any] = json.loads(state.undo_file(directory, done[-1]["id"]).read_bytes())
@@ -152,7 +153,7 @@ def plan_rollback(world: World, stack: Stack, operation: str) -> RollbackPlan:
     change = Change(
         operation="rollback",
         **describe(stack),
-        kept=upgrade.kept_name(done.live, "after", run),
+        kept=kept_name(done.live, "after", run),
         incoming=done.kept,
         edits=tuple(Edit(edit.path, edit.after, edit.before) for edit in done.edits),
         recreate=done.recreate,

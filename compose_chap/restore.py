@@ -15,7 +15,7 @@ from compose_chap import backup, beside, evidence, lock, process, proof, source,
 from compose_chap.backup import Backup
 from compose_chap.baseline import Baseline, baseline_of
 from compose_chap.quarantine import Quarantine
-from compose_chap.change import KEPT_IMAGES, Change, describe, kept_tag, let_images_go
+from compose_chap.change import KEPT_IMAGES, Change, describe, kept_name, kept_tag, let_images_go
 from compose_chap.chap import Chap
 from compose_chap.errors import (
     Cancelled,
@@ -214,8 +214,8 @@ def _change(plan: RestorePlan, baseline: Baseline, journal: Journal) -> Change:
     return Change(
         operation="restore",
         **described,
-        kept=upgrade.kept_name(live, "before", journal.id),
-        incoming=upgrade.kept_name(live, "incoming", journal.id),
+        kept=kept_name(live, "before", journal.id),
+        incoming=kept_name(live, "incoming", journal.id),
         edits=plan.edits,
         recreate=bool(plan.images_after),
         images_after=plan.images_after or described["images"],

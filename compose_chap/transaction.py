@@ -183,11 +183,13 @@ def _back_after(world: World, change: Change, journal: Journal, error: BaseExcep
         raise NeedsPerson(
             f"The {change.operation} failed: {cause}\nThe way back failed too: {evidence.scrubbed(said)}",
             state=evidence.state_now(world, change),
-            hint="Mend the cause, then run: docker chap recover\n"
+            hint=(f"{second.hint}\n" if isinstance(second, ChapError) and second.hint else "")
+            + "Mend the cause, then run: docker chap recover\n"
             f"Or by hand:\n{evidence.by_hand(world, change, journal.facts.get('kept_dump', ''))}\n"
             f"What was found, logs included: ls {folder}",
         ) from error
-    proof = " ".join(check.message for check in checks if check.name in ("chap_version", "rows", "ready"))
+    told = ("chap_version", "rows", "ready", "written_meanwhile", "checkout", "files")
+    proof = " ".join(check.message for check in checks if check.name in told)
     if cancelled:
         raise Cancelled(f"The {change.operation} was cancelled.", state=f"All is as it was before. {proof}") from None
     raise RolledBack(

@@ -53,10 +53,15 @@ def undo(world: World, change: Change, journal: Journal) -> list[Check]:
     _data_back(world, server, change, journal)
     if journal.facts.get("kept_dump"):
         journal.learn(data_came_back=True)
+    aside = _set_aside(server, change, journal.facts.get("old_tables", {}))
     start_what_ran(world, change)
     _containers_back(world, change)
     checks = _verify(world, change, server, journal.facts.get("old_tables", {}))
-    checks += _drop_failed(server, change)
+    if aside:
+        said = f"Rows that were written meanwhile are kept in the database {change.failed}."
+        checks.append(Check("written_meanwhile", "warn", said, details={"tables": aside}))
+    else:
+        server.drop(change.failed)
     if set_aside:
         said = f"Changed by someone else meanwhile, and kept in the run's records: {', '.join(set_aside)}."
         checks.append(Check("checkout", "warn", said))
@@ -146,19 +151,17 @@ def _verify(world: World, change: Change, server: Server, tables: Mapping[str, i
     return verify.demand(checks)
 
 
-def _drop_failed(server: Server, change: Change) -> list[Check]:
+def _set_aside(server: Server, change: Change, old: Mapping[str, int]) -> dict[str, int]:
+    """Return how many rows, by table, the data that failed have more than the old ones when these were counted.
+
+    To be asked before anything is started: what is written to the old data from then on would hide the difference.
+    """
     there = server.databases()
-    if change.failed not in there:
-        return []
-    if change.live in there:
-        kept = server.counts(change.live)
-        newer = {
-            table: rows - kept.get(table, 0)
-            for table, rows in server.counts(change.failed).items()
-            if rows > kept.get(table, 0) and table not in verify.SEEDED
-        }
-        if newer:
-            said = f"Rows that were written meanwhile are kept in the database {change.failed}."
-            return [Check("written_meanwhile", "warn", said, details={"tables": newer})]
-    server.drop(change.failed)
-    return []
+    if change.failed not in there or change.live not in there:
+        return {}
+    old = old or server.counts(change.live)
+    return {
+        table: rows - old.get(table, 0)
+        for table, rows in server.counts(change.failed).items()
+        if rows > old.get(table, 0) and table not in verify.SEEDED
+    }

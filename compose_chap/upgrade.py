@@ -15,6 +15,7 @@ from compose_chap.change import (
     Change,
     begin,
     describe,
+    kept_name,
     kept_tag,
     let_images_go,
     server_of,
@@ -198,12 +199,6 @@ def _change(plan: UpgradePlan, baseline: Baseline, run: str) -> Change:
         by_dump=plan.by_dump,
         move=plan.move,
     )
-
-
-def kept_name(live: str, word: str, run: str) -> str:
-    """Return the name of a database that is kept: PostgreSQL cuts names at 63 bytes, so the live one's gives way."""
-    tail = f"_{word}_{run.lower()}"
-    return live[: 63 - len(tail) - len("_failed")] + tail
 
 
 def _keep_images(world: World, plan: UpgradePlan, journal: Journal) -> None:
