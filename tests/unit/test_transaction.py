@@ -17,7 +17,7 @@ import pytest
 
 from compose_chap import backup, proof, recover, state, transaction, upgrade
 from compose_chap.baseline import baseline_of
-from compose_chap.errors import ChapError, EngineError, NeedsPerson, StateError
+from compose_chap.errors import ChapError, EngineError, NeedsPerson, RolledBack, StateError
 from compose_chap.postgres import Server
 from compose_chap.stack import Reference, detect
 from compose_chap.state import Edit
@@ -303,3 +303,22 @@ def reset(folder: Path) -> None:
     """Bring the files back to what they were at first."""
     shutil.rmtree(folder / ".docker-chap")
     (folder / "compose.yml").write_bytes(OLD)
+
+
+def test_rows_of_another_client_are_kept_and_told_of_though_it_goes_on_writing(engine: FakeEngine) -> None:
+    engine.sick, written = "loses rows", 0
+    engine.databases["chap_core"].rows["public.other"] = 0
+
+    def write(call: int, name: str) -> None:
+        nonlocal written
+        if any("_before_" in one for one in engine.databases):
+            engine.databases["chap_core"].rows["public.other"] += 1
+            written += 1
+
+    engine.strike = write
+    with pytest.raises(RolledBack) as failure:
+        run_upgrade(engine)
+    (aside,) = (one for one in engine.databases if one.endswith("_failed"))
+    assert aside in failure.value.state
+    found = (engine.databases[one].rows["public.other"] for one in (aside, "chap_core"))
+    assert written and sum(found) == written
