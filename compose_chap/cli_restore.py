@@ -110,7 +110,7 @@ def _plan(
             "CHAP is built from source here, and --with-version brings images back only.",
             state="Nothing was changed.",
             hint=f"Build that version first: docker chap upgrade v{found.version} --allow-downgrade"
-            f"\nThen: docker chap restore {found.name}",
+            f"\nThen: docker chap restore {found.backup.id}",
         )
     edits = subject.edits
     images = restore.images_of(world, found.backup, subject.images, subject.platform)
