@@ -15,7 +15,8 @@ from tests.sample.stack import SampleStack
 OF_DATABASE = (
     "SELECT pg_get_userbyid(datdba), (SELECT string_agg(x::text, ' ' ORDER BY x::text) FROM unnest(datacl) x),"
     " shobj_description(oid, 'pg_database'), datcollate, pg_encoding_to_char(encoding),"
-    " (SELECT string_agg(setconfig::text, ' ' ORDER BY setrole) FROM pg_db_role_setting WHERE setdatabase = d.oid)"
+    " (SELECT string_agg(one, ' ' ORDER BY one) FROM pg_db_role_setting, unnest(setconfig) AS one"
+    " WHERE setdatabase = d.oid)"
     " FROM pg_database d WHERE datname = '{}'"
 )
 
