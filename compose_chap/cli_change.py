@@ -109,7 +109,7 @@ def upgrade_command(
             call.result({"plan": _plan_json(subject, checks), "checks": [asdict(one) for one in checks]}, text)
             return
         if not call.json:
-            print(text, file=sys.stderr)
+            call.tell(text)
         call.confirm(f"Upgrade CHAP from {subject.version} to {target}?", yes=yes)
         done = upgrade.execute(world, plan, dhis2_credentials(dhis2_user))
 
@@ -166,7 +166,7 @@ def roll_back(call: Call, operation: str, yes: bool, dhis2_user: str) -> None:
         written = ", ".join(f"{table}: {rows}" for table, rows in plan.written_since.items()) or "none"
         if not call.json:
             told = f"Rows written since the {operation}, which will be kept aside: {written}"
-            print(screen.paragraph(told, sys.stderr), file=sys.stderr)
+            call.tell(screen.paragraph(told, sys.stderr))
         call.confirm(f"Undo the {operation} of {plan.undone['id']}?", yes=yes)
         journal = state.begin_run(
             directory,
@@ -248,7 +248,7 @@ def _refuse(call: Call, checks: Sequence[Any]) -> None:
     if not failed:
         return
     if not call.json:
-        print(screen.checks_text(checks, colour=screen.colourful(sys.stderr)), file=sys.stderr)
+        call.tell(screen.checks_text(checks, colour=screen.colourful(sys.stderr)))
     raise ChapError(
         " ".join(check.message for check in failed),
         state="Nothing was changed.",

@@ -73,6 +73,7 @@ class Call:
         from compose_chap.subject import Subject
 
         where = self.where()
+        world.notify("check", stack.project.name)
         return Subject(
             world,
             stack,
@@ -89,6 +90,13 @@ class Call:
 
         _end_progress()
         screen.write(screen.document(self.command, {"ok": True, **data}) if self.json else text)
+
+    def tell(self, text: str) -> None:
+        """Say something that is no result, on standard error."""
+        from compose_chap import screen
+
+        _end_progress()
+        screen.tell(text)
 
     def confirm(self, question: str, *, yes: bool) -> None:
         """Ask before something is changed. Raise UsageError where there is nobody to ask, Cancelled on a no."""

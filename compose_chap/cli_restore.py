@@ -82,7 +82,7 @@ def restore_command(
         outlook = restore.foresee(world, plan)
         outlook = replace(outlook, notes=(*started, *outlook.notes))
         if not call.json:
-            _tell(outlook)
+            _tell(call, outlook)
         call.confirm(
             f"Restore {found.name} into {stack.access.name} of {stack.project.name}? The present data are kept aside.",
             yes=yes,
@@ -117,14 +117,12 @@ def _plan(
     return restore.RestorePlan(stack, found, trust, edits, images, found.version)
 
 
-def _tell(outlook: Outlook) -> None:
+def _tell(call: Call, outlook: Outlook) -> None:
     for note in outlook.notes:
-        print(f"Note:  {note}", file=sys.stderr)
+        call.tell(f"Note:  {note}")
     for one in outlook.sessions:
-        print(
-            f"Note:  This session will be ended: {one.application or 'unnamed'} of {one.role} from {one.address}.",
-            file=sys.stderr,
-        )
+        who = f"{one.application or 'unnamed'} of {one.role} from {one.address}"
+        call.tell(f"Note:  This session will be ended: {who}.")
 
 
 def _data(done: Restored, outlook: Outlook) -> dict[str, Any]:

@@ -117,7 +117,7 @@ def versions_command(call: Call) -> None:
         place = source.place
         found, problem = checkout.releases(source)
         if problem:
-            print(f"Note:  Only the tags of this clone are listed. {problem}", file=sys.stderr)
+            call.tell(f"Note:  Only the tags of this clone are listed. {problem}")
     else:
         found = preflight.available(subject.registry, subject.images)
         repositories = {image.repository for image in subject.images.values()}

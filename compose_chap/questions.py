@@ -111,7 +111,7 @@ for source in {sources!r}:
         exec(source, {{}})
         answers.append([said.getvalue(), ""])
     except Exception as error:
-        answers.append(["", type(error).__name__ + ": " + str(error)])
+        answers.append(["", type(error).__name__ + ": " + str(error).partition("\\n")[0]])
 print(json.dumps(answers), file=real)
 """
 

@@ -43,7 +43,7 @@ def test_it_is_seen_and_backed_up_as_from_its_own_machine(small: SampleStack, re
     status = json.loads(seen.stdout)
     assert status["project"]["name"] == small.project and status["health"]["level"] == "ready"
     assert not status["problems"]
-    # One login, and one more whenever sshd takes no more sessions on it; one each for all that is asked were over fifty.
+    # One login, and one more whenever sshd takes no more sessions on it; one each for all that is asked: over fifty.
     assert remote.logins - logins <= 12
 
     made = chap(remote, small.folder, "--context", "north", "chap", "backup", "-o", str(tmp_path), "--json")

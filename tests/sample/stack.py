@@ -299,7 +299,8 @@ class SampleStack:
 
     def counts(self, database: str | None = None) -> dict[str, int]:
         """Return the number of rows of every table."""
-        parts = [f"SELECT '{table}', count(*) FROM \"{table}\"" for table in self.columns(database)]
+        tables = ((name.replace("'", "''"), name.replace('"', '""')) for name in self.columns(database))
+        parts = [f"SELECT '{text}', count(*) FROM \"{name}\"" for text, name in tables]
         return {table: int(count) for table, count in self.sql(" UNION ALL ".join(parts), database)} if parts else {}
 
     def checksum(

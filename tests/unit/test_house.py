@@ -86,6 +86,12 @@ def test_all_others_are_told_the_time(module: str) -> None:
 
 
 @pytest.mark.parametrize("module", MODULES)
+def test_a_shell_is_given_only_what_is_written_here(module: str) -> None:
+    source = tree(module)
+    assert not [ast.unparse(script) for script in shell_scripts(source) if not written_here(script, source)]
+
+
+@pytest.mark.parametrize("module", MODULES)
 def test_a_module_can_be_read_in_one_sitting(module: str) -> None:
     lines = (PACKAGE / f"{module}.py").read_text().splitlines()
     assert len(lines) <= LONGER.get(module, LONGEST)
@@ -101,6 +107,14 @@ def test_the_rules_see_what_they_forbid() -> None:
     )
     assert list(imports(source)) == ["state", "engine", "ruamel", "os", "httpx"]
     assert set(calls(source)) == {"print", "sys.exit", "datetime.now"}
+    source = ast.parse(
+        "N = 'x'\n"
+        "good = [*('sh', '-c'), f'exec {N}', 'sh', name]\n"
+        "script = 'a' + name\n"
+        "run(['sh', '-c', script]); run(('sh', '-c', f'b {name}')); run(['sh', '-c', *words])\n"
+    )
+    bad = [ast.unparse(script) for script in shell_scripts(source) if not written_here(script, source)]
+    assert sorted(bad) == ["*words", "f'b {name}'", "script"]
 
 
 def tree(module: str) -> ast.Module:
@@ -123,3 +137,37 @@ def imports(source: ast.Module) -> Iterator[str]:
 def calls(source: ast.Module) -> Iterator[str]:
     """Yield the name of everything that is called in the source, as it is spelled."""
     return (ast.unparse(node.func) for node in ast.walk(source) if isinstance(node, ast.Call))
+
+
+def shell_scripts(source: ast.Module) -> Iterator[ast.expr]:
+    """Yield what follows `sh -c` in a list or tuple anywhere in the source."""
+    for node in ast.walk(source):
+        if isinstance(node, (ast.List, ast.Tuple)):
+            words = [word for part in node.elts for word in flat(part)]
+            spelled = [word.value if isinstance(word, ast.Constant) else None for word in words]
+            yield from (words[at] for at in range(2, len(words)) if spelled[at - 2 : at] == ["sh", "-c"])
+
+
+def flat(word: ast.expr) -> list[ast.expr]:
+    """Return the words of a starred list that is written out, else the word."""
+    return word.value.elts if isinstance(word, ast.Starred) and isinstance(word.value, ast.Tuple) else [word]
+
+
+def written_here(script: ast.expr, source: ast.Module) -> bool:
+    """Return whether a text is made of nothing but what stands in the source."""
+    if isinstance(script, ast.Constant):
+        return True
+    if isinstance(script, ast.JoinedStr):
+        return all(written_here(part, source) for part in script.values)
+    if isinstance(script, ast.FormattedValue):
+        return written_here(script.value, source)
+    if isinstance(script, ast.BinOp):
+        return written_here(script.left, source) and written_here(script.right, source)
+    if isinstance(script, ast.Name):
+        given = [
+            node.value
+            for node in ast.walk(source)
+            if isinstance(node, ast.Assign) and script.id in map(ast.unparse, node.targets)
+        ]
+        return bool(given) and all(written_here(value, source) for value in given)
+    return False
