@@ -38,11 +38,11 @@ venv:  ## Make the virtual environment for all of the below.
 check: venv  ## Check style and types, run the unit tests, and audit what is pinned.
 	$(RUN) flake8
 	$(RUN) mypy
-	$(RUN) pytest -q tests/unit
+	$(RUN) pytest -q -n auto tests/unit
 	@$(RUN) build.audit
 
-unit: venv  ## Run the unit tests: a few seconds, no engine.
-	$(RUN) pytest tests/unit
+unit: venv  ## Run the unit tests: no engine is needed.
+	$(RUN) pytest -n auto tests/unit
 
 integration: sample  ## Run the tests of single modules against a real engine.
 	$(IN_SAMPLE) $(RUN) pytest tests/integration

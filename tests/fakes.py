@@ -9,6 +9,7 @@ import copy
 import json
 import re
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -150,6 +151,9 @@ class FakeEngine(Engine):
             return []
 
         return SimpleNamespace(containers=nothing, networks=nothing)
+
+    def errors(self, doing: str) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def image(self, reference: str) -> Image | None:
         self.at("image")
