@@ -136,6 +136,9 @@ def test_what_is_seen_of_them(stack: SampleStack, neighbour: Path) -> None:
     assert "docker chap pin" in refused["hint"] and "Nothing was changed" in refused["state"]
     refused = json.loads(docker(neighbour, "chap", "backup", "--json", expect=1))["error"]
     assert "'data'" in refused["message"] and "back it up where it runs" in refused["hint"]
+    chap(stack, "backup", "--dump-only", str(neighbour / "a.dump"))
+    refused = json.loads(docker(neighbour, "chap", "restore", "a.dump", "--yes", "--json", expect=1))["error"]
+    assert "no such service: data" in refused["message"] and "restore it where it runs" in refused["hint"]
 
 
 @pytest.mark.usefixtures("neighbour")
