@@ -9,6 +9,7 @@ import functools
 import re
 import shlex
 from collections.abc import Callable
+from pathlib import Path
 
 from compose_chap import services, settings, switch
 from compose_chap.stack import Reference
@@ -89,7 +90,7 @@ def _mounts(subject: Subject) -> Check:
     names = [service.name for service in subject.stack.writers]
     if moved := [one for name in names for one in services.moved(subject.model, subject.after, name)]:
         copies = [
-            f"docker compose -p {subject.stack.project.name} cp -a {shlex.quote(folder)}/. {name}:{place}"
+            f"docker compose -p {subject.stack.project.name} cp {shlex.quote(folder)}/. {name}:{place}"
             for name in names
             for folder, place in services.copies(subject.model, subject.after, name)
         ]
@@ -97,6 +98,11 @@ def _mounts(subject: Subject) -> Check:
             "", "fail", f"CHAP would look for its files elsewhere, and not find those of now: {'; '.join(moved)}.",
             "They stay where they are, and nothing copies them. Go on with --allow-moved-mounts"
             + (f".\nAfter it, if you need them: {copies[0]}" if copies else "."),
+        )
+    if missing := [one for one in services.folders(subject.after, names) if not Path(one).exists()]:
+        return Check(
+            "", "warn", f"Not there yet, so Docker makes it, as root: {', '.join(missing)}. CHAP may not write there.",
+            f"If it cannot: chown $(docker compose exec {names[-1]} id -u) {shlex.quote(missing[0])}",
         )
     return Check("", "ok", "The volumes of CHAP stay as they are.")
 

@@ -76,6 +76,12 @@ def moved(before: Model, after: Model, name: str) -> list[str]:
     ]
 
 
+def folders(model: Model, names: Sequence[str]) -> list[str]:
+    """Return the folders of the server that these services mount."""
+    sources = dict.fromkeys(mount.source for name in names for mount in mounts(model, name).values())
+    return [source for source in sources if source.startswith("/")]
+
+
 def copies(before: Model, after: Model, name: str) -> Iterator[tuple[str, str]]:
     """Yield each folder of the server that a service no longer has, and the place in it that takes its part."""
     old, new = mounts(before, name), mounts(after, name)

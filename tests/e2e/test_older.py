@@ -81,7 +81,7 @@ def test_credentials_of_the_example_are_seen(stack: SampleStack) -> None:
         env.unlink()
 
 
-@pytest.mark.parametrize("how", ["sick", "killed"])
+@pytest.mark.parametrize("how", ["sick", pytest.param("killed", marks=pytest.mark.torture)])
 def test_env_goes_with_a_failed_upgrade(stack: SampleStack, how: str) -> None:
     before = Seen.of(stack)
     if how == "sick":
@@ -115,7 +115,7 @@ def test_env_is_written_from_what_runs(stack: SampleStack) -> None:
 
     found = checks(stack, "v1.2.0")["mounts"]
     assert found["status"] == "fail" and f"{stack.folder}/runs at /app/runs becomes" in found["message"]
-    assert f"cp -a {stack.folder}/runs/. worker:/data/runs" in found["hint"]
+    assert f"cp {stack.folder}/runs/. worker:/data/runs" in found["hint"]
 
     chap(stack, "rollback", "--yes")
     assert Seen.of(stack) == before and not env.exists()
@@ -129,4 +129,10 @@ def test_a_release_that_says_it_is_another(stack: SampleStack) -> None:
     assert stack.version() == "1.1.1" and chap(stack, "versions")["running"] == "1.1.3"
     assert "v1.1.2 is older than the running 1.1.3" in checks(stack, "v1.1.2")["version_path"]["message"]
     assert not chap(stack, "upgrade", "v1.1.3", "--yes")["changed"]
+
+    # The network that later releases do not have, in a file of the operator's own.
+    (stack.folder / "own.yml").write_text("services: {redis: {networks: [chap-network]}}\n")
+    found = chap(stack, "check", "v1.1.5", "-f", "compose.yml", "-f", "own.yml", expect=1)["checks"]
+    (failed,) = (one for one in found if one["status"] == "fail")
+    assert failed["name"] == "services" and "network chap-network of redis" in failed["message"]
     chap(stack, "rollback", "--yes")

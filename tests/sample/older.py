@@ -3,7 +3,7 @@
     v1.0.6   runs: the database in a folder of the server, PostgreSQL without a number, credentials in the file
     v1.0.7   the database in a named volume, which is empty
     v1.1.2   says that it is 1.1.1
-    v1.1.3   says so too; PostgreSQL 17
+    v1.1.3   says so too; PostgreSQL 17, a network of its own
     v1.1.5   credentials from .env; run folders in ./runs
     v1.1.6   the same, and its migration fails silently (no such release of CHAP)
     v1.2.0   run folders in a named volume
@@ -46,7 +46,7 @@ RELEASES: Mapping[str, Mapping[str, str]] = {
     "v1.0.6": {},
     "v1.0.7": {FOLDER: VOLUME},
     "v1.1.2": _NUMBERED,
-    "v1.1.3": _NUMBERED,
+    "v1.1.3": {**_NUMBERED, "services:\n": "networks: {chap-network: {}}\nservices:\n"},
     "v1.1.5": _FROM_ENV,
     "v1.1.6": _FROM_ENV,
     "v1.2.0": {**_NUMBERED, **_HARD_CODED, _WORKER: "    volumes: [runs:/data/runs]\n" + _WORKER},

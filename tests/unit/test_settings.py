@@ -143,6 +143,8 @@ def test_run_folders_that_nobody_copies() -> None:
     ]
     assert list(services.copies(old, new, "worker")) == [("/srv/chap-core/runs", "/data/runs")]
     assert list(services.copies(new, old, "worker")) == []
+    assert services.folders(old, ["worker"]) == ["/srv/chap-core/runs"]
+    assert services.folders(new, ["worker"]) == []
 
 
 def stack() -> Stack:
