@@ -4,7 +4,7 @@ MANUAL = $${XDG_DATA_HOME:-$$HOME/.local/share}/man/man1/docker-chap.1
 IN_SAMPLE := . build/out/env.sh &&
 
 .DEFAULT_GOAL := help
-.PHONY: help venv plugin install uninstall check unit integration e2e test torture bench demo picture demo-clean lock release clean sample
+.PHONY: help venv plugin install uninstall check unit integration e2e test test-new torture bench demo picture demo-clean lock release clean sample
 
 help:  ## Show this help.
 	@awk 'BEGIN {FS = ":.*  ## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
@@ -53,6 +53,11 @@ e2e: sample  ## Run the tests of whole commands on the sample stack.
 # Most of a test is waiting for containers: three files at a time take half the time on two processors.
 test: sample  ## Set everything up and run all tests.
 	$(IN_SAMPLE) $(RUN) pytest -n 3 --dist loadfile
+
+test-new: sample  ## Run the end-to-end tests on a second engine, newer, with an older Compose (root on Debian).
+	@tests/sample/engine.sh --new
+	@build/out/new/run tests/sample/setup
+	build/out/new/run $(RUN) pytest -n 3 --dist loadfile tests/e2e
 
 bench: sample  ## Time everything beside the manual procedure and beside the limit, at two sizes.
 	@$(IN_SAMPLE) $(RUN) tests.bench

@@ -39,7 +39,8 @@ class Change:
     they are not those of the kept data.
     `images_after` is what the recreated writers must run. With `by_dump` no copy of the database is tried;
     `mark` is what the server said of its transactions before the backup, empty where that is of no use. `move` is
-    the way of the checkout that the writers are built from, None where they are not built.
+    the way of the checkout that the writers are built from, None where they are not built; `edits` are then settings
+    that its new files need.
     """
 
     operation: str

@@ -78,6 +78,13 @@ class Checkout:
         """What Git calls the commit: its tag, or the nearest tag before it, or its number."""
         return git(self.folder, "describe", "--tags", "--always", "--dirty").stdout.strip()
 
+    @property
+    def release(self) -> str:
+        """The release tag of the very commit, empty when it has none here."""
+        words = ("for-each-ref", "--format=%(refname)", "--points-at", "HEAD", "refs/tags")
+        found = _only_releases(git(self.folder, *words).stdout.split())
+        return found[-1] if found else ""
+
     def holds(self, files: Iterable[Path]) -> bool:
         """Whether Git tracks one of these files."""
         return bool(git(self.folder, "ls-files", "--", *map(str, files)).stdout)

@@ -250,7 +250,7 @@ def _refuse(call: Call, checks: Sequence[Any]) -> None:
     if not call.json:
         call.tell(screen.checks_text(checks, colour=screen.colourful(sys.stderr)))
     raise ChapError(
-        " ".join(check.message for check in failed),
+        " ".join(dict.fromkeys(check.message for check in failed)),
         state="Nothing was changed.",
         hint=next((check.hint for check in failed if check.hint), "See: docker chap check"),
     )
@@ -281,11 +281,19 @@ def _plan_text(subject: Any, checks: Sequence[Any]) -> str:
             sys.stderr,
         ),
         "Changes of the files",
-        subject.diff.rstrip() or "  none",
+        _diff(subject).rstrip() or "  none",
         "Checks",
         screen.checks_text(checks, colour=screen.colourful(sys.stderr)),
     ]
     return "\n".join(steps)
+
+
+def _diff(subject: Any) -> str:
+    from compose_chap import evidence
+
+    # Old releases have a password in their files, and an env file has one beside the version.
+    containers = [one for service in subject.stack.services for one in service.containers]
+    return evidence.scrubbed(subject.diff, evidence.secrets_of(containers))
 
 
 def _by_dump(checks: Sequence[Any]) -> bool:
@@ -304,7 +312,7 @@ def _plan_json(subject: Any, checks: Sequence[Any]) -> dict[str, Any]:
         "from": subject.version,
         "to": subject.target,
         "images": {name: str(reference) for name, reference in subject.images.items()},
-        "diff": subject.diff,
+        "diff": _diff(subject),
         "checkout": subject.move.to_json() if subject.move else None,
         "database_bytes": subject.database.size,
         "expected_downtime_seconds": _downtime(subject, checks),

@@ -109,12 +109,22 @@ def _plan(
         raise UsageError(
             "CHAP is built from source here, and --with-version brings images back only.",
             state="Nothing was changed.",
-            hint=f"Build that version first: docker chap upgrade v{found.version} --allow-downgrade"
+            hint=f"Build that version first: docker chap upgrade {_release_of(found)} --allow-downgrade"
             f"\nThen: docker chap restore {found.backup.id}",
         )
     edits = subject.edits
     images = restore.images_of(world, found.backup, subject.images, subject.platform)
     return restore.RestorePlan(stack, found, trust, edits, images, found.version)
+
+
+def _release_of(found: Source) -> str:
+    from compose_chap import notes
+    from compose_chap.stack import release_key
+
+    # A few releases say that they are another; what Git called the commit is right then.
+    checkout = found.backup.manifest["checkout"] if found.backup else None
+    tag = str(checkout["describe"]) if checkout else ""
+    return tag if release_key(tag) and notes.reported(tag) == found.version else f"v{found.version}"
 
 
 def _tell(call: Call, outlook: Outlook) -> None:

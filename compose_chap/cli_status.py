@@ -122,11 +122,11 @@ def versions_command(call: Call) -> None:
         found = preflight.available(subject.registry, subject.images)
         repositories = {image.repository for image in subject.images.values()}
         releases.remember(repositories, world.environment, world.clock(), found)
-    lines = [_marked(one, subject.version, place) for one in found]
-    if place and f"v{subject.version}" not in found:
-        lines.append(f"{subject.version or 'unknown'}  (running, {place}, no release)")
+    lines = [_marked(one, subject.release, place) for one in found]
+    if place and f"v{subject.release}" not in found:
+        lines.append(f"{subject.release or 'unknown'}  (running, {place}, no release)")
     call.result(
-        {"running": subject.version, "versions": found, "commit": place.commit if place else None},
+        {"running": subject.release, "versions": found, "commit": place.commit if place else None},
         "\n".join(lines) or "There is no release.",
     )
 

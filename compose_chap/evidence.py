@@ -16,7 +16,7 @@ from compose_chap.engine import compose_command
 from compose_chap.errors import ChapError
 from compose_chap.postgres import identifier
 from compose_chap.stack import Container
-from compose_chap.state import Journal
+from compose_chap.state import Journal, content_of
 from compose_chap.world import World
 
 # A shorter value is a known default or a word of its own; hiding it would only make a log unreadable.
@@ -72,7 +72,7 @@ def state_now(world: World, change: Change) -> str:
     lines = []
     for edit in change.edits:
         with suppress(OSError):
-            content = edit.path.read_bytes()
+            content = content_of(edit.path)
             which = "old" if content == edit.before else "new" if content == edit.after else "changed by someone else"
             lines.append(f"{edit.path}: {which}")
     if change.move:
@@ -122,7 +122,8 @@ def by_hand(world: World, change: Change, dump: str = "") -> str:
     lines = [shlex.join(command) for command in commands]
     if change.edits:
         files = ", ".join(str(edit.path) for edit in change.edits)
-        lines.insert(2, f"# put the old image tags back into {files}")
+        what = "take out again what was written into" if change.move else "put the old image tags back into"
+        lines.insert(2, f"# {what} {files}")
     if dump:
         lines.insert(2, f"# the old data are in {dump}: steps 2 and 3 of RESTORE.txt there")
     return "\n".join(lines)

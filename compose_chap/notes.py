@@ -28,7 +28,14 @@ def between(stack: Stack, now: str, target: str) -> list[Check]:
     here, there = release_key(now), release_key(target)
     if not here or not there:
         return []
-    return [check for release, look in _NOTES if here < release <= there for check in look(stack)]
+    found = [check for release, look in _NOTES if here < release <= there for check in look(stack)]
+    return [*found, *_number_of_another(target)]
+
+
+def _number_of_another(target: str) -> Iterator[Check]:
+    if (says := reported(target)) != target.removeprefix("v"):
+        said = f"{target} says of itself that it is {says}: its number was not raised. So {says} is right afterwards."
+        yield Check("note_number", "warn", said)
 
 
 def _worker_commands_of_before_1_1(stack: Stack) -> Iterator[Check]:

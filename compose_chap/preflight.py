@@ -6,16 +6,18 @@ No check changes anything. One whose prerequisite failed is skipped, and says so
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
 
-from compose_chap import notes, services, state, switch, units
+from compose_chap import notes, preflight_files, state, units
+from compose_chap.engine import compose_command
 from compose_chap.errors import ChapError
 from compose_chap.process import check as succeeded
 from compose_chap.registry import Registry, nearest
-from compose_chap.stack import Reference, Service, release_key
+from compose_chap.stack import Reference, Role, Service, release_key
 from compose_chap.subject import Subject
 from compose_chap.verify import Check
 
@@ -39,13 +41,14 @@ _Look = Callable[[Subject], Check]
 def examine(subject: Subject) -> list[Check]:
     """Run every check that fits: all of them with a target version, those of the running stack without."""
     checks: dict[str, Check] = {}
+    blocked: set[str] = set()
 
     for name, requires, look in _CHECKS:
         if look in _FOR_TARGET and not subject.target:
             continue
-        missing = [one for one in requires if checks[one].status in ("fail", "error", "skipped")]
-        if missing:
+        if missing := [one for one in requires if one in blocked]:
             checks[name] = Check(name, "skipped", f"Not looked at, because of {missing[0]}.")
+            blocked.add(name)
             continue
         begun = subject.world.clock()
         try:
@@ -54,8 +57,10 @@ def examine(subject: Subject) -> list[Check]:
             check = Check(name, "fail", error.message, error.hint)
         took = int((subject.world.clock() - begun).total_seconds() * 1000)
         checks[name] = replace(check, name=name, duration_ms=took)
+        if check.failed:
+            blocked.add(name)
     found = list(checks.values())
-    return found + notes.between(subject.stack, subject.version, subject.target) if subject.target else found
+    return found + notes.between(subject.stack, subject.release, subject.target) if subject.target else found
 
 
 def overridden(checks: list[Check], allowed: set[str]) -> list[Check]:
@@ -82,6 +87,8 @@ def _compose(subject: Subject) -> Check:
 
 def _stack(subject: Subject) -> Check:
     stack = subject.stack
+    if not stack.of(Role.DATABASE):
+        return _no_database(subject)
     stopped = [service.name for service in (*stack.writers, stack.database) if not service.running]
     if stopped:
         names = " ".join(stopped)
@@ -92,6 +99,22 @@ def _stack(subject: Subject) -> Check:
         return Check("", "fail", f"Project '{stack.project.name}' has no CHAP worker.")
     names = ", ".join(f"{service.name} ({service.role.value})" for service in (*stack.writers, stack.database))
     return Check("", "ok", f"Project '{stack.project.name}': {names}.")
+
+
+def _no_database(subject: Subject) -> Check:
+    project, host = subject.stack.project, subject.stack.database_host
+    for service in subject.model.services.values():
+        if host in (service.name, service.container_name):
+            up = shlex.join(["docker", *compose_command(project), "up", "-d", "--no-deps", service.name])
+            return Check("", "fail", f"The database service {service.name} has no container.", f"Make it anew: {up}")
+    writers = " ".join(service.name for service in subject.stack.writers)
+    return Check(
+        "",
+        "fail",
+        f"CHAP's database is at '{host or 'nowhere'}', outside of project '{project.name}': it could not be put back.",
+        "Back it up where it runs. Then upgrade by hand: docker chap pin VERSION, and"
+        f" docker compose up -d --no-deps {writers}",
+    )
 
 
 def _interrupted(subject: Subject) -> Check:
@@ -172,60 +195,15 @@ def _difference(subject: Subject, name: str) -> str:
 
 
 def _version_path(subject: Subject) -> Check:
-    now, then = release_key(subject.version), release_key(subject.target)
+    now, then = release_key(subject.release), release_key(subject.target)
     if now and then and then < now:
         return Check(
             "",
             "fail",
-            f"{subject.target} is older than the running {subject.version}.",
+            f"{subject.target} is older than the running {subject.release}.",
             "To undo an upgrade: docker chap rollback. To go back all the same: --allow-downgrade",
         )
-    return Check("", "ok", f"From {subject.version or 'unknown'} to {subject.target.removeprefix('v')}.")
-
-
-def _sources(subject: Subject) -> Check:
-    if subject.move is None:
-        return Check("", "skipped", "CHAP is not built from source.")
-    switch.refuse_what_cannot_move(subject.move)
-    return Check("", "ok", f"Checkout {subject.move.folder}: from {subject.move.before} to {subject.move.after}.")
-
-
-def _services(subject: Subject) -> Check:
-    before, after = subject.model, subject.after
-    needed = [*(one.name for one in subject.stack.writers), subject.stack.database.name]
-    if missing := [name for name in needed if name not in after.services]:
-        return Check(
-            "", "fail", f"The files of {subject.target} have no service {', '.join(missing)}, which runs now.",
-            "This release needs the upgrade by hand: follow CHAP's own guide.",
-        )
-    said = [f"New, and not started by the upgrade: {name}." for name in services.added(before, after)]
-    said += [f"No longer in the files, and left running: {name}." for name in services.removed(before, after)]
-    said += [f"Ports change: {one}." for one in services.ports(before, after, needed)]
-    if said:
-        return Check("", "warn", " ".join(said), "After the upgrade: docker compose up -d, for all that is new.")
-    return Check("", "ok", "The files of before and after have the same services.")
-
-
-def _data_mount(subject: Subject) -> Check:
-    name = subject.stack.database.name
-    if moved := services.moved(subject.model, subject.after, name):
-        return Check(
-            "", "fail", f"The database would be looked for elsewhere, and found empty: {'; '.join(moved)}.",
-            "Keep the mount of now in a Compose file of your own, and name that file too with -f when you start CHAP.",
-        )
-    return Check("", "ok", f"The data of {name} stay where they are.")
-
-
-def _mounts(subject: Subject) -> Check:
-    moved = [
-        one for service in subject.stack.writers for one in services.moved(subject.model, subject.after, service.name)
-    ]
-    if moved:
-        return Check(
-            "", "fail", f"CHAP would look for its files elsewhere, and not find those of now: {'; '.join(moved)}.",
-            "Copy what you need (docker compose cp), then go on with --allow-moved-mounts.",
-        )
-    return Check("", "ok", "The volumes of CHAP stay as they are.")
+    return Check("", "ok", f"From {subject.release or 'unknown'} to {subject.target.removeprefix('v')}.")
 
 
 def _images(subject: Subject) -> Check:
@@ -317,22 +295,6 @@ def _database(subject: Subject) -> Check:
     return Check("", "ok", said, details={"size": database.size})
 
 
-def _postgresql(subject: Subject) -> Check:
-    runs = subject.server.version() // 10000
-    definition = subject.model.services.get(subject.stack.database.name)
-    written = Reference.parse(str(definition.image or "")).tag if definition else ""
-    major = re.match(r"\d+", written)
-    if major and int(major[0]) != runs:
-        return Check(
-            "",
-            "warn",
-            f"PostgreSQL {runs} runs, and the files name {written}. This upgrade leaves the database's container alone,"
-            " but the next `docker compose up` would start a server that cannot read the data.",
-            f"Write postgres:{runs} into the files.",
-        )
-    return Check("", "ok", f"PostgreSQL {runs} runs, and stays as it is.")
-
-
 def _sessions(subject: Subject) -> Check:
     own = {address for service in subject.stack.writers for one in service.containers for address in one.addresses}
     others = [
@@ -418,7 +380,6 @@ _CHECKS: tuple[tuple[str, tuple[str, ...], _Look], ...] = (
     ("stack", ("engine",), _stack),
     ("interrupted_run", (), _interrupted),
     ("database", ("stack",), _database),
-    ("postgresql", ("database",), _postgresql),
     ("sessions", ("database",), _sessions),
     ("same_version", ("stack",), _same_version),
     ("healthy_now", ("stack",), _healthy_now),
@@ -428,12 +389,9 @@ _CHECKS: tuple[tuple[str, tuple[str, ...], _Look], ...] = (
     ("route", ("stack",), _route),
     ("drift", ("stack", "compose"), _drift),
     ("version_path", ("stack",), _version_path),
-    ("sources", ("stack",), _sources),
-    ("services", ("stack", "sources"), _services),
-    ("data_mount", ("services",), _data_mount),
-    ("mounts", ("services",), _mounts),
+    *preflight_files.CHECKS,
     ("files", ("stack", "sources"), _files),
     ("images", ("stack",), _images),
     ("room", ("database",), _room),
 )
-_FOR_TARGET = (_version_path, _sources, _services, _data_mount, _mounts, _files, _images)
+_FOR_TARGET = (_version_path, _files, _images, *preflight_files.OF_RELEASE)

@@ -69,7 +69,7 @@ class Model:
     """A project as its files define it.
 
     `sources` has the bytes of every file read, in order: compose files with what they include and
-    extend, env files, and the env files of services.
+    extend, env files, and the env files of services. `variables` are those that all files see.
     """
 
     services: Mapping[str, ServiceDefinition]
@@ -77,6 +77,7 @@ class Model:
     layout: Layout
     environ: Mapping[str, str] = field(repr=False)
     data: Tree = field(repr=False)
+    variables: Mapping[str, Text] = field(repr=False)
 
 
 def discover(
@@ -146,7 +147,7 @@ def load(
         raise ComposeFileError("the files refer to themselves, or are nested too deeply", path=str(files[0])) from None
     definitions = {name: _definition(name, service, sources.contents) for name, service in services.items()}
 
-    return Model(definitions, sources.contents, layout, environ, {**data, "services": {**services}})
+    return Model(definitions, sources.contents, layout, environ, {**data, "services": {**services}}, variables)
 
 
 @dataclass(frozen=True)

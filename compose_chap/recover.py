@@ -184,7 +184,7 @@ def _way_back(move: Move | None, operation: str) -> Move | None:
 
 def _refuse_what_cannot_go_back(world: World, change: Change, operation: str) -> None:
     for edit in change.edits:
-        if not edit.path.exists() or edit.path.read_bytes() != edit.before:
+        if state.content_of(edit.path) != edit.before:
             raise StateError(
                 f"{edit.path} is no longer as the {operation} left it.",
                 state="Nothing was changed.",

@@ -197,7 +197,8 @@ def start_database(world: World, stack: Stack) -> None:
         world.engine.start(there[0].containers[0].id)
     else:
         finished = world.engine.compose(stack.project, "up", "-d", "--no-deps", name)
-        process.check(finished, f"Starting {name}", hint="Look at it with docker compose ps -a.")
+        hint = "Look at it: docker compose ps -a. A database outside of this project: restore it where it runs."
+        process.check(finished, f"Starting {name}", hint=hint)
     for _ in range(240):
         found = [one for one in world.engine.containers(stack.project.name) if one.service == name and one.running]
         if found:

@@ -76,6 +76,31 @@ def moved(before: Model, after: Model, name: str) -> list[str]:
     ]
 
 
+def folders(model: Model, names: Sequence[str]) -> list[str]:
+    """Return the folders of the server that these services mount."""
+    sources = dict.fromkeys(mount.source for name in names for mount in mounts(model, name).values())
+    return [source for source in sources if source.startswith("/")]
+
+
+def copies(before: Model, after: Model, name: str) -> Iterator[tuple[str, str]]:
+    """Yield each folder of the server that a service no longer has, and the place in it that takes its part."""
+    old, new = mounts(before, name), mounts(after, name)
+    for target, mount in old.items():
+        place = new.get(target) or _elsewhere(mount, new)
+        if mount.source.startswith("/") and place and place != mount:
+            yield mount.source, place.target
+
+
+def lost_networks(model: Model) -> Iterator[str]:
+    """Yield, in words, each network that a service uses and no file defines: Compose refuses such files."""
+    known = {"default", *tree(model.data.get("networks"))}
+    for name, service in model.services.items():
+        used = tree(tree(model.data.get("services")).get(name)).get("networks")
+        for network in used if isinstance(used, dict) else map(str, items(used)):
+            if network not in known and not service.profiles:
+                yield f"network {network} of {name}"
+
+
 def _elsewhere(mount: Mount, new: dict[str, Mount]) -> Mount | None:
     last = mount.target.rpartition("/")[2]
     return next((one for one in new.values() if one.source == mount.source or one.target.endswith(f"/{last}")), None)

@@ -179,14 +179,15 @@ class Stack:
 
     @property
     def database(self) -> Service:
-        """The PostgreSQL service that CHAP's own settings point at. Raise StackError when it is elsewhere."""
+        """The PostgreSQL service that CHAP's own settings point at. Raise StackError when no container is it."""
         found = self.of(Role.DATABASE)
 
         if not found:
-            host = _database_url(self.api.containers[0].environment).hostname or "nowhere"
+            host = self.database_host or "nowhere"
             raise StackError(
-                f"CHAP's database is at '{host}', and no service of project '{self.project.name}' has that name.",
-                hint="A database outside the project is not managed by this tool. Back it up where it runs.",
+                f"CHAP's database is at '{host}', and project '{self.project.name}' has no container of that name.",
+                hint=f"If its container is gone: cd {self.project.directory} && docker compose up -d --no-deps {host}\n"
+                "If it is outside of the project, this tool leaves it alone: back it up where it runs.",
             )
         return self.one(Role.DATABASE)
 

@@ -36,11 +36,11 @@ _ROOM = 512 * 1024
 
 @dataclass(frozen=True)
 class Edit:
-    """A change of one file from exactly these bytes to those."""
+    """A change of one file from exactly these bytes to those; None is no file."""
 
     path: Path
-    before: bytes
-    after: bytes
+    before: bytes | None
+    after: bytes | None
 
 
 def sync_folder(folder: Path) -> None:
@@ -298,13 +298,13 @@ def standing_runs(directory: Path) -> list[dict[str, Any]]:
     return standing
 
 
-def pack_edits(edits: Iterable[Edit]) -> list[dict[str, str]]:
+def pack_edits(edits: Iterable[Edit]) -> list[dict[str, str | None]]:
     """Return edits as a journal can hold them."""
     return [
         {
             "path": str(edit.path),
-            "before": base64.b64encode(edit.before).decode(),
-            "after": base64.b64encode(edit.after).decode(),
+            "before": _packed(edit.before),
+            "after": _packed(edit.after),
         }
         for edit in edits
     ]
@@ -312,9 +312,38 @@ def pack_edits(edits: Iterable[Edit]) -> list[dict[str, str]]:
 
 def unpack_edits(packed: Iterable[dict[str, str]]) -> tuple[Edit, ...]:
     """Return the edits that `pack_edits` packed."""
-    return tuple(
-        Edit(Path(one["path"]), base64.b64decode(one["before"]), base64.b64decode(one["after"])) for one in packed
-    )
+    return tuple(Edit(Path(one["path"]), _unpacked(one["before"]), _unpacked(one["after"])) for one in packed)
+
+
+def _packed(content: bytes | None) -> str | None:
+    return None if content is None else base64.b64encode(content).decode()
+
+
+def _unpacked(content: str | None) -> bytes | None:
+    return None if content is None else base64.b64decode(content)
+
+
+def content_of(path: Path) -> bytes | None:
+    """Return the bytes of a file, None where there is none."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+
+
+def _put(path: Path, content: bytes | None) -> None:
+    """Give a file this content, or take it away. One that is new belongs to the owner of its folder."""
+    new = not path.exists()
+    if content is not None:
+        write_file(path, content)
+    try:
+        if content is None:
+            path.unlink(missing_ok=True)
+            sync_folder(path.parent)
+        elif new and os.geteuid() == 0:
+            os.chown(path, path.parent.stat().st_uid, path.parent.stat().st_gid)
+    except OSError as error:
+        raise StateError(f"Cannot remove or give away {path}: {error.strerror}.") from None
 
 
 def apply_edits(edits: Iterable[Edit]) -> None:
@@ -325,10 +354,10 @@ def apply_edits(edits: Iterable[Edit]) -> None:
     edits = tuple(edits)
     for edit in edits:
         check_writable(edit.path)
-        if edit.path.read_bytes() != edit.before:
+        if content_of(edit.path) != edit.before:
             raise StateError(f"{edit.path} was changed by someone else meanwhile.", hint="Run the command again.")
     for edit in edits:
-        write_file(edit.path, edit.after)
+        _put(edit.path, edit.after)
 
 
 def revert_edits(edits: Iterable[Edit]) -> list[Path]:
@@ -336,9 +365,9 @@ def revert_edits(edits: Iterable[Edit]) -> list[Path]:
     foreign = []
     for edit in edits:
         _draft(edit.path).unlink(missing_ok=True)
-        content = edit.path.read_bytes() if edit.path.exists() else b""
+        content = content_of(edit.path)
         if content == edit.after:
-            write_file(edit.path, edit.before)
+            _put(edit.path, edit.before)
         elif content != edit.before:
             foreign.append(edit.path)
     return foreign

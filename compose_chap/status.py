@@ -106,7 +106,7 @@ def look(world: World, stack: Stack) -> Status:
         last_backup=backups[-1] if backups else None,
         source=attempt(lambda: _source(stack)),
         open_run=_open_run(stack),
-        problems=tuple(problems),
+        problems=tuple(dict.fromkeys(problems)),
     )
 
 
@@ -255,7 +255,7 @@ def _jobs(jobs: Jobs | None) -> str:
 
 def _database(seen: Status) -> str:
     size = units.size(seen.database_size) if seen.database_size is not None else "not reached"
-    return f"{_access_name(seen.stack)}, {size}"
+    return ", ".join(filter(None, (_access_name(seen.stack), size)))
 
 
 def _last_backup(last: Backup | None, now: datetime) -> str:

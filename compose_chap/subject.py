@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TypeVar
 
-from compose_chap import backup, checkout, pin, project
+from compose_chap import backup, checkout, notes, pin, project, settings, state
 from compose_chap.baseline import Baseline, baseline_of
 from compose_chap.chap import Active, Chap, Jobs, Overview, Schema
 from compose_chap.checkout import Checkout, Move, Place
@@ -15,6 +16,7 @@ from compose_chap.errors import ChapError, EngineError, RegistryError, StackErro
 from compose_chap.postgres import Database, Server
 from compose_chap.project import Model, ServiceDefinition
 from compose_chap.registry import Manifest, Registry
+from compose_chap.settings import Setting
 from compose_chap.stack import Reference, Stack, release_key
 from compose_chap.state import Edit
 from compose_chap.world import World
@@ -67,6 +69,12 @@ class Subject:
     def version(self) -> str:
         """The version that runs, empty when it does not say."""
         return self.overview.version
+
+    @cached_property
+    def release(self) -> str:
+        """The release that runs, without the `v`: what the checkout says, where the code says the same."""
+        tag = self.checkout.release if self.checkout else ""
+        return tag.removeprefix("v") if tag and notes.reported(tag) == self.version else self.version
 
     @cached_property
     def baseline(self) -> Baseline:
@@ -131,8 +139,34 @@ class Subject:
         """
         if self.move is None:
             return pin.edited(self.model, self._pins) if self.target else self.model
-        layout, read = self.model.layout, checkout.reader(self.move)
-        return project.load(layout.files, layout.project_directory, layout.env_files, self.model.environ, read)
+        return self._released(self.move, {}, *self.edits)
+
+    def _released(self, move: Move, more: Mapping[str, str], *edits: Edit) -> Model:
+        """Return the project as the files of the target define it, with more variables, or after edits of env files."""
+        layout, read = self.model.layout, checkout.reader(move)
+        written = {edit.path: edit.after for edit in edits if edit.after is not None}
+        return project.load(
+            layout.files,
+            layout.project_directory,
+            tuple(dict.fromkeys((*layout.env_files, *written))),
+            {**self.model.environ, **more},
+            lambda path: written[path] if path in written else read(path),
+        )
+
+    @cached_property
+    def settings(self) -> tuple[Setting, ...]:
+        """What the files of the target take from an env file and nobody has set, as what runs has it."""
+        if self.move is None:
+            return ()
+        # The address that CHAP uses now counts, whatever the database was once made with.
+        services = (*self.stack.writers, self.stack.database)
+        return settings.find(partial(self._released, self.move), services)
+
+    @property
+    def env_file(self) -> Path:
+        """The env file that the settings go into."""
+        layout = self.model.layout
+        return layout.env_files[-1] if layout.env_files else layout.project_directory / ".env"
 
     @cached_property
     def images(self) -> dict[str, Reference]:
@@ -169,8 +203,11 @@ class Subject:
 
     @cached_property
     def edits(self) -> tuple[Edit, ...]:
-        """The edits of the files. Raise ComposeFileError when they cannot be made safely."""
-        return () if self.built else tuple(Edit(edit.path, edit.before, edit.after) for edit in self._pins)
+        """The edits of the files; from source those of an env file. Raise ComposeFileError when they are not safe."""
+        if self.built:
+            before = state.content_of(self.env_file)
+            return (settings.edit(self.env_file, before, self.settings, self.target),) if self.settings else ()
+        return tuple(Edit(edit.path, edit.before, edit.after) for edit in self._pins)
 
     @property
     def changed_files(self) -> list[Path]:
@@ -187,9 +224,11 @@ class Subject:
 
     @property
     def diff(self) -> str:
-        """Every change of the Compose and env files, as a unified diff."""
-        sources = checkout.diff(self.move, self.changed_files) if self.move else ""
-        return sources + pin.diff(self._pins if not self.built else ())
+        """Every change of the Compose and env files, as a unified diff without the values of settings."""
+        if self.move is None:
+            return pin.diff(self._pins if not self.built else ())
+        added = "".join(settings.diff(edit, self.settings) for edit in self.edits)
+        return checkout.diff(self.move, self.changed_files) + added
 
     @cached_property
     def platform(self) -> str:

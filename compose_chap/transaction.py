@@ -78,7 +78,7 @@ def _forward(world: World, change: Change, journal: Journal, credentials: Mappin
     server = server_of(world, change)
 
     # Compose takes a second to read the files; it need not be one in which CHAP is down.
-    config = _all_but_images(world, change) if change.edits else {}
+    config = _all_but_images(world, change) if change.edits and not change.move else {}
     begin(world, journal, "stop", ", ".join(change.writers))
     down = world.clock()
     stop_writers(world, change)
@@ -128,7 +128,8 @@ def _rewrite(world: World, change: Change, journal: Journal, before: Mapping[str
     if change.move and not journal.began("checkout"):
         begin(world, journal, "checkout", f"{change.move.after} in {change.move.folder}")
         switch.go(change.move)
-    if not change.edits:
+        state.apply_edits(change.edits)
+    if change.move or not change.edits:
         return
     begin(world, journal, "rewrite", ", ".join(str(edit.path) for edit in change.edits))
     state.apply_edits(change.edits)

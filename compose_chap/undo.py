@@ -44,7 +44,8 @@ def undo(world: World, change: Change, journal: Journal) -> list[Check]:
     server.end_own_sessions()
 
     foreign = state.revert_edits(change.edits)
-    if foreign and not _names_old_images(world, change):
+    # With a checkout the edits are settings that the old files do not read.
+    if foreign and not change.move and not _names_old_images(world, change):
         raise StateError(
             f"{foreign[0]} was changed by someone else meanwhile, and was left as it is.",
             hint="Put the old image tags back into it, then run: docker chap recover",
@@ -73,12 +74,13 @@ def undo(world: World, change: Change, journal: Journal) -> list[Check]:
 
 
 def sources_back(world: World, change: Change, journal: Journal) -> list[str]:
-    """Bring the checkout back, and the names of the images that are built from it, also from half way.
+    """Bring the checkout back, its settings, and the names of the images that are built from it, also from half way.
 
     Return the files that someone else changed meanwhile: they are put back too, and kept in the run's records.
     """
     if change.move is None or not journal.began("checkout"):
         return []
+    state.revert_edits(change.edits)
     for name in change.writers:
         name_image(world, change.images[name])
     return switch.go_back(

@@ -45,8 +45,8 @@ class UpgradePlan:
     `images` is the new reference of each writer. `sources` are the files that the backup keeps. `overridden`
     names the checks that the operator chose to go against. `drain` is for how many seconds jobs are waited for,
     None where they may be lost or cannot be asked for. With `by_dump` the old data are kept as a second dump.
-    `move` is the way of the checkout that CHAP is built from, None for images; with `no_cache` every layer is
-    built anew.
+    `move` is the way of the checkout that CHAP is built from, None for images; its `edits` are of env files. With
+    `no_cache` every layer is built anew.
     """
 
     stack: Stack
@@ -214,6 +214,7 @@ def _build(world: World, plan: UpgradePlan, move: Move, journal: Journal) -> dic
     project, writers = plan.stack.project, [service.name for service in plan.stack.writers]
     begin(world, journal, "checkout", f"{plan.target} in {move.folder}")
     switch.go(move)
+    state.apply_edits(plan.edits)
     begin(world, journal, "build", ", ".join(writers))
     finished = world.engine.compose(
         project, "build", *(["--no-cache"] if plan.no_cache else []), *writers,

@@ -129,6 +129,18 @@ def filled(template: Text, variables: Mapping[str, Text]) -> Text:
         return Text(template.pieces, template.origin, str(error))
 
 
+def required(template: str) -> Iterator[str]:
+    """Yield the names of the variables in a template that have no default, in order."""
+    position = 0
+    while match := _VARIABLE.search(template, position):
+        position = match.end()
+        if match["operator"]:
+            position = _closing_brace(template, match.start(), match.end())
+        name = match["named"] or match["braced"]
+        if name and (match["operator"] or "?").endswith("?"):
+            yield name
+
+
 def decode(content: bytes) -> str:
     """Return the text of an env file. Bytes that are not UTF-8 survive `encode`; Compose takes them too."""
     return content.decode("utf-8", "surrogateescape")

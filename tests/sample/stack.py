@@ -28,7 +28,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tests.sample import source
+from tests.sample import older, source
 
 SAMPLE = Path(__file__).resolve().parent
 OUT = SAMPLE.parents[1] / "build" / "out"
@@ -40,6 +40,7 @@ FILES = {
     "bundled": ("compose.chapkit.yml",),
     "source": ("compose.yml", "compose.chapkit.yml"),
     "ghcr": ("compose.ghcr.yml",),
+    "older": ("compose.yml",),
 }
 # In a checkout of chap-core the services have other names than in the bundled stack.
 CHECKOUT = {"worker_service": "worker", "database_service": "postgres", "broker_service": "redis"}
@@ -101,7 +102,10 @@ class SampleStack:
         version: str = "v2.0.0",
         settings: dict[str, str] | None = None,
     ) -> SampleStack:
-        """Write the files of a stack into `folder`, with ports that are free; `settings` go into its .env."""
+        """Write the files of a stack into `folder`, with ports that are free; `settings` go into its .env.
+
+        The kind `older` has no .env, and its project is called like its folder.
+        """
         folder = Path(folder).resolve()
         folder.mkdir(parents=True, exist_ok=True)
         project = project or PROJECT_PREFIX + secrets.token_hex(4)
@@ -119,14 +123,21 @@ class SampleStack:
         def filled(text: str) -> str:
             # Where several stacks run, not all can have the container called chap.
             text = text.replace("container_name: chap", f"container_name: {project}-chap-1")
+            text = text.replace("127.0.0.1:8000:8000", f"127.0.0.1:{ports[0]}:8000")
+            text = text.replace(older.FOLDER, f"{folder}-data:").replace(older.UNNAMED, f"{project}/postgres")
             return text.replace(WRITTEN_REGISTRY, registry()).replace("v2.0.0", version)
 
-        if kind == "source":
+        if kind == "older":
+            older.make(folder, filled)
+            values |= {"CHAP_DB_USER": "root"}
+            _docker("tag", older.NUMBERED, f"{project}/postgres")
+        elif kind == "source":
             source.make(folder, filled)
         else:
             for file in sorted((SAMPLE / "stacks" / kind).glob("*.yml")):
                 (folder / file.name).write_text(filled(file.read_text()))
-        (folder / ".env").write_text("".join(f"{name}={value}\n" for name, value in values.items()))
+        if kind != "older":
+            (folder / ".env").write_text("".join(f"{name}={value}\n" for name, value in values.items()))
         return cls(
             folder=folder,
             project=project,
@@ -136,7 +147,7 @@ class SampleStack:
             dhis2_port=int(values["DHIS2_PORT"]) if kind == "bundled" else 0,
             user=values.get("CHAP_DB_USER", "chap"),
             database=values.get("CHAP_DB_NAME", "chap_core"),
-            **(CHECKOUT if kind in ("source", "ghcr") else {}),
+            **(CHECKOUT if kind in ("source", "ghcr", "older") else {}),
             token=values.get("CHAP_API_TOKEN", ""),
             up_environment={"CHAP_ROUTE_URL": "http://chap:8000/**"} if kind == "bundled" else {},
         )
@@ -332,7 +343,8 @@ def remove_project(project: str) -> None:
             _docker(kind, "rm", *found)
     kept = _docker("images", "--format", "{{.Repository}}:{{.Tag}}", "docker-chap/kept").split()
     kept = [image for image in kept if image.partition(":")[2].startswith(f"{project}-")]
-    kept += _docker("images", "--format", "{{.Repository}}:{{.Tag}}", f"{project}-*").split()  # built by Compose
+    for ours in (f"{project}-*", f"{project}/*"):  # built by Compose, or named for this project
+        kept += _docker("images", "--format", "{{.Repository}}:{{.Tag}}", ours).split()
     if kept:
         _docker("rmi", *kept)
 

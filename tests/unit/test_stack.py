@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
@@ -143,6 +144,23 @@ def test_a_database_elsewhere_is_named() -> None:
     containers = [one for one in bundled() if one.service != "chap-postgres"]
     with pytest.raises(StackError, match="CHAP's database is at 'chap-postgres'"):
         only(containers).access
+
+
+def test_a_database_under_another_of_its_names() -> None:
+    # A container_name, or an alias on a network, is as good as the name of the service.
+    for host in ("their-database", "db.hospital"):
+        own = {"CHAP_DATABASE_URL": URL.format(host=host)}
+        database = replace(container("data", "postgres:17"), names=frozenset({"data", "their-database", "db.hospital"}))
+        stack = only([container("chap", "x/chap-core:v2.1.0", "gunicorn", own), database])
+        assert stack.database.name == "data" and stack.database_host == host
+
+
+def test_a_server_that_dhis2_uses_too_is_chaps_database() -> None:
+    own = {"CHAP_DATABASE_URL": URL.format(host="db")}
+    shared = container("db", "postgis/postgis:16-3.5", "postgres", {"POSTGRES_DB": "dhis2", "POSTGRES_USER": "dhis"})
+    stack = only([container("chap", "x/chap-core:v2.1.0", "gunicorn", own), shared])
+    assert roles(stack)["db"] is Role.DATABASE
+    assert (stack.access.name, stack.access.owner, stack.access.admin) == ("chap_core", "chap", "dhis")
 
 
 def test_choosing() -> None:
