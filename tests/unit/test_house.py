@@ -22,7 +22,7 @@ ORDER = [
     *("recover", "restore", "beside", "source", "prune", "upgrade", "transaction", "undo", "keep", "proof", "evidence"),
     "change",
     "releases",
-    *("preflight", "services", "subject", "notes", "observe", "verify", "baseline"),
+    *("preflight", "drift", "services", "subject", "notes", "observe", "verify", "baseline"),
     *("backup", "belongings", "archive", "quarantine", "pin", "switch", "checkout"),
     *("project", "composefile", "variables"),
     *("world", "chap", "questions", "postgres", "engine_throwaway", "engine", "engine_api"),
