@@ -48,6 +48,7 @@ _STEPS = {
     "verify copy": "Verifying the copy",
     "wait": "Waiting",
     "drain": "Waiting for jobs",
+    "lock": "Waiting until it has ended",
 }
 
 
