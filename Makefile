@@ -64,7 +64,9 @@ bench: sample  ## Time everything beside the manual procedure and beside the lim
 
 torture: sample  ## Let every fault come over every step, on the real engine: hours. Prints a table.
 	@rm -f build/out/torture.tsv
-	$(IN_SAMPLE) $(RUN) pytest -n $${CHAP_TEST_STACKS:-3} -m torture tests/e2e; column -t -s "$$(printf '\t')" build/out/torture.tsv
+	@tests/sample/engine.sh --new && build/out/new/run tests/sample/setup
+	$(IN_SAMPLE) $(RUN) pytest -n $${CHAP_TEST_STACKS:-3} -m torture tests/e2e; \
+	build/out/new/run $(RUN) pytest -m torture -k "engine and killed" tests/e2e/test_faults.py; column -t -s "$$(printf '\t')" build/out/torture.tsv
 
 sample: plugin
 	@tests/sample/setup

@@ -39,10 +39,10 @@ def make(
     def progress(done: int) -> None:
         world.notify(journal.steps[-1], str(given.path), done, total)
 
-    journal.begin("read dump")
-    world.notify("read dump", str(given.path))
     if given.backup:
         proof.check_sums(world, given.backup)
+    journal.begin("read dump")
+    world.notify("read dump", str(given.path))
     kind, path = source.bring(given, quarantine, progress)
     contents = None
     if kind is Kind.PLAIN:

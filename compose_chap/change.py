@@ -23,6 +23,9 @@ from compose_chap.world import World
 
 KEPT_IMAGES = "docker-chap/kept"
 
+# Where a container says which Compose files it was made from.
+CONFIG_FILES = "com.docker.compose.project.config_files"
+
 # Compose makes the new container under such a name, beside the old one, and renames it when the old one is gone.
 _UNFINISHED = re.compile(r"[0-9a-f]{12}_(.+)")
 
@@ -172,15 +175,24 @@ def wait_for_server(world: World, change: Change) -> Server:
 
 
 def recreate(
-    world: World, change: Change, services: Sequence[str], images: Mapping[str, Mapping[str, str]]
+    world: World,
+    change: Change,
+    services: Sequence[str],
+    images: Mapping[str, Mapping[str, str]],
+    *,
+    anew: bool = False,
 ) -> None:
-    """Recreate services with Compose, without dependencies, pull and build, and look at the images that run then."""
+    """Recreate services with Compose, without dependencies, pull and build, and look at the images that run then.
+
+    With `anew` also those that Compose finds to be as they should.
+    """
     for name in services:
         name_image(world, images[name])
         _remove_unfinished(world, change.project, name)
     scale = [f"--scale={name}={len(change.containers[name])}" for name in services if len(change.containers[name]) > 1]
+    words = ["--force-recreate"] if anew else []
     finished = world.engine.compose(
-        change.project, "up", "-d", "--no-deps", "--no-build", "--pull", "never", *scale, *services
+        change.project, "up", "-d", "--no-deps", "--no-build", "--pull", "never", *words, *scale, *services
     )
     succeeded(finished, f"Starting {', '.join(services)}")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ from compose_chap.cli_options import (
     patience_option,
     yes_option,
 )
-from compose_chap.errors import ChapError, EngineError
+from compose_chap.errors import ChapError, EngineError, Locked
 
 if TYPE_CHECKING:
     from compose_chap.upgrade import Upgraded
@@ -31,6 +31,17 @@ _KEPT = {
     False: "a copy of {} inside the server",
     True: "a second dump of {}, for want of room for a copy; a failure takes as long as a restore",
 }
+
+
+# How `recover` says what became of a run.
+_OUTCOMES = {
+    "finished": "was done but for its record, and is finished now.",
+    "undone": "is undone: all is as it was before.",
+    "nothing changed": "had changed nothing.",
+}
+
+# For how many seconds `recover` waits for what a killed run left behind.
+_LEFT_BEHIND = 600
 
 
 @click.command("upgrade")
@@ -153,8 +164,7 @@ def rollback_command(call: Call, yes: bool, dhis2_user: str) -> None:
 
 def roll_back(call: Call, operation: str, yes: bool, dhis2_user: str) -> None:
     """Undo the last upgrade or restore, and tell of it."""
-    from compose_chap import lock, observe, recover, screen, state, transaction
-    from compose_chap.change import let_images_go
+    from compose_chap import lock, observe, recover, screen, state
 
     world = call.world()
     stack = observe.find_stack(world.engine, call.where())
@@ -166,32 +176,24 @@ def roll_back(call: Call, operation: str, yes: bool, dhis2_user: str) -> None:
         written = ", ".join(f"{table}: {rows}" for table, rows in plan.written_since.items()) or "none"
         if not call.json:
             told = f"Rows written since the {operation}, which will be kept aside: {written}"
-            call.tell(screen.paragraph(told, sys.stderr))
+            for line in (told, *(f"Note:  {note}" for note in plan.notes)):
+                call.tell(screen.paragraph(line, sys.stderr))
         call.confirm(f"Undo the {operation} of {plan.undone['id']}?", yes=yes)
-        journal = state.begin_run(
-            directory,
-            "rollback",
-            plan.change.to_facts(),
-            world.clock,
-            undoes=plan.undone["id"],
-            rows_set_aside=dict(plan.written_since),
-        )
-        checks = transaction.run(world, plan.change, journal, dhis2_credentials(dhis2_user)).checks
-        # The kept images are the live ones again.
-        let_images_go(world, plan.undone["id"], plan.change.project.name)
+        done = recover.roll_back(world, plan, dhis2_credentials(dhis2_user))
     call.result(
         {
-            "run": journal.id,
+            "run": done.run,
             "undone": plan.undone["id"],
-            "kept_database": plan.change.kept,
-            "report": str(state.report_file(directory, journal.id)),
+            "kept_database": done.kept,
+            "report": str(state.report_file(directory, done.run)),
             "written_since": dict(plan.written_since),
-            "checks": [asdict(check) for check in checks],
+            "notes": list(plan.notes),
+            "checks": [asdict(check) for check in done.checks],
         },
         f"The {operation} of {plan.undone['id']} is undone, and verified:\n"
-        + screen.checks_text(checks, colour=screen.colourful(sys.stdout))
-        + f"\nThe newer data are kept as database {plan.change.kept}."
-        + f"\nReport: {state.report_file(directory, journal.id)}",
+        + screen.checks_text(done.checks, colour=screen.colourful(sys.stdout))
+        + f"\nThe newer data are kept as database {done.kept}."
+        + f"\nReport: {state.report_file(directory, done.run)}",
     )
 
 
@@ -207,8 +209,13 @@ def recover_command(call: Call) -> None:
 
     world, where = call.world(), call.where()
     directory = observe.find_directory(world.engine, where)
-    # A Compose that outlived a killed run still holds the lock; it ends soon.
-    with lock.locked(directory, "recover", world.clock(), patience=60):
+    with ExitStack() as held:
+        try:
+            held.enter_context(lock.locked(directory, "recover", world.clock()))
+        except Locked as other:
+            # A Compose that outlived a killed run still holds the lock; one that builds does so for long.
+            world.notify("lock", other.message)
+            held.enter_context(lock.locked(directory, "recover", world.clock(), patience=_LEFT_BEHIND))
         journal = state.open_run(directory, world.clock)
         if journal is None:
             with suppress(EngineError):  # files alone can be looked at without an engine
@@ -222,9 +229,13 @@ def recover_command(call: Call) -> None:
             "run": done.run,
             "operation": done.operation,
             "outcome": done.outcome,
+            "project": done.project,
+            "folder": str(directory),
             "checks": [asdict(check) for check in done.checks],
         },
-        f"The {done.operation} of {done.run}: {done.outcome}.\n"
+        f"{f'Project {done.project} in ' if done.project else ''}{directory}:\n"
+        + screen.paragraph(f"The {done.operation} of {done.run} {_OUTCOMES[done.outcome]}")
+        + "\n"
         + screen.checks_text(done.checks, colour=screen.colourful(sys.stdout)),
     )
 

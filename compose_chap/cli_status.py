@@ -137,6 +137,10 @@ def _marked(release: str, running: str, place: Place | None) -> str:
     return f"{release}  (running{f', {place}' if place else ''})"
 
 
+def _release(version: str) -> str:
+    return version.removeprefix("v") if version[1:2].isdigit() else version
+
+
 @click.command("history")
 @common
 def history_command(call: Call) -> None:
@@ -152,8 +156,8 @@ def history_command(call: Call) -> None:
     rows = [
         [
             units.moment(run["started_at"]),
-            run["operation"],
-            " to ".join(run[end] for end in ("from", "to") if run.get(end)),
+            run["operation"] + (f" of {run['undoes']}" if run.get("undoes") else ""),
+            " to ".join(dict.fromkeys(_release(run[end]) for end in ("from", "to") if run.get(end))),
             run["result"],
             run["by"],
             run["id"],

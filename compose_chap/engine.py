@@ -205,6 +205,23 @@ class Engine:
             except docker.errors.NotFound:
                 return None
 
+    def creation(self, identity: str) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return what a container was made with, as `docker inspect` has it, and the Config of its image.
+
+        Both may hold secrets: they are for comparing only. Both are empty where the container is gone.
+        """
+        import docker.errors
+
+        facts = self._inspect(identity)
+        if not facts:
+            return {}, {}
+        with engine_errors("inspect an image", self._link):
+            try:
+                image = self._api.inspect_image(facts["Image"])  # type: ignore[no-untyped-call]
+            except docker.errors.ImageNotFound:
+                return facts, {}
+        return facts, dict(image.get("Config") or {})
+
     def logs(self, identity: str, lines: int = 200) -> str:
         """Return the last lines that a container wrote, with times."""
         with engine_errors("read the logs of a container", self._link):

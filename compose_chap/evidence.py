@@ -23,9 +23,12 @@ from compose_chap.world import World
 _SHORTEST_SECRET = 6
 
 
-def gather(world: World, change: Change, journal: Journal) -> Path:
-    """Keep logs, health results and exit statuses of the writers before anything is undone; return the folder."""
-    folder = Path()
+def gather(world: World, change: Change, journal: Journal) -> str:
+    """Keep logs, health results and exit statuses of the writers before anything is undone.
+
+    Return how to look at them, `` where nothing could be gathered.
+    """
+    folder: Path | None = None
     with suppress(ChapError):
         containers = world.engine.containers(change.project.name)
         hidden = secrets_of(containers)
@@ -45,7 +48,7 @@ def gather(world: World, change: Change, journal: Journal) -> Path:
                 text = scrubbed(json.dumps(facts, indent=1), hidden)
                 folder = journal.evidence(f"{container.name}.json", text).parent
                 journal.evidence(f"{container.name}.log", scrubbed(world.engine.logs(container.id), hidden))
-    return folder
+    return f"What was found, logs included: ls {shlex.quote(str(folder))}" if folder else ""
 
 
 def secrets_of(containers: Iterable[Container]) -> list[str]:

@@ -450,5 +450,7 @@ def _counts(text: str) -> dict[str, int]:
 def first_error(stderr: str) -> str:
     """Return the line of what a tool of PostgreSQL wrote that says best why it failed."""
     lines: Sequence[str] = [line for line in stderr.splitlines() if line.strip()]
-    errors = [line for line in lines if re.search(r"error|fatal|invalid|could not|not found", line, re.I)]
-    return (errors or lines or ["it gave no reason"])[0]
+    # A warning may speak of errors too, as that of a collation's version does, and stands before the true one.
+    told = [line for line in lines if not re.search(r"\b(WARNING|NOTICE|HINT|DETAIL):", line)]
+    errors = [line for line in told if re.search(r"error|fatal|invalid|could not|not found", line, re.I)]
+    return (errors or told or lines or ["it gave no reason"])[0]

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
 
-from compose_chap import notes, preflight_files, state, units
+from compose_chap import drift, notes, preflight_files, state, units
 from compose_chap.engine import compose_command
 from compose_chap.errors import ChapError
 from compose_chap.process import check as succeeded
@@ -148,29 +148,40 @@ def _schema(subject: Subject) -> Check:
 
 
 def _drift(subject: Subject) -> Check:
-    differing = []
-    for service in subject.stack.writers:
-        definition = subject.model.services[service.name]
-        for container in service.containers:
-            if definition.image is not None and str(definition.image) != container.image:
-                differing.append(f"{container.name} runs {container.image}, the files say {definition.image}")
-    if not differing:
-        finished = subject.world.engine.compose(subject.stack.project, "config", "--hash", "*")
-        said = dict(
-            line.split(" ", 1) for line in succeeded(finished, "docker compose config").splitlines() if " " in line
-        )
-        for service in subject.stack.writers:
-            recorded = service.containers[0].labels.get("com.docker.compose.config-hash")
-            if recorded and said.get(service.name, recorded) != recorded and _would_be_made_anew(subject, service):
-                differing.append(_difference(subject, service.name))
-    if differing:
+    finished = subject.world.engine.compose(subject.stack.project, "config", "--hash", "*")
+    hashes = dict(
+        line.split(" ", 1) for line in succeeded(finished, "docker compose config").splitlines() if " " in line
+    )
+    found = {service.name: _differences(subject, service, hashes) for service in subject.stack.writers}
+    if differing := [f"{name}: {', '.join(told)}" for name, told in found.items() if told]:
         return Check(
             "",
             "fail",
-            f"What runs is not what the files say: {'; '.join(differing)}.",
-            "A recreated container would get the new settings. Set the variables as they were, or use --allow-drift.",
+            f"What runs is not what the files say. {'. '.join(differing)}.",
+            "A recreated container would get the new settings. Put them back as they were, or use --allow-drift.",
+            {"services": {name: told for name, told in found.items() if told}},
         )
     return Check("", "ok", "The running containers are what the files say.")
+
+
+def _differences(subject: Subject, service: Service, hashes: Mapping[str, str]) -> list[str]:
+    """Name what differs between a service's containers and the files, never a value that may be secret."""
+    wanted = subject.model.services[service.name].image
+    found = [
+        f"{one.name} runs {one.image}, the files say {wanted}"
+        for one in service.containers
+        if wanted is not None and str(wanted) != one.image
+    ]
+    first = service.containers[0]
+    recorded = first.labels.get("com.docker.compose.config-hash")
+    if not recorded or hashes.get(service.name, recorded) == recorded:
+        return found
+    if not found and not _would_be_made_anew(subject, service):
+        return []
+    config = subject.world.engine.compose_config(subject.stack.project)
+    written = config["services"].get(service.name, {})
+    found += drift.differences(*subject.world.engine.creation(first.id), written, config)
+    return found or ["something else than variables, ports, volumes, networks and command"]
 
 
 def _would_be_made_anew(subject: Subject, service: Service) -> bool:
@@ -180,18 +191,6 @@ def _would_be_made_anew(subject: Subject, service: Service) -> bool:
     words = ("--dry-run", "up", "-d", "--no-deps", "--no-build", "--pull", "never", *scale, service.name)
     finished = subject.world.engine.compose(subject.stack.project, *words)
     return finished.status != 0 or "Recreate" in finished.stderr + finished.stdout
-
-
-def _difference(subject: Subject, name: str) -> str:
-    """Name the settings of a service that differ between its container and the files, never their values."""
-    container = next(one for one in subject.stack.writers if one.name == name).containers[0]
-    wanted = subject.world.engine.compose_config(subject.stack.project)["services"].get(name, {})
-    # Compose writes a $ as $$.
-    environment = {key: str(value or "").replace("$$", "$") for key, value in (wanted.get("environment") or {}).items()}
-    differing = sorted(key for key, value in environment.items() if container.environment.get(key) != value)
-    if differing:
-        return f"{name} has other values for {', '.join(differing)}"
-    return f"{name} was started with other settings (ports, volumes or command)"
 
 
 def _version_path(subject: Subject) -> Check:

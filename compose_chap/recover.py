@@ -4,11 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from compose_chap import backup, beside, engine_throwaway, evidence, lock, state, switch, undo
+from compose_chap import (
+    backup,
+    beside,
+    engine_throwaway,
+    evidence,
+    lock,
+    state,
+    switch,
+    transaction,
+    undo,
+    upgrade,
+    verify,
+)
 from compose_chap.baseline import baseline_of
 from compose_chap.change import (
     Change,
@@ -32,11 +44,15 @@ _UNDONE_BY = {"upgrade": "rollback", "restore": "restore --undo"}
 
 @dataclass(frozen=True)
 class Recovered:
-    """What `recover` did with a run: `finished`, `undone`, or nothing because it had changed nothing."""
+    """What `recover` did with a run of a project: `finished`, `undone`, or nothing because it had changed nothing.
+
+    `checks` are what proves the state that was reached. `project` is empty where the run needed no engine.
+    """
 
     run: str
     operation: str
     outcome: str
+    project: str
     checks: tuple[Check, ...]
 
 
@@ -50,13 +66,15 @@ def recover(world: World, journal: Journal) -> Recovered:
         return _unpin(journal)
 
     engine_throwaway.remove_abandoned(world.engine)
+    change = Change.from_facts(journal.facts) if "baseline" in journal.facts else None
+    project = change.project.name if change else ""
     if journal.began("finish"):
         # Everything was verified already.
         facts = journal.facts
         journal.end("done", checks=facts["checks"], downtime=facts["downtime"], recovered=True)
-        return Recovered(journal.id, journal.operation, "finished", tuple(Check(**one) for one in facts["checks"]))
+        checks = [Check(**one) for one in facts["checks"]]
+        return Recovered(journal.id, journal.operation, "finished", project, tuple(checks))
 
-    change = Change.from_facts(journal.facts) if "baseline" in journal.facts else None
     try:
         with lock.signals_held():
             checks = _back(world, change, journal) if change else []
@@ -69,10 +87,11 @@ def recover(world: World, journal: Journal) -> Recovered:
         raise NeedsPerson(
             f"The {journal.operation} of {journal.id} could not be undone: {error.message}",
             state=evidence.state_now(world, change),
-            hint="Mend the cause, then run again: docker chap recover\n"
+            hint=(f"{error.hint}\n" if error.hint else "")
+            + "Mend the cause, then run again: docker chap recover\n"
             f"Or by hand:\n{evidence.by_hand(world, change, journal.facts.get('kept_dump', ''))}",
         ) from error
-    return Recovered(journal.id, journal.operation, outcome, tuple(checks))
+    return Recovered(journal.id, journal.operation, outcome, project, tuple(checks))
 
 
 def _unpin(journal: Journal) -> Recovered:
@@ -80,7 +99,7 @@ def _unpin(journal: Journal) -> Recovered:
     if foreign:
         raise StateError(f"{foreign[0]} was changed by someone else meanwhile, and was left as it is.")
     journal.end("undone", recovered=True)
-    return Recovered(journal.id, journal.operation, "undone", ())
+    return Recovered(journal.id, journal.operation, "undone", "", ())
 
 
 def _back(world: World, change: Change, journal: Journal) -> list[Check]:
@@ -88,12 +107,17 @@ def _back(world: World, change: Change, journal: Journal) -> list[Check]:
         return undo.undo(world, change, journal)
     undo.sources_back(world, change, journal)
     # Pull, build, backup and a side database leave the running stack alone. Only a restart of the engine stops it.
-    wait_for_server(world, change).end_own_sessions()
+    server = wait_for_server(world, change)
+    server.end_own_sessions()
     if change.baseline.version:
         for name in change.writers:
             for container in containers_of(world, change.project, name):
                 world.engine.start(container.id)
-    return []
+    try:
+        return undo.look(world, change, server, {})
+    except ChapError as error:
+        # The run had no part in this: it is told of, and does not stand in the way.
+        return [Check("ready", "error", error.message, error.hint)]
 
 
 def _remove_leftovers(world: World, journal: Journal, change: Change | None) -> None:
@@ -108,11 +132,24 @@ def _remove_leftovers(world: World, journal: Journal, change: Change | None) -> 
 
 @dataclass(frozen=True)
 class RollbackPlan:
-    """How to undo a run that succeeded: its record, the change that undoes it, and the rows written since."""
+    """How to undo a run that succeeded: its record, the change that undoes it, and the rows written since.
+
+    `notes` say what is lost by it. The change does not say yet how the newer data will be called.
+    """
 
     undone: Mapping[str, Any]
     change: Change
     written_since: Mapping[str, int]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Undone:
+    """What a rollback did; `kept` is the database of the newer data."""
+
+    run: str
+    kept: str
+    checks: tuple[Check, ...]
 
 
 def last_undoable(directory: Path, operation: str) -> dict[str, Any]:
@@ -148,12 +185,11 @@ def plan_rollback(world: World, stack: Stack, operation: str) -> RollbackPlan:
             hint=f"Restore a backup instead: docker chap restore {Path(record['facts'].get('backup', 'latest')).name}",
         )
     written = rows_written_since(server, done.kept, done.live)
-    run = state.run_id(world.clock())
 
     change = Change(
         operation="rollback",
         **describe(stack),
-        kept=kept_name(done.live, "after", run),
+        kept="",
         incoming=done.kept,
         edits=tuple(Edit(edit.path, edit.after, edit.before) for edit in done.edits),
         recreate=done.recreate,
@@ -164,7 +200,30 @@ def plan_rollback(world: World, stack: Stack, operation: str) -> RollbackPlan:
         move=_way_back(done.move, operation),
     )
     _refuse_what_cannot_go_back(world, change, operation)
-    return RollbackPlan(record, change, written)
+    lost = upgrade.lost_jobs(world, stack)
+    return RollbackPlan(record, change, written, (lost,) if lost else ())
+
+
+def roll_back(world: World, plan: RollbackPlan, credentials: Mapping[str, str]) -> Undone:
+    """Carry a rollback out. Raise RolledBack, NeedsPerson or Cancelled as every transaction does."""
+    change, undone = plan.change, str(plan.undone["id"])
+    with lock.signals_held():
+        journal = state.begin_run(
+            change.project.directory,
+            "rollback",
+            change.to_facts(),
+            world.clock,
+            undoes=undone,
+            rows_set_aside=dict(plan.written_since),
+            **{"from": change.baseline.version, "to": change.expected},
+        )
+        # What is kept is called by the run that keeps it.
+        change = replace(change, kept=kept_name(change.live, "after", journal.id))
+        journal.learn(**change.to_facts())
+    done = transaction.run(world, change, journal, credentials)
+    # The kept images are the live ones again.
+    let_images_go(world, undone, change.project.name)
+    return Undone(journal.id, change.kept, done.checks)
 
 
 def _way_back(move: Move | None, operation: str) -> Move | None:
@@ -202,6 +261,7 @@ def _refuse_what_cannot_go_back(world: World, change: Change, operation: str) ->
 
 
 def rows_written_since(server: Server, kept: str, live: str) -> dict[str, int]:
-    """Return how many rows more each table has in the live database than in the kept one."""
+    """Return how many rows more each table has in the live database than in the kept one; CHAP's own do not count."""
     old, new = server.counts(kept), server.counts(live)
-    return {table: rows - old.get(table, 0) for table, rows in new.items() if rows > old.get(table, 0)}
+    more = {table: rows - old.get(table, 0) for table, rows in new.items() if table not in verify.SEEDED}
+    return {table: rows for table, rows in more.items() if rows > 0}

@@ -17,14 +17,7 @@ from compose_chap.baseline import Baseline, baseline_of
 from compose_chap.quarantine import Quarantine
 from compose_chap.change import KEPT_IMAGES, Change, describe, kept_name, kept_tag, let_images_go
 from compose_chap.chap import Chap
-from compose_chap.errors import (
-    Cancelled,
-    ChapError,
-    DatabaseError,
-    DumpError,
-    EngineError,
-    StackError,
-)
+from compose_chap.errors import Cancelled, ChapError, DatabaseError, DumpError, EngineError, StackError
 from compose_chap.postgres import Server, Session
 from compose_chap.source import Source
 from compose_chap.stack import Reference, Role, Stack, release_key
@@ -91,6 +84,7 @@ def foresee(world: World, plan: RestorePlan) -> Outlook:
     if plan.source.backup and plan.source.backup.project != stack.project.name:
         notes.append(f"The backup was made of another project, {plan.source.backup.project}.")
     notes += _database_notes(plan, server, live)
+    notes += filter(None, [upgrade.lost_jobs(world, stack)])
     own = {address for service in stack.writers for one in service.containers for address in one.addresses}
     return Outlook(tuple(notes), tuple(one for one in server.sessions(live) if one.address not in own))
 
@@ -122,9 +116,10 @@ def execute(world: World, plan: RestorePlan, credentials: Mapping[str, str]) -> 
     stack = plan.stack
     baseline = baseline_of(world, stack)
     server = backup.server_of(world.engine, stack)
+    about = {"from": baseline.version, "to": plan.expected or baseline.version, "trusted": plan.trust}
     with lock.one_interruption():
         journal = state.begin_run(
-            stack.project.directory, "restore", {}, world.clock, source=str(plan.source.path), trusted=plan.trust
+            stack.project.directory, "restore", {}, world.clock, source=str(plan.source.path), **about
         )
         change = _change(plan, baseline, journal)
         try:

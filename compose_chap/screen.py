@@ -49,6 +49,7 @@ _STEPS = {
     "verify copy": "Verifying the copy",
     "wait": "Waiting",
     "drain": "Waiting for jobs",
+    "lock": "Waiting until it has ended",
 }
 
 

@@ -175,7 +175,7 @@ def _back_after(world: World, change: Change, journal: Journal, error: BaseExcep
     seen = [asdict(check) for check in error.checks] if isinstance(error, VerifyFailed) else []
     journal.give_room()
     journal.note(failure="cancelled" if cancelled else cause, failed_checks=seen)
-    folder = evidence.gather(world, change, journal)
+    found = evidence.gather(world, change, journal)
     try:
         checks = undo.undo(world, change, journal)
         journal.end("cancelled" if cancelled else "rolled back", checks=[asdict(check) for check in checks])
@@ -186,8 +186,8 @@ def _back_after(world: World, change: Change, journal: Journal, error: BaseExcep
             state=evidence.state_now(world, change),
             hint=(f"{second.hint}\n" if isinstance(second, ChapError) and second.hint else "")
             + "Mend the cause, then run: docker chap recover\n"
-            f"Or by hand:\n{evidence.by_hand(world, change, journal.facts.get('kept_dump', ''))}\n"
-            f"What was found, logs included: ls {folder}",
+            f"Or by hand:\n{evidence.by_hand(world, change, journal.facts.get('kept_dump', ''))}"
+            + (f"\n{found}" if found else ""),
         ) from error
     told = ("chap_version", "rows", "ready", "written_meanwhile", "checkout", "files")
     proof = " ".join(check.message for check in checks if check.name in told)
@@ -196,5 +196,5 @@ def _back_after(world: World, change: Change, journal: Journal, error: BaseExcep
     raise RolledBack(
         f"The {change.operation} failed: {cause}",
         state=f"All is as it was before. {proof}",
-        hint=f"See what was found, logs included: ls {folder}",
+        hint=found,
     ) from error

@@ -5,12 +5,15 @@ It reads only the journal and the world, so it can be cut off anywhere and run a
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+import json
+from collections.abc import Container, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 from compose_chap import keep, state, switch, verify
 from compose_chap.change import (
+    CONFIG_FILES,
     Change,
     begin,
     containers_of,
@@ -21,11 +24,14 @@ from compose_chap.change import (
     stop_writers,
     wait_for_server,
 )
-from compose_chap.errors import StateError
+from compose_chap.errors import ChapError, StateError
 from compose_chap.postgres import Server
 from compose_chap.state import Journal
 from compose_chap.verify import Check
 from compose_chap.world import World
+
+# A Compose file of our own, beside what is kept of the run.
+_ON_TOP = "images-of-before.yml"
 
 
 def undo(world: World, change: Change, journal: Journal) -> list[Check]:
@@ -44,25 +50,28 @@ def undo(world: World, change: Change, journal: Journal) -> list[Check]:
     server.end_own_sessions()
 
     foreign = state.revert_edits(change.edits)
-    # With a checkout the edits are settings that the old files do not read.
-    if foreign and not change.move and not _names_old_images(world, change):
-        raise StateError(
-            f"{foreign[0]} was changed by someone else meanwhile, and was left as it is.",
-            hint="Put the old image tags back into it, then run: docker chap recover",
-        )
     set_aside = sources_back(world, change, journal)
     _data_back(world, server, change, journal)
     if journal.facts.get("kept_dump"):
         journal.learn(data_came_back=True)
     aside = _set_aside(server, change, journal.facts.get("old_tables", {}))
     start_what_ran(world, change)
-    _containers_back(world, change)
-    checks = _verify(world, change, server, journal.facts.get("old_tables", {}))
+    # With a checkout the edits are settings that the old files do not read.
+    amiss = foreign if foreign and not change.move and not _names_old_images(world, change) else []
+    try:
+        _containers_back(world, change, journal, files_amiss=bool(amiss))
+        checks = verify.demand(look(world, change, server, journal.facts.get("old_tables", {})))
+    except ChapError as error:
+        if amiss:
+            raise _for_a_person(change, amiss, f"The old data are back; CHAP is not: {error.message}") from error
+        raise
     if aside:
         said = f"Rows that were written meanwhile are kept in the database {change.failed}."
         checks.append(Check("written_meanwhile", "warn", said, details={"tables": aside}))
     else:
         server.drop(change.failed)
+    if amiss:
+        raise _for_a_person(change, amiss, "CHAP runs again as before, on the old data and with the old images.")
     if set_aside:
         said = f"Changed by someone else meanwhile, and kept in the run's records: {', '.join(set_aside)}."
         checks.append(Check("checkout", "warn", said))
@@ -88,8 +97,21 @@ def sources_back(world: World, change: Change, journal: Journal) -> list[str]:
     )
 
 
+def _for_a_person(change: Change, files: Sequence[Path], now: str) -> StateError:
+    images = "\n".join(f"  {name}: {change.images[name]['reference']}" for name in change.writers)
+    named = ", ".join(map(str, files))
+    return StateError(
+        f"{named} was changed by someone else meanwhile, and was left as it is. {now}",
+        hint=f"Let {named} name these images again:\n{images}",
+    )
+
+
 def _names_old_images(world: World, change: Change) -> bool:
-    services = world.engine.compose_config(change.project)["services"]
+    try:
+        services = world.engine.compose_config(change.project)["services"]
+    except ChapError:
+        # Whoever changed the file may not be done with it.
+        return False
     return all(services.get(name, {}).get("image") == change.images[name]["reference"] for name in change.writers)
 
 
@@ -128,17 +150,32 @@ def _came_back(change: Change, journal: Journal, there: Container[str]) -> bool:
     return change.kept in there or swapped or journal.facts.get("data_came_back", False)
 
 
-def _containers_back(world: World, change: Change) -> None:
+def _containers_back(world: World, change: Change, journal: Journal, *, files_amiss: bool) -> None:
+    """Start the containers of before, or make them anew from the files.
+
+    Where somebody's changes of the files name other images, a file of our own on top of them names those of before.
+    """
+    given = change
+    if files_amiss:
+        services = {name: {"image": change.images[name]["reference"]} for name in change.writers}
+        on_top = journal.evidence(_ON_TOP, json.dumps({"services": services}, indent=1))
+        given = replace(change, project=replace(change.project, files=(*change.project.files, on_top)))
     for name in change.writers:
         there = containers_of(world, change.project, name)
         if {one.id for one in there} == set(change.containers[name]):
             for container in there:
                 world.engine.start(container.id)
         else:
-            recreate(world, change, [name], change.images)
+            # Compose would leave a container alone that has the right image, and with it the mention of our file.
+            stale = not files_amiss and any(_ON_TOP in one.labels.get(CONFIG_FILES, "") for one in there)
+            recreate(world, given, [name], change.images, anew=stale)
 
 
-def _verify(world: World, change: Change, server: Server, tables: Mapping[str, int]) -> list[Check]:
+def look(world: World, change: Change, server: Server, tables: Mapping[str, int]) -> list[Check]:
+    """Return how the old state stands: everything that can be asked where CHAP was well before, else the rows alone.
+
+    Raise ChapError when CHAP does not start.
+    """
     baseline = change.baseline
     stack = verify.refreshed(world, change.project.name)
     if baseline.ready:
@@ -150,7 +187,7 @@ def _verify(world: World, change: Change, server: Server, tables: Mapping[str, i
         checks = [verify.compare_rows(tables, server.counts(change.live))]
     else:
         checks = []
-    return verify.demand(checks)
+    return checks
 
 
 def _set_aside(server: Server, change: Change, old: Mapping[str, int]) -> dict[str, int]:

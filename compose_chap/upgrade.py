@@ -143,6 +143,20 @@ def wait_for_jobs(world: World, chap: Chap, limit: float) -> Jobs:
         world.sleep(2)
 
 
+def lost_jobs(world: World, stack: Stack) -> str:
+    """Say which jobs are lost when CHAP is stopped now, `` for none."""
+    api = stack.api.containers[0]
+    if not api.running:
+        return ""
+    try:
+        jobs = Chap(world.engine, api.id).jobs(stack.workers)
+    except EngineError:
+        return "The workers do not say which jobs run. A job that runs when CHAP stops is lost."
+    if not (jobs.running or jobs.waiting):
+        return ""
+    return f"{len(jobs.running)} job(s) run, and are lost when CHAP stops; {len(jobs.waiting)} wait, and may be lost."
+
+
 def _refuse_new_jobs(world: World, plan: UpgradePlan) -> None:
     # A pull over a slow link takes an hour, and CHAP serves all the while: somebody may have begun a prediction.
     if plan.drain is None:

@@ -87,7 +87,7 @@ class FakeEngine(Engine):
         twin.boxes, twin.made, twin.sick, twin.room = dict(self.boxes), self.made, self.sick, self.room
         return twin
 
-    def _make(self, service: str, image: str) -> Container:
+    def _make(self, service: str, image: str, files: tuple[Path, ...] = ()) -> Container:
         self.made += 1
         environment = {"CHAP_DATABASE_URL": "postgresql://chap:pw@db:5432/chap_core", "POSTGRES_USER": "chap"}
         made = Container(
@@ -97,7 +97,7 @@ class FakeEngine(Engine):
             names=frozenset({service}), addresses=frozenset(),
             labels={
                 "com.docker.compose.project.working_dir": str(self.folder),
-                "com.docker.compose.project.config_files": str(self.folder / "compose.yml"),
+                "com.docker.compose.project.config_files": ",".join(map(str, files or [self.folder / "compose.yml"])),
             },
             environment=environment,
         )
@@ -178,26 +178,34 @@ class FakeEngine(Engine):
 
     # Compose: the file is one line per service, `service image`
 
-    def _file(self) -> dict[str, str]:
-        return dict(line.split() for line in (self.folder / "compose.yml").read_text().splitlines())
+    def _file(self, project: Project) -> dict[str, str]:
+        lines = [line.split() for line in (self.folder / "compose.yml").read_text().splitlines()]
+        if any(len(line) != 2 for line in lines):
+            raise EngineError("Compose cannot read compose.yml.")
+        images = {name: image for name, image in lines}
+        for path in project.files[1:]:
+            images |= {name: one["image"] for name, one in json.loads(path.read_text())["services"].items()}
+        return images
 
     def compose_config(self, project: Project) -> dict[str, Any]:
         self.at("compose config")
-        return {"services": {name: {"image": image} for name, image in self._file().items()}}
+        return {"services": {name: {"image": image} for name, image in self._file(project).items()}}
 
     def compose(
         self, project: Project, *arguments: str, on_line: Callable[[str], None] | None = None
     ) -> Finished:
         self.at("compose up")
-        wanted, words = self._file(), list(arguments)
+        wanted, words = self._file(project), list(arguments)
+        anew = "--force-recreate" in words
         for service in [word for word in words if word in wanted]:
             there = [one for one in self.boxes.values() if one.service == service]
             old = there[0] if there else None
-            if old and (old.image, old.image_id) == (wanted[service], self.images[wanted[service]]) and len(there) == 1:
+            same = old and (old.image, old.image_id) == (wanted[service], self.images[wanted[service]])
+            if old and same and len(there) == 1 and not anew:
                 self._set(old.id, state="running")
             else:
                 # As Compose does it: the new one beside the old one, the old one away, then its name.
-                new = self._make(service, wanted[service])
+                new = self._make(service, wanted[service], project.files)
                 if old:
                     self._set(new.id, name=f"{old.id[:12]}_{old.name}", state="created")
                     self.at("compose made")

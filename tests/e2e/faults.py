@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import random
 import re
 import signal
@@ -21,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.sample.stack import SampleStack, environment, registry
+from tests.sample.stack import OUT, SAMPLE, SampleStack, environment, registry
 
 WRITERS = ("chap", "chap-worker")
 # CHAP itself puts its list of models into these when it starts.
@@ -374,6 +375,27 @@ def lose_the_engine(stack: SampleStack, ways: Ways) -> Callable[[Run], None]:
     return hit
 
 
+def kill_the_engine(stack: SampleStack) -> Callable[[Run], None]:
+    """Return what kills the second engine, and starts it again a moment later."""
+
+    def hit(run: Run) -> None:
+        os.kill(int((OUT / "new" / "dockerd.pid").read_text()), signal.SIGKILL)
+        time.sleep(3)
+        subprocess.run([SAMPLE / "engine.sh", "--new"], check=True, capture_output=True)
+
+    return hit
+
+
+def kill_the_engine_and_the_run(stack: SampleStack) -> Callable[[Run], None]:
+    """Return what kills the second engine and the run, and starts the engine again."""
+
+    def hit(run: Run) -> None:
+        run.signal(signal.SIGKILL)
+        kill_the_engine(stack)(run)
+
+    return hit
+
+
 @dataclass(frozen=True)
 class Fault:
     """A fault: what it does, and whether the engine or the run is still able to clean up after it."""
@@ -519,3 +541,8 @@ def fill_the_disk(stack: SampleStack) -> Callable[[Run], None]:
 
 
 FAULTS["disk full"] = Fault(fill_the_disk)
+
+# The engine that everybody else works with is killed by no test: only the second one, by what runs inside it.
+if os.environ.get("CHAP_SAMPLE_ENGINE") == "new":
+    FAULTS["engine killed"] = Fault(kill_the_engine, containers_die=True)
+    FAULTS["engine and run killed"] = Fault(kill_the_engine_and_the_run, containers_die=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import signal
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import click
 
 from compose_chap import cli
+from tests.e2e.faults import Run
 from tests.sample.stack import SampleStack, environment
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
@@ -27,6 +29,7 @@ ARGUMENTS = {
     "rollback": "rollback --yes",
     "restore": "restore latest --yes",
     "recover when nothing was cut off": "recover",
+    "recover after a run was cut off": "recover",
 }
 COMMON = {"version", "command", "ok"}
 
@@ -75,12 +78,20 @@ def test_the_line_for_cron_works_as_printed(small: SampleStack) -> None:
     assert len(backups(small)) == len(before) + 1
 
 
+def cut_off(stack: SampleStack) -> None:
+    """Kill an upgrade while CHAP is down."""
+    killed = Run(stack, "upgrade", "v2.1.0", "--yes", at="stop", hit=lambda run: run.signal(signal.SIGKILL))
+    assert killed.end() == -signal.SIGKILL, killed.stdout + killed.stderr
+
+
 def test_every_document_has_the_names_that_are_promised(small: SampleStack) -> None:
     promised = README.partition("| Command | Names in the document |")[2].partition("\n\n")[0]
     rows = re.findall(r"^\| `([^`]+)`([^|]*) \| (.*) \|$", promised, re.MULTILINE)
     assert {words.split()[0] for words, _, _ in rows} == set(cli.chap.list_commands(click.Context(cli.chap)))
     for line, when, names in rows:
-        words = line + (when if when.startswith(" when") else "")
+        words = line + (when if when.startswith((" when", " after")) else "")
+        if "cut off" in words.partition("after")[2]:
+            cut_off(small)
         done = run(["docker", "chap", *ARGUMENTS.get(words, words).split(), "--json"], small)
         document = json.loads(done.stdout)
         assert document["version"] == 1 and document["command"] == words.split()[0], words

@@ -172,6 +172,35 @@ def test_every_fault_at_every_step(subject: Subject, operation: str, step: str, 
     write_down(subject.strike(operation, step, fault))
 
 
+def test_a_file_that_somebody_edits_during_an_upgrade_that_fails(subject: Subject) -> None:
+    subject.to_the_old_version()
+    stack, before = subject.stack, Picture.of(subject.stack)
+    file = stack.files[0]
+    draft = file.with_name("draft")
+
+    def edit(run: Run) -> None:
+        draft.write_bytes(file.read_bytes() + b"# mine\n")
+        draft.replace(file)
+
+    run = Run(stack, "upgrade", "v2.1.1", "--yes", at="start api", hit=edit, environ=subject.ways.environ)
+    assert run.end() == 4, run.stdout + run.stderr[-3000:]
+    failure = run.document["error"]
+    assert f"{file} was changed by someone else" in failure["message"], failure
+    assert "CHAP runs again as before" in failure["message"] and "chap-core:v2.0.0" in failure["hint"]
+    edited = before.files[file.name].replace(b"v2.0.0", b"v2.1.1") + b"# mine\n"
+    assert file.read_bytes() == edited and stack.version() == "2.0.0"
+    assert stack.api("/health/ready")[0] == 200 and stack.checksum() == before.checksum
+
+    file.write_bytes(before.files[file.name] + b"# mine\n")
+    recovery = Run(stack, "recover", environ=subject.ways.environ)
+    assert recovery.end() == 0, recovery.stdout + recovery.stderr[-3000:]
+    assert file.read_bytes() == before.files[file.name] + b"# mine\n"
+    file.write_bytes(before.files[file.name])
+    assert_old(stack, before)
+    labels = stack.docker("inspect", "--format", "{{json .Config.Labels}}", f"{stack.project}-chap-1").stdout
+    assert "images-of-before" not in labels
+
+
 def write_down(outcome: Outcome) -> None:
     """Add a row to the table that `make torture` prints."""
     results = Path(os.environ.get("CHAP_TEST_RESULTS", "build/out/torture.tsv"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -136,6 +137,42 @@ def test_checks_that_fail_are_told_by_the_exit_status(small: SampleStack) -> Non
     done = small.docker("chap", "check", "v1.4.0", "--json", check=False)
     assert done.returncode == 1 and '"ok": false' in done.stdout
     assert small.docker("chap", "check", "v2.1.0", check=False).returncode == 0
+
+
+def test_what_runs_and_is_not_what_the_files_say_is_named(small: SampleStack) -> None:
+    file, settings = small.folder / "compose.yml", small.folder / ".env"
+    before, port = (file.read_text(), settings.read_text()), small.port
+    edited = before[0].replace("--concurrency=1", "--concurrency=2")
+    for old, new in (
+        ("- chap-runs:/data/runs", "- chap-logs:/data/runs"),
+        ("user: chap:chap", "user: root"),
+        ("init: true", "networks: [other]"),
+    ):
+        edited = edited.replace(old, new, 1)
+    try:
+        file.write_text(edited + "networks:\n  other:\n")
+        settings.write_text(before[1].replace(f"CHAP_PORT={port}", "CHAP_PORT=8009") + "CHAP_API_TOKEN=s3cret\n")
+        done = small.docker("chap", "check", "--json", check=False)
+    finally:
+        file.write_text(before[0])
+        settings.write_text(before[1])
+    assert done.returncode == 1, done.stderr
+    drift = next(one for one in json.loads(done.stdout)["checks"] if one["name"] == "drift")
+    found = {name: "\n".join(told) for name, told in drift["details"]["services"].items()}
+    assert "s3cret" not in done.stdout and set(found) == {"chap", "chap-worker"}
+    assert found["chap-worker"] == "variables CHAP_API_TOKEN\ncommand"
+    prefix = f"{small.project}_"
+    for line in (
+        "variables CHAP_API_TOKEN",
+        f"ports (127.0.0.1:{port}->8000 runs, the files say 127.0.0.1:8009->8000)",
+        f"volumes ({prefix}chap-logs:/data/logs {prefix}chap-runs:/data/runs runs, the files say"
+        f" {prefix}chap-logs:/data/logs {prefix}chap-logs:/data/runs)",
+        f"networks ({prefix}default runs, the files say {prefix}other)",
+        "user (chap:chap runs, the files say root)",
+        "init (True runs, the files say False)",
+    ):
+        assert line in found["chap"], found["chap"]
+    assert len(found["chap"].splitlines()) == 6, found["chap"]
 
 
 def test_dumps_that_are_none(small: SampleStack, tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ SAMPLE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 ROOT=$(cd "$SAMPLE/../.." && pwd)
 OUT=$ROOT/build/out
 mkdir -p "$OUT"
+# The second engine's network namespace: another clone on this machine may have one too.
+NEW_NETNS=docker-chap-test-new-$(printf %s "$OUT" | cksum | cut -d' ' -f1)
 
 say() { printf '%s\n' "sample: $*" >&2; }
 fail() { printf '%s\n' "sample: $*" >&2; exit 1; }

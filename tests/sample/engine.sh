@@ -117,7 +117,7 @@ write_new_config() { # write_new_config FOLDER: Docker's settings with the oldes
 # Everything that talks to it or to its containers' ports must be run in there: build/out/new/run COMMAND...
 # It has the oldest Compose that Debian has and this tool takes, so that the two engines are both ends of what is tried.
 start_new() {
-    local dir=$OUT/new name=docker-chap-test-new bin sbin tries
+    local dir=$OUT/new name=$NEW_NETNS bin sbin tries
     local socket=$dir/docker.sock
     if [ -x "$dir/run" ] && "$dir/run" docker version >/dev/null 2>&1; then
         return 0

@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
-from compose_chap import backup, proof, recover, state, transaction, upgrade
+from compose_chap import backup, proof, recover, state, upgrade
 from compose_chap.baseline import baseline_of
+from compose_chap.change import CONFIG_FILES
 from compose_chap.errors import ChapError, EngineError, NeedsPerson, RolledBack, StateError
 from compose_chap.postgres import Server
 from compose_chap.stack import Reference, detect
@@ -114,10 +115,7 @@ def run_rollback(engine: FakeEngine) -> None:
     """Undo the upgrade."""
     here = world(engine)
     (stack,) = detect(engine.containers())
-    plan = recover.plan_rollback(here, stack, "upgrade")
-    directory = stack.project.directory
-    journal = state.begin_run(directory, "rollback", plan.change.to_facts(), here.clock, undoes=plan.undone["id"])
-    transaction.run(here, plan.change, journal, {})
+    recover.roll_back(here, recover.plan_rollback(here, stack, "upgrade"), {})
 
 
 def run_recover(engine: FakeEngine) -> None:
@@ -322,3 +320,64 @@ def test_rows_of_another_client_are_kept_and_told_of_though_it_goes_on_writing(e
     assert aside in failure.value.state
     found = (engine.databases[one].rows["public.other"] for one in (aside, "chap_core"))
     assert written and sum(found) == written
+
+
+def edited_meanwhile(engine: FakeEngine, line: str) -> None:
+    """Let somebody add a line to the Compose file while the new version starts, which then fails."""
+    engine.sick, file = "never ready", engine.folder / "compose.yml"
+
+    def edit(call: int, name: str) -> None:
+        if name == "compose started" and line not in file.read_text():
+            file.write_text(file.read_text() + line)
+
+    engine.strike = edit
+
+
+def test_a_file_that_somebody_edits_meanwhile_is_left_alone_and_all_else_comes_back(engine: FakeEngine) -> None:
+    _, services, *data = picture(engine)
+    edited_meanwhile(engine, "mine mine:1\n")
+    with pytest.raises(NeedsPerson) as failure:
+        run_upgrade(engine)
+    now = picture(engine)
+    assert now[0] == NEW + b"mine mine:1\n" and list(now[2:]) == data
+    # The same images, made anew; and CHAP runs.
+    assert [one[2:] for one in now[1]] == [one[2:] for one in services]
+    assert "CHAP runs again as before" in failure.value.message and "compose.yml" in failure.value.message
+    assert f"{API}:v1" in failure.value.hint and "docker chap recover" in failure.value.hint
+
+    # As long as the file names the new images nothing else comes of it.
+    with pytest.raises(NeedsPerson):
+        run_recover(engine)
+    assert picture(engine) == now
+
+    (engine.folder / "compose.yml").write_bytes(OLD + b"mine mine:1\n")
+    run_recover(engine)
+    assert picture(engine)[2:] == now[2:] and not (engine.folder / ".docker-chap" / "journal.json").exists()
+    labels = {one.labels[CONFIG_FILES] for one in engine.boxes.values()}
+    assert labels == {str(engine.folder / "compose.yml")}
+
+
+def test_a_file_that_cannot_be_read_any_more_does_not_keep_the_data_away(engine: FakeEngine) -> None:
+    _, _, *data = picture(engine)
+    edited_meanwhile(engine, "half a line here\n")
+    with pytest.raises(NeedsPerson) as failure:
+        run_upgrade(engine)
+    assert list(picture(engine)[2:]) == data
+    assert "The old data are back; CHAP is not" in failure.value.message
+
+    engine.strike = lambda call, name: None
+    (engine.folder / "compose.yml").write_bytes(OLD)
+    run_recover(engine)
+    assert picture(engine)[0] == OLD and list(picture(engine)[2:]) == data
+
+
+def test_a_rollback_keeps_the_newer_data_under_its_own_id(engine: FakeEngine) -> None:
+    run_upgrade(engine)
+    engine.databases["chap_core"].rows |= {"public.observation": 12, "public.modeltemplatedb": 3}
+    (stack,) = detect(engine.containers())
+    plan = recover.plan_rollback(world(engine), stack, "upgrade")
+    assert plan.written_since == {"public.observation": 2}
+    done = recover.roll_back(world(engine), plan, {})
+    assert done.kept.endswith(done.run.lower()) and done.kept in engine.databases
+    record = state.history(engine.folder)[-1]
+    assert (record["from"], record["to"], record["undoes"]) == ("2", "1", plan.undone["id"])
