@@ -39,6 +39,7 @@ def backup_command(
         raise UsageError("--dump-only writes one dump, and goes with none of -o, --with-dhis2, --with-volumes.")
     world, where = call.world(), call.where()
     stack = observe.find_stack(world.engine, where)
+    world.notify("check", stack.project.name)
     if dump_only:
         _dump_only(call, world, stack, dump_only)
         return

@@ -226,7 +226,8 @@ def _images(subject: Subject) -> Check:
     size = to_pull(subject)
     young = _age(subject)
     if young is not None and young < _YOUNG_DAYS:
-        return Check("", "warn", f"Both images exist; they were made {_days(young)}. To pull: {units.size(size)}.")
+        said = f"Both images exist; they were made {_days(young)}: few have used them yet."
+        return Check("", "warn", f"{said} To pull: at most {units.size(size)}.")
     return Check("", "ok", f"Both images exist. To pull: at most {units.size(size)}.", details={"bytes": size})
 
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timezone
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, TextIO
 
 from compose_chap.errors import ChapError
@@ -199,19 +200,23 @@ def paragraph(text: str, stream: TextIO | None = None) -> str:
 
 
 def checks_text(checks: Iterable[Check], *, colour: bool) -> str:
-    """Return checks as lines: how it stands, its name, what was found, and what to do."""
+    """Return checks as lines: how each stands, its name, what was found, and what to do.
+
+    Checks in a row that found the same have one line together.
+    """
     width = _width_of_a_terminal(sys.stdout)
     narrow = 0 < width < 60
     indent = 8 if narrow else 25
     lines = []
-    for check in checks:
-        mark = _MARKS[check.status].ljust(4)
+    for (status, message, hint), alike in groupby(checks, lambda one: (one.status, one.message, one.hint)):
+        names = ", ".join(check.name for check in alike)
+        mark = _MARKS[status].ljust(4)
         if colour:
-            mark = f"\x1b[{_COLOURS[check.status]}m{mark}\x1b[0m"
-        name = f"{check.name}\n{'':<8}" if narrow else f"{check.name:<16} "
-        lines.append(f"  {mark}  {name}{_hanging(check.message, indent, width)}")
-        if check.hint and check.status != "ok":
-            lines.append(f"{'':<{indent}}-> {_hanging(check.hint, indent + 3, width)}")
+            mark = f"\x1b[{_COLOURS[status]}m{mark}\x1b[0m"
+        name = f"{names}\n{'':<{indent}}" if narrow or len(names) > 16 else f"{names:<16} "
+        lines.append(f"  {mark}  {name}{_hanging(message, indent, width)}")
+        if hint and status != "ok":
+            lines.append(f"{'':<{indent}}-> {_hanging(hint, indent + 3, width)}")
     return "\n".join(lines)
 
 

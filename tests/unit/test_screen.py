@@ -43,6 +43,12 @@ def test_off_a_terminal_a_line_is_a_line() -> None:
     assert len(screen.checks_text([CHECK], colour=False).splitlines()) == 2
 
 
+def test_checks_that_found_the_same_share_a_line() -> None:
+    same = [Check(name, "skipped", "Not from source.") for name in ("sources", "services", "settings")]
+    lines = screen.checks_text([CHECK, *same], colour=False).splitlines()
+    assert lines[2:] == ["  skip  sources, services, settings", f"{'':<25}Not from source."]
+
+
 @pytest.mark.parametrize(
     ("bytes_", "told"),
     [(0, "0 B"), (2048, "2 KiB"), (1.5 * 2**20, "1.5 MiB"), (200 * 2**20, "200 MiB"), (2**40, "1024 GiB")],
