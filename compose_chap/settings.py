@@ -106,6 +106,8 @@ def other_access(after: Model, service: Service) -> list[str]:
     """Return what would be another in the way a service reaches its database: user, password, database or address."""
     definition = after.services.get(service.name)
     now = urlsplit(service.containers[0].environment.get(URL, ""))
+    if not now.netloc:
+        return []
     then = urlsplit(definition.environment.get(URL, "") if definition else "")
     return [name for name, part in _PARTS.items() if part(now) != part(then)]
 
