@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 from compose_chap import state
 from compose_chap.baseline import Baseline
 from compose_chap.checkout import Move
-from compose_chap.errors import EngineError, StackError
+from compose_chap.errors import ChapError, EngineError, StackError
 from compose_chap.postgres import Server
 from compose_chap.process import check as succeeded
 from compose_chap.stack import Container, Project, Reference, Stack
@@ -162,16 +161,23 @@ def start_what_ran(world: World, change: Change) -> None:
 
 
 def wait_for_server(world: World, change: Change) -> Server:
-    """Start what ran before, and return PostgreSQL when it answers. Raise StackError when it does not for a minute."""
-    server = server_of(world, change)
+    """Start what ran before, and return PostgreSQL when it answers. Raise ChapError when it does not for a minute.
+
+    The engine may be away for a moment too: an update of Docker starts it anew.
+    """
+    amiss: ChapError
     for _ in range(120):
-        with suppress(EngineError):
+        amiss = StackError("The database does not answer.", hint="Look at its logs with docker compose logs.")
+        try:
+            server = server_of(world, change)
             # Each time anew: what is still dying when it is looked at first is dead a moment later.
             start_what_ran(world, change)
             if server.ready():
                 return server
+        except EngineError as error:
+            amiss = error
         world.sleep(0.5)
-    raise StackError("The database does not answer.", hint="Look at its logs with docker compose logs.")
+    raise amiss
 
 
 def recreate(

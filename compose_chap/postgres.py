@@ -263,8 +263,9 @@ class Server:
         self.query(
             _disconnect(database)
             + f"CREATE DATABASE {identifier(to)} TEMPLATE {identifier(database)}{strategy} OWNER {identifier(owner)};"
+            # In the same session: CHAP is down meanwhile, and another one takes a moment to begin.
+            + _CARRY.format(old=literal(database), new=literal(to))
         )
-        self.carry(database, to)
 
     def carry(self, database: str, to: str) -> None:
         """Give a database the settings, privileges, comment and connection limit of another one."""

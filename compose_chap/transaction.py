@@ -77,7 +77,8 @@ def _finish(change: Change, journal: Journal, done: Done, record: Mapping[str, A
 def _forward(world: World, change: Change, journal: Journal, credentials: Mapping[str, str]) -> Done:
     server = server_of(world, change)
 
-    # Compose takes a second to read the files; it need not be one in which CHAP is down.
+    # Asked once and remembered, and Compose takes a moment to read the files: neither need be while CHAP is down.
+    server.version()
     config = _all_but_images(world, change) if change.edits and not change.move else {}
     begin(world, journal, "stop", ", ".join(change.writers))
     down = world.clock()

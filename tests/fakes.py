@@ -279,10 +279,6 @@ class FakeEngine(Engine):
             rows = [["1"]] if match[1] in self.databases else []
         elif sql.startswith("SELECT n.nspname || '.'"):
             rows = [["public.observation", "id"]]
-        elif sql.lstrip().startswith("WITH old AS"):
-            names = re.findall(r"datname = '([^']*)'|, '([^']*)'::text", sql)
-            old, new = names[0][0], next(second for _, second in names if second)
-            self.databases[new].settings = self.databases[old].settings
         else:
             self._change(sql)
         self.at("ran")
@@ -294,6 +290,8 @@ class FakeEngine(Engine):
             self.databases[match[1]].settings = ""
         elif match := re.search(r'CREATE DATABASE "(.*?)" TEMPLATE template0', sql):
             self.databases[match[1]] = Database({})
+        if carried := re.search(r"WITH old AS .*?datname = '([^']*)'.*?, '([^']*)'::text", sql, re.DOTALL):
+            self.databases[carried[2]].settings = self.databases[carried[1]].settings
         renames = re.findall(r'ALTER DATABASE "(.*?)" RENAME TO "(.*?)"', sql)
         changed = dict(self.databases)
         for old, new in renames:

@@ -310,7 +310,12 @@ def way_to_the_engine(folder: Path) -> tuple[Cut, str]:
 
     def connect() -> socket.socket:
         far = socket.socket(socket.AF_UNIX)
-        far.connect(host)
+        try:
+            far.connect(host)
+        except OSError:
+            # An engine that was killed.
+            far.close()
+            raise
         return far
 
     return Cut(listener, connect), f"unix://{folder / 'engine.sock'}"
