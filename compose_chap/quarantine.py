@@ -116,19 +116,25 @@ class Quarantine:
             raise DumpError(f"pg_restore cannot read the dump: {first_error(finished.stderr)}")
         return finished.stdout
 
+    def sql(self, path: str, entries: str) -> str:
+        """Return the SQL of the listed entries of an archive. Nothing runs it."""
+        chosen = self.upload(io.BytesIO(entries.encode()), "wanted")
+        finished = self._run(["pg_restore", "-f", "-", f"--use-list={chosen}", path])
+        if finished.status != 0:
+            raise DumpError(f"pg_restore cannot read the dump: {first_error(finished.stderr)}")
+        return finished.stdout
+
     def check_tar(self, path: str) -> None:
         """Raise DumpError for a tar archive that was cut off: pg_restore would read its end for ever."""
         finished = self._run(["sh", "-c", 'exec tar -tf "$1" >/dev/null', "sh", path])
         if finished.status != 0:
-            raise DumpError(f"The dump is cut off: {first_error(finished.stderr)}", hint="Use another dump.")
+            raise DumpError(f"The dump is cut off: {first_error(finished.stderr)}")
 
     def read_whole(self, path: str) -> None:
         """Have pg_restore read an archive from its first byte to its last. Raise DumpError when it cannot."""
         finished = self._run(["pg_restore", "-f", "/dev/null", path])
         if finished.status != 0:
-            raise DumpError(
-                f"The dump is damaged: {first_error(finished.stderr)}", hint="Use another: docker chap backups"
-            )
+            raise DumpError(f"The dump is damaged: {first_error(finished.stderr)}")
 
     def restore(
         self, path: str, entries: str, database: str, role: str, password: str, *, parallel: bool = True
@@ -160,21 +166,11 @@ class Quarantine:
         """
         # Variables of psql are off limits for a dump; none is defined but those that psql itself needs.
         command = ["psql", "-XqAt1", "-o", "/dev/null", "-v", "ON_ERROR_STOP=1", "-U", role, "-d", database]
-        whole = True
         with self.server.engine.execute(
             self.server.container, command, watched=False, environment={"PGPASSWORD": password}, user=_NOBODY
         ) as execution:
-            try:
-                for batch in _batches(lines):
-                    execution.send(batch)
-            except EngineError:
-                # It ended early: its own words say why.
-                whole = False
-            execution.end_input()
-            for _ in execution.output():
-                pass
-            status = execution.status()
-        if status != 0 or not whole:
+            whole = execution.feed(_batches(lines))
+        if not whole:
             raise DumpError(
                 f"psql could not restore the dump: {first_error(execution.stderr.decode(errors='replace'))}"
             )

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
-from compose_chap import backup, dumpfile, process, units
-from compose_chap.backup import Backup
+from compose_chap import catalogue, dumpfile, process, units
+from compose_chap.catalogue import Backup
 from compose_chap.quarantine import Quarantine
 from compose_chap.dumpfile import Contents, Kind, Packing
 from compose_chap.errors import DatabaseError, DumpError, EngineError
@@ -31,6 +31,8 @@ class Source:
     kind: Kind
     packing: Packing
     backup: Backup | None = None
+    # Newer ones of the project that `latest` does not mean, for they have a fault.
+    passed_over: tuple[Backup, ...] = ()
 
     @property
     def size(self) -> int:
@@ -60,8 +62,20 @@ def recognise(asked: str, folder: Path, project: str = "") -> Source:
         return _recognise_file(path)
     if (path / "toc.dat").is_file():
         return Source(path, Kind.DIRECTORY, Packing.NONE)
-    found = backup.find(asked, folder, project)
-    return replace(_recognise_file(found.dump), backup=found)
+    found = catalogue.find(asked, folder, project, sound=True)
+    newer = [one for one in catalogue.list_backups(folder, project) if one.id > found.id] if asked == "latest" else []
+    return replace(_recognise_file(found.dump), backup=found, passed_over=tuple(newer))
+
+
+def notes(source: Source, project: str) -> list[str]:
+    """Return what to know of a source before it goes into the stack of a project."""
+    made = source.backup
+    said = [f"Backup {one.id} is newer, and was passed over. {one.fault}" for one in source.passed_over]
+    if made and made.fault:
+        said.append(f"Do not rely on this backup. {made.fault}")
+    if made and made.project != project:
+        said.append(f"The backup was made of another project, {made.project}. Its data replace those of {project}.")
+    return said
 
 
 def _recognise_file(path: Path) -> Source:
@@ -178,8 +192,10 @@ def head(source: Source, quarantine: Quarantine, path: str) -> bytes:
         raise DumpError(f"{source.path} is damaged: {error}.") from None
 
 
-def check_contents(quarantine: Quarantine, kind: Kind, path: str, *, trust: bool) -> Contents:
+def check_contents(quarantine: Quarantine, source: Source, kind: Kind, path: str, *, trust: bool) -> Contents:
     """Read an archive's table of contents, then the whole of it, and return its contents.
+
+    One of a backup is not read whole: its checksum says that it is what was read whole when it was made.
 
     Raise DumpError for kinds of entries that CHAP never has, unless that is trusted, and for a damaged one.
     """
@@ -189,12 +205,19 @@ def check_contents(quarantine: Quarantine, kind: Kind, path: str, *, trust: bool
     check_server(contents.server_major, quarantine.server)
     foreign = contents.foreign()
     if foreign and not trust:
-        kinds = ", ".join(f"{entry.kind} {entry.rest}" for entry in foreign[:5])
+        kinds = ", ".join(entry.called for entry in foreign[:5])
         raise DumpError(
             f"The dump holds what no dump of CHAP has: {kinds}.",
             hint="If you know where it comes from, and want these: --trust",
         )
-    quarantine.read_whole(path)
+    if beyond := contents.beyond_trust():
+        # Whoever lets a dump make these gives it the whole server.
+        raise DumpError(
+            f"Only a superuser can restore {', '.join(entry.called for entry in beyond[:5])}.",
+            hint="Restore it by hand, as RESTORE.txt of any backup tells, if you know where it comes from.",
+        )
+    if not source.backup:
+        quarantine.read_whole(path)
     return contents
 
 
