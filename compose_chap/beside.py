@@ -5,19 +5,24 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+from threading import Event
 from typing import Any
 
 from compose_chap import foreign, plainsql, proof, source
 from compose_chap.change import Change
 from compose_chap.dumpfile import Kind
-from compose_chap.errors import DatabaseError, DumpError
+from compose_chap.errors import ChapError, DatabaseError, DumpError
 from compose_chap.postgres import Server, identifier, literal
 from compose_chap.quarantine import Quarantine
 from compose_chap.source import Source
 from compose_chap.state import Journal
 from compose_chap.world import World
+
+# The rest of the server needs room too while a dump is restored.
+_LEAST_ROOM = 256 << 20
 
 
 def restore_role(run: str) -> str:
@@ -59,17 +64,18 @@ def make(
     )
     lost = given.backup.manifest["database"] if given.backup and not server.exists(change.live) else None
     _create(server, change, role, lost)
-    if contents:
-        # PostgreSQL reads tar archives from one end to the other only.
-        parallel = kind is not Kind.TAR
-        contents = foreign.make_extensions(quarantine, path, contents, change.incoming, role)
-        quarantine.restore(path, contents.without_privileges(), change.incoming, role, password, parallel=parallel)
-        if privileges := contents.privileges():
-            # Privileges may name roles that this server does not have. The data are whole without them.
-            quarantine.restore_what_fits(path, privileges, change.incoming, role, password)
-    else:
-        sql = plainsql.harmless_sql(source.lines(given, quarantine, path, progress), trust=trust)
-        quarantine.feed_psql(change.incoming, role, password, sql)
+    with _while_there_is_room(server, role):
+        if contents:
+            # PostgreSQL reads tar archives from one end to the other only.
+            parallel = kind is not Kind.TAR
+            contents = foreign.make_extensions(quarantine, path, contents, change.incoming, role)
+            quarantine.restore(path, contents.without_privileges(), change.incoming, role, password, parallel=parallel)
+            if privileges := contents.privileges():
+                # Privileges may name roles that this server does not have. The data are whole without them.
+                quarantine.restore_what_fits(path, privileges, change.incoming, role, password)
+        else:
+            sql = plainsql.harmless_sql(source.lines(given, quarantine, path, progress), trust=trust)
+            quarantine.feed_psql(change.incoming, role, password, sql)
 
     journal.begin("check beside")
     world.notify("check beside", change.incoming)
@@ -85,6 +91,36 @@ def make(
     server.query(f"REASSIGN OWNED BY {role} TO {identifier(change.owner)}; DROP OWNED BY {role};", change.incoming)
     server.query(f"DROP ROLE {role};")
     return left_out
+
+
+@contextmanager
+def _while_there_is_room(server: Server, role: str) -> Iterator[None]:
+    """End what `role` does in the block before the server's disk is full: without room for its log the server stops.
+
+    What a dump grows to is not known before. Raise DatabaseError when it was ended.
+    """
+    least, short, done = min(_LEAST_ROOM, server.free_space() // 4), Event(), Event()
+
+    def watch() -> None:
+        while not done.wait(1):
+            with suppress(ChapError):
+                if short.is_set() or server.free_space() < least:
+                    short.set()
+                    server.end_sessions(role)
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(watch)
+        try:
+            yield
+        except DumpError:
+            if short.is_set():
+                raise DatabaseError(
+                    "The dump needs more room than the database's disk has. It was ended before the disk was full.",
+                    hint="Make room: docker chap prune, docker image prune. Then run the command again.",
+                ) from None
+            raise
+        finally:
+            done.set()
 
 
 def remove(server: Server, run: str, incoming: str) -> None:

@@ -153,6 +153,21 @@ class Contents:
         return "".join(entry.line + "\n" for entry in self.entries if entry.kind == "ACL")
 
 
+# All that is read of a dump at a time is a line. What PostgreSQL itself can hold of one is not much more.
+_LONGEST_LINE = 256 << 20
+
+
+def blocks(size: int) -> str:
+    """Return a size in bytes as a shell's `ulimit -f` wants it, in POSIX blocks."""
+    return str(max(size, 0) // 512)
+
+
+def check_line(length: int) -> None:
+    """Raise DumpError for a line that no dump has, before it fills the memory."""
+    if length > _LONGEST_LINE:
+        raise DumpError("The dump has a line that is longer than any that PostgreSQL writes.")
+
+
 def packing(head: bytes) -> Packing:
     """Return how a file is compressed, by its first bytes."""
     if head.startswith(b"\x1f\x8b"):

@@ -292,6 +292,10 @@ class Server:
             self.query("SELECT pg_sleep(0.1);")
         raise DatabaseError("A session of an earlier run does not end.", hint="Restart the database's container.")
 
+    def end_sessions(self, role: str) -> None:
+        """End the sessions of a role."""
+        self.query(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = {literal(role)};")
+
     def rename(self, *pairs: tuple[str, str]) -> None:
         """Rename databases, (from, to) in order, all of them or none; their sessions are ended."""
         statements = [_disconnect(old) for old, _ in pairs] + ["BEGIN;"]

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import BinaryIO
 
+from compose_chap import dumpfile, units
 from compose_chap.engine import Execution
 from compose_chap.errors import DatabaseError, DumpError, EngineError
 from compose_chap.postgres import WITH_PASSWORD, Server, first_error
@@ -77,9 +78,15 @@ class Quarantine:
         return self._run(["sh", "-c", 'command -v "$1"', "sh", program]).status == 0
 
     def unpack(self, program: str, path: str) -> str:
-        """Unpack a file of the folder with `gzip` or `zstd`, and return the path of what was in it."""
-        script = 'umask 077; exec "$1" -dc "$2" > "$3"'
-        finished = self._run(["sh", "-c", script, "sh", program, path, f"{path}.unpacked"])
+        """Unpack a file of the folder with `gzip` or `zstd`, and return the path of what was in it.
+
+        Half of what is free is the most that it may take: a small file can unpack to any size.
+        """
+        most = self.server.free_space("/tmp") // 2
+        script = 'umask 077; trap "" XFSZ; ulimit -f "$1"; exec "$2" -dc "$3" > "$4"'
+        finished = self._run(["sh", "-c", script, "sh", dumpfile.blocks(most), program, path, f"{path}.unpacked"])
+        if "too large" in finished.stderr:
+            raise DumpError(f"The dump unpacks to more than {units.size(most)}, half of what the server has free.")
         if finished.status != 0:
             raise DumpError(f"The dump cannot be unpacked: {first_error(finished.stderr)}")
         return f"{path}.unpacked"
@@ -100,13 +107,18 @@ class Quarantine:
     def lines(self, path: str) -> Iterator[bytes]:
         """Yield the lines of a file."""
         with self.server.engine.execute(self.server.container, ["cat", path], user=_NOBODY) as execution:
-            rest = b""
+            held: list[bytes] = []
             for data in execution.output():
-                *lines, rest = (rest + data).split(b"\n")
-                yield from (line + b"\n" for line in lines)
+                first, *others = data.split(b"\n")
+                held.append(first)
+                dumpfile.check_line(sum(map(len, held)))
+                if others:
+                    yield b"".join(held) + b"\n"
+                    yield from (line + b"\n" for line in others[:-1])
+                    held = others[-1:]
             if execution.status() != 0:
                 raise DumpError("The dump could not be read to its end.")
-            if rest:
+            if rest := b"".join(held):
                 yield rest
 
     def listing(self, path: str) -> str:

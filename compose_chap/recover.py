@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from compose_chap import (
-    backup,
     beside,
     catalogue,
     engine_throwaway,

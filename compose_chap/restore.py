@@ -74,7 +74,7 @@ def foresee(world: World, plan: RestorePlan) -> Outlook:
     with ThreadPoolExecutor() as pool:
         asked = pool.submit(baseline_of, world, stack)
         of_database = pool.submit(_database_notes, plan, server, live)
-        sessions = pool.submit(server.sessions, live)
+        sessions, jobs = pool.submit(server.sessions, live), pool.submit(upgrade.lost_jobs, world, stack)
         source.check_room(plan.source, server)
         if plan.source.backup:
             source.check_server(int(plan.source.backup.manifest["server"]["version"]) // 10000, server)
@@ -90,9 +90,8 @@ def foresee(world: World, plan: RestorePlan) -> Outlook:
             f"The backup was made by CHAP {plan.source.version}. CHAP {running} will migrate it when it starts."
             " To bring the old version back too: --with-version"
         )
-    notes += source.notes(plan.source, stack.project.name)
-    notes += of_database.result()
-    notes += filter(None, [upgrade.lost_jobs(world, stack)])
+    notes += [*source.notes(plan.source, stack.project.name), *of_database.result()]
+    notes += filter(None, [jobs.result()])
     own = {address for service in stack.writers for one in service.containers for address in one.addresses}
     return Outlook(tuple(notes), tuple(one for one in sessions.result() if one.address not in own), baseline)
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gzip
 import io
+import shutil
 import tarfile
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO
+from types import SimpleNamespace
+from typing import IO, BinaryIO, cast
 
 from compose_chap import catalogue, dumpfile, process, units
 from compose_chap.catalogue import Backup
@@ -21,6 +23,7 @@ from compose_chap.postgres import Server
 # A dump of rows unpacks to about this much, and a database with its indexes takes as much again.
 _UNPACKED = 8
 _MARGIN = 1.2
+_READ = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -119,10 +122,9 @@ def bring(source: Source, quarantine: Quarantine, progress: Callable[[int], None
         return Kind.PLAIN, ""
     quarantine.make()
     if source.kind is Kind.DIRECTORY:
-        with tempfile.TemporaryFile() as packed:
-            _pack(source.path, packed)
-            packed.seek(0)
-            return Kind.DIRECTORY, quarantine.unpack_directory(quarantine.upload(packed, "directory.tar", progress))
+        with quarantine.receiving("directory.tar") as (path, send):
+            _pack(source.path, send, progress)
+        return Kind.DIRECTORY, quarantine.unpack_directory(path)
 
     if source.packing is Packing.ZSTD and not quarantine.has("zstd"):
         with tempfile.TemporaryFile() as unpacked_here:
@@ -138,8 +140,10 @@ def bring(source: Source, quarantine: Quarantine, progress: Callable[[int], None
 
 
 def _unpack_here(source: Source, target: BinaryIO) -> None:
+    most = shutil.disk_usage(tempfile.gettempdir()).free // 2
+    bounded = ["sh", "-c", 'trap "" XFSZ; ulimit -f "$1"; exec zstd -dc -- "$2"', "sh", dumpfile.blocks(most)]
     try:
-        process.run_into(["zstd", "-dc", "--", str(source.path)], target)
+        process.run_into([*bounded, str(source.path)], target)
     except EngineError as error:
         raise DumpError(
             f"{source.path} cannot be unpacked: {error.message}",
@@ -148,9 +152,18 @@ def _unpack_here(source: Source, target: BinaryIO) -> None:
     target.seek(0)
 
 
-def _pack(folder: Path, packed: BinaryIO) -> None:
+def _pack(folder: Path, send: Callable[[bytes], None], progress: Callable[[int], None]) -> None:
+    done = 0
+
+    def write(data: bytes) -> None:
+        nonlocal done
+        send(data)
+        done += len(data)
+        progress(done)
+
     # A directory dump is flat; anything else in the folder, and any link, is left behind.
-    with tarfile.open(fileobj=packed, mode="w") as archive:
+    stream = cast("IO[bytes]", SimpleNamespace(write=write))
+    with tarfile.open(fileobj=stream, mode="w|", bufsize=_READ) as archive:
         for path in sorted(folder.iterdir()):
             if path.is_file() and not path.is_symlink():
                 member = tarfile.TarInfo(path.name)
@@ -167,7 +180,10 @@ def lines(source: Source, quarantine: Quarantine, path: str, progress: Callable[
     done = 0
     try:
         with _opened(source) as file:
-            for line in file:
+            while line := file.readline(_READ):
+                while not line.endswith(b"\n") and (more := file.readline(_READ)):
+                    line += more
+                    dumpfile.check_line(len(line))
                 done += len(line)
                 progress(done)
                 yield line
