@@ -28,7 +28,6 @@ def made(bundled: SampleStack) -> Iterator[Any]:
                        " INSERT INTO of_hstore VALUES ('a=>1')")
     bundled.compose("exec", "-T", "chap", "sh", "-c", "mkdir -p /data/runs/7 && echo trained > /data/runs/7/model"
                                                       " && echo line > /data/logs/chap.log")
-    bundled.compose("exec", "-T", "chap-worker", "sh", "-c", "echo fills itself > /data/uv/cached")
     yield chap(bundled, "backup", "--with-dhis2", "--with-volumes")["backup"]
 
 
