@@ -5,14 +5,20 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from queue import Full, Queue
 from typing import Any, BinaryIO
 
+from compose_chap import postgres_dump
 from compose_chap.errors import DumpError, StateError
 from compose_chap.postgres import Database, Server
+
+# Pieces of a dump on their way to pg_restore: at most 16 MiB.
+_MOST_AHEAD = 64
 
 Notify = Callable[..., None]
 Clock = Callable[[], datetime]
@@ -38,7 +44,7 @@ def dump_database(
     """
     target = folder / f"{file_name(database)}.dump"
     begun = clock()
-    compression = server.compression()
+    compression = postgres_dump.compression(server)
 
     with new_file(target) as file:
         written = _Hashed(file, lambda done: notify("backup", detail, done, 0))
@@ -57,15 +63,35 @@ def dump_database(
 
 def dump_into(server: Server, database: str, compression: str, sink: Callable[[bytes], object]) -> dict[str, int]:
     """Write a dump to `sink`, have pg_restore read it at the same time, and return the rows of each table in it."""
-    with server.snapshot(database) as snapshot:
-        with server.reading() as reading:
-
-            def write(data: bytes) -> None:
+    with postgres_dump.snapshot(server, database) as moment:
+        with _reading(server) as read:
+            for data in postgres_dump.dump(server, database, moment, compression):
                 sink(data)
-                reading.feed(data)
+                read(data)
+        return moment.counts()
 
-            server.dump(database, snapshot.id, compression, write)
-        return snapshot.counts()
+
+@contextmanager
+def _reading(server: Server) -> Iterator[Callable[[bytes], None]]:
+    """Hand out what gives pieces to a pg_restore beside us: a little ahead, so that nobody waits for the other.
+
+    Raise DumpError at the end of the block when it could not read them whole.
+    """
+    ahead: Queue[bytes] = Queue(_MOST_AHEAD)
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(postgres_dump.read_whole, server, iter(ahead.get, b""))
+
+        def read(data: bytes) -> None:
+            # One that ended early has something to say at the end.
+            while not reading.done():
+                with suppress(Full):
+                    return ahead.put(data, timeout=0.2)
+
+        try:
+            yield read
+        finally:
+            read(b"")
+        reading.result()
 
 
 @contextmanager

@@ -8,7 +8,7 @@
         dhis2.dump         DHIS2's database, on request
         volumes/           logs, runs and the model services' own data, on request
         RESTORE.txt        how to restore by hand
-        proof.json         when it was last proven, and how
+        proof.json         the last word about how good it is; see `catalogue`
         pinned             keeps it from being pruned
 
 A backup is made under a name that ends with `.partial` and renamed when it is proven.
@@ -24,6 +24,9 @@ The manifest, `"format": 1`, holds no secret:
     images          service, role, image, id and digests of each service
     dump            file, size, sha256, compression
     tables          rows of each table at the moment of the dump
+    lost_tables     tables that were there and are not: the database is damaged, or somebody dropped them
+    absent_tables   tables that are missed with less reason: an earlier version had them, or the running one wants them
+    foreign         what the database holds that no database of CHAP has; its restore needs --trust
     dhis2           the same facts of DHIS2's database; null when it was not asked for
     volumes         volume, service, path, file, size, sha256 of each
     files           path, file, size, sha256 of each
@@ -35,106 +38,26 @@ The manifest, `"format": 1`, holds no secret:
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from compose_chap import __version__, archive, belongings, lock, state, units
+from compose_chap import __version__, archive, belongings, foreign, lock, postgres_dump, state, units
 from compose_chap.archive import Clock, Notify
+from compose_chap.catalogue import FORMAT, PARTIAL, Backup, document, list_backups, missed_tables, remove_abandoned
 from compose_chap.engine import Engine
-from compose_chap.errors import DatabaseError, DumpError, StackError, StateError
+from compose_chap.errors import DatabaseError, StackError, StateError
 from compose_chap.postgres import Database, Server
 from compose_chap.stack import DatabaseAccess, Role, Service, Stack
-
-FORMAT = 1
-PARTIAL = ".partial"
-PIN_FILE = "pinned"
-PROOF_FILE = "proof.json"
 
 # Without an earlier backup to learn from: CHAP's tables shrink to about a quarter, and a little more is kept free.
 _FIRST_RATIO = 0.35
 _MARGIN = 1.2
-
-
-@dataclass(frozen=True)
-class Backup:
-    """A finished backup: its folder and its manifest."""
-
-    folder: Path
-    manifest: Mapping[str, Any]
-
-    @property
-    def id(self) -> str:
-        """The id, which is when it was begun, in UTC."""
-        return str(self.manifest["id"])
-
-    @property
-    def project(self) -> str:
-        """The Compose project that it was made of."""
-        return str(self.manifest["project"]["name"])
-
-    @property
-    def dump(self) -> Path:
-        """The dump of CHAP's database."""
-        return self.folder / str(self.manifest["dump"]["file"])
-
-    @property
-    def tables(self) -> dict[str, int]:
-        """Rows of each table at the moment of the dump."""
-        return dict(self.manifest["tables"])
-
-    @property
-    def created_at(self) -> datetime:
-        """When it was begun."""
-        return datetime.fromisoformat(self.manifest["created_at"])
-
-    @property
-    def parts(self) -> list[dict[str, Any]]:
-        """Every file of it that has a checksum: `file`, `size`, `sha256`."""
-        one = self.manifest
-        found = [one["dump"], *one["files"], *one.get("volumes", ())]
-        found += [one["dhis2"]["dump"]] if one.get("dhis2") else []
-        found += [one["checkout"]["diff"]] if one.get("checkout") and one["checkout"]["diff"] else []
-        return found + ([one["instructions"]] if "instructions" in one else [])
-
-    @property
-    def size(self) -> int:
-        """Bytes of everything in it."""
-        return sum(int(part["size"]) for part in self.parts)
-
-    @property
-    def pinned(self) -> bool:
-        """Whether it stays whatever retention says."""
-        return (self.folder / PIN_FILE).exists()
-
-    @property
-    def proof(self) -> tuple[datetime, str]:
-        """When it was last proven, and how: `read back` or `restored`."""
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            found = json.loads((self.folder / PROOF_FILE).read_bytes())
-            return datetime.fromisoformat(found["at"]), str(found["how"])
-        return datetime.fromisoformat(self.manifest["proven_at"]), "read back"
-
-
-def folder_for(stack: Stack, asked: Path | None, environment: Mapping[str, str]) -> Path:
-    """Return where backups of a stack lie: as asked, as DOCKER_CHAP_BACKUPS says, or beside the Compose file."""
-    return folder_beside(stack.project.directory, asked, environment)
-
-
-def folder_beside(directory: Path, asked: Path | None, environment: Mapping[str, str]) -> Path:
-    """Return where backups of a stack lie whose main folder is `directory`."""
-    if asked:
-        return asked.absolute()
-    if environment.get("DOCKER_CHAP_BACKUPS"):
-        return Path(environment["DOCKER_CHAP_BACKUPS"]).absolute()
-    return directory / "backups"
 
 
 def take(
@@ -160,7 +83,8 @@ def take(
     state.private_folder(folder)
     remove_abandoned(folder)
     databases = [database] + ([dhis2[2]] if dhis2 else [])
-    _check_space(folder, sum(one.size for one in databases), list_backups(folder, stack.project.name))
+    earlier = list_backups(folder, stack.project.name)
+    _check_space(folder, sum(one.size for one in databases), earlier)
 
     begun, partial = _new_folder(folder, clock())
     try:
@@ -168,7 +92,8 @@ def take(
             manifest = _fill(
                 engine, stack, sources, partial, begun, reason, server, database, dhis2, with_volumes, clock, notify
             )
-            state.write_file(partial / "manifest.json", _document(manifest))
+            manifest |= missed_tables(manifest, earlier)
+            state.write_file(partial / "manifest.json", document(manifest))
             final = partial.with_name(partial.name.removesuffix(PARTIAL))
             os.rename(partial, final)
             state.sync_folder(folder)
@@ -201,6 +126,8 @@ def _fill(
         chap = aside.submit(belongings.chap_facts, engine, stack)
         images = aside.submit(belongings.image_facts, engine, stack)
         facts = aside.submit(archive.facts_of, server, database)
+        strange = aside.submit(foreign.objects, server, database.name)
+        lost = aside.submit(server.lost_tables, database.name)
         dumped = archive.dump_database(server, database.name, partial, clock=clock, notify=notify)
     spent = dict(dumped.seconds)
 
@@ -244,6 +171,9 @@ def _fill(
         "images": images.result(),
         "dump": dict(dumped.file),
         "tables": dict(dumped.tables),
+        "lost_tables": lost.result(),
+        "absent_tables": [],
+        "foreign": strange.result(),
         "dhis2": other,
         "volumes": volumes,
         "files": files,
@@ -271,13 +201,6 @@ def _new_folder(folder: Path, now: datetime) -> tuple[datetime, Path]:
         now += timedelta(seconds=1)
 
 
-def remove_abandoned(folder: Path) -> None:
-    """Remove what backups that were killed left below a folder, and nothing that one is working on."""
-    for partial in folder.glob(f"*{PARTIAL}"):
-        if partial.is_dir() and lock.abandoned(partial):
-            shutil.rmtree(partial, ignore_errors=True)
-
-
 def take_dump_only(
     engine: Engine, stack: Stack, target: Path | None, sink: Callable[[bytes], object] | None, notify: Notify
 ) -> tuple[dict[str, int], int]:
@@ -287,7 +210,7 @@ def take_dump_only(
     """
     server = server_of(engine, stack)
     name = database_of(server, stack.access).name
-    compression, size = server.compression(), 0
+    compression, size = postgres_dump.compression(server), 0
 
     def dump_to(write: Callable[[bytes], object]) -> dict[str, int]:
         def counted(data: bytes) -> None:
@@ -313,75 +236,6 @@ def take_dump_only(
             partial.unlink(missing_ok=True)
             raise
     return tables, size
-
-
-def list_backups(folder: Path, project: str = "") -> list[Backup]:
-    """Return the backups below a folder, of one project or of all, oldest first.
-
-    What has no readable manifest is none.
-    """
-    found = []
-    for path in sorted(folder.glob("*/manifest.json")):
-        with suppress(DumpError):
-            if not path.parent.name.endswith(PARTIAL):
-                found.append(load(path.parent))
-    return sorted((one for one in found if project in ("", one.project)), key=lambda one: one.id)
-
-
-def load(folder: Path) -> Backup:
-    """Return the backup in a folder. Raise DumpError when there is none, or none that this version can read."""
-    try:
-        manifest = json.loads((folder / "manifest.json").read_bytes())
-        if manifest["format"] != FORMAT:
-            raise DumpError(f"{folder} was written by another version of this tool (format {manifest['format']}).")
-        found = Backup(folder, manifest)
-        parts = [str(part["file"]) for part in found.parts]
-        # What every reader takes for granted.
-        _ = found.id, found.project, found.size, found.created_at, found.proof, found.tables, manifest["reason"]
-        _ = manifest["chap"]["version"], int(manifest["database"]["size"]), int(manifest["server"]["version"])
-    except FileNotFoundError:
-        raise DumpError(f"{folder} has no manifest.json: it is not a finished backup.") from None
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise DumpError(f"The manifest in {folder} cannot be read: {error}.") from None
-    for part in parts:
-        # Links are followed here, so that one cannot lead out either.
-        if not (folder / part).resolve().is_relative_to(folder.resolve()):
-            raise DumpError(f"The manifest in {folder} names a file outside of it: {part}.")
-    return found
-
-
-def amend(made: Backup, **facts: Any) -> Backup:
-    """Write into a finished backup's manifest what nobody could be asked when it was made, and return it so."""
-    amended = Backup(made.folder, {**made.manifest, **facts})
-    state.write_file(made.folder / "manifest.json", _document(amended.manifest))
-    return amended
-
-
-def find(asked: str, folder: Path, project: str = "") -> Backup:
-    """Return the backup an operator means: an id, `latest` of a project, or a folder.
-
-    Raise DumpError that lists what there is.
-    """
-    own = list_backups(folder, project)
-
-    if asked == "latest" and own:
-        return own[-1]
-    for backup in list_backups(folder):
-        if backup.id == asked:
-            return backup
-    if asked != "latest" and Path(asked).is_dir():
-        return load(Path(asked))
-    there = ", ".join(backup.id for backup in own[-5:]) or "none"
-    raise DumpError(f"There is no backup '{asked}'. In {folder}: {there}.", hint="List them: docker chap backups")
-
-
-def pin(backup: Backup, pinned: bool) -> None:
-    """Keep a backup whatever retention says, or no longer."""
-    if pinned:
-        state.write_file(backup.folder / PIN_FILE, b"")
-    else:
-        (backup.folder / PIN_FILE).unlink(missing_ok=True)
-        state.sync_folder(backup.folder)
 
 
 def server_of(engine: Engine, stack: Stack) -> Server:
@@ -432,7 +286,3 @@ def _check_space(folder: Path, database_size: int, earlier: list[Backup]) -> Non
             state="Nothing was changed.",
             hint="Make room (docker chap prune), or write elsewhere: docker chap backup -o FOLDER",
         )
-
-
-def _document(manifest: Mapping[str, Any]) -> bytes:
-    return (json.dumps(manifest, indent=1) + "\n").encode()

@@ -8,6 +8,7 @@ import re
 import shlex
 import tarfile
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,6 @@ def _keep_file(path: Path, directory: Path, folder: Path) -> dict[str, Any]:
 
 def keep_checkout(directory: Path, folder: Path) -> dict[str, Any] | None:
     """Describe the source checkout that a stack was started from and keep a diff of local changes; None for none."""
-
     found = checkout.find(directory)
     try:
         place = found.place if found else None
@@ -113,14 +113,15 @@ def chap_facts(engine: Engine, stack: Stack) -> dict[str, Any]:
     facts: dict[str, Any] = {"version": "", "worker_version": "", "schema": None}
     api = stack.api.containers[0]
 
-    if api.running:
-        facts["version"] = chap.version_in(engine, api.id)
+    workers = [worker.containers[0].id for worker in stack.of(Role.WORKER) if worker.containers[0].running]
+    with ThreadPoolExecutor() as pool:
+        versions = [pool.submit(chap.version_in, engine, worker) for worker in workers]
         with suppress(ChapError):
-            schema = chap.Chap(engine, api.id).schema()
-            facts["schema"] = {**vars(schema), "verdict": schema.verdict}
-    for worker in stack.of(Role.WORKER):
-        if worker.containers[0].running:
-            facts["worker_version"] = chap.version_in(engine, worker.containers[0].id)
+            if api.running:
+                facts["version"], schema = chap.Chap(engine, api.id).version_and_schema()
+                facts["schema"] = {**vars(schema), "verdict": schema.verdict} if schema else None
+    for version in versions:
+        facts["worker_version"] = version.result()
     return facts
 
 
@@ -217,7 +218,10 @@ def _sqlite(engine: Engine, container: Container, place: str) -> Iterator[bytes]
         yield from execution.output()
         if execution.status() != 0:
             said = execution.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
-            raise DumpError(f"The data of {container.name} ({place}) could not be copied: {said[-1]}")
+            raise DumpError(
+                f"The data of {container.name} ({place}) could not be copied: {said[-1]}",
+                hint="Mend the model service, or leave its data out: docker chap backup",
+            )
 
 
 def _only_file(engine: Engine, container: Container, place: str) -> Iterator[bytes]:

@@ -5,19 +5,24 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+from threading import Event
 from typing import Any
 
-from compose_chap import plainsql, proof, source
+from compose_chap import foreign, plainsql, proof, source
 from compose_chap.change import Change
 from compose_chap.dumpfile import Kind
-from compose_chap.errors import DatabaseError, DumpError
+from compose_chap.errors import ChapError, DatabaseError, DumpError
 from compose_chap.postgres import Server, identifier, literal
 from compose_chap.quarantine import Quarantine
 from compose_chap.source import Source
 from compose_chap.state import Journal
 from compose_chap.world import World
+
+# The rest of the server needs room too while a dump is restored.
+_LEAST_ROOM = 256 << 20
 
 
 def restore_role(run: str) -> str:
@@ -48,7 +53,7 @@ def make(
     if kind is Kind.PLAIN:
         source.check_server(plainsql.server_major(source.head(given, quarantine, path)), server)
     else:
-        contents = source.check_contents(quarantine, kind, path, trust=trust)
+        contents = source.check_contents(quarantine, given, kind, path, trust=trust)
 
     journal.begin("restore beside")
     world.notify("restore beside", change.incoming)
@@ -59,20 +64,22 @@ def make(
     )
     lost = given.backup.manifest["database"] if given.backup and not server.exists(change.live) else None
     _create(server, change, role, lost)
-    if contents:
-        # PostgreSQL reads tar archives from one end to the other only.
-        parallel = kind is not Kind.TAR
-        quarantine.restore(path, contents.without_privileges(), change.incoming, role, password, parallel=parallel)
-        if privileges := contents.privileges():
-            # Privileges may name roles that this server does not have. The data are whole without them.
-            quarantine.restore_what_fits(path, privileges, change.incoming, role, password)
-    else:
-        sql = plainsql.harmless_sql(source.lines(given, quarantine, path, progress), trust=trust)
-        quarantine.feed_psql(change.incoming, role, password, sql)
+    with _while_there_is_room(server, role):
+        if contents:
+            # PostgreSQL reads tar archives from one end to the other only.
+            parallel = kind is not Kind.TAR
+            contents = foreign.make_extensions(quarantine, path, contents, change.incoming, role)
+            quarantine.restore(path, contents.without_privileges(), change.incoming, role, password, parallel=parallel)
+            if privileges := contents.privileges():
+                # Privileges may name roles that this server does not have. The data are whole without them.
+                quarantine.restore_what_fits(path, privileges, change.incoming, role, password)
+        else:
+            sql = plainsql.harmless_sql(source.lines(given, quarantine, path, progress), trust=trust)
+            quarantine.feed_psql(change.incoming, role, password, sql)
 
     journal.begin("check beside")
     world.notify("check beside", change.incoming)
-    strange = foreign_objects(server, change.incoming)
+    strange = foreign.objects(server, change.incoming)
     if strange and not trust:
         raise DumpError(
             f"The dump holds what no dump of CHAP has: {', '.join(strange[:5])}.",
@@ -84,6 +91,36 @@ def make(
     server.query(f"REASSIGN OWNED BY {role} TO {identifier(change.owner)}; DROP OWNED BY {role};", change.incoming)
     server.query(f"DROP ROLE {role};")
     return left_out
+
+
+@contextmanager
+def _while_there_is_room(server: Server, role: str) -> Iterator[None]:
+    """End what `role` does in the block before the server's disk is full: without room for its log the server stops.
+
+    What a dump grows to is not known before. Raise DatabaseError when it was ended.
+    """
+    least, short, done = min(_LEAST_ROOM, server.free_space() // 4), Event(), Event()
+
+    def watch() -> None:
+        while not done.wait(1):
+            with suppress(ChapError):
+                if short.is_set() or server.free_space() < least:
+                    short.set()
+                    server.end_sessions(role)
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(watch)
+        try:
+            yield
+        except DumpError:
+            if short.is_set():
+                raise DatabaseError(
+                    "The dump needs more room than the database's disk has. It was ended before the disk was full.",
+                    hint="Make room: docker chap prune, docker image prune. Then run the command again.",
+                ) from None
+            raise
+        finally:
+            done.set()
 
 
 def remove(server: Server, run: str, incoming: str) -> None:
@@ -153,38 +190,3 @@ def _value(name: str, value: str) -> str:
     # A list of names is stored quoted already.
     parts = re.findall(r'"[^"]*"|[^,\s"]+', value) if name in _LISTS else []
     return ", ".join(literal(part.strip('"')) for part in parts) or literal(value)
-
-
-# Everything that can run code when somebody uses the tables. CHAP has none of it.
-_FOREIGN = """
-SELECT 'function ' || p.proname FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
-  WHERE n.nspname NOT IN ('pg_catalog', 'information_schema')
-UNION ALL SELECT 'trigger ' || tgname FROM pg_trigger WHERE NOT tgisinternal
-UNION ALL SELECT 'event trigger ' || evtname FROM pg_event_trigger
-UNION ALL SELECT 'rule ' || r.rulename FROM pg_rewrite r JOIN pg_class c ON c.oid = r.ev_class
-  JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname NOT IN ('pg_catalog', 'information_schema')
-UNION ALL SELECT 'policy ' || polname FROM pg_policy
-UNION ALL SELECT 'extension ' || extname FROM pg_extension WHERE extname <> 'plpgsql'
-UNION ALL SELECT 'foreign server ' || srvname FROM pg_foreign_server
-UNION ALL SELECT 'publication ' || pubname FROM pg_publication
-UNION ALL SELECT 'operator ' || oprname FROM pg_operator o JOIN pg_namespace n ON n.oid = o.oprnamespace
-  WHERE n.nspname NOT IN ('pg_catalog', 'information_schema')
-UNION ALL SELECT 'domain ' || typname FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace
-  WHERE typtype = 'd' AND n.nspname NOT IN ('pg_catalog', 'information_schema')
-UNION ALL SELECT 'cast ' || castsource::regtype || ' to ' || casttarget::regtype FROM pg_cast WHERE oid >= 16384
-UNION ALL SELECT 'statistics ' || stxname FROM pg_statistic_ext
-UNION ALL SELECT 'partitions of ' || partrelid::regclass FROM pg_partitioned_table WHERE partexprs IS NOT NULL
-UNION ALL SELECT 'expression ' || said FROM (
-  SELECT pg_get_expr(adbin, adrelid) AS said FROM pg_attrdef
-  UNION ALL SELECT pg_get_constraintdef(c.oid) FROM pg_constraint c JOIN pg_namespace n ON n.oid = c.connamespace
-    WHERE contype IN ('c', 'x') AND n.nspname NOT IN ('pg_catalog', 'information_schema')
-  UNION ALL SELECT pg_get_expr(indexprs, indrelid) FROM pg_index WHERE indexprs IS NOT NULL
-  UNION ALL SELECT pg_get_expr(indpred, indrelid) FROM pg_index WHERE indpred IS NOT NULL) AS expressions
-  WHERE regexp_replace(said, '(nextval|now|lower|upper|length|char_length|timezone|CHECK|VALUES|ANY|IN|AND|OR|NOT)'
-        || '\\s*\\(', '', 'gi') ~ '[A-Za-z_0-9"]\\s*\\(';
-"""
-
-
-def foreign_objects(server: Server, database: str) -> list[str]:
-    """Return what a database holds that no database of CHAP has and that could run code."""
-    return [row[0] for row in server.query(_FOREIGN, database)]

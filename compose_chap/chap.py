@@ -129,6 +129,11 @@ class Chap:
         """
         return _schema(self._python(questions.SCHEMA))
 
+    def version_and_schema(self) -> tuple[str, Schema | None]:
+        """Return what `version` and `schema` return, asked at once; None for a schema that it cannot tell."""
+        (version, _), (schema, _) = self._python(questions.together(questions.VERSION, questions.SCHEMA))
+        return version.strip(), _schema(json.loads(schema)) if schema else None
+
     def model_columns(self) -> list[str]:
         """Return every `table.column` that the running code knows. Raise EngineError when it cannot say."""
         return [str(name) for name in self._python(questions.MODEL_COLUMNS)]

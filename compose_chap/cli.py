@@ -19,7 +19,7 @@ _COMMANDS = {
     "backup": "cli_backup",
     "backups": "cli_backup",
     "verify": "cli_backup",
-    "prune": "cli_backup",
+    "prune": "cli_prune",
     "upgrade": "cli_change",
     "rehearse": "cli_rehearse",
     "rollback": "cli_change",

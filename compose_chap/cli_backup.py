@@ -1,21 +1,22 @@
-"""The commands about backups: backup, backups, verify, prune."""
+"""The commands about backups: backup, backups, verify."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from compose_chap import units
-from compose_chap.cli_options import Call, common, output_option, yes_option
+from compose_chap.cli_options import Call, common, output_option
 from compose_chap.errors import ChapError, DumpError, UsageError
 
-_Function = TypeVar("_Function", bound=Callable[..., Any])
+if TYPE_CHECKING:
+    from compose_chap.catalogue import Backup
 
 
 @click.command("backup")
@@ -33,7 +34,7 @@ def backup_command(
     CHAP goes on serving. The backup holds the database, the Compose files with all that they include, and the
     instructions to restore by hand. It lies in backups/ beside the main Compose file.
     """
-    from compose_chap import backup, lock, observe, screen, state
+    from compose_chap import backup, catalogue, foreign, lock, observe, screen, state
 
     if dump_only and (output or with_dhis2 or with_volumes):
         raise UsageError("--dump-only writes one dump, and goes with none of -o, --with-dhis2, --with-volumes.")
@@ -44,7 +45,7 @@ def backup_command(
         _dump_only(call, world, stack, dump_only)
         return
     sources = _sources(where, stack)
-    folder = backup.folder_for(stack, output, where.environment)
+    folder = catalogue.folder_for(stack, output, where.environment)
     with lock.locked(stack.project.directory, "backup", world.clock()):
         state.refuse_open_run(stack.project.directory)
         made = backup.take(
@@ -58,15 +59,27 @@ def backup_command(
             with_dhis2=with_dhis2,
             with_volumes=with_volumes,
         )
+    for warning in _warnings(made):
+        print(screen.paragraph(f"Warning: {warning}", sys.stderr), file=sys.stderr)
     rows = sum(made.tables.values())
-    call.result(
-        {"backup": _backup_json(made)},
-        screen.paragraph(
-            f"Backup {made.id} is complete and was read back: {rows} rows in {len(made.tables)} tables,"
-            f" {units.size(made.size)}, in {units.duration(made.manifest['seconds']['all'])}."
-        )
-        + f"\n{made.folder}",
+    state_of = "was read back" if made.fault else "is complete and was read back"
+    said = (
+        f"Backup {made.id} {state_of}: {rows} rows in {len(made.tables)} tables,"
+        f" {units.size(made.size)}, in {units.duration(made.manifest['seconds']['all'])}."
     )
+    parts = [said, foreign.told(made.manifest["foreign"])]
+    text = "\n".join(screen.paragraph(part) for part in parts if part)
+    call.result({"backup": _backup_json(made)}, f"{text}\n{made.folder}")
+
+
+def _warnings(made: Backup) -> Iterator[str]:
+    if made.lost_tables:
+        yield (
+            f"The database has lost {', '.join(made.lost_tables)}, so this backup lacks them too, and `latest` does not"
+            " mean it. Keep the earlier ones: docker chap backups --pin ID"
+        )
+    if absent := made.manifest["absent_tables"]:
+        yield f"Not in this backup, though an earlier one or CHAP has them: {', '.join(absent)}."
 
 
 def _dump_only(call: Call, world: Any, stack: Any, asked: str) -> None:
@@ -80,7 +93,9 @@ def _dump_only(call: Call, world: Any, stack: Any, asked: str) -> None:
             sys.stdout.buffer.flush()
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise DumpError("The reader of the pipe went away.", state="The dump is not whole.") from None
+            raise DumpError(
+                "The reader of the pipe went away.", state="The dump is not whole.", hint="Run the command again."
+            ) from None
         return
     target = Path(asked).absolute()
     tables, size = backup.take_dump_only(world.engine, stack, target, None, world.notify)
@@ -103,27 +118,31 @@ def backups_command(call: Call, pin: str | None, unpin: str | None, output: Path
 
     A backup that is pinned is never removed by `docker chap prune`.
     """
-    from compose_chap import backup, screen
+    from compose_chap import catalogue, screen
 
     folder, project = _folder(call, output)
     for asked, pinned in ((pin, True), (unpin, False)):
         if asked:
-            backup.pin(backup.find(asked, folder, project), pinned)
-    found, now = backup.list_backups(folder), call.clock()
+            catalogue.pin(catalogue.find(asked, folder, project), pinned)
+    found, now = catalogue.list_backups(folder), call.clock()
     rows = [
         [
             one.id,
             units.age(one.created_at, now),
             units.size(one.size),
             one.manifest["chap"]["version"] or "unknown",
-            f"{one.proof[1]} {units.age(one.proof[0], now)}",
-            one.manifest["reason"] + (", pinned" if one.pinned else ""),
+            f"{one.proof.how} {units.age(one.proof.at, now)}",
+            one.manifest["reason"]
+            + (", pinned" if one.pinned else "")
+            + (", needs --trust" if one.manifest.get("foreign") else ""),
         ]
         + ([one.project] if any(other.project != project for other in found) else [])
         for one in found
     ]
     heads = ["BACKUP", "AGE", "SIZE", "CHAP", "PROVEN", "REASON", "PROJECT"]
     text = screen.table(rows, heads[: len(rows[0])]) if rows else f"No backups in {folder}."
+    if faults := [f"{one.id} is not to be relied on. {one.fault}" for one in found if one.fault]:
+        text += "\n\n" + "\n".join(screen.paragraph(fault) for fault in faults)
     call.result({"folder": str(folder), "backups": [_backup_json(one) for one in found]}, text)
 
 
@@ -138,25 +157,27 @@ def verify_command(call: Call, asked: str, deep: bool, output: Path | None) -> N
     Every checksum is compared, and PostgreSQL reads the dump from its first byte to its last. Without BACKUP it is the
     newest one. This works on another machine too, without the stack.
     """
-    from compose_chap import backup, proof, screen
+    from compose_chap import catalogue, foreign, proof, screen
 
     folder, project = _folder(call, output)
-    found = backup.find(asked, folder, project)
+    found = catalogue.find(asked, folder, project)
     world = call.world()
     said = f"Backup {found.id} is whole: every checksum fits"
     tables: dict[str, int] = {}
     if deep:
-        tables, how = proof.verify_deep(world, found, _image(call)), proof.RESTORED
-        said += f", and restoring it gave all {sum(tables.values())} rows in {len(tables)} tables"
+        tables, how = proof.verify_deep(world, found, _image(call)), catalogue.RESTORED
+        said += f", and restoring it gave all {sum(tables.values())} rows in {len(tables)} tables."
     else:
         with _reader(call, found) as server:
-            if server:
-                proof.verify(world, found, server)
-                how, said = proof.READ_BACK, f"{said}, the dump was read back"
-            else:
-                proof.check_sums(world, found)
-                how, said = "checksums", f"{said}. It was not read back: no PostgreSQL is here to do it"
-    call.result({"backup": _backup_json(found), "proven_by": how, "tables": tables}, screen.paragraph(f"{said}."))
+            how = proof.verify(world, found, server)
+        read = ", the dump was read back." if server else ". It was not read back: no PostgreSQL is here to do it."
+        said += read
+    if found.fault:
+        said += f" It is not to be relied on all the same. {found.fault}"
+        said += f" Prove it: docker chap verify {found.id} --deep" if found.proof.by == catalogue.RESTORED else ""
+    parts = [said, foreign.told(found.manifest.get("foreign", ()))]
+    text = "\n".join(screen.paragraph(part) for part in parts if part)
+    call.result({"backup": _backup_json(found), "proven_by": how, "tables": tables}, text)
 
 
 def _image(call: Call) -> str:
@@ -188,78 +209,14 @@ def _reader(call: Call, found: Any) -> Iterator[Any]:
 
 def _folder(call: Call, output: Path | None) -> tuple[Path, str]:
     """Return where the backups lie, and the project's name; empty where no stack is found, as on another machine."""
-    from compose_chap import backup, observe
+    from compose_chap import catalogue, observe
 
     where = call.where()
     try:
         stack = observe.find_stack(call.world().engine, where)
-        return backup.folder_for(stack, output, where.environment), stack.project.name
+        return catalogue.folder_for(stack, output, where.environment), stack.project.name
     except ChapError:
-        return backup.folder_beside(where.directory or where.folder, output, where.environment), where.name
-
-
-def _number(name: str, default: int, text: str, least: int = 0) -> Callable[[_Function], _Function]:
-    kind = click.IntRange(least)
-    return click.option(name, type=kind, metavar="N", default=default, show_default=True, help=text)
-
-
-@click.command("prune")
-@_number("--keep-last", 3, "The last N backups stay.")
-@_number("--keep-daily", 7, "The newest backup of each of the last N days stays.")
-@_number("--keep-weekly", 4, "The newest backup of each of the last N weeks stays.")
-@_number("--keep-monthly", 6, "The newest backup of each of the last N months stays.")
-@_number("--keep-databases", 7, "Kept databases stay for N days.")
-@_number("--floor", 1, "Never fewer than N backups stay.", least=1)
-@click.option("--dry-run", is_flag=True, help="Show what would go, and remove nothing.")
-@yes_option
-@output_option
-@common
-def prune_command(
-    call: Call,
-    keep_last: int,
-    keep_daily: int,
-    keep_weekly: int,
-    keep_monthly: int,
-    keep_databases: int,
-    floor: int,
-    dry_run: bool,
-    yes: bool,
-    output: Path | None,
-) -> None:
-    """Remove old backups and kept databases.
-
-    A pinned backup stays, and the last one, and everything that `docker chap rollback` or `docker chap restore --undo`
-    still needs. What would go is shown first.
-    """
-    from compose_chap import backup, lock, observe, prune, state
-
-    world, where = call.world(), call.where()
-    stack = observe.find_stack(world.engine, where)
-    folder = backup.folder_for(stack, output, where.environment)
-    retention = prune.Retention(keep_last, keep_daily, keep_weekly, keep_monthly, floor, keep_databases)
-
-    with lock.locked(stack.project.directory, "prune", world.clock()):
-        state.refuse_open_run(stack.project.directory)
-        server = backup.server_of(world.engine, stack)
-        chosen = prune.plan(stack, server, folder, retention, world.clock())
-        lines = [f"backup    {one.id}  {units.size(one.size)}" for one in chosen.backups]
-        lines += [f"database  {name}  {units.size(bytes_)}" for name, bytes_ in chosen.databases]
-        text = "\n".join(lines) or "Nothing to remove."
-        if not (chosen.empty or dry_run):
-            if not call.json:
-                click.echo(text, err=True)
-            call.confirm("Remove these for good?", yes=yes)
-            prune.execute(world, stack, server, chosen)
-            text = f"Removed:\n{text}"
-    call.result(
-        {
-            "removed": not (chosen.empty or dry_run),
-            "backups": [one.id for one in chosen.backups],
-            "databases": [name for name, _ in chosen.databases],
-            "kept": dict(chosen.kept),
-        },
-        text,
-    )
+        return catalogue.folder_beside(where.directory or where.folder, output, where.environment), where.name
 
 
 def _sources(where: Any, stack: Any) -> tuple[Path, ...]:
@@ -269,12 +226,13 @@ def _sources(where: Any, stack: Any) -> tuple[Path, ...]:
 
 
 def _backup_json(one: Any) -> dict[str, Any]:
-    when, how = one.proof
+    bad = one.proof.how == "bad"
     return {
         **one.manifest,
         "folder": str(one.folder),
         "size": one.size,
         "pinned": one.pinned,
-        "proven_at": when.isoformat(),
-        "proven_by": how,
+        "proven_at": None if bad else one.proof.at.isoformat(),
+        "proven_by": None if bad else one.proof.how,
+        "fault": one.fault,
     }

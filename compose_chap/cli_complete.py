@@ -139,14 +139,15 @@ def _projects(call: Call) -> list[str]:
 
 
 def _backups(call: Call) -> dict[str, str]:
-    from compose_chap import backup, observe
+    from compose_chap import catalogue, observe
     from compose_chap.engine import Engine
 
     where = call.where()
     stack = observe.find_stack(Engine(call.docker), where)
-    found = backup.list_backups(backup.folder_for(stack, None, where.environment))
+    found = catalogue.list_backups(catalogue.folder_for(stack, None, where.environment))
     told = {
         one.id: f"{units.age(one.created_at, call.clock())}, {units.size(one.size)}, {one.manifest['reason']}"
+        + (", bad" if one.fault else "")
         for one in found
     }
     return dict(reversed(told.items()))

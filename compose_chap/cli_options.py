@@ -68,7 +68,7 @@ class Call:
         self, world: World, stack: Stack, target: str, output: Path | None, *, digest: bool = False
     ) -> Subject:
         """Return what the preflight looks at."""
-        from compose_chap import backup, observe
+        from compose_chap import catalogue, observe
         from compose_chap.registry import Registry
         from compose_chap.subject import Subject
 
@@ -80,7 +80,7 @@ class Call:
             observe.read_model(where, stack.project),
             target,
             Registry(world.engine.insecure_registry, world.engine.credentials),
-            backup.folder_for(stack, output, where.environment),
+            catalogue.folder_for(stack, output, where.environment),
             digest,
         )
 

@@ -41,7 +41,7 @@ def rehearse_command(call: Call, version: str, source: str, online: bool, output
     It says whether the new version brings your data to its schema without losing rows, and for how long an upgrade
     would stop CHAP. The running stack is not touched.
     """
-    from compose_chap import backup, lock, observe, rehearse, state
+    from compose_chap import catalogue, lock, observe, rehearse, state
     from compose_chap.stack import release_tag
 
     target = release_tag(version)
@@ -62,7 +62,7 @@ def rehearse_command(call: Call, version: str, source: str, online: bool, output
             target,
             subject.images[stack.api.name],
             subject.platform,
-            backup.find(source, subject.backups, stack.project.name) if source else None,
+            catalogue.find(source, subject.backups, stack.project.name, sound=True) if source else None,
             online,
         )
         done = rehearse.execute(world, plan)

@@ -55,7 +55,7 @@ def restore_command(
     or plain SQL, also .gz or .zst). The data go into a second database while CHAP serves; only when they are proven
     are the two swapped. The present data are kept.
     """
-    from compose_chap import backup, lock, observe, restore, source, state
+    from compose_chap import catalogue, lock, observe, restore, source, state
 
     if undo and asked:
         raise UsageError("--undo undoes the last restore, and takes no backup.")
@@ -68,7 +68,7 @@ def restore_command(
         )
     world, where = call.world(), call.where()
     stack = observe.find_stack(world.engine, where)
-    found = source.recognise(asked, backup.folder_for(stack, output, where.environment), stack.project.name)
+    found = source.recognise(asked, catalogue.folder_for(stack, output, where.environment), stack.project.name)
 
     with lock.locked(stack.project.directory, "restore", world.clock()):
         state.refuse_open_run(stack.project.directory)
@@ -87,7 +87,7 @@ def restore_command(
             f"Restore {found.name} into {stack.access.name} of {stack.project.name}? The present data are kept aside.",
             yes=yes,
         )
-        done = restore.execute(world, plan, dhis2_credentials(dhis2_user))
+        done = restore.execute(world, plan, outlook.baseline, dhis2_credentials(dhis2_user))
     call.result(_data(done, outlook), _text(done, found))
 
 

@@ -76,6 +76,19 @@ _KINDS = sorted(
     reverse=True,
 )
 
+# What only a superuser may make. The one who restores a dump is none, trusted or not.
+_BEYOND_TRUST = (
+    *("ACCESS METHOD", "EVENT TRIGGER", "FOREIGN DATA WRAPPER", "OPERATOR CLASS", "OPERATOR FAMILY"),
+    *("PROCEDURAL LANGUAGE", "SECURITY LABEL", "SHELL TYPE", "SUBSCRIPTION", "TEXT SEARCH PARSER"),
+    *("TEXT SEARCH TEMPLATE", "UNTRUSTED"),
+)
+
+
+def is_beyond_trust(name: str) -> bool:
+    """Whether something, called by its kind and name, can be restored by a superuser only."""
+    return name.startswith(tuple(f"{kind} " for kind in _BEYOND_TRUST))
+
+
 _ENTRY = re.compile(r"^(\d+); \d+ \d+ (.*)$")
 
 
@@ -87,6 +100,16 @@ class Entry:
     kind: str
     rest: str
     line: str
+
+    @property
+    def called(self) -> str:
+        """Its kind and the rest, as people read it."""
+        return f"{self.kind} {self.rest}"
+
+    @property
+    def name(self) -> str:
+        """The name of what lies in no schema: an extension, a schema."""
+        return self.rest.removeprefix("- ").partition(" ")[0]
 
     @property
     def belongs_to_server(self) -> bool:
@@ -113,6 +136,10 @@ class Contents:
         """Return the entries that no dump of CHAP has."""
         return [entry for entry in self.entries if entry.kind not in _ALLOWED and not entry.belongs_to_server]
 
+    def beyond_trust(self) -> list[Entry]:
+        """Return the entries that only a superuser can restore."""
+        return [entry for entry in self.entries if is_beyond_trust(entry.called) and not entry.belongs_to_server]
+
     def without_privileges(self) -> str:
         """Return a list for `pg_restore --use-list` of all entries but privileges, which may name unknown roles."""
         return "".join(
@@ -124,6 +151,21 @@ class Contents:
     def privileges(self) -> str:
         """Return a list for `pg_restore --use-list` of the privileges alone, empty when there are none."""
         return "".join(entry.line + "\n" for entry in self.entries if entry.kind == "ACL")
+
+
+# All that is read of a dump at a time is a line. What PostgreSQL itself can hold of one is not much more.
+_LONGEST_LINE = 256 << 20
+
+
+def blocks(size: int) -> str:
+    """Return a size in bytes as a shell's `ulimit -f` wants it, in POSIX blocks."""
+    return str(max(size, 0) // 512)
+
+
+def check_line(length: int) -> None:
+    """Raise DumpError for a line that no dump has, before it fills the memory."""
+    if length > _LONGEST_LINE:
+        raise DumpError("The dump has a line that is longer than any that PostgreSQL writes.")
 
 
 def packing(head: bytes) -> Packing:

@@ -12,7 +12,7 @@ import re
 import socket
 import struct
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -83,6 +83,24 @@ class Execution:
             self._socket.shutdown(socket.SHUT_WR)
         except OSError:
             pass
+
+    def feed(self, pieces: Iterable[bytes]) -> bool:
+        """Write all pieces, wait for the end, and return whether the process took every piece and ended well.
+
+        Its standard output is dropped. What `pieces` raises passes through.
+        """
+        whole = True
+        for data in pieces:
+            try:
+                self.send(data)
+            except EngineError:
+                # It ended early: its own words say why.
+                whole = False
+                break
+        self.end_input()
+        for _ in self.output():
+            pass
+        return self.status() == 0 and whole
 
     def output(self) -> Iterator[bytes]:
         """Yield the standard output as it comes; standard error collects in `stderr` (its last 64 KiB)."""

@@ -90,6 +90,9 @@ class DumpError(ChapError):
 
     code = "dump"
 
+    def __init__(self, message: str, *, state: str = "", hint: str = "Use another one: docker chap backups") -> None:
+        super().__init__(message, state=state, hint=hint)
+
 
 class RegistryError(ChapError):
     """The registry does not answer, or does not have the image."""

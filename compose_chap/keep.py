@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from compose_chap import backup, proof, verify
-from compose_chap.backup import Backup
+from compose_chap import backup, catalogue, postgres_dump, proof, verify
+from compose_chap.catalogue import Backup
 from compose_chap.change import Change
 from compose_chap.errors import DatabaseError
 from compose_chap.postgres import Server
@@ -38,9 +38,9 @@ def keep(world: World, change: Change, server: Server, journal: Journal) -> None
 
 def _dump(world: World, change: Change, server: Server, journal: Journal) -> Backup:
     """Return a backup of exactly what is live now: the one made before, if nothing was written since."""
-    if change.mark and server.mark() == change.mark:
-        return backup.load(Path(journal.facts["backup"]))
-    first = backup.load(Path(journal.facts["backup"]))
+    first = catalogue.load(Path(journal.facts["backup"]))
+    if change.mark and server.mark() == change.mark and not first.fault:
+        return first
     stack = replace(verify.refreshed(world, change.project.name), project=change.project)
     made = backup.take(
         world.engine,
@@ -52,7 +52,7 @@ def _dump(world: World, change: Change, server: Server, journal: Journal) -> Bac
         notify=world.notify,
     )
     # CHAP is stopped and cannot say what it is; it is what it was a moment ago.
-    return backup.amend(made, chap=first.manifest["chap"])
+    return catalogue.amend(made, chap=first.manifest["chap"])
 
 
 def bring_back(world: World, change: Change, server: Server, journal: Journal) -> None:
@@ -61,7 +61,7 @@ def bring_back(world: World, change: Change, server: Server, journal: Journal) -
     Raise ChapError when the dump does not give every row; the live database is then as it was, except where the
     disk has no room for both: there it had to go first, and the dump is all there is.
     """
-    made = backup.load(Path(journal.facts["kept_dump"]))
+    made = catalogue.load(Path(journal.facts["kept_dump"]))
     proof.check_sums(world, made)
     side, there = f"{change.kept}_side", server.databases()
     now = change.live if change.live in there else change.failed
@@ -76,7 +76,7 @@ def bring_back(world: World, change: Change, server: Server, journal: Journal) -
     # Where the migrated one went in an earlier try, this one has its settings, and all of the rows or none.
     if not server.counts(side):
         world.notify("go back", f"restoring {made.id}")
-        server.fill(side, _pieces(world, made))
+        postgres_dump.fill(server, side, _pieces(world, made))
     proof.compare(server.counts(side), made.tables)
     server.rename((side, change.kept))
 

@@ -94,7 +94,7 @@ def harmless_sql(lines: Iterable[bytes], *, trust: bool = False) -> Iterator[byt
         yield raw
 
     if copying or (begun and not ended):
-        raise DumpError(f"The dump is cut off: it ends at line {number}.", hint="Use another: docker chap backups")
+        raise DumpError(f"The dump is cut off: it ends at line {number}.")
 
 
 # A word as psql reads it: what follows a digit or a letter belongs to it, so a quote or dollar inside begins nothing.

@@ -7,17 +7,17 @@ password leaves the container. Names of databases and roles are quoted here and 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
 from compose_chap.engine import Engine, Execution
-from compose_chap.errors import DatabaseError, EngineError
+from compose_chap.errors import DatabaseError
 from compose_chap.process import Finished
 
 # Units and records end with characters that no value of ours contains, so nothing needs to be unescaped.
-_FIELD, _RECORD = "\x1f", "\x1e"
+_FIELD, RECORD = "\x1f", "\x1e"
 
 # An official image trusts its local socket; where an operator changed that, the container knows the password.
 # Our sessions have a name, by which a later run ends those that a killed one left.
@@ -35,7 +35,7 @@ _TABLES = """
 """
 
 # psql runs each row of the first query as a statement of its own: one round trip for all tables.
-_COUNT = (
+COUNT = (
     "SELECT format('SELECT %L, count(*) FROM %I.%I', n.nspname || '.' || c.relname, n.nspname, c.relname)"
     + _TABLES
     + "ORDER BY 1 \\gexec\n"
@@ -185,10 +185,10 @@ class Server:
 
     def counts(self, database: str) -> dict[str, int]:
         """Return the number of rows of every table, by `schema.table`."""
-        finished = self._psql(_COUNT, database)
+        finished = self._psql(COUNT, database)
         if finished.status != 0:
             raise DatabaseError(f"Counting rows failed: {first_error(finished.stderr)}")
-        return _counts(finished.stdout)
+        return counted(finished.stdout)
 
     def columns(self, database: str) -> dict[str, list[str]]:
         """Return the columns of every table, by `schema.table`, in their order."""
@@ -203,6 +203,19 @@ class Server:
         for table, column in rows:
             tables.setdefault(table, []).append(column)
         return tables
+
+    def lost_tables(self, database: str) -> list[str]:
+        """Return the tables that the catalog has lost: their row types are there, and they are not.
+
+        Nobody who asks the catalog misses such a table, pg_dump neither.
+        """
+        rows = self.query(
+            "SELECT n.nspname || '.' || t.typname FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace"
+            " WHERE t.typrelid <> 0 AND NOT EXISTS (SELECT 1 FROM pg_class c WHERE c.oid = t.typrelid)"
+            " AND n.nspname NOT IN ('pg_catalog', 'information_schema') ORDER BY 1;",
+            database,
+        )
+        return [name for (name,) in rows]
 
     def sessions(self, database: str) -> list[Session]:
         """Return who is connected to a database, this connection left out."""
@@ -280,6 +293,10 @@ class Server:
             self.query("SELECT pg_sleep(0.1);")
         raise DatabaseError("A session of an earlier run does not end.", hint="Restart the database's container.")
 
+    def end_sessions(self, role: str) -> None:
+        """End the sessions of a role."""
+        self.query(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = {literal(role)};")
+
     def rename(self, *pairs: tuple[str, str]) -> None:
         """Rename databases, (from, to) in order, all of them or none; their sessions are ended."""
         statements = [_disconnect(old) for old, _ in pairs] + ["BEGIN;"]
@@ -290,73 +307,7 @@ class Server:
         """Drop a database that is no longer live. No error when it is gone."""
         self.query(_disconnect(database) + f"DROP DATABASE IF EXISTS {identifier(database)};")
 
-    # Dumps
-
-    def compression(self) -> str:
-        """Return the fastest compression that the server's pg_dump knows: `zstd:1` or `gzip:1`, else `1`."""
-        # Zstandard is a choice of whoever built the server, and only pg_dump itself can tell.
-        probe = self.tool(
-            "pg_dump", "-U", self.admin, "-d", "postgres", "-Fc", "-Z", "zstd:1", "-s", "--no-sync", "-f", "/dev/null"
-        )
-        if probe.status == 0:
-            return "zstd:1"
-        said = self.engine.run(self.container, ["pg_dump", "--version"]).stdout
-        major = re.search(r"(\d+)", said)
-        return "gzip:1" if major and int(major[1]) >= 16 else "1"
-
-    @contextmanager
-    def snapshot(self, database: str) -> Iterator[Snapshot]:
-        """Hold one moment of a database still: what is dumped and what is counted in the block is the same data."""
-        command = [*WITH_PASSWORD, *self._psql_command(database)]
-        with self.engine.execute(self.container, command, watched=False) as execution:
-            yield Snapshot(execution)
-
-    def dump(self, database: str, snapshot: str, compression: str, sink: Callable[[bytes], None]) -> None:
-        """Write a dump in custom format, as of an exported snapshot, to `sink` piece by piece.
-
-        Raise DatabaseError unless pg_dump itself ended well; what `sink` was given is then no dump.
-        """
-        command = ["pg_dump", "-U", self.admin, "-d", database, "-Fc", "-Z", compression, f"--snapshot={snapshot}"]
-        with self.engine.execute(self.container, [*WITH_PASSWORD, *command]) as execution:
-            for data in execution.output():
-                sink(data)
-            status = execution.status()
-        if status != 0:
-            raise DatabaseError(f"pg_dump failed (exit status {status}): {first_error(execution.stderr.decode())}")
-
-    @contextmanager
-    def reading(self) -> Iterator[Reading]:
-        """Have pg_restore read an archive that the block feeds it, from its first byte to its last.
-
-        Listing is not enough: the list stands at the front, and a truncated archive still has it. Raise
-        DatabaseError at the end of the block when pg_restore cannot read it.
-        """
-        with self.engine.execute(self.container, ["pg_restore", "-f", "/dev/null"], watched=False) as execution:
-            reading = Reading(execution)
-            yield reading
-            reading.end()
-
-    def fill(self, database: str, pieces: Iterable[bytes]) -> None:
-        """Restore an archive of our own, which comes piece by piece, into an empty database: all of it or nothing.
-
-        It needs no room but that of the rows. Raise DatabaseError with pg_restore's words when it fails.
-        """
-        command = ["pg_restore", "-U", self.admin, "-d", database, "--exit-on-error", "--single-transaction"]
-        whole = True
-        with self.engine.execute(self.container, [*WITH_PASSWORD, *command], watched=False) as execution:
-            try:
-                for data in pieces:
-                    execution.send(data)
-            except EngineError:
-                # It ended early: its own words say why.
-                whole = False
-            execution.end_input()
-            for _ in execution.output():
-                pass
-            status = execution.status()
-        if status != 0 or not whole:
-            said = first_error(execution.stderr.decode(errors="replace"))
-            raise DatabaseError(f"pg_restore could not restore the dump: {said}")
+    # Programs
 
     def processors(self) -> int:
         """Return how many processors the server may use."""
@@ -367,68 +318,16 @@ class Server:
         """Run one of PostgreSQL's tools, ended when this process ends."""
         return self.engine.run(self.container, [*WITH_PASSWORD, name, *arguments])
 
+    def session(self, database: str) -> AbstractContextManager[Execution]:
+        """Run psql while a block runs; it reads SQL as it is sent, and answers as `query` is answered."""
+        return self.engine.execute(self.container, self._psql_command(database), watched=False)
+
     def _psql(self, sql: str, database: str) -> Finished:
-        command = [*WITH_PASSWORD, *self._psql_command(database)]
-        return self.engine.run(self.container, command, given=sql.encode())
+        return self.engine.run(self.container, self._psql_command(database), given=sql.encode())
 
     def _psql_command(self, database: str) -> list[str]:
-        options = ["-XqAt", "-F", _FIELD, "-R", _RECORD, "-v", "ON_ERROR_STOP=1"]
-        return ["psql", *options, "-U", self.admin, "-d", database]
-
-
-class Reading:
-    """An archive on its way through pg_restore, which writes nothing: it only reads it whole."""
-
-    def __init__(self, execution: Execution) -> None:
-        self._execution = execution
-        self._ended = False
-
-    def feed(self, data: bytes) -> None:
-        """Give it the next piece."""
-        if self._ended:
-            return
-        try:
-            self._execution.send(data)
-        except EngineError:
-            # It ended early: its own words, at the end, say why.
-            self._ended = True
-
-    def end(self) -> None:
-        """Wait until it is read. Raise DatabaseError when pg_restore could not."""
-        self._execution.end_input()
-        for _ in self._execution.output():
-            pass
-        if self._execution.status() != 0 or self._ended:
-            said = first_error(self._execution.stderr.decode(errors="replace"))
-            raise DatabaseError(f"pg_restore cannot read the dump: {said}")
-
-
-class Snapshot:
-    """A transaction that stays open: its exported id for pg_dump, and the row counts at that moment."""
-
-    def __init__(self, execution: Execution) -> None:
-        self._execution = execution
-        self._output = execution.output()
-        execution.send(b"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT pg_export_snapshot();\n")
-        self.id = self._read_until(_RECORD).strip(_RECORD + "\n")
-        # The server counts while pg_dump runs. The transaction stays open until the answer is read.
-        execution.send(_COUNT.encode())
-
-    def counts(self) -> dict[str, int]:
-        """Return the rows of every table at the moment of the snapshot, and let the moment go."""
-        self._execution.end_input()
-        text = "".join(data.decode() for data in self._output)
-        if self._execution.status() != 0:
-            raise DatabaseError(f"Counting rows failed: {first_error(self._execution.stderr.decode())}")
-        return _counts(text)
-
-    def _read_until(self, end: str) -> str:
-        text = ""
-        for data in self._output:
-            text += data.decode()
-            if "\n" in text or end in text:
-                return text
-        raise DatabaseError(f"PostgreSQL gave no snapshot: {first_error(self._execution.stderr.decode())}")
+        options = ["-XqAt", "-F", _FIELD, "-R", RECORD, "-v", "ON_ERROR_STOP=1"]
+        return [*WITH_PASSWORD, "psql", *options, "-U", self.admin, "-d", database]
 
 
 def _disconnect(database: str) -> str:
@@ -440,10 +339,11 @@ def _disconnect(database: str) -> str:
 
 def _rows(text: str) -> list[list[str]]:
     text = text.removesuffix("\n")
-    return [record.split(_FIELD) for record in text.split(_RECORD)] if text else []
+    return [record.split(_FIELD) for record in text.split(RECORD)] if text else []
 
 
-def _counts(text: str) -> dict[str, int]:
+def counted(text: str) -> dict[str, int]:
+    """Return the rows of each table by what psql answered to COUNT."""
     # Every table was a query of its own, and psql ends each with a line end. A table's name may hold one too.
     return {name: int(rows) for name, rows in re.findall(rf"(.+?){_FIELD}(\d+)\n", text, re.DOTALL)}
 

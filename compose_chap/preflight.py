@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
 
-from compose_chap import drift, notes, preflight_files, state, units
+from compose_chap import drift, foreign, notes, preflight_files, state, units
 from compose_chap.engine import compose_command
 from compose_chap.errors import ChapError
 from compose_chap.process import check as succeeded
@@ -283,6 +283,8 @@ def _files(subject: Subject) -> Check:
 def _database(subject: Subject) -> Check:
     database = subject.database
     said = f"Database '{database.name}' has {units.size(database.size)}."
+    if lost := subject.server.lost_tables(database.name):
+        return Check("", "fail", f"{said} It is damaged: it has lost {', '.join(lost)}.", "docker chap restore latest")
     if database.collation_version and database.collation_version != database.collation_version_now:
         return Check(
             "",
@@ -292,6 +294,8 @@ def _database(subject: Subject) -> Check:
             f"After the upgrade: REINDEX DATABASE {database.name}; ALTER DATABASE {database.name}"
             " REFRESH COLLATION VERSION;",
         )
+    if strange := foreign.objects(subject.server, database.name):
+        return Check("", "warn", f"{said} {foreign.told(strange)}", details={"size": database.size, "foreign": strange})
     return Check("", "ok", said, details={"size": database.size})
 
 

@@ -2,62 +2,91 @@
 
 from __future__ import annotations
 
-import json
+import re
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from compose_chap import archive, belongings, dumpfile, engine_throwaway, state, units
-from compose_chap.backup import PROOF_FILE, Backup
+from compose_chap import (
+    archive,
+    belongings,
+    catalogue,
+    dumpfile,
+    engine_throwaway,
+    foreign,
+    postgres_dump,
+    units,
+)
+from compose_chap.catalogue import CHECKSUMS, READ_BACK, RESTORED, Backup
 from compose_chap.quarantine import Quarantine
 from compose_chap.engine_throwaway import Recipe
-from compose_chap.errors import DatabaseError, DumpError
+from compose_chap.errors import DatabaseError, DumpError, StateError
 from compose_chap.postgres import Database, Server, identifier, literal
 from compose_chap.world import World
 
-READ_BACK = "read back"
-RESTORED = "restored"
-
 _ROLE = "docker_chap_proof"
 _START_SECONDS = 180
+_OF_THIS_SERVER = re.compile(r'No space left|role ".*" does not exist')
+
+
+@contextmanager
+def _on_trial(world: World, backup: Backup, how: str) -> Iterator[None]:
+    """Write down that a backup is bad when the block finds so."""
+    try:
+        yield
+    except DumpError as error:
+        # One on a disk that cannot be written is as bad without a word about it.
+        with suppress(StateError):
+            catalogue.judge(backup, world.clock(), how, error.message)
+        error.state = error.state or f"Backup {backup.id} counts as bad until it passes this proof."
+        raise
 
 
 def check_sums(world: World, backup: Backup) -> None:
-    """Check every checksum of a backup, and that its packed volumes can be unpacked. Raise DumpError when it is bad."""
-    for part in backup.parts:
-        path = backup.folder / part["file"]
-        found = archive.sha256_of(path, lambda done: world.notify("prove", part["file"], done, part["size"]))
-        if found != part["sha256"]:
-            raise DumpError(
-                f"Backup {backup.id} is damaged: {part['file']} is not what was written.",
-                hint="Use another one: docker chap backups",
-            )
-        if path.name.endswith(".tar.gz"):
-            belongings.read_tar(path)
+    """Check every checksum of a backup, and that its packed volumes can be unpacked.
+
+    Raise DumpError when it is bad; that is written down.
+    """
+    with _on_trial(world, backup, CHECKSUMS):
+        for part in backup.parts:
+            path = backup.folder / part["file"]
+            found = archive.sha256_of(path, lambda done: world.notify("prove", part["file"], done, part["size"]))
+            if found != part["sha256"]:
+                raise DumpError(f"Backup {backup.id} is damaged: {part['file']} is not what was written.")
+            if path.name.endswith(".tar.gz"):
+                belongings.read_tar(path)
 
 
-def verify(world: World, backup: Backup, server: Server) -> None:
-    """Check every checksum of a backup and have pg_restore read its dumps whole. Raise ChapError when it is bad."""
+def verify(world: World, backup: Backup, server: Server | None) -> str:
+    """Check every checksum of a backup, and have pg_restore read its dumps whole where there is a server to do it.
+
+    Return how it was proven. Raise DumpError when it is bad, which is written down; ChapError when it cannot be told.
+    """
     check_sums(world, backup)
-    for dump in _dumps(backup):
-        _read_back(world, backup.folder / dump["dump"]["file"], server)
-    _record(world, backup, READ_BACK)
+    if server:
+        with _on_trial(world, backup, READ_BACK):
+            for dump in _dumps(backup):
+                postgres_dump.read_whole(server, _pieces(world, backup.folder / dump["dump"]["file"]))
+    how = READ_BACK if server else CHECKSUMS
+    catalogue.judge(backup, world.clock(), how)
+    return how
 
 
 def verify_deep(world: World, backup: Backup, image: str = "") -> dict[str, int]:
     """Restore a backup into a PostgreSQL that has no network and is thrown away, and compare every table's count.
 
     `image` is what to use instead of the image that the backup was made with, when that is gone. Return the
-    rows that were found. Raise DumpError when anything differs from the manifest.
+    rows that were found. Raise DumpError when anything differs from the manifest; that is written down.
     """
     check_sums(world, backup)
     found: dict[str, int] = {}
     for dump in _dumps(backup):
         with throwaway(world, dump["image"] if world.engine.image(dump["image"]) else image) as server:
-            found |= _restored(world, backup, dump, server)
-    _record(world, backup, RESTORED)
+            with _on_trial(world, backup, RESTORED):
+                found |= _restored(world, backup, dump, server)
+    catalogue.judge(backup, world.clock(), RESTORED)
     return found
 
 
@@ -106,14 +135,24 @@ def _restored(world: World, backup: Backup, dump: Mapping[str, Any], server: Ser
         path = quarantine.upload(file, "dump", lambda done: world.notify("prove", "copy", done, dump["dump"]["size"]))
 
     password = secrets.token_urlsafe(24)
-    # Only DHIS2 needs extensions, and only a superuser may make them.
-    power = "SUPERUSER" if dump["trusted"] else "NOSUPERUSER"
+    contents = dumpfile.contents(quarantine.listing(path))
+    beyond = [name for name in dump.get("foreign", ()) if dumpfile.is_beyond_trust(name)] or contents.beyond_trust()
+    # DHIS2's owner is one, in production too. Others get by without, unless the dump is one that is restored by hand:
+    # there is no network here, and nothing that is not thrown away.
+    power = "SUPERUSER" if dump["trusted"] or beyond else "NOSUPERUSER"
     server.query(f"CREATE ROLE {_ROLE} LOGIN {power} PASSWORD {literal(password)};")
     server.create("proof", like(server, dump["database"]))
     server.query(f"ALTER DATABASE proof OWNER TO {identifier(_ROLE)};")
     world.notify("prove", f"restoring {name}")
-    contents = dumpfile.contents(quarantine.listing(path))
-    quarantine.restore(path, contents.without_privileges(), "proof", _ROLE, password)
+    if power == "NOSUPERUSER":
+        contents = foreign.make_extensions(quarantine, path, contents, "proof", _ROLE)
+    try:
+        quarantine.restore(path, contents.without_privileges(), "proof", _ROLE, password)
+    except DumpError as error:
+        # Then it is not the dump that is at fault: this server is full, or gone, or lacks a role of production.
+        if _OF_THIS_SERVER.search(error.message) or not server.ready():
+            raise DatabaseError(error.message, hint="Run the command again.") from None
+        raise
 
     world.notify("prove", f"counting the rows of {name}")
     found = server.counts("proof")
@@ -143,15 +182,10 @@ def _dumps(backup: Backup) -> list[dict[str, Any]]:
     return found + ([{**one["dhis2"], "trusted": True}] if one.get("dhis2") else [])
 
 
-def _read_back(world: World, path: Path, server: Server) -> None:
+def _pieces(world: World, path: Path) -> Iterator[bytes]:
     size, done = path.stat().st_size, 0
-    with open(path, "rb") as file, server.reading() as reading:
+    with open(path, "rb") as file:
         while data := file.read(1 << 18):
-            reading.feed(data)
+            yield data
             done += len(data)
             world.notify("prove", f"read back {path.name}", done, size)
-
-
-def _record(world: World, backup: Backup, how: str) -> None:
-    content = json.dumps({"at": world.clock().isoformat(), "how": how}) + "\n"
-    state.write_file(backup.folder / PROOF_FILE, content.encode())

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from compose_chap import backup, change, state
-from compose_chap.backup import Backup
+from compose_chap import catalogue, change, state
+from compose_chap.catalogue import Backup
 from compose_chap.postgres import Server
 from compose_chap.stack import Stack
 from compose_chap.world import World
@@ -47,8 +47,11 @@ class PrunePlan:
 
 def keep(backups: Sequence[Backup], retention: Retention) -> dict[str, str]:
     """Return the ids of the backups that retention keeps, with the reason. `backups` are oldest first."""
-    kept: dict[str, str] = {}
-    newest_first = list(reversed(backups))
+    # One with a fault never counts, so that it does not push a sound one out.
+    sound = [one for one in backups if not one.fault]
+    newest = sound[-1].id if sound else ""
+    kept = {one.id: "nothing sound is newer" for one in backups if one.id > newest}
+    newest_first = list(reversed(sound))
 
     for one in newest_first[: max(retention.last, retention.floor)]:
         kept[one.id] = "one of the last"
@@ -70,7 +73,7 @@ def plan(stack: Stack, server: Server | None, folder: Path, retention: Retention
 
     The last change that can be undone keeps its backup and database; a pinned backup always stays.
     """
-    backups = backup.list_backups(folder, stack.project.name)
+    backups = catalogue.list_backups(folder, stack.project.name)
     kept = keep(backups, retention)
     standing = state.standing_runs(stack.project.directory)
     undoable = standing[-1] if standing else None
@@ -104,23 +107,30 @@ def _old_databases(
 ) -> list[tuple[str, int]]:
     old = []
     for name, database in server.databases().items():
-        match, made = _RUN_AT_END.search(name), kept_since(name)
-        # The very name that a run gave it: other applications may have databases with names of this kind.
-        ours = match and name.removesuffix("_failed") == change.kept_name(live, match[1], match[2])
-        if not ours or not made or name == needed:
-            continue
-        if now - made >= timedelta(days=retention.databases_days):
+        made = kept_since(name)
+        if _is_kept(name, live) and made and name != needed and now - made >= timedelta(days=retention.databases_days):
             old.append((name, database.size))
     return old
+
+
+def _is_kept(name: str, live: str) -> bool:
+    # The very name that a run gave it: other applications may have databases with names of this kind.
+    match = _RUN_AT_END.search(name)
+    return match is not None and name.removesuffix("_failed") == change.kept_name(live, match[1], match[2])
+
+
+def kept_databases(stack: Stack, server: Server) -> list[str]:
+    """Return the databases that runs set aside, old and new."""
+    return [name for name in server.databases() if _is_kept(name, stack.access.name)]
 
 
 def execute(world: World, stack: Stack, server: Server | None, chosen: PrunePlan) -> None:
     """Remove what a plan chose, and what backups that were killed left behind."""
     for folder in {one.folder.parent for one in chosen.backups}:
-        backup.remove_abandoned(folder)
+        catalogue.remove_abandoned(folder)
     for one in chosen.backups:
         # Renamed first: a folder half removed must not look like a backup.
-        doomed = one.folder.with_name(one.folder.name + backup.PARTIAL)
+        doomed = one.folder.with_name(one.folder.name + catalogue.PARTIAL)
         one.folder.rename(doomed)
         shutil.rmtree(doomed)
     for name, _ in chosen.databases:

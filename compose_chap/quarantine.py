@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import BinaryIO
 
+from compose_chap import dumpfile, units
 from compose_chap.engine import Execution
 from compose_chap.errors import DatabaseError, DumpError, EngineError
 from compose_chap.postgres import WITH_PASSWORD, Server, first_error
@@ -77,9 +78,15 @@ class Quarantine:
         return self._run(["sh", "-c", 'command -v "$1"', "sh", program]).status == 0
 
     def unpack(self, program: str, path: str) -> str:
-        """Unpack a file of the folder with `gzip` or `zstd`, and return the path of what was in it."""
-        script = 'umask 077; exec "$1" -dc "$2" > "$3"'
-        finished = self._run(["sh", "-c", script, "sh", program, path, f"{path}.unpacked"])
+        """Unpack a file of the folder with `gzip` or `zstd`, and return the path of what was in it.
+
+        Half of what is free is the most that it may take: a small file can unpack to any size.
+        """
+        most = self.server.free_space("/tmp") // 2
+        script = 'umask 077; trap "" XFSZ; ulimit -f "$1"; exec "$2" -dc "$3" > "$4"'
+        finished = self._run(["sh", "-c", script, "sh", dumpfile.blocks(most), program, path, f"{path}.unpacked"])
+        if "too large" in finished.stderr:
+            raise DumpError(f"The dump unpacks to more than {units.size(most)}, half of what the server has free.")
         if finished.status != 0:
             raise DumpError(f"The dump cannot be unpacked: {first_error(finished.stderr)}")
         return f"{path}.unpacked"
@@ -100,13 +107,18 @@ class Quarantine:
     def lines(self, path: str) -> Iterator[bytes]:
         """Yield the lines of a file."""
         with self.server.engine.execute(self.server.container, ["cat", path], user=_NOBODY) as execution:
-            rest = b""
+            held: list[bytes] = []
             for data in execution.output():
-                *lines, rest = (rest + data).split(b"\n")
-                yield from (line + b"\n" for line in lines)
+                first, *others = data.split(b"\n")
+                held.append(first)
+                dumpfile.check_line(sum(map(len, held)))
+                if others:
+                    yield b"".join(held) + b"\n"
+                    yield from (line + b"\n" for line in others[:-1])
+                    held = others[-1:]
             if execution.status() != 0:
                 raise DumpError("The dump could not be read to its end.")
-            if rest:
+            if rest := b"".join(held):
                 yield rest
 
     def listing(self, path: str) -> str:
@@ -116,19 +128,25 @@ class Quarantine:
             raise DumpError(f"pg_restore cannot read the dump: {first_error(finished.stderr)}")
         return finished.stdout
 
+    def sql(self, path: str, entries: str) -> str:
+        """Return the SQL of the listed entries of an archive. Nothing runs it."""
+        chosen = self.upload(io.BytesIO(entries.encode()), "wanted")
+        finished = self._run(["pg_restore", "-f", "-", f"--use-list={chosen}", path])
+        if finished.status != 0:
+            raise DumpError(f"pg_restore cannot read the dump: {first_error(finished.stderr)}")
+        return finished.stdout
+
     def check_tar(self, path: str) -> None:
         """Raise DumpError for a tar archive that was cut off: pg_restore would read its end for ever."""
         finished = self._run(["sh", "-c", 'exec tar -tf "$1" >/dev/null', "sh", path])
         if finished.status != 0:
-            raise DumpError(f"The dump is cut off: {first_error(finished.stderr)}", hint="Use another dump.")
+            raise DumpError(f"The dump is cut off: {first_error(finished.stderr)}")
 
     def read_whole(self, path: str) -> None:
         """Have pg_restore read an archive from its first byte to its last. Raise DumpError when it cannot."""
         finished = self._run(["pg_restore", "-f", "/dev/null", path])
         if finished.status != 0:
-            raise DumpError(
-                f"The dump is damaged: {first_error(finished.stderr)}", hint="Use another: docker chap backups"
-            )
+            raise DumpError(f"The dump is damaged: {first_error(finished.stderr)}")
 
     def restore(
         self, path: str, entries: str, database: str, role: str, password: str, *, parallel: bool = True
@@ -160,21 +178,11 @@ class Quarantine:
         """
         # Variables of psql are off limits for a dump; none is defined but those that psql itself needs.
         command = ["psql", "-XqAt1", "-o", "/dev/null", "-v", "ON_ERROR_STOP=1", "-U", role, "-d", database]
-        whole = True
         with self.server.engine.execute(
             self.server.container, command, watched=False, environment={"PGPASSWORD": password}, user=_NOBODY
         ) as execution:
-            try:
-                for batch in _batches(lines):
-                    execution.send(batch)
-            except EngineError:
-                # It ended early: its own words say why.
-                whole = False
-            execution.end_input()
-            for _ in execution.output():
-                pass
-            status = execution.status()
-        if status != 0 or not whole:
+            whole = execution.feed(_batches(lines))
+        if not whole:
             raise DumpError(
                 f"psql could not restore the dump: {first_error(execution.stderr.decode(errors='replace'))}"
             )

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from compose_chap import (
-    backup,
     beside,
+    catalogue,
     engine_throwaway,
     evidence,
     lock,
@@ -122,7 +122,7 @@ def _back(world: World, change: Change, journal: Journal) -> list[Check]:
 
 def _remove_leftovers(world: World, journal: Journal, change: Change | None) -> None:
     if folder := journal.facts.get("backups"):
-        backup.remove_abandoned(Path(folder))
+        catalogue.remove_abandoned(Path(folder))
     if change is None:
         return
     let_images_go(world, journal.id, change.project.name)

@@ -14,8 +14,20 @@ from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from compose_chap import archive, backup, dumpfile, engine_throwaway, evidence, lock, proof, state, upgrade, verify
-from compose_chap.backup import Backup
+from compose_chap import (
+    archive,
+    backup,
+    dumpfile,
+    engine_throwaway,
+    evidence,
+    lock,
+    postgres_dump,
+    proof,
+    state,
+    upgrade,
+    verify,
+)
+from compose_chap.catalogue import Backup
 from compose_chap.engine_throwaway import Recipe
 from compose_chap.errors import ChapError, DatabaseError
 from compose_chap.postgres import Database, Server, identifier, literal
@@ -118,7 +130,7 @@ def _bring_data(world: World, plan: RehearsalPlan, server: Server, live: Databas
         else:
             source = backup.server_of(world.engine, plan.stack)
             # It goes from one container into the other: no file with the data is left on this machine.
-            tables = archive.dump_into(source, access.name, source.compression(), pass_on)
+            tables = archive.dump_into(source, access.name, postgres_dump.compression(source), pass_on)
 
     password = _password(plan.stack)
     # What it may do in production it may do here; and here there is nothing else that it could do.

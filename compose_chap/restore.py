@@ -7,12 +7,13 @@ stays under another name.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from compose_chap import backup, beside, evidence, lock, process, proof, source, state, transaction, upgrade
-from compose_chap.backup import Backup
+from compose_chap.catalogue import Backup
 from compose_chap.baseline import Baseline, baseline_of
 from compose_chap.quarantine import Quarantine
 from compose_chap.change import KEPT_IMAGES, Change, describe, kept_name, kept_tag, let_images_go
@@ -43,10 +44,14 @@ class RestorePlan:
 
 @dataclass(frozen=True)
 class Outlook:
-    """What an operator should know before saying yes: in words, and who would be cut off from the database."""
+    """What an operator should know before saying yes: in words, and who would be cut off from the database.
+
+    `baseline` is how the stack is now, which the restore keeps.
+    """
 
     notes: tuple[str, ...]
     sessions: tuple[Session, ...]
+    baseline: Baseline
 
 
 @dataclass(frozen=True)
@@ -64,16 +69,20 @@ class Restored:
 def foresee(world: World, plan: RestorePlan) -> Outlook:
     """Look ahead, changing nothing. Raise DumpError or DatabaseError for what cannot be restored here."""
     stack, server = plan.stack, backup.server_of(world.engine, plan.stack)
-    live, running, notes = stack.access.name, plan.expected, []
-    api = stack.api.containers[0]
-    if not running and api.running:
-        running = Chap(world.engine, api.id).version()
+    live, notes = stack.access.name, []
+    # Each question waits for a program in a container: asked side by side, they take as long as the slowest.
+    with ThreadPoolExecutor() as pool:
+        asked = pool.submit(baseline_of, world, stack)
+        of_database = pool.submit(_database_notes, plan, server, live)
+        sessions, jobs = pool.submit(server.sessions, live), pool.submit(upgrade.lost_jobs, world, stack)
+        source.check_room(plan.source, server)
+        if plan.source.backup:
+            source.check_server(int(plan.source.backup.manifest["server"]["version"]) // 10000, server)
+    baseline = asked.result()
+    running = plan.expected or baseline.version
     # CHAP that is down cannot say it; a release is what its image is called.
     running = running or (stack.api.image.tag if release_key(stack.api.image.tag) else "").removeprefix("v")
     _refuse_newer_version(plan.source.version, running)
-    if plan.source.backup:
-        source.check_server(int(plan.source.backup.manifest["server"]["version"]) // 10000, server)
-    source.check_room(plan.source, server)
 
     old, new = release_key(plan.source.version), release_key(running)
     if old and new and old < new:
@@ -81,12 +90,10 @@ def foresee(world: World, plan: RestorePlan) -> Outlook:
             f"The backup was made by CHAP {plan.source.version}. CHAP {running} will migrate it when it starts."
             " To bring the old version back too: --with-version"
         )
-    if plan.source.backup and plan.source.backup.project != stack.project.name:
-        notes.append(f"The backup was made of another project, {plan.source.backup.project}.")
-    notes += _database_notes(plan, server, live)
-    notes += filter(None, [upgrade.lost_jobs(world, stack)])
+    notes += [*source.notes(plan.source, stack.project.name), *of_database.result()]
+    notes += filter(None, [jobs.result()])
     own = {address for service in stack.writers for one in service.containers for address in one.addresses}
-    return Outlook(tuple(notes), tuple(one for one in server.sessions(live) if one.address not in own))
+    return Outlook(tuple(notes), tuple(one for one in sessions.result() if one.address not in own), baseline)
 
 
 def _database_notes(plan: RestorePlan, server: Server, live: str) -> list[str]:
@@ -107,14 +114,13 @@ def _database_notes(plan: RestorePlan, server: Server, live: str) -> list[str]:
     return []
 
 
-def execute(world: World, plan: RestorePlan, credentials: Mapping[str, str]) -> Restored:
+def execute(world: World, plan: RestorePlan, baseline: Baseline, credentials: Mapping[str, str]) -> Restored:
     """Carry a restore out. On a failure before the swap the side database is dropped, after it all is swapped back.
 
     Raise RolledBack, NeedsPerson or Cancelled once the writers were stopped; before that any ChapError, and
     then nothing has changed.
     """
     stack = plan.stack
-    baseline = baseline_of(world, stack)
     server = backup.server_of(world.engine, stack)
     about = {"from": baseline.version, "to": plan.expected or baseline.version, "trusted": plan.trust}
     with lock.one_interruption():
@@ -247,7 +253,7 @@ def _nothing_changed(
 
 def _compare(plan: RestorePlan, tables: Mapping[str, int]) -> None:
     if not tables:
-        raise DumpError(f"{plan.source.path} has no tables.", hint="Use another dump: docker chap backups")
+        raise DumpError(f"{plan.source.path} has no tables.")
     if plan.source.backup:
         proof.compare(tables, plan.source.backup.tables)
 

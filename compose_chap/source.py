@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import gzip
 import io
+import shutil
 import tarfile
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO
+from types import SimpleNamespace
+from typing import IO, BinaryIO, cast
 
-from compose_chap import backup, dumpfile, process, units
-from compose_chap.backup import Backup
+from compose_chap import catalogue, dumpfile, process, units
+from compose_chap.catalogue import Backup
 from compose_chap.quarantine import Quarantine
 from compose_chap.dumpfile import Contents, Kind, Packing
 from compose_chap.errors import DatabaseError, DumpError, EngineError
@@ -21,6 +23,7 @@ from compose_chap.postgres import Server
 # A dump of rows unpacks to about this much, and a database with its indexes takes as much again.
 _UNPACKED = 8
 _MARGIN = 1.2
+_READ = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,8 @@ class Source:
     kind: Kind
     packing: Packing
     backup: Backup | None = None
+    # Newer ones of the project that `latest` does not mean, for they have a fault.
+    passed_over: tuple[Backup, ...] = ()
 
     @property
     def size(self) -> int:
@@ -60,8 +65,20 @@ def recognise(asked: str, folder: Path, project: str = "") -> Source:
         return _recognise_file(path)
     if (path / "toc.dat").is_file():
         return Source(path, Kind.DIRECTORY, Packing.NONE)
-    found = backup.find(asked, folder, project)
-    return replace(_recognise_file(found.dump), backup=found)
+    found = catalogue.find(asked, folder, project, sound=True)
+    newer = [one for one in catalogue.list_backups(folder, project) if one.id > found.id] if asked == "latest" else []
+    return replace(_recognise_file(found.dump), backup=found, passed_over=tuple(newer))
+
+
+def notes(source: Source, project: str) -> list[str]:
+    """Return what to know of a source before it goes into the stack of a project."""
+    made = source.backup
+    said = [f"Backup {one.id} is newer, and was passed over. {one.fault}" for one in source.passed_over]
+    if made and made.fault:
+        said.append(f"Do not rely on this backup. {made.fault}")
+    if made and made.project != project:
+        said.append(f"The backup was made of another project, {made.project}. Its data replace those of {project}.")
+    return said
 
 
 def _recognise_file(path: Path) -> Source:
@@ -105,10 +122,9 @@ def bring(source: Source, quarantine: Quarantine, progress: Callable[[int], None
         return Kind.PLAIN, ""
     quarantine.make()
     if source.kind is Kind.DIRECTORY:
-        with tempfile.TemporaryFile() as packed:
-            _pack(source.path, packed)
-            packed.seek(0)
-            return Kind.DIRECTORY, quarantine.unpack_directory(quarantine.upload(packed, "directory.tar", progress))
+        with quarantine.receiving("directory.tar") as (path, send):
+            _pack(source.path, send, progress)
+        return Kind.DIRECTORY, quarantine.unpack_directory(path)
 
     if source.packing is Packing.ZSTD and not quarantine.has("zstd"):
         with tempfile.TemporaryFile() as unpacked_here:
@@ -124,8 +140,10 @@ def bring(source: Source, quarantine: Quarantine, progress: Callable[[int], None
 
 
 def _unpack_here(source: Source, target: BinaryIO) -> None:
+    most = shutil.disk_usage(tempfile.gettempdir()).free // 2
+    bounded = ["sh", "-c", 'trap "" XFSZ; ulimit -f "$1"; exec zstd -dc -- "$2"', "sh", dumpfile.blocks(most)]
     try:
-        process.run_into(["zstd", "-dc", "--", str(source.path)], target)
+        process.run_into([*bounded, str(source.path)], target)
     except EngineError as error:
         raise DumpError(
             f"{source.path} cannot be unpacked: {error.message}",
@@ -134,9 +152,18 @@ def _unpack_here(source: Source, target: BinaryIO) -> None:
     target.seek(0)
 
 
-def _pack(folder: Path, packed: BinaryIO) -> None:
+def _pack(folder: Path, send: Callable[[bytes], None], progress: Callable[[int], None]) -> None:
+    done = 0
+
+    def write(data: bytes) -> None:
+        nonlocal done
+        send(data)
+        done += len(data)
+        progress(done)
+
     # A directory dump is flat; anything else in the folder, and any link, is left behind.
-    with tarfile.open(fileobj=packed, mode="w") as archive:
+    stream = cast("IO[bytes]", SimpleNamespace(write=write))
+    with tarfile.open(fileobj=stream, mode="w|", bufsize=_READ) as archive:
         for path in sorted(folder.iterdir()):
             if path.is_file() and not path.is_symlink():
                 member = tarfile.TarInfo(path.name)
@@ -153,7 +180,10 @@ def lines(source: Source, quarantine: Quarantine, path: str, progress: Callable[
     done = 0
     try:
         with _opened(source) as file:
-            for line in file:
+            while line := file.readline(_READ):
+                while not line.endswith(b"\n") and (more := file.readline(_READ)):
+                    line += more
+                    dumpfile.check_line(len(line))
                 done += len(line)
                 progress(done)
                 yield line
@@ -178,8 +208,10 @@ def head(source: Source, quarantine: Quarantine, path: str) -> bytes:
         raise DumpError(f"{source.path} is damaged: {error}.") from None
 
 
-def check_contents(quarantine: Quarantine, kind: Kind, path: str, *, trust: bool) -> Contents:
+def check_contents(quarantine: Quarantine, source: Source, kind: Kind, path: str, *, trust: bool) -> Contents:
     """Read an archive's table of contents, then the whole of it, and return its contents.
+
+    One of a backup is not read whole: its checksum says that it is what was read whole when it was made.
 
     Raise DumpError for kinds of entries that CHAP never has, unless that is trusted, and for a damaged one.
     """
@@ -189,12 +221,19 @@ def check_contents(quarantine: Quarantine, kind: Kind, path: str, *, trust: bool
     check_server(contents.server_major, quarantine.server)
     foreign = contents.foreign()
     if foreign and not trust:
-        kinds = ", ".join(f"{entry.kind} {entry.rest}" for entry in foreign[:5])
+        kinds = ", ".join(entry.called for entry in foreign[:5])
         raise DumpError(
             f"The dump holds what no dump of CHAP has: {kinds}.",
             hint="If you know where it comes from, and want these: --trust",
         )
-    quarantine.read_whole(path)
+    if beyond := contents.beyond_trust():
+        # Whoever lets a dump make these gives it the whole server.
+        raise DumpError(
+            f"Only a superuser can restore {', '.join(entry.called for entry in beyond[:5])}.",
+            hint="Restore it by hand, as RESTORE.txt of any backup tells, if you know where it comes from.",
+        )
+    if not source.backup:
+        quarantine.read_whole(path)
     return contents
 
 

@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from compose_chap import backup, checkout, prune, screen, state, units
-from compose_chap.backup import Backup
+from compose_chap import backup, catalogue, checkout, prune, screen, state, units
+from compose_chap.catalogue import Backup
 from compose_chap.change import KEPT_IMAGES, kept_images
 from compose_chap.chap import Active, Chap, Health, Jobs, Overview, Schema, version_in
 from compose_chap.errors import ChapError, EngineError, StateError
@@ -41,7 +41,7 @@ class Status:
     database_size: int | None
     kept: Mapping[str, int]
     kept_images: tuple[str, ...]
-    last_backup: Backup | None
+    last_backup: Backup | None  # the last sound one
     source: Source | None
     open_run: Mapping[str, Any] | None
     problems: tuple[str, ...]
@@ -81,8 +81,11 @@ def look(world: World, stack: Stack) -> Status:
     problems += [one.message for one in (schema, active) if isinstance(one, EngineError)]
     databases = asked.result() or {}
     name = attempt(lambda: stack.access.name) or ""
-    folder = attempt(lambda: backup.folder_for(stack, None, world.environment))
-    backups = backup.list_backups(folder, stack.project.name) if folder and folder.exists() else []
+    folder = attempt(lambda: catalogue.folder_for(stack, None, world.environment))
+    backups = catalogue.list_backups(folder, stack.project.name) if folder and folder.exists() else []
+    sound = [one for one in backups if not one.fault]
+    newer = backups[backups.index(sound[-1]) + 1 :] if sound else backups
+    problems += [f"Backup {one.id} is not to be relied on. {one.fault}" for one in newer]
 
     return Status(
         stack=stack,
@@ -103,7 +106,7 @@ def look(world: World, stack: Stack) -> Status:
             and ("_before_" in other or "_after_" in other or "_incoming_" in other)
         },
         kept_images=tuple(images.result() or ()),
-        last_backup=backups[-1] if backups else None,
+        last_backup=sound[-1] if sound else None,
         source=attempt(lambda: _source(stack)),
         open_run=_open_run(stack),
         problems=tuple(dict.fromkeys(problems)),
@@ -189,8 +192,8 @@ def _backup(last: Backup | None) -> dict[str, Any] | None:
         "folder": str(last.folder),
         "size": last.size,
         "created_at": last.manifest["created_at"],
-        "proven_at": last.proof[0].isoformat(),
-        "proven_by": last.proof[1],
+        "proven_at": last.proof.at.isoformat(),
+        "proven_by": last.proof.how,
         "age_seconds": int((screen.now() - last.created_at).total_seconds()),
         "chap_version": last.manifest["chap"]["version"],
     }
@@ -261,9 +264,8 @@ def _database(seen: Status) -> str:
 def _last_backup(last: Backup | None, now: datetime) -> str:
     if last is None:
         return "none"
-    when, how = last.proof
     made = f"{last.id}, made {units.moment(last.created_at)} ({units.age(last.created_at, now)})"
-    return f"{made}, {units.size(last.size)}, {how} {units.age(when, now)}"
+    return f"{made}, {units.size(last.size)}, {last.proof.how} {units.age(last.proof.at, now)}"
 
 
 def _state(service: Service) -> str:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from compose_chap import backup, evidence, lock, notes, state, switch, transaction, undo
-from compose_chap.backup import Backup
+from compose_chap import backup, catalogue, evidence, lock, notes, state, switch, transaction, undo
+from compose_chap.catalogue import Backup
 from compose_chap.baseline import Baseline
 from compose_chap.change import (
     KEPT_IMAGES,
@@ -108,7 +108,7 @@ def execute(world: World, plan: UpgradePlan, credentials: Mapping[str, str]) -> 
             raise _nothing_changed(error, baseline) from None
         done = transaction.run(world, change, journal, credentials)
     if dump := journal.facts.get("kept_dump"):
-        taken = backup.load(Path(dump))
+        taken = catalogue.load(Path(dump))
     kept = "" if dump else change.kept
     return Upgraded(journal.id, baseline.version, plan.target, taken, kept, done.downtime, done.checks)
 

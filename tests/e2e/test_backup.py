@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from compose_chap import postgres_dump
 from compose_chap.engine import Engine
-from compose_chap.errors import DatabaseError
+from compose_chap.errors import DumpError
 from compose_chap.postgres import Server
 from tests.e2e.calls import chap, kill, server_crashed, standstill, started, tools_running, until
 from tests.sample.stack import SampleStack, environment
@@ -126,11 +127,10 @@ def test_damage_is_found(small: SampleStack, tmp_path: Path) -> None:
 def test_a_dump_cut_anywhere_is_found(small: SampleStack) -> None:
     whole = next(Path(chap(small, "backups")["backups"][0]["folder"]).glob("*.dump")).read_bytes()
     server = Server(Engine(), small.containers()[small.database_service]["id"], small.user)
-    with server.reading() as reading:
-        reading.feed(whole)
+    postgres_dump.read_whole(server, [whole])
     for percent in range(5, 100, 5):
-        with pytest.raises(DatabaseError), server.reading() as reading:
-            reading.feed(whole[: len(whole) * percent // 100])
+        with pytest.raises(DumpError):
+            postgres_dump.read_whole(server, [whole[: len(whole) * percent // 100]])
 
 
 def ids(stack: SampleStack) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import signal
 from collections.abc import Iterator
@@ -92,6 +93,23 @@ def test_without_room_for_a_copy_a_dump_brings_every_row_back(stack: SampleStack
             assert last.end() == 0, last.stdout + last.stderr[-3000:]
         # Nothing was written between the backup and the stop, so the backup itself will do.
         assert backups(stack) == made + 1
+    assert_old(stack, before)
+
+
+def test_a_dump_that_grows_too_large_does_not_fill_the_disk(stack: SampleStack, tmp_path: Path) -> None:
+    before, path = Picture.of(stack), tmp_path / "grows.sql.gz"
+    row = "1\t" + "x" * 1000 + "\n"
+    with gzip.open(path, "wt", compresslevel=1) as file:
+        file.write("-- PostgreSQL database dump\nCREATE TABLE public.grows (a int, b text);\n")
+        file.write("COPY public.grows (a, b) FROM stdin;\n")
+        for _ in range(DISK * 2):
+            file.write(row * 512)
+        file.write("\\.\n-- PostgreSQL database dump complete\n")
+    run = Run(stack, "restore", str(path), "--yes")
+    assert run.end() == 1, run.stdout + run.stderr[-3000:]
+    assert "before the disk was full" in run.document["error"]["message"] and run.document["error"]["hint"]
+    # A server whose log finds no room stops, with all that it serves.
+    assert "No space left" not in stack.compose("logs", stack.database_service).stdout
     assert_old(stack, before)
 
 

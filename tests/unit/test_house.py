@@ -17,16 +17,16 @@ MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if not path.stem.sta
 # A module may import only from those behind it. Put a new one as far back as its imports allow.
 ORDER = [
     *("plugin", "cli", "cli_complete"),
-    *("cli_restore", "cli_rehearse", "cli_change", "cli_pin", "cli_backup", "cli_status", "cli_options"),
+    *("cli_restore", "cli_rehearse", "cli_change", "cli_pin", "cli_backup", "cli_prune", "cli_status", "cli_options"),
     *("metrics", "status", "screen", "rehearse"),
     *("recover", "restore", "beside", "source", "prune", "upgrade", "transaction", "undo", "keep", "proof", "evidence"),
     "change",
     "releases",
     *("preflight", "preflight_files", "drift", "services", "subject", "settings", "notes"),
     *("observe", "verify", "baseline"),
-    *("backup", "belongings", "archive", "quarantine", "pin", "switch", "checkout"),
+    *("backup", "catalogue", "belongings", "archive", "foreign", "quarantine", "pin", "switch", "checkout"),
     *("project", "composefile", "variables"),
-    *("world", "chap", "questions", "postgres", "engine_throwaway", "engine", "engine_api"),
+    *("world", "chap", "questions", "postgres_dump", "postgres", "engine_throwaway", "engine", "engine_api"),
     *("process_link", "process"),
     *("dumpfile", "plainsql", "registry", "lock", "state", "units", "stack", "errors"),
 ]
@@ -48,7 +48,7 @@ DOORS = {
 LONGEST = 300
 # Longer so far: these may only shrink.
 LONGER = {
-    **{"cli_change": 350, "postgres": 500, "engine": 500, "backup": 450},
+    **{"cli_change": 350, "postgres": 360, "engine": 500},
     **{"preflight": 400, "state": 400, "project": 400, "variables": 350, "stack": 350},
 }
 

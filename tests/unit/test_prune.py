@@ -12,7 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from compose_chap.backup import Backup
+from compose_chap import catalogue
+from compose_chap.catalogue import Backup
+from compose_chap.errors import DumpError
 from compose_chap.prune import Retention, keep, plan
 
 NOW = datetime(2026, 11, 23, 4, tzinfo=timezone.utc)
@@ -20,7 +22,8 @@ NOW = datetime(2026, 11, 23, 4, tzinfo=timezone.utc)
 
 def made(when: datetime) -> Backup:
     identity = when.strftime("%Y%m%dT%H%M%SZ")
-    return Backup(Path("/b") / identity, {"id": identity, "created_at": when.isoformat()})
+    now = when.isoformat()
+    return Backup(Path("/b") / identity, {"id": identity, "created_at": now, "proven_at": now})
 
 
 def daily(days: int) -> list[Backup]:
@@ -54,6 +57,53 @@ def test_a_gap_does_not_cost_a_backup() -> None:
     # Days without a backup do not count: an office that was closed for a month keeps its seven.
     backups = [made(NOW - timedelta(days=30 + day)) for day in reversed(range(7))]
     assert len(keep(backups, Retention(0, 7, 0, 0))) == 7
+
+
+def test_a_bad_one_pushes_no_sound_one_out(tmp_path: Path) -> None:
+    backups = [catalogue.load(write(tmp_path, NOW - timedelta(hours=age))) for age in (5, 4, 3, 2, 1)]
+    for bad in (backups[1], backups[3], backups[4]):
+        catalogue.judge(bad, NOW, catalogue.CHECKSUMS, "It is damaged.")
+    kept = keep(backups, Retention(2, 0, 0, 0))
+    assert set(kept) == {backups[0].id, backups[2].id, backups[3].id, backups[4].id}
+    # Once there is a newer sound one, the bad ones go.
+    backups.append(catalogue.load(write(tmp_path, NOW)))
+    assert set(keep(backups, Retention(1, 0, 0, 0))) == {backups[5].id}
+
+
+def test_a_word_against_a_backup_stands_until_as_good_a_proof(tmp_path: Path) -> None:
+    one = catalogue.load(write(tmp_path, NOW))
+    assert not one.fault and one.proof.how == catalogue.READ_BACK
+    catalogue.judge(one, NOW, catalogue.RESTORED, "Rows are missing.")
+    for weaker in (catalogue.CHECKSUMS, catalogue.READ_BACK):
+        catalogue.judge(one, NOW, weaker)
+        assert one.proof.how == catalogue.BAD and "Rows are missing." in one.fault
+    with pytest.raises(DumpError, match="Rows are missing"):
+        catalogue.find("latest", tmp_path, sound=True)
+    assert catalogue.find("latest", tmp_path).id == catalogue.find(one.id, tmp_path, sound=True).id == one.id
+    catalogue.judge(one, NOW, catalogue.RESTORED)
+    assert not one.fault and catalogue.find("latest", tmp_path, sound=True).id == one.id
+    catalogue.judge(one, NOW, catalogue.CHECKSUMS, "A file is damaged.")
+    catalogue.judge(one, NOW, catalogue.CHECKSUMS)
+    assert one.proof == catalogue.Proof(NOW, catalogue.READ_BACK)
+
+
+def missed(now: set[str], wanted: tuple[str, ...] | None, *earlier: dict[str, Any]) -> dict[str, list[str]]:
+    schema = None if wanted is None else {"missing_tables": wanted}
+    manifest = {"tables": dict.fromkeys(now, 1), "lost_tables": ["public.gone"], "chap": {"schema": schema}}
+    before = [Backup(Path("/b"), {"proven_at": NOW.isoformat(), **one}) for one in earlier]
+    return catalogue.missed_tables(manifest, before)
+
+
+def test_a_table_is_missed_that_was_there_and_is_still_wanted() -> None:
+    earlier = {"tables": {"public.a": 1, "public.b": 1}, "lost_tables": ["public.c"]}
+    at_first = {"lost_tables": ["public.gone"], "absent_tables": []}
+    assert missed({"public.a"}, None) == at_first
+    assert missed({"public.a", "public.b", "public.c"}, (), earlier) == at_first
+    # CHAP is down, and nobody can say whether they are wanted. What was lost before still is.
+    assert missed({"public.a"}, None, earlier)["lost_tables"] == ["public.b", "public.c", "public.gone"]
+    # CHAP runs: it wants one of them, and one that never was there.
+    found = missed({"public.a"}, ("b", "new"), earlier)
+    assert found == {"lost_tables": ["public.b", "public.gone"], "absent_tables": ["public.c", "public.new"]}
 
 
 def test_more_backups_never_make_retention_keep_fewer_days() -> None:
@@ -121,7 +171,7 @@ def test_a_pinned_and_a_needed_one_stay_whatever_retention_says(
     assert [name for name, _ in later.databases] == [aside]
 
 
-def write(folder: Path, when: datetime, *, pinned: bool) -> Path:
+def write(folder: Path, when: datetime, *, pinned: bool = False) -> Path:
     """Write what is needed of a backup to be listed as one."""
     identity = when.strftime("%Y%m%dT%H%M%SZ")
     (folder / identity).mkdir(parents=True)

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from compose_chap import backup, proof, recover, state, upgrade
+from compose_chap import backup, catalogue, postgres_dump, proof, recover, state, upgrade
 from compose_chap.baseline import baseline_of
 from compose_chap.change import CONFIG_FILES
 from compose_chap.errors import ChapError, EngineError, NeedsPerson, RolledBack, StateError
@@ -53,12 +53,13 @@ def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
 
     saved: list[Database] = []
 
-    def made() -> backup.Backup:
-        return backup.Backup(
-            folder / "backups" / "1", {"id": "1", "tables": dict(saved[-1].rows), "database": {"size": 1}}
+    def made() -> catalogue.Backup:
+        return catalogue.Backup(
+            folder / "backups" / "1",
+            {"id": "1", "tables": dict(saved[-1].rows), "database": {"size": 1}, "proven_at": "2026-11-23"},
         )
 
-    def take(engine: FakeEngine, *given: Any, **named: Any) -> backup.Backup:
+    def take(engine: FakeEngine, *given: Any, **named: Any) -> catalogue.Backup:
         engine.at("backup")
         saved.append(copy.deepcopy(engine.databases["chap_core"]))
         return made()
@@ -72,10 +73,10 @@ def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
         here.at("filled")
 
     monkeypatch.setattr(backup, "take", take)
-    monkeypatch.setattr(backup, "load", lambda folder: made())
-    monkeypatch.setattr(backup, "amend", lambda made, **facts: made)
+    monkeypatch.setattr(catalogue, "load", lambda folder: made())
+    monkeypatch.setattr(catalogue, "amend", lambda made, **facts: made)
     monkeypatch.setattr(proof, "check_sums", lambda world, made: None)
-    monkeypatch.setattr(Server, "fill", fill)
+    monkeypatch.setattr(postgres_dump, "fill", fill)
     # A real power cut is not played here, and a disk is slow.
     monkeypatch.setattr("os.fsync", lambda descriptor: None)
     monkeypatch.setattr(state, "_ROOM", 16)

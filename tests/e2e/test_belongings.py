@@ -1,0 +1,72 @@
+"""What a backup holds on request: DHIS2's database with its extensions, volumes, and the model services' own data."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import tarfile
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.calls import chap
+from tests.sample.stack import SampleStack, environment
+
+
+def dhis2_sql(stack: SampleStack, query: str) -> list[str]:
+    done = stack.compose("exec", "-T", "dhis2-db", "psql", "-XqAt", "-U", "dhis", "-d", "dhis", "-c", query)
+    return done.stdout.splitlines()
+
+
+@pytest.fixture(scope="module")
+def made(bundled: SampleStack) -> Iterator[Any]:
+    """A backup of everything, made while DHIS2's database has extensions, as PostGIS is one."""
+    dhis2_sql(bundled, "CREATE EXTENSION pg_trgm; CREATE EXTENSION hstore; CREATE TABLE of_hstore (a hstore);"
+                       " INSERT INTO of_hstore VALUES ('a=>1')")
+    bundled.compose("exec", "-T", "chap", "sh", "-c", "mkdir -p /data/runs/7 && echo trained > /data/runs/7/model"
+                                                      " && echo line > /data/logs/chap.log")
+    yield chap(bundled, "backup", "--with-dhis2", "--with-volumes")["backup"]
+
+
+def test_volumes_hold_the_very_files_and_no_caches(bundled: SampleStack, made: Any) -> None:
+    folder = Path(made["folder"])
+    packed = {one["volume"].removeprefix(f"{bundled.project}_"): one for one in made["volumes"] if one["volume"]}
+    assert set(packed) == {"chap-logs", "chap-runs"}
+    with tarfile.open(folder / packed["chap-runs"]["file"]) as archive:
+        model = archive.extractfile("./7/model")
+        assert model and model.read() == b"trained\n"
+    with tarfile.open(folder / packed["chap-logs"]["file"]) as archive:
+        assert "./chap.log" in archive.getnames()
+
+    (model_data,) = (one for one in made["volumes"] if one["service"] == "chap-ewars")
+    ask = "SELECT name FROM configs ORDER BY name"
+    program = f"import sqlite3; print(sqlite3.connect({model_data['path']!r}).execute({ask!r}).fetchall())"
+    live = bundled.compose("exec", "-T", "chap-ewars", "python3", "-c", program).stdout.strip()
+    with closing(sqlite3.connect(folder / model_data["file"])) as copy:
+        assert str(copy.execute(ask).fetchall()) == live != "[]"
+        assert copy.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+def test_the_commands_of_its_instructions_bring_a_volume_back(bundled: SampleStack, made: Any) -> None:
+    lines = Path(made["folder"], "RESTORE.txt").read_text().splitlines()
+    (line,) = (one.strip() for one in lines if "chap-runs" in one and "gunzip" in one)
+    bundled.compose("exec", "-T", "chap", "rm", "-r", "/data/runs/7")
+    subprocess.run(line, shell=True, cwd=made["folder"], env=environment(), check=True, capture_output=True)
+    assert bundled.compose("exec", "-T", "chap", "cat", "/data/runs/7/model").stdout == "trained\n"
+
+
+def test_dhis2_comes_with_its_extensions_and_is_proven(bundled: SampleStack, made: Any) -> None:
+    path = Path(made["folder"], made["dhis2"]["dump"]["file"])
+    tool = ["docker", "exec", "-i", bundled.containers()["dhis2-db"]["id"], "pg_restore", "--list"]
+    content = bytearray(path.read_bytes())
+    listed = subprocess.run(tool, input=content, env=environment(), capture_output=True, check=True).stdout
+    assert b"EXTENSION - pg_trgm" in listed and b"EXTENSION - hstore" in listed and b"TABLE DATA public route" in listed
+    assert made["dhis2"]["tables"]["public.of_hstore"] == 1
+    proven = chap(bundled, "verify", made["id"], "--deep")
+    assert proven["tables"] == {**made["tables"], **made["dhis2"]["tables"]}
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    assert path.name in chap(bundled, "verify", made["id"], expect=1)["error"]["message"]

@@ -1,0 +1,179 @@
+"""Dumps that mean harm by how they are packed, by the functions in them, and by their size; dumps cut anywhere."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import subprocess
+import tarfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from compose_chap.errors import ChapError, DumpError
+from compose_chap.postgres import Server
+from tests.e2e.calls import chap, server_crashed
+from tests.e2e.test_restore import HOSTILE, dump, inside, restore_beside, world_of
+from tests.sample.stack import SampleStack, environment
+
+
+@pytest.fixture(autouse=True)
+def engine_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in environment().items():
+        monkeypatch.setenv(name, value)
+
+
+def zstd(content: bytes) -> bytes:
+    return subprocess.run(["zstd", "-qc"], input=content, capture_output=True, check=True).stdout
+
+
+PACKED: dict[str, Callable[[bytes], bytes]] = {"gz": gzip.compress, "zst": zstd}
+
+
+@pytest.mark.parametrize(
+    ("what", "packing"),
+    [
+        ("lo_import", "gz"),
+        ("a shell in what looks like rows", "zst"),
+        *(pytest.param(what, packing, marks=pytest.mark.torture) for what in HOSTILE for packing in PACKED),
+    ],
+)
+def test_harm_that_is_packed_is_refused(small: SampleStack, tmp_path: Path, what: str, packing: str) -> None:
+    before = world_of(small)
+    path = dump(small, tmp_path, "plain")
+    text, harm = path.read_text(), HOSTILE.get(what, "SELECT pg_catalog.lo_import('/etc/passwd');")
+    end = text.index("-- PostgreSQL database dump complete")
+    path.write_bytes(PACKED[packing]((text[:end].rstrip("- \n") + f"\n\n{harm}\n\n--\n" + text[end:]).encode()))
+    if what == "another database":
+        # The database stays the one beside, packed or not.
+        assert "harm" in restore_beside(small, path)
+    else:
+        with pytest.raises(DumpError):
+            restore_beside(small, path)
+    assert world_of(small) == before
+
+
+@pytest.fixture
+def evil(small: SampleStack) -> Iterator[str]:
+    """Give a database with one row in a table; a function looks at each row that comes in."""
+    small.sql(f"CREATE DATABASE evil TEMPLATE template0 OWNER {small.user}", "postgres")
+    yield "evil"
+    small.sql("DROP DATABASE evil", "postgres")
+
+
+MORE_HARM = (
+    "SET SESSION AUTHORIZATION chap",
+    "COPY (SELECT 1) TO PROGRAM 'touch /tmp/harm'",
+    "ALTER ROLE chap PASSWORD 'mine'",
+    "CREATE EXTENSION dblink SCHEMA public",
+)
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        "SET ROLE chap",
+        "SELECT lo_import('/etc/passwd')",
+        *(pytest.param(harm, marks=pytest.mark.torture) for harm in MORE_HARM),
+    ],
+)
+def test_a_function_that_is_trusted_has_no_power(small: SampleStack, evil: str, tmp_path: Path, harm: str) -> None:
+    small.sql(
+        "CREATE FUNCTION looks(a int) RETURNS bool LANGUAGE plpgsql AS $$ BEGIN"
+        f" IF current_user LIKE 'docker%' THEN EXECUTE $harm${harm}$harm$; END IF; RETURN true; END $$;"
+        "CREATE TABLE looked_at (a int CHECK (looks(a))); INSERT INTO looked_at VALUES (1)",
+        evil,
+    )
+    before = world_of(small)
+    with pytest.raises(DumpError, match="permission denied|must be|superuser"):
+        restore_beside(small, dump(small, tmp_path, "custom", evil), trust=True)
+    assert world_of(small) == before
+
+
+@pytest.mark.parametrize("packing", PACKED)
+def test_a_bomb_is_put_out(
+    small: SampleStack, tmp_path: Path, packing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """See that a small file which unpacks to more than half of the room is stopped there."""
+    before, path = world_of(small), tmp_path / "bomb"
+    path.write_bytes(PACKED[packing](b"PGDMP" + b"\0" * (3 << 20)))
+    # Unpacked on the server, or here where the server's image has no zstd.
+    monkeypatch.setattr(Server, "free_space", lambda server, place="": 4 << 20)
+    monkeypatch.setattr("shutil.disk_usage", lambda place: SimpleNamespace(free=4 << 20))
+    with pytest.raises(DumpError, match="more than 2.0 MiB|too large"):
+        restore_beside(small, path)
+    assert world_of(small) == before
+
+
+def test_a_line_without_an_end_does_not_fill_the_memory(small: SampleStack, tmp_path: Path) -> None:
+    path = tmp_path / "bomb.sql.gz"
+    with gzip.open(path, "wb", compresslevel=1) as file:
+        file.write(b"-- PostgreSQL database dump\n")
+        for _ in range(300):
+            file.write(b" " * (1 << 20))
+    assert path.stat().st_size < 4 << 20
+    with pytest.raises(DumpError, match="longer than any"):
+        restore_beside(small, path)
+
+
+def test_nothing_outside_of_a_folder_is_taken_in(small: SampleStack, tmp_path: Path) -> None:
+    before, path = world_of(small), dump(small, tmp_path, "directory")
+    rows = max((one for one in path.iterdir() if one.name != "toc.dat"), key=lambda one: one.stat().st_size)
+    rows.unlink()
+    rows.symlink_to("/etc/passwd")
+    with pytest.raises(DumpError):
+        restore_beside(small, path)
+    (path / "toc.dat").unlink()
+    (path / "toc.dat").symlink_to("/etc/passwd")
+    with pytest.raises(DumpError):
+        restore_beside(small, path)
+    assert world_of(small) == before
+
+
+@pytest.mark.parametrize("name", ["../../../../tmp/harm", "/tmp/harm"])
+def test_a_tar_archive_that_climbs_out_writes_nothing_there(small: SampleStack, tmp_path: Path, name: str) -> None:
+    before, path = world_of(small), dump(small, tmp_path, "tar")
+    with tarfile.open(path, "a") as archive:
+        member = tarfile.TarInfo(name)
+        member.size = 4
+        archive.addfile(member, io.BytesIO(b"harm"))
+    try:
+        restore_beside(small, path)
+    except DumpError:
+        pass
+    assert world_of(small) == before
+
+
+@pytest.mark.torture
+@pytest.mark.parametrize("kind", ["custom", "tar", "plain", "plain.gz", "custom.zst", "directory"])
+def test_a_dump_cut_anywhere_is_refused(small: SampleStack, tmp_path: Path, kind: str) -> None:
+    before, path = world_of(small), dump(small, tmp_path, kind)
+    parts = sorted(path.iterdir(), key=lambda one: one.stat().st_size)[-1:] if path.is_dir() else [path]
+    parts += [path / "toc.dat"] if path.is_dir() else []
+    for part in parts:
+        content = part.read_bytes()
+        for percent in range(0, 100, 5):
+            part.write_bytes(content[: len(content) * percent // 100])
+            with pytest.raises(ChapError):
+                restore_beside(small, path)
+        part.write_bytes(content)
+    assert restore_beside(small, path) == small.checksum()
+    assert world_of(small) == before and not server_crashed(small)
+
+
+def test_a_server_without_zstd_dumps_with_gzip(small: SampleStack) -> None:
+    wrapper = """#!/bin/sh
+case "$*" in *zstd*) echo "pg_dump: error: this build does not support compression with ZSTD" >&2; exit 1;; esac
+exec "$0.real" "$@"
+"""
+    place = inside(small, "sh", "-c", "command -v pg_dump").decode().strip()
+    inside(small, "sh", "-c", 'mv "$1" "$1.real" && cat > "$1" && chmod 755 "$1"', "sh", place, given=wrapper.encode())
+    try:
+        made = chap(small, "backup")["backup"]
+        assert made["dump"]["compression"] == "gzip:1"
+        assert chap(small, "verify", made["id"])["proven_by"] == "read back"
+        assert chap(small, "restore", made["id"], "--yes")["tables"] == made["tables"]
+    finally:
+        inside(small, "mv", f"{place}.real", place)
