@@ -47,7 +47,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from compose_chap import __version__, archive, belongings, foreign, lock, postgres_dump, state, units
+from compose_chap import __version__, archive, belongings, foreign, instructions, lock, postgres_dump, state, units
 from compose_chap.archive import Clock, Notify
 from compose_chap.catalogue import FORMAT, PARTIAL, Backup, document, list_backups, missed_tables, remove_abandoned
 from compose_chap.engine import Engine
@@ -180,7 +180,7 @@ def _fill(
         "seconds": {**spent, "all": archive.seconds(begun, clock())},
         "proven_at": clock().isoformat(),
     }
-    text = belongings.instructions(stack, manifest).encode()
+    text = instructions.text(stack, manifest).encode()
     state.write_file(partial / "RESTORE.txt", text)
     manifest["instructions"] = {
         "file": "RESTORE.txt",

@@ -219,9 +219,8 @@ def _images(subject: Subject) -> Check:
 
     absent = [str(subject.images[name]) for name, found in manifests.items() if found is None]
     if absent and not all(engine.image(reference) for reference in absent):
-        there = (
-            " The other image has that tag: it may still be being published." if len(absent) < len(manifests) else ""
-        )
+        partly = len(absent) < len(manifests)
+        there = " The other image has that tag: it may still be being published." if partly else ""
         return Check("", "fail", f"The registry does not have {', '.join(absent)}.{there}", _suggest(subject))
     size = to_pull(subject)
     young = _age(subject)

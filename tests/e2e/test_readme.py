@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import subprocess
@@ -28,6 +29,22 @@ def test_every_exit_status_is_told_alike_in_help_and_readme() -> None:
     assert told == cli.EXIT_STATUSES
     kinds = [one for one in vars(errors).values() if isinstance(one, type) and issubclass(one, errors.ChapError)]
     assert set(told) == {0, *(kind.exit_status for kind in kinds)}
+
+
+def test_a_backup_is_restored_by_hand_as_its_own_text_says(small: SampleStack) -> None:
+    backup = Path(json.loads(small.docker("chap", "backup", "--json").stdout)["backup"]["folder"])
+    before = small.checksum()
+    small.sql("DELETE FROM observation")
+    commands = re.findall(r"^   (docker .*)$", (backup / "RESTORE.txt").read_text(), re.MULTILINE)
+    for command in commands:
+        done = subprocess.run(["sh", "-c", command], cwd=backup, env=environment(), capture_output=True, check=False)
+        assert done.returncode == 0, command + done.stderr.decode()
+    small.wait_ready()
+    assert small.checksum() == before and small.databases() == ["chap_core", "postgres"]
+
+    printed = README.partition("### By hand")[2].partition("```\n")[2].partition("```")[0].splitlines()
+    compose = commands[0].partition(" stop ")[0]
+    assert printed == [command.replace(compose, "docker compose") for command in commands[: len(printed)]]
 
 
 @pytest.mark.parametrize(("name", "line"), ROWS, ids=[name for name, _ in ROWS])
