@@ -77,10 +77,11 @@ class Call:
         return Subject(
             world,
             stack,
-            observe.read_model(where, stack.project),
+            observe.read_model(where, stack),
             target,
             Registry(world.engine.insecure_registry, world.engine.credentials),
-            catalogue.folder_for(stack, output, where.environment),
+            # Without the files nothing is looked at that needs the folder.
+            where.folder if stack.project.absent else catalogue.folder_for(stack, output, where.environment),
             digest,
         )
 

@@ -152,7 +152,7 @@ def history_command(call: Call) -> None:
 
     world, where = call.world(), call.where()
     directory = observe.find_directory(world.engine, where)
-    runs = state.history(directory)
+    runs = state.history(directory, world.engine.origin(where.name))
     rows = [
         [
             units.moment(run["started_at"]),

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from compose_chap.errors import StackError, UsageError
@@ -79,12 +80,45 @@ def release_key(version: str) -> tuple[int, int, int] | None:
 
 @dataclass(frozen=True)
 class Project:
-    """A Compose project as `docker compose` has to be told of it: name, folder, files and env files, all absolute."""
+    """A Compose project as `docker compose` has to be told of it: name, folder, files and env files, all absolute.
+
+    `absent` are those of the files that are not on this machine, as where the engine is elsewhere.
+    """
 
     name: str
     directory: Path
     files: tuple[Path, ...]
     env_files: tuple[Path, ...] = ()
+    absent: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Which stack a record is of: its project, and the engine that this runs on, by the engine's id and name.
+
+    What is empty is any: several servers may share one folder of files, and older records do not say.
+    """
+
+    project: str = ""
+    engine: str = ""
+    server: str = ""
+
+    def to_json(self) -> dict[str, str]:
+        """Return it as a record can hold it."""
+        return {"project": self.project, "engine": self.engine, "server": self.server}
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> Origin:
+        """Return which stack a run is of, as far as its record says."""
+        return cls(**record.get("stack", {}))
+
+    def owns(self, other: Origin) -> bool:
+        """Whether a record of `other` is one of this stack."""
+        pairs = ((self.project, other.project), (self.engine, other.engine))
+        return all(own == its or not (own and its) for own, its in pairs)
+
+    def __str__(self) -> str:
+        return f"'{self.project}'" + (f" on {self.server}" if self.server else "")
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ ORDER = [
     *("backup", "catalogue", "belongings", "instructions", "archive", "foreign", "quarantine"),
     *("pin", "switch", "checkout"),
     *("project", "composefile", "variables"),
+    "engine_lock",
     *("world", "chap", "questions", "postgres_dump", "postgres", "engine_throwaway", "engine", "engine_api"),
     *("process_link", "process"),
     *("dumpfile", "plainsql", "registry", "lock", "state", "units", "stack", "errors"),
