@@ -63,6 +63,12 @@ def find_stack(engine: Engine, where: Where) -> Stack:
     return replace(stack, project=told)
 
 
+def find_stacks(engine: Engine) -> tuple[Stack, ...]:
+    """Return every stack of an engine, by project name."""
+    found = detect(engine.containers())
+    return tuple(replace(one, project=replace(one.project, absent=_absent(one.project))) for one in found)
+
+
 def find_whole_stack(engine: Engine, where: Where) -> Stack:
     """Return the stack that is meant, with its files. Raise StackError too when these are not on this machine.
 
