@@ -122,11 +122,10 @@ class Backup:
 
 def folder_for(stack: Stack, asked: Path | None, environment: Mapping[str, str]) -> Path:
     """Return where backups of a stack lie: as asked, as DOCKER_CHAP_BACKUPS says, or beside the Compose file."""
-    absent = stack.project.absent
-    if absent and not asked and not environment.get("DOCKER_CHAP_BACKUPS"):
+    if not (stack.project.here or asked or environment.get("DOCKER_CHAP_BACKUPS")):
         raise StackError(
             f"Backups of '{stack.project.name}' lie beside its Compose files, which are not on this machine:"
-            f" {absent[0]}.",
+            f" {stack.project.files[0]}.",
             state="Nothing was changed.",
             hint="Name a folder on this machine with -o FOLDER, or in the environment variable DOCKER_CHAP_BACKUPS.",
         )

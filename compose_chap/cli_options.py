@@ -81,7 +81,7 @@ class Call:
             target,
             Registry(world.engine.insecure_registry, world.engine.credentials),
             # Without the files nothing is looked at that needs the folder.
-            where.folder if stack.project.absent else catalogue.folder_for(stack, output, where.environment),
+            catalogue.folder_for(stack, output, where.environment) if stack.project.here else where.folder,
             digest,
         )
 

@@ -36,7 +36,7 @@ def locked(world: World, stack: Stack, operation: str) -> Iterator[None]:
     """
     project, services = stack.project, (*stack.of(Role.DATABASE), *stack.services)
     images = [container.image_id for service in services for container in service.containers]
-    here = nullcontext() if project.absent else lock.locked(project.directory, operation, world.clock())
+    here = lock.locked(project.directory, operation, world.clock()) if project.here else nullcontext()
     with here, held(world, project.name, images, operation):
         yield
 

@@ -91,13 +91,15 @@ class Project:
     env_files: tuple[Path, ...] = ()
     absent: tuple[Path, ...] = ()
 
+    @property
+    def here(self) -> bool:
+        """Whether the main file, with what is kept beside it, is on this machine."""
+        return not self.absent or self.absent[0] != self.files[0]
+
 
 @dataclass(frozen=True)
 class Origin:
-    """Which stack a record is of: its project, and the engine that this runs on, by the engine's id and name.
-
-    What is empty is any: several servers may share one folder of files, and older records do not say.
-    """
+    """Which stack a record is of: its project, its engine's id and name. What is empty is any: older ones lack it."""
 
     project: str = ""
     engine: str = ""
@@ -114,7 +116,7 @@ class Origin:
 
     def owns(self, other: Origin) -> bool:
         """Whether a record of `other` is one of this stack."""
-        pairs = ((self.project, other.project), (self.engine, other.engine))
+        pairs = zip((self.project, self.engine), (other.project, other.engine))
         return all(own == its or not (own and its) for own, its in pairs)
 
     def __str__(self) -> str:

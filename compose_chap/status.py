@@ -278,13 +278,15 @@ def _database(seen: Status) -> str:
 
 
 def _not_here(stack: Stack) -> str:
-    return " (not on this machine, nor are the records and backups beside them)" if stack.project.absent else ""
+    if stack.project.here:
+        return f" (not here: {', '.join(map(str, stack.project.absent))})" if stack.project.absent else ""
+    return " (not on this machine, nor are the records and backups beside them)"
 
 
 def _last_backup(seen: Status, now: datetime) -> str:
     last = seen.last_backup
     if last is None:
-        return "none here" if seen.stack.project.absent else "none"
+        return "none" if seen.stack.project.here else "none here"
     made = f"{last.id}, made {units.moment(last.created_at)} ({units.age(last.created_at, now)})"
     return f"{made}, {units.size(last.size)}, {last.proof.how} {units.age(last.proof.at, now)}"
 

@@ -10,7 +10,7 @@ import pytest
 from compose_chap import catalogue, prune, recover, state
 from compose_chap.errors import Interrupted, StateError
 from compose_chap.prune import Retention
-from compose_chap.stack import Origin
+from compose_chap.stack import Origin, Project
 from tests.fakes import FakeEngine, world
 from tests.unit.test_prune import NOW, server_with, stack_in, write
 
@@ -81,3 +81,10 @@ def test_a_run_that_was_cut_off_on_another_engine_is_recovered_there(tmp_path: P
     assert engine.boxes == before and state.has_open_journal(tmp_path)
     with pytest.raises(Interrupted, match="The upgrade of 'p' on south that"):
         state.refuse_open_run(tmp_path)
+
+
+def test_what_is_beside_the_main_file_is_here_when_that_is() -> None:
+    main, more = Path("/srv/compose.yml"), Path("/srv/more.yml")
+    assert Project("p", main.parent, ()).here and Project("p", main.parent, (main, more)).here
+    assert Project("p", main.parent, (main, more), absent=(more,)).here
+    assert not Project("p", main.parent, (main, more), absent=(main, more)).here
