@@ -60,6 +60,12 @@ def find_stack(engine: Engine, where: Where) -> Stack:
         )
     if missing := _absent(told):
         raise StackError(f"There is no file {missing[0]}.", state="Nothing was changed.", hint="Name it with -f.")
+    if not told.directory.is_dir():
+        raise StackError(
+            f"There is no folder {told.directory} on this machine: records and backups would have no place.",
+            state="Nothing was changed.",
+            hint="Name the folder of the files with --project-directory.",
+        )
     return replace(stack, project=told)
 
 

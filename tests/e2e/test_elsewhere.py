@@ -83,6 +83,9 @@ def test_what_changes_the_stack_is_refused_without_the_files(small: SampleStack,
         assert refused["state"] == "Nothing was changed." and "--project-directory" in refused["hint"]
     done = run(tmp_path, "-p", small.project, "-f", str(tmp_path / "none" / "compose.yml"), "backup")
     assert done.returncode == 1 and "There is no file" in done.stderr and not (tmp_path / "none").exists()
+    named = ("--project-directory", str(small.folder), "-f", str(away / "compose.yml"))
+    done = run(tmp_path, *named, "backup", "-o", str(tmp_path / "kept"))
+    assert done.returncode == 1 and f"There is no folder {small.folder}" in done.stderr, done.stderr
 
 
 def test_with_a_copy_of_the_files_all_works(small: SampleStack, away: Path, tmp_path: Path) -> None:

@@ -57,7 +57,8 @@ def test_all_that_answer_are_shown_and_why_the_others_do_not(small: SampleStack,
     for name in ("ssh", "tls", "rootless"):
         assert found[name]["error"] is None and found[name]["server"], found[name]
         [seen] = [one for one in found[name]["stacks"] if one["project"]["name"] == small.project]
-        assert seen["health"]["level"] == "ready" and seen["last_backup"]["id"] and "update_available" in seen
+        assert seen["health"] and seen["health"]["level"] == "ready", seen["problems"]
+        assert seen["last_backup"] and "update_available" in seen, seen
         assert next(one["version"] for one in seen["services"] if one["role"] == "api") == "2.0.0"
     assert found["ssh"]["address"] == fleet.address
     assert "refused" in found["refuses"]["error"]["message"] and not found["refuses"]["stacks"]
