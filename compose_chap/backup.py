@@ -16,7 +16,8 @@ A backup is made under a name that ends with `.partial` and renamed when it is p
 The manifest, `"format": 1`, holds no secret:
 
     format, id, created_at, reason, tool     what this is, when it was begun (UTC) and why
-    project         name, directory, files and env_files of the Compose project
+    project         name, directory, files and env_files of the Compose project; absent: those that were out of reach
+    engine          id and name of the engine that it runs on
     checkout        commit, describe, remote and diff of a source checkout; null for none
     chap            version and worker_version that ran, schema verdict
     server          PostgreSQL's version, such as 170006
@@ -83,7 +84,7 @@ def take(
     state.private_folder(folder)
     remove_abandoned(folder)
     databases = [database] + ([dhis2[2]] if dhis2 else [])
-    earlier = list_backups(folder, stack.project.name)
+    earlier = list_backups(folder, engine.origin(stack.project.name))
     _check_space(folder, sum(one.size for one in databases), earlier)
 
     begun, partial = _new_folder(folder, clock())
@@ -119,8 +120,9 @@ def _fill(
 ) -> dict[str, Any]:
     """Write everything into the folder of an unfinished backup, and return its manifest."""
     # Small and quick first: what is in the files now belongs to the rows that are dumped next.
-    files = belongings.keep_files(sources, stack, partial)
-    checkout = belongings.keep_checkout(stack.project.directory, partial)
+    absent, origin = stack.project.absent, engine.origin(stack.project.name)
+    files = [] if absent else belongings.keep_files(sources, stack, partial)
+    checkout = None if absent else belongings.keep_checkout(stack.project.directory, partial)
     with ThreadPoolExecutor() as aside:
         # CHAP takes seconds to say what it is. It does so while the dump is made.
         chap = aside.submit(belongings.chap_facts, engine, stack)
@@ -163,7 +165,9 @@ def _fill(
             "directory": str(stack.project.directory),
             "files": [str(file) for file in stack.project.files],
             "env_files": [str(file) for file in stack.project.env_files],
+            "absent": [str(file) for file in absent],
         },
+        "engine": {"id": origin.engine, "name": origin.server},
         "checkout": checkout,
         "chap": chap.result(),
         "server": {"version": server.version(), "compression": dumped.file["compression"]},

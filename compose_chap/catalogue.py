@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from compose_chap import lock, state
-from compose_chap.errors import DumpError
-from compose_chap.stack import Stack
+from compose_chap.errors import DumpError, StackError
+from compose_chap.stack import Origin, Stack
 
 FORMAT = 1
 PARTIAL = ".partial"
@@ -57,6 +57,12 @@ class Backup:
     def project(self) -> str:
         """The Compose project that it was made of."""
         return str(self.manifest["project"]["name"])
+
+    @property
+    def origin(self) -> Origin:
+        """Which stack it was made of, as far as it says."""
+        engine = self.manifest.get("engine") or {"id": "", "name": ""}
+        return Origin(self.project, str(engine["id"]), str(engine["name"]))
 
     @property
     def dump(self) -> Path:
@@ -116,6 +122,13 @@ class Backup:
 
 def folder_for(stack: Stack, asked: Path | None, environment: Mapping[str, str]) -> Path:
     """Return where backups of a stack lie: as asked, as DOCKER_CHAP_BACKUPS says, or beside the Compose file."""
+    if not (stack.project.here or asked or environment.get("DOCKER_CHAP_BACKUPS")):
+        raise StackError(
+            f"Backups of '{stack.project.name}' lie beside its Compose files, which are not on this machine:"
+            f" {stack.project.files[0]}.",
+            state="Nothing was changed.",
+            hint="Name a folder on this machine with -o FOLDER, or in the environment variable DOCKER_CHAP_BACKUPS.",
+        )
     return folder_beside(stack.project.directory, asked, environment)
 
 
@@ -128,8 +141,8 @@ def folder_beside(directory: Path, asked: Path | None, environment: Mapping[str,
     return directory / "backups"
 
 
-def list_backups(folder: Path, project: str = "") -> list[Backup]:
-    """Return the backups below a folder, of one project or of all, oldest first.
+def list_backups(folder: Path, origin: Origin = Origin()) -> list[Backup]:
+    """Return the backups below a folder, of one stack or of all, oldest first.
 
     What has no readable manifest is none.
     """
@@ -138,7 +151,7 @@ def list_backups(folder: Path, project: str = "") -> list[Backup]:
         with suppress(DumpError):
             if not path.parent.name.endswith(PARTIAL):
                 found.append(load(path.parent))
-    return sorted((one for one in found if project in ("", one.project)), key=lambda one: one.id)
+    return sorted((one for one in found if origin.owns(one.origin)), key=lambda one: one.id)
 
 
 def load(folder: Path) -> Backup:
@@ -150,7 +163,7 @@ def load(folder: Path) -> Backup:
         found = Backup(folder, manifest)
         parts = [PROOF_FILE, PIN_FILE, *(str(part["file"]) for part in found.parts)]
         # What every reader takes for granted.
-        _ = found.id, found.project, found.size, found.created_at, found.proof, found.tables, manifest["reason"]
+        _ = found.id, found.origin, found.size, found.created_at, found.proof, found.tables, manifest["reason"]
         _ = manifest["chap"]["version"], int(manifest["database"]["size"]), int(manifest["server"]["version"])
     except FileNotFoundError:
         raise DumpError(f"{folder} has no manifest.json: it is not a finished backup.") from None
@@ -170,12 +183,12 @@ def amend(made: Backup, **facts: Any) -> Backup:
     return amended
 
 
-def find(asked: str, folder: Path, project: str = "", *, sound: bool = False) -> Backup:
-    """Return the backup an operator means: an id, `latest` of a project, or a folder.
+def find(asked: str, folder: Path, origin: Origin = Origin(), *, sound: bool = False) -> Backup:
+    """Return the backup an operator means: an id, `latest` of a stack, or a folder.
 
     With `sound`, `latest` is the newest one without a fault. Raise DumpError that lists what there is.
     """
-    own = list_backups(folder, project)
+    own = list_backups(folder, origin)
     newest = [one for one in own if not (sound and one.fault)][-1:]
 
     if asked == "latest" and newest:

@@ -31,7 +31,11 @@ _COMMANDS = {
 }
 
 EXAMPLES = {
-    "status": ("status", "status --json", "status --metrics-file /var/lib/prometheus/node-exporter/chap.prom"),
+    "status": (
+        "status",
+        "status --all-contexts",
+        "status --metrics-file /var/lib/prometheus/node-exporter/chap.prom",
+    ),
     "check": ("check", "check v2.1.0"),
     "versions": ("versions",),
     "backup": ("backup", "backup -o /mnt/backups --reason 'before the audit'"),

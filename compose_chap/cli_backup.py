@@ -13,7 +13,8 @@ import click
 
 from compose_chap import units
 from compose_chap.cli_options import Call, common, output_option
-from compose_chap.errors import ChapError, DumpError, UsageError
+from compose_chap.errors import ChapError, DumpError, StackError, UsageError
+from compose_chap.stack import Origin
 
 if TYPE_CHECKING:
     from compose_chap.catalogue import Backup
@@ -34,7 +35,7 @@ def backup_command(
     CHAP goes on serving. The backup holds the database, the Compose files with all that they include, and the
     instructions to restore by hand. It lies in backups/ beside the main Compose file.
     """
-    from compose_chap import backup, catalogue, foreign, lock, observe, screen, state
+    from compose_chap import backup, catalogue, engine_lock, foreign, observe, screen, state
 
     if dump_only and (output or with_dhis2 or with_volumes):
         raise UsageError("--dump-only writes one dump, and goes with none of -o, --with-dhis2, --with-volumes.")
@@ -44,9 +45,9 @@ def backup_command(
     if dump_only:
         _dump_only(call, world, stack, dump_only)
         return
-    sources = _sources(where, stack)
+    sources = tuple(observe.read_model(where, stack).sources)
     folder = catalogue.folder_for(stack, output, where.environment)
-    with lock.locked(stack.project.directory, "backup", world.clock()):
+    with engine_lock.locked(world, stack, "backup"):
         state.refuse_open_run(stack.project.directory)
         made = backup.take(
             world.engine,
@@ -77,6 +78,11 @@ def _warnings(made: Backup) -> Iterator[str]:
         yield (
             f"The database has lost {', '.join(made.lost_tables)}, so this backup lacks them too, and `latest` does not"
             " mean it. Keep the earlier ones: docker chap backups --pin ID"
+        )
+    if absent := made.manifest["project"]["absent"]:
+        yield (
+            f"The Compose files are not in it: they are not on this machine ({', '.join(absent)})."
+            " Back up on the server itself to keep them too."
         )
     if absent := made.manifest["absent_tables"]:
         yield f"Not in this backup, though an earlier one or CHAP has them: {', '.join(absent)}."
@@ -120,10 +126,10 @@ def backups_command(call: Call, pin: str | None, unpin: str | None, output: Path
     """
     from compose_chap import catalogue, screen
 
-    folder, project = _folder(call, output)
+    folder, origin = _folder(call, output)
     for asked, pinned in ((pin, True), (unpin, False)):
         if asked:
-            catalogue.pin(catalogue.find(asked, folder, project), pinned)
+            catalogue.pin(catalogue.find(asked, folder, origin), pinned)
     found, now = catalogue.list_backups(folder), call.clock()
     rows = [
         [
@@ -136,10 +142,10 @@ def backups_command(call: Call, pin: str | None, unpin: str | None, output: Path
             + (", pinned" if one.pinned else "")
             + (", needs --trust" if one.manifest.get("foreign") else ""),
         ]
-        + ([one.project] if any(other.project != project for other in found) else [])
+        + ([str(one.origin)] if not all(origin.owns(other.origin) for other in found) else [])
         for one in found
     ]
-    heads = ["BACKUP", "AGE", "SIZE", "CHAP", "PROVEN", "REASON", "PROJECT"]
+    heads = ["BACKUP", "AGE", "SIZE", "CHAP", "PROVEN", "REASON", "STACK"]
     text = screen.table(rows, heads[: len(rows[0])]) if rows else f"No backups in {folder}."
     if faults := [f"{one.id} is not to be relied on. {one.fault}" for one in found if one.fault]:
         text += "\n\n" + "\n".join(screen.paragraph(fault) for fault in faults)
@@ -159,8 +165,7 @@ def verify_command(call: Call, asked: str, deep: bool, output: Path | None) -> N
     """
     from compose_chap import catalogue, foreign, proof, screen
 
-    folder, project = _folder(call, output)
-    found = catalogue.find(asked, folder, project)
+    found = _find(call, asked, output)
     world = call.world()
     said = f"Backup {found.id} is whole: every checksum fits"
     tables: dict[str, int] = {}
@@ -178,6 +183,18 @@ def verify_command(call: Call, asked: str, deep: bool, output: Path | None) -> N
     parts = [said, foreign.told(found.manifest.get("foreign", ()))]
     text = "\n".join(screen.paragraph(part) for part in parts if part)
     call.result({"backup": _backup_json(found), "proven_by": how, "tables": tables}, text)
+
+
+def _find(call: Call, asked: str, output: Path | None) -> Backup:
+    from compose_chap import catalogue
+
+    try:
+        return catalogue.find(asked, *_folder(call, output))
+    except StackError:
+        # Nobody can say where backups lie; one that is named by its folder needs no other.
+        if Path(asked).is_dir():
+            return catalogue.load(Path(asked))
+        raise
 
 
 def _image(call: Call) -> str:
@@ -207,22 +224,17 @@ def _reader(call: Call, found: Any) -> Iterator[Any]:
         yield other
 
 
-def _folder(call: Call, output: Path | None) -> tuple[Path, str]:
-    """Return where the backups lie, and the project's name; empty where no stack is found, as on another machine."""
+def _folder(call: Call, output: Path | None) -> tuple[Path, Origin]:
+    """Return where the backups lie, and of which stack; of any where none is found, as on another machine."""
     from compose_chap import catalogue, observe
 
-    where = call.where()
+    where, engine = call.where(), call.world().engine
     try:
-        stack = observe.find_stack(call.world().engine, where)
-        return catalogue.folder_for(stack, output, where.environment), stack.project.name
+        stack = observe.find_stack(engine, where)
+        origin = engine.origin(stack.project.name)
     except ChapError:
-        return catalogue.folder_beside(where.directory or where.folder, output, where.environment), where.name
-
-
-def _sources(where: Any, stack: Any) -> tuple[Path, ...]:
-    from compose_chap import observe
-
-    return tuple(observe.read_model(where, stack.project).sources)
+        return catalogue.folder_beside(where.directory or where.folder, output, where.environment), Origin(where.name)
+    return catalogue.folder_for(stack, output, where.environment), origin
 
 
 def _backup_json(one: Any) -> dict[str, Any]:

@@ -78,14 +78,14 @@ def upgrade_command(
     back up, stop API and worker, keep a copy of the database, change the Compose files, start VERSION, verify it. If
     anything fails, or on Ctrl-C, all is put back as it was, data included, and verified.
     """
-    from compose_chap import lock, notes, observe, preflight, screen, state, upgrade
+    from compose_chap import engine_lock, notes, observe, preflight, screen, state, upgrade
     from compose_chap.stack import release_tag
 
     target = release_tag(version)
     world, where = call.world(), call.where()
-    stack = observe.find_stack(world.engine, where)
+    stack = observe.find_whole_stack(world.engine, where)
 
-    with lock.locked(stack.project.directory, "upgrade", world.clock()):
+    with engine_lock.locked(world, stack, "upgrade"):
         state.refuse_open_run(stack.project.directory)
         subject = call.subject(world, stack, target, output, digest=digest)
         if drain:
@@ -164,13 +164,13 @@ def rollback_command(call: Call, yes: bool, dhis2_user: str) -> None:
 
 def roll_back(call: Call, operation: str, yes: bool, dhis2_user: str) -> None:
     """Undo the last upgrade or restore, and tell of it."""
-    from compose_chap import lock, observe, recover, screen, state
+    from compose_chap import engine_lock, observe, recover, screen, state
 
     world = call.world()
-    stack = observe.find_stack(world.engine, call.where())
+    stack = observe.find_whole_stack(world.engine, call.where())
     directory = stack.project.directory
 
-    with lock.locked(directory, "rollback", world.clock()):
+    with engine_lock.locked(world, stack, "rollback"):
         state.refuse_open_run(directory)
         plan = recover.plan_rollback(world, stack, operation)
         written = ", ".join(f"{table}: {rows}" for table, rows in plan.written_since.items()) or "none"
@@ -314,7 +314,8 @@ def _by_dump(checks: Sequence[Any]) -> bool:
 def _downtime(subject: Any, checks: Sequence[Any]) -> float:
     from compose_chap import state, upgrade
 
-    runs = state.history(subject.stack.project.directory)
+    project = subject.stack.project
+    runs = state.history(project.directory, subject.world.engine.origin(project.name))
     return upgrade.expected_downtime(subject.database.size, runs, by_dump=_by_dump(checks))
 
 

@@ -77,10 +77,11 @@ class Call:
         return Subject(
             world,
             stack,
-            observe.read_model(where, stack.project),
+            observe.read_model(where, stack),
             target,
             Registry(world.engine.insecure_registry, world.engine.credentials),
-            catalogue.folder_for(stack, output, where.environment),
+            # Without the files nothing is looked at that needs the folder.
+            catalogue.folder_for(stack, output, where.environment) if stack.project.here else where.folder,
             digest,
         )
 

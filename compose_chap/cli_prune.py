@@ -47,17 +47,17 @@ def prune_command(
     A pinned backup stays, and the last one, and everything that `docker chap rollback` or `docker chap restore --undo`
     still needs. What would go is shown first.
     """
-    from compose_chap import backup, catalogue, lock, observe, prune, state
+    from compose_chap import backup, catalogue, engine_lock, observe, prune, state
 
     world, where = call.world(), call.where()
-    stack = observe.find_stack(world.engine, where)
+    stack = observe.find_whole_stack(world.engine, where)
     folder = catalogue.folder_for(stack, output, where.environment)
     retention = prune.Retention(keep_last, keep_daily, keep_weekly, keep_monthly, floor, keep_databases)
 
-    with lock.locked(stack.project.directory, "prune", world.clock()):
+    with engine_lock.locked(world, stack, "prune"):
         state.refuse_open_run(stack.project.directory)
-        server = backup.server_of(world.engine, stack)
-        chosen = prune.plan(stack, server, folder, retention, world.clock())
+        server, origin = backup.server_of(world.engine, stack), world.engine.origin(stack.project.name)
+        chosen = prune.plan(stack, origin, server, folder, retention, world.clock())
         lines = [f"backup    {one.id}  {units.size(one.size)}" for one in chosen.backups]
         lines += [f"database  {name}  {units.size(bytes_)}" for name, bytes_ in chosen.databases]
         text = "\n".join(lines) or _nothing(prune.kept_databases(stack, server), keep_databases)

@@ -41,14 +41,14 @@ def rehearse_command(call: Call, version: str, source: str, online: bool, output
     It says whether the new version brings your data to its schema without losing rows, and for how long an upgrade
     would stop CHAP. The running stack is not touched.
     """
-    from compose_chap import catalogue, lock, observe, rehearse, state
+    from compose_chap import catalogue, engine_lock, observe, rehearse, state
     from compose_chap.stack import release_tag
 
     target = release_tag(version)
     world, where = call.world(), call.where()
-    stack = observe.find_stack(world.engine, where)
+    stack = observe.find_whole_stack(world.engine, where)
 
-    with lock.locked(stack.project.directory, "rehearse", world.clock()):
+    with engine_lock.locked(world, stack, "rehearse"):
         state.refuse_open_run(stack.project.directory)
         subject = call.subject(world, stack, target, output)
         if subject.built:
@@ -57,12 +57,13 @@ def rehearse_command(call: Call, version: str, source: str, online: bool, output
                 state="Nothing was changed.",
                 hint=f"See what the upgrade would do: docker chap upgrade {target} --dry-run",
             )
+        origin = world.engine.origin(stack.project.name)
         plan = rehearse.RehearsalPlan(
             stack,
             target,
             subject.images[stack.api.name],
             subject.platform,
-            catalogue.find(source, subject.backups, stack.project.name, sound=True) if source else None,
+            catalogue.find(source, subject.backups, origin, sound=True) if source else None,
             online,
         )
         done = rehearse.execute(world, plan)

@@ -55,7 +55,7 @@ def restore_command(
     or plain SQL, also .gz or .zst). The data go into a second database while CHAP serves; only when they are proven
     are the two swapped. The present data are kept.
     """
-    from compose_chap import catalogue, lock, observe, restore, source, state
+    from compose_chap import catalogue, engine_lock, observe, restore, source, state
 
     if undo and asked:
         raise UsageError("--undo undoes the last restore, and takes no backup.")
@@ -67,16 +67,17 @@ def restore_command(
             "Say what to restore: a backup's id, latest, or a file.", hint="List them: docker chap backups"
         )
     world, where = call.world(), call.where()
-    stack = observe.find_stack(world.engine, where)
-    found = source.recognise(asked, catalogue.folder_for(stack, output, where.environment), stack.project.name)
+    stack = observe.find_whole_stack(world.engine, where)
+    folder = catalogue.folder_for(stack, output, where.environment)
+    found = source.recognise(asked, folder, world.engine.origin(stack.project.name))
 
-    with lock.locked(stack.project.directory, "restore", world.clock()):
+    with engine_lock.locked(world, stack, "restore"):
         state.refuse_open_run(stack.project.directory)
         started = []
         if name := restore.stopped_database(stack):
             call.confirm(f"The database service {name} does not run. Start it, and go on?", yes=yes)
             restore.start_database(world, stack)
-            stack = observe.find_stack(world.engine, where)
+            stack = observe.find_whole_stack(world.engine, where)
             started = [f"The database service {name} did not run. It was started."]
         plan = _plan(call, world, stack, found, output, trust=trust, with_version=with_version)
         outlook = restore.foresee(world, plan)

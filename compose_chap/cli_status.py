@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from compose_chap import __version__, units
 from compose_chap.cli_options import Call, common, output_option
-from compose_chap.errors import ChapError
+from compose_chap.errors import ChapError, UsageError
 
 if TYPE_CHECKING:
     from compose_chap.checkout import Place
+    from compose_chap.stack import Stack
     from compose_chap.status import Status
     from compose_chap.world import World
 
@@ -30,14 +32,31 @@ def version_command(call: Call) -> None:
 @click.option(
     "--metrics-file", type=Path, metavar="FILE", help="Write a file for Prometheus too; its name should end in .prom."
 )
+@click.option("--all-stacks", is_flag=True, help="Every CHAP stack of the engine, in one table.")
+@click.option("--all-contexts", is_flag=True, help="Every CHAP stack of every Docker context, side by side.")
+@click.option(
+    "--time-limit", type=float, metavar="SECONDS", default=30.0, show_default="30",
+    help="With --all-contexts: how long to wait for each.",
+)
 @common
-def status_command(call: Call, metrics_file: Path | None) -> None:
+def status_command(
+    call: Call, metrics_file: Path | None, all_stacks: bool, all_contexts: bool, time_limit: float
+) -> None:
     """Show what runs, how it is, and the last backup.
 
-    Nothing is changed. A part of CHAP that is down is told of, and is no failure of this command.
+    Nothing is changed. A part of CHAP that is down is told of, and is no failure of this command. With --all-contexts
+    the exit status is 1 when a context could not be asked; all others are shown.
     """
     from compose_chap import metrics, observe, status
 
+    if all_stacks or all_contexts:
+        if metrics_file or call.files or call.project_name or call.project_directory or (all_stacks and all_contexts):
+            raise UsageError("--all-stacks and --all-contexts go with no other choice of a stack, and no metrics file.")
+        if all_contexts:
+            _show_contexts(call, time_limit)
+        else:
+            _show_stacks(call)
+        return
     world = call.world()
     try:
         seen = status.look(world, observe.find_stack(world.engine, call.where()))
@@ -52,6 +71,37 @@ def status_command(call: Call, metrics_file: Path | None) -> None:
     if update:
         told += f"\n\nThere is a newer version. See: docker chap check {update}"
     call.result({**status.to_json(seen), "update_available": update}, told)
+
+
+def _show_stacks(call: Call) -> None:
+    from compose_chap import fleet, observe, status
+
+    world = call.world()
+
+    def look(stack: Stack) -> dict[str, Any]:
+        try:
+            seen = status.look(world, stack)
+        except ChapError as error:
+            return {"project": {"name": stack.project.name}, "problems": [error.message]}
+        return {**status.to_json(seen), "update_available": _update(seen, world)}
+
+    server = world.engine.origin("").server
+    with ThreadPoolExecutor() as pool:
+        stacks = list(pool.map(look, observe.find_stacks(world.engine)))
+    call.result({"server": server, "stacks": stacks}, fleet.stacks_text(server, stacks, world.clock()))
+
+
+def _show_contexts(call: Call, time_limit: float) -> None:
+    from compose_chap import fleet
+
+    call.world().notify("ask", "every Docker context")
+    answers = fleet.ask(call.docker, time_limit)
+    good = not any(one.error for one in answers)
+    call.result(
+        {"ok": good, "contexts": [one.to_json() for one in answers]}, fleet.text(answers, call.clock())
+    )
+    if not good:
+        raise click.exceptions.Exit(1)
 
 
 def _update(seen: Status, world: World) -> str | None:
@@ -152,7 +202,7 @@ def history_command(call: Call) -> None:
 
     world, where = call.world(), call.where()
     directory = observe.find_directory(world.engine, where)
-    runs = state.history(directory)
+    runs = state.history(directory, world.engine.origin(where.name))
     rows = [
         [
             units.moment(run["started_at"]),

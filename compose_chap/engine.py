@@ -6,7 +6,6 @@ that docker was called with, so that they can never talk to two different engine
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import socket
@@ -23,7 +22,7 @@ from compose_chap.engine_api import connect, engine_errors
 from compose_chap.errors import EngineError
 from compose_chap.process import Finished
 from compose_chap.process_link import Link, link
-from compose_chap.stack import Container, Project
+from compose_chap.stack import Container, Origin, Project
 
 if TYPE_CHECKING:
     from docker import APIClient
@@ -175,24 +174,19 @@ class Engine:
         """Where the engine is, as Docker has it: `unix:///var/run/docker.sock`, `ssh://user@host`."""
         return self._link.address
 
-    @cached_property
-    def local(self) -> bool:
-        """Whether the engine runs on this machine, so that paths mean the same here and there."""
-        return self._link.local or self.information()["Name"] == socket.gethostname()
-
-    @cached_property
-    def server(self) -> str:
-        """The server's name and a mark that tells it from another of this name; fits a file name."""
-        known = self.information()
-        return f"{known['Name']}-{hashlib.sha256(str(known['ID']).encode()).hexdigest()[:8]}"
+    def origin(self, project: str) -> Origin:
+        """Return what records of a project on this engine say of themselves."""
+        known = self._about
+        return Origin(project, str(known["ID"]), str(known["Name"]))
 
     def version(self) -> str:
         """Return the engine's version. Raise EngineError when none answers."""
         with engine_errors("ask the Docker engine for its version", self._link):
             return str(self._api.version()["Version"])
 
-    def information(self) -> dict[str, Any]:
-        """Return what `docker info` knows: Name, ID, DockerRootDir, RegistryConfig and more."""
+    @cached_property
+    def _about(self) -> dict[str, Any]:
+        # What `docker info` knows.
         with engine_errors("ask the Docker engine about itself", self._link):
             return dict(self._api.info())
 
@@ -339,7 +333,7 @@ class Engine:
 
     def insecure_registry(self, registry: str) -> bool:
         """Tell whether the engine speaks plain HTTP to this registry (`host:port`)."""
-        configured = self.information().get("RegistryConfig") or {}
+        configured = self._about.get("RegistryConfig") or {}
         index = (configured.get("IndexConfigs") or {}).get(registry) or {}
         host = registry.rpartition(":")[0] or registry
         return index.get("Secure") is False or host == "localhost" or host.startswith("127.")

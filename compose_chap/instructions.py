@@ -19,12 +19,16 @@ def text(stack: Stack, manifest: dict[str, Any]) -> str:
     inside = f"{compose} exec -T {stack.database.name}"
     rename = _renaming(stack.access.name)
     versions = "\n".join(f"   {one['service']}: {one['image']}  {one['id']}" for one in manifest["images"])
+    compare, files = "with those in files/", ", ".join(map(str, stack.project.absent))
+    if files:
+        compare = "with your own copy of them"
+        files = f"\nThe Compose files are NOT in this backup. They are on the server: {files}\nGo there for this.\n"
     told = f"""\
 This folder is a backup of CHAP {manifest["chap"]["version"]}, made {manifest["created_at"]}.
 The easy way to restore it:
 
     docker chap restore {manifest["id"]}
-
+{files}
 By hand, without that tool, in this folder. The old database is kept under another name.
 
 1. Stop what writes to the database:
@@ -34,7 +38,7 @@ By hand, without that tool, in this folder. The old database is kept under anoth
    {inside} createdb -U {admin} -O {owner} {name}
 3. Put the dump into it. It must end without an error:
    {inside} pg_restore -U {admin} -d {name} --exit-on-error < {manifest["dump"]["file"]}
-4. If the Compose files were changed since, compare them with those in files/. The images were:
+4. If the Compose files were changed since, compare them {compare}. The images were:
 {versions}
 5. Start CHAP again:
    {compose} up -d --no-deps {writers}

@@ -13,7 +13,7 @@ from compose_chap.stack import Project, Reference, Role, Stack, choose, classify
 from compose_chap.state import has_open_journal, refuse_open_run
 
 if TYPE_CHECKING:
-    from compose_chap.project import Model
+    from compose_chap.project import Layout, Model
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,8 @@ class Where:
 def find_stack(engine: Engine, where: Where) -> Stack:
     """Return the stack that is meant: by name, by its files, by the folder, or because it is the only one.
 
-    Raise StackError when there is none or when it is not clear which.
+    Where its files are not on this machine, those that the operator names are a copy of them. Raise StackError
+    when there is no stack or when it is not clear which.
     """
     stacks = detect(engine.containers())
     _refuse_another(stacks, where)
@@ -44,14 +45,55 @@ def find_stack(engine: Engine, where: Where) -> Stack:
         here = (where.folder, *where.folder.parents)
         stacks = tuple(one for one in stacks if one.project.directory in here) or stacks
     stack = choose(stacks, name)
-
-    told = Project(
-        stack.project.name,
-        where.directory.absolute() if where.directory else stack.project.directory,
-        files or stack.project.files,
-        tuple(_absolute(where.folder, where.env_files)) or stack.project.env_files,
-    )
+    absent = _absent(stack.project)
+    if absent and not (files or where.directory):
+        return replace(stack, project=replace(stack.project, absent=absent))
+    if absent:
+        layout = _layout(where)
+        told = Project(stack.project.name, layout.project_directory, layout.files, layout.env_files)
+    else:
+        told = Project(
+            stack.project.name,
+            where.directory.absolute() if where.directory else stack.project.directory,
+            files or stack.project.files,
+            tuple(_absolute(where.folder, where.env_files)) or stack.project.env_files,
+        )
+    if missing := _absent(told):
+        raise StackError(f"There is no file {missing[0]}.", state="Nothing was changed.", hint="Name it with -f.")
+    if not told.directory.is_dir():
+        raise StackError(
+            f"There is no folder {told.directory} on this machine: records and backups would have no place.",
+            state="Nothing was changed.",
+            hint="Name the folder of the files with --project-directory.",
+        )
     return replace(stack, project=told)
+
+
+def find_stacks(engine: Engine) -> tuple[Stack, ...]:
+    """Return every stack of an engine, by project name."""
+    found = detect(engine.containers())
+    return tuple(replace(one, project=replace(one.project, absent=_absent(one.project))) for one in found)
+
+
+def find_whole_stack(engine: Engine, where: Where) -> Stack:
+    """Return the stack that is meant, with its files. Raise StackError too when these are not on this machine.
+
+    Its records lie beside the files: without them nobody can say what was done, or undo it.
+    """
+    stack = find_stack(engine, where)
+    if absent := stack.project.absent:
+        raise StackError(
+            f"The Compose files of '{stack.project.name}' are not on this machine: {absent[0]}. Its records lie beside"
+            " them.",
+            state="Nothing was changed.",
+            hint="Run this on the server where they are. Or with a copy of them:"
+            f" docker chap --project-directory COPY -f COPY/{absent[0].name} …",
+        )
+    return stack
+
+
+def _absent(found: Project) -> tuple[Path, ...]:
+    return tuple(path for path in found.files if not path.exists())
 
 
 def _refuse_another(stacks: Sequence[Stack], where: Where) -> None:
@@ -63,14 +105,11 @@ def _refuse_another(stacks: Sequence[Stack], where: Where) -> None:
             refuse_open_run(place)
 
 
-def read_model(where: Where, found: Project) -> Model:
-    """Return the project of a stack as its files define it now. Raise StackError when they are not on this machine."""
-    missing = [path for path in found.files if not path.exists()]
-    if missing:
-        raise StackError(
-            f"The stack was started from {missing[0]}, and there is no such file on this machine.",
-            hint="Run this on the server itself, or say where the file is with -f and --project-directory.",
-        )
+def read_model(where: Where, stack: Stack) -> Model:
+    """Return the project of a stack as its files define it now; where they are elsewhere, as its containers show it."""
+    found = stack.project
+    if found.absent:
+        return _running(stack)
     return read_project(
         replace(
             where,
@@ -81,6 +120,18 @@ def read_model(where: Where, found: Project) -> Model:
             folder=found.directory,
         )
     )
+
+
+def _running(stack: Stack) -> Model:
+    from compose_chap import project, variables
+
+    services = {
+        service.name: project.ServiceDefinition(
+            service.name, variables.Text((variables.Piece(service.containers[0].image),)), None
+        )
+        for service in stack.services
+    }
+    return project.Model(services, {}, project.Layout((), stack.project.directory), {}, {}, {})
 
 
 def _compose_file(where: Where) -> tuple[Path, ...]:
@@ -96,6 +147,7 @@ def _absolute(folder: Path, paths: Sequence[Path]) -> list[Path]:
 def _with_files(stacks: Sequence[Stack], files: Sequence[Path]) -> tuple[Stack, ...]:
     wanted = {path.resolve() for path in files}
     found = tuple(one for one in stacks if wanted & {path.resolve() for path in one.project.files})
+    found = found or tuple(one for one in stacks if _absent(one.project))
     if stacks and not found:
         started = "; ".join(f"{one.project.name} from {', '.join(map(str, one.project.files))}" for one in stacks)
         raise StackError(
@@ -115,7 +167,7 @@ def find_directory(engine: Engine, where: Where) -> Path:
         if not where.name and has_open_journal(place):
             return place
     try:
-        return find_stack(engine, where).project.directory
+        return find_whole_stack(engine, where).project.directory
     except (StackError, Interrupted):
         label, containers = "com.docker.compose.project.working_dir", engine.containers(where.name)
         cut_off = {place for one in containers if has_open_journal(place := Path(one.labels.get(label, "/")))}
@@ -129,19 +181,28 @@ def read_project(where: Where) -> Model:
     """Return the project that Compose would take in this folder with these options. No engine is asked."""
     from compose_chap import project  # not above: it brings YAML, and finding a stack needs none
 
-    environment = dict(where.environment)
-    if where.name:
-        environment["COMPOSE_PROJECT_NAME"] = where.name
-    layout = project.discover(
+    layout = _layout(where)
+    return project.load(
+        layout.files, layout.project_directory, layout.env_files, _environment(where), Path.read_bytes
+    )
+
+
+def _layout(where: Where) -> Layout:
+    from compose_chap import project
+
+    return project.discover(
         where.folder,
-        environment,
+        _environment(where),
         Path.exists,
         Path.read_bytes,
         files=where.files,
         project_directory=where.directory,
         env_files=where.env_files,
     )
-    return project.load(layout.files, layout.project_directory, layout.env_files, environment, Path.read_bytes)
+
+
+def _environment(where: Where) -> dict[str, str]:
+    return {**where.environment, **({"COMPOSE_PROJECT_NAME": where.name} if where.name else {})}
 
 
 def chap_services(model: Model) -> tuple[str, ...]:

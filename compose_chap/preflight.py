@@ -9,6 +9,7 @@ import re
 import shlex
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 
@@ -316,10 +317,8 @@ def _room(subject: Subject) -> Check:
     # What the migration writes, and the new images; a copy of the database comes on top.
     least = size // 5 + (64 << 20)
     if subject.target and not subject.built:
-        try:
+        with suppress(ChapError):
             least += to_pull(subject) * _UNPACKED
-        except ChapError:
-            pass
     needed = least + size
     if in_server < least:
         return Check(
@@ -364,8 +363,7 @@ def _jobs(subject: Subject) -> Check:
 
 
 def _models(subject: Subject) -> Check:
-    models = subject.overview.models
-    return Check("", "ok", f"Registered model services: {', '.join(models) or 'none'}.")
+    return Check("", "ok", f"Registered model services: {', '.join(subject.overview.models) or 'none'}.")
 
 
 def _route(subject: Subject) -> Check:
@@ -381,7 +379,8 @@ _CHECKS: tuple[tuple[str, tuple[str, ...], _Look], ...] = (
     ("engine", (), _engine),
     ("compose", ("engine",), _compose),
     ("stack", ("engine",), _stack),
-    ("interrupted_run", (), _interrupted),
+    preflight_files.BEFORE_ALL,
+    ("interrupted_run", ("compose_files",), _interrupted),
     ("database", ("stack",), _database),
     ("sessions", ("database",), _sessions),
     ("same_version", ("stack",), _same_version),
@@ -390,11 +389,11 @@ _CHECKS: tuple[tuple[str, tuple[str, ...], _Look], ...] = (
     ("jobs", ("stack",), _jobs),
     ("models", ("stack",), _models),
     ("route", ("stack",), _route),
-    ("drift", ("stack", "compose"), _drift),
+    ("drift", ("stack", "compose", "compose_files"), _drift),
     ("version_path", ("stack",), _version_path),
     *preflight_files.CHECKS,
     ("files", ("stack", "sources"), _files),
     ("images", ("stack",), _images),
-    ("room", ("database",), _room),
+    ("room", ("database", "compose_files"), _room),
 )
 _FOR_TARGET = (_version_path, _files, _images, *preflight_files.OF_RELEASE)

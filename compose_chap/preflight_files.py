@@ -27,6 +27,13 @@ def _of_release(look: Callable[[Subject], Check]) -> Callable[[Subject], Check]:
     return looked
 
 
+def _compose_files(subject: Subject) -> Check:
+    if absent := subject.stack.project.absent:
+        hint = "Run this on the server where they are, or name a copy of them with --project-directory and -f."
+        return Check("", "fail", f"They are not on this machine: {', '.join(map(str, absent))}.", hint)
+    return Check("", "ok", f"{', '.join(map(str, subject.stack.project.files))}.")
+
+
 @_of_release
 def _sources(subject: Subject) -> Check:
     assert subject.move
@@ -134,8 +141,9 @@ _POSTGRESQL = ("postgres", "postgis", "postgresql")
 
 OF_RELEASE = (_sources, _services, _settings, _data_mount, _mounts)
 
+BEFORE_ALL = ("compose_files", (), _compose_files)
 CHECKS = (
-    ("sources", ("stack",), _sources),
+    ("sources", ("stack", "compose_files"), _sources),
     ("services", ("stack", "sources"), _services),
     ("settings", ("services",), _settings),
     ("data_mount", ("services",), _data_mount),

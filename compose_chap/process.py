@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
+import signal
 import subprocess
+import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,6 +79,55 @@ def run(
         _end(child)
         raise
     return Finished(child.returncode, stdout, stderr)
+
+
+def run_together(commands: Sequence[Sequence[str]], limit: float) -> list[Finished | None]:
+    """Run commands side by side and return what each did, in their order; None for one that took over `limit` seconds.
+
+    What has not ended then is ended, with what it had started. Raise EngineError when a program cannot be started.
+    """
+    end = time.monotonic() + limit
+    running: list[tuple[subprocess.Popen[bytes], BinaryIO, BinaryIO]] = []
+    with contextlib.ExitStack() as files:
+        try:
+            for command in commands:
+                out, said = (files.enter_context(tempfile.TemporaryFile()) for _ in range(2))
+                running.append((_alone(command, out, said), out, said))
+            for child, _, _ in running:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    child.wait(max(end - time.monotonic(), 0))
+            in_time = [child.returncode for child, _, _ in running]
+        finally:
+            _end_all([child for child, _, _ in running])
+        return [
+            None if status is None else Finished(status, _text(out), _text(said))
+            for status, (_, out, said) in zip(in_time, running)
+        ]
+
+
+def _alone(command: Sequence[str], out: BinaryIO, said: BinaryIO) -> subprocess.Popen[bytes]:
+    try:
+        # Without a terminal of its own nothing in it can ask.
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=said, start_new_session=True)
+    except OSError as error:
+        raise EngineError(f"Cannot run {command[0]}: {error.strerror}.", hint="Is it installed and on PATH?") from None
+
+
+def _text(file: BinaryIO) -> str:
+    file.seek(0)
+    return file.read().decode(errors="replace")
+
+
+def _end_all(children: Sequence[subprocess.Popen[bytes]]) -> None:
+    late = [child for child in children if child.poll() is None]
+    for number, patience in ((signal.SIGTERM, 2.0), (signal.SIGKILL, None)):
+        for child in late:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, number)
+        for child in late:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(patience)
+        late = [child for child in late if child.returncode is None]
 
 
 def run_into(

@@ -79,13 +79,22 @@ def _bridge(command: Sequence[str], folder: Path, environment: Mapping[str, str]
     listener.bind(str(path))
     listener.listen()
     everything = {**os.environ, **environment}
+    ways: list[subprocess.Popen[bytes]] = []
+
+    @atexit.register
+    def end() -> None:
+        # One to a server that says nothing more would outlive this process for as long as that is silent.
+        for way in list(ways):
+            way.terminate()
 
     def accept() -> None:
         while True:
             connection, _ = listener.accept()
             with connection, open(folder / "said", "ab") as said:
                 fd = connection.fileno()
-                subprocess.Popen(command, stdin=fd, stdout=fd, stderr=said, env=everything, start_new_session=True)
+                ways.append(
+                    subprocess.Popen(command, stdin=fd, stdout=fd, stderr=said, env=everything, start_new_session=True)
+                )
 
     threading.Thread(target=accept, daemon=True).start()
     return path

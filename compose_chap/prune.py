@@ -12,7 +12,7 @@ from pathlib import Path
 from compose_chap import catalogue, change, state
 from compose_chap.catalogue import Backup
 from compose_chap.postgres import Server
-from compose_chap.stack import Stack
+from compose_chap.stack import Origin, Stack
 from compose_chap.world import World
 
 _RUN_AT_END = re.compile(r"_(before|after)_(\d{8}t\d{6}z)(_failed)?$")
@@ -68,14 +68,16 @@ def keep(backups: Sequence[Backup], retention: Retention) -> dict[str, str]:
     return kept
 
 
-def plan(stack: Stack, server: Server | None, folder: Path, retention: Retention, now: datetime) -> PrunePlan:
-    """Return what may go. Without a `server` no kept database is looked at.
+def plan(
+    stack: Stack, origin: Origin, server: Server | None, folder: Path, retention: Retention, now: datetime
+) -> PrunePlan:
+    """Return what may go of what has this origin. Without a `server` no kept database is looked at.
 
     The last change that can be undone keeps its backup and database; a pinned backup always stays.
     """
-    backups = catalogue.list_backups(folder, stack.project.name)
+    backups = catalogue.list_backups(folder, origin)
     kept = keep(backups, retention)
-    standing = state.standing_runs(stack.project.directory)
+    standing = state.standing_runs(stack.project.directory, origin)
     undoable = standing[-1] if standing else None
     needed = str(undoable["facts"].get("backup", "")) if undoable else ""
 

@@ -11,6 +11,7 @@ from typing import Any
 from compose_chap import (
     beside,
     catalogue,
+    engine_lock,
     engine_throwaway,
     evidence,
     lock,
@@ -32,9 +33,9 @@ from compose_chap.change import (
     wait_for_server,
 )
 from compose_chap.checkout import Checkout, Move
-from compose_chap.errors import ChapError, NeedsPerson, StateError
+from compose_chap.errors import ChapError, Interrupted, NeedsPerson, StateError
 from compose_chap.postgres import Server
-from compose_chap.stack import Stack
+from compose_chap.stack import Origin, Stack
 from compose_chap.state import Edit, Journal
 from compose_chap.verify import Check
 from compose_chap.world import World
@@ -59,12 +60,29 @@ class Recovered:
 def recover(world: World, journal: Journal) -> Recovered:
     """Bring an interrupted run to its end: all new when it was done but for its record, all old otherwise.
 
-    Safe to run again. Raise NeedsPerson when the way back fails; the journal then stays open.
+    Safe to run again. Raise Locked when somebody elsewhere works on the stack, Interrupted when the run is one of
+    another engine, NeedsPerson when the way back fails: the journal then stays open.
     """
-    journal.give_room()
     if journal.operation == "pin":
+        journal.give_room()
         return _unpin(journal)
+    whose = Origin.of(journal.record)
+    project = whose.project or str(journal.facts.get("project", {}).get("name", ""))
+    if not world.engine.origin(project).owns(whose):
+        raise Interrupted(
+            f"The {journal.operation} that was cut off is one of {whose}, and this is another engine.",
+            state="Nothing was changed.",
+            hint=f"Call docker with the context of {whose.server}: docker --context NAME chap recover",
+        )
+    if not project:
+        return _recover(world, journal)  # it was cut off before it knew what to change
+    images = [one.image_id for one in world.engine.containers(project)]
+    with engine_lock.held(world, project, images, "recover"):
+        return _recover(world, journal)
 
+
+def _recover(world: World, journal: Journal) -> Recovered:
+    journal.give_room()
     engine_throwaway.remove_abandoned(world.engine)
     change = Change.from_facts(journal.facts) if "baseline" in journal.facts else None
     project = change.project.name if change else ""
@@ -152,9 +170,9 @@ class Undone:
     checks: tuple[Check, ...]
 
 
-def last_undoable(directory: Path, operation: str) -> dict[str, Any]:
-    """Return the record of the last run of this kind, if it is the one to undo. Raise StateError otherwise."""
-    done = state.standing_runs(directory)
+def last_undoable(directory: Path, operation: str, origin: Origin = Origin()) -> dict[str, Any]:
+    """Return the record of a stack's last run of this kind, if it is the one to undo. Raise StateError otherwise."""
+    done = state.standing_runs(directory, origin)
     if not done:
         raise StateError(f"There is no {operation} to undo.", hint="See what was done: docker chap history")
     if done[-1]["operation"] != operation:
@@ -171,7 +189,7 @@ def plan_rollback(world: World, stack: Stack, operation: str) -> RollbackPlan:
 
     Raise StateError when there is none, or when what it kept is gone.
     """
-    record = last_undoable(stack.project.directory, operation)
+    record = last_undoable(stack.project.directory, operation, world.engine.origin(stack.project.name))
     done = Change.from_facts(record["facts"])
     server = server_of(world, done)
     if dump := record["facts"].get("kept_dump"):
@@ -213,6 +231,7 @@ def roll_back(world: World, plan: RollbackPlan, credentials: Mapping[str, str]) 
             "rollback",
             change.to_facts(),
             world.clock,
+            stack=world.engine.origin(change.project.name).to_json(),
             undoes=undone,
             rows_set_aside=dict(plan.written_since),
             **{"from": change.baseline.version, "to": change.expected},

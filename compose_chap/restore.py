@@ -90,7 +90,7 @@ def foresee(world: World, plan: RestorePlan) -> Outlook:
             f"The backup was made by CHAP {plan.source.version}. CHAP {running} will migrate it when it starts."
             " To bring the old version back too: --with-version"
         )
-    notes += [*source.notes(plan.source, stack.project.name), *of_database.result()]
+    notes += [*source.notes(plan.source, world.engine.origin(stack.project.name)), *of_database.result()]
     notes += filter(None, [jobs.result()])
     own = {address for service in stack.writers for one in service.containers for address in one.addresses}
     return Outlook(tuple(notes), tuple(one for one in sessions.result() if one.address not in own), baseline)
@@ -122,11 +122,11 @@ def execute(world: World, plan: RestorePlan, baseline: Baseline, credentials: Ma
     """
     stack = plan.stack
     server = backup.server_of(world.engine, stack)
+    whose = world.engine.origin(stack.project.name).to_json()
     about = {"from": baseline.version, "to": plan.expected or baseline.version, "trusted": plan.trust}
+    about |= {"stack": whose, "source": str(plan.source.path)}
     with lock.one_interruption():
-        journal = state.begin_run(
-            stack.project.directory, "restore", {}, world.clock, source=str(plan.source.path), **about
-        )
+        journal = state.begin_run(stack.project.directory, "restore", {}, world.clock, **about)
         change = _change(plan, baseline, journal)
         try:
             _keep_images(world, stack, change, journal)

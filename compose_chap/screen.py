@@ -27,6 +27,7 @@ _COLOURS = {"ok": "32", "warn": "33", "fail": "31", "error": "31", "skipped": "2
 # What each step of a run is called on the screen.
 _STEPS = {
     "check": "Looking at",
+    "ask": "Asking",
     "pull": "Pulling",
     "checkout": "Checking out",
     "build": "Building",

@@ -19,6 +19,7 @@ from compose_chap.quarantine import Quarantine
 from compose_chap.dumpfile import Contents, Kind, Packing
 from compose_chap.errors import DatabaseError, DumpError, EngineError
 from compose_chap.postgres import Server
+from compose_chap.stack import Origin
 
 # A dump of rows unpacks to about this much, and a database with its indexes takes as much again.
 _UNPACKED = 8
@@ -55,7 +56,7 @@ class Source:
         return str(self.backup.manifest["chap"]["version"]) if self.backup else ""
 
 
-def recognise(asked: str, folder: Path, project: str = "") -> Source:
+def recognise(asked: str, folder: Path, origin: Origin = Origin()) -> Source:
     """Return what an operator means: a backup's id, `latest`, its folder, or any dump file or folder of PostgreSQL.
 
     Raise DumpError when there is none, or when it is empty or no dump.
@@ -65,19 +66,19 @@ def recognise(asked: str, folder: Path, project: str = "") -> Source:
         return _recognise_file(path)
     if (path / "toc.dat").is_file():
         return Source(path, Kind.DIRECTORY, Packing.NONE)
-    found = catalogue.find(asked, folder, project, sound=True)
-    newer = [one for one in catalogue.list_backups(folder, project) if one.id > found.id] if asked == "latest" else []
+    found = catalogue.find(asked, folder, origin, sound=True)
+    newer = [one for one in catalogue.list_backups(folder, origin) if one.id > found.id] if asked == "latest" else []
     return replace(_recognise_file(found.dump), backup=found, passed_over=tuple(newer))
 
 
-def notes(source: Source, project: str) -> list[str]:
-    """Return what to know of a source before it goes into the stack of a project."""
+def notes(source: Source, origin: Origin) -> list[str]:
+    """Return what to know of a source before it goes into a stack."""
     made = source.backup
     said = [f"Backup {one.id} is newer, and was passed over. {one.fault}" for one in source.passed_over]
     if made and made.fault:
         said.append(f"Do not rely on this backup. {made.fault}")
-    if made and made.project != project:
-        said.append(f"The backup was made of another project, {made.project}. Its data replace those of {project}.")
+    if made and not origin.owns(made.origin):
+        said.append(f"The backup was made of another stack, {made.origin}. Its data replace those of {origin}.")
     return said
 
 

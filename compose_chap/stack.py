@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from compose_chap.errors import StackError, UsageError
@@ -79,12 +80,47 @@ def release_key(version: str) -> tuple[int, int, int] | None:
 
 @dataclass(frozen=True)
 class Project:
-    """A Compose project as `docker compose` has to be told of it: name, folder, files and env files, all absolute."""
+    """A Compose project as `docker compose` has to be told of it: name, folder, files and env files, all absolute.
+
+    `absent` are those of the files that are not on this machine, as where the engine is elsewhere.
+    """
 
     name: str
     directory: Path
     files: tuple[Path, ...]
     env_files: tuple[Path, ...] = ()
+    absent: tuple[Path, ...] = ()
+
+    @property
+    def here(self) -> bool:
+        """Whether the main file, with what is kept beside it, is on this machine."""
+        return not self.absent or self.absent[0] != self.files[0]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Which stack a record is of: its project, its engine's id and name. What is empty is any: older ones lack it."""
+
+    project: str = ""
+    engine: str = ""
+    server: str = ""
+
+    def to_json(self) -> dict[str, str]:
+        """Return it as a record can hold it."""
+        return {"project": self.project, "engine": self.engine, "server": self.server}
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> Origin:
+        """Return which stack a run is of, as far as its record says."""
+        return cls(**record.get("stack", {}))
+
+    def owns(self, other: Origin) -> bool:
+        """Whether a record of `other` is one of this stack."""
+        pairs = zip((self.project, self.engine), (other.project, other.engine))
+        return all(own == its or not (own and its) for own, its in pairs)
+
+    def __str__(self) -> str:
+        return f"'{self.project}'" + (f" on {self.server}" if self.server else "")
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from compose_chap.errors import Interrupted, StateError
+from compose_chap.stack import Origin
 from compose_chap.units import moment
 
 FOLDER = ".docker-chap"
@@ -270,27 +271,29 @@ def refuse_open_run(directory: Path) -> None:
     journal = open_run(directory, lambda: datetime.now(timezone.utc))
     if journal:
         reached = journal.steps[-1] if journal.steps else "start"
+        whose = Origin.of(journal.record)
+        of = f" of {whose}" if whose.project else ""
         raise Interrupted(
-            f"The {journal.operation} that {journal.record['by']} began at {moment(journal.record['started_at'])}"
+            f"The {journal.operation}{of} that {journal.record['by']} began at {moment(journal.record['started_at'])}"
             f" was cut off at step '{reached}'.",
             state="The stack may be half changed. Nothing was changed by this command.",
             hint="Finish or undo it first: docker chap recover",
         )
 
 
-def history(directory: Path) -> list[dict[str, Any]]:
-    """Return the records of the runs that ended, oldest first; a record that cannot be read is left out."""
+def history(directory: Path, origin: Origin = Origin()) -> list[dict[str, Any]]:
+    """Return the records of a stack's runs that ended, oldest first; a record that cannot be read is left out."""
     records = []
     for path in sorted((directory / FOLDER / "runs").glob("*.json")):
         with suppress(OSError, ValueError):
             records.append(json.loads(path.read_bytes()))
-    return records
+    return [record for record in records if origin.owns(Origin.of(record))]
 
 
-def standing_runs(directory: Path) -> list[dict[str, Any]]:
-    """Return the records of the runs that succeeded and were not undone since, oldest first; `pin` is none of them."""
+def standing_runs(directory: Path, origin: Origin = Origin()) -> list[dict[str, Any]]:
+    """Return the records of a stack's runs that succeeded and were not undone since, oldest first; none of `pin`."""
     standing: list[dict[str, Any]] = []
-    for run in history(directory):
+    for run in history(directory, origin):
         if run["result"] == "done" and run["operation"] == "rollback":
             standing = [one for one in standing if one["id"] != run.get("undoes")]
         elif run["result"] == "done" and run["operation"] != "pin":

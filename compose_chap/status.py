@@ -9,12 +9,12 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from compose_chap import backup, catalogue, checkout, prune, screen, state, units
+from compose_chap import backup, catalogue, checkout, engine_lock, prune, screen, state, units
 from compose_chap.catalogue import Backup
 from compose_chap.change import KEPT_IMAGES, kept_images
 from compose_chap.chap import Active, Chap, Health, Jobs, Overview, Schema, version_in
-from compose_chap.errors import ChapError, EngineError, StateError
-from compose_chap.stack import Role, Service, Stack
+from compose_chap.errors import ChapError, EngineError, StackError, StateError
+from compose_chap.stack import Origin, Role, Service, Stack
 from compose_chap.world import World
 
 
@@ -30,7 +30,10 @@ class Source:
 
 @dataclass(frozen=True)
 class Status:
-    """What was seen of a stack. None where something could not be asked; `problems` says why."""
+    """What was seen of a stack. None where something could not be asked; `problems` says why.
+
+    `working` is who works on it now, `open_run` the run that has not ended: it goes on, or it was cut off.
+    """
 
     stack: Stack
     digests: Mapping[str, str]
@@ -44,6 +47,7 @@ class Status:
     last_backup: Backup | None  # the last sound one
     source: Source | None
     open_run: Mapping[str, Any] | None
+    working: Mapping[str, str] | None
     problems: tuple[str, ...]
 
 
@@ -74,15 +78,19 @@ def look(world: World, stack: Stack) -> Status:
             if worker.running
         }
         images = pool.submit(attempt, lambda: kept_images(world, stack.project.name))
+        whose = pool.submit(world.engine.origin, stack.project.name)
+        holder = pool.submit(attempt, lambda: engine_lock.holder(world.engine, stack.project.name))
         digests = {service.name: _digest(world, service) for service in stack.services}
 
+    origin = whose.result()
     said: Overview | None = overview.result() if overview else None
     schema, active = (inspection.result() if inspection else None) or (None, None)
     problems += [one.message for one in (schema, active) if isinstance(one, EngineError)]
     databases = asked.result() or {}
-    name = attempt(lambda: stack.access.name) or ""
-    folder = attempt(lambda: catalogue.folder_for(stack, None, world.environment))
-    backups = catalogue.list_backups(folder, stack.project.name) if folder and folder.exists() else []
+    name, folder = attempt(lambda: stack.access.name) or "", None
+    with suppress(StackError):  # beside files that are not here nobody can look
+        folder = catalogue.folder_for(stack, None, world.environment)
+    backups = catalogue.list_backups(folder, origin) if folder and folder.exists() else []
     sound = [one for one in backups if not one.fault]
     newer = backups[backups.index(sound[-1]) + 1 :] if sound else backups
     problems += [f"Backup {one.id} is not to be relied on. {one.fault}" for one in newer]
@@ -108,7 +116,8 @@ def look(world: World, stack: Stack) -> Status:
         kept_images=tuple(images.result() or ()),
         last_backup=sound[-1] if sound else None,
         source=attempt(lambda: _source(stack)),
-        open_run=_open_run(stack),
+        open_run=_open_run(stack, origin),
+        working=holder.result(),
         problems=tuple(dict.fromkeys(problems)),
     )
 
@@ -122,16 +131,16 @@ def _digest(world: World, service: Service) -> str:
 
 
 def _source(stack: Stack) -> Source | None:
-    found = checkout.find(stack.project.directory)
+    found = None if stack.project.absent else checkout.find(stack.project.directory)
     if found is None or not found.holds(stack.project.files[:1]):
         return None
     return Source(str(found.folder), found.place.commit, found.place.branch, found.name)
 
 
-def _open_run(stack: Stack) -> Mapping[str, Any] | None:
+def _open_run(stack: Stack, origin: Origin) -> Mapping[str, Any] | None:
     with suppress(StateError):
         journal = state.open_run(stack.project.directory, screen.now)
-        if journal:
+        if journal and origin.owns(Origin.of(journal.record)):
             return {key: value for key, value in journal.record.items() if key != "facts"}
     return None
 
@@ -144,6 +153,7 @@ def to_json(seen: Status) -> dict[str, Any]:
             "name": stack.project.name,
             "directory": str(stack.project.directory),
             "files": [str(file) for file in stack.project.files],
+            "absent": [str(file) for file in stack.project.absent],
         },
         "services": [
             {
@@ -173,6 +183,7 @@ def to_json(seen: Status) -> dict[str, Any]:
         "last_backup": _backup(seen.last_backup),
         "checkout": asdict(seen.source) if seen.source else None,
         "open_run": seen.open_run,
+        "working": seen.working,
         "problems": list(seen.problems),
     }
 
@@ -204,13 +215,13 @@ def text(seen: Status, now: datetime) -> str:
     stack = seen.stack
     facts = [
         ("Project", stack.project.name),
-        ("Files", ", ".join(str(file) for file in stack.project.files)),
+        ("Files", ", ".join(map(str, stack.project.files)) + _not_here(stack)),
         *([("Checkout", _said_of(seen.source))] if seen.source else []),
         ("Health", _health(seen)),
         ("Schema", seen.schema.verdict if seen.schema else "not known"),
         ("Jobs", _jobs(seen.jobs)),
         ("Database", _database(seen)),
-        ("Last backup", _last_backup(seen.last_backup, now)),
+        ("Last backup", _last_backup(seen, now)),
     ]
     rows = [
         [service.name, service.role.value, _state(service), seen.versions.get(service.name, ""), str(service.image)]
@@ -222,7 +233,12 @@ def text(seen: Status, now: datetime) -> str:
         parts.append("Kept databases\n" + screen.table(kept))
     if seen.kept_images:
         parts.append("Kept images\n" + screen.table([[f"{KEPT_IMAGES}:{tag}"] for tag in seen.kept_images]))
-    if seen.open_run:
+    if seen.working:
+        parts.append(
+            f"At work now: {seen.working['operation']} by {seen.working['by']},"
+            f" since {units.moment(seen.working['since'])}."
+        )
+    elif seen.open_run:
         steps = seen.open_run["steps"]
         reached = steps[-1]["step"] if steps else "start"
         parts.append(
@@ -261,9 +277,16 @@ def _database(seen: Status) -> str:
     return ", ".join(filter(None, (_access_name(seen.stack), size)))
 
 
-def _last_backup(last: Backup | None, now: datetime) -> str:
+def _not_here(stack: Stack) -> str:
+    if stack.project.here:
+        return f" (not here: {', '.join(map(str, stack.project.absent))})" if stack.project.absent else ""
+    return " (not on this machine, nor are the records and backups beside them)"
+
+
+def _last_backup(seen: Status, now: datetime) -> str:
+    last = seen.last_backup
     if last is None:
-        return "none"
+        return "none" if seen.stack.project.here else "none here"
     made = f"{last.id}, made {units.moment(last.created_at)} ({units.age(last.created_at, now)})"
     return f"{made}, {units.size(last.size)}, {last.proof.how} {units.age(last.proof.at, now)}"
 

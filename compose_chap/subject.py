@@ -171,6 +171,12 @@ class Subject:
     @cached_property
     def images(self) -> dict[str, Reference]:
         """The image that each writer should have after the upgrade, by name. Raise ChapError."""
+        # What Compose builds it names itself, and no registry has it.
+        if self.stack.project.absent and any("/" not in one.image.repository for one in self.stack.writers):
+            raise StackError(
+                "CHAP is built from source, and its checkout is not on this machine.",
+                hint="Run this on the server where it is.",
+            )
         return {service.name: self._image(service.name) for service in self.stack.writers}
 
     def _image(self, name: str) -> Reference:

@@ -87,7 +87,8 @@ def execute(world: World, plan: UpgradePlan, credentials: Mapping[str, str]) -> 
     baseline = plan.baseline
     change = _change(plan, baseline, state.run_id(world.clock()))
     facts = {**change.to_facts(), "backups": str(plan.backups), "sources": [str(path) for path in plan.sources]}
-    about = {"from": baseline.version, "to": plan.target, "overridden": list(plan.overridden)}
+    whose = world.engine.origin(stack.project.name).to_json()
+    about = {"stack": whose, "from": baseline.version, "to": plan.target, "overridden": list(plan.overridden)}
     with lock.one_interruption():
         journal = state.begin_run(stack.project.directory, "upgrade", facts, world.clock, **about)
         try:

@@ -20,7 +20,7 @@ from compose_chap import questions
 from compose_chap.engine import Engine, Image
 from compose_chap.errors import EngineError
 from compose_chap.process import Finished
-from compose_chap.stack import Container, Project
+from compose_chap.stack import Container, Origin, Project
 from compose_chap.world import World
 
 API, WORKER = "registry.example/chap-core", "registry.example/chap-worker"
@@ -38,6 +38,19 @@ class Database:
     rows: dict[str, int]
     columns: set[str] = field(default_factory=set)
     settings: str = ""
+
+
+class _Connection:
+    """A connection that leads nowhere."""
+
+    def __init__(self) -> None:
+        self._sock = self._response = self
+
+    def set_inheritable(self, inheritable: bool) -> None: ...
+
+    def shutdown(self, how: int) -> None: ...
+
+    def close(self) -> None: ...
 
 
 @dataclass
@@ -144,13 +157,23 @@ class FakeEngine(Engine):
 
     @property
     def api(self) -> Any:
-        """There are no throwaway containers and networks."""
+        """There are no throwaway containers and networks, and nobody else has the lock."""
 
         def nothing(**given: Any) -> list[Any]:
             self.at("throwaways")
             return []
 
-        return SimpleNamespace(containers=nothing, networks=nothing)
+        return SimpleNamespace(
+            containers=nothing, networks=nothing, create_host_config=dict, create_container=self._make_lock,
+            attach_socket=lambda *given, **words: _Connection(), start=lambda identity: self.at("locked"),
+        )
+
+    def _make_lock(self, image: str, **given: Any) -> dict[str, str]:
+        self.at("lock")
+        return {"Id": "lock"}
+
+    def origin(self, project: str) -> Origin:
+        return Origin(project, "engine-1", "north")
 
     def errors(self, doing: str) -> AbstractContextManager[None]:
         return nullcontext()

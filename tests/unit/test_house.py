@@ -18,7 +18,7 @@ MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if not path.stem.sta
 ORDER = [
     *("plugin", "cli", "cli_complete"),
     *("cli_restore", "cli_rehearse", "cli_change", "cli_pin", "cli_backup", "cli_prune", "cli_status", "cli_options"),
-    *("metrics", "status", "screen", "rehearse"),
+    *("metrics", "fleet", "status", "screen", "rehearse"),
     *("recover", "restore", "beside", "source", "prune", "upgrade", "transaction", "undo", "keep", "proof", "evidence"),
     "change",
     "releases",
@@ -27,6 +27,7 @@ ORDER = [
     *("backup", "catalogue", "belongings", "instructions", "archive", "foreign", "quarantine"),
     *("pin", "switch", "checkout"),
     *("project", "composefile", "variables"),
+    "engine_lock",
     *("world", "chap", "questions", "postgres_dump", "postgres", "engine_throwaway", "engine", "engine_api"),
     *("process_link", "process"),
     *("dumpfile", "plainsql", "registry", "lock", "state", "units", "stack", "errors"),

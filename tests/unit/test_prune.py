@@ -16,8 +16,10 @@ from compose_chap import catalogue
 from compose_chap.catalogue import Backup
 from compose_chap.errors import DumpError
 from compose_chap.prune import Retention, keep, plan
+from compose_chap.stack import Origin
 
 NOW = datetime(2026, 11, 23, 4, tzinfo=timezone.utc)
+HERE = Origin("p", "engine-1", "north")
 
 
 def made(when: datetime) -> Backup:
@@ -159,7 +161,7 @@ def test_a_pinned_and_a_needed_one_stay_whatever_retention_says(
     (runs / "1.json").write_text(json.dumps(record))
 
     server = server_with(live, aside, "postgres", "other_before")
-    chosen = plan(stack_in(directory, live), server, folder, retention, NOW)
+    chosen = plan(stack_in(directory, live), HERE, server, folder, retention, NOW)
     going = {one.folder for one in chosen.backups}
     assert not going & {path for path in written if (path / "pinned").exists() or path == needed}
     assert len(written) - len(going) >= min(len(written), retention.floor)
@@ -167,7 +169,7 @@ def test_a_pinned_and_a_needed_one_stay_whatever_retention_says(
     # The database that a rollback needs stays, however old it is, and so does everything that is not ours.
     assert not chosen.databases
     (runs / "1.json").unlink()
-    later = plan(stack_in(directory, live), server, folder, retention, NOW)
+    later = plan(stack_in(directory, live), HERE, server, folder, retention, NOW)
     assert [name for name, _ in later.databases] == [aside]
 
 

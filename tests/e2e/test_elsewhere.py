@@ -1,0 +1,125 @@
+"""The stack's files are not on this machine, or on several: what can be done then, and who may change the stack."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.calls import kill, reach, started, until
+from tests.sample.remote import private_config
+from tests.sample.stack import SampleStack, environment
+
+
+@pytest.fixture
+def copy(small: SampleStack, tmp_path: Path) -> Path:
+    """Copy the files of the stack, but not what is kept beside them, as a clone on another machine has them."""
+    left = shutil.ignore_patterns(".docker-chap", "backups")
+    return Path(shutil.copytree(small.folder, tmp_path / "copy", ignore=left))
+
+
+@pytest.fixture
+def away(small: SampleStack, copy: Path) -> Iterator[Path]:
+    """Take the files away from where the stack was started, and return the copy of them."""
+    there = small.folder.rename(small.folder.with_name("away"))
+    yield copy
+    assert not small.folder.exists(), "the folder of the server was made here"
+    there.rename(small.folder)
+
+
+def run(folder: Path, *words: str, environ: Mapping[str, str] = {}) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["docker", "chap", *words], cwd=folder, env={**environment(), **environ}, stdin=subprocess.DEVNULL,
+        capture_output=True, text=True, check=False,
+    )
+
+
+def document(folder: Path, *words: str, expect: int = 0, environ: Mapping[str, str] = {}) -> Any:
+    done = run(folder, *words, "--json", environ=environ)
+    assert done.returncode == expect, done.stdout + done.stderr
+    return json.loads(done.stdout)
+
+
+def test_what_looks_only_works_without_the_files(small: SampleStack, away: Path, tmp_path: Path) -> None:
+    here = ("-p", small.project)
+    status = document(tmp_path, *here, "status")
+    assert status["project"]["absent"] == [str(small.folder / "compose.yml")] and not status["problems"]
+    assert status["health"]["level"] == "ready" and status["last_backup"] is None
+    assert "v2.1.0" in document(tmp_path, *here, "versions")["versions"]
+
+    checks = {one["name"]: one["status"] for one in document(tmp_path, *here, "check", "v2.1.0", expect=1)["checks"]}
+    assert {name for name, found in checks.items() if found in ("fail", "error")} == {"compose_files"}
+    assert checks["images"] in ("ok", "warn") and checks["drift"] == checks["files"] == "skipped"
+
+
+def test_a_backup_without_the_files_says_so(small: SampleStack, away: Path, tmp_path: Path) -> None:
+    here, folder = ("-p", small.project), tmp_path / "kept"
+    for words in (("backup",), ("backups",), ("verify",)):
+        refused = document(tmp_path, *here, *words, expect=1)["error"]
+        assert "not on this machine" in refused["message"] and "-o FOLDER" in refused["hint"] and refused["state"]
+
+    said = run(tmp_path, *here, "backup", environ={"DOCKER_CHAP_BACKUPS": str(folder)})
+    assert said.returncode == 0 and "The Compose files are not in it" in said.stderr, said.stderr
+    [made] = document(tmp_path, *here, "backups", "-o", str(folder))["backups"]
+    assert made["files"] == [] and made["project"]["absent"] == [str(small.folder / "compose.yml")]
+    assert "The Compose files are NOT in this backup" in Path(made["folder"], "RESTORE.txt").read_text()
+    assert document(tmp_path, *here, "verify", made["folder"])["proven_by"] == "read back"
+
+
+def test_what_changes_the_stack_is_refused_without_the_files(small: SampleStack, away: Path, tmp_path: Path) -> None:
+    for words in (
+        ("upgrade", "v2.1.0", "--yes"), ("rollback", "--yes"), ("restore", "latest", "--yes", "-o", str(tmp_path)),
+        ("recover",), ("prune", "--yes", "-o", str(tmp_path)), ("rehearse", "v2.1.0"), ("history",),
+    ):
+        refused = document(tmp_path, "-p", small.project, *words, expect=1)["error"]
+        assert str(small.folder / "compose.yml") in refused["message"], words
+        assert refused["state"] == "Nothing was changed." and "--project-directory" in refused["hint"]
+    done = run(tmp_path, "-p", small.project, "-f", str(tmp_path / "none" / "compose.yml"), "backup")
+    assert done.returncode == 1 and "There is no file" in done.stderr and not (tmp_path / "none").exists()
+    named = ("--project-directory", str(small.folder), "-f", str(away / "compose.yml"))
+    done = run(tmp_path, *named, "backup", "-o", str(tmp_path / "kept"))
+    assert done.returncode == 1 and f"There is no folder {small.folder}" in done.stderr, done.stderr
+
+
+def test_with_a_copy_of_the_files_all_works(small: SampleStack, away: Path, tmp_path: Path) -> None:
+    named = ("--project-directory", str(away), "-f", str(away / "compose.yml"))
+    plan = document(tmp_path, *named, "upgrade", "v2.1.0", "--dry-run")
+    assert not [one for one in plan["checks"] if one["status"] == "fail"] and "v2.1.0" in plan["plan"]["diff"]
+    made = document(tmp_path, *named, "backup")["backup"]
+    assert Path(made["folder"]).parent == away / "backups" and made["project"]["absent"] == [] and made["files"]
+    assert document(tmp_path, *named, "history")["runs"] == []
+
+
+def test_two_operators_with_files_of_their_own_exclude_each_other(
+    small: SampleStack, copy: Path, tmp_path: Path
+) -> None:
+    other = private_config(tmp_path / "home")
+    words = ("-p", small.project, "--project-directory", str(copy), "-f", str(copy / "compose.yml"))
+    with started(small, "upgrade", "v2.1.0", "--yes") as first:
+        reach(first, "backup")
+        refused = document(copy, *words, "backup", expect=5, environ=other)["error"]
+        assert "upgrade by " in refused["message"] and refused["code"] == "locked", refused
+        seen = document(copy, *words, "status", environ=other)
+        assert seen["working"]["operation"] == "upgrade" and seen["open_run"] is None
+        assert len(seen["services"]) == len(small.containers())
+        kill(first, signal.SIGKILL)
+    until(lambda: run(copy, *words, "backup", environ=other).returncode == 0, 15)
+
+    held = ("ps", "-aq", "--filter", f"label=docker-chap.lock={small.project}")
+    assert document(small.folder, "recover")["outcome"] in ("undone", "nothing changed")
+    until(lambda: not small.docker(*held).stdout.strip(), 10)
+
+
+def test_a_lock_whose_process_died_before_it_held_it_is_taken_over(small: SampleStack) -> None:
+    image = small.containers()["chap-postgres"]["image_id"]
+    name = f"docker-chap-lock-{small.project}"
+    small.docker("create", "--name", name, "--entrypoint", "cat", image)
+    assert document(small.folder, "backup")["backup"]["tables"]
+    assert not os.path.exists(small.folder / ".docker-chap" / "journal.json")

@@ -1,0 +1,89 @@
+"""Every server that an operator has a Docker context for, side by side; one that hangs holds up nobody."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.sample.remote import LOOPBACK, Remote, free_port, private_config, ssh_server, tls_server
+from tests.sample.stack import SampleStack, environment
+
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux" or os.geteuid() != 0, reason="only root can run an ssh server of its own"
+)
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Remote]:
+    """Give contexts of every kind: over ssh, over TLS, by a socket in a user's folder, and one that refuses."""
+    folder = tmp_path_factory.mktemp("fleet")
+    own = folder / "run" / "docker.sock"
+    own.parent.mkdir()
+    own.symlink_to(environment().get("DOCKER_HOST", "unix:///var/run/docker.sock").removeprefix("unix://"))
+    with ssh_server(folder / "ssh") as over_ssh, tls_server(folder / "tls") as over_tls:
+        over_ssh.docker_context("ssh")
+        for name, host in {
+            "tls": f"{over_tls.address}{over_tls.tls}",
+            "rootless": f"unix://{own}",
+            "refuses": f"tcp://{LOOPBACK}:{free_port()}",
+        }.items():
+            over_ssh.docker("context", "create", name, "--docker", f"host={host}")
+        yield over_ssh
+
+
+def status(fleet: Remote, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["docker", *words], cwd=folder, env=fleet.environment, stdin=subprocess.DEVNULL,
+        capture_output=True, text=True, check=False,
+    )
+
+
+def test_all_that_answer_are_shown_and_why_the_others_do_not(small: SampleStack, fleet: Remote, tmp_path: Path) -> None:
+    small.docker("chap", "backup")
+    done = status(fleet, tmp_path, "chap", "status", "--all-contexts", "--time-limit", "200", "--json")
+    assert done.returncode == 1 and not done.stderr.count("Error: "), done.stderr
+    document = json.loads(done.stdout)
+    assert document["ok"] is False
+    found = {one["context"]: one for one in document["contexts"]}
+    assert set(found) == {"default", "ssh", "tls", "rootless", "refuses"}
+    for name in ("ssh", "tls", "rootless"):
+        assert found[name]["error"] is None and found[name]["server"], found[name]
+        [seen] = [one for one in found[name]["stacks"] if one["project"]["name"] == small.project]
+        assert seen["health"] and seen["health"]["level"] == "ready", seen["problems"]
+        assert seen["last_backup"] and "update_available" in seen, seen
+        assert next(one["version"] for one in seen["services"] if one["role"] == "api") == "2.0.0"
+    assert found["ssh"]["address"] == fleet.address
+    assert "refused" in found["refuses"]["error"]["message"] and not found["refuses"]["stacks"]
+
+
+def test_one_that_hangs_is_given_up_and_holds_up_nobody(tmp_path: Path) -> None:
+    own = Remote("", private_config(tmp_path / "home"), tmp_path / "no.log")
+    with socket.create_server((LOOPBACK, 0)) as silent:
+        own.docker("context", "create", "hangs", "--docker", f"host=tcp://{LOOPBACK}:{silent.getsockname()[1]}")
+        own.docker("context", "create", "refuses", "--docker", f"host=tcp://{LOOPBACK}:{free_port()}")
+        begun = time.monotonic()
+        done = status(own, tmp_path, "chap", "status", "--all-contexts", "--time-limit", "20")
+        assert 20 <= time.monotonic() - begun < 40
+    assert done.returncode == 1 and "hangs: It did not answer within 20 seconds." in done.stdout, done.stdout
+    assert "refuses: " in done.stdout and "refused" in done.stdout
+    left = subprocess.run(["pgrep", "-f", "--", "--context hangs"], capture_output=True, text=True, check=False)
+    assert not left.stdout, "a process of it is left"
+
+
+def test_the_stacks_of_one_engine_are_a_table_too(small: SampleStack, fleet: Remote, tmp_path: Path) -> None:
+    done = status(fleet, tmp_path, "--context", "rootless", "chap", "status", "--all-stacks")
+    assert done.returncode == 0, done.stderr
+    head, *rows = done.stdout.splitlines()
+    assert head.split("  ")[0] == "SERVER"
+    [row] = [row for row in rows if small.project in row]
+    assert "2.0.0" in row and "ready" in row and ("just now" in row or " ago" in row)
+    refused = status(fleet, tmp_path, "-H", fleet.address, "chap", "status", "--all-contexts")
+    assert refused.returncode == 2 and "-H names one engine" in refused.stderr
