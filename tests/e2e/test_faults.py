@@ -58,7 +58,6 @@ def _cell(operation: str, step: str, fault: str) -> ParameterSet:
 CHOSEN = [
     ("upgrade", "backup", "SIGKILL"),
     ("upgrade", "stop", "SIGINT"),
-    ("upgrade", "keep", "SIGKILL"),
     ("upgrade", "rewrite", "SIGTERM"),
     ("upgrade", "start api", "SIGKILL, recovery too"),
     ("upgrade", "verify api", "SIGINT again and again"),
