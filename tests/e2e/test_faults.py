@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import random
 import re
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 from _pytest.mark.structures import ParameterSet
 
+from tests.e2e.calls import until
 from tests.e2e.faults import (
     FAULTS,
     SECRETS,
@@ -56,7 +58,6 @@ def _cell(operation: str, step: str, fault: str) -> ParameterSet:
 CHOSEN = [
     ("upgrade", "backup", "SIGKILL"),
     ("upgrade", "stop", "SIGINT"),
-    ("upgrade", "keep", "SIGKILL"),
     ("upgrade", "rewrite", "SIGTERM"),
     ("upgrade", "start api", "SIGKILL, recovery too"),
     ("upgrade", "verify api", "SIGINT again and again"),
@@ -199,6 +200,17 @@ def test_a_file_that_somebody_edits_during_an_upgrade_that_fails(subject: Subjec
     assert_old(stack, before)
     labels = stack.docker("inspect", "--format", "{{json .Config.Labels}}", f"{stack.project}-chap-1").stdout
     assert "images-of-before" not in labels
+
+
+def test_recover_says_what_it_waits_for(subject: Subject) -> None:
+    records = subject.stack.folder / ".docker-chap"
+    records.mkdir(mode=0o700, exist_ok=True)
+    with open(records / "lock", "ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        run = Run(subject.stack, "recover", environ=subject.ways.environ)
+        until(lambda: "lock" in run.steps)
+    assert run.end() == 0, run.stdout + run.stderr[-3000:]
+    assert "Another run works on this stack" in run.stderr and run.document["changed"] is False
 
 
 def write_down(outcome: Outcome) -> None:

@@ -100,8 +100,11 @@ def test_a_running_job_stands_in_the_way_and_a_dead_one_does_not(stack: SampleSt
     assert all("@sha256:" in one for found in report["digests"]["after"].values() for one in found)
     assert Path(done["report"]).stat().st_mode & 0o777 == 0o600
     assert stack.jobs()[job] == "STARTED"
+    again = stack.start_job(600)
+    stack.wait_job(again, "STARTED")
     back = Run(stack, "rollback", "--yes")
     assert back.end() == 0, back.stderr[-3000:]
+    assert back.document["notes"] == ["1 job(s) run, and are lost when CHAP stops; 0 wait, and may be lost."]
 
 
 def test_the_digests_are_written_into_the_files(stack: SampleStack) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from compose_chap import evidence, notes, recover, state, upgrade
+from compose_chap import evidence, notes, postgres, recover, state, upgrade
 from compose_chap.errors import StateError
 from compose_chap.stack import Container, Project, Role, Service, Stack
 
@@ -71,3 +71,10 @@ def test_only_the_notes_between_two_versions_are_told() -> None:
     assert [check.name for check in notes.between(stack(), "latest", "v2.2.0")] == []
     odd = stack(POSTGRES_PASSWORD="p@ss")
     assert [check.name for check in notes.between(odd, "1.1.4", "v1.2.0")] == ["note_password"]
+
+
+def test_a_warning_is_no_reason_for_a_failure() -> None:
+    warning = 'WARNING:  database "chap_core" has a collation version mismatch, indexes may be invalid'
+    error = "pg_restore: error: could not read from input file: end of file"
+    assert postgres.first_error(f"{warning}\n{error}\n") == error
+    assert postgres.first_error(f"{warning}\n") == warning
