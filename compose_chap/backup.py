@@ -128,8 +128,7 @@ def _fill(
         chap = aside.submit(belongings.chap_facts, engine, stack)
         images = aside.submit(belongings.image_facts, engine, stack)
         facts = aside.submit(archive.facts_of, server, database)
-        strange = aside.submit(foreign.objects, server, database.name)
-        lost = aside.submit(server.lost_tables, database.name)
+        strange = aside.submit(foreign.look, server, database.name)
         dumped = archive.dump_database(server, database.name, partial, clock=clock, notify=notify)
     spent = dict(dumped.seconds)
 
@@ -175,9 +174,9 @@ def _fill(
         "images": images.result(),
         "dump": dict(dumped.file),
         "tables": dict(dumped.tables),
-        "lost_tables": lost.result(),
+        "lost_tables": strange.result()[1],
         "absent_tables": [],
-        "foreign": strange.result(),
+        "foreign": strange.result()[0],
         "dhis2": other,
         "volumes": volumes,
         "files": files,

@@ -88,8 +88,8 @@ def make(
     # An owner may give its database settings, and the dump ran as its owner.
     server.query(f"ALTER DATABASE {identifier(change.incoming)} RESET ALL;")
     left_out = _give(server, change, role, lost) if lost else ()
-    server.query(f"REASSIGN OWNED BY {role} TO {identifier(change.owner)}; DROP OWNED BY {role};", change.incoming)
-    server.query(f"DROP ROLE {role};")
+    owned = f"REASSIGN OWNED BY {role} TO {identifier(change.owner)}; DROP OWNED BY {role};"
+    server.query(f"{owned} DROP ROLE {role};", change.incoming)
     return left_out
 
 

@@ -92,9 +92,24 @@ ORDER BY 1;
 """
 
 
+# Tables that the catalog has lost: their row types are there, and they are not. Nobody who asks the catalog misses
+# such a table, pg_dump neither.
+_LOST = """
+SELECT n.nspname || '.' || t.typname FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace
+WHERE t.typrelid <> 0 AND NOT EXISTS (SELECT 1 FROM pg_class c WHERE c.oid = t.typrelid)
+      AND n.nspname NOT IN ('pg_catalog', 'information_schema') ORDER BY 1;
+"""
+
+
 def objects(server: Server, database: str) -> list[str]:
     """Return what a database holds that no database of CHAP has: kind and name of each."""
-    return [row[0] for row in server.query(_OBJECTS, database)]
+    return look(server, database)[0]
+
+
+def look(server: Server, database: str) -> tuple[list[str], list[str]]:
+    """Return what `objects` returns, and the tables that the catalog of the database has lost."""
+    found, lost = server.answers(_OBJECTS, _LOST, database=database)
+    return [name for (name,) in found], [name for (name,) in lost]
 
 
 def told(names: Sequence[str]) -> str:

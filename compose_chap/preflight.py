@@ -281,22 +281,21 @@ def _files(subject: Subject) -> Check:
 
 
 def _database(subject: Subject) -> Check:
-    database = subject.database
-    said = f"Database '{database.name}' has {units.size(database.size)}."
-    if lost := subject.server.lost_tables(database.name):
-        return Check("", "fail", f"{said} It is damaged: it has lost {', '.join(lost)}.", "docker chap restore latest")
+    database, name = subject.database, subject.database.name
+    said = f"Database '{name}' has {units.size(database.size)}."
+    strange, lost = foreign.look(subject.server, database.name)
+    if lost:
+        return Check("", "fail", f"{said} It has lost {', '.join(lost)}.", "Get them back: docker chap restore latest")
     if database.collation_version and database.collation_version != database.collation_version_now:
         return Check(
             "",
             "warn",
             f"{said} Its text order was made by another version of the C library"
             f" ({database.collation_version}, now {database.collation_version_now}).",
-            f"After the upgrade: REINDEX DATABASE {database.name}; ALTER DATABASE {database.name}"
-            " REFRESH COLLATION VERSION;",
+            f"After the upgrade: REINDEX DATABASE {name}; ALTER DATABASE {name} REFRESH COLLATION VERSION;",
         )
-    if strange := foreign.objects(subject.server, database.name):
-        return Check("", "warn", f"{said} {foreign.told(strange)}", details={"size": database.size, "foreign": strange})
-    return Check("", "ok", said, details={"size": database.size})
+    said, details = f"{said} {foreign.told(strange)}".strip(), {"size": database.size, "foreign": strange}
+    return Check("", "warn" if strange else "ok", said, details=details)
 
 
 def _sessions(subject: Subject) -> Check:

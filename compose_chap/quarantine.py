@@ -55,7 +55,7 @@ class Quarantine:
         Raise DatabaseError, at the latest at the end of the block, when it does not arrive whole.
         """
         path, sent = f"{self.folder}/{name}", 0
-        command = ["sh", "-c", 'umask 077; exec cat > "$1"', "sh", path]
+        command = ["sh", "-c", 'umask 077; cat > "$1" && wc -c < "$1"', "sh", path]
         with self.server.engine.execute(self.server.container, command, watched=False, user=_NOBODY) as execution:
 
             def send(data: bytes) -> None:
@@ -68,9 +68,9 @@ class Quarantine:
 
             yield path, send
             execution.end_input()
-            whole = not any(execution.output()) and execution.status() == 0
-        arrived = self._run(["sh", "-c", 'wc -c < "$1"', "sh", path]).stdout.strip()
-        if not whole or arrived != str(sent):
+            arrived = b"".join(execution.output()).strip()
+            whole = execution.status() == 0
+        if not whole or arrived != str(sent).encode():
             raise _not_whole(execution)
 
     def has(self, program: str) -> bool:
