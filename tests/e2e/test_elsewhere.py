@@ -49,7 +49,9 @@ def document(folder: Path, *words: str, expect: int = 0, environ: Mapping[str, s
 
 def test_what_looks_only_works_without_the_files(small: SampleStack, away: Path, tmp_path: Path) -> None:
     here = ("-p", small.project)
-    status = document(tmp_path, *here, "status")
+    status = document(tmp_path, *here, "status", "--metrics-file", str(tmp_path / "chap.prom"))
+    numbers = (tmp_path / "chap.prom").read_text()
+    assert "docker_chap_ready{" in numbers and "last_backup" not in numbers, "nobody knows when the last one was made"
     assert status["project"]["absent"] == [str(small.folder / "compose.yml")] and not status["problems"]
     assert status["health"]["level"] == "ready" and status["last_backup"] is None
     assert "v2.1.0" in document(tmp_path, *here, "versions")["versions"]
