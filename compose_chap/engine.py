@@ -46,13 +46,14 @@ _WATCHDOG = (
 
 @dataclass(frozen=True)
 class Image:
-    """An image that the engine has: its id, the digests it was pulled by, bytes on disk and platform."""
+    """An image that the engine has: id, the digests it was pulled by, bytes on disk, platform, names of its labels."""
 
     id: str
     digests: tuple[str, ...]
     size: int
     platform: str
     volumes: tuple[str, ...]
+    labels: tuple[str, ...] = ()
 
 
 class Execution:
@@ -291,6 +292,7 @@ class Engine:
             int(facts.get("Size", 0)),
             f"{facts.get('Os', 'linux')}/{facts.get('Architecture', '')}",
             tuple((facts.get("Config") or {}).get("Volumes") or ()),
+            tuple((facts.get("Config") or {}).get("Labels") or ()),
         )
 
     def tag(self, image_id: str, repository: str, tag: str) -> None:

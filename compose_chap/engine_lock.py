@@ -85,11 +85,11 @@ def _take(engine: Engine, name: str, image: str, labels: Mapping[str, str]) -> A
         if connection := _made(engine, name, image, labels):
             return connection
         other = engine.container(name)
-        if other is None:
-            continue
-        if patience <= 0 and (other.running or patience < -_GOING):
+        if other and patience <= 0 and (other.running or patience < -_GOING):
             raise _held_by(other, name)
-        if patience <= 0:
+        if patience < -_GOING:
+            raise EngineError(f"The engine gives nobody the name {name}.", state="This command changed nothing.")
+        if other and patience <= 0:
             # Its process died between making and starting it. One that is only slow cannot start it then, and ends.
             with suppress(EngineError):
                 engine.discard(other.id)
@@ -111,7 +111,9 @@ def _made(engine: Engine, name: str, image: str, labels: Mapping[str, str]) -> A
                 entrypoint=["cat"],
                 stdin_open=True,
                 name=name,
-                labels=dict(labels),
+                # An image that Compose built has the labels of its stack, and nobody may take this for a part of that.
+                labels={**{label: "" for label in found.labels if label.startswith("com.docker.compose.")}, **labels},
+                healthcheck={"Test": ["NONE"]},
                 user="65534",
                 host_config=engine.api.create_host_config(
                     auto_remove=True,

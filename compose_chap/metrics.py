@@ -34,9 +34,10 @@ def _lines(seen: Status | None, update: str | None, now: datetime) -> Iterator[_
     complete = seen.schema.verdict != "incomplete" if seen.schema else None
     yield "docker_chap_schema_complete", "Whether the database has all that the running version needs.", complete
     yield "docker_chap_run_open", "Whether a run was cut off and waits for docker chap recover.", bool(seen.open_run)
-    made = last.created_at.timestamp() if last else 0
+    never = 0 if seen.stack.project.here else None
+    made = last.created_at.timestamp() if last else never
     yield "docker_chap_last_backup_timestamp_seconds", "When the newest sound backup was made, 0 for never.", made
-    proven = last.proof.at.timestamp() if last else 0
+    proven = last.proof.at.timestamp() if last else never
     yield "docker_chap_last_backup_proven_timestamp_seconds", "When it was last read back, 0 for never.", proven
     yield "docker_chap_last_backup_size_bytes", "The size of the newest backup.", last.size if last else None
     yield "docker_chap_database_size_bytes", "The size of CHAP's database.", seen.database_size

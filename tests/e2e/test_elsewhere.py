@@ -7,12 +7,18 @@ import os
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Iterator, Mapping
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from compose_chap import engine_lock
+from compose_chap.engine import Engine
+from compose_chap.stack import detect
+from compose_chap.world import World
 from tests.e2e.calls import kill, reach, started, until
 from tests.sample.remote import private_config
 from tests.sample.stack import SampleStack, environment
@@ -49,7 +55,9 @@ def document(folder: Path, *words: str, expect: int = 0, environ: Mapping[str, s
 
 def test_what_looks_only_works_without_the_files(small: SampleStack, away: Path, tmp_path: Path) -> None:
     here = ("-p", small.project)
-    status = document(tmp_path, *here, "status")
+    status = document(tmp_path, *here, "status", "--metrics-file", str(tmp_path / "chap.prom"))
+    numbers = (tmp_path / "chap.prom").read_text()
+    assert "docker_chap_ready{" in numbers and "last_backup" not in numbers, "nobody knows when the last one was made"
     assert status["project"]["absent"] == [str(small.folder / "compose.yml")] and not status["problems"]
     assert status["health"]["level"] == "ready" and status["last_backup"] is None
     assert "v2.1.0" in document(tmp_path, *here, "versions")["versions"]
@@ -115,6 +123,29 @@ def test_two_operators_with_files_of_their_own_exclude_each_other(
     held = ("ps", "-aq", "--filter", f"label=docker-chap.lock={small.project}")
     assert document(small.folder, "recover")["outcome"] in ("undone", "nothing changed")
     until(lambda: not small.docker(*held).stdout.strip(), 10)
+
+
+def test_an_image_that_compose_built_makes_the_lock_no_part_of_the_stack(
+    small: SampleStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in environment().items():
+        monkeypatch.setenv(name, value)
+    engine = Engine()
+    labels = (f"LABEL com.docker.compose.project={small.project}", "LABEL com.docker.compose.service=chap")
+    database = small.containers()["chap-postgres"]["id"]
+    changes = [word for label in labels for word in ("--change", label)]
+    image = small.docker("commit", "--pause=false", *changes, database).stdout.strip()
+    try:
+        before = {one.id for one in engine.containers(small.project)}
+        here = World(engine, lambda: datetime.now(timezone.utc), time.sleep, lambda *told: None)
+        with engine_lock.held(here, small.project, ["no-such-image", image], "try"):
+            holder = engine_lock.holder(engine, small.project)
+            assert holder and holder["operation"] == "try"
+            assert {one.id for one in engine.containers(small.project)} == before
+            [stack] = [one for one in detect(engine.containers()) if one.project.name == small.project]
+            assert {one.id for service in stack.services for one in service.containers} == before
+    finally:
+        until(lambda: small.docker("rmi", image, check=False).returncode == 0)
 
 
 def test_a_lock_whose_process_died_before_it_held_it_is_taken_over(small: SampleStack) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from compose_chap import catalogue, prune, recover, state
+from compose_chap import catalogue, engine_lock, prune, recover, state
 from compose_chap.errors import Interrupted, StateError
 from compose_chap.prune import Retention
 from compose_chap.stack import Origin, Project
@@ -81,6 +82,15 @@ def test_a_run_that_was_cut_off_on_another_engine_is_recovered_there(tmp_path: P
     assert engine.boxes == before and state.has_open_journal(tmp_path)
     with pytest.raises(Interrupted, match="The upgrade of 'p' on south that"):
         state.refuse_open_run(tmp_path)
+
+
+def test_where_no_image_can_hold_the_lock_that_is_told(tmp_path: Path) -> None:
+    engine, told = FakeEngine(tmp_path), []
+    here = replace(world(engine), notify=lambda *said: told.append(said))
+    with engine_lock.held(here, "p", ["gone"], "upgrade"):
+        assert "no image of the stack can hold one" in told[0][1]
+    with engine_lock.held(here, "p", ["gone", "sha256:api1"], "upgrade"):
+        assert len(told) == 1
 
 
 def test_what_is_beside_the_main_file_is_here_when_that_is() -> None:
