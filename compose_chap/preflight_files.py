@@ -106,12 +106,22 @@ def _mounts(subject: Subject) -> Check:
             "They stay where they are, and nothing copies them. Go on with --allow-moved-mounts"
             + (f".\nAfter it, if you need them: {copies[0]}" if copies else "."),
         )
-    if missing := [one for one in services.folders(subject.after, names) if not Path(one).exists()]:
-        return Check(
-            "", "warn", f"Not there yet, so Docker makes it, as root: {', '.join(missing)}. CHAP may not write there.",
-            f"If it cannot: chown $(docker compose exec {names[-1]} id -u) {shlex.quote(missing[0])}",
-        )
     return Check("", "ok", "The volumes of CHAP stay as they are.")
+
+
+@_of_release
+def _folders(subject: Subject) -> Check:
+    names = [service.name for service in subject.stack.writers]
+    here = subject.world.engine.address.startswith("unix:")
+    folders = services.folders(subject.after, names) if here else []
+    # Older Compose refuses to start such a service; newer makes the folder as root, and CHAP cannot write there.
+    if missing := [folder for folder in folders if not Path(folder).exists()]:
+        give = f"chown $(docker compose exec {names[-1]} id -u) {shlex.quote(missing[0])}"
+        return Check(
+            "", "fail", f"The files of {subject.target} mount what is not there: {', '.join(missing)}.",
+            f"{shlex.join(['mkdir', '-p', *missing])}\nIf CHAP cannot write there afterwards: {give}",
+        )
+    return Check("", "ok", "Every folder that CHAP mounts is there.")
 
 
 def _postgresql(subject: Subject) -> Check:
@@ -139,7 +149,7 @@ def _postgresql(subject: Subject) -> Check:
 
 _POSTGRESQL = ("postgres", "postgis", "postgresql")
 
-OF_RELEASE = (_sources, _services, _settings, _data_mount, _mounts)
+OF_RELEASE = (_sources, _services, _settings, _data_mount, _mounts, _folders)
 
 BEFORE_ALL = ("compose_files", (), _compose_files)
 CHECKS = (
@@ -148,5 +158,6 @@ CHECKS = (
     ("settings", ("services",), _settings),
     ("data_mount", ("services",), _data_mount),
     ("mounts", ("services",), _mounts),
+    ("folders", ("services",), _folders),
     ("postgresql", ("database", "sources"), _postgresql),
 )

@@ -70,11 +70,14 @@ def test_which_postgresql(stack: SampleStack) -> None:
     assert found["status"] == "fail" and "PostgreSQL 17 runs, and the files say postgres:18" in found["message"]
 
 
-def test_credentials_of_the_example_are_seen(stack: SampleStack) -> None:
+def test_credentials_of_the_example_and_a_folder_that_is_missing_are_seen(stack: SampleStack) -> None:
     env = stack.folder / ".env"
     env.write_text("POSTGRES_USER=chap\nPOSTGRES_PASSWORD=chap\nPOSTGRES_DB=chap_core\n")
     try:
-        found = checks(stack, "v1.1.5")["settings"]
+        seen = checks(stack, "v1.1.5")
+        assert f"mount what is not there: {stack.folder}/runs" in seen["folders"]["message"]
+        assert seen["folders"]["status"] == "fail" and f"mkdir -p {stack.folder}/runs" in seen["folders"]["hint"]
+        found = seen["settings"]
         assert found["status"] == "fail" and "another user, password than now" in found["message"]
         assert "POSTGRES_USER" in found["hint"] and str(env) in found["hint"]
     finally:
@@ -83,6 +86,7 @@ def test_credentials_of_the_example_are_seen(stack: SampleStack) -> None:
 
 @pytest.mark.parametrize("how", ["sick", pytest.param("killed", marks=pytest.mark.torture)])
 def test_env_goes_with_a_failed_upgrade(stack: SampleStack, how: str) -> None:
+    (stack.folder / "runs").mkdir(exist_ok=True)
     before = Seen.of(stack)
     if how == "sick":
         failure = chap(stack, "upgrade", "v1.1.6", "--yes", expect=3)["error"]
@@ -101,6 +105,7 @@ def test_env_goes_with_a_failed_upgrade(stack: SampleStack, how: str) -> None:
 
 
 def test_env_is_written_from_what_runs(stack: SampleStack) -> None:
+    (stack.folder / "runs").mkdir(exist_ok=True)
     before, env = Seen.of(stack), stack.folder / ".env"
     plan = chap(stack, "upgrade", "v1.1.5", "--dry-run")
     assert f"+++ {env}" in plan["plan"]["diff"] and "+POSTGRES_PASSWORD=(as chap has it now)" in plan["plan"]["diff"]
