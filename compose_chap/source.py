@@ -185,8 +185,10 @@ def lines(source: Source, quarantine: Quarantine, path: str, progress: Callable[
                 while not line.endswith(b"\n") and (more := file.readline(_READ)):
                     line += more
                     dumpfile.check_line(len(line))
+                # A line is too little to tell of.
+                if done // _READ != (done + len(line)) // _READ:
+                    progress(done)
                 done += len(line)
-                progress(done)
                 yield line
     except (OSError, EOFError) as error:
         raise DumpError(f"{source.path} is damaged: {error}.") from None
