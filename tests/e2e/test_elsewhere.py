@@ -96,6 +96,7 @@ def test_what_changes_the_stack_is_refused_without_the_files(small: SampleStack,
     assert done.returncode == 1 and f"There is no folder {small.folder}" in done.stderr, done.stderr
 
 
+@pytest.mark.torture
 def test_with_a_copy_of_the_files_all_works(small: SampleStack, away: Path, tmp_path: Path) -> None:
     named = ("--project-directory", str(away), "-f", str(away / "compose.yml"))
     plan = document(tmp_path, *named, "upgrade", "v2.1.0", "--dry-run")
@@ -125,6 +126,7 @@ def test_two_operators_with_files_of_their_own_exclude_each_other(
     until(lambda: not small.docker(*held).stdout.strip(), 10)
 
 
+@pytest.mark.torture
 def test_an_image_that_compose_built_makes_the_lock_no_part_of_the_stack(
     small: SampleStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:

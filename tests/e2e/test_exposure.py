@@ -43,7 +43,7 @@ def watched() -> Iterator[set[str]]:
             for process in Path("/proc").glob("[0-9]*/cmdline"):
                 with suppress(OSError):
                     seen.add(process.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
-            time.sleep(0.01)
+            time.sleep(0.03)
 
     watcher = threading.Thread(target=watch)
     watcher.start()

@@ -64,6 +64,7 @@ def test_all_that_answer_are_shown_and_why_the_others_do_not(small: SampleStack,
     assert "refused" in found["refuses"]["error"]["message"] and not found["refuses"]["stacks"]
 
 
+@pytest.mark.torture
 def test_one_that_hangs_is_given_up_and_holds_up_nobody(tmp_path: Path) -> None:
     own = Remote("", private_config(tmp_path / "home"), tmp_path / "no.log")
     with socket.create_server((LOOPBACK, 0)) as silent:

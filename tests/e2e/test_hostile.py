@@ -92,6 +92,7 @@ def test_a_function_that_is_trusted_has_no_power(small: SampleStack, evil: str, 
     assert world_of(small) == before
 
 
+@pytest.mark.torture
 @pytest.mark.parametrize("packing", PACKED)
 def test_a_bomb_is_put_out(
     small: SampleStack, tmp_path: Path, packing: str, monkeypatch: pytest.MonkeyPatch

@@ -84,7 +84,8 @@ def test_credentials_of_the_example_and_a_folder_that_is_missing_are_seen(stack:
         env.unlink()
 
 
-@pytest.mark.parametrize("how", ["sick", pytest.param("killed", marks=pytest.mark.torture)])
+@pytest.mark.parametrize("how", ["sick", "killed"])
+@pytest.mark.torture
 def test_env_goes_with_a_failed_upgrade(stack: SampleStack, how: str) -> None:
     (stack.folder / "runs").mkdir(exist_ok=True)
     before = Seen.of(stack)

@@ -192,6 +192,7 @@ def test_a_backup_that_fails_its_proof_is_no_longer_relied_on(small: SampleStack
         shutil.rmtree(path)
 
 
+@pytest.mark.torture
 def test_a_dump_that_restores_to_other_rows_is_bad_until_it_restores_well(small: SampleStack) -> None:
     made = chap(small, "backup")["backup"]
     path = Path(made["folder"], "manifest.json")

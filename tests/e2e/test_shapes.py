@@ -141,6 +141,7 @@ def test_what_is_seen_of_them(stack: SampleStack, neighbour: Path) -> None:
     assert "no such service: data" in refused["message"] and "restore it where it runs" in refused["hint"]
 
 
+@pytest.mark.torture
 @pytest.mark.usefixtures("neighbour")
 def test_they_come_through_an_upgrade_and_back(stack: SampleStack) -> None:
     before = Seen.of(stack)

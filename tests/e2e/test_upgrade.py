@@ -142,7 +142,7 @@ def test_drain_waits_for_a_job_and_two_operators_do_not_meet(stack: SampleStack)
     assert "upgrade by" in second["message"] and "since" in second["message"] and "step" in second["message"]
 
     assert run.end() == 0, run.stderr[-3000:]
-    assert run.steps[0] == "drain" and stack.jobs()[job] == "SUCCESS" and stack.version() == "2.1.0"
+    assert run.steps[:2] == ["check", "drain"] and stack.jobs()[job] == "SUCCESS" and stack.version() == "2.1.0"
     done = Run(stack, "rollback", "--yes")
     assert done.end() == 0, done.stderr[-3000:]
 
