@@ -20,6 +20,10 @@ from compose_chap.process import Finished
 
 _NOBODY = "nobody"
 _MOST_JOBS = 4
+_ALL_ENDED = (
+    "/^-- Data for Name: .*; Type: TABLE DATA;/ {tables++} /^COPY .* FROM stdin;$/ {copied++} /^[\\\\][.]$/ {ended++}"
+    " END {exit copied && tables != ended}"
+)
 _FAST = "-c synchronous_commit=off -c maintenance_work_mem=256MB"
 
 
@@ -138,16 +142,28 @@ class Quarantine:
 
     def check_tar(self, path: str) -> None:
         """Raise DumpError for a tar archive that was cut off: pg_restore would read its end for ever."""
-        # In a file tar skips over what it does not read, and past the end of one that is cut. A pipe it has to read.
-        finished = self._run(["sh", "-c", 'cat "$1" | tar -tf - >/dev/null', "sh", path])
+        # One that ends where a file of it would begin is well to tar. But an archive ends with two blocks of nothing.
+        script = 'tar -tf "$1" >/dev/null && test "$(tail -c 1024 "$1" | tr -d "\\000" | wc -c)" -eq 0'
+        finished = self._run(["sh", "-c", script, "sh", path])
         if finished.status != 0:
-            raise DumpError(f"The dump is cut off: {first_error(finished.stderr)}")
+            said = first_error(finished.stderr) if finished.stderr.strip() else "its end is missing"
+            raise DumpError(f"The dump is cut off: {said}")
 
     def read_whole(self, path: str) -> None:
         """Have pg_restore read an archive from its first byte to its last. Raise DumpError when it cannot."""
         finished = self._run(["pg_restore", "-f", "/dev/null", path])
         if finished.status != 0:
             raise DumpError(f"The dump is damaged: {first_error(finished.stderr)}")
+
+    def check_directory(self, path: str) -> None:
+        """Raise DumpError for a directory in which the rows of a table were cut off.
+
+        They lie in a file for each table, and pg_restore takes the end of a file for the end of the rows. But pg_dump
+        ends them with a line of its own, if it wrote them for COPY.
+        """
+        finished = self._run(["sh", "-c", f"pg_restore -f - \"$1\" | awk '{_ALL_ENDED}'", "sh", path])
+        if finished.status != 0:
+            raise DumpError("The dump is cut off: the rows of a table have no end.")
 
     def restore(
         self, path: str, entries: str, database: str, role: str, password: str, *, parallel: bool = True

@@ -237,6 +237,8 @@ def check_contents(quarantine: Quarantine, source: Source, kind: Kind, path: str
         )
     if not source.backup:
         quarantine.read_whole(path)
+        if kind is Kind.DIRECTORY:
+            quarantine.check_directory(path)
     return contents
 
 
