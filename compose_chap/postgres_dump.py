@@ -68,7 +68,7 @@ def dump(server: Server, database: str, moment: Snapshot, packing: str) -> Gener
     """
     command = ["pg_dump", "-U", server.admin, "-d", database, "-Fc", "-Z", packing, f"--snapshot={moment.id}"]
     with server.engine.execute(server.container, [*WITH_PASSWORD, *command]) as execution:
-        yield from _gathered(execution.output())
+        yield from gathered(execution.output())
         status = execution.status()
     if status != 0:
         raise DatabaseError(
@@ -77,8 +77,8 @@ def dump(server: Server, database: str, moment: Snapshot, packing: str) -> Gener
         )
 
 
-def _gathered(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    # pg_dump writes 4 KiB at a time. Few large pieces cost all who hand them on less.
+def gathered(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the same bytes in few large pieces, which cost less to hand on: pg_dump writes 4 KiB at a time."""
     held, size = [], 0
     for data in pieces:
         held.append(data)

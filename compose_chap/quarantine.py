@@ -16,6 +16,7 @@ from compose_chap import dumpfile, units
 from compose_chap.engine import Execution
 from compose_chap.errors import DatabaseError, DumpError, EngineError
 from compose_chap.postgres import WITH_PASSWORD, Server, first_error
+from compose_chap.postgres_dump import gathered
 from compose_chap.process import Finished
 
 _NOBODY = "nobody"
@@ -198,7 +199,7 @@ class Quarantine:
         with self.server.engine.execute(
             self.server.container, command, watched=False, environment={"PGPASSWORD": password}, user=_NOBODY
         ) as execution:
-            whole = execution.feed(_batches(lines))
+            whole = execution.feed(gathered(lines))
         if not whole:
             raise DumpError(
                 f"psql could not restore the dump: {first_error(execution.stderr.decode(errors='replace'))}"
@@ -222,17 +223,6 @@ def _not_whole(execution: Execution) -> DatabaseError:
         f"The dump could not be copied into the database's container: {first_error(execution.stderr.decode())}",
         hint="Is its disk full? Look with: docker system df",
     )
-
-
-def _batches(lines: Iterable[bytes]) -> Iterator[bytes]:
-    batch, size = [], 0
-    for line in lines:
-        batch.append(line)
-        size += len(line)
-        if size > 1 << 17:
-            yield b"".join(batch)
-            batch, size = [], 0
-    yield b"".join(batch)
 
 
 def _without_noise(said: str) -> str:
