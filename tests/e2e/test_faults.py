@@ -66,7 +66,6 @@ CHOSEN = [
     ("upgrade", "start worker", "power cut"),
     ("recover", "go back", "SIGKILL"),
     ("upgrade", "pull", "registry gone"),
-    ("upgrade", "rewrite", "Compose fails"),
     ("upgrade", "verify api", "engine lost"),
     ("upgrade", "keep", "disk full"),
 ]
@@ -173,6 +172,7 @@ def test_every_fault_at_every_step(subject: Subject, operation: str, step: str, 
     write_down(subject.strike(operation, step, fault))
 
 
+@pytest.mark.torture
 def test_a_file_that_somebody_edits_during_an_upgrade_that_fails(subject: Subject) -> None:
     subject.to_the_old_version()
     stack, before = subject.stack, Picture.of(subject.stack)
@@ -220,7 +220,8 @@ def write_down(outcome: Outcome) -> None:
         file.write("\t".join(outcome.row()) + "\n")
 
 
-@pytest.mark.parametrize("version", [SICK[0], *(pytest.param(one, marks=pytest.mark.torture) for one in SICK[1:])])
+@pytest.mark.torture
+@pytest.mark.parametrize("version", SICK)
 def test_a_sick_version_ends_back_on_the_old_one(subject: Subject, version: str) -> None:
     subject.to_the_old_version()
     before, begun = Picture.of(subject.stack), time.monotonic()

@@ -54,6 +54,7 @@ def test_latest_is_pinned_and_a_rollback_undoes_it(stack: SampleStack) -> None:
     assert seen(stack) == before and stack.version() == "2.1.0"
 
 
+@pytest.mark.torture
 def test_backup_and_restore_with_the_version(stack: SampleStack) -> None:
     before, made = seen(stack), chap(stack, "backup")["backup"]["id"]
     chap(stack, "upgrade", "v2.2.0", "--yes")

@@ -108,6 +108,7 @@ def test_a_bomb_is_put_out(
     assert world_of(small) == before
 
 
+@pytest.mark.torture
 def test_a_line_without_an_end_does_not_fill_the_memory(small: SampleStack, tmp_path: Path) -> None:
     path = tmp_path / "bomb.sql.gz"
     with gzip.open(path, "wb", compresslevel=1) as file:
@@ -164,6 +165,7 @@ def test_a_dump_cut_anywhere_is_refused(small: SampleStack, tmp_path: Path, kind
     assert world_of(small) == before and not server_crashed(small)
 
 
+@pytest.mark.torture
 def test_a_server_without_zstd_dumps_with_gzip(small: SampleStack) -> None:
     wrapper = """#!/bin/sh
 case "$*" in *zstd*) echo "pg_dump: error: this build does not support compression with ZSTD" >&2; exit 1;; esac

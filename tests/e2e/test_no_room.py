@@ -74,7 +74,7 @@ def backups(stack: SampleStack) -> int:
     return len(list(stack.folder.glob("backups/*/manifest.json")))
 
 
-@pytest.mark.parametrize("fault", ["loses rows", "killed twice"])
+@pytest.mark.parametrize("fault", [pytest.param("loses rows", marks=pytest.mark.torture), "killed twice"])
 def test_without_room_for_a_copy_a_dump_brings_every_row_back(stack: SampleStack, fault: str) -> None:
     before, made = Picture.of(stack), backups(stack)
     with full_but_for(stack, 80):
@@ -91,8 +91,9 @@ def test_without_room_for_a_copy_a_dump_brings_every_row_back(stack: SampleStack
             assert again.end() == -signal.SIGKILL
             last = Run(stack, "recover")
             assert last.end() == 0, last.stdout + last.stderr[-3000:]
-        # Nothing was written between the backup and the stop, so the backup itself will do.
-        assert backups(stack) == made + 1
+        # Where nothing was written between the backup and the stop, the backup itself will do; the server's own
+        # upkeep counts as writing, and comes when it likes.
+        assert backups(stack) - made in (1, 2)
     assert_old(stack, before)
 
 
@@ -113,6 +114,7 @@ def test_a_dump_that_grows_too_large_does_not_fill_the_disk(stack: SampleStack, 
     assert_old(stack, before)
 
 
+@pytest.mark.torture
 def test_where_others_cannot_be_kept_out_a_dump_is_kept(stack: SampleStack) -> None:
     before, made = Picture.of(stack), backups(stack)
     with somebody_who_cannot_be_sent_away(stack):

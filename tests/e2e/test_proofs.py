@@ -123,6 +123,7 @@ def test_what_a_restore_would_refuse_is_known_when_the_backup_is_made(strange: S
     assert chap(strange, "verify", made["id"], "--deep")["tables"] == made["tables"]
 
 
+@pytest.mark.torture
 def test_with_trust_everything_comes_back_but_power(strange: SampleStack) -> None:
     strange.sql("CREATE TABLE ext.words (word text); INSERT INTO ext.words VALUES ('rain');"
                 "CREATE INDEX ON ext.words USING gin (word ext.gin_trgm_ops)")
@@ -206,6 +207,7 @@ def test_a_dump_that_restores_to_other_rows_is_bad_until_it_restores_well(small:
     shutil.rmtree(made["folder"])
 
 
+@pytest.mark.torture
 def test_a_table_that_vanished_is_missed(small: SampleStack) -> None:
     whole = chap(small, "backup")["backup"]
     assert whole["lost_tables"] == [] and whole["absent_tables"] == []

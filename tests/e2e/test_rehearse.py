@@ -113,6 +113,7 @@ def test_a_version_that_does_harm_is_found_out(stack: SampleStack, version: str,
     assert found["verdict"] == "bad" and said in failed[check] and found["log"]
 
 
+@pytest.mark.torture
 def test_an_api_that_ends_for_want_of_internet_still_shows_what_it_made_of_the_data(stack: SampleStack) -> None:
     found = rehearsed(stack, "v2.1.10")
     checks = {one["name"]: one["status"] for one in found["checks"]}

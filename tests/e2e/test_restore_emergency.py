@@ -62,7 +62,10 @@ def backup(small: SampleStack) -> str:
     return str(chap(small, "backup")["backup"]["id"])
 
 
-@pytest.mark.parametrize("harm", [break_a_page, lose_a_catalog_row, lose_the_files])
+TORTURE = pytest.param(break_a_page, marks=pytest.mark.torture)
+
+
+@pytest.mark.parametrize("harm", [TORTURE, lose_a_catalog_row, lose_the_files])
 def test_a_damaged_database_does_not_block_a_restore(small: SampleStack, backup: str, harm: object) -> None:
     assert callable(harm)
     at_first, belongings = small.checksum(), small.sql(OF_DATABASE.format(small.database), "postgres")
@@ -93,6 +96,7 @@ def test_a_lost_database_gets_back_what_belonged_to_it(small: SampleStack, backu
     small.wait_ready()
 
 
+@pytest.mark.torture
 def test_a_manifest_gives_no_power_to_a_lost_database(small: SampleStack, backup: str, tmp_path: Path) -> None:
     found = [one for one in chap(small, "backups")["backups"] if one["id"] == backup][0]
     copy = tmp_path / backup
@@ -159,6 +163,7 @@ def test_an_old_backup_is_migrated_or_brings_its_version_back(small: SampleStack
     chap(small, "restore", backup, "--yes", "--with-version")
 
 
+@pytest.mark.torture
 def test_a_version_that_comes_back_sick_is_put_away_again(small: SampleStack, backup: str, tmp_path: Path) -> None:
     found = [one for one in chap(small, "backups")["backups"] if one["id"] == backup][0]
     copy = tmp_path / backup

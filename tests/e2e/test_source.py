@@ -110,7 +110,10 @@ def test_a_build_that_fails_and_a_sick_release_change_nothing(stack: SampleStack
     assert Seen.of(stack) == before
 
 
-@pytest.mark.parametrize("step", ["checkout", "build", "start api"])
+TORTURE = [pytest.param(step, marks=pytest.mark.torture) for step in ("checkout", "build")]
+
+
+@pytest.mark.parametrize("step", [*TORTURE, "start api"])
 def test_a_run_that_is_killed_is_undone(stack: SampleStack, step: str) -> None:
     before = Seen.of(stack)
     run = Run(stack, "upgrade", "v2.1.0", "--yes", at=step, hit=lambda run: run.signal(signal.SIGKILL))

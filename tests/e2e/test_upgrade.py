@@ -107,6 +107,7 @@ def test_a_running_job_stands_in_the_way_and_a_dead_one_does_not(stack: SampleSt
     assert back.document["notes"] == ["1 job(s) run, and are lost when CHAP stops; 0 wait, and may be lost."]
 
 
+@pytest.mark.torture
 def test_the_digests_are_written_into_the_files(stack: SampleStack) -> None:
     before = Picture.of(stack)
     upgrade(stack, "v2.1.0", "--digest")
