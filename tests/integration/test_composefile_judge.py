@@ -22,7 +22,7 @@ from compose_chap import pin, project
 from compose_chap.errors import ComposeFileError
 from tests.unit.composefiles.projects import Project, project as random_project
 
-COUNT = 200
+COUNT = 600
 PLUGIN_FOLDERS = (
     "~/.docker/cli-plugins", "/usr/local/lib/docker/cli-plugins", "/usr/local/libexec/docker/cli-plugins",
     "/usr/lib/docker/cli-plugins", "/usr/libexec/docker/cli-plugins",
