@@ -99,17 +99,20 @@ def _while_there_is_room(server: Server, role: str) -> Iterator[None]:
 
     What a dump grows to is not known before. Raise DatabaseError when it was ended.
     """
-    least, short, done = min(_LEAST_ROOM, server.free_space() // 4), Event(), Event()
+    free, short, done = server.free_space(), Event(), Event()
 
-    def watch() -> None:
-        while not done.wait(1):
+    def watch(least: int, last: int) -> None:
+        while not done.wait(0.5):
             with suppress(ChapError):
-                if short.is_set() or server.free_space() < least:
+                free = server.free_space()
+                # A fast disk is filled between two looks, and a busy server takes another one to end what fills it.
+                if short.is_set() or free - 2 * max(last - free, 0) < least:
                     short.set()
                     server.end_sessions(role)
+                last = free
 
     with ThreadPoolExecutor(1) as pool:
-        pool.submit(watch)
+        pool.submit(watch, min(_LEAST_ROOM, free // 4), free)
         try:
             yield
         except DumpError:
