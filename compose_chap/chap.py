@@ -155,7 +155,7 @@ class Chap:
         """
         return _models(*self.get("/v2/services"))
 
-    def jobs(self, workers: int = 0, listed: Mapping[str, str] | None = None) -> Jobs:
+    def jobs(self, workers: int, listed: Mapping[str, str] | None = None) -> Jobs:
         """Return what CHAP's job list (`listed`, where it was asked already) and its workers say together.
 
         A job whose worker died stays STARTED for ever, so a job runs only when a worker says so too.

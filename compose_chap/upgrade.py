@@ -129,14 +129,14 @@ def downtime_with(size: int, start: float) -> float:
     return _STOP_SECONDS + start + size / _COPIED_PER_SECOND
 
 
-def wait_for_jobs(world: World, chap: Chap, limit: float) -> Jobs:
+def wait_for_jobs(world: World, stack: Stack, limit: float) -> Jobs:
     """Wait up to `limit` seconds until no job runs or waits, and return what there is then.
 
     Raise EngineError when CHAP or its workers cannot be asked.
     """
-    begun = world.clock()
+    chap, begun = Chap(world.engine, stack.api.containers[0].id), world.clock()
     while True:
-        jobs = chap.jobs()
+        jobs = chap.jobs(stack.workers)
         waited = (world.clock() - begun).total_seconds()
         if not (jobs.running or jobs.waiting) or waited >= limit:
             return jobs
@@ -162,7 +162,7 @@ def _refuse_new_jobs(world: World, plan: UpgradePlan) -> None:
     # A pull over a slow link takes an hour, and CHAP serves all the while: somebody may have begun a prediction.
     if plan.drain is None:
         return
-    jobs = wait_for_jobs(world, Chap(world.engine, plan.stack.api.containers[0].id), plan.drain)
+    jobs = wait_for_jobs(world, plan.stack, plan.drain)
     if jobs.running or jobs.waiting:
         raise ChapError(
             f"Jobs were begun during pull and backup: {len(jobs.running)} run and {len(jobs.waiting)} wait."
