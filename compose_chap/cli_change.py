@@ -89,7 +89,7 @@ def upgrade_command(
         state.refuse_open_run(stack.project.directory)
         subject = call.subject(world, stack, target, output, digest=digest)
         if drain:
-            upgrade.wait_for_jobs(world, subject.chap, drain)
+            upgrade.wait_for_jobs(world, stack, drain)
         allowed = {name for name, flag in preflight.OVERRIDES.items() if allow.get(flag.lstrip("-").replace("-", "_"))}
         found = preflight.examine(subject)
         checks = preflight.overridden(found, allowed)

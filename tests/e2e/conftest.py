@@ -9,9 +9,8 @@ import pytest
 from tests.sample.stack import SampleStack
 
 
-def make(tmp_path_factory: pytest.TempPathFactory, kind: str, rows: int) -> Iterator[SampleStack]:
+def started(stack: SampleStack, rows: int = 2_000) -> Iterator[SampleStack]:
     """Give a started stack with rows in its tables, and remove it afterwards."""
-    stack = SampleStack.create(tmp_path_factory.mktemp(kind), kind=kind)
     try:
         stack.up()
         stack.fill(rows=rows)
@@ -23,10 +22,10 @@ def make(tmp_path_factory: pytest.TempPathFactory, kind: str, rows: int) -> Iter
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SampleStack]:
     """CHAP alone at v2.0.0: API, worker, database, broker."""
-    yield from make(tmp_path_factory, "small", 2_000)
+    yield from started(SampleStack.create(tmp_path_factory.mktemp("small")))
 
 
 @pytest.fixture(scope="module")
 def bundled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SampleStack]:
     """CHAP with DHIS2, a model service and one-shots, at v2.0.0, its files nested by include."""
-    yield from make(tmp_path_factory, "bundled", 2_000)
+    yield from started(SampleStack.create(tmp_path_factory.mktemp("bundled"), kind="bundled"))

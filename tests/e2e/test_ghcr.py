@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.calls import chap
+from tests.e2e.conftest import started
 from tests.e2e.faults import SEEDED
 from tests.sample.stack import SampleStack
 
@@ -16,12 +17,7 @@ from tests.sample.stack import SampleStack
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SampleStack]:
     """A stack of compose.ghcr.yml; `latest` is v2.1.0 in the sample's registry."""
     stack = SampleStack.create(tmp_path_factory.mktemp("ghcr"), kind="ghcr")
-    try:
-        stack.up()
-        stack.fill(rows=2_000)
-        yield stack
-    finally:
-        stack.down()
+    yield from started(stack)
 
 
 def seen(stack: SampleStack) -> dict[str, Any]:
@@ -33,6 +29,7 @@ def seen(stack: SampleStack) -> dict[str, Any]:
     return {"file": stack.files[0].read_bytes(), "images": images, "names": names, "rows": rows}
 
 
+@pytest.mark.torture
 def test_a_sick_release_brings_the_word_and_the_image_back(stack: SampleStack) -> None:
     before = seen(stack)
     failure = chap(stack, "upgrade", "v2.1.3", "--yes", expect=3)["error"]

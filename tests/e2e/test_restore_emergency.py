@@ -62,10 +62,10 @@ def backup(small: SampleStack) -> str:
     return str(chap(small, "backup")["backup"]["id"])
 
 
-TORTURE = pytest.param(break_a_page, marks=pytest.mark.torture)
+TORTURE = [pytest.param(harm, marks=pytest.mark.torture) for harm in (break_a_page, lose_a_catalog_row)]
 
 
-@pytest.mark.parametrize("harm", [TORTURE, lose_a_catalog_row, lose_the_files])
+@pytest.mark.parametrize("harm", [*TORTURE, lose_the_files])
 def test_a_damaged_database_does_not_block_a_restore(small: SampleStack, backup: str, harm: object) -> None:
     assert callable(harm)
     at_first, belongings = small.checksum(), small.sql(OF_DATABASE.format(small.database), "postgres")

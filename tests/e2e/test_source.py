@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.calls import chap
+from tests.e2e.conftest import started
 from tests.e2e.faults import SEEDED, Run
 from tests.sample import source
 from tests.sample.stack import SampleStack
@@ -26,12 +27,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SampleStack]:
     (stack.folder / "compose.override.yml").write_text(OVERRIDE)
     (stack.folder / "config/configured_models/mine.yaml").write_text("mine\n")
     stack.files.append(stack.folder / "compose.override.yml")
-    try:
-        stack.up()
-        stack.fill(rows=2_000)
-        yield stack
-    finally:
-        stack.down()
+    yield from started(stack)
 
 
 @dataclass
@@ -110,10 +106,10 @@ def test_a_build_that_fails_and_a_sick_release_change_nothing(stack: SampleStack
     assert Seen.of(stack) == before
 
 
-TORTURE = [pytest.param(step, marks=pytest.mark.torture) for step in ("checkout", "build")]
+TORTURE = [pytest.param(step, marks=pytest.mark.torture) for step in ("checkout", "build", "start api")]
 
 
-@pytest.mark.parametrize("step", [*TORTURE, "start api"])
+@pytest.mark.parametrize("step", TORTURE)
 def test_a_run_that_is_killed_is_undone(stack: SampleStack, step: str) -> None:
     before = Seen.of(stack)
     run = Run(stack, "upgrade", "v2.1.0", "--yes", at=step, hit=lambda run: run.signal(signal.SIGKILL))

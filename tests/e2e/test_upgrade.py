@@ -1,20 +1,19 @@
-"""The upgrade when the world around it is not as it should be: jobs, slow migrations, cut links, two operators."""
+"""The upgrade when the world around it is not as it should be: slow migrations, cut links, a full disk."""
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.faults import Picture, Run, assert_old, fill_the_disk, tiny_disk
+from tests.e2e.conftest import started
+from tests.e2e.faults import Picture, Run, assert_old, fill_the_disk, tiny_disk, upgrade
 from tests.sample.stack import SampleStack, registry
 
 
@@ -62,49 +61,7 @@ class CutLink:
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SampleStack]:
     """A small stack whose slow release takes 20 seconds to migrate."""
     stack = SampleStack.create(tmp_path_factory.mktemp("upgrade"), settings={"CHAP_TEST_MIGRATION_SECONDS": "20"})
-    try:
-        stack.up()
-        stack.fill(rows=2_000)
-        yield stack
-    finally:
-        stack.down()
-
-
-def upgrade(stack: SampleStack, version: str, *words: str, expect: int = 0) -> Run:
-    """Upgrade, and look at the exit status."""
-    run = Run(stack, "upgrade", version, "--yes", *words)
-    assert run.end() == expect, run.stdout + run.stderr[-3000:]
-    return run
-
-
-def test_a_running_job_stands_in_the_way_and_a_dead_one_does_not(stack: SampleStack) -> None:
-    dead = stack.zombie()
-    stack.wait_ready()
-    before = Picture.of(stack)
-    job = stack.start_job(600)
-    stack.wait_job(job, "STARTED")
-
-    failure = upgrade(stack, "v2.1.0", expect=1).document["error"]
-    assert "1 job(s) run" in failure["message"] and "1 more" in failure["message"] and "--drain" in failure["hint"]
-    assert Picture.of(stack).files == before.files
-
-    checks = json.loads(stack.docker("chap", "check", "v2.1.0", "--json", check=False).stdout)["checks"]
-    jobs = next(check for check in checks if check["name"] == "jobs")
-    assert jobs["details"]["running"] == [job] and jobs["details"]["zombies"] == [dead]
-
-    # The operator may choose to lose it; the history says so, and the job says STARTED for ever.
-    done = upgrade(stack, "v2.1.0", "--abandon-jobs").document
-    report = json.loads(Path(done["report"]).read_text())
-    assert report["overridden"] == ["jobs"] and report["result"] == "done" and report["checks"]
-    assert report["digests"]["before"].keys() == report["digests"]["after"].keys() == {"chap", "chap-worker"}
-    assert all("@sha256:" in one for found in report["digests"]["after"].values() for one in found)
-    assert Path(done["report"]).stat().st_mode & 0o777 == 0o600
-    assert stack.jobs()[job] == "STARTED"
-    again = stack.start_job(600)
-    stack.wait_job(again, "STARTED")
-    back = Run(stack, "rollback", "--yes")
-    assert back.end() == 0, back.stderr[-3000:]
-    assert back.document["notes"] == ["1 job(s) run, and are lost when CHAP stops; 0 wait, and may be lost."]
+    yield from started(stack)
 
 
 @pytest.mark.torture
@@ -120,32 +77,6 @@ def test_the_digests_are_written_into_the_files(stack: SampleStack) -> None:
     assert back.end() == 0, back.stderr[-3000:]
     before.databases = []
     assert_old(stack, before)
-
-
-def test_a_job_that_begins_during_the_backup_is_not_lost(stack: SampleStack) -> None:
-    before, jobs = Picture.of(stack), []
-    run = Run(stack, "upgrade", "v2.1.0", "--yes", at="backup", hit=lambda run: jobs.append(stack.start_job(15)))
-    assert run.end() == 1, run.stdout + run.stderr[-3000:]
-    failure = run.document["error"]
-    assert "begun during pull and backup" in failure["message"] and "still runs as before" in failure["state"]
-    stack.wait_job(jobs[0], "SUCCESS")
-    assert_old(stack, before)
-
-
-def test_drain_waits_for_a_job_and_two_operators_do_not_meet(stack: SampleStack) -> None:
-    job = stack.start_job(8)
-    stack.wait_job(job, "STARTED")
-    run = Run(stack, "upgrade", "v2.1.0", "--yes", "--drain", "120")
-    while not run.steps:
-        assert run.process.poll() is None, run.stderr
-        time.sleep(0.1)
-    second = upgrade(stack, "v2.1.0", expect=5).document["error"]
-    assert "upgrade by" in second["message"] and "since" in second["message"] and "step" in second["message"]
-
-    assert run.end() == 0, run.stderr[-3000:]
-    assert run.steps[:2] == ["check", "drain"] and stack.jobs()[job] == "SUCCESS" and stack.version() == "2.1.0"
-    done = Run(stack, "rollback", "--yes")
-    assert done.end() == 0, done.stderr[-3000:]
 
 
 def test_a_slow_migration_is_waited_for_as_long_as_it_works(stack: SampleStack) -> None:
@@ -178,11 +109,9 @@ def test_a_cut_link_is_taken_up_again_and_images_that_are_here_will_do(
     assert checks["changed"] and stack.version() == "2.1.0"
 
 
+@pytest.mark.torture
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounts a disk")
-@pytest.mark.parametrize(
-    "step",
-    ["rewrite", *(pytest.param(step, marks=pytest.mark.torture) for step in ("backup", "start api"))],
-)
+@pytest.mark.parametrize("step", ["rewrite", "backup", "start api"])
 def test_a_full_disk(tmp_path_factory: pytest.TempPathFactory, step: str) -> None:
     folder: Path = tmp_path_factory.mktemp("full")
     with tiny_disk(folder, 8):
