@@ -19,7 +19,7 @@ from compose_chap import engine_lock
 from compose_chap.engine import Engine
 from compose_chap.stack import detect
 from compose_chap.world import World
-from tests.e2e.calls import kill, reach, started, until
+from tests.e2e.calls import kill, plugin_process, reach, started, until
 from tests.sample.remote import private_config
 from tests.sample.stack import SampleStack, environment
 
@@ -113,6 +113,8 @@ def test_two_operators_with_files_of_their_own_exclude_each_other(
     words = ("-p", small.project, "--project-directory", str(copy), "-f", str(copy / "compose.yml"))
     with started(small, "upgrade", "v2.1.0", "--yes") as first:
         reach(first, "backup")
+        # It holds the lock for as long as others look.
+        os.kill(plugin_process(first), signal.SIGSTOP)
         refused = document(copy, *words, "backup", expect=5, environ=other)["error"]
         assert "upgrade by " in refused["message"] and refused["code"] == "locked", refused
         seen = document(copy, *words, "status", environ=other)
