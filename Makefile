@@ -4,7 +4,7 @@ MANUAL = $${XDG_DATA_HOME:-$$HOME/.local/share}/man/man1/docker-chap.1
 IN_SAMPLE := . build/out/env.sh &&
 
 .DEFAULT_GOAL := help
-.PHONY: help venv plugin install uninstall check unit integration e2e test test-new torture bench demo picture demo-clean lock release clean sample
+.PHONY: help venv plugin install uninstall check unit integration e2e test test-new torture bench demo demo-shapes picture demo-clean lock release clean sample
 
 help:  ## Show this help.
 	@awk 'BEGIN {FS = ":.*  ## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
@@ -24,6 +24,9 @@ uninstall:  ## Remove the plugin from there.
 
 demo: sample  ## Show a backup, an upgrade, a failed upgrade and a restore on a sample stack.
 	@tests/sample/demo
+
+demo-shapes: sample  ## Show the same on every other shape of stack: small, from source, prebuilt in a checkout, older.
+	@for shape in small source ghcr older; do tests/sample/demo $$shape || exit 1; done
 
 picture: sample  ## Draw the picture at the top of README anew, from a real run (root, tmux).
 	@$(IN_SAMPLE) $(VENV)/bin/python tests/sample/picture
