@@ -104,12 +104,13 @@ def _while_there_is_room(server: Server, role: str) -> Iterator[None]:
     def watch(least: int, last: int) -> None:
         while not done.wait(0.5):
             with suppress(ChapError):
-                free = server.free_space()
-                # A fast disk is filled between two looks, and a busy server takes another one to end what fills it.
-                if short.is_set() or free - 2 * max(last - free, 0) < least:
-                    short.set()
+                if not short.is_set():
+                    last, before = server.free_space(), last
+                    # A fast disk is filled between two looks, and a busy server takes another one to end what fills it.
+                    if last - 2 * max(before - last, 0) < least:
+                        short.set()
+                if short.is_set():
                     server.end_sessions(role)
-                last = free
 
     with ThreadPoolExecutor(1) as pool:
         pool.submit(watch, min(_LEAST_ROOM, free // 4), free)

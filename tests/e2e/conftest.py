@@ -9,11 +9,11 @@ import pytest
 from tests.sample.stack import SampleStack
 
 
-def started(stack: SampleStack, rows: int = 2_000) -> Iterator[SampleStack]:
+def running(stack: SampleStack) -> Iterator[SampleStack]:
     """Give a started stack with rows in its tables, and remove it afterwards."""
     try:
         stack.up()
-        stack.fill(rows=rows)
+        stack.fill(rows=2_000)
         yield stack
     finally:
         stack.down()
@@ -22,10 +22,10 @@ def started(stack: SampleStack, rows: int = 2_000) -> Iterator[SampleStack]:
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SampleStack]:
     """CHAP alone at v2.0.0: API, worker, database, broker."""
-    yield from started(SampleStack.create(tmp_path_factory.mktemp("small")))
+    yield from running(SampleStack.create(tmp_path_factory.mktemp("small")))
 
 
 @pytest.fixture(scope="module")
 def bundled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SampleStack]:
     """CHAP with DHIS2, a model service and one-shots, at v2.0.0, its files nested by include."""
-    yield from started(SampleStack.create(tmp_path_factory.mktemp("bundled"), kind="bundled"))
+    yield from running(SampleStack.create(tmp_path_factory.mktemp("bundled"), kind="bundled"))

@@ -110,13 +110,6 @@ class Run:
         return json.loads(self.stdout)
 
 
-def upgrade(stack: SampleStack, version: str, *words: str, expect: int = 0) -> Run:
-    """Upgrade, and look at the exit status."""
-    run = Run(stack, "upgrade", version, "--yes", *words)
-    assert run.end() == expect, run.stdout + run.stderr[-3000:]
-    return run
-
-
 @dataclass
 class Picture:
     """Everything about a stack that has to be as it was, or as it should be."""

@@ -54,8 +54,11 @@ def _cell(operation: str, step: str, fault: str) -> ParameterSet:
     return pytest.param(operation, step, fault, marks=[only_root] if fault == "disk full" else [])
 
 
-# One of each kind of fault and most steps: these run always.
+# Most kinds of fault and every step: these run always.
 CHOSEN = [
+    ("upgrade", "pull", "registry gone"),
+    ("upgrade", "backup", "SIGKILL"),
+    ("upgrade", "stop", "SIGINT"),
     ("upgrade", "rewrite", "SIGTERM"),
     ("upgrade", "start api", "SIGKILL, recovery too"),
     ("upgrade", "verify api", "SIGINT again and again"),
@@ -64,6 +67,7 @@ CHOSEN = [
     ("recover", "go back", "SIGKILL"),
     ("upgrade", "verify api", "engine lost"),
     ("upgrade", "keep", "disk full"),
+    ("upgrade", "verify", "hangup"),
 ]
 EVERY = [
     _cell(operation, step, fault)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.calls import chap
-from tests.e2e.conftest import started
+from tests.e2e.conftest import running
 from tests.e2e.faults import SEEDED
 from tests.sample.stack import SampleStack
 
@@ -17,7 +17,7 @@ from tests.sample.stack import SampleStack
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SampleStack]:
     """A stack of compose.ghcr.yml; `latest` is v2.1.0 in the sample's registry."""
     stack = SampleStack.create(tmp_path_factory.mktemp("ghcr"), kind="ghcr")
-    yield from started(stack)
+    yield from running(stack)
 
 
 def seen(stack: SampleStack) -> dict[str, Any]:

@@ -6,7 +6,8 @@ import json
 import time
 from pathlib import Path
 
-from tests.e2e.faults import Picture, Run, assert_old, upgrade
+from tests.e2e.calls import chap
+from tests.e2e.faults import Picture, Run, assert_old
 from tests.sample.stack import SampleStack
 
 
@@ -17,16 +18,16 @@ def test_a_running_job_stands_in_the_way_and_a_dead_one_does_not(small: SampleSt
     job = small.start_job(600)
     small.wait_job(job, "STARTED")
 
-    failure = upgrade(small, "v2.1.0", expect=1).document["error"]
+    failure = chap(small, "upgrade", "v2.1.0", "--yes", expect=1)["error"]
     assert "1 job(s) run" in failure["message"] and "1 more" in failure["message"] and "--drain" in failure["hint"]
     assert Picture.of(small).files == before.files
 
-    checks = json.loads(small.docker("chap", "check", "v2.1.0", "--json", check=False).stdout)["checks"]
+    checks = chap(small, "check", "v2.1.0", expect=1)["checks"]
     jobs = next(check for check in checks if check["name"] == "jobs")
     assert jobs["details"]["running"] == [job] and jobs["details"]["zombies"] == [dead]
 
     # The operator may choose to lose it; the history says so, and the job says STARTED for ever.
-    done = upgrade(small, "v2.1.0", "--abandon-jobs").document
+    done = chap(small, "upgrade", "v2.1.0", "--yes", "--abandon-jobs")
     report = json.loads(Path(done["report"]).read_text())
     assert report["overridden"] == ["jobs"] and report["result"] == "done" and report["checks"]
     assert report["digests"]["before"].keys() == report["digests"]["after"].keys() == {"chap", "chap-worker"}
@@ -35,9 +36,8 @@ def test_a_running_job_stands_in_the_way_and_a_dead_one_does_not(small: SampleSt
     assert small.jobs()[job] == "STARTED"
     again = small.start_job(600)
     small.wait_job(again, "STARTED")
-    back = Run(small, "rollback", "--yes")
-    assert back.end() == 0, back.stderr[-3000:]
-    assert back.document["notes"] == ["1 job(s) run, and are lost when CHAP stops; 0 wait, and may be lost."]
+    back = chap(small, "rollback", "--yes")
+    assert back["notes"] == ["1 job(s) run, and are lost when CHAP stops; 0 wait, and may be lost."]
 
 
 def test_a_job_that_begins_during_the_backup_is_not_lost(small: SampleStack) -> None:
@@ -57,10 +57,9 @@ def test_drain_waits_for_a_job_and_two_operators_do_not_meet(small: SampleStack)
     while not run.steps:
         assert run.process.poll() is None, run.stderr
         time.sleep(0.1)
-    second = upgrade(small, "v2.1.0", expect=5).document["error"]
+    second = chap(small, "upgrade", "v2.1.0", "--yes", expect=5)["error"]
     assert "upgrade by" in second["message"] and "since" in second["message"] and "step" in second["message"]
 
     assert run.end() == 0, run.stderr[-3000:]
     assert run.steps[:2] == ["check", "drain"] and small.jobs()[job] == "SUCCESS" and small.version() == "2.1.0"
-    done = Run(small, "rollback", "--yes")
-    assert done.end() == 0, done.stderr[-3000:]
+    chap(small, "rollback", "--yes")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.calls import chap
-from tests.e2e.conftest import started
+from tests.e2e.conftest import running
 from tests.e2e.faults import Run
 from tests.e2e.test_source import Seen, image_named
 from tests.sample import older
@@ -26,7 +26,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SampleStack]:
     """A stack of v1.0.6, without .env; `docker compose` calls it like its folder."""
     name = PROJECT_PREFIX + secrets.token_hex(4)
     stack = SampleStack.create(tmp_path_factory.mktemp("older") / name, name, kind="older")
-    yield from started(stack)
+    yield from running(stack)
 
 
 def checks(stack: SampleStack, version: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.calls import chap
-from tests.e2e.conftest import started
+from tests.e2e.conftest import running
 from tests.e2e.faults import SECRETS, Picture, Run, assert_no_secret
 from tests.sample.stack import SampleStack
 
@@ -21,7 +21,7 @@ LABEL = "label=docker-chap.throwaway"
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SampleStack]:
     """A small stack with secrets worth looking for."""
     stack = SampleStack.create(tmp_path_factory.mktemp("rehearse"), settings=SECRETS)
-    yield from started(stack)
+    yield from running(stack)
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.calls import chap
-from tests.e2e.conftest import started
+from tests.e2e.conftest import running
 from tests.e2e.faults import SEEDED, Run
 from tests.sample import source
 from tests.sample.stack import SampleStack
@@ -27,7 +27,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SampleStack]:
     (stack.folder / "compose.override.yml").write_text(OVERRIDE)
     (stack.folder / "config/configured_models/mine.yaml").write_text("mine\n")
     stack.files.append(stack.folder / "compose.override.yml")
-    yield from started(stack)
+    yield from running(stack)
 
 
 @dataclass
@@ -106,10 +106,8 @@ def test_a_build_that_fails_and_a_sick_release_change_nothing(stack: SampleStack
     assert Seen.of(stack) == before
 
 
-TORTURE = [pytest.param(step, marks=pytest.mark.torture) for step in ("checkout", "build", "start api")]
-
-
-@pytest.mark.parametrize("step", TORTURE)
+@pytest.mark.torture
+@pytest.mark.parametrize("step", ["checkout", "build", "start api"])
 def test_a_run_that_is_killed_is_undone(stack: SampleStack, step: str) -> None:
     before = Seen.of(stack)
     run = Run(stack, "upgrade", "v2.1.0", "--yes", at=step, hit=lambda run: run.signal(signal.SIGKILL))

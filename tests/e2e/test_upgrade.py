@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import started
-from tests.e2e.faults import Picture, Run, assert_old, fill_the_disk, tiny_disk, upgrade
+from tests.e2e.calls import chap
+from tests.e2e.conftest import running
+from tests.e2e.faults import Picture, Run, assert_old, fill_the_disk, tiny_disk
 from tests.sample.stack import SampleStack, registry
 
 
@@ -61,30 +62,28 @@ class CutLink:
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SampleStack]:
     """A small stack whose slow release takes 20 seconds to migrate."""
     stack = SampleStack.create(tmp_path_factory.mktemp("upgrade"), settings={"CHAP_TEST_MIGRATION_SECONDS": "20"})
-    yield from started(stack)
+    yield from running(stack)
 
 
 @pytest.mark.torture
 def test_the_digests_are_written_into_the_files(stack: SampleStack) -> None:
     before = Picture.of(stack)
-    upgrade(stack, "v2.1.0", "--digest")
+    chap(stack, "upgrade", "v2.1.0", "--yes", "--digest")
     assert stack.version() == "2.1.0"
     for name in ("chap", "chap-worker"):
         assert re.fullmatch(r"\S+:v2\.1\.0@sha256:[0-9a-f]{64}", stack.containers()[name]["image"])
-    failure = upgrade(stack, "v2.2.0", expect=1).document["error"]
+    failure = chap(stack, "upgrade", "v2.2.0", "--yes", expect=1)["error"]
     assert "pinned to the digest" in failure["message"] and "--digest" in failure["hint"]
-    back = Run(stack, "rollback", "--yes")
-    assert back.end() == 0, back.stderr[-3000:]
+    chap(stack, "rollback", "--yes")
     before.databases = []
     assert_old(stack, before)
 
 
 def test_a_slow_migration_is_waited_for_as_long_as_it_works(stack: SampleStack) -> None:
     before = Picture.of(stack)
-    run = upgrade(stack, "v2.1.4", "--wait", "5")
-    assert stack.version() == "2.1.4" and run.document["downtime_seconds"] > 20
-    done = Run(stack, "rollback", "--yes")
-    assert done.end() == 0, done.stderr[-3000:]
+    done = chap(stack, "upgrade", "v2.1.4", "--yes", "--wait", "5")
+    assert stack.version() == "2.1.4" and done["downtime_seconds"] > 20
+    chap(stack, "rollback", "--yes")
     before.databases = []
     assert_old(stack, before)
 
@@ -98,15 +97,14 @@ def test_a_cut_link_is_taken_up_again_and_images_that_are_here_will_do(
     stack.compose("up", "-d", "--quiet-pull", "chap", "chap-worker")
     stack.wait_ready()
     link.breaks = 3
-    upgrade(stack, "v2.1.0")
+    chap(stack, "upgrade", "v2.1.0", "--yes")
     assert stack.version() == "2.1.0"
-    done = Run(stack, "rollback", "--yes")
-    assert done.end() == 0, done.stderr[-3000:]
+    chap(stack, "rollback", "--yes")
 
     # Both images are here now; the registry is not needed.
     link.close()
-    checks = upgrade(stack, "v2.1.0").document
-    assert checks["changed"] and stack.version() == "2.1.0"
+    again = chap(stack, "upgrade", "v2.1.0", "--yes")
+    assert again["changed"] and stack.version() == "2.1.0"
 
 
 @pytest.mark.torture
