@@ -53,10 +53,12 @@ integration: sample  ## Run the tests of single modules against a real engine.
 e2e: sample  ## Run the tests of whole commands on the sample stack.
 	$(IN_SAMPLE) $(RUN) pytest tests/e2e
 
-# Most of a test is waiting for containers: three files at a time take half the time on two processors. Those that wait
-# longest come first, so that no process is left alone with one at the end.
-test: sample  ## Set everything up and run all tests.
-	$(IN_SAMPLE) $(RUN) pytest -n 3 --dist loadfile --no-loadscope-reorder tests/e2e tests/integration tests/unit
+# The unit tests need no engine, and run while the set-up waits for the network. Most of another test is waiting for
+# containers: three files at a time take half the time on two processors. Those that wait longest come first, so that no
+# process is left alone with one at the end.
+test: venv  ## Set everything up and run all tests.
+	@$(MAKE) --no-print-directory -j2 unit sample
+	$(IN_SAMPLE) $(RUN) pytest -n 3 --dist loadfile --no-loadscope-reorder tests/e2e tests/integration
 
 test-new: sample  ## Run the end-to-end tests on a second engine, newer, with an older Compose (root on Debian).
 	@tests/sample/engine.sh --new

@@ -41,14 +41,14 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from compose_chap import __version__, archive, belongings, foreign, instructions, lock, postgres_dump, state, units
+from compose_chap import __version__, archive, belongings, foreign, instructions, lock, state, units
 from compose_chap.archive import Clock, Notify
 from compose_chap.catalogue import FORMAT, PARTIAL, Backup, document, list_backups, missed_tables, remove_abandoned
 from compose_chap.engine import Engine
@@ -202,43 +202,6 @@ def _new_folder(folder: Path, now: datetime) -> tuple[datetime, Path]:
                 (folder / f"{identity}{PARTIAL}").mkdir(mode=0o700)
                 return now, folder / f"{identity}{PARTIAL}"
         now += timedelta(seconds=1)
-
-
-def take_dump_only(
-    engine: Engine, stack: Stack, target: Path | None, sink: Callable[[bytes], object] | None, notify: Notify
-) -> tuple[dict[str, int], int]:
-    """Write nothing but a proven dump of CHAP's database to a file or to `sink`; return rows by table, and its size.
-
-    A file that was there stays until the new one is proven.
-    """
-    server = server_of(engine, stack)
-    name = database_of(server, stack.access).name
-    compression, size = postgres_dump.compression(server), 0
-
-    def dump_to(write: Callable[[bytes], object]) -> dict[str, int]:
-        def counted(data: bytes) -> None:
-            nonlocal size
-            write(data)
-            size += len(data)
-            notify("backup", "dump", size, 0)
-
-        return archive.dump_into(server, name, compression, counted)
-
-    if target is None:
-        assert sink is not None
-        return dump_to(sink), size
-    partial = target.with_name(f".{target.name}{PARTIAL}")
-    with archive.disk_errors(target.parent):
-        try:
-            partial.unlink(missing_ok=True)
-            with archive.new_file(partial) as file:
-                tables = dump_to(file.write)
-            os.replace(partial, target)
-            state.sync_folder(target.parent)
-        except BaseException:
-            partial.unlink(missing_ok=True)
-            raise
-    return tables, size
 
 
 def server_of(engine: Engine, stack: Stack) -> Server:

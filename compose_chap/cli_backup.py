@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from compose_chap.stack import Origin
 
 if TYPE_CHECKING:
     from compose_chap.catalogue import Backup
+    from compose_chap.dump_only import DumpOnly
 
 
 @click.command("backup")
@@ -60,8 +61,7 @@ def backup_command(
             with_dhis2=with_dhis2,
             with_volumes=with_volumes,
         )
-    for warning in _warnings(made):
-        print(screen.paragraph(f"Warning: {warning}", sys.stderr), file=sys.stderr)
+    _warn(_warnings(made))
     rows = sum(made.tables.values())
     state_of = "was read back" if made.fault else "is complete and was read back"
     said = (
@@ -88,30 +88,47 @@ def _warnings(made: Backup) -> Iterator[str]:
         yield f"Not in this backup, though an earlier one or CHAP has them: {', '.join(absent)}."
 
 
+def _warn(warnings: Iterable[str]) -> None:
+    from compose_chap import screen
+
+    for warning in warnings:
+        print(screen.paragraph(f"Warning: {warning}", sys.stderr), file=sys.stderr)
+
+
 def _dump_only(call: Call, world: Any, stack: Any, asked: str) -> None:
-    from compose_chap import backup, screen
+    from compose_chap import dump_only, screen
 
     if asked == "-":
         if sys.stdout.isatty():
             raise UsageError("A dump is not for a terminal.", hint="Write it to a file: --dump-only FILE")
         try:
-            backup.take_dump_only(world.engine, stack, None, sys.stdout.buffer.write, world.notify)
+            made = dump_only.into(world.engine, stack, sys.stdout.buffer.write, world.notify)
             sys.stdout.buffer.flush()
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise DumpError(
                 "The reader of the pipe went away.", state="The dump is not whole.", hint="Run the command again."
             ) from None
+        _warn(_dump_warnings(made))
         return
     target = Path(asked).absolute()
-    tables, size = backup.take_dump_only(world.engine, stack, target, None, world.notify)
-    call.result(
-        {"dump": {"file": str(target), "size": size, "tables": tables}},
-        screen.paragraph(
-            f"The dump was read back: {sum(tables.values())} rows in {len(tables)} tables, {units.size(size)}."
+    made = dump_only.into_file(world.engine, stack, target, world.notify)
+    _warn(_dump_warnings(made))
+    said = f"The dump was read back: {sum(made.tables.values())} rows in {len(made.tables)} tables,"
+    text = screen.paragraph(f"{said} {units.size(made.size)}.") + f"\n{target}"
+    call.result({"dump": {"file": str(target), **vars(made)}}, text)
+
+
+def _dump_warnings(made: DumpOnly) -> Iterator[str]:
+    from compose_chap import foreign
+
+    if made.lost_tables:
+        yield (
+            f"The database has lost {', '.join(made.lost_tables)}, so this dump lacks them too."
+            " Keep the backups of before: docker chap backups --pin ID"
         )
-        + f"\n{target}",
-    )
+    if told := foreign.told(made.foreign):
+        yield told
 
 
 @click.command("backups")

@@ -118,7 +118,7 @@ def told(names: Sequence[str]) -> str:
         return ""
     said = f"It holds what no database of CHAP holds: {_some(names)}. A restore needs --trust."
     if beyond := [name for name in names if dumpfile.is_beyond_trust(name)]:
-        said += f" Even then {_some(beyond)} can be restored by hand only, by a superuser: see RESTORE.txt."
+        said += f" Even then {_some(beyond)} can be restored by hand only, with pg_restore, by a superuser."
     return said
 
 

@@ -4,29 +4,51 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from tests.sample.stack import SampleStack, environment
 
+README = (Path(__file__).parents[2] / "README.md").read_text()
+COMMON = {"version", "command", "ok"}
+OF_A_FAILURE = {"error", "exit_status"}
 
-def chap(stack: SampleStack, *words: str, expect: int = 0) -> Any:
-    """Run a command with --json in the stack's folder and return its document."""
+
+def chap(stack: SampleStack, *words: str, expect: int = 0, **variables: str) -> Any:
+    """Run a command with --json in the stack's folder and return its document, which is as README promises."""
     done = subprocess.run(
         ["docker", "chap", *words, "--json"],
         cwd=stack.folder,
-        env=environment(),
+        env=environment() | variables,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == expect, done.stdout + done.stderr
-    return json.loads(done.stdout)
+    document = json.loads(done.stdout)
+    assert document["version"] == 1 and document["command"] == words[0], document
+    assert document["ok"] is (expect == 0), document
+    names = set(document) - COMMON
+    assert names in promised()[words[0]] or not document["ok"] and names == OF_A_FAILURE, names
+    return document
+
+
+@cache
+def promised() -> dict[str, list[set[str]]]:
+    """Return the names that README promises of each command's documents, of which some have several kinds."""
+    table = README.partition("| Command | Names in the document |")[2].partition("\n\n")[0]
+    found: dict[str, list[set[str]]] = {}
+    for command, names in re.findall(r"^\| `(\w+)[^`]*`[^|]* \| (.*) \|$", table, re.MULTILINE):
+        found.setdefault(command, []).append(set(re.findall(r"`(\w+)`", names)))
+    return found
 
 
 @contextmanager

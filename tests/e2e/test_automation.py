@@ -2,36 +2,37 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
-import signal
 import subprocess
-from pathlib import Path
 from typing import Any
 
 import click
 
 from compose_chap import cli
-from tests.e2e.faults import Run
+from tests.e2e.calls import COMMON, OF_A_FAILURE, README, chap, promised
 from tests.sample.stack import SampleStack, environment
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
-# What README leaves out of a line, in the order in which README has them: each finds what it needs.
-ARGUMENTS = {
-    "backup --dump-only FILE": "backup --dump-only only.dump",
-    "prune": "prune --yes",
-    "pin": "pin v2.0.0",
-    "upgrade --dry-run": "upgrade v2.1.0 --dry-run",
-    "rehearse": "rehearse v2.1.0",
-    "upgrade": "upgrade v2.1.0 --yes",
-    "upgrade when that version runs already": "upgrade v2.1.0 --yes",
-    "rollback": "rollback --yes",
-    "restore": "restore latest --yes",
-    "recover when nothing was cut off": "recover",
-    "recover after a run was cut off": "recover",
-}
-COMMON = {"version", "command", "ok"}
+# Every kind of document that costs little; those of the long commands are looked at wherever a test runs one.
+QUICK = (
+    "version",
+    "status",
+    "status --all-stacks",
+    "status --all-contexts",
+    "check",
+    "check v2.1.0",
+    "versions",
+    "backup",
+    "backup --dump-only only.dump",
+    "backups",
+    "verify",
+    "prune --yes",
+    "pin v2.0.0",
+    "upgrade v2.1.0 --dry-run",
+    "upgrade v2.0.0 --yes",
+    "history",
+    "recover",
+)
 
 
 def here(text: str, stack: SampleStack) -> str:
@@ -53,8 +54,7 @@ def run(words: list[str], stack: SampleStack) -> subprocess.CompletedProcess[str
 
 
 def backups(stack: SampleStack) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = json.loads(run(["docker", "chap", "backups", "--json"], stack).stdout)["backups"]
-    return found
+    return list(chap(stack, "backups")["backups"])
 
 
 def test_the_unit_s_commands_work_as_printed(small: SampleStack) -> None:
@@ -78,31 +78,14 @@ def test_the_line_for_cron_works_as_printed(small: SampleStack) -> None:
     assert len(backups(small)) == len(before) + 1
 
 
-def cut_off(stack: SampleStack) -> None:
-    """Kill an upgrade while CHAP is down."""
-    killed = Run(stack, "upgrade", "v2.1.0", "--yes", at="stop", hit=lambda run: run.signal(signal.SIGKILL))
-    assert killed.end() == -signal.SIGKILL, killed.stdout + killed.stderr
-
-
 def test_every_document_has_the_names_that_are_promised(small: SampleStack) -> None:
-    promised = README.partition("| Command | Names in the document |")[2].partition("\n\n")[0]
-    rows = re.findall(r"^\| `([^`]+)`([^|]*) \| (.*) \|$", promised, re.MULTILINE)
-    assert {words.split()[0] for words, _, _ in rows} == set(cli.chap.list_commands(click.Context(cli.chap)))
-    for line, when, names in rows:
-        words = line + (when if when.startswith((" when", " after")) else "")
-        if "cut off" in words.partition("after")[2]:
-            cut_off(small)
-        done = run(["docker", "chap", *ARGUMENTS.get(words, words).split(), "--json"], small)
-        document = json.loads(done.stdout)
-        assert document["version"] == 1 and document["command"] == words.split()[0], words
-        assert document["ok"] is (done.returncode == 0), done.stdout
-        assert set(document) - COMMON == set(re.findall(r"`(\w+)`", names)), words
+    assert set(promised()) == set(cli.chap.list_commands(click.Context(cli.chap)))
+    for line in QUICK:
+        chap(small, *line.split())
 
 
 def test_a_failure_is_a_document_too(small: SampleStack) -> None:
-    done = run(["docker", "chap", "upgrade", "v9.9.9", "--json", "--yes"], small)
-    document = json.loads(done.stdout)
-    assert set(document) - COMMON == {"error", "exit_status"} and not document["ok"]
-    assert document["exit_status"] == done.returncode == 1
+    document = chap(small, "upgrade", "v9.9.9", "--yes", expect=1)
+    assert set(document) - COMMON == OF_A_FAILURE and document["exit_status"] == 1
     assert set(document["error"]) == {"code", "message", "state", "hint"}
     assert all(document["error"].values())

@@ -88,12 +88,18 @@ def test_rows_written_meanwhile_do_not_upset_the_counts(small: SampleStack) -> N
 
 
 def test_a_dump_alone_goes_to_a_file_or_a_pipe(small: SampleStack) -> None:
-    chap(small, "backup", "--dump-only", "alone.dump")
+    small.sql("CREATE VIEW of_mine AS SELECT 1 AS one")
+    try:
+        made = chap(small, "backup", "--dump-only", "alone.dump")["dump"]
+        piped = subprocess.run(
+            ["docker", "chap", "backup", "--dump-only", "-"], cwd=small.folder, env=environment(), capture_output=True
+        )
+    finally:
+        small.sql("DROP VIEW of_mine")
     assert (small.folder / "alone.dump").stat().st_mode & 0o777 == 0o600
-    piped = subprocess.run(
-        ["docker", "chap", "backup", "--dump-only", "-"], cwd=small.folder, env=environment(), capture_output=True
-    )
-    assert piped.returncode == 0
+    assert made["foreign"] == ["VIEW of_mine"] and made["lost_tables"] == []
+    assert made["size"] == (small.folder / "alone.dump").stat().st_size
+    assert piped.returncode == 0 and b"VIEW of_mine. A restore needs --trust." in b" ".join(piped.stderr.split())
     for content in ((small.folder / "alone.dump").read_bytes(), piped.stdout):
         read = subprocess.run(
             ["docker", "compose", "exec", "-T", small.database_service, "pg_restore", "--list"],

@@ -2,28 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
-from typing import Any
 
+from tests.e2e.calls import chap
 from tests.sample.stack import SampleStack, environment
-
-
-def chap(stack: SampleStack, *words: str, expect: int = 0, **variables: str) -> Any:
-    """Run a command with --json in the stack's folder and return its document."""
-    done = subprocess.run(
-        ["docker", "chap", *words, "--json"],
-        cwd=stack.folder,
-        env=environment() | variables,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == expect, done.stdout + done.stderr
-    document = json.loads(done.stdout)
-    assert document["version"] == 1 and document["command"] == words[0]
-    return document
 
 
 def others(stack: SampleStack) -> dict[str, str]:

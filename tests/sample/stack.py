@@ -28,6 +28,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import docker
+
 from tests.sample import older, source
 
 SAMPLE = Path(__file__).resolve().parent
@@ -71,6 +73,13 @@ def environment() -> dict[str, str]:
 def registry() -> str:
     """Return the address of the registry that has the sample's images, started when it is not running."""
     return subprocess.run([SAMPLE / "registry.sh"], capture_output=True, text=True, check=True).stdout.strip()
+
+
+@cache
+def engine() -> docker.DockerClient:
+    """Return the engine that the sample stacks run on."""
+    # Filling a large database takes minutes.
+    return docker.from_env(timeout=900, environment=environment())
 
 
 @dataclass
@@ -277,11 +286,23 @@ class SampleStack:
 
     def sql(self, query: str, database: str | None = None) -> list[list[str]]:
         """Run a query in the database's container and return its rows as text."""
-        done = self.compose(
-            "exec", "-T", self.database_service, "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-U", self.user,
-            "-d", database or self.database, "--tuples-only", "--no-align", "-R", "\x1e", "-F", "\x1f", "-c", query,
+        # There are thousands of these: asking the engine itself costs a tenth of starting `docker compose exec`.
+        client = engine()
+        labels = [f"com.docker.compose.project={self.project}", f"com.docker.compose.service={self.database_service}"]
+        found = client.containers.list(filters={"label": labels}, limit=1)
+        if not found:
+            raise SampleError(f"{self.project}: {self.database_service} does not run")
+        answer: Any = found[0].exec_run(
+            [
+                "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-U", self.user, "-d", database or self.database,
+                "--tuples-only", "--no-align", "-R", "\x1e", "-F", "\x1f", "-c", query,
+            ],
+            demux=True,
         )
-        return [line.split("\x1f") for line in done.stdout.rstrip("\n").split("\x1e") if line]
+        said, errors = answer.output
+        if answer.exit_code:
+            raise SampleError(f"{query} ended with {answer.exit_code}:\n{(errors or b'').decode()}")
+        return [line.split("\x1f") for line in (said or b"").decode().rstrip("\n").split("\x1e") if line]
 
     def databases(self) -> list[str]:
         """Return the names of the server's databases."""

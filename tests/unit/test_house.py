@@ -24,7 +24,7 @@ ORDER = [
     "releases",
     *("preflight", "preflight_files", "drift", "services", "subject", "settings", "notes"),
     *("observe", "verify", "baseline"),
-    *("backup", "catalogue", "belongings", "instructions", "archive", "foreign", "quarantine"),
+    *("dump_only", "backup", "catalogue", "belongings", "instructions", "archive", "foreign", "quarantine"),
     *("pin", "switch", "checkout"),
     *("project", "composefile", "variables"),
     "engine_lock",

@@ -1,0 +1,68 @@
+"""Write a dump of CHAP's database and nothing else: to a file of the operator's, or to a pipe."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from compose_chap import archive, backup, foreign, postgres_dump, state
+from compose_chap.archive import Notify
+from compose_chap.catalogue import PARTIAL
+from compose_chap.engine import Engine
+from compose_chap.stack import Stack
+
+
+@dataclass(frozen=True)
+class DumpOnly:
+    """A proven dump: rows of each table, bytes, and, as in a manifest, what is foreign in it and which tables it lacks.
+
+    Nothing beside the dump can say so later.
+    """
+
+    tables: Mapping[str, int]
+    size: int
+    foreign: Sequence[str]
+    lost_tables: Sequence[str]
+
+
+def into(engine: Engine, stack: Stack, sink: Callable[[bytes], object], notify: Notify) -> DumpOnly:
+    """Give a dump to `sink`, piece by piece, while pg_restore reads it.
+
+    Raise DatabaseError or DumpError when it is not proven: what `sink` was given is no dump then.
+    """
+    server = backup.server_of(engine, stack)
+    name = backup.database_of(server, stack.access).name
+    size = 0
+
+    def counted(data: bytes) -> None:
+        nonlocal size
+        sink(data)
+        size += len(data)
+        notify("backup", "dump", size, 0)
+
+    with ThreadPoolExecutor(1) as aside:
+        strange = aside.submit(foreign.look, server, name)
+        tables = archive.dump_into(server, name, postgres_dump.compression(server), counted)
+    return DumpOnly(tables, size, *strange.result())
+
+
+def into_file(engine: Engine, stack: Stack, target: Path, notify: Notify) -> DumpOnly:
+    """Write a dump to a file, 0600. One that was there stays until the new one is proven.
+
+    Raise what `into` raises, and StateError when the disk is full or broken; nothing is left of the new file then.
+    """
+    partial = target.with_name(f".{target.name}{PARTIAL}")
+    with archive.disk_errors(target.parent):
+        try:
+            partial.unlink(missing_ok=True)
+            with archive.new_file(partial) as file:
+                made = into(engine, stack, file.write, notify)
+            os.replace(partial, target)
+            state.sync_folder(target.parent)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+    return made
