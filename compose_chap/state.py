@@ -211,7 +211,8 @@ class Journal:
         return folder
 
     def _write(self) -> None:
-        write_file(journal_file(self._directory), _document(self.record))
+        # On one line: it is written before every step, and read by this tool.
+        write_file(journal_file(self._directory), json.dumps(self.record).encode())
 
 
 def begin_run(
@@ -397,4 +398,4 @@ def journal_file(directory: Path) -> Path:
 
 
 def _document(record: dict[str, Any]) -> bytes:
-    return (json.dumps(record, indent=1, sort_keys=False) + "\n").encode()
+    return (json.dumps(record, indent=1) + "\n").encode()

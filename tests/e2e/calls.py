@@ -33,11 +33,16 @@ def chap(stack: SampleStack, *words: str, expect: int = 0, **variables: str) -> 
         check=False,
     )
     assert done.returncode == expect, done.stdout + done.stderr
-    document = json.loads(done.stdout)
-    assert document["version"] == 1 and document["command"] == words[0], document
-    assert document["ok"] is (expect == 0), document
+    return as_promised(done.stdout, words[0], expect)
+
+
+def as_promised(output: str, command: str, status: int) -> Any:
+    """Return the document of a command that ended with this exit status. It has the names that README promises."""
+    document = json.loads(output)
+    assert document["version"] == 1 and document["command"] == command, document
+    assert document["ok"] is (status == 0), document
     names = set(document) - COMMON
-    assert names in promised()[words[0]] or not document["ok"] and names == OF_A_FAILURE, names
+    assert names in promised()[command] or not document["ok"] and names == OF_A_FAILURE, names
     return document
 
 

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.e2e.calls import as_promised
 from tests.sample.stack import OUT, SAMPLE, SampleStack, environment, registry
 
 WRITERS = ("chap", "chap-worker")
@@ -48,7 +49,7 @@ class Run:
         environ: dict[str, str] | None = None,
     ) -> None:
         plugin = Path(environment()["DOCKER_CONFIG"], "cli-plugins", "docker-chap")
-        self._at, self._hit, self.stdout = at, hit, ""
+        self._command, self._at, self._hit, self.stdout = words[0], at, hit, ""
         self.reached = False
         self._striker: threading.Thread | None = None
         self.steps: list[str] = []
@@ -107,7 +108,7 @@ class Run:
     @property
     def document(self) -> Any:
         """The result."""
-        return json.loads(self.stdout)
+        return as_promised(self.stdout, self._command, self.process.returncode)
 
 
 @dataclass

@@ -143,7 +143,10 @@ def ids(stack: SampleStack) -> list[str]:
     return [one["id"] for one in chap(stack, "backups")["backups"]]
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+TORTURE = [pytest.param(number, marks=pytest.mark.torture) for number in (signal.SIGINT, signal.SIGTERM)]
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, *TORTURE])
 def test_a_backup_that_is_killed_leaves_nothing(small: SampleStack, number: int) -> None:
     before = ids(small)
     with standstill(small), started(small, "backup") as child:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.calls import chap
+from tests.e2e.conftest import running
 from tests.sample.stack import SampleStack, environment
 
 
@@ -70,3 +71,49 @@ def test_dhis2_comes_with_its_extensions_and_is_proven(bundled: SampleStack, mad
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
     assert path.name in chap(bundled, "verify", made["id"], expect=1)["error"]["message"]
+
+
+# What DHIS2's database is in most countries: PostgreSQL's own image with PostGIS on top.
+POSTGIS = """\
+FROM docker-chap-test/postgres:17
+RUN apt-get update && apt-get install -y --no-install-recommends postgresql-17-postgis-3
+LABEL docker-chap.test=1
+"""
+PLACES = "SELECT count(*), sum(ST_X(geometry)), min(ST_SRID(geometry)) FROM places"
+
+
+@pytest.fixture
+def with_postgis(tmp_path: Path) -> Iterator[SampleStack]:
+    """A stack whose DHIS2 has a PostgreSQL with PostGIS, with places on the map and a reference system of its own."""
+    image = "docker-chap-test/postgis:17"
+    subprocess.run(["docker", "build", "-q", "-t", image, "-"], input=POSTGIS.encode(), env=environment(), check=True)
+    stack = SampleStack.create(tmp_path, kind="bundled")
+    file = stack.folder / "compose.yml"
+    head, service, tail = file.read_text().partition("  dhis2-db:")
+    file.write_text(head + service + tail.replace("docker-chap-test/postgres:17", image, 1))
+    for started in running(stack):
+        dhis2_sql(started, "CREATE EXTENSION postgis")
+        dhis2_sql(started, "CREATE TABLE places AS SELECT id, ST_SetSRID(ST_MakePoint(id, -id), 4326) AS geometry"
+                           " FROM generate_series(1, 85) AS id; CREATE INDEX ON places USING gist (geometry);"
+                           " INSERT INTO spatial_ref_sys VALUES (990001, 'ministry', 1, '', '+proj=longlat')")
+        yield started
+
+
+@pytest.mark.torture
+def test_dhis2_with_postgis_is_proven_and_comes_back_by_hand(with_postgis: SampleStack) -> None:
+    stack, query = with_postgis, "SELECT srtext FROM spatial_ref_sys WHERE auth_name = 'ministry'; "
+    dhis2_sql(stack, "UPDATE spatial_ref_sys SET srtext = 'of ours' WHERE auth_name = 'ministry'")
+    at_first = dhis2_sql(stack, query + PLACES)
+    assert at_first[0] == "of ours" and at_first[1] == "85|3655|4326"
+    made = chap(stack, "backup", "--with-dhis2")["backup"]
+    assert made["dhis2"]["tables"]["public.places"] == 85
+    proven = chap(stack, "verify", made["id"], "--deep")
+    assert proven["tables"] == {**made["tables"], **made["dhis2"]["tables"]}
+
+    dhis2_sql(stack, "DROP EXTENSION postgis CASCADE")
+    instructions = Path(made["folder"], "RESTORE.txt").read_text().partition("DHIS2's database.")[2]
+    commands = [line.strip() for line in instructions.splitlines() if line.startswith("   docker ")]
+    assert len(commands) == 5
+    for command in commands:
+        subprocess.run(command, shell=True, cwd=made["folder"], env=environment(), check=True, capture_output=True)
+    assert dhis2_sql(stack, query + PLACES) == at_first

@@ -54,13 +54,14 @@ def watched() -> Iterator[set[str]]:
         watcher.join()
 
 
-def test_all_main_commands_expose_no_secret_and_run_no_name(stack: SampleStack) -> None:
+@pytest.mark.parametrize("more", [(), pytest.param(("upgrade", "v2.1.0", "--yes"), marks=pytest.mark.torture)])
+def test_all_main_commands_expose_no_secret_and_run_no_name(stack: SampleStack, more: tuple[str, ...]) -> None:
     rows = stack.counts()
     assert rows[TRAP] == 1
     with watched() as seen:
         told = [chap(stack, "backup", "--reason", TRAP), chap(stack, "verify", "latest")]
         told.append(chap(stack, "backup", "--dump-only", f"{TRAP}.dump"))
-        told.append(chap(stack, "upgrade", "v2.1.0", "--yes"))
+        told += [chap(stack, *more)] if more else []
         told.append(chap(stack, "restore", f"{TRAP}.dump", "--yes"))
         told += [chap(stack, "status"), chap(stack, "history")]
 

@@ -62,4 +62,3 @@ def test_drain_waits_for_a_job_and_two_operators_do_not_meet(small: SampleStack)
 
     assert run.end() == 0, run.stderr[-3000:]
     assert run.steps[:2] == ["check", "drain"] and small.jobs()[job] == "SUCCESS" and small.version() == "2.1.0"
-    chap(small, "rollback", "--yes")

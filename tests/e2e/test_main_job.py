@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 
+import pytest
+
 from tests.e2e.calls import chap
 from tests.sample.stack import SampleStack, environment
 
@@ -77,6 +79,7 @@ def test_the_whole_job(bundled: SampleStack) -> None:
     assert [run["result"] for run in chap(bundled, "history")["runs"]] == ["done", "rolled back", "done", "done"]
 
 
+@pytest.mark.torture
 def test_a_dump_made_by_hand_is_restored(bundled: SampleStack) -> None:
     dump = bundled.folder / "chap_core_pre-upgrade.dump"
     words = ["docker", "compose", "-f", "compose.chapkit.yml", "exec", "-T", "chap-postgres"]

@@ -47,7 +47,14 @@ def test_a_backup_is_restored_by_hand_as_its_own_text_says(small: SampleStack) -
     assert printed == [command.replace(compose, "docker compose") for command in commands[: len(printed)]]
 
 
-@pytest.mark.parametrize(("name", "line"), ROWS, ids=[name for name, _ in ROWS])
+# Each of these takes long, and another test runs the same command.
+LONG = ("upgrade", "rehearse", "rollback", "restore")
+EXAMPLES = [
+    pytest.param(name, line, id=name, marks=[pytest.mark.torture] if name in LONG else []) for name, line in ROWS
+]
+
+
+@pytest.mark.parametrize(("name", "line"), EXAMPLES)
 def test_the_example_runs(small: SampleStack, name: str, line: str) -> None:
     if name == "rollback":
         # There must be something to undo.

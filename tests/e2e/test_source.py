@@ -141,6 +141,7 @@ def test_there_and_back_again(stack: SampleStack) -> None:
     assert Seen.of(stack) == before
 
 
+@pytest.mark.torture
 def test_backup_and_restore(stack: SampleStack) -> None:
     before, made = Seen.of(stack), chap(stack, "backup")["backup"]["id"]
     stack.sql("DELETE FROM observation")
