@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +25,8 @@ _MANIFESTS = ", ".join(
         "application/vnd.docker.distribution.manifest.v2+json",
     )
 )
+
+_TRIES = 4
 
 
 @dataclass(frozen=True)
@@ -106,10 +109,10 @@ class Registry:
         try:
             if token := self._tokens.get(f"{host}/{name}"):
                 headers["Authorization"] = token
-            answer = self._client.get(url, headers=headers)
+            answer = self._ask(url, headers)
             if answer.status_code == 401:
                 headers["Authorization"] = self._tokens[f"{host}/{name}"] = self._authorize(host, name, answer)
-                answer = self._client.get(url, headers=headers)
+                answer = self._ask(url, headers)
         except httpx.HTTPError as error:
             raise RegistryError(
                 f"The registry {host} does not answer: {error or type(error).__name__}.",
@@ -122,6 +125,13 @@ class Registry:
             )
         return answer
 
+    def _ask(self, url: httpx.URL | str, headers: Mapping[str, str]) -> httpx.Response:
+        # A poor link breaks in the middle of an answer. One that does not answer at all is not asked again.
+        for _ in range(_TRIES - 1):
+            with suppress(httpx.ReadError, httpx.RemoteProtocolError):
+                return self._client.get(url, headers=headers)
+        return self._client.get(url, headers=headers)
+
     def _authorize(self, host: str, name: str, refusal: httpx.Response) -> str:
         challenge = refusal.headers.get("WWW-Authenticate", "")
         known = self._credentials(host)
@@ -133,7 +143,8 @@ class Registry:
         if "realm" not in fields:
             raise RegistryError(f"The registry {host} asks for a login that this tool does not know.")
         question = {"service": fields.get("service", host), "scope": f"repository:{name}:pull"}
-        answer = self._client.get(fields["realm"], params=question, headers={"Authorization": basic} if basic else None)
+        url = httpx.URL(fields["realm"]).copy_merge_params(question)
+        answer = self._ask(url, {"Authorization": basic} if basic else {})
         document = self._json(answer, host)
         return "Bearer " + str(document.get("token") or document.get("access_token") or "")
 

@@ -211,7 +211,6 @@ class Journal:
         return folder
 
     def _write(self) -> None:
-        # On one line: it is written before every step, and read by this tool.
         write_file(journal_file(self._directory), json.dumps(self.record).encode())
 
 
