@@ -17,7 +17,6 @@ from tests.sample.stack import SampleStack, environment
 QUICK = (
     "version",
     "status --all-stacks",
-    "status --all-contexts",
     "check",
     "versions",
     "pin v2.0.0",

@@ -54,15 +54,17 @@ def watched() -> Iterator[set[str]]:
         watcher.join()
 
 
-@pytest.mark.parametrize("more", [(), pytest.param(("upgrade", "v2.1.0", "--yes"), marks=pytest.mark.torture)])
-def test_all_main_commands_expose_no_secret_and_run_no_name(stack: SampleStack, more: tuple[str, ...]) -> None:
+MORE = [("upgrade", "v2.1.0", "--yes"), ("restore", f"{TRAP}.dump", "--yes")]
+
+
+@pytest.mark.parametrize("more", [[], pytest.param(MORE, marks=pytest.mark.torture)])
+def test_all_main_commands_expose_no_secret_and_run_no_name(stack: SampleStack, more: list[tuple[str, ...]]) -> None:
     rows = stack.counts()
     assert rows[TRAP] == 1
     with watched() as seen:
         told = [chap(stack, "backup", "--reason", TRAP), chap(stack, "verify", "latest")]
         told.append(chap(stack, "backup", "--dump-only", f"{TRAP}.dump"))
-        told += [chap(stack, *more)] if more else []
-        told.append(chap(stack, "restore", f"{TRAP}.dump", "--yes"))
+        told += [chap(stack, *words) for words in more]
         told += [chap(stack, "status"), chap(stack, "history")]
 
     assert stack.counts()[TRAP] == 1 and set(rows) <= set(stack.counts())

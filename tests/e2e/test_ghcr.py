@@ -47,7 +47,9 @@ def test_latest_is_pinned_and_a_rollback_undoes_it(stack: SampleStack) -> None:
     for name in ("chap-core", "chap-worker"):
         image = next(one["image"] for one in stack.containers().values() if f"/{name}:" in one["image"])
         stack.docker("tag", image, f"{image.rpartition(':')[0]}:latest")
-    chap(stack, "rollback", "--yes")
+    stack.wait_job(stack.start_job(600), "STARTED")
+    back = chap(stack, "rollback", "--yes")
+    assert back["notes"] == ["1 job(s) run, and are lost when CHAP stops; 0 wait, and may be lost."]
     assert seen(stack) == before and stack.version() == "2.1.0"
 
 
