@@ -83,8 +83,8 @@ def test_a_backup_without_the_files_says_so(small: SampleStack, away: Path, tmp_
 
 def test_what_changes_the_stack_is_refused_without_the_files(small: SampleStack, away: Path, tmp_path: Path) -> None:
     for words in (
-        ("upgrade", "v2.1.0", "--yes"), ("rollback", "--yes"), ("restore", "latest", "--yes", "-o", str(tmp_path)),
-        ("recover",), ("prune", "--yes", "-o", str(tmp_path)), ("rehearse", "v2.1.0"), ("history",),
+        ("upgrade", "v2.1.0", "--yes"), ("restore", "latest", "--yes", "-o", str(tmp_path)),
+        ("prune", "--yes", "-o", str(tmp_path)), ("rehearse", "v2.1.0"),
     ):
         refused = document(tmp_path, "-p", small.project, *words, expect=1)["error"]
         assert str(small.folder / "compose.yml") in refused["message"], words

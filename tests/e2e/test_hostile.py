@@ -15,7 +15,7 @@ import pytest
 from compose_chap.errors import ChapError, DumpError
 from compose_chap.postgres import Server
 from tests.e2e.calls import chap, server_crashed
-from tests.e2e.test_restore import HOSTILE, dump, inside, restore_beside, world_of
+from tests.e2e.test_restore import HOSTILE, dump, give, restore_beside, world_of
 from tests.sample.stack import SampleStack, environment
 
 
@@ -134,13 +134,13 @@ def test_nothing_outside_of_a_folder_is_taken_in(small: SampleStack, tmp_path: P
     assert world_of(small) == before
 
 
-@pytest.mark.parametrize("name", ["../../../../tmp/harm", "/tmp/harm"])
-def test_a_tar_archive_that_climbs_out_writes_nothing_there(small: SampleStack, tmp_path: Path, name: str) -> None:
+def test_a_tar_archive_that_climbs_out_writes_nothing_there(small: SampleStack, tmp_path: Path) -> None:
     before, path = world_of(small), dump(small, tmp_path, "tar")
     with tarfile.open(path, "a") as archive:
-        member = tarfile.TarInfo(name)
-        member.size = 4
-        archive.addfile(member, io.BytesIO(b"harm"))
+        for name in ("../../../../tmp/harm", "/tmp/harm"):
+            member = tarfile.TarInfo(name)
+            member.size = 4
+            archive.addfile(member, io.BytesIO(b"harm"))
     try:
         restore_beside(small, path)
     except DumpError:
@@ -171,12 +171,12 @@ def test_a_server_without_zstd_dumps_with_gzip(small: SampleStack) -> None:
 case "$*" in *zstd*) echo "pg_dump: error: this build does not support compression with ZSTD" >&2; exit 1;; esac
 exec "$0.real" "$@"
 """
-    place = inside(small, "sh", "-c", "command -v pg_dump").decode().strip()
-    inside(small, "sh", "-c", 'mv "$1" "$1.real" && cat > "$1" && chmod 755 "$1"', "sh", place, given=wrapper.encode())
+    place = small.inside("sh", "-c", "command -v pg_dump").decode().strip()
+    give(small, wrapper.encode(), "sh", "-c", 'mv "$1" "$1.real" && cat > "$1" && chmod 755 "$1"', "sh", place)
     try:
         made = chap(small, "backup")["backup"]
         assert made["dump"]["compression"] == "gzip:1"
         assert chap(small, "verify", made["id"])["proven_by"] == "read back"
         assert chap(small, "restore", made["id"], "--yes")["tables"] == made["tables"]
     finally:
-        inside(small, "mv", f"{place}.real", place)
+        small.inside("mv", f"{place}.real", place)

@@ -82,11 +82,8 @@ def server_of(stack: SampleStack) -> Server:
 
 
 def listing(stack: SampleStack) -> str:
-    done = stack.compose(
-        "exec", "-T", stack.database_service, "sh", "-c", 'pg_dump -U "$1" -Fc "$2" | pg_restore --list', "sh",
-        stack.user, stack.database,
-    )
-    return done.stdout
+    script = 'pg_dump -U "$1" -Fc "$2" | pg_restore --list'
+    return stack.inside("sh", "-c", script, "sh", stack.user, stack.database).decode()
 
 
 def kinds(names: list[str]) -> set[str]:

@@ -18,16 +18,25 @@ from tests.sample.stack import SampleStack, environment
 NOBODY = 65534
 
 
+@pytest.fixture(scope="module")
+def before(small: SampleStack) -> list[object]:
+    """Look at the stack before all tests."""
+    return seen(small)
+
+
 @pytest.fixture(autouse=True)
-def nothing_changed(small: SampleStack) -> Iterator[None]:
-    """Hold the stack against what it was before the test."""
-    before = (small.containers(), small.checksum(), (small.folder / "compose.yml").read_bytes())
+def nothing_changed(small: SampleStack, before: list[object]) -> Iterator[None]:
+    """Hold the stack against what it was before all tests."""
     yield
     small.wait_ready()
-    ids = {name: one["id"] for name, one in small.containers().items()}
-    assert ids == {name: one["id"] for name, one in before[0].items()}
-    assert (small.checksum(), (small.folder / "compose.yml").read_bytes()) == before[1:]
+    assert seen(small) == before
     assert not list((small.folder / "backups").glob("*.partial"))
+
+
+def seen(stack: SampleStack) -> list[object]:
+    """Return the containers' ids, the rows and the file."""
+    ids = {name: one["id"] for name, one in stack.containers().items()}
+    return [ids, stack.checksum(), (stack.folder / "compose.yml").read_bytes()]
 
 
 def refused(stack: SampleStack, *words: str, status: int = 1, folder: Path | None = None, **variables: str) -> str:

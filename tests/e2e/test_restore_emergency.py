@@ -21,10 +21,6 @@ OF_DATABASE = (
 )
 
 
-def shell(stack: SampleStack, script: str, *words: str) -> str:
-    return stack.compose("exec", "-T", stack.database_service, "sh", "-c", script, "sh", *words).stdout
-
-
 def accepting(stack: SampleStack) -> bool:
     done = stack.compose("exec", "-T", stack.database_service, "pg_isready", "-h", "127.0.0.1", check=False)
     return "accepting" in done.stdout
@@ -34,7 +30,7 @@ def break_a_page(stack: SampleStack) -> None:
     """Overwrite the first page of a table on the disk, as a dying disk does."""
     (path,), = stack.sql("CHECKPOINT; SELECT pg_relation_filepath('observation')")
     stack.compose("stop", stack.api_service, stack.worker_service)
-    shell(stack, 'head -c 8192 /dev/urandom | dd of="$PGDATA/$1" conv=notrunc 2>/dev/null', path)
+    stack.inside("sh", "-c", 'head -c 8192 /dev/urandom | dd of="$PGDATA/$1" conv=notrunc 2>/dev/null', "sh", path)
 
 
 def lose_a_catalog_row(stack: SampleStack) -> None:
@@ -46,7 +42,7 @@ def lose_the_files(stack: SampleStack) -> None:
     """Remove the folder of the database: nobody can connect to it any more."""
     (oid,), = stack.sql("CHECKPOINT; SELECT oid FROM pg_database WHERE datname = current_database()")
     stack.compose("stop", stack.api_service, stack.worker_service)
-    shell(stack, 'rm -rf "$PGDATA/base/$1"', oid)
+    stack.inside("sh", "-c", 'rm -rf "$PGDATA/base/$1"', "sh", oid)
 
 
 @pytest.fixture(scope="module")

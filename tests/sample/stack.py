@@ -284,25 +284,26 @@ class SampleStack:
 
     # Rows
 
-    def sql(self, query: str, database: str | None = None) -> list[list[str]]:
-        """Run a query in the database's container and return its rows as text."""
+    def inside(self, *words: str) -> bytes:
+        """Run a program in the database's container and return what it printed."""
         # There are thousands of these: asking the engine itself costs a tenth of starting `docker compose exec`.
-        client = engine()
         labels = [f"com.docker.compose.project={self.project}", f"com.docker.compose.service={self.database_service}"]
-        found = client.containers.list(filters={"label": labels}, limit=1)
+        found = engine().containers.list(filters={"label": labels}, limit=1)
         if not found:
             raise SampleError(f"{self.project}: {self.database_service} does not run")
-        answer: Any = found[0].exec_run(
-            [
-                "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-U", self.user, "-d", database or self.database,
-                "--tuples-only", "--no-align", "-R", "\x1e", "-F", "\x1f", "-c", query,
-            ],
-            demux=True,
-        )
+        answer: Any = found[0].exec_run(list(words), demux=True)
         said, errors = answer.output
         if answer.exit_code:
-            raise SampleError(f"{query} ended with {answer.exit_code}:\n{(errors or b'').decode()}")
-        return [line.split("\x1f") for line in (said or b"").decode().rstrip("\n").split("\x1e") if line]
+            raise SampleError(f"{words} ended with {answer.exit_code}:\n{(errors or b'').decode()}")
+        return bytes(said or b"")
+
+    def sql(self, query: str, database: str | None = None) -> list[list[str]]:
+        """Run a query in the database's container and return its rows as text."""
+        said = self.inside(
+            "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-U", self.user, "-d", database or self.database,
+            "--tuples-only", "--no-align", "-R", "\x1e", "-F", "\x1f", "-c", query,
+        )
+        return [line.split("\x1f") for line in said.decode().rstrip("\n").split("\x1e") if line]
 
     def databases(self) -> list[str]:
         """Return the names of the server's databases."""
