@@ -101,28 +101,6 @@ def test_env_goes_with_a_failed_upgrade(stack: SampleStack, how: str) -> None:
     assert Seen.of(stack) == before and not (stack.folder / ".env").exists()
 
 
-def test_env_is_written_from_what_runs(stack: SampleStack) -> None:
-    (stack.folder / "runs").mkdir(exist_ok=True)
-    before, env = Seen.of(stack), stack.folder / ".env"
-    plan = chap(stack, "upgrade", "v1.1.5", "--dry-run")
-    assert f"+++ {env}" in plan["plan"]["diff"] and "+POSTGRES_PASSWORD=(as chap has it now)" in plan["plan"]["diff"]
-    assert not env.exists() and older.SECRET not in str(plan)
-
-    chap(stack, "upgrade", "v1.1.5", "--yes")
-    assert stack.version() == "1.1.5" and env.read_text().endswith(WRITTEN)
-    assert stat.S_IMODE(env.stat().st_mode) == 0o600 and env.stat().st_uid == stack.folder.stat().st_uid
-    stack.compose("config", "--quiet")
-    kept = [path for path in (stack.folder / ".docker-chap/runs").glob("*.json") if older.SECRET in path.read_text()]
-    assert not kept
-
-    found = checks(stack, "v1.2.0")["mounts"]
-    assert found["status"] == "fail" and f"{stack.folder}/runs at /app/runs becomes" in found["message"]
-    assert f"cp {stack.folder}/runs/. worker:/data/runs" in found["hint"]
-
-    chap(stack, "rollback", "--yes")
-    assert Seen.of(stack) == before and not env.exists()
-
-
 @pytest.mark.torture
 def test_a_release_that_says_it_is_another(stack: SampleStack) -> None:
     found = checks(stack, "v1.1.3")
@@ -138,3 +116,29 @@ def test_a_release_that_says_it_is_another(stack: SampleStack) -> None:
     (failed,) = (one for one in found if one["status"] == "fail")
     assert failed["name"] == "services" and "network chap-network of redis" in failed["message"]
     chap(stack, "rollback", "--yes")
+
+
+def test_env_is_written_from_what_runs(stack: SampleStack) -> None:
+    (stack.folder / "runs").mkdir(exist_ok=True)
+    env = stack.folder / ".env"
+    plan = chap(stack, "upgrade", "v1.1.5", "--dry-run")
+    assert f"+++ {env}" in plan["plan"]["diff"] and "+POSTGRES_PASSWORD=(as chap has it now)" in plan["plan"]["diff"]
+    assert not env.exists() and older.SECRET not in str(plan)
+
+    chap(stack, "upgrade", "v1.1.5", "--yes")
+    assert stack.version() == "1.1.5" and env.read_text().endswith(WRITTEN)
+    assert stat.S_IMODE(env.stat().st_mode) == 0o600 and env.stat().st_uid == stack.folder.stat().st_uid
+    stack.compose("config", "--quiet")
+    kept = [path for path in (stack.folder / ".docker-chap/runs").glob("*.json") if older.SECRET in path.read_text()]
+    assert not kept
+
+    found = checks(stack, "v1.2.0")["mounts"]
+    assert found["status"] == "fail" and f"{stack.folder}/runs at /app/runs becomes" in found["message"]
+    assert f"cp {stack.folder}/runs/. worker:/data/runs" in found["hint"]
+
+
+@pytest.mark.torture
+def test_env_goes_with_a_rollback(stack: SampleStack) -> None:
+    assert (stack.folder / ".env").exists()
+    chap(stack, "rollback", "--yes")
+    assert stack.version() == "1.0.6" and not (stack.folder / ".env").exists()
