@@ -53,9 +53,8 @@ integration: sample  ## Run the tests of single modules against a real engine.
 e2e: sample  ## Run the tests of whole commands on the sample stack.
 	$(IN_SAMPLE) $(RUN) pytest tests/e2e
 
-# The unit tests need no engine, and run while the set-up waits for the network. Most of another test is waiting for
-# containers: three files at a time take half the time on two processors. Those that wait longest come first, so that no
-# process is left alone with one at the end.
+# The unit tests need no engine, and run while the set-up waits for the network. Much of another test is waiting for
+# containers: three files at a time take half the time on two processors. tests/conftest.py says which begin first.
 test: venv  ## Set everything up and run all tests.
 	@$(MAKE) --no-print-directory -j2 unit sample
 	$(IN_SAMPLE) $(RUN) pytest -n 3 --dist loadfile --no-loadscope-reorder tests/e2e tests/integration

@@ -17,8 +17,6 @@ from tests.sample.stack import SampleStack, environment
 QUICK = (
     "version",
     "status --all-stacks",
-    "check",
-    "versions",
     "pin v2.0.0",
     "upgrade v2.0.0 --yes",
     "recover",
