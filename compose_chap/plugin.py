@@ -27,6 +27,7 @@ METADATA = {
 CANCELLED = 130
 BROKEN_PIPE = 141
 
+_STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _AT_ONCE = 2.0  # seconds
 
 _SWITCHES = ("--debug", "--tls", "--tlsverify")
@@ -55,6 +56,9 @@ def main() -> int:
         else:
             report(error, debug=asks_for_debug(flags))
             status = 1
+    # Python puts down what listens to signals before it ends: one that comes then would take the place of the status.
+    for number in _STOPS:
+        signal.signal(number, signal.SIG_IGN)
     return delivered(status)
 
 
@@ -153,7 +157,7 @@ def listen_for_the_end() -> None:
             heard = time.monotonic()
             raise KeyboardInterrupt
 
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in _STOPS:
         if signal.getsignal(number) is not signal.SIG_IGN:  # under nohup, SIGHUP stays ignored
             signal.signal(number, interrupt)
     if address := os.environ.get("DOCKER_CLI_PLUGIN_SOCKET"):

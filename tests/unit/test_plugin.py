@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -218,6 +219,26 @@ def test_only_a_later_request_breaks_off_the_way_back(
     command_line.end = end
     assert docker_runs(monkeypatch, "chap", "upgrade") == 130
     assert way_back == (["began", "done"] if patience else ["began"])
+
+
+def test_a_request_that_comes_when_python_ends_does_not_change_the_exit_status() -> None:
+    script = """
+import os, signal, sys
+from compose_chap import cli, plugin
+
+class Last:
+    def __del__(self, kill=os.kill, me=os.getpid(), number=signal.SIGINT):
+        kill(me, number)
+
+def interrupted(words, docker):
+    raise KeyboardInterrupt
+
+last = Last()
+cli.main = interrupted
+sys.exit(plugin.main())
+"""
+    done = subprocess.run([sys.executable, "-c", script, "chap", "status"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (130, "")
 
 
 def test_under_nohup_a_lost_terminal_changes_nothing(
