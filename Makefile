@@ -4,7 +4,7 @@ MANUAL = $${XDG_DATA_HOME:-$$HOME/.local/share}/man/man1/docker-chap.1
 IN_SAMPLE := . build/out/env.sh &&
 
 .DEFAULT_GOAL := help
-.PHONY: help venv plugin install uninstall check unit integration e2e test test-new torture bench demo demo-shapes picture demo-clean lock release clean sample
+.PHONY: help venv plugin install uninstall check unit integration e2e test test-new torture bench demo demo-shapes picture demo-clean lock release clean images sample
 
 help:  ## Show this help.
 	@awk 'BEGIN {FS = ":.*  ## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
@@ -55,8 +55,8 @@ e2e: sample  ## Run the tests of whole commands on the sample stack.
 
 # The unit tests need no engine, and run while the set-up waits for the network. Much of another test is waiting for
 # containers: three files at a time take half the time on two processors. tests/conftest.py says which begin first.
-test: venv  ## Set everything up and run all tests.
-	@$(MAKE) --no-print-directory -j2 unit sample
+test:  ## Set everything up and run all tests.
+	@$(MAKE) --no-print-directory -j3 unit sample
 	$(IN_SAMPLE) $(RUN) pytest -n 3 --dist loadfile --no-loadscope-reorder tests/e2e tests/integration
 
 test-new: sample  ## Run the end-to-end tests on a second engine, newer, with an older Compose (root on Debian).
@@ -73,8 +73,10 @@ torture: sample  ## Let every fault come over every step, on the real engine: ho
 	$(IN_SAMPLE) $(RUN) pytest -n $${CHAP_TEST_STACKS:-3} -m torture tests/e2e; \
 	build/out/new/run $(RUN) pytest -m torture -k "engine and killed" tests/e2e/test_faults.py; column -t -s "$$(printf '\t')" build/out/torture.tsv
 
-sample: plugin
+images:
 	@tests/sample/setup
+
+sample: plugin images
 	@$(IN_SAMPLE) build/install
 
 ##@ Keep it

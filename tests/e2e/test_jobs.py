@@ -7,6 +7,8 @@ import time
 from pathlib import Path
 from signal import SIGINT
 
+import pytest
+
 from tests.e2e.calls import chap
 from tests.e2e.faults import Picture, Run, assert_old
 from tests.sample.stack import SampleStack
@@ -52,11 +54,16 @@ def test_a_running_job_stands_in_the_way_and_a_dead_one_does_not(small: SampleSt
     jobs = next(check for check in checks if check["name"] == "jobs")
     assert jobs["details"]["running"] == [job] and jobs["details"]["zombies"] == [dead]
 
-    # The operator may choose to lose it; the history says so, and the job says STARTED for ever.
+
+@pytest.mark.torture
+def test_the_operator_may_choose_to_lose_a_job(small: SampleStack) -> None:
+    job = small.start_job(600)
+    small.wait_job(job, "STARTED")
     done = chap(small, "upgrade", "v2.1.0", "--yes", "--abandon-jobs")
     report = json.loads(Path(done["report"]).read_text())
     assert report["overridden"] == ["jobs"] and report["result"] == "done" and report["checks"]
     assert report["digests"]["before"].keys() == report["digests"]["after"].keys() == {"chap", "chap-worker"}
     assert all("@sha256:" in one for found in report["digests"]["after"].values() for one in found)
     assert Path(done["report"]).stat().st_mode & 0o777 == 0o600
+    # It says so for ever.
     assert small.jobs()[job] == "STARTED"

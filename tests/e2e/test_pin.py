@@ -103,7 +103,7 @@ def test_killed_anywhere_it_is_all_or_nothing(folder: Path) -> None:
     pin(folder, "pin", "v2.0.0")
     seen = set()
 
-    for delay in range(0, 240, 12):
+    for delay in range(0, 240, 24):
         child = subprocess.Popen(
             [sys.executable, "-m", "compose_chap", "pin", "v2.1.0"],
             cwd=folder,

@@ -90,6 +90,7 @@ def kinds(names: list[str]) -> set[str]:
     return {one.removeprefix("UNTRUSTED ") for one in names}
 
 
+@pytest.mark.torture
 def test_what_a_restore_would_refuse_is_known_when_the_backup_is_made(strange: SampleStack) -> None:
     strange.sql(BEYOND_TRUST)
     found = foreign.objects(server_of(strange), strange.database)

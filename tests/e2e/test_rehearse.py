@@ -118,6 +118,7 @@ def test_an_api_that_ends_for_want_of_internet_still_shows_what_it_made_of_the_d
     assert online["verdict"] == "bad" and online["online"]
 
 
+@pytest.mark.torture
 def test_a_killed_rehearsal_is_swept_up_by_recover_and_a_cancelled_one_by_itself(stack: SampleStack) -> None:
     killed = Run(stack, "rehearse", "v2.1.0", at="start copy", hit=lambda run: run.signal(signal.SIGKILL))
     assert killed.end() == -signal.SIGKILL

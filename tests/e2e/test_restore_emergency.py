@@ -129,6 +129,7 @@ def test_a_missing_database_container_is_made_again(small: SampleStack, backup: 
     small.wait_ready()
 
 
+@pytest.mark.torture
 def test_an_old_backup_brings_its_version_back(small: SampleStack, backup: str) -> None:
     before = Picture.of(small)
     chap(small, "upgrade", "v2.1.0", "--yes")

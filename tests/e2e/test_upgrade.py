@@ -134,6 +134,11 @@ def test_a_slow_migration_is_waited_for_as_long_as_it_works(stack: SampleStack) 
     assert done["downtime_seconds"] > 12
     assert_new(stack, before, "v2.1.4")
 
+    # Its backup brings back the version too.
+    chap(stack, "restore", "latest", "--with-version", "--yes")
+    before.databases = []
+    assert_old(stack, before)
+
 
 @pytest.mark.torture
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounts a disk")

@@ -50,9 +50,11 @@ install_engine() {
     if ! command -v dockerd >/dev/null || ! command -v iptables >/dev/null || ! command -v mmdebstrap >/dev/null; then
         is_debian || fail "No Docker Engine answers. Install Docker Engine and Compose v2: https://docs.docker.com/engine/install/"
         say "installing docker.io, iptables and mmdebstrap with apt"
-        local install=(apt-get install -y -qq --no-install-recommends docker.io iptables mmdebstrap debian-archive-keyring)
+        # build/venv may run beside this, and apt works for one at a time.
+        local apt=(flock -o "$OUT/apt.lock" apt-get -qq)
+        local install=("${apt[@]}" install -y --no-install-recommends docker.io iptables mmdebstrap debian-archive-keyring)
         export DEBIAN_FRONTEND=noninteractive
-        "${install[@]}" >"$OUT/apt.log" 2>&1 9>&- || { apt-get update -qq 9>&- && "${install[@]}" >"$OUT/apt.log" 2>&1 9>&-; } ||
+        "${install[@]}" >"$OUT/apt.log" 2>&1 9>&- || { "${apt[@]}" update 9>&- && "${install[@]}" >"$OUT/apt.log" 2>&1 9>&-; } ||
             { tail -n 20 "$OUT/apt.log" >&2; fail "apt could not install docker.io."; }
     fi
     # A service manager may have started it.
