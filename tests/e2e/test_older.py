@@ -139,6 +139,8 @@ def test_env_is_written_from_what_runs(stack: SampleStack) -> None:
 
 @pytest.mark.torture
 def test_env_goes_with_a_rollback(stack: SampleStack) -> None:
+    (stack.folder / "runs").mkdir(exist_ok=True)
+    chap(stack, "upgrade", "v1.1.5", "--yes")
     assert (stack.folder / ".env").exists()
     chap(stack, "rollback", "--yes")
     assert stack.version() == "1.0.6" and not (stack.folder / ".env").exists()

@@ -142,8 +142,9 @@ def test_what_is_seen_of_them(stack: SampleStack, neighbour: Path) -> None:
 
 
 @pytest.mark.torture
-@pytest.mark.usefixtures("neighbour")
-def test_they_come_through_an_upgrade_and_back(stack: SampleStack) -> None:
+def test_they_come_through_an_upgrade_and_back(stack: SampleStack, neighbour: Path) -> None:
+    # Its API has a session once it was asked.
+    docker(neighbour, "chap", "status")
     before = Seen.of(stack)
     assert len(before.neighbours) == 1
     chap(stack, "upgrade", "v2.1.0", "--yes")
