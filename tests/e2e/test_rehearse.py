@@ -100,7 +100,7 @@ def test_a_version_that_harms_the_data_of_a_backup_is_found_out(
     stack: SampleStack, version: str, check: str, said: str
 ) -> None:
     made = chap(stack, "backup")["backup"]["id"]
-    found = rehearsed(stack, version, "--from", "latest", "--wait", "15", expect=1)
+    found = rehearsed(stack, version, "--from", "latest", expect=1)
     assert found["source"] == made
     failed = {one["name"]: one["message"] for one in found["checks"] if one["status"] in ("fail", "error")}
     assert found["verdict"] == "bad" and said in failed[check] and found["log"]

@@ -22,7 +22,8 @@ from compose_chap.world import World
 from tests.e2e.calls import chap, kill, reach, server_crashed, started, tools_running, until
 from tests.sample.stack import SampleStack, environment
 
-FORMATS = ("custom", "tar", "directory", "plain", "plain with --create --clean", "plain.gz", "custom.zst")
+FORMATS = ("custom", "tar", "directory", "plain", "plain with --create --clean", "plain.gz", "custom.zst",
+           pytest.param("custom.gz", marks=pytest.mark.torture))
 
 
 @pytest.fixture(autouse=True)
@@ -86,7 +87,7 @@ def world_of(stack: SampleStack) -> tuple[object, ...]:
     return stack.databases(), roles, stack.checksum(), left, stack.columns("postgres")
 
 
-@pytest.mark.parametrize("kind", [*FORMATS, pytest.param("custom.gz", marks=pytest.mark.torture)])
+@pytest.mark.parametrize("kind", FORMATS)
 def test_any_dump_is_restored(small: SampleStack, tmp_path: Path, kind: str) -> None:
     before = world_of(small)
     assert restore_beside(small, dump(small, tmp_path, kind)) == small.checksum()

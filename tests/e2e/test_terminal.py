@@ -22,19 +22,20 @@ from tests.sample.images import LABEL, PREFIX, bases
 from tests.sample.stack import SampleStack, environment
 
 DOCKER = Path(shutil.which("docker") or "docker").resolve()
-RECIPE = f"""
-FROM {{base}} AS bash-completion
+# By Debian's package: the shell, and what an operator writes into its start file, once.
+SHELLS = {
+    "bash-completion": ("bash --norc", ". /usr/share/bash-completion/bash_completion; . <(docker completion bash)"),
+    "zsh": ("zsh -f", "autoload -U compinit; compinit -u; . <(docker completion zsh); compdef _docker docker"),
+    "fish": ("fish --no-config", "docker completion fish | source"),
+}
+RECIPE = "".join(
+    f"""
+FROM {{base}} AS {package}
 LABEL {LABEL}
-RUN apt-get update && apt-get install -y --no-install-recommends bash-completion
-
-FROM {{base}} AS zsh
-LABEL {LABEL}
-RUN apt-get update && apt-get install -y --no-install-recommends zsh
-
-FROM {{base}} AS fish
-LABEL {LABEL}
-RUN apt-get update && apt-get install -y --no-install-recommends fish
-
+RUN apt-get update && apt-get install -y --no-install-recommends {package}
+"""
+    for package in SHELLS
+) + f"""
 FROM {{base}} AS python
 LABEL {LABEL}
 # Of the suite that is being made, a mirror may have a copy that is some weeks old.
@@ -43,12 +44,6 @@ RUN cat /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null | sed 's/tri
  && apt-get -o Acquire::Check-Valid-Until=false update \\
  && apt-get install -y --no-install-recommends -t forky python3.14
 """
-# By Debian's package: the shell, and what an operator writes into its start file, once.
-SHELLS = {
-    "bash-completion": ("bash --norc", ". /usr/share/bash-completion/bash_completion; . <(docker completion bash)"),
-    "zsh": ("zsh -f", "autoload -U compinit; compinit -u; . <(docker completion zsh); compdef _docker docker"),
-    "fish": ("fish --no-config", "docker completion fish | source"),
-}
 HAS_COMPLETION = subprocess.run([DOCKER, "completion", "bash"], capture_output=True, check=False).returncode == 0
 
 
@@ -116,7 +111,7 @@ class Terminal:
 
 
 @pytest.fixture(
-    params=["bash-completion", *(pytest.param(shell, marks=pytest.mark.torture) for shell in ("zsh", "fish"))]
+    params=[pytest.param(one, marks=[] if one == "bash-completion" else pytest.mark.torture) for one in SHELLS]
 )
 def terminal(request: pytest.FixtureRequest, small: SampleStack) -> Iterator[Terminal]:
     """Give a terminal with one of the shells, set up for completion."""
