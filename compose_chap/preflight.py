@@ -186,12 +186,17 @@ def _differences(subject: Subject, service: Service, hashes: Mapping[str, str]) 
 
 
 def _would_be_made_anew(subject: Subject, service: Service) -> bool:
-    # Compose 2.26 records another hash where it was told --no-deps, as every upgrade tells it.
+    # Compose 2.26 hashes also which of the services that a service depends on it was told to start: after --no-deps,
+    # as in every upgrade, none. A label keeps their names.
+    first = service.containers[0]
+    recorded = first.labels.get("com.docker.compose.depends_on", "")
+    told = [service.name, *(entry.partition(":")[0] for entry in recorded.split(",") if entry)]
     many = len(service.containers)
     scale = [f"--scale={service.name}={many}"] if many > 1 else []
-    words = ("--dry-run", "up", "-d", "--no-deps", "--no-build", "--pull", "never", *scale, service.name)
+    words = ("--dry-run", "up", "-d", "--no-deps", "--no-build", "--pull", "never", *scale, *told)
     finished = subject.world.engine.compose(subject.stack.project, *words)
-    return finished.status != 0 or "Recreate" in finished.stderr + finished.stdout
+    made_anew = rf"Container {re.escape(first.name)} +Recreate"
+    return finished.status != 0 or bool(re.search(made_anew, finished.stderr + finished.stdout))
 
 
 def _version_path(subject: Subject) -> Check:

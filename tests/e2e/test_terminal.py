@@ -18,7 +18,7 @@ import pytest
 
 from build import recipe
 from compose_chap import __version__
-from tests.sample.images import LABEL, PREFIX, bases
+from tests.sample.images import BASE, LABEL, PREFIX, copy_from_first_engine, on_first_engine
 from tests.sample.stack import SampleStack, environment
 
 DOCKER = Path(shutil.which("docker") or "docker").resolve()
@@ -30,13 +30,13 @@ SHELLS = {
 }
 RECIPE = "".join(
     f"""
-FROM {{base}} AS {package}
+FROM {BASE} AS {package}
 LABEL {LABEL}
 RUN apt-get update && apt-get install -y --no-install-recommends {package}
 """
     for package in SHELLS
 ) + f"""
-FROM {{base}} AS python
+FROM {BASE} AS python
 LABEL {LABEL}
 # Of the suite that is being made, a mirror may have a copy that is some weeks old.
 RUN cat /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null | sed 's/trixie/forky/g' >/tmp/forky \\
@@ -51,9 +51,9 @@ def image(stage: str) -> str:
     """Build one stage of the recipe where it is not built yet, and return its name."""
     name = f"{PREFIX}/{stage}:terminal"
     build = ["docker", "build", "-q", "-t", name, "--target", stage, "-"]
-    recipe_text = RECIPE.format(base=bases()["app"])
-    built = subprocess.run(build, input=recipe_text, env=environment(), capture_output=True, text=True, check=False)
+    built = subprocess.run(build, input=RECIPE, env=on_first_engine(), capture_output=True, text=True, check=False)
     assert built.returncode == 0, built.stderr
+    copy_from_first_engine(name)
     return name
 
 

@@ -26,7 +26,8 @@ IMAGES = SAMPLE / "images"
 OUT = SAMPLE.parents[1] / "build" / "out"
 PREFIX = "docker-chap-test"
 LABEL = "docker-chap.test=1"
-NEEDED = tuple(f"{PREFIX}/{image}" for image in ("postgres:17", "valkey:8", "dhis2:sample", "dhis2/core:sample"))
+BASE = f"{PREFIX}/app-base:sample"
+NEEDED = (BASE, *(f"{PREFIX}/{image}" for image in ("postgres:17", "valkey:8", "dhis2:sample", "dhis2/core:sample")))
 
 APP_PACKAGES = (
     "python3-fastapi", "gunicorn", "python3-uvicorn", "python3-sqlmodel",
@@ -191,6 +192,7 @@ def bootstrap(image: str, packages: tuple[str, ...], before: str, after: str) ->
 def build(registry: str) -> list[tuple[str, str]]:
     """Build every image in one go; return those that belong into the registry."""
     base = bases()
+    run("docker", "tag", base["app"], BASE)
     context = OUT / "context"
     shutil.rmtree(context, ignore_errors=True)
     shutil.copytree(IMAGES / "chap", context, ignore=shutil.ignore_patterns("__pycache__"))
@@ -240,17 +242,22 @@ def push(registry: str, images: list[tuple[str, str]]) -> None:
     run("docker", "rmi", *(name for name in names if name not in used))
 
 
-def copy_from_first_engine() -> None:
+def on_first_engine() -> dict[str, str]:
+    """Return the environment in which docker speaks to the first engine: only that one reaches Debian."""
+    second = os.environ.get("CHAP_SAMPLE_ENGINE") == "new"
+    return {name: value for name, value in os.environ.items() if not second or name != "DOCKER_HOST"}
+
+
+def copy_from_first_engine(*names: str) -> None:
     """Give the second engine the images that the first one built and did not push."""
-    first = {name: value for name, value in os.environ.items() if name != "DOCKER_HOST"}
-    show = ["docker", "image", "inspect", "--format", "{{.Id}}", *NEEDED]
-    built, here = (subprocess.run(show, env=env, capture_output=True, check=False) for env in (first, None))
+    show = ["docker", "image", "inspect", "--format", "{{.Id}}", *names]
+    built, here = (subprocess.run(show, env=env, capture_output=True, check=False) for env in (on_first_engine(), None))
     if built.returncode:
         sys.exit("sample: Run tests/sample/setup for the first engine first.")
     if here.stdout == built.stdout:
         return
-    say("copying the images from the first engine")
-    saved = subprocess.Popen(["docker", "save", *NEEDED], env=first, stdout=subprocess.PIPE)
+    say("copying images from the first engine")
+    saved = subprocess.Popen(["docker", "save", *names], env=on_first_engine(), stdout=subprocess.PIPE)
     loaded = subprocess.run(["docker", "load", "-q"], stdin=saved.stdout, capture_output=True, check=False)
     if saved.wait() or loaded.returncode:
         sys.exit(f"sample: could not copy the images: {loaded.stderr.decode()}")
@@ -261,7 +268,7 @@ def main() -> None:
     registry = run(str(SAMPLE / "registry.sh")).strip()
     mark = sources()
     if os.environ.get("CHAP_SAMPLE_ENGINE") == "new":
-        copy_from_first_engine()
+        copy_from_first_engine(*NEEDED)
         return
     if in_registry(registry, "sources", mark) and local(*NEEDED):
         return
