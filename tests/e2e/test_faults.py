@@ -57,7 +57,6 @@ def _cell(operation: str, step: str, fault: str) -> ParameterSet:
 # The kinds of fault that differ most, at steps that do: these run always, beside those of other files.
 CHOSEN = [
     ("upgrade", "pull", "registry gone"),
-    ("upgrade", "stop", "SIGINT"),
     ("upgrade", "start api", "SIGKILL, recovery too"),
     ("upgrade", "start worker", "power cut"),
     ("upgrade", "verify api", "engine lost"),

@@ -28,7 +28,6 @@ def before(small: SampleStack) -> list[object]:
 def nothing_changed(small: SampleStack, before: list[object]) -> Iterator[None]:
     """Hold the stack against what it was before all tests."""
     yield
-    small.wait_ready()
     assert seen(small) == before
     assert not list((small.folder / "backups").glob("*.partial"))
 
@@ -213,6 +212,7 @@ def test_the_database_container_is_down(small: SampleStack) -> None:
     finally:
         small.compose("start", "chap-postgres")
         small.compose("restart", "chap", "chap-worker")
+        small.wait_ready()
 
 
 def test_containers_that_are_stopped(small: SampleStack) -> None:
@@ -222,6 +222,7 @@ def test_containers_that_are_stopped(small: SampleStack) -> None:
         assert "Not running: chap, chap-worker" in said and "start chap chap-worker" in said
     finally:
         small.compose("start", "chap", "chap-worker")
+        small.wait_ready()
 
 
 @pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="only root can mount a small disk")

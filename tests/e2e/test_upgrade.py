@@ -70,8 +70,8 @@ class CutLink:
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SampleStack]:
-    """A small stack whose slow release takes 12 seconds to migrate."""
-    stack = SampleStack.create(tmp_path_factory.mktemp("upgrade"), settings={"CHAP_TEST_MIGRATION_SECONDS": "12"})
+    """A small stack whose slow release takes 8 seconds to migrate."""
+    stack = SampleStack.create(tmp_path_factory.mktemp("upgrade"), settings={"CHAP_TEST_MIGRATION_SECONDS": "8"})
     yield from running(stack)
 
 
@@ -130,8 +130,8 @@ def test_a_cut_link_is_taken_up_again_and_images_that_are_here_will_do(stack: Sa
 
 def test_a_slow_migration_is_waited_for_as_long_as_it_works(stack: SampleStack) -> None:
     before = Picture.of(stack)
-    done = chap(stack, "upgrade", "v2.1.4", "--yes", "--wait", "5")
-    assert done["downtime_seconds"] > 12
+    done = chap(stack, "upgrade", "v2.1.4", "--yes", "--wait", "3")
+    assert done["downtime_seconds"] > 8
     assert_new(stack, before, "v2.1.4")
 
     # Its backup brings back the version too.

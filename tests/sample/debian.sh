@@ -35,7 +35,8 @@ fetch_packages() {
     local options=(-qq -o "Dir::Etc::SourceList=$apt/sources.list" -o Dir::Etc::SourceParts=- -o "Dir::State::Lists=$apt/lists"
         -o "Dir::Cache=$apt" -o APT::Sandbox::User=root -o Acquire::Retries=3)
     if [ -z "$(find "$apt/fresh" -mmin -60 2>/dev/null)" ]; then
-        apt-get "${options[@]}" update >&2
+        # By itself apt counts a mirror that does not answer as done.
+        apt-get "${options[@]}" -o APT::Update::Error-Mode=any update >&2
         touch "$apt/fresh"
     fi
     (cd "$apt/debs" && rm -f ./*.deb && apt-get "${options[@]}" download "$@" >&2)

@@ -133,6 +133,8 @@ start_new() {
         fetch_packages forky "$dir/unpacked" docker.io containerd tini-static
     fi
     write_new_config "$dir/docker-config"
+    # From inside there is no way out to fetch it.
+    "$SAMPLE/sshd.sh"
     [ -e /run/netns/$name ] || ip netns add $name
     # Not `ip netns exec`: that one mounts a fresh /sys, without the cgroups.
     nsenter --net=/run/netns/$name ip link set lo up

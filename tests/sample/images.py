@@ -257,9 +257,9 @@ def copy_from_first_engine(*names: str) -> None:
     if here.stdout == built.stdout:
         return
     say("copying images from the first engine")
-    saved = subprocess.Popen(["docker", "save", *names], env=on_first_engine(), stdout=subprocess.PIPE)
-    loaded = subprocess.run(["docker", "load", "-q"], stdin=saved.stdout, capture_output=True, check=False)
-    if saved.wait() or loaded.returncode:
+    with subprocess.Popen(["docker", "save", *names], env=on_first_engine(), stdout=subprocess.PIPE) as saved:
+        loaded = subprocess.run(["docker", "load", "-q"], stdin=saved.stdout, capture_output=True, check=False)
+    if saved.returncode or loaded.returncode:
         sys.exit(f"sample: could not copy the images: {loaded.stderr.decode()}")
 
 

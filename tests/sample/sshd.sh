@@ -2,6 +2,7 @@
 # Run an ssh server in the foreground with a configuration of ours; end it with a signal. Root only.
 #
 #   tests/sample/sshd.sh CONFIG
+#   tests/sample/sshd.sh            only fetch it where this machine has none
 #
 # Nothing of the machine's own ssh is used or changed: a private mount namespace has the account that sshd asks for.
 set -euo pipefail
@@ -10,14 +11,19 @@ set -euo pipefail
 program=$(PATH=$PATH:/usr/sbin command -v sshd || true)
 if [ -z "$program" ]; then
     program=$OUT/sshd/usr/sbin/sshd
+    # Two tests may want it at the same time.
+    exec 8>"$OUT/sshd.lock"
+    flock 8
     if [ ! -x "$program" ]; then
         is_debian || fail "Install openssh-server."
         say "fetching openssh-server"
         fetch_packages "$(. /etc/os-release && echo "$VERSION_CODENAME")" "$OUT/sshd.part" openssh-server libwrap0
         mv "$OUT/sshd.part" "$OUT/sshd"
     fi
+    exec 8>&-
     export LD_LIBRARY_PATH=$OUT/sshd/usr/lib/$(uname -m)-linux-gnu
 fi
+[ $# = 1 ] || exit 0
 config=$1
 mkdir -p /run/sshd
 grep -v '^sshd:' /etc/passwd >"$config.passwd"

@@ -215,9 +215,9 @@ class SampleStack:
 
     def containers(self) -> dict[str, dict[str, Any]]:
         """Return each service's container: id, image (its name), image_id, state, health, exit_code."""
-        ids = _docker("ps", "-aq", "--no-trunc", "--filter", f"label=com.docker.compose.project={self.project}").split()
+        label = f"com.docker.compose.project={self.project}"
         found = {}
-        for container in json.loads(_docker("inspect", *ids)) if ids else []:
+        for container in (one.attrs for one in engine().containers.list(all=True, filters={"label": label})):
             labels = container["Config"]["Labels"]
             if labels.get("com.docker.compose.oneoff") == "True":
                 continue
