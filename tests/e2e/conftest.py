@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.e2e.calls import chap
 from tests.sample.stack import SampleStack, environment
 
 
@@ -29,6 +31,12 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SampleStack]:
 def bundled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SampleStack]:
     """CHAP with DHIS2, a model service and one-shots, at v2.0.0, its files nested by include."""
     yield from running(SampleStack.create(tmp_path_factory.mktemp("bundled"), kind="bundled"))
+
+
+@pytest.fixture(scope="module")
+def backup_folder(small: SampleStack) -> Path:
+    """Make a backup that a module's tests copy and read."""
+    return Path(chap(small, "backup")["backup"]["folder"])
 
 
 @pytest.fixture(scope="module")

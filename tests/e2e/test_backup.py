@@ -108,10 +108,9 @@ def test_a_dump_alone_goes_to_a_file_or_a_pipe(small: SampleStack) -> None:
         assert read.returncode == 0 and b"TABLE DATA public observation" in read.stdout
 
 
-def test_damage_is_found(small: SampleStack, tmp_path: Path) -> None:
-    place = Path(chap(small, "backups")["backups"][-1]["folder"])
-    copy = tmp_path / place.name
-    shutil.copytree(place, copy)
+def test_damage_is_found(small: SampleStack, backup_folder: Path, tmp_path: Path) -> None:
+    copy = tmp_path / backup_folder.name
+    shutil.copytree(backup_folder, copy)
     # On a machine without the stack too.
     assert chap(small, "verify", str(copy))["proven_by"] == "read back"
     content = bytearray((copy / "files" / "compose.yml").read_bytes())
@@ -125,13 +124,13 @@ def test_damage_is_found(small: SampleStack, tmp_path: Path) -> None:
     assert "outside" in chap(small, "verify", str(copy), expect=1)["error"]["message"]
     (copy / "files" / "compose.yml").unlink()
     (copy / "files" / "compose.yml").symlink_to("/etc/passwd")
-    manifest["dump"]["file"] = next(place.glob("*.dump")).name
+    manifest["dump"]["file"] = next(backup_folder.glob("*.dump")).name
     (copy / "manifest.json").write_text(json.dumps(manifest))
     assert "outside" in chap(small, "verify", str(copy), expect=1)["error"]["message"]
 
 
-def test_a_dump_cut_anywhere_is_found(small: SampleStack) -> None:
-    whole = next(Path(chap(small, "backups")["backups"][0]["folder"]).glob("*.dump")).read_bytes()
+def test_a_dump_cut_anywhere_is_found(small: SampleStack, backup_folder: Path) -> None:
+    whole = next(backup_folder.glob("*.dump")).read_bytes()
     server = Server(Engine(), small.containers()[small.database_service]["id"], small.user)
     postgres_dump.read_whole(server, [whole])
     for percent in range(5, 100, 5):
@@ -162,32 +161,30 @@ def test_a_backup_that_is_killed_leaves_nothing(small: SampleStack, number: int)
     assert not list((small.folder / "backups").glob("*.partial"))
 
 
-def test_a_full_disk_leaves_nothing(small: SampleStack, tmp_path: Path) -> None:
+def test_a_full_disk_leaves_nothing(small: SampleStack, backup_folder: Path, tmp_path: Path) -> None:
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400k", "none", tmp_path], check=False).returncode:
         pytest.skip("no right to mount a small disk")
     try:
         refused = chap(small, "backup", "-o", str(tmp_path / "b"), expect=1)["error"]
         assert "Not enough room" in refused["message"]
         # An estimate that is wrong: the disk fills up in the middle.
-        place = Path(chap(small, "backups")["backups"][-1]["folder"])
-        known = tmp_path / "b" / place.name
+        known = tmp_path / "b" / backup_folder.name
         known.mkdir(parents=True)
-        manifest = json.loads((place / "manifest.json").read_text())
+        manifest = json.loads((backup_folder / "manifest.json").read_text())
         manifest["dump"]["size"] = 1
         (known / "manifest.json").write_text(json.dumps(manifest))
         (tmp_path / "filler").write_bytes(b"x" * 320_000)
         failed = chap(small, "backup", "-o", str(tmp_path / "b"), expect=1)["error"]
         assert "space" in failed["message"]
-        assert sorted(path.name for path in (tmp_path / "b").iterdir()) == [".gitignore", place.name]
+        assert sorted(path.name for path in (tmp_path / "b").iterdir()) == [".gitignore", backup_folder.name]
     finally:
         subprocess.run(["umount", tmp_path], check=True)
 
 
-def test_prune_keeps_its_word(small: SampleStack, tmp_path: Path) -> None:
-    newest = Path(chap(small, "backups")["backups"][-1]["folder"])
+def test_prune_keeps_its_word(small: SampleStack, backup_folder: Path, tmp_path: Path) -> None:
     for day in range(1, 29):
         copy = tmp_path / f"202601{day:02}T000000Z"
-        shutil.copytree(newest, copy)
+        shutil.copytree(backup_folder, copy)
         manifest = json.loads((copy / "manifest.json").read_text())
         manifest |= {"id": copy.name, "created_at": f"2026-01-{day:02}T00:00:00+00:00"}
         (copy / "manifest.json").write_text(json.dumps(manifest))

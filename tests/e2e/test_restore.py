@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -114,22 +114,28 @@ MORE_HOSTILE = {
     "an event trigger": "CREATE EVENT TRIGGER harm ON ddl_command_start EXECUTE FUNCTION tsvector_update_trigger();",
     "a new superuser": "CREATE ROLE mine SUPERUSER LOGIN;",
     "another database, twice": "\\connect chap_core\n\\connect postgres\nCREATE TABLE harm (a int);",
+    "a large object": "SELECT pg_catalog.lo_import('/etc/passwd');",
     "a setting": "SELECT set_config('session_preload_libraries', 'harm', false);",
 }
 
 
-@pytest.mark.parametrize("what", [*HOSTILE, *(pytest.param(one, marks=pytest.mark.torture) for one in MORE_HOSTILE)])
-def test_a_plain_dump_that_means_harm_is_refused(unharmed: SampleStack, tmp_path: Path, what: str) -> None:
-    path = dump(unharmed, tmp_path, "plain")
-    text = path.read_text()
+def assert_no_harm(stack: SampleStack, folder: Path, what: str, packed: Callable[[bytes], bytes] = bytes) -> None:
+    """Put harm at the end of a plain dump, and see that a restore refuses it."""
+    path = dump(stack, folder, "plain")
+    text, harm = path.read_text(), (HOSTILE | MORE_HOSTILE)[what]
     end = text.index("-- PostgreSQL database dump complete")
-    path.write_text(text[:end].rstrip("- \n") + f"\n\n{(HOSTILE | MORE_HOSTILE)[what]}\n\n--\n" + text[end:])
+    path.write_bytes(packed((text[:end].rstrip("- \n") + f"\n\n{harm}\n\n--\n" + text[end:]).encode()))
     if what == "another database":
         # The database stays the one beside; what the dump adds there is dropped with it.
-        assert "harm" in restore_beside(unharmed, path)
+        assert "harm" in restore_beside(stack, path)
     else:
         with pytest.raises(DumpError):
-            restore_beside(unharmed, path)
+            restore_beside(stack, path)
+
+
+@pytest.mark.parametrize("what", [*HOSTILE, *(pytest.param(one, marks=pytest.mark.torture) for one in MORE_HOSTILE)])
+def test_a_plain_dump_that_means_harm_is_refused(unharmed: SampleStack, tmp_path: Path, what: str) -> None:
+    assert_no_harm(unharmed, tmp_path, what)
 
 
 @pytest.fixture
@@ -217,10 +223,9 @@ def test_a_restore_keeps_what_belongs_to_the_database(small: SampleStack) -> Non
     assert chap(small, "prune", "--keep-databases", "0", "--yes")["databases"] == kept
 
 
-def test_a_newer_backup_is_refused(small: SampleStack, tmp_path: Path) -> None:
-    place = Path(chap(small, "backups")["backups"][-1]["folder"])
+def test_a_newer_backup_is_refused(small: SampleStack, backup_folder: Path, tmp_path: Path) -> None:
     copy = tmp_path / "20990101T000000Z"
-    shutil.copytree(place, copy)
+    shutil.copytree(backup_folder, copy)
     manifest = json.loads((copy / "manifest.json").read_text())
     manifest["chap"]["version"] = "9.0.0"
     (copy / "manifest.json").write_text(json.dumps(manifest))

@@ -15,34 +15,26 @@ import pytest
 
 from tests.e2e.calls import chap
 from tests.e2e.conftest import running
-from tests.e2e.faults import Picture, Run, assert_new, assert_old, fill_the_disk, tiny_disk
+from tests.e2e.faults import Cut, Picture, Run, assert_new, assert_old, fill_the_disk, tiny_disk
 from tests.sample.stack import SampleStack, registry
-
 
 DOCKER, HTTPX = b"User-Agent: docker/", b"User-Agent: python-httpx/"
 
 
-class CutLink:
+class CutLink(Cut):
     """A way to the registry that breaks off answers: so often for each client, behind so many bytes."""
 
     after: Mapping[bytes, int] = {DOCKER: 100_000, HTTPX: 700}
 
     def __init__(self) -> None:
         self.breaks: dict[bytes, int] = {}
-        self.open = True
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                near, _ = self._listener.accept()
-                threading.Thread(target=self._carry, args=[near], daemon=True).start()
+        listener = socket.create_server(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{listener.getsockname()[1]}"
+        host, _, port = registry().partition(":")
+        super().__init__(listener, lambda: socket.create_connection((host, int(port))))
 
     def _carry(self, near: socket.socket) -> None:
-        host, _, port = registry().partition(":")
-        with closing(near), suppress(OSError), socket.create_connection((host, int(port))) as far:
+        with closing(near), suppress(OSError), closing(self._connect()) as far:
             if self.open:
                 far.sendall(request := near.recv(16384))
                 client = next((name for name in self.after if name in request), b"")
