@@ -64,6 +64,7 @@ class Progress:
         self._stream = stream
         self._begun = time.monotonic()
         self._step = self._line = ""
+        self._told = ("", "")
         self._drawn = 0.0
         self._open = False
 
@@ -72,7 +73,10 @@ class Progress:
         if self._mode == "quiet":
             return
         if self._mode == "json":
-            self._write(json.dumps({"step": step, "detail": detail, "done": done, "total": total}) + "\n")
+            # A log that keeps these lines must not grow with the bytes of a dump.
+            if (step, detail) != self._told or done == total or self._waited(1):
+                self._told, self._drawn = (step, detail), time.monotonic()
+                self._write(json.dumps({"step": step, "detail": detail, "done": done, "total": total}) + "\n")
             return
         new = step != self._step and step != "wait"
         if new:
@@ -80,7 +84,7 @@ class Progress:
             self._step, self._line = step, f"[{self._elapsed():>5}] {self._title(step, detail)}"
             if self._mode == "plain":
                 self._write(self._line + "\n")
-        if self._mode == "live" and (new or time.monotonic() - self._drawn > 0.1):
+        if self._mode == "live" and (new or self._waited(0.1)):
             self._draw(step, detail, done, total)
 
     def end(self) -> None:
@@ -108,6 +112,9 @@ class Progress:
     def _title(self, step: str, detail: str) -> str:
         name = _STEPS.get(step, step.capitalize())
         return f"{name}: {detail}" if detail else name
+
+    def _waited(self, seconds: float) -> bool:
+        return time.monotonic() - self._drawn > seconds
 
     def _elapsed(self) -> str:
         return duration(time.monotonic() - self._begun)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import sys
 import time
 
@@ -94,3 +95,17 @@ def test_a_live_step_ends_as_it_would_stand_in_a_file(monkeypatch: pytest.Monkey
     progress.end()
     *_, last = stream.getvalue().split("\r")
     assert last == "[   0s] Pulling: chap:v2.1.0\x1b[K\n"
+
+
+def test_json_tells_of_bytes_once_a_second_and_of_every_step_and_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.StringIO()
+    progress = screen.Progress(stream, "json")
+    for second in range(3):
+        monkeypatch.setattr(time, "monotonic", lambda second=second: 1000 + 1.5 * second)
+        for done in range(1, 101):
+            progress("read dump", "mine.dump", 100 * second + done, 300)
+    progress("verify")
+    told = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [(one["step"], one["done"]) for one in told] == [
+        ("read dump", 1), ("read dump", 101), ("read dump", 201), ("read dump", 300), ("verify", 0),
+    ]  # fmt: skip
