@@ -9,6 +9,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,10 +47,10 @@ def run(
 ) -> Finished:
     """Run a command to its end and return what it did, whatever its status.
 
-    `environment` is added to the process's own. `on_line` is given each line of standard error as it
-    comes. `given` goes into its standard input. `owner` is the user that root runs it as. The child
-    gets a session of its own, so that Ctrl-C on the terminal reaches only this process, which then ends the child
-    in order. Raise EngineError when the program cannot be started.
+    `environment` is added to the process's own. `on_line` is given each line as it comes, of standard output and
+    error alike, and what is returned then has the last of both as `stdout`. `given` goes into its standard input.
+    `owner` is the user that root runs it as. The child gets a session of its own, so that Ctrl-C on the terminal
+    reaches only this process, which then ends the child in order. Raise EngineError when the program cannot be started.
     """
     try:
         child = subprocess.Popen(
@@ -58,7 +59,8 @@ def run(
             env={**os.environ, **(environment or {}), **_home(owner)},
             stdin=subprocess.DEVNULL if given is None else subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            # Two pipes, read one after the other, stop a child that fills the second one.
+            stderr=subprocess.PIPE if on_line is None else subprocess.STDOUT,
             text=True,
             errors="replace",
             start_new_session=True,
@@ -73,7 +75,7 @@ def run(
         if on_line is None:
             stdout, stderr = child.communicate(given)
         else:
-            stdout, stderr = _follow(child, on_line)
+            stdout, stderr = _follow(child, on_line), ""
             child.wait()
     except BaseException:
         _end(child)
@@ -186,15 +188,14 @@ def _user(owner: int) -> pwd.struct_passwd | None:
         return None
 
 
-def _follow(child: subprocess.Popen[str], on_line: Callable[[str], None]) -> tuple[str, str]:
-    # Only used for commands that write their progress to stderr and little or nothing to stdout.
-    lines: list[str] = []
-    assert child.stderr is not None and child.stdout is not None
-
-    for line in child.stderr:
-        lines.append(line)
-        on_line(line.rstrip("\n"))
-    return child.stdout.read(), "".join(lines[-1000:])
+def _follow(child: subprocess.Popen[str], on_line: Callable[[str], None]) -> str:
+    assert child.stdout is not None
+    last: deque[str] = deque(maxlen=1000)
+    with child.stdout as lines:
+        for line in lines:
+            last.append(line)
+            on_line(line.rstrip("\n"))
+    return "".join(last)
 
 
 def _end(child: subprocess.Popen[str]) -> None:
