@@ -220,11 +220,19 @@ def _remove_unfinished(world: World, project: Project, service: str) -> None:
 
 
 def name_image(world: World, image: Mapping[str, str]) -> None:
-    """Give an image the name that its service's containers are made from, if another one has it now."""
+    """Give an image the name that its service's containers are made from, if another one has it now.
+
+    Raise StackError when the image is gone: `docker system prune -a` takes any that no container is made from.
+    """
     reference = Reference.parse(image["reference"])
     now = world.engine.image(image["reference"])
     if reference.digest or (now and now.id == image["id"]):
         return
+    if world.engine.image(image["id"]) is None:
+        raise StackError(
+            f"The image {reference} that ran before ({image['id'][:19]}) is no longer on this server.",
+            hint=f"Get it back: docker pull {reference}",
+        )
     world.engine.tag(image["id"], reference.repository, reference.tag or "latest")
 
 

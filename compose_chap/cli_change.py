@@ -164,7 +164,7 @@ def rollback_command(call: Call, yes: bool, dhis2_user: str) -> None:
 
 def roll_back(call: Call, operation: str, yes: bool, dhis2_user: str) -> None:
     """Undo the last upgrade or restore, and tell of it."""
-    from compose_chap import engine_lock, observe, recover, screen, state
+    from compose_chap import engine_lock, observe, rollback, screen, state
 
     world = call.world()
     stack = observe.find_whole_stack(world.engine, call.where())
@@ -172,14 +172,14 @@ def roll_back(call: Call, operation: str, yes: bool, dhis2_user: str) -> None:
 
     with engine_lock.locked(world, stack, "rollback"):
         state.refuse_open_run(directory)
-        plan = recover.plan_rollback(world, stack, operation)
+        plan = rollback.plan_rollback(world, stack, operation)
         written = ", ".join(f"{table}: {rows}" for table, rows in plan.written_since.items()) or "none"
         if not call.json:
             told = f"Rows written since the {operation}, which will be kept aside: {written}"
             for line in (told, *(f"Note:  {note}" for note in plan.notes)):
                 call.tell(screen.paragraph(line, sys.stderr))
         call.confirm(f"Undo the {operation} of {plan.undone['id']}?", yes=yes)
-        done = recover.roll_back(world, plan, dhis2_credentials(dhis2_user))
+        done = rollback.roll_back(world, plan, dhis2_credentials(dhis2_user))
     call.result(
         {
             "run": done.run,

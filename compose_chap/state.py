@@ -184,7 +184,8 @@ class Journal:
 
     def give_room(self) -> None:
         """Free the room on the disk that was set aside for the way back."""
-        (self._directory / FOLDER / "room").unlink(missing_ok=True)
+        with suppress(OSError):  # a disk that became read-only
+            (self._directory / FOLDER / "room").unlink(missing_ok=True)
 
     def end(self, result: str, **more: Any) -> None:
         """Close the run: keep its record under `runs/` and take the open journal away."""

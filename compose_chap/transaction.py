@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Any
 
 from compose_chap import evidence, keep, lock, state, switch, undo, verify
@@ -19,6 +20,7 @@ from compose_chap.change import (
     recreate,
     server_of,
     stop_writers,
+    wait_for_server,
 )
 from compose_chap.errors import (
     Cancelled,
@@ -42,8 +44,8 @@ class Done:
     downtime: float
 
 
-def run(world: World, change: Change, journal: Journal, credentials: Mapping[str, str], **record: Any) -> Done:
-    """Carry a change out and close its journal, with `record` added. On any failure go all the way back first.
+def run(world: World, change: Change, journal: Journal, credentials: Mapping[str, str]) -> Done:
+    """Carry a change out and close its journal. On any failure go all the way back first.
 
     Raise RolledBack (all is as it was), Cancelled (the same, on the operator's word) or NeedsPerson.
     """
@@ -55,11 +57,12 @@ def run(world: World, change: Change, journal: Journal, credentials: Mapping[str
                 _back_after(world, change, journal, error)
             raise AssertionError("unreachable") from None
         with lock.signals_held():
-            _finish(change, journal, done, record)
+            finish(change, journal, done)
     return done
 
 
-def _finish(change: Change, journal: Journal, done: Done, record: Mapping[str, Any]) -> None:
+def finish(change: Change, journal: Journal, done: Done, **record: Any) -> None:
+    """Close the journal of a change that is verified, with `record` added. Raise NeedsPerson where it cannot be."""
     result = {"checks": [asdict(check) for check in done.checks], "downtime": done.downtime}
     journal.give_room()
     try:
@@ -97,22 +100,51 @@ def _forward(world: World, change: Change, journal: Journal, credentials: Mappin
     begin(world, journal, "start api", api)
     _bring_up(world, change, [api])
     # Counted while the API starts: the old data as they were when nobody wrote to them any more.
-    old = _old_rows(server, change) or journal.facts.get("old_tables", {})
-    journal.learn(old_tables=old)
+    journal.learn(old_tables=_old_rows(server, change) or journal.facts.get("old_tables", {}))
     begin(world, journal, "verify api")
-    stack = verify.refreshed(world, change.project.name)
-    verify.wait_for_api(world, stack, workers=False)
+    checks = _look_at_api(world, change, journal)
     up = world.clock()
-    checks = verify.demand(verify.check_api(world, stack, change.expected, change.tables or old))
 
     # The worker comes second: it may not run against a schema that nobody has looked at.
     begin(world, journal, "start worker", ", ".join(workers))
     _bring_up(world, change, workers)
     begin(world, journal, "verify")
-    whole = verify.check_whole(
-        world, verify.refreshed(world, change.project.name), change.expected, change.baseline, credentials
-    )
+    whole = _look_at_all(world, change, credentials)
     return Done((*checks, *verify.demand(whole)), (up - down).total_seconds())
+
+
+def look_again(world: World, change: Change, journal: Journal) -> Done | None:
+    """Return what is verified now of a change that was cut off while its result was looked at; None: it is no good.
+
+    All was in place then, and CHAP may have served ever since: to go back would put that aside. Raise ChapError
+    when the database does not answer.
+    """
+    begun = {event["step"]: datetime.fromisoformat(event["at"]) for event in journal.record["steps"]}
+    if "verify" not in begun or "go back" in begun or "failure" in journal.record:
+        return None
+    world.notify("verify", "", 0, 0)
+    wait_for_server(world, change)
+    try:
+        for name in change.writers:
+            for container in containers_of(world, change.project, name):
+                world.engine.start(container.id)
+        checks = _look_at_api(world, change, journal)
+        checks += verify.demand(verify.forgiving(_look_at_all(world, change, {})))
+    except ChapError:
+        return None
+    return Done(tuple(checks), (begun["start worker"] - begun["stop"]).total_seconds())
+
+
+def _look_at_api(world: World, change: Change, journal: Journal) -> list[Check]:
+    stack = verify.refreshed(world, change.project.name)
+    verify.wait_for_api(world, stack, workers=False)
+    tables = change.tables or journal.facts["old_tables"]
+    return verify.demand(verify.check_api(world, stack, change.expected, tables))
+
+
+def _look_at_all(world: World, change: Change, credentials: Mapping[str, str]) -> list[Check]:
+    stack = verify.refreshed(world, change.project.name)
+    return verify.check_whole(world, stack, change.expected, change.baseline, credentials)
 
 
 def _old_rows(server: Server, change: Change) -> dict[str, int]:

@@ -83,8 +83,7 @@ def execute(world: World, plan: UpgradePlan, credentials: Mapping[str, str]) -> 
     Raise RolledBack, NeedsPerson or Cancelled once the writers were stopped; before that any ChapError,
     and then nothing has changed.
     """
-    stack = plan.stack
-    baseline = plan.baseline
+    stack, baseline = plan.stack, plan.baseline
     change = _change(plan, baseline, state.run_id(world.clock()))
     facts = {**change.to_facts(), "backups": str(plan.backups), "sources": [str(path) for path in plan.sources]}
     whose = world.engine.origin(stack.project.name).to_json()
@@ -105,8 +104,8 @@ def execute(world: World, plan: UpgradePlan, credentials: Mapping[str, str]) -> 
             _refuse_new_jobs(world, plan)
         except BaseException as error:
             with lock.signals_held():
-                _end_unchanged(world, journal, change, error)
-            raise _nothing_changed(error, baseline) from None
+                left = _end_unchanged(world, journal, change, error)
+            raise _nothing_changed(error, baseline, left) from None
         done = transaction.run(world, change, journal, credentials)
     if dump := journal.facts.get("kept_dump"):
         taken = catalogue.load(Path(dump))
@@ -119,9 +118,7 @@ def expected_downtime(size: int, runs: Sequence[Mapping[str, Any]], *, by_dump: 
     if by_dump:
         return downtime_with(size, _START_SECONDS) + size / _DUMPED_PER_SECOND
     earlier = [run["downtime"] for run in runs if run["operation"] == "upgrade" and run.get("downtime")]
-    if earlier:
-        return float(earlier[-1])
-    return downtime_with(size, _START_SECONDS)
+    return float(earlier[-1]) if earlier else downtime_with(size, _START_SECONDS)
 
 
 def downtime_with(size: int, start: float) -> float:
@@ -180,7 +177,8 @@ def _back_up(world: World, plan: UpgradePlan, journal: Journal) -> Backup:
     )
 
 
-def _end_unchanged(world: World, journal: Journal, change: Change, error: BaseException) -> None:
+def _end_unchanged(world: World, journal: Journal, change: Change, error: BaseException) -> str:
+    """Close a run that had stopped nothing. Return why that could not be: its journal is open then, `` for done."""
     journal.give_room()
     try:
         undo.sources_back(world, change, journal)
@@ -192,10 +190,10 @@ def _end_unchanged(world: World, journal: Journal, change: Change, error: BaseEx
                 state="CHAP still runs as before. Its checkout, or the names of its images, may be the new ones.",
                 hint="Mend the cause, then run: docker chap recover",
             ) from error
-        # The engine is gone. The journal stays open, and `recover` does the rest.
-        return
+        return second.message
     said = evidence.scrubbed(error.message if isinstance(error, ChapError) else str(error))
     journal.end("cancelled" if isinstance(error, KeyboardInterrupt) else "failed", failure=said)
+    return ""
 
 
 def _change(plan: UpgradePlan, baseline: Baseline, run: str) -> Change:
@@ -288,10 +286,14 @@ def pull_one(world: World, reference: Reference, platform: str) -> Image:
     return found
 
 
-def _nothing_changed(error: BaseException, baseline: Baseline) -> BaseException:
+def _nothing_changed(error: BaseException, baseline: Baseline, left: str) -> BaseException:
     state_now = f"Nothing was changed: CHAP {baseline.version or ''} still runs as before.".replace("  ", " ")
+    if left:
+        state_now += f"\nThe run could not clean up after itself: {left}"
+    hint = "When the engine answers again: docker chap recover" if left else ""
     if isinstance(error, KeyboardInterrupt):
-        return Cancelled("The upgrade was cancelled.", state=state_now)
-    if isinstance(error, ChapError) and not error.state:
-        error.state = state_now
+        return Cancelled("The upgrade was cancelled.", state=state_now, hint=hint)
+    if isinstance(error, ChapError):
+        error.state = state_now if left else error.state or state_now
+        error.hint = hint or error.hint
     return error

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from compose_chap import catalogue, engine_lock, prune, recover, state
+from compose_chap import catalogue, engine_lock, prune, recover, rollback, state
 from compose_chap.errors import Interrupted, StateError
 from compose_chap.prune import Retention
 from compose_chap.stack import Origin, Project
@@ -40,10 +40,10 @@ def test_only_runs_of_this_project_on_this_engine_stand_and_older_records_are_ev
     assert ids(tmp_path, OTHER) == ["0", "3"]
     assert ids(tmp_path, Origin()) == ["0", "1", "2", "3"]
     assert ids(tmp_path, Origin("p", "engine-1", "renamed")) == ["0", "1"]
-    assert recover.last_undoable(tmp_path, "upgrade", NORTH)["id"] == "1"
+    assert rollback.last_undoable(tmp_path, "upgrade", NORTH)["id"] == "1"
     (tmp_path / ".docker-chap" / "runs" / "0.json").unlink()
     with pytest.raises(StateError, match="no upgrade to undo"):
-        recover.last_undoable(tmp_path, "upgrade", Origin("p", "engine-3", "east"))
+        rollback.last_undoable(tmp_path, "upgrade", Origin("p", "engine-3", "east"))
 
 
 def test_the_backups_of_another_server_are_neither_latest_nor_pruned(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from compose_chap import evidence, notes, postgres, recover, state, upgrade
+from compose_chap import evidence, notes, postgres, rollback, state, upgrade
 from compose_chap.errors import StateError
 from compose_chap.stack import Container, Project, Role, Service, Stack
 
@@ -24,19 +24,19 @@ def test_the_last_run_that_stands_is_the_one_to_undo(tmp_path: Path) -> None:
     record(tmp_path, "1", "upgrade")
     record(tmp_path, "2", "upgrade", "rolled back")
     record(tmp_path, "3", "pin")
-    assert recover.last_undoable(tmp_path, "upgrade")["id"] == "1"
+    assert rollback.last_undoable(tmp_path, "upgrade")["id"] == "1"
 
     record(tmp_path, "4", "restore")
     with pytest.raises(StateError, match="last run was a restore") as refused:
-        recover.last_undoable(tmp_path, "upgrade")
+        rollback.last_undoable(tmp_path, "upgrade")
     assert refused.value.hint == "Undo that first: docker chap restore --undo"
 
     # What was undone no longer stands in the way of what was before it.
     record(tmp_path, "5", "rollback", undoes="4")
-    assert recover.last_undoable(tmp_path, "upgrade")["id"] == "1"
+    assert rollback.last_undoable(tmp_path, "upgrade")["id"] == "1"
     record(tmp_path, "6", "rollback", undoes="1")
     with pytest.raises(StateError, match="no upgrade to undo"):
-        recover.last_undoable(tmp_path, "upgrade")
+        rollback.last_undoable(tmp_path, "upgrade")
 
 
 def test_passwords_are_taken_out_of_evidence() -> None:
