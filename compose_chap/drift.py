@@ -39,6 +39,21 @@ def differences(container: _Facts, image: _Facts, service: _Facts, config: _Fact
     return found
 
 
+def settings(container: _Facts) -> dict[str, Any]:
+    """Return what a container was made with and no secret can be in, by name, as JSON can hold it."""
+    runs = _running(container) if container else {}
+    return {name: value for name, value in runs.items() if name not in (*_SILENT, "hostname")}
+
+
+def changes(before: _Facts, now: _Facts) -> list[str]:
+    """Return, in words, each of two `settings` that is not the same."""
+    return [
+        f"{name} ({_said(value)} before, {_said(now[name])} now)"
+        for name, value in before.items()
+        if name in now and now[name] != value
+    ]
+
+
 def _named(what: str, runs: Mapping[str, str], says: Mapping[str, str]) -> Iterator[str]:
     names = sorted(name for name in {*runs, *says} if runs.get(name) != says.get(name))
     if names:

@@ -83,6 +83,7 @@ def _forward(world: World, change: Change, journal: Journal, credentials: Mappin
     # Asked once and remembered, and Compose takes a moment to read the files: neither need be while CHAP is down.
     server.version()
     config = _all_but_images(world, change) if change.edits and not change.move else {}
+    journal.learn(settings=undo.settings_of(world, change))
     begin(world, journal, "stop", ", ".join(change.writers))
     down = world.clock()
     stop_writers(world, change)
@@ -222,8 +223,8 @@ def _back_after(world: World, change: Change, journal: Journal, error: BaseExcep
             f"Or by hand:\n{evidence.by_hand(world, change, journal.facts.get('kept_dump', ''))}"
             + (f"\n{found}" if found else ""),
         ) from error
-    told = ("chap_version", "rows", "ready", "written_meanwhile", "checkout", "files")
-    proof = " ".join(check.message for check in checks if check.name in told)
+    told = ("chap_version", "rows", "ready")
+    proof = " ".join(check.message for check in checks if check.name in told or check.status == "warn")
     if cancelled:
         raise Cancelled(f"The {change.operation} was cancelled.", state=f"All is as it was before. {proof}") from None
     raise RolledBack(

@@ -10,8 +10,9 @@ from collections.abc import Container, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from compose_chap import keep, state, switch, verify
+from compose_chap import drift, keep, state, switch, verify
 from compose_chap.change import (
     CONFIG_FILES,
     Change,
@@ -68,6 +69,7 @@ def undo(world: World, change: Change, journal: Journal, *, cut_off: bool = Fals
         if amiss:
             raise _for_a_person(change, amiss, f"The old data are back; CHAP is not: {error.message}") from error
         raise
+    checks += _settings_back(change, journal.facts.get("settings", {}), settings_of(world, change))
     if not aside and not served:
         server.drop(change.failed)
     elif server.exists(change.failed):
@@ -172,6 +174,28 @@ def _containers_back(world: World, change: Change, journal: Journal, *, files_am
             # Compose would leave a container alone that has the right image, and with it the mention of our file.
             stale = not files_amiss and any(_ON_TOP in one.labels.get(CONFIG_FILES, "") for one in there)
             recreate(world, given, [name], change.images, anew=stale)
+
+
+def settings_of(world: World, change: Change) -> dict[str, dict[str, Any]]:
+    """Return what each writer's container was made with, secrets left out."""
+    return {
+        name: drift.settings(world.engine.creation(one.id)[0])
+        for name in change.writers
+        for one in containers_of(world, change.project, name)[:1]
+    }
+
+
+def _settings_back(
+    change: Change, before: Mapping[str, Mapping[str, Any]], now: Mapping[str, Mapping[str, Any]]
+) -> list[Check]:
+    """Tell of a container that was made anew in another shell: a variable that is not set here changes its ports."""
+    found = {name: drift.changes(before.get(name, {}), now.get(name, {})) for name in change.writers}
+    if not any(found.values()):
+        return []
+    said = ". ".join(f"{name}: {', '.join(told)}" for name, told in found.items() if told)
+    hint = "Set what was set in the shell that started CHAP, then run: docker compose up -d --no-deps "
+    names = " ".join(name for name, told in found.items() if told)
+    return [Check("settings", "warn", f"Not every setting is as before. {said}.", hint + names)]
 
 
 def look(world: World, change: Change, server: Server, tables: Mapping[str, int]) -> list[Check]:

@@ -78,6 +78,7 @@ class FakeEngine(Engine):
         for service, image in first.items():
             self._make(service, image)
         self.sick: str = ""
+        self.port = "8000"  # that Compose gives to containers which are made now
         self.room = 1 << 20  # KiB that are free on the server's disk
 
     # What happens at a call
@@ -129,6 +130,11 @@ class FakeEngine(Engine):
     def container(self, identity: str) -> Container | None:
         self.at("container")
         return self.boxes.get(identity)
+
+    def creation(self, identity: str) -> tuple[dict[str, Any], dict[str, Any]]:
+        self.at("creation")
+        ports = {"8000/tcp": [{"HostIp": "", "HostPort": self.port}]}
+        return {"Config": {}, "HostConfig": {"PortBindings": ports}}, {}
 
     def health_log(self, identity: str) -> list[dict[str, Any]]:
         return []

@@ -499,3 +499,13 @@ def test_a_run_that_cannot_clean_up_before_it_stopped_anything_names_the_way_out
     engine.strike = lambda call, name: None
     run_recover(engine)
     assert state.history(engine.folder)[-1]["result"] == "nothing changed"
+
+
+def test_other_settings_after_the_way_back_are_named(engine: FakeEngine) -> None:
+    engine = cut_off(engine, "verify api")
+    engine.port = "9000"
+    run_recover(engine)
+    record = state.history(engine.folder)[-1]
+    (said,) = (one for one in record["checks"] if one["name"] == "settings")
+    assert "chap: ports (8000->8000 before, 9000->8000 now)" in said["message"]
+    assert "docker compose up -d --no-deps chap worker" in said["hint"]
