@@ -31,6 +31,7 @@ from compose_chap.errors import (
     StateError,
 )
 from compose_chap.postgres import Server
+from compose_chap.stack import Stack
 from compose_chap.state import Journal
 from compose_chap.verify import Check, VerifyFailed
 from compose_chap.world import World
@@ -103,8 +104,9 @@ def _forward(world: World, change: Change, journal: Journal, credentials: Mappin
     # Counted while the API starts: the old data as they were when nobody wrote to them any more.
     journal.learn(old_tables=_old_rows(server, change) or journal.facts.get("old_tables", {}))
     begin(world, journal, "verify api")
-    checks = _look_at_api(world, change, journal)
+    stack = _answering(world, change)
     up = world.clock()
+    checks = _look_at_api(world, change, journal, stack)
 
     # The worker comes second: it may not run against a schema that nobody has looked at.
     begin(world, journal, "start worker", ", ".join(workers))
@@ -129,16 +131,21 @@ def look_again(world: World, change: Change, journal: Journal) -> Done | None:
         for name in change.writers:
             for container in containers_of(world, change.project, name):
                 world.engine.start(container.id)
-        checks = _look_at_api(world, change, journal)
+        checks = _look_at_api(world, change, journal, _answering(world, change))
         checks += verify.demand(verify.forgiving(_look_at_all(world, change, {})))
     except ChapError:
         return None
     return Done(tuple(checks), (begun["start worker"] - begun["stop"]).total_seconds())
 
 
-def _look_at_api(world: World, change: Change, journal: Journal) -> list[Check]:
+def _answering(world: World, change: Change) -> Stack:
+    """Return the stack as it is now, when its API answers."""
     stack = verify.refreshed(world, change.project.name)
     verify.wait_for_api(world, stack, workers=False)
+    return stack
+
+
+def _look_at_api(world: World, change: Change, journal: Journal, stack: Stack) -> list[Check]:
     tables = change.tables or journal.facts["old_tables"]
     return verify.demand(verify.check_api(world, stack, change.expected, tables))
 
