@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from compose_chap.engine import Engine
 from compose_chap.errors import Interrupted, RegistryError, StackError
-from compose_chap.stack import Project, Reference, Role, Stack, choose, classify, detect
+from compose_chap.stack import Project, Reference, Role, Stack, classify, detect
 from compose_chap.state import has_open_journal, refuse_open_run
 
 if TYPE_CHECKING:
@@ -67,6 +67,27 @@ def find_stack(engine: Engine, where: Where) -> Stack:
             hint="Name the folder of the files with --project-directory.",
         )
     return replace(stack, project=told)
+
+
+def choose(stacks: Sequence[Stack], name: str = "") -> Stack:
+    """Return the stack called `name`, or the only one. Raise StackError that lists what there is."""
+    if name:
+        stacks = [stack for stack in stacks if stack.project.name == name]
+
+    if len(stacks) == 1:
+        return stacks[0]
+    if not stacks:
+        looked = f"a project called '{name}' with" if name else "a Compose project with"
+        raise StackError(
+            f"No CHAP stack found. Looked for {looked} a container, running or stopped, of the image chap-core"
+            " or with CHAP_DATABASE_URL in its settings.",
+            hint="Is CHAP started? See: docker compose ls -a. On another server? Use: docker --context NAME chap …",
+        )
+    names = ", ".join(stack.project.name for stack in stacks)
+    raise StackError(
+        f"There are several CHAP stacks on this engine: {names}.",
+        hint=f"Say which one: docker chap -p {stacks[0].project.name} …",
+    )
 
 
 def find_stacks(engine: Engine) -> tuple[Stack, ...]:

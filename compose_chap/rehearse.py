@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 from compose_chap import (
     archive,
@@ -132,7 +131,7 @@ def _bring_data(world: World, plan: RehearsalPlan, server: Server, live: Databas
             # It goes from one container into the other: no file with the data is left on this machine.
             tables = archive.dump_into(source, access.name, postgres_dump.compression(source), pass_on)
 
-    password = _password(plan.stack)
+    password = plan.stack.database_url.password or secrets.token_urlsafe(24)
     # What it may do in production it may do here; and here there is nothing else that it could do.
     power = "SUPERUSER" if access.owner == access.admin else "NOSUPERUSER"
     verb = "ALTER" if access.owner == server.admin else "CREATE"
@@ -143,11 +142,6 @@ def _bring_data(world: World, plan: RehearsalPlan, server: Server, live: Databas
     proof.compare(server.counts(access.name), tables)
     quarantine.remove()
     return tables
-
-
-def _password(stack: Stack) -> str:
-    url = urlsplit(stack.api.containers[0].environment.get("CHAP_DATABASE_URL", ""))
-    return unquote(url.password or "") or secrets.token_urlsafe(24)
 
 
 def _recipe(world: World, stack: Stack, image: str, network: str) -> Recipe:

@@ -11,11 +11,10 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import SplitResult, urlsplit
 
 from compose_chap.composefile import Tree, tree
 from compose_chap.project import Model
-from compose_chap.stack import Service
+from compose_chap.stack import DatabaseUrl, Service
 from compose_chap.state import Edit
 from compose_chap.variables import Text, encode, required
 
@@ -105,18 +104,18 @@ def diff(edit: Edit, settings: Sequence[Setting]) -> str:
 def other_access(after: Model, service: Service) -> list[str]:
     """Return what would be another in the way a service reaches its database: user, password, database or address."""
     definition = after.services.get(service.name)
-    now = urlsplit(service.containers[0].environment.get(URL, ""))
-    if not now.netloc:
+    now = DatabaseUrl.of(service.containers[0].environment)
+    if now == DatabaseUrl():
         return []
-    then = urlsplit(definition.environment.get(URL, "") if definition else "")
+    then = DatabaseUrl.of(definition.environment if definition else {})
     return [name for name, part in _PARTS.items() if part(now) != part(then)]
 
 
-_PARTS: dict[str, Callable[[SplitResult], object]] = {
-    "user": lambda url: url.username or "",
-    "password": lambda url: url.password or "",
-    "database": lambda url: url.path,
-    "address": lambda url: url.netloc.rpartition("@")[2],
+_PARTS: dict[str, Callable[[DatabaseUrl], object]] = {
+    "user": lambda url: url.user,
+    "password": lambda url: url.password,
+    "database": lambda url: url.database,
+    "address": lambda url: (url.host, url.port),
 }
 
 

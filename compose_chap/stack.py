@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from compose_chap.errors import StackError, UsageError
 
@@ -174,6 +174,31 @@ class Service:
         return all(container.running for container in self.containers)
 
 
+# SQLAlchemy's own pattern, with which CHAP reads it: a password may hold every sign but @, a host keeps its case.
+_DATABASE_URL = re.compile(
+    r"[\w+]+://(?:(?P<user>[^:/]*)(?::(?P<password>[^@]*))?@)?"
+    r"(?:\[(?P<ipv6>[^/?]+)\]|(?P<name>[^/:?]+))?(?::(?P<port>[^/?]*))?(?:/(?P<database>[^?]*))?"
+)
+
+
+@dataclass(frozen=True)
+class DatabaseUrl:
+    """CHAP_DATABASE_URL in its parts, user and password decoded; each is empty where it has none."""
+
+    user: str = ""
+    password: str = field(default="", repr=False)
+    host: str = ""
+    port: str = ""
+    database: str = ""
+
+    @classmethod
+    def of(cls, environment: Mapping[str, str]) -> DatabaseUrl:
+        """Return that of a container or service. One that SQLAlchemy could not read has no parts."""
+        match = _DATABASE_URL.match(environment.get("CHAP_DATABASE_URL", ""))
+        user, password, ipv6, name, port, database = match.groups("") if match else [""] * 6
+        return cls(unquote(user), unquote(password), name or ipv6, port, database)
+
+
 @dataclass(frozen=True)
 class DatabaseAccess:
     """Where CHAP keeps its data: the database's name, its owner, and the role that may create databases."""
@@ -197,7 +222,6 @@ class Stack:
     def one(self, role: Role) -> Service:
         """Return the one service with this role. Raise StackError when there is none or more than one."""
         services = self.of(role)
-
         if len(services) == 1:
             return services[0]
         if not services:
@@ -217,7 +241,6 @@ class Stack:
     def database(self) -> Service:
         """The PostgreSQL service that CHAP's own settings point at. Raise StackError when no container is it."""
         found = self.of(Role.DATABASE)
-
         if not found:
             host = self.database_host or "nowhere"
             raise StackError(
@@ -230,7 +253,12 @@ class Stack:
     @property
     def database_host(self) -> str:
         """The name under which CHAP looks for its database, in a project that of its service."""
-        return _database_url(self.api.containers[0].environment).hostname or ""
+        return self.database_url.host
+
+    @property
+    def database_url(self) -> DatabaseUrl:
+        """Where and as whom CHAP looks for its database. It holds the password."""
+        return DatabaseUrl.of(self.api.containers[0].environment)
 
     @property
     def writers(self) -> tuple[Service, ...]:
@@ -245,11 +273,10 @@ class Stack:
     @property
     def access(self) -> DatabaseAccess:
         """Name, owner and administrator of CHAP's database, from CHAP's settings and the database container's."""
-        url = _database_url(self.api.containers[0].environment)
-        server = self.database.containers[0].environment
-        owner = unquote(url.username or "") or server.get("POSTGRES_USER", "postgres")
+        url, server = self.database_url, self.database.containers[0].environment
+        owner = url.user or server.get("POSTGRES_USER", "postgres")
         admin = server.get("POSTGRES_USER") or owner
-        return DatabaseAccess(unquote(url.path.lstrip("/")) or server.get("POSTGRES_DB", admin), owner, admin)
+        return DatabaseAccess(url.database or server.get("POSTGRES_DB", admin), owner, admin)
 
 
 def detect(containers: Iterable[Container]) -> tuple[Stack, ...]:
@@ -259,34 +286,12 @@ def detect(containers: Iterable[Container]) -> tuple[Stack, ...]:
     (`docker compose run`) do not count.
     """
     projects: dict[str, list[Container]] = {}
-
     for container in containers:
         if container.project and container.labels.get("com.docker.compose.oneoff", "False") != "True":
             projects.setdefault(container.project, []).append(container)
 
     stacks = (_stack(name, members) for name, members in sorted(projects.items()))
     return tuple(stack for stack in stacks if stack.of(Role.API))
-
-
-def choose(stacks: Sequence[Stack], name: str = "") -> Stack:
-    """Return the stack called `name`, or the only one. Raise StackError that lists what there is."""
-    if name:
-        stacks = [stack for stack in stacks if stack.project.name == name]
-
-    if len(stacks) == 1:
-        return stacks[0]
-    if not stacks:
-        looked = f"a project called '{name}' with" if name else "a Compose project with"
-        raise StackError(
-            f"No CHAP stack found. Looked for {looked} a container, running or stopped, of the image chap-core"
-            " or with CHAP_DATABASE_URL in its settings.",
-            hint="Is CHAP started? See: docker compose ls -a. On another server? Use: docker --context NAME chap …",
-        )
-    names = ", ".join(stack.project.name for stack in stacks)
-    raise StackError(
-        f"There are several CHAP stacks on this engine: {names}.",
-        hint=f"Say which one: docker chap -p {stacks[0].project.name} …",
-    )
 
 
 def classify(image: str, command: Sequence[str], environment: Mapping[str, str], dockerfile: str = "") -> Role:
@@ -296,7 +301,6 @@ def classify(image: str, command: Sequence[str], environment: Mapping[str, str],
     """
     name = Reference.parse(image).name
     words = " ".join(command)
-
     if name == "chap-worker" or ("celery" in words and "chap" in words) or dockerfile.startswith("Dockerfile.worker"):
         return Role.WORKER
     serves = dockerfile or re.search(r"gunicorn|uvicorn|fastapi", words)
@@ -323,10 +327,10 @@ def _stack(name: str, containers: Sequence[Container]) -> Stack:
         for service, members in groups.items()
     }
     apis = [groups[service][0] for service, role in roles.items() if role is Role.API]
-    host = _database_url(apis[0].environment).hostname if apis else None
-
+    # The engine's name service takes CHAP-DB and chap-db for one.
+    host = DatabaseUrl.of(apis[0].environment).host.lower() if apis else ""
     for service, members in groups.items():
-        if host and host in members[0].names and roles[service] in (Role.OTHER, Role.DHIS2_DATABASE):
+        if host in map(str.lower, members[0].names) and roles[service] in (Role.OTHER, Role.DHIS2_DATABASE):
             roles[service] = Role.DATABASE
 
     services = tuple(Service(service, roles[service], tuple(members)) for service, members in sorted(groups.items()))
@@ -344,7 +348,3 @@ def project(name: str, labels: Mapping[str, str]) -> Project:
     return Project(
         name, Path(labels.get(prefix + "working_dir", "/")), paths("config_files"), paths("environment_file")
     )
-
-
-def _database_url(environment: Mapping[str, str]):  # type: ignore[no-untyped-def]
-    return urlsplit(environment.get("CHAP_DATABASE_URL", ""))

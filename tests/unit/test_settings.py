@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -104,6 +105,9 @@ def test_another_way_to_the_database_is_seen() -> None:
     assert settings.other_access(example, api) == ["user", "password"]
     assert list(settings.url_variables(example, "chap")) == ["POSTGRES_USER", "POSTGRES_PASSWORD", "POSTGRES_DB"]
     assert settings.other_access(model(RELEASE.replace("@postgres", "@db")), api)[-1] == "address"
+    odd = {settings.URL: "postgresql://root:a[b@postgres:5432/chap_core"}
+    service = replace(api, containers=(replace(api.containers[0], environment=odd),))
+    assert settings.other_access(example, service) == ["user", "password"]
 
 
 def test_variables_without_a_default() -> None:

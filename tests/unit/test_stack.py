@@ -8,7 +8,18 @@ from dataclasses import replace
 import pytest
 
 from compose_chap.errors import StackError, UsageError
-from compose_chap.stack import Container, Reference, Role, Stack, choose, classify, detect, release_key, release_tag
+from compose_chap.observe import choose
+from compose_chap.stack import (
+    Container,
+    DatabaseUrl,
+    Reference,
+    Role,
+    Stack,
+    classify,
+    detect,
+    release_key,
+    release_tag,
+)
 
 URL = "postgresql://chap:p%40ss@{host}:5432/chap_core"
 
@@ -161,6 +172,37 @@ def test_a_server_that_dhis2_uses_too_is_chaps_database() -> None:
     stack = only([container("chap", "x/chap-core:v2.1.0", "gunicorn", own), shared])
     assert roles(stack)["db"] is Role.DATABASE
     assert (stack.access.name, stack.access.owner, stack.access.admin) == ("chap_core", "chap", "dhis")
+
+
+@pytest.mark.parametrize(
+    ("url", "user", "password", "host", "port", "database"),
+    [
+        ("postgresql://chap:p%40ss@db:5432/chap_core", "chap", "p@ss", "db", "5432", "chap_core"),
+        ("postgresql+psycopg2://root:[a]b/c#d?e:f@CHAP-DB/x?sslmode=off", "root", "[a]b/c#d?e:f", "CHAP-DB", "", "x"),
+        ("postgresql://chap:\u2100\uff0f@db/x", "chap", "\u2100\uff0f", "db", "", "x"),
+        ("postgresql://[::1]:5432/x", "", "", "::1", "5432", "x"),
+        ("postgresql://db", "", "", "db", "", ""),
+        ("nonsense", "", "", "", "", ""),
+    ],
+)
+def test_a_database_s_address_is_read_as_sqlalchemy_does(
+    url: str, user: str, password: str, host: str, port: str, database: str
+) -> None:
+    found = DatabaseUrl.of({"CHAP_DATABASE_URL": url})
+    assert found == DatabaseUrl(user, password, host, port, database)
+    assert not password or password not in repr(found)
+
+
+def test_a_password_or_a_name_in_capitals_hides_no_stack() -> None:
+    for host in ("CHAP-DB", "chap-db"):
+        own = {"CHAP_DATABASE_URL": f"postgresql://chap:a[b@{host}:5432/chap_core"}
+        stack = only([container("chap", "x/chap-core:v2.1.0", "gunicorn", own), container("CHAP-DB", "postgres:17")])
+        assert stack.database.name == "CHAP-DB" and stack.database_host == host
+        assert stack.database_url.password == "a[b" and stack.access.name == "chap_core"
+    own["CHAP_DATABASE_URL"] = "postgresql://chap:pw@Gone-DB/chap_core"
+    with pytest.raises(StackError, match="'Gone-DB'") as refused:
+        only([container("chap", "x/chap-core:v2.1.0", "gunicorn", own)]).database
+    assert "--no-deps Gone-DB" in refused.value.hint
 
 
 def test_choosing() -> None:
