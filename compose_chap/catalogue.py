@@ -144,8 +144,9 @@ def folder_beside(directory: Path, asked: Path | None, environment: Mapping[str,
 def list_backups(folder: Path, origin: Origin = Origin()) -> list[Backup]:
     """Return the backups below a folder, of one stack or of all, oldest first.
 
-    What has no readable manifest is none.
+    What has no readable manifest is none. Raise StateError when this user may not look into the folder.
     """
+    state.check_readable(folder)
     found = []
     for path in sorted(folder.glob("*/manifest.json")):
         with suppress(DumpError):

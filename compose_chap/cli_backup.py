@@ -49,7 +49,8 @@ def backup_command(
     sources = tuple(observe.read_model(where, stack).sources)
     folder = catalogue.folder_for(stack, output, where.environment)
     with engine_lock.locked(world, stack, "backup"):
-        state.refuse_open_run(stack.project.directory)
+        if stack.project.here:
+            state.refuse_open_run(stack.project.directory)
         made = backup.take(
             world.engine,
             stack,

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import click
 
 from compose_chap.cli_options import Call, common
+from compose_chap.errors import RegistryError
+
+if TYPE_CHECKING:
+    from compose_chap.project import Model
 
 
 @click.command("pin")
@@ -23,7 +30,7 @@ def pin_command(call: Call, version: str, digest: bool, dry_run: bool) -> None:
     tag = release_tag(version)
     model = observe.read_project(call.where())
     services = observe.chap_services(model)
-    digests = observe.digests(model, services, tag) if digest else {}
+    digests = _digests(model, services, tag) if digest else {}
     found = pin.edits(model, {name: pin.Reference(tag, digests.get(name, "")) for name in services})
     diff = pin.diff(found)
     data = {"changed": bool(found) and not dry_run, "services": list(services), "diff": diff}
@@ -44,3 +51,18 @@ def pin_command(call: Call, version: str, digest: bool, dry_run: bool) -> None:
                 raise
             journal.end("done")
     call.result(data, diff.rstrip())
+
+
+def _digests(model: Model, services: Sequence[str], tag: str) -> dict[str, str]:
+    """Return the registry's digest of a tag of each service's image. Raise RegistryError when it has none."""
+    from compose_chap.registry import Registry, is_loopback
+    from compose_chap.stack import Reference
+
+    registry, found = Registry(is_loopback), {}
+    for name in services:
+        image = Reference.parse(str(model.services[name].image or ""))
+        manifest = registry.manifest(image.with_tag(tag))
+        if manifest is None:
+            raise RegistryError(f"The registry does not have {image.with_tag(tag)}.", hint="docker chap versions")
+        found[name] = manifest.digest
+    return found

@@ -175,6 +175,11 @@ class Engine:
         """Where the engine is, as Docker has it: `unix:///var/run/docker.sock`, `ssh://user@host`."""
         return self._link.address
 
+    @property
+    def elsewhere(self) -> bool:
+        """Whether it is on another machine: it has another host name, and is reached by more than a Unix socket."""
+        return self._link.folder is not None and str(self._about["Name"]) != socket.gethostname()
+
     def origin(self, project: str) -> Origin:
         """Return what records of a project on this engine say of themselves."""
         known = self._about

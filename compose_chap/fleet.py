@@ -117,7 +117,7 @@ def _health(stack: Mapping[str, Any]) -> str:
 def _last_backup(stack: Mapping[str, Any], now: datetime) -> str:
     if last := stack["last_backup"]:
         return units.age(datetime.fromisoformat(last["created_at"]), now)
-    return "not known" if stack["project"]["absent"] else "none"
+    return "none" if stack["backups_known"] else "not known"
 
 
 def _update(stack: Mapping[str, Any]) -> str:

@@ -33,8 +33,9 @@ def _lines(seen: Status | None, update: str | None, now: datetime) -> Iterator[_
     yield "docker_chap_ready", "Whether CHAP says that all its parts work.", bool(seen.health and seen.health.ready)
     complete = seen.schema.verdict != "incomplete" if seen.schema else None
     yield "docker_chap_schema_complete", "Whether the database has all that the running version needs.", complete
-    yield "docker_chap_run_open", "Whether a run was cut off and waits for docker chap recover.", bool(seen.open_run)
-    never = 0 if seen.stack.project.here else None
+    waits = None if seen.open_run is None else bool(seen.open_run)
+    yield "docker_chap_run_open", "Whether a run was cut off and waits for docker chap recover.", waits
+    never = 0 if seen.backups_known else None
     made = last.created_at.timestamp() if last else never
     yield "docker_chap_last_backup_timestamp_seconds", "When the newest sound backup was made, 0 for never.", made
     proven = last.proof.at.timestamp() if last else never

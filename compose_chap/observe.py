@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from compose_chap.engine import Engine
-from compose_chap.errors import Interrupted, RegistryError, StackError
-from compose_chap.stack import Project, Reference, Role, Stack, classify, detect
-from compose_chap.state import has_open_journal, refuse_open_run
+from compose_chap.errors import ChapError, Interrupted, StackError, StateError
+from compose_chap.stack import Project, Role, Stack, classify, detect
+from compose_chap.state import check_readable, open_origin, refuse_open_run
 
 if TYPE_CHECKING:
     from compose_chap.project import Layout, Model
@@ -29,44 +31,137 @@ class Where:
 
 
 def find_stack(engine: Engine, where: Where) -> Stack:
-    """Return the stack that is meant: by name, by its files, by the folder, or because it is the only one.
+    """Return the stack that is meant: by name, by its files or folder, by where one stands, or as the only one.
 
     Where its files are not on this machine, those that the operator names are a copy of them. Raise StackError
     when there is no stack or when it is not clear which.
     """
-    stacks = detect(engine.containers())
-    _refuse_another(stacks, where)
-    files = tuple(_absolute(where.folder, where.files or _compose_file(where)))
-    name = where.name or where.environment.get("COMPOSE_PROJECT_NAME", "")
-
-    if not name and files:
-        stacks = _with_files(stacks, files)
-    elif not name and len(stacks) > 1:
-        here = (where.folder, *where.folder.parents)
-        stacks = tuple(one for one in stacks if one.project.directory in here) or stacks
-    stack = choose(stacks, name)
-    absent = _absent(stack.project)
-    if absent and not (files or where.directory):
-        return replace(stack, project=replace(stack.project, absent=absent))
+    if where.name:  # the files that a shell exports may be another project's
+        exported = {name: value for name, value in where.environment.items() if name != "COMPOSE_FILE"}
+        where = replace(where, environment=exported)
+    stacks = find_stacks(engine)
+    _refuse_another(engine, stacks, where)
+    if not stacks and not engine.elsewhere:
+        _refuse_stopped(where)
+    stack = _meant(stacks, where)
+    absent = stack.project.absent
+    if absent and not (where.files or where.directory):
+        return stack
     if absent:
         layout = _layout(where)
         told = Project(stack.project.name, layout.project_directory, layout.files, layout.env_files)
     else:
         told = Project(
             stack.project.name,
-            where.directory.absolute() if where.directory else stack.project.directory,
-            files or stack.project.files,
-            tuple(_absolute(where.folder, where.env_files)) or stack.project.env_files,
+            where.folder / where.directory if where.directory and where.files else stack.project.directory,
+            _files(where) or stack.project.files,
+            _absolute(where.folder, where.env_files) or stack.project.env_files,
         )
-    if missing := _absent(told):
+    if missing := _missing(told):
+        check_readable(missing[0])
         raise StackError(f"There is no file {missing[0]}.", state="Nothing was changed.", hint="Name it with -f.")
-    if not told.directory.is_dir():
+    if not os.path.isdir(told.directory):
         raise StackError(
             f"There is no folder {told.directory} on this machine: records and backups would have no place.",
             state="Nothing was changed.",
             hint="Name the folder of the files with --project-directory.",
         )
     return replace(stack, project=told)
+
+
+def find_stacks(engine: Engine) -> tuple[Stack, ...]:
+    """Return every stack of an engine, by project name. No file of this machine is one of another machine's stack."""
+    return tuple(_located(one, engine.elsewhere) for one in detect(engine.containers()))
+
+
+def _located(stack: Stack, elsewhere: bool) -> Stack:
+    absent = stack.project.files if elsewhere else _missing(stack.project)
+    return replace(stack, project=replace(stack.project, absent=absent))
+
+
+def find_whole_stack(engine: Engine, where: Where) -> Stack:
+    """Return the stack that is meant, with its files. Raise StackError too when these are not on this machine.
+
+    Its records lie beside the files: without them nobody can say what was done, or undo it. Raise StateError when
+    this user may not read them.
+    """
+    stack = find_stack(engine, where)
+    for path in () if engine.elsewhere else stack.project.files:
+        check_readable(path)
+    if absent := stack.project.absent:
+        server = f", but on {engine.origin('').server}" if engine.elsewhere else ""
+        raise StackError(
+            f"The Compose files of '{stack.project.name}' are not on this machine{server}: {absent[0]}. Its records lie"
+            " beside them.",
+            state="Nothing was changed.",
+            hint="Run this on the server where they are. Or with a copy of them, wherever it lies:"
+            f" docker chap --project-directory COPY -f COPY/{absent[0].name} …",
+        )
+    for place in (*_places(where), stack.project.directory):
+        open_origin(place)  # which must be possible
+    return stack
+
+
+def _missing(found: Project) -> tuple[Path, ...]:
+    return tuple(path for path in found.files if not os.path.exists(path))
+
+
+def _refuse_another(engine: Engine, stacks: Sequence[Stack], where: Where) -> None:
+    """Refuse to take another stack for the one of this folder, when a run that was cut off left that in parts."""
+    if where.name or where.files or where.directory:
+        return
+    there = {one.project.directory.resolve() for one in stacks}
+    for place in _places(where):
+        if place.resolve() not in there and _cut_off(engine, place):
+            refuse_open_run(place)
+
+
+def _cut_off(engine: Engine, place: Path) -> bool:
+    """Whether a run is open in a folder, as far as this user may look, and it is not one of another engine."""
+    try:
+        whose = open_origin(place)
+    except StateError:
+        return False
+    return whose is not None and (not whose.engine or engine.origin(whose.project).owns(whose))
+
+
+def _places(where: Where) -> tuple[Path, ...]:
+    """Return the folders where the records may lie: those that are named, else this one and those above it."""
+    named = (where.directory,) if where.directory else tuple(path.parent for path in _files(where))
+    return _absolute(where.folder, named) or (where.folder, *where.folder.parents)
+
+
+def _meant(stacks: Sequence[Stack], where: Where) -> Stack:
+    """Return the one stack that fits all that was said. With -p and -f both, any files may be named for it."""
+    name, files, folder = where.name or where.environment.get("COMPOSE_PROJECT_NAME", ""), _files(where), where.folder
+    if name:
+        stacks = [one for one in stacks if one.project.name == name]
+    if files and not where.name:
+        wanted = {path.resolve() for path in files}
+        fitting = [one for one in stacks if wanted & {path.resolve() for path in one.project.files}]
+        stacks = _fitting(stacks, fitting, f"from {files[0]}", "-f")
+    if where.directory and not (where.name and files):
+        directory = (folder / where.directory).resolve()
+        fitting = [one for one in stacks if one.project.directory.resolve() == directory]
+        stacks = _fitting(stacks, fitting, f"in {directory}", "--project-directory")
+    if len(stacks) > 1:
+        here = (folder.resolve(), *folder.resolve().parents)
+        stacks = [one for one in stacks if one.project.directory.resolve() in here] or stacks
+    return choose(stacks, name)
+
+
+def _fitting(stacks: Sequence[Stack], fitting: Sequence[Stack], said: str, option: str) -> Sequence[Stack]:
+    """Return the stacks that fit; where none does, those whose files are elsewhere: a copy of them may be meant."""
+    found = fitting or [one for one in stacks if one.project.absent]
+    if stacks and not found:
+        projects = [one.project for one in stacks]
+        there = "; ".join(f"{one.name} in {one.directory}, from {', '.join(map(str, one.files))}" for one in projects)
+        raise StackError(
+            f"No CHAP stack was started {said}. There is: {there}.",
+            state="Nothing was changed.",
+            hint=f"Leave {option} away, or start that stack first with docker compose up -d.",
+        )
+    return found
 
 
 def choose(stacks: Sequence[Stack], name: str = "") -> Stack:
@@ -90,57 +185,27 @@ def choose(stacks: Sequence[Stack], name: str = "") -> Stack:
     )
 
 
-def find_stacks(engine: Engine) -> tuple[Stack, ...]:
-    """Return every stack of an engine, by project name."""
-    found = detect(engine.containers())
-    return tuple(replace(one, project=replace(one.project, absent=_absent(one.project))) for one in found)
-
-
-def find_whole_stack(engine: Engine, where: Where) -> Stack:
-    """Return the stack that is meant, with its files. Raise StackError too when these are not on this machine.
-
-    Its records lie beside the files: without them nobody can say what was done, or undo it.
-    """
-    stack = find_stack(engine, where)
-    if absent := stack.project.absent:
+def _refuse_stopped(where: Where) -> None:
+    """Say of a stack whose files lie here that it has no containers, as after `docker compose down`."""
+    layout = None
+    with suppress(ChapError):
+        model = read_project(where)
+        layout = model.layout if chap_services(model) else None
+    if layout and not where.name:
+        options = "".join(f" -f {path}" for path in _files(where))
         raise StackError(
-            f"The Compose files of '{stack.project.name}' are not on this machine: {absent[0]}. Its records lie beside"
-            " them.",
+            f"The CHAP stack of {layout.files[0]} has no containers.",
             state="Nothing was changed.",
-            hint="Run this on the server where they are. Or with a copy of them:"
-            f" docker chap --project-directory COPY -f COPY/{absent[0].name} …",
+            hint=f"Start it first: cd {layout.project_directory} && docker compose{options} up -d",
         )
-    return stack
-
-
-def _absent(found: Project) -> tuple[Path, ...]:
-    return tuple(path for path in found.files if not path.exists())
-
-
-def _refuse_another(stacks: Sequence[Stack], where: Where) -> None:
-    """Refuse to take another stack for the one of this folder, when a run that was cut off left that in parts."""
-    if where.name or where.files:
-        return
-    for place in (where.folder, *where.folder.parents):
-        if has_open_journal(place) and all(one.project.directory != place for one in stacks):
-            refuse_open_run(place)
 
 
 def read_model(where: Where, stack: Stack) -> Model:
     """Return the project of a stack as its files define it now; where they are elsewhere, as its containers show it."""
-    found = stack.project
+    found, place = stack.project, stack.project.directory
     if found.absent:
         return _running(stack)
-    return read_project(
-        replace(
-            where,
-            files=found.files,
-            name=found.name,
-            directory=found.directory,
-            env_files=found.env_files,
-            folder=found.directory,
-        )
-    )
+    return read_project(Where(found.files, found.name, place, found.env_files, place, where.environment))
 
 
 def _running(stack: Stack) -> Model:
@@ -155,27 +220,14 @@ def _running(stack: Stack) -> Model:
     return project.Model(services, {}, project.Layout((), stack.project.directory), {}, {}, {})
 
 
-def _compose_file(where: Where) -> tuple[Path, ...]:
+def _files(where: Where) -> tuple[Path, ...]:
     named = where.environment.get("COMPOSE_FILE", "")
     separator = where.environment.get("COMPOSE_PATH_SEPARATOR", ":")
-    return tuple(Path(part) for part in named.split(separator) if part)
+    return _absolute(where.folder, where.files or [Path(part) for part in named.split(separator) if part])
 
 
-def _absolute(folder: Path, paths: Sequence[Path]) -> list[Path]:
-    return [folder / path for path in paths]
-
-
-def _with_files(stacks: Sequence[Stack], files: Sequence[Path]) -> tuple[Stack, ...]:
-    wanted = {path.resolve() for path in files}
-    found = tuple(one for one in stacks if wanted & {path.resolve() for path in one.project.files})
-    found = found or tuple(one for one in stacks if _absent(one.project))
-    if stacks and not found:
-        started = "; ".join(f"{one.project.name} from {', '.join(map(str, one.project.files))}" for one in stacks)
-        raise StackError(
-            f"No CHAP stack was started from {files[0]}. There is: {started}.",
-            hint="Leave -f away, or start that stack first with docker compose up -d.",
-        )
-    return found
+def _absolute(folder: Path, paths: Sequence[Path]) -> tuple[Path, ...]:
+    return tuple(folder / path for path in paths)
 
 
 def find_directory(engine: Engine, where: Where) -> Path:
@@ -183,18 +235,18 @@ def find_directory(engine: Engine, where: Where) -> Path:
 
     A run that was cut off in this folder is found without an engine. Raise StackError when there is none.
     """
-    named = [where.folder / path.parent for path in where.files] + [where.folder / (where.directory or "")]
-    for place in (*named, *where.folder.parents):
-        if not where.name and has_open_journal(place):
+    for place in () if where.name else _places(where):
+        if open_origin(place) and _cut_off(engine, place):
             return place
     try:
         return find_whole_stack(engine, where).project.directory
     except (StackError, Interrupted):
         label, containers = "com.docker.compose.project.working_dir", engine.containers(where.name)
-        cut_off = {place for one in containers if has_open_journal(place := Path(one.labels.get(label, "/")))}
+        folders = {Path(one.labels.get(label, "/")) for one in containers}
+        cut_off = [] if engine.elsewhere else [place for place in folders if _cut_off(engine, place)]
         # Another stack's run is nobody's business here: it must be the only stack, or the one that was named.
         if len(cut_off) == 1 and (where.name or not detect(containers)):
-            return cut_off.pop()
+            return cut_off[0]
         raise
 
 
@@ -214,7 +266,7 @@ def _layout(where: Where) -> Layout:
     return project.discover(
         where.folder,
         _environment(where),
-        Path.exists,
+        os.path.exists,
         Path.read_bytes,
         files=where.files,
         project_directory=where.directory,
@@ -244,17 +296,3 @@ def chap_services(model: Model) -> tuple[str, ...]:
             hint="Name the right files with -f.",
         )
     return tuple(chosen)
-
-
-def digests(model: Model, services: Sequence[str], tag: str) -> dict[str, str]:
-    """Return the registry's digest of a tag of each service's image. Raise RegistryError when it has none."""
-    from compose_chap.registry import Registry, is_loopback
-
-    registry, found = Registry(is_loopback), {}
-    for name in services:
-        image = Reference.parse(str(model.services[name].image or ""))
-        manifest = registry.manifest(image.with_tag(tag))
-        if manifest is None:
-            raise RegistryError(f"The registry does not have {image.with_tag(tag)}.", hint="docker chap versions")
-        found[name] = manifest.digest
-    return found

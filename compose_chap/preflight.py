@@ -118,7 +118,8 @@ def _no_database(subject: Subject) -> Check:
 
 
 def _interrupted(subject: Subject) -> Check:
-    state.refuse_open_run(subject.stack.project.directory)
+    if subject.stack.project.here:
+        state.refuse_open_run(subject.stack.project.directory)
     return Check("", "ok", "No earlier run was cut off.")
 
 

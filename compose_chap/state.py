@@ -78,15 +78,23 @@ def write_file(path: Path, content: bytes) -> None:
             raise
         sync_folder(target.parent)
     except OSError as error:
-        raise StateError(
-            f"Cannot write {path}: {error.strerror}.", hint="Check its owner and the free space."
-        ) from None
+        raise StateError(f"Cannot write {path}: {error.strerror}.", hint="Check owner and free space.") from None
 
 
 def _draft(path: Path) -> Path:
     # Always the same name, so that the draft of a killed run is found and removed. The lock keeps others away.
     target = Path(os.path.realpath(path))
     return target.with_name(f".{target.name}.docker-chap")
+
+
+def check_readable(path: Path) -> None:
+    """Raise StateError when this user may not look at a file, or into a folder. What is not there hides nothing."""
+    try:
+        os.scandir(path).close()
+    except PermissionError:
+        raise StateError(f"{path} cannot be read by this user.", hint="Run it as root, or with sudo.") from None
+    except OSError:
+        pass
 
 
 def check_writable(path: Path) -> None:
@@ -105,7 +113,8 @@ def private_folder(folder: Path) -> Path:
         if not ignore.exists():
             write_file(ignore, b"*\n")
     except OSError as error:
-        raise StateError(f"Cannot make the folder {folder}: {error.strerror}.") from None
+        hint = "Run it as root, or with sudo." if isinstance(error, PermissionError) else ""
+        raise StateError(f"Cannot make the folder {folder}: {error.strerror}.", hint=hint) from None
     return folder
 
 
@@ -119,15 +128,6 @@ def operator() -> str:
 
 
 # The journal
-
-
-@dataclass(frozen=True)
-class Event:
-    """One step of a run: a line of the journal and a line on the screen. `at` is UTC, ISO 8601."""
-
-    step: str
-    at: str
-    detail: str = ""
 
 
 class Journal:
@@ -247,6 +247,7 @@ def begin_run(
 
 def open_run(directory: Path, clock: Callable[[], datetime]) -> Journal | None:
     """Return the run that was not ended, None where there is none. Raise StateError when it cannot be read."""
+    check_readable(directory / FOLDER)
     path = journal_file(directory)
     try:
         journal = Journal(directory, json.loads(path.read_bytes()), clock)
@@ -262,9 +263,10 @@ def open_run(directory: Path, clock: Callable[[], datetime]) -> Journal | None:
         raise StateError(f"The journal {path} cannot be read: {error}.") from None
 
 
-def has_open_journal(directory: Path) -> bool:
-    """Whether a run is open that has its records in this folder."""
-    return journal_file(directory).exists()
+def open_origin(directory: Path) -> Origin | None:
+    """Return which stack the open run of a folder is of, None where none is open. Raise StateError as `open_run`."""
+    journal = open_run(directory, lambda: datetime.now(timezone.utc))
+    return Origin.of(journal.record) if journal else None
 
 
 def refuse_open_run(directory: Path) -> None:
@@ -284,6 +286,7 @@ def refuse_open_run(directory: Path) -> None:
 
 def history(directory: Path, origin: Origin = Origin()) -> list[dict[str, Any]]:
     """Return the records of a stack's runs that ended, oldest first; a record that cannot be read is left out."""
+    check_readable(directory / FOLDER)
     records = []
     for path in sorted((directory / FOLDER / "runs").glob("*.json")):
         with suppress(OSError, ValueError):
@@ -304,14 +307,7 @@ def standing_runs(directory: Path, origin: Origin = Origin()) -> list[dict[str, 
 
 def pack_edits(edits: Iterable[Edit]) -> list[dict[str, str | None]]:
     """Return edits as a journal can hold them."""
-    return [
-        {
-            "path": str(edit.path),
-            "before": _packed(edit.before),
-            "after": _packed(edit.after),
-        }
-        for edit in edits
-    ]
+    return [{"path": str(edit.path), "before": _packed(edit.before), "after": _packed(edit.after)} for edit in edits]
 
 
 def unpack_edits(packed: Iterable[dict[str, str]]) -> tuple[Edit, ...]:

@@ -13,7 +13,7 @@ from compose_chap import backup, catalogue, checkout, engine_lock, prune, screen
 from compose_chap.catalogue import Backup
 from compose_chap.change import KEPT_IMAGES, kept_images
 from compose_chap.chap import Active, Chap, Health, Jobs, Overview, Schema, version_in
-from compose_chap.errors import ChapError, EngineError, StackError, StateError
+from compose_chap.errors import ChapError, EngineError, StackError
 from compose_chap.stack import Origin, Role, Service, Stack
 from compose_chap.world import World
 
@@ -32,7 +32,7 @@ class Source:
 class Status:
     """What was seen of a stack. None where something could not be asked; `problems` says why.
 
-    `working` is who works on it now, `open_run` the run that has not ended: it goes on, or it was cut off.
+    `working` is who works on it now, `open_run` the run that has not ended, empty for none: it goes on, or was cut off.
     """
 
     stack: Stack
@@ -45,6 +45,7 @@ class Status:
     kept: Mapping[str, int]
     kept_images: tuple[str, ...]
     last_backup: Backup | None  # the last sound one
+    backups_known: bool
     source: Source | None
     open_run: Mapping[str, Any] | None
     working: Mapping[str, str] | None
@@ -74,8 +75,7 @@ def look(world: World, stack: Stack) -> Status:
         asked = pool.submit(attempt, lambda: backup.server_of(world.engine, stack).databases())
         versions = {
             worker.name: pool.submit(attempt, lambda one=worker: version_in(world.engine, one.containers[0].id))
-            for worker in stack.of(Role.WORKER)
-            if worker.running
+            for worker in stack.of(Role.WORKER) if worker.running
         }
         images = pool.submit(attempt, lambda: kept_images(world, stack.project.name))
         whose = pool.submit(world.engine.origin, stack.project.name)
@@ -87,10 +87,8 @@ def look(world: World, stack: Stack) -> Status:
     schema, active = (inspection.result() if inspection else None) or (None, None)
     problems += [one.message for one in (schema, active) if isinstance(one, EngineError)]
     databases = asked.result() or {}
-    name, folder = attempt(lambda: stack.access.name) or "", None
-    with suppress(StackError):  # beside files that are not here nobody can look
-        folder = catalogue.folder_for(stack, None, world.environment)
-    backups = catalogue.list_backups(folder, origin) if folder and folder.exists() else []
+    name, seen = attempt(lambda: stack.access.name) or "", attempt(lambda: _backups(world, stack, origin))
+    backups: list[Backup] = seen or []
     sound = [one for one in backups if not one.fault]
     newer = backups[backups.index(sound[-1]) + 1 :] if sound else backups
     problems += [f"Backup {one.id} is not to be relied on. {one.fault}" for one in newer]
@@ -109,14 +107,14 @@ def look(world: World, stack: Stack) -> Status:
         kept={
             other: database.size
             for other, database in databases.items()
-            if other.startswith(name[:20])
-            and other != name
+            if other.startswith(name[:20]) and other != name
             and ("_before_" in other or "_after_" in other or "_incoming_" in other)
         },
         kept_images=tuple(images.result() or ()),
         last_backup=sound[-1] if sound else None,
+        backups_known=stack.project.here and seen is not None,
         source=attempt(lambda: _source(stack)),
-        open_run=_open_run(stack, origin),
+        open_run=attempt(lambda: _open_run(stack, origin)),
         working=holder.result(),
         problems=tuple(dict.fromkeys(problems)),
     )
@@ -137,12 +135,20 @@ def _source(stack: Stack) -> Source | None:
     return Source(str(found.folder), found.place.commit, found.place.branch, found.name)
 
 
+def _backups(world: World, stack: Stack, origin: Origin) -> list[Backup]:
+    for file in () if world.engine.elsewhere else stack.project.absent:
+        state.check_readable(file)
+    with suppress(StackError):  # beside files that are not here nobody can look
+        return catalogue.list_backups(catalogue.folder_for(stack, None, world.environment), origin)
+    return []
+
+
 def _open_run(stack: Stack, origin: Origin) -> Mapping[str, Any] | None:
-    with suppress(StateError):
-        journal = state.open_run(stack.project.directory, screen.now)
-        if journal and origin.owns(Origin.of(journal.record)):
-            return {key: value for key, value in journal.record.items() if key != "facts"}
-    return None
+    if not stack.project.here:
+        return None
+    journal = state.open_run(stack.project.directory, screen.now)
+    record = journal.record if journal and origin.owns(Origin.of(journal.record)) else {}
+    return {key: value for key, value in record.items() if key != "facts"}
 
 
 def to_json(seen: Status) -> dict[str, Any]:
@@ -163,13 +169,7 @@ def to_json(seen: Status) -> dict[str, Any]:
                 "digest": seen.digests[service.name],
                 "version": seen.versions.get(service.name, ""),
                 "containers": [
-                    {
-                        "name": one.name,
-                        "id": one.id,
-                        "state": one.state,
-                        "health": one.health,
-                        "exit_status": one.exit_status,
-                    }
+                    {fact: getattr(one, fact) for fact in ("name", "id", "state", "health", "exit_status")}
                     for one in service.containers
                 ],
             }
@@ -181,18 +181,18 @@ def to_json(seen: Status) -> dict[str, Any]:
         "database": {"name": _access_name(stack), "size": seen.database_size, "kept": dict(seen.kept)},
         "kept_images": list(seen.kept_images),
         "last_backup": _backup(seen.last_backup),
+        "backups_known": seen.backups_known,
         "checkout": asdict(seen.source) if seen.source else None,
-        "open_run": seen.open_run,
+        "open_run": seen.open_run or None,
         "working": seen.working,
         "problems": list(seen.problems),
     }
 
 
 def _access_name(stack: Stack) -> str:
-    try:
+    with suppress(ChapError):
         return stack.access.name
-    except ChapError:
-        return ""
+    return ""
 
 
 def _backup(last: Backup | None) -> dict[str, Any] | None:
@@ -286,7 +286,7 @@ def _not_here(stack: Stack) -> str:
 def _last_backup(seen: Status, now: datetime) -> str:
     last = seen.last_backup
     if last is None:
-        return "none" if seen.stack.project.here else "none here"
+        return "none" if seen.backups_known else "not known"
     made = f"{last.id}, made {units.moment(last.created_at)} ({units.age(last.created_at, now)})"
     return f"{made}, {units.size(last.size)}, {last.proof.how} {units.age(last.proof.at, now)}"
 

@@ -61,6 +61,7 @@ class FakeEngine(Engine):
     strike: Callable[[int, str], None] = lambda number, name: None
     calls: int = 0
     dead: bool = False
+    elsewhere: bool = False
 
     def __post_init__(self) -> None:
         super().__init__()

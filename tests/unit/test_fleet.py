@@ -18,15 +18,15 @@ NOW = datetime(2026, 11, 23, 12, tzinfo=timezone.utc)
 
 def stack(**more: Any) -> dict[str, Any]:
     return {
-        "project": {"name": "chap", "absent": []}, "services": [{"role": "api", "version": "2.0.0"}],
+        "project": {"name": "chap"}, "services": [{"role": "api", "version": "2.0.0"}],
         "health": {"level": "ready"}, "working": None, "open_run": None, "update_available": "v2.1.0",
-        "last_backup": {"created_at": "2026-11-23T09:00:00+00:00"}, "problems": [], **more,
+        "last_backup": {"created_at": "2026-11-23T09:00:00+00:00"}, "problems": [], "backups_known": True, **more,
     }
 
 
 def test_each_stack_has_a_line_and_each_failure_its_reason() -> None:
     broken = {"project": {"name": "odd"}, "problems": ["Project 'odd' has several api services: a, b."]}
-    remote = stack(project={"name": "far", "absent": ["/srv/compose.yml"]}, last_backup=None, update_available=None)
+    remote = stack(project={"name": "far"}, last_backup=None, backups_known=False, update_available=None)
     cut_off = stack(open_run={"operation": "upgrade"}, update_available="", health=None)
     answers = [
         fleet.Answer("north", "ssh://north", "srv1", (stack(), broken)),

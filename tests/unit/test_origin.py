@@ -79,7 +79,7 @@ def test_a_run_that_was_cut_off_on_another_engine_is_recovered_there(tmp_path: P
     with pytest.raises(Interrupted, match="one of 'p' on south, and this is another engine") as refused:
         recover.recover(here, journal)
     assert "docker --context NAME chap recover" in refused.value.hint
-    assert engine.boxes == before and state.has_open_journal(tmp_path)
+    assert engine.boxes == before and state.open_origin(tmp_path) == SOUTH
     with pytest.raises(Interrupted, match="The upgrade of 'p' on south that"):
         state.refuse_open_run(tmp_path)
 
