@@ -178,7 +178,7 @@ def _checkout(engine: Engine, where: Where) -> Checkout | None:
 
 
 def _images(engine: Engine, where: Where) -> dict[str, Reference]:
-    from compose_chap import observe
+    from compose_chap import observe, pin
     from compose_chap.errors import ChapError
     from compose_chap.stack import Reference
 
@@ -186,5 +186,5 @@ def _images(engine: Engine, where: Where) -> dict[str, Reference]:
         return {service.name: service.image for service in observe.find_stack(engine, where).writers}
     model = observe.read_project(where)
     return {
-        name: Reference.parse(str(model.services[name].image or "")) for name in observe.chap_services(model)
+        name: Reference.parse(str(model.services[name].image or "")) for name in pin.chap_services(model)
     }

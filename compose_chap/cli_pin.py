@@ -29,7 +29,7 @@ def pin_command(call: Call, version: str, digest: bool, dry_run: bool) -> None:
 
     tag = release_tag(version)
     model = observe.read_project(call.where())
-    services = observe.chap_services(model)
+    services = pin.chap_services(model)
     digests = _digests(model, services, tag) if digest else {}
     found = pin.edits(model, {name: pin.Reference(tag, digests.get(name, "")) for name in services})
     diff = pin.diff(found)

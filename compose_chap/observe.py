@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from compose_chap.engine import Engine
 from compose_chap.errors import ChapError, Interrupted, StackError, StateError
-from compose_chap.stack import Project, Role, Stack, classify, detect
+from compose_chap.stack import Project, Stack, detect
 from compose_chap.state import check_readable, open_origin, refuse_open_run
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def find_whole_stack(engine: Engine, where: Where) -> Stack:
     """Return the stack that is meant, with its files. Raise StackError too when these are not on this machine.
 
     Its records lie beside the files: without them nobody can say what was done, or undo it. Raise StateError when
-    this user may not read them.
+    this user may not read them. Another stack than that of this folder has to be named.
     """
     stack = find_stack(engine, where)
     for path in () if engine.elsewhere else stack.project.files:
@@ -99,6 +99,9 @@ def find_whole_stack(engine: Engine, where: Where) -> Stack:
         )
     for place in (*_places(where), stack.project.directory):
         open_origin(place)  # which must be possible
+    named = _named(where) or _files(where) or where.environment.get("COMPOSE_PROJECT_NAME")
+    if not (named or engine.elsewhere or stack.project.directory.resolve() in _here(where)):
+        _refuse_stopped(where, stack)
     return stack
 
 
@@ -108,7 +111,7 @@ def _missing(found: Project) -> tuple[Path, ...]:
 
 def _refuse_another(engine: Engine, stacks: Sequence[Stack], where: Where) -> None:
     """Refuse to take another stack for the one of this folder, when a run that was cut off left that in parts."""
-    if where.name or where.files or where.directory:
+    if _named(where):
         return
     there = {one.project.directory.resolve() for one in stacks}
     for place in _places(where):
@@ -131,6 +134,14 @@ def _places(where: Where) -> tuple[Path, ...]:
     return _absolute(where.folder, named) or (where.folder, *where.folder.parents)
 
 
+def _here(where: Where) -> tuple[Path, ...]:
+    return (where.folder.resolve(), *where.folder.resolve().parents)
+
+
+def _named(where: Where) -> bool:
+    return bool(where.name or where.files or where.directory)
+
+
 def _meant(stacks: Sequence[Stack], where: Where) -> Stack:
     """Return the one stack that fits all that was said. With -p and -f both, any files may be named for it."""
     name, files, folder = where.name or where.environment.get("COMPOSE_PROJECT_NAME", ""), _files(where), where.folder
@@ -145,8 +156,7 @@ def _meant(stacks: Sequence[Stack], where: Where) -> Stack:
         fitting = [one for one in stacks if one.project.directory.resolve() == directory]
         stacks = _fitting(stacks, fitting, f"in {directory}", "--project-directory")
     if len(stacks) > 1:
-        here = (folder.resolve(), *folder.resolve().parents)
-        stacks = [one for one in stacks if one.project.directory.resolve() in here] or stacks
+        stacks = [one for one in stacks if one.project.directory.resolve() in _here(where)] or stacks
     return choose(stacks, name)
 
 
@@ -185,19 +195,24 @@ def choose(stacks: Sequence[Stack], name: str = "") -> Stack:
     )
 
 
-def _refuse_stopped(where: Where) -> None:
+def _refuse_stopped(where: Where, other: Stack | None = None) -> None:
     """Say of a stack whose files lie here that it has no containers, as after `docker compose down`."""
+    from compose_chap.pin import chap_services
+
     layout = None
     with suppress(ChapError):
         model = read_project(where)
         layout = model.layout if chap_services(model) else None
-    if layout and not where.name:
-        options = "".join(f" -f {path}" for path in _files(where))
-        raise StackError(
-            f"The CHAP stack of {layout.files[0]} has no containers.",
-            state="Nothing was changed.",
-            hint=f"Start it first: cd {layout.project_directory} && docker compose{options} up -d",
-        )
+    started = {path.resolve() for path in other.project.files} if other else set()
+    if layout is None or where.name or started & {path.resolve() for path in layout.files}:
+        return
+    options = "".join(f" -f {path}" for path in _files(where))
+    another = f"\nIs another one meant? Name it: docker chap -p {other.project.name} …" if other else ""
+    raise StackError(
+        f"The CHAP stack of {layout.files[0]} has no containers.",
+        state="Nothing was changed.",
+        hint=f"Start it first: cd {layout.project_directory} && docker compose{options} up -d{another}",
+    )
 
 
 def read_model(where: Where, stack: Stack) -> Model:
@@ -276,23 +291,3 @@ def _layout(where: Where) -> Layout:
 
 def _environment(where: Where) -> dict[str, str]:
     return {**where.environment, **({"COMPOSE_PROJECT_NAME": where.name} if where.name else {})}
-
-
-def chap_services(model: Model) -> tuple[str, ...]:
-    """Return the API and the workers of a project, the API first. Raise StackError when there is no API."""
-    roles = {
-        name: classify(
-            str(service.image or ""),
-            (*service.entrypoint, *service.command),
-            service.environment,
-            service.build.get("dockerfile", "Dockerfile" if service.build else ""),
-        )
-        for name, service in model.services.items()
-    }
-    chosen = [name for role in (Role.API, Role.WORKER) for name in roles if roles[name] is role]
-    if Role.API not in roles.values():
-        raise StackError(
-            f"No service in {', '.join(map(str, model.layout.files))} runs CHAP's API.",
-            hint="Name the right files with -f.",
-        )
-    return tuple(chosen)

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from compose_chap.composefile import Data
-from compose_chap.errors import ComposeFileError
+from compose_chap.errors import ComposeFileError, StackError
 from compose_chap.project import Model, load, place
+from compose_chap.stack import Role, classify
 from compose_chap.variables import Piece, Text, decode, encode
 
 _TAG = re.compile(r"\w[\w.-]{0,127}", re.ASCII)
@@ -43,6 +44,26 @@ class _Splice:
     start: int
     end: int
     text: str
+
+
+def chap_services(model: Model) -> tuple[str, ...]:
+    """Return the API and the workers of a project, the API first. Raise StackError when there is no API."""
+    roles = {
+        name: classify(
+            str(service.image or ""),
+            (*service.entrypoint, *service.command),
+            service.environment,
+            service.build.get("dockerfile", "Dockerfile" if service.build else ""),
+        )
+        for name, service in model.services.items()
+    }
+    chosen = [name for role in (Role.API, Role.WORKER) for name in roles if roles[name] is role]
+    if Role.API not in roles.values():
+        raise StackError(
+            f"No service in {', '.join(map(str, model.layout.files))} runs CHAP's API.",
+            hint="Name the right files with -f.",
+        )
+    return tuple(chosen)
 
 
 def edits(model: Model, wanted: Mapping[str, Reference]) -> tuple[Edit, ...]:

@@ -148,6 +148,7 @@ def test_an_open_run_of_another_engine_is_no_matter_here(folders: tuple[Path, Pa
     engine = engine_with(b)
     begin_run(a, "upgrade", {}, world(engine).clock, stack=Origin("a", "engine-2", "south").to_json())
     assert find_stack(engine, at(a)).project.name == "b"
+    (a / "compose.yml").unlink()
     assert find_directory(engine, at(a)) == b
 
 
@@ -157,6 +158,14 @@ def test_a_stack_without_containers_is_told_how_to_start(folders: tuple[Path, Pa
         with pytest.raises(StackError, match=f"The CHAP stack of {a}/compose.yml has no containers") as refused:
             find_stack(engine_with(), where)
         assert refused.value.hint == f"Start it first: cd {a} && docker compose{options} up -d"
+    # Another one may be looked at from here; to change that it has to be named.
+    engine = engine_with(b)
+    assert find_stack(engine, at(a)).project.name == "b"
+    with pytest.raises(StackError, match=f"The CHAP stack of {a}/compose.yml has no containers") as refused:
+        find_whole_stack(engine, at(a))
+    assert "docker chap -p b" in refused.value.hint
+    for where in (at(a, name="b"), at(a, directory=b), at(tmp_path), at(a, exported={"COMPOSE_PROJECT_NAME": "b"})):
+        assert find_whole_stack(engine, where).project.name == "b"
     (tmp_path / "a" / "compose.yml").write_text("services: {web: {image: nginx}}")
     for where in (at(a), at(tmp_path), at(b, name="other")):
         with pytest.raises(StackError, match="No CHAP stack found"):
