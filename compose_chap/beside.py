@@ -79,18 +79,26 @@ def make(
 
     journal.begin("check beside")
     world.notify("check beside", change.incoming)
+    _take_back(server, identifier(change.incoming))
     strange = foreign.objects(server, change.incoming)
     if strange and not trust:
         raise DumpError(
             f"The dump holds what no dump of CHAP has: {', '.join(strange[:5])}.",
             hint="If you know where it comes from, and want these: --trust",
         )
-    # An owner may give its database settings, and the dump ran as its owner.
-    server.query(f"ALTER DATABASE {identifier(change.incoming)} RESET ALL;")
     left_out = _give(server, change, role, lost) if lost else ()
     owned = f"REASSIGN OWNED BY {role} TO {identifier(change.owner)}; DROP OWNED BY {role};"
     server.query(f"{owned} DROP ROLE {role};", change.incoming)
     return left_out
+
+
+def _take_back(server: Server, database: str) -> None:
+    """Undo what an owner may do to its database as a whole, before the administrator enters it.
+
+    The dump ran as the owner, and settings of a database hold for everybody who enters, a superuser too.
+    """
+    server.query(f"ALTER DATABASE {database} RESET ALL;")
+    server.query(f"ALTER DATABASE {database} IS_TEMPLATE false CONNECTION LIMIT -1;")
 
 
 @contextmanager

@@ -28,6 +28,9 @@ WITH_PASSWORD = (
     "sh",
 )
 
+# A database may say where names are looked up, and its owner may be nobody to trust. What a client says counts more.
+_NAMES = {"PGOPTIONS": "-c search_path=pg_catalog"}
+
 _TABLES = """
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition
@@ -118,7 +121,10 @@ class Server:
     # Questions
 
     def query(self, sql: str, database: str = "postgres") -> list[list[str]]:
-        """Run SQL (psql's `\\gexec` included) and return the rows as text. Raise DatabaseError with psql's words."""
+        """Run SQL (psql's `\\gexec` included) and return the rows as text. Names without a schema are PostgreSQL's own.
+
+        Raise DatabaseError with psql's words.
+        """
         finished = self._psql(sql, database)
         if finished.status != 0:
             raise DatabaseError(f"PostgreSQL refused: {first_error(finished.stderr)}")
@@ -296,8 +302,13 @@ class Server:
         self.query("\n".join([*statements, "COMMIT;"]))
 
     def drop(self, database: str) -> None:
-        """Drop a database that is no longer live. No error when it is gone."""
-        self.query(_disconnect(database) + f"DROP DATABASE IF EXISTS {identifier(database)};")
+        """Drop a database that is no longer live, also one that its owner made a template. No error when it is gone."""
+        self.query(
+            _disconnect(database)
+            + "SELECT format('ALTER DATABASE %I IS_TEMPLATE false', datname) FROM pg_database"
+            f" WHERE datistemplate AND datname = {literal(database)} \\gexec\n"
+            f"DROP DATABASE IF EXISTS {identifier(database)};"
+        )
 
     # Programs
 
@@ -312,10 +323,10 @@ class Server:
 
     def session(self, database: str) -> AbstractContextManager[Execution]:
         """Run psql while a block runs; it reads SQL as it is sent, and answers as `query` is answered."""
-        return self.engine.execute(self.container, self._psql_command(database), watched=False)
+        return self.engine.execute(self.container, self._psql_command(database), watched=False, environment=_NAMES)
 
     def _psql(self, sql: str, database: str) -> Finished:
-        return self.engine.run(self.container, self._psql_command(database), given=sql.encode())
+        return self.engine.run(self.container, self._psql_command(database), given=sql.encode(), environment=_NAMES)
 
     def _psql_command(self, database: str) -> list[str]:
         options = ["-XqAt", "-F", _FIELD, "-R", RECORD, "-v", "ON_ERROR_STOP=1"]

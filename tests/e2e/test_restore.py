@@ -178,6 +178,29 @@ def test_an_archive_that_lies_about_its_contents_is_refused(unharmed: SampleStac
         restore_beside(unharmed, path)
 
 
+# What an owner of a database can do so that a superuser who enters it runs the owner's code, and cannot drop it.
+TRAP = b"""
+CREATE FUNCTION public.regexp_replace(text, text, text, text) RETURNS text LANGUAGE plpgsql AS $$ BEGIN
+  IF (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user) THEN
+    COPY (SELECT 1) TO PROGRAM 'touch /tmp/harm'; END IF; RETURN ''; END $$;
+CREATE TABLE public.pg_proc (oid oid, proname name, prokind "char", pronamespace oid, prolang oid);
+DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET search_path = public, pg_catalog', current_database());
+  EXECUTE format('ALTER DATABASE %I IS_TEMPLATE true', current_database()); END $$;
+"""
+
+
+def test_a_trap_for_the_administrator_behind_a_table_s_name_is_refused(unharmed: SampleStack, tmp_path: Path) -> None:
+    path = dump(unharmed, tmp_path, "directory")
+    toc = (path / "toc.dat").read_bytes()
+    # A text stands behind its length, and its kind is a label beside it.
+    at = toc.index(b"CREATE TABLE public.dataset (")
+    end = at + int.from_bytes(toc[at - 4:at], "little")
+    length = (end - at + len(TRAP)).to_bytes(4, "little")
+    (path / "toc.dat").write_bytes(toc[:at - 4] + length + toc[at:end] + TRAP + toc[end:])
+    with pytest.raises(DumpError, match="FUNCTION regexp_replace"):
+        restore_beside(unharmed, path)
+
+
 # Whole restores
 
 
