@@ -35,8 +35,9 @@ def make(
 ) -> tuple[str, ...]:
     """Restore a dump into the database `change.incoming`, and look at what came of it.
 
-    Where the live database is gone, a backup says what belongs to it beside its rows; return what of that the new one
-    did not get. Raise DumpError, DatabaseError or EngineError; what was made until then is removed by `remove`.
+    Where the live database is gone, a backup says what belongs to it beside its rows. Return what of that, and of the
+    privileges that the dump holds, the new one did not get. Raise DumpError, DatabaseError or EngineError; what was
+    made until then is removed by `remove`.
     """
     quarantine = Quarantine(server, journal.id)
     total = given.size
@@ -64,6 +65,7 @@ def make(
     )
     lost = given.backup.manifest["database"] if given.backup and not server.exists(change.live) else None
     _create(server, change, role, lost)
+    left_out: set[str] = set()
     with _while_there_is_room(server, role):
         if contents:
             # PostgreSQL reads tar archives from one end to the other only.
@@ -72,9 +74,12 @@ def make(
             quarantine.restore(path, contents.without_privileges(), change.incoming, role, password, parallel=parallel)
             if privileges := contents.privileges():
                 # Privileges may name roles that this server does not have. The data are whole without them.
-                quarantine.restore_what_fits(path, privileges, change.incoming, role, password)
+                if not quarantine.restore_what_fits(path, privileges, change.incoming, role, password):
+                    left_out.add(plainsql.SOME_PRIVILEGES)
+            if contents.default_privileges():
+                left_out.add(plainsql.DEFAULT_PRIVILEGES)
         else:
-            sql = plainsql.harmless_sql(source.lines(given, quarantine, path, progress), trust=trust)
+            sql = plainsql.harmless_sql(source.lines(given, quarantine, path, progress), left_out, trust=trust)
             quarantine.feed_psql(change.incoming, role, password, sql)
 
     journal.begin("check beside")
@@ -86,10 +91,10 @@ def make(
             f"The dump holds what no dump of CHAP has: {', '.join(strange[:5])}.",
             hint="If you know where it comes from, and want these: --trust",
         )
-    left_out = _give(server, change, role, lost) if lost else ()
+    not_given = _give(server, change, role, lost) if lost else ()
     owned = f"REASSIGN OWNED BY {role} TO {identifier(change.owner)}; DROP OWNED BY {role};"
     server.query(f"{owned} DROP ROLE {role};", change.incoming)
-    return left_out
+    return (*sorted(left_out), *not_given)
 
 
 def _take_back(server: Server, database: str) -> None:
@@ -97,8 +102,9 @@ def _take_back(server: Server, database: str) -> None:
 
     The dump ran as the owner, and settings of a database hold for everybody who enters, a superuser too.
     """
-    server.query(f"ALTER DATABASE {database} RESET ALL;")
-    server.query(f"ALTER DATABASE {database} IS_TEMPLATE false CONNECTION LIMIT -1;")
+    server.query(
+        f"ALTER DATABASE {database} RESET ALL;\nALTER DATABASE {database} IS_TEMPLATE false CONNECTION LIMIT -1;"
+    )
 
 
 @contextmanager

@@ -152,6 +152,10 @@ class Contents:
         """Return a list for `pg_restore --use-list` of the privileges alone, empty when there are none."""
         return "".join(entry.line + "\n" for entry in self.entries if entry.kind == "ACL")
 
+    def default_privileges(self) -> bool:
+        """Whether it says which privileges later tables get. Only the role that makes those tables can say so."""
+        return any(entry.kind == "DEFAULT ACL" for entry in self.entries)
+
 
 # All that is read of a dump at a time is a line. What PostgreSQL itself can hold of one is not much more.
 _LONGEST_LINE = 256 << 20

@@ -14,12 +14,14 @@ from compose_chap.errors import DumpError
 # The lines that pg_dump writes and that a role without power cannot run. They do not touch the data: the tool
 # gives the database its owner and privileges itself.
 _SKIPPED = re.compile(
-    r"^(ALTER [A-Z ]+ .* OWNER TO .*;|(GRANT|REVOKE) .*;|ALTER DEFAULT PRIVILEGES .*;|COMMENT ON (EXTENSION|SCHEMA) .*;"
+    r"^(ALTER [A-Z ]+ .* OWNER TO .*;|ALTER DEFAULT PRIVILEGES .*;|COMMENT ON (EXTENSION|SCHEMA) .*;"
     r"|SET (SESSION AUTHORIZATION|transaction_timeout|default_table_access_method|default_tablespace) .*;"
     r"|CREATE EXTENSION IF NOT EXISTS plpgsql WITH SCHEMA pg_catalog;|CREATE SCHEMA public;"
     # With --create and --clean: the side database is new, and has another name.
     r"|(CREATE|ALTER|DROP) DATABASE .*;|COMMENT ON DATABASE .*;)$"
 )
+_PRIVILEGE = re.compile(r"^(GRANT|REVOKE) .*;$")
+DEFAULT_PRIVILEGES, SOME_PRIVILEGES = "default privileges", "some privileges"
 # With --clean, before the first table: there is nothing to drop in a new database.
 _CLEANING = re.compile(r"^(DROP [A-Z]+ .*|ALTER TABLE .* (DROP CONSTRAINT .*|ALTER COLUMN .* DROP DEFAULT));$")
 # What pg_dump begins a statement with, and the settings that it makes. Others could change how psql reads the rest.
@@ -51,8 +53,10 @@ def server_major(head: bytes) -> int:
     return next((int(match[1]) for match in found if match), 0)
 
 
-def harmless_sql(lines: Iterable[bytes], *, trust: bool = False) -> Iterator[bytes]:
-    """Yield the lines of a plain dump that a role without power can run; owners and privileges are left out.
+def harmless_sql(lines: Iterable[bytes], left_out: set[str], *, trust: bool = False) -> Iterator[bytes]:
+    """Yield the lines of a plain dump that a role without power can run, those of privileges so that they may fail.
+
+    Owners are left out. What else is, and matters to somebody, is named in `left_out`.
 
     Raise DumpError at the first command to psql itself (`\\!`, `\\connect`, `\\copy` and the like), which would
     run outside the database, and at the end of a dump that was cut off. `trust` lets commands pass, and
@@ -80,6 +84,14 @@ def harmless_sql(lines: Iterable[bytes], *, trust: bool = False) -> Iterator[byt
             if _PSQL_OWN.match(line) or (
                 (_SKIPPED.match(line) or (not made and _CLEANING.match(line))) and _Scanner().one_statement(line)
             ):
+                if line.startswith("ALTER DEFAULT PRIVILEGES "):
+                    left_out.add(DEFAULT_PRIVILEGES)
+                continue
+            if _PRIVILEGE.match(line) and _Scanner().one_statement(line):
+                if "\\" in line:
+                    left_out.add(SOME_PRIVILEGES)
+                else:
+                    yield _if_it_fits(line)
                 continue
         refused = scanner.refuses(line) or (not _QUESTION.match(line) and bool(_EXECUTES.search(line)))
         if fresh and _LOOKED_AT.match(line):
@@ -95,6 +107,16 @@ def harmless_sql(lines: Iterable[bytes], *, trust: bool = False) -> Iterator[byt
 
     if copying or (begun and not ended):
         raise DumpError(f"The dump is cut off: it ends at line {number}.")
+
+
+def _if_it_fits(privilege: str) -> bytes:
+    # It may name roles that this server does not have. The data are whole without it.
+    body = f"BEGIN EXECUTE {_quoted(privilege)}; EXCEPTION WHEN OTHERS THEN NULL; END"
+    return f"DO {_quoted(body)};\n".encode("utf-8", "surrogateescape")
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
 
 
 # A word as psql reads it: what follows a digit or a letter belongs to it, so a quote or dollar inside begins nothing.

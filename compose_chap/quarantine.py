@@ -179,9 +179,10 @@ class Quarantine:
         if finished.status != 0:
             raise DumpError(f"pg_restore could not restore the dump:\n{_without_noise(finished.said)}")
 
-    def restore_what_fits(self, path: str, entries: str, database: str, role: str, password: str) -> None:
-        """Restore the listed entries of an archive, and go on where one fails."""
-        self._pg_restore(path, self.upload(io.BytesIO(entries.encode()), "fitting"), database, role, password)
+    def restore_what_fits(self, path: str, entries: str, database: str, role: str, password: str) -> bool:
+        """Restore the listed entries of an archive, go on where one fails, and return whether none did."""
+        chosen = self.upload(io.BytesIO(entries.encode()), "fitting")
+        return self._pg_restore(path, chosen, database, role, password).status == 0
 
     def _pg_restore(
         self, path: str, entries: str, database: str, role: str, password: str, *options: str

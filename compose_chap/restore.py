@@ -146,7 +146,7 @@ def execute(world: World, plan: RestorePlan, baseline: Baseline, credentials: Ma
 
 
 def _left_out(names: Sequence[str], live: str) -> tuple[Check, ...]:
-    said = f"The database {live} was gone, and did not get everything back that belongs to it: {', '.join(names)}."
+    said = f"Not everything came back that belongs to the database {live}: {', '.join(names)}."
     return (Check("properties", "warn", said, hint="Set them again yourself."),) if names else ()
 
 

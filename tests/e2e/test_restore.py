@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -55,8 +56,10 @@ def dump(stack: SampleStack, folder: Path, kind: str, database: str = "") -> Pat
     return path
 
 
-def restore_beside(stack: SampleStack, path: Path, *, trust: bool = False) -> dict[str, tuple[int, str]]:
-    """Carry a restore out until the swap, and return the checksums of the side database; then remove it."""
+def restore_beside(
+    stack: SampleStack, path: Path, *, trust: bool = False, look: Callable[[str], Any] | None = None
+) -> Any:
+    """Carry a restore out until the swap, and return the checksums of the side database, or what `look` sees in it."""
     world = World(Engine(), lambda: datetime.now(timezone.utc), time.sleep, lambda *_: None)
     found = observe.find_stack(
         world.engine, observe.Where((), stack.project, None, (), stack.folder, environment())
@@ -69,7 +72,7 @@ def restore_beside(stack: SampleStack, path: Path, *, trust: bool = False) -> di
     server = Server(world.engine, found.database.containers[0].id, found.access.admin)
     try:
         beside.make(world, server, plan.source, change, journal, trust=trust)
-        return stack.checksum(change.incoming)
+        return (look or stack.checksum)(change.incoming)
     finally:
         beside.remove(server, journal.id, change.incoming)
         journal.end("failed")
@@ -78,6 +81,19 @@ def restore_beside(stack: SampleStack, path: Path, *, trust: bool = False) -> di
 @pytest.mark.parametrize("kind", FORMATS)
 def test_any_dump_is_restored(unharmed: SampleStack, tmp_path: Path, kind: str) -> None:
     assert restore_beside(unharmed, dump(unharmed, tmp_path, kind)) == unharmed.checksum()
+
+
+@pytest.mark.parametrize("kind", ["custom", "plain"])
+def test_privileges_come_back_where_their_roles_are(unharmed: SampleStack, tmp_path: Path, kind: str) -> None:
+    unharmed.sql("CREATE ROLE reader; CREATE ROLE leaver")
+    try:
+        unharmed.sql("GRANT SELECT ON observation TO reader; GRANT SELECT ON dataset TO leaver")
+        path = dump(unharmed, tmp_path, kind)
+        unharmed.sql("DROP OWNED BY leaver; DROP ROLE leaver")
+        query = "SELECT relname, pg_get_userbyid(relowner), relacl FROM pg_class WHERE relacl::text ~ 'reader'"
+        assert restore_beside(unharmed, path, look=lambda name: unharmed.sql(query, name)) == unharmed.sql(query) != []
+    finally:
+        unharmed.sql("DROP OWNED BY reader; DROP ROLE reader; DROP ROLE IF EXISTS leaver")
 
 
 @pytest.mark.parametrize("kind", ["custom", "tar", "plain", "plain.gz", "custom.zst"])

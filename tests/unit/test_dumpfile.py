@@ -12,8 +12,9 @@ HEAD = "--\n-- PostgreSQL database dump\n--\n\n-- Dumped from database version 1
 FOOT = "--\n-- PostgreSQL database dump complete\n--\n\n"
 
 
-def read(text: str, *, trust: bool = False) -> str:
-    return b"".join(plainsql.harmless_sql(text.encode().splitlines(True), trust=trust)).decode()
+def read(text: str, *, trust: bool = False, left_out: set[str] | None = None) -> str:
+    lines, told = text.encode().splitlines(True), set() if left_out is None else left_out
+    return b"".join(plainsql.harmless_sql(lines, told, trust=trust)).decode()
 
 
 def test_a_dump_is_known_by_its_content() -> None:
@@ -70,6 +71,19 @@ def test_what_pg_dump_writes_passes() -> None:
     assert "1\ta\\\\b \\! c\n\\N\t'\n\\.\n" in passed and "it''s \\! fine" in passed
 
 
+def test_privileges_may_fail_and_what_is_left_out_is_told() -> None:
+    left_out: set[str] = set()
+    body = (
+        "GRANT SELECT ON TABLE public.t TO \"o'brien\";\n"
+        "ALTER DEFAULT PRIVILEGES FOR ROLE chap IN SCHEMA public GRANT SELECT ON TABLES TO reader;\n"
+    )
+    passed = read(HEAD + body + FOOT, left_out=left_out)
+    assert "DO 'BEGIN EXECUTE ''GRANT SELECT ON TABLE public.t TO \"o''''brien\";''; EXCEPTION" in passed
+    assert "DEFAULT" not in passed and left_out == {"default privileges"}
+    archive = dumpfile.contents(LISTING + "3703; 826 16600 DEFAULT ACL public DEFAULT PRIVILEGES FOR TABLES chap\n")
+    assert archive.default_privileges() and not dumpfile.contents(LISTING).default_privileges()
+
+
 HOSTILE = (
     "\\! id",
     "SET row_security = off; \\! id",
@@ -95,6 +109,7 @@ HOSTILE = (
     "\\copy t from program 'id'",
     "COPY t FROM PROGRAM 'id'; \\! id",
     "GRANT x TO y; \\! id;",
+    "GRANT x TO \"y\" \\g |id;",
     "COMMENT ON SCHEMA public IS ''; \\! id;",
 )
 
