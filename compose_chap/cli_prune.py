@@ -42,12 +42,12 @@ def prune_command(
     yes: bool,
     output: Path | None,
 ) -> None:
-    """Remove old backups and kept databases.
+    """Remove old backups, kept databases and kept images.
 
     A pinned backup stays, and the last one, and everything that `docker chap rollback` or `docker chap restore --undo`
     still needs. What would go is shown first.
     """
-    from compose_chap import backup, catalogue, engine_lock, observe, prune, state
+    from compose_chap import backup, catalogue, change, engine_lock, observe, prune, state
 
     world, where = call.world(), call.where()
     stack = observe.find_whole_stack(world.engine, where)
@@ -57,9 +57,11 @@ def prune_command(
     with engine_lock.locked(world, stack, "prune"):
         state.refuse_open_run(stack.project.directory)
         server, origin = backup.server_of(world.engine, stack), world.engine.origin(stack.project.name)
-        chosen = prune.plan(stack, origin, server, folder, retention, world.clock())
+        images = change.kept_images(world, stack.project.name)
+        chosen = prune.plan(stack, origin, server, folder, retention, world.clock(), images)
         lines = [f"backup    {one.id}  {units.size(one.size)}" for one in chosen.backups]
         lines += [f"database  {name}  {units.size(bytes_)}" for name, bytes_ in chosen.databases]
+        lines += [f"images    of the run {run}" for run in chosen.image_runs]
         text = "\n".join(lines) or _nothing(prune.kept_databases(stack, server), keep_databases)
         if not (chosen.empty or dry_run):
             if not call.json:
@@ -72,6 +74,7 @@ def prune_command(
             "removed": not (chosen.empty or dry_run),
             "backups": [one.id for one in chosen.backups],
             "databases": [name for name, _ in chosen.databases],
+            "image_runs": list(chosen.image_runs),
             "kept": dict(chosen.kept),
         },
         text,

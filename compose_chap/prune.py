@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from compose_chap import catalogue, change, state
 from compose_chap.catalogue import Backup
@@ -69,33 +70,48 @@ def keep(backups: Sequence[Backup], retention: Retention) -> dict[str, str]:
 
 
 def plan(
-    stack: Stack, origin: Origin, server: Server | None, folder: Path, retention: Retention, now: datetime
+    stack: Stack,
+    origin: Origin,
+    server: Server | None,
+    folder: Path,
+    retention: Retention,
+    now: datetime,
+    images: Sequence[str] = (),
 ) -> PrunePlan:
     """Return what may go of what has this origin. Without a `server` no kept database is looked at.
 
-    The last change that can be undone keeps its backup and database; a pinned backup always stays.
+    What can still be undone keeps its backup, database and `images` (the tags of kept ones); a pinned backup always
+    stays.
     """
     backups = catalogue.list_backups(folder, origin)
     kept = keep(backups, retention)
-    standing = state.standing_runs(stack.project.directory, origin)
-    undoable = standing[-1] if standing else None
-    needed = str(undoable["facts"].get("backup", "")) if undoable else ""
+    needed = _undoable(state.standing_runs(stack.project.directory, origin))
+    # By name: the folder that a run wrote down may have been spelled in another way.
+    of_runs = {Path(run["facts"].get("backup", "")).name for run in needed}
 
     for one in backups:
         if one.pinned:
             kept[one.id] = "pinned"
-        elif needed and one.folder == Path(needed):
+        elif one.id in of_runs:
             kept[one.id] = "the last upgrade's"
 
-    live = undoable["facts"].get("kept", "") if undoable else ""
-    databases = _old_databases(server, stack.access.name, live, retention, now) if server else []
-    gone = {match[2].upper() for name, _ in databases if (match := _RUN_AT_END.search(name))}
+    aside = {name: size for name, size in _sizes(server).items() if _is_kept(name, stack.access.name)}
+    staying = {run["facts"].get("kept", "") for run in needed}
+    databases = {name: size for name, size in aside.items() if name not in staying and _old(name, retention, now)}
+    runs = {tag.removeprefix(f"{stack.project.name}-")[:16] for tag in images}
+    held = {run["id"] for run in needed} | {_run_of(name) for name in aside.keys() - databases.keys()}
     return PrunePlan(
         tuple(one for one in backups if one.id not in kept),
-        tuple(databases),
-        tuple(sorted(gone)),
+        tuple(databases.items()),
+        tuple(sorted(run for run in runs - held if _old(f"_before_{run.lower()}", retention, now))),
         tuple(kept.items()),
     )
+
+
+def _undoable(standing: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the runs that can be undone one after the other: the last, and where restores came after it an upgrade."""
+    since = next((at for at, run in enumerate(reversed(standing), 1) if run["operation"] != "restore"), 1)
+    return list(standing[-since:])
 
 
 def kept_since(database: str) -> datetime | None:
@@ -104,15 +120,18 @@ def kept_since(database: str) -> datetime | None:
     return datetime.strptime(match[2] + "+0000", "%Y%m%dt%H%M%Sz%z") if match else None
 
 
-def _old_databases(
-    server: Server, live: str, needed: str, retention: Retention, now: datetime
-) -> list[tuple[str, int]]:
-    old = []
-    for name, database in server.databases().items():
-        made = kept_since(name)
-        if _is_kept(name, live) and made and name != needed and now - made >= timedelta(days=retention.databases_days):
-            old.append((name, database.size))
-    return old
+def _sizes(server: Server | None) -> dict[str, int]:
+    return {name: one.size for name, one in server.databases().items()} if server else {}
+
+
+def _old(kept: str, retention: Retention, now: datetime) -> bool:
+    made = kept_since(kept)
+    return bool(made and now - made >= timedelta(days=retention.databases_days))
+
+
+def _run_of(kept: str) -> str:
+    match = _RUN_AT_END.search(kept)
+    return match[2].upper() if match else ""
 
 
 def _is_kept(name: str, live: str) -> bool:

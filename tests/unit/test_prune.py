@@ -173,6 +173,50 @@ def test_a_pinned_and_a_needed_one_stay_whatever_retention_says(
     assert [name for name, _ in later.databases] == [aside]
 
 
+RUNS = ("20260101T000000Z", "20260102T000000Z", "20260103T000000Z")
+
+
+def recorded(directory: Path, *operations: str, **facts: str) -> list[str]:
+    """Write the records of runs that succeeded, each with a kept database, and return the names of those."""
+    runs = directory / ".docker-chap" / "runs"
+    runs.mkdir(parents=True)
+    names = [f"chap_core_before_{identity.lower()}" for identity in RUNS]
+    for identity, operation, kept in zip(RUNS, operations, names):
+        record = {"id": identity, "operation": operation, "result": "done", "facts": {"kept": kept, **facts}}
+        (runs / f"{identity}.json").write_text(json.dumps(record))
+    return names[:len(operations)]
+
+
+@pytest.mark.parametrize(("operations", "going"), [
+    (("upgrade", "restore", "restore"), 0),
+    (("restore", "upgrade", "restore"), 1),
+    (("upgrade", "restore", "upgrade"), 2),
+    (("restore", "restore", "restore"), 2),
+])
+def test_what_can_be_undone_one_after_the_other_stays(tmp_path: Path, operations: tuple[str, ...], going: int) -> None:
+    names = recorded(tmp_path, *operations)
+    tags = [f"p-{identity}-{service}" for identity in RUNS for service in ("chap", "worker")]
+    none = Retention(0, 0, 0, 0, databases_days=0)
+    chosen = plan(stack_in(tmp_path, "chap_core"), HERE, server_with(*names), tmp_path, none, NOW, tags)
+    assert [name for name, _ in chosen.databases] == names[:going] and chosen.image_runs == RUNS[:going]
+
+
+def test_a_needed_backup_is_known_however_its_folder_is_spelled(tmp_path: Path) -> None:
+    made, _ = write(tmp_path / "real", NOW - timedelta(days=2)), write(tmp_path / "real", NOW)
+    (tmp_path / "link").symlink_to("real")
+    recorded(tmp_path, "upgrade", backup=str(tmp_path / "x" / ".." / "link" / made.name))
+    chosen = plan(stack_in(tmp_path, "chap_core"), HERE, None, tmp_path / "real", Retention(0, 0, 0, 0), NOW)
+    assert chosen.backups == () and dict(chosen.kept)[made.name] == "the last upgrade's"
+
+
+def test_images_of_a_run_that_kept_a_dump_go_when_it_cannot_be_undone(tmp_path: Path) -> None:
+    recorded(tmp_path, "upgrade", "upgrade", kept_dump="x")
+    tags, stack = [f"p-{identity}-chap" for identity in RUNS[:2]], stack_in(tmp_path, "chap_core")
+    assert plan(stack, HERE, server_with(), tmp_path, Retention(), NOW, tags).image_runs == RUNS[:1]
+    young = Retention(databases_days=9999)
+    assert plan(stack, HERE, server_with(), tmp_path, young, NOW, tags).image_runs == ()
+
+
 def write(folder: Path, when: datetime, *, pinned: bool = False) -> Path:
     """Write what is needed of a backup to be listed as one."""
     identity = when.strftime("%Y%m%dT%H%M%SZ")
