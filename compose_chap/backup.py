@@ -41,7 +41,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -83,9 +83,13 @@ def take(
     dhis2 = dhis2_of(engine, stack) if with_dhis2 else None
     state.private_folder(folder)
     remove_abandoned(folder)
-    databases = [database] + ([dhis2[2]] if dhis2 else [])
     earlier = list_backups(folder, engine.origin(stack.project.name))
-    _check_space(folder, sum(one.size for one in databases), earlier)
+    needed = database.size * _ratio([one.manifest for one in earlier])
+    if dhis2:
+        needed += dhis2[2].size * _ratio([one.manifest.get("dhis2") for one in earlier])
+    if with_volumes:
+        needed += _packed_volumes(earlier) or belongings.volumes_size(engine, stack)
+    _check_space(folder, int(needed * _MARGIN))
 
     begun, partial = _new_folder(folder, clock())
     try:
@@ -239,12 +243,19 @@ def dhis2_of(engine: Engine, stack: Stack) -> tuple[Service, Server, Database]:
     return service, server, _named(server, container.environment.get("POSTGRES_DB", admin))
 
 
-def _check_space(folder: Path, database_size: int, earlier: list[Backup]) -> None:
-    ratio = _FIRST_RATIO
-    if earlier:
-        last = earlier[-1].manifest
-        ratio = last["dump"]["size"] / max(int(last["database"]["size"]), 1)
-    needed = int(database_size * ratio * _MARGIN)
+def _ratio(earlier: Sequence[Mapping[str, Any] | None]) -> float:
+    """Return how much of a database its dump takes, by the facts of earlier ones, oldest first."""
+    last = next((facts for facts in reversed(earlier) if facts), None)
+    return last["dump"]["size"] / max(int(last["database"]["size"]), 1) if last else _FIRST_RATIO
+
+
+def _packed_volumes(earlier: Sequence[Backup]) -> int:
+    """Return the bytes that the volumes took in the last backup that has some."""
+    sizes = (sum(int(part["size"]) for part in one.manifest.get("volumes") or ()) for one in reversed(earlier))
+    return next(filter(None, sizes), 0)
+
+
+def _check_space(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise StateError(

@@ -6,9 +6,10 @@ import gzip
 import hashlib
 import re
 import tarfile
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from compose_chap.stack import Container, Role, Service, Stack
 # Volumes that are slow to fill again, but fill themselves.
 _CACHES = re.compile(r"renv|pytensor|(^|[/_-])uv$|cache|(^|[/_-])tmp$")
 _SQLITE = re.compile(r"\.(db|sqlite3?)$")
+# What SQLite keeps beside a database: changes that are not in it yet, or what to undo in it.
+_BESIDE = re.compile(r"-(wal|journal)$")
 
 # A copy that SQLite itself makes is whole also while the model service writes.
 _COPY_SQLITE = """
@@ -135,21 +138,37 @@ def keep_volumes(engine: Engine, stack: Stack, folder: Path, notify: Callable[..
     (folder / "volumes").mkdir(mode=0o700)
     facts: dict[str, dict[str, Any]] = {}
 
-    for service in (*stack.writers, *stack.of(Role.MODEL)):
-        container = service.containers[0]
-        for volume, place in engine.volumes(container.id):
-            if volume in facts or _CACHES.search(volume) or _CACHES.search(place):
-                continue
-            facts[volume] = {
-                "volume": volume,
-                "service": service.name,
-                "path": place,
-                **_pack(engine, container, place, folder, volume, notify),
-            }
+    for volume, (service, place) in _volumes(engine, stack).items():
+        facts[volume] = {
+            "volume": volume,
+            "service": service.name,
+            "path": place,
+            **_pack(engine, service.containers[0], place, folder, volume, notify),
+        }
     for service in stack.of(Role.MODEL):
         for fact in _keep_layer(engine, service, folder, notify):
             facts[f"{service.name}:{fact['path']}"] = fact
     return list(facts.values())
+
+
+def volumes_size(engine: Engine, stack: Stack) -> int:
+    """Return how many bytes `keep_volumes` would read, as far as it can be known: of containers that run."""
+    found = 0
+    for service, place in _volumes(engine, stack).values():
+        if service.containers[0].running:
+            said = engine.run(service.containers[0].id, ["du", "-sk", place]).stdout.split()
+            found += int(said[0]) * 1024 if said and said[0].isdigit() else 0
+    return found
+
+
+def _volumes(engine: Engine, stack: Stack) -> dict[str, tuple[Service, str]]:
+    """Return the volumes to keep, each with a service that has it and the place where it is mounted there."""
+    found: dict[str, tuple[Service, str]] = {}
+    for service in (*stack.writers, *stack.of(Role.MODEL)):
+        for volume, place in engine.volumes(service.containers[0].id):
+            if not (_CACHES.search(volume) or _CACHES.search(place)):
+                found.setdefault(volume, (service, place))
+    return found
 
 
 def _pack(
@@ -203,11 +222,16 @@ def _keep_layer(
 ) -> Iterator[dict[str, Any]]:
     """Copy the SQLite databases that a model service keeps in its container and in no volume."""
     container = service.containers[0]
-    for place in engine.changed_files(container.id):
+    changed = engine.changed_files(container.id)
+    for place in sorted({_BESIDE.sub("", name) for name in changed}):
         if not _SQLITE.search(place):
             continue
         target = folder / "volumes" / f"{file_name(service.name + place)}"
-        pieces = _sqlite(engine, container, place) if container.running else _only_file(engine, container, place)
+        if container.running:
+            pieces = _sqlite(engine, container, place)
+        else:
+            files = [place, *(name for name in changed if name != place and _BESIDE.sub("", name) == place)]
+            pieces = _stopped_sqlite(engine, container, files, target.parent)
         facts = write_hashed(target, pieces, lambda done: notify("backup", f"{service.name}:{place}", done, 0))
         yield {"volume": "", "service": service.name, "path": place, **facts, "file": f"volumes/{target.name}"}
 
@@ -221,6 +245,35 @@ def _sqlite(engine: Engine, container: Container, place: str) -> Iterator[bytes]
                 f"The data of {container.name} ({place}) could not be copied: {said[-1]}",
                 hint="Mend the model service, or leave its data out: docker chap backup",
             )
+
+
+def _stopped_sqlite(engine: Engine, container: Container, files: list[str], folder: Path) -> Iterator[bytes]:
+    """Copy a database whose service stands still, with what was committed and lies in a file beside it still.
+
+    The first of `files` is the database. SQLite puts all into one file, as a running service has it done.
+    """
+    # Not every Python has it, and only this needs it.
+    import sqlite3
+
+    with tempfile.TemporaryDirectory(dir=folder) as private:
+        copy = Path(private, "data")
+        for place in files:
+            with open(f"{copy}{place.removeprefix(files[0])}", "wb") as written:
+                written.writelines(_only_file(engine, container, place))
+        try:
+            with closing(sqlite3.connect(copy)) as database:
+                whole = database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+                database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        except sqlite3.Error:
+            whole = False
+        if not whole:
+            raise DumpError(
+                f"The data of {container.name} ({files[0]}) are damaged, or no SQLite database.",
+                hint="Mend the model service, or leave its data out: docker chap backup",
+            )
+        with open(copy, "rb") as file:
+            while data := file.read(1 << 16):
+                yield data
 
 
 def _only_file(engine: Engine, container: Container, place: str) -> Iterator[bytes]:
