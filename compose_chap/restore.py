@@ -8,17 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from compose_chap import backup, beside, evidence, lock, process, proof, source, state, transaction, upgrade
+from compose_chap import backup, beside, evidence, lock, newer, process, proof, source, state, transaction, upgrade
 from compose_chap.catalogue import Backup
 from compose_chap.baseline import Baseline, baseline_of
 from compose_chap.quarantine import Quarantine
 from compose_chap.change import KEPT_IMAGES, Change, describe, kept_name, kept_tag, let_images_go
-from compose_chap.chap import Chap
-from compose_chap.errors import Cancelled, ChapError, DatabaseError, DumpError, EngineError, StackError
+from compose_chap.errors import Cancelled, ChapError, DatabaseError, DumpError, StackError
 from compose_chap.postgres import Server, Session
 from compose_chap.source import Source
 from compose_chap.stack import Reference, Role, Stack, release_key
@@ -79,10 +77,8 @@ def foresee(world: World, plan: RestorePlan) -> Outlook:
         if plan.source.backup:
             source.check_server(int(plan.source.backup.manifest["server"]["version"]) // 10000, server)
     baseline = asked.result()
-    running = plan.expected or baseline.version
-    # CHAP that is down cannot say it; a release is what its image is called.
-    running = running or (stack.api.image.tag if release_key(stack.api.image.tag) else "").removeprefix("v")
-    _refuse_newer_version(plan.source.version, running)
+    running = plan.expected or newer.version_here(stack, plan.source, baseline)
+    newer.refuse_version(plan.source.version, running)
 
     old, new = release_key(plan.source.version), release_key(running)
     if old and new and old < new:
@@ -91,7 +87,7 @@ def foresee(world: World, plan: RestorePlan) -> Outlook:
             " To bring the old version back too: --with-version"
         )
     notes += [*source.notes(plan.source, world.engine.origin(stack.project.name)), *of_database.result()]
-    notes += filter(None, [jobs.result()])
+    notes += filter(None, [newer.not_known(stack, plan.source, running, baseline), jobs.result()])
     own = {address for service in stack.writers for one in service.containers for address in one.addresses}
     return Outlook(tuple(notes), tuple(one for one in sessions.result() if one.address not in own), baseline)
 
@@ -131,7 +127,8 @@ def execute(world: World, plan: RestorePlan, baseline: Baseline, credentials: Ma
         try:
             _keep_images(world, stack, change, journal)
             left_out = beside.make(world, server, plan.source, change, journal, trust=plan.trust)
-            _refuse_newer(world, plan, server, change)
+            if not (plan.images_after or plan.trust):
+                newer.refuse_columns(world, stack, plan.source, server, change)
             change = replace(change, tables=server.counts(change.incoming))
             _compare(plan, change.tables)
             journal.learn(**change.to_facts())
@@ -256,45 +253,3 @@ def _compare(plan: RestorePlan, tables: Mapping[str, int]) -> None:
         raise DumpError(f"{plan.source.path} has no tables.")
     if plan.source.backup:
         proof.compare(tables, plan.source.backup.tables)
-
-
-def _refuse_newer_version(made_by: str, running: str) -> None:
-    """Refuse data of a newer CHAP than the one that runs: old code does not know what to do with it."""
-    written, known = release_key(made_by), release_key(running)
-    if written and known and written > known:
-        raise DumpError(
-            f"The backup was made by CHAP {made_by}, and CHAP {running} runs.",
-            state="Nothing was changed.",
-            hint=f"Upgrade first: docker chap upgrade v{made_by}. Or bring that version back with it: --with-version",
-        )
-
-
-def _refuse_newer(world: World, plan: RestorePlan, server: Server, change: Change) -> None:
-    """Refuse a dump without a version that has columns which the running code does not know."""
-    if plan.source.version or plan.images_after or plan.trust:
-        return
-    known = _known_columns(world, plan.stack)
-    if not known:
-        return
-    columns = {f"{table}.{name}" for table, names in server.columns(change.incoming).items() for name in names}
-    # The live one may be gone or damaged.
-    with suppress(DatabaseError):
-        known |= {f"{table}.{name}" for table, names in server.columns(change.live).items() for name in names}
-    tables = {name.rpartition(".")[0] for name in known}
-    if not {name.rpartition(".")[0] for name in columns} & tables:
-        raise DumpError(f"{plan.source.path} has none of CHAP's tables: it is a dump of something else.")
-    newer = sorted(name for name in columns - known if name.rpartition(".")[0] in tables)
-    if newer:
-        raise DumpError(
-            f"The dump is from a newer CHAP: the one that runs does not know {', '.join(newer[:5])}.",
-            hint="Upgrade first (docker chap upgrade), then restore.",
-        )
-
-
-def _known_columns(world: World, stack: Stack) -> set[str]:
-    api = stack.api.containers[0]
-    if not api.running:
-        return set()
-    with suppress(EngineError):
-        return {f"public.{name}" for name in Chap(world.engine, api.id).model_columns()}
-    return set()

@@ -19,7 +19,7 @@ ORDER = [
     *("plugin", "cli", "cli_complete"),
     *("cli_restore", "cli_rehearse", "cli_change", "cli_pin", "cli_backup", "cli_prune", "cli_status", "cli_options"),
     *("metrics", "fleet", "status", "screen", "rehearse"),
-    *("recover", "rollback", "restore", "beside", "source", "prune", "upgrade"),
+    *("recover", "rollback", "restore", "newer", "beside", "source", "prune", "upgrade"),
     *("transaction", "undo", "keep", "proof", "evidence"),
     "change",
     "releases",
