@@ -71,7 +71,8 @@ torture: sample  ## Let every fault come over every step, on the real engine: ho
 	@rm -f build/out/torture.tsv
 	@tests/sample/engine.sh --new && build/out/new/run tests/sample/setup
 	$(IN_SAMPLE) $(RUN) pytest -n $${CHAP_TEST_STACKS:-3} -m torture tests/e2e; \
-	build/out/new/run $(RUN) pytest -m torture -k "engine and killed" tests/e2e/test_faults.py; column -t -s "$$(printf '\t')" build/out/torture.tsv
+	build/out/new/run $(RUN) pytest -m torture -k "engine and killed" \
+		tests/e2e/test_faults.py tests/e2e/test_backup_faults.py; column -t -s "$$(printf '\t')" build/out/torture.tsv
 
 images:
 	@tests/sample/setup

@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
 from tests.e2e.calls import chap, server_crashed, tools_running, until
-from tests.e2e.faults import Picture, Run, tiny_disk
-from tests.sample.stack import SampleStack, environment
-
-
-def _docker(*words: str) -> None:
-    subprocess.run(["docker", *words], env=environment(), capture_output=True, check=False)
-
-
-def send(number: int) -> Callable[[SampleStack], Callable[[Run], None]]:
-    return lambda stack: lambda run: run.signal(number)
-
-
-def kill_container(stack: SampleStack) -> Callable[[Run], None]:
-    return lambda run: _docker("kill", f"{stack.project}-{stack.database_service}-1")
+from tests.e2e import faults
+from tests.e2e.faults import Fault, Picture, Run, Ways, tiny_disk
+from tests.sample.stack import SampleStack
 
 
 def fill_disk(stack: SampleStack) -> Callable[[Run], None]:
@@ -38,12 +29,8 @@ def fill_disk(stack: SampleStack) -> Callable[[Run], None]:
     return hit
 
 
-FAULTS = {
-    "SIGKILL": send(signal.SIGKILL),
-    "SIGINT": send(signal.SIGINT),
-    "container killed": kill_container,
-    "disk full": fill_disk,
-}
+OF_ALL = ("SIGKILL", "SIGINT", "database killed", "engine lost", "engine killed")
+FAULTS = {name: fault for name, fault in faults.FAULTS.items() if name in OF_ALL} | {"disk full": Fault(fill_disk)}
 
 
 class AtDetail(Run):
@@ -54,28 +41,43 @@ class AtDetail(Run):
         super()._saw(f"{step}: {detail.split(' ')[0] if detail.startswith('volume') else detail}")
 
 
+@dataclass
+class Subject:
+    """A stack that the faults come over, and the ways by which a run reaches the world."""
+
+    stack: SampleStack
+    ways: Ways
+
+
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SampleStack]:
+def subject(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Subject]:
     """A stack whose backups go to a small disk, with so much in it that a backup takes a while."""
     made = SampleStack.create(tmp_path_factory.mktemp("backup-faults"))
-    try:
-        made.up()
-        made.fill(rows=60_000)
-        with tiny_disk(made.folder / "backups", 24):
-            yield made
-    finally:
-        made.down()
+    # The address of a Unix socket may have 108 characters at most.
+    with tempfile.TemporaryDirectory(prefix="docker-chap-test-") as folder:
+        try:
+            ways = Ways.of(made, Path(folder))
+            made.up()
+            made.fill(rows=60_000)
+            with tiny_disk(made.folder / "backups", 24):
+                yield Subject(made, ways)
+        finally:
+            made.down()
 
 
-def strike(stack: SampleStack, moment: str, fault: str) -> None:
+def strike(subject: Subject, moment: str, fault: str) -> None:
+    stack, ways, chosen = subject.stack, subject.ways, FAULTS[fault]
     before, listed = Picture.of(stack), chap(stack, "backups")["backups"]
-    run = AtDetail(stack, "backup", "--with-volumes", at=f"backup: {moment}", hit=FAULTS[fault](stack))
+    hit = chosen.way(stack, ways) if chosen.way else chosen.hit(stack)
+    run = AtDetail(stack, "backup", "--with-volumes", at=f"backup: {moment}", hit=hit, environ=ways.environ)
     status = run.end()
     assert run.reached, run.stderr[-2000:]
     assert "Traceback" not in run.stderr and "This is a bug" not in run.stderr
 
-    if fault == "container killed":
-        stack.compose("start", stack.database_service)
+    ways.mend(stack)
+    died = fault == "database killed" or chosen.containers_die
+    if died:
+        stack.compose("start")
         stack.wait_ready()
     (stack.folder / "backups" / "filler").unlink(missing_ok=True)
     until(lambda: not tools_running(stack))
@@ -94,7 +96,7 @@ def strike(stack: SampleStack, moment: str, fault: str) -> None:
         assert status == {"SIGKILL": -9, "SIGINT": 130}.get(fault, 1) and now == listed
         left = list((stack.folder / "backups").glob("*.partial"))
         assert not left or fault == "SIGKILL"
-    assert fault == "container killed" or not server_crashed(stack)
+    assert died or not server_crashed(stack)
 
     made = chap(stack, "backup")["backup"]
     assert not list((stack.folder / "backups").glob("*.partial"))
@@ -103,12 +105,12 @@ def strike(stack: SampleStack, moment: str, fault: str) -> None:
         subprocess.run(["rm", "-r", path], check=True)
 
 
-def test_a_fault_leaves_no_half_backup(stack: SampleStack) -> None:
-    strike(stack, "dump", "container killed")
+def test_a_fault_leaves_no_half_backup(subject: Subject) -> None:
+    strike(subject, "dump", "database killed")
 
 
 @pytest.mark.torture
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("moment", ["dump", "read back dump", "volume"])
-def test_every_fault_at_every_part_of_a_backup(stack: SampleStack, moment: str, fault: str) -> None:
-    strike(stack, moment, fault)
+def test_every_fault_at_every_part_of_a_backup(subject: Subject, moment: str, fault: str) -> None:
+    strike(subject, moment, fault)
