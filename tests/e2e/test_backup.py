@@ -5,10 +5,12 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import re
 import shutil
 import signal
 import subprocess
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -179,6 +181,32 @@ def test_a_full_disk_leaves_nothing(small: SampleStack, backup_folder: Path, tmp
         assert sorted(path.name for path in (tmp_path / "b").iterdir()) == [".gitignore", backup_folder.name]
     finally:
         subprocess.run(["umount", tmp_path], check=True)
+
+
+def peak_memory(stack: SampleStack, *words: str) -> float:
+    """Run the plugin itself to its end, which must be good, and return the most memory that it had, in MiB."""
+    plugin = Path(environment()["DOCKER_CONFIG"], "cli-plugins", "docker-chap")
+    peak, child = 0.0, subprocess.Popen(
+        [plugin, "chap", *words], cwd=stack.folder, env=environment(),
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )
+    while child.poll() is None:
+        # The kernel keeps the highest value since the program began; what has ended has none.
+        found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{child.pid}/status").read_text())
+        peak = max(peak, int(found[1]) / 1024 if found else 0)
+        time.sleep(0.02)
+    assert child.returncode == 0
+    return peak
+
+
+@pytest.mark.torture
+def test_a_large_database_needs_little_memory(small: SampleStack) -> None:
+    small.fill(megabytes=300)
+    plain = small.folder / "plain.sql.gz"
+    plain.write_bytes(small.inside("pg_dump", "-U", small.user, "-Z", "1", small.database))
+    calls = [("backup",), ("restore", "latest", "--yes"), ("restore", plain.name, "--yes")]
+    peaks = {words[:2]: peak_memory(small, *words) for words in calls}
+    assert all(10 < peak < 100 for peak in peaks.values()), peaks
 
 
 def test_prune_keeps_its_word(small: SampleStack, backup_folder: Path, tmp_path: Path) -> None:
