@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from compose_chap import process
+from compose_chap import engine_login, process
 from compose_chap.engine_api import connect, engine_errors
 from compose_chap.errors import EngineError
 from compose_chap.process import Finished
@@ -330,7 +330,10 @@ class Engine:
         layers: dict[str, tuple[int, int]] = {}
 
         with engine_errors(f"pull {repository}:{tag}", self._link):
-            for event in self._api.pull(repository, tag=tag, platform=platform, stream=True, decode=True):
+            login = engine_login.stored(self.docker, engine_login.registry_of(repository))
+            for event in self._api.pull(
+                repository, tag=tag, platform=platform, stream=True, decode=True, auth_config=login
+            ):
                 if "error" in event:
                     raise EngineError(f"Cannot pull {repository}:{tag}: {event['error']}")
                 detail = event.get("progressDetail") or {}
@@ -347,14 +350,7 @@ class Engine:
 
     def credentials(self, registry: str) -> tuple[str, str] | None:
         """Return user and password that `docker login` stored for a registry, None where it stored none."""
-        import docker.auth
-        import docker.errors
-
-        try:
-            found = docker.auth.load_config().resolve_authconfig(registry)
-        except docker.errors.DockerException:
-            return None
-        return (found["Username"], found["Password"]) if found and "Username" in found else None
+        return engine_login.credentials(self.docker, registry)
 
     # Processes inside containers
 

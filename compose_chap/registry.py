@@ -28,6 +28,8 @@ _MANIFESTS = ", ".join(
 
 _TRIES = 4
 
+_HUB = "registry-1.docker.io"
+
 
 @dataclass(frozen=True)
 class Manifest:
@@ -121,7 +123,8 @@ class Registry:
 
         if answer.status_code in (401, 403):
             raise RegistryError(
-                f"The registry {host} does not let us read {name}.", hint=f"Log in with: docker login {host}"
+                f"The registry {host} does not let us read {name}.",
+                hint=f"Log in with: docker login {'' if host == _HUB else host}".rstrip(),
             )
         return answer
 
@@ -163,9 +166,11 @@ class Registry:
 def locate(repository: str) -> tuple[str, str]:
     """Return host and name of a repository, Docker Hub's defaults filled in."""
     host, slash, name = repository.partition("/")
-    if slash and ("." in host or ":" in host or host == "localhost"):
+    if not slash or not ("." in host or ":" in host or host == "localhost"):
+        host, name = "docker.io", repository
+    if host not in ("docker.io", "index.docker.io"):
         return host, name
-    return "registry-1.docker.io", repository if slash else f"library/{repository}"
+    return _HUB, name if "/" in name else f"library/{name}"
 
 
 def is_loopback(registry: str) -> bool:

@@ -29,7 +29,8 @@ ORDER = [
     *("pin", "switch", "checkout"),
     *("project", "composefile", "variables"),
     "engine_lock",
-    *("world", "chap", "questions", "postgres_dump", "postgres", "engine_throwaway", "engine", "engine_api"),
+    *("world", "chap", "questions", "postgres_dump", "postgres"),
+    *("engine_throwaway", "engine", "engine_api", "engine_login"),
     *("process_link", "process"),
     *("dumpfile", "plainsql", "registry", "lock", "state", "units", "stack", "errors"),
 ]
@@ -40,7 +41,7 @@ FACES = [name for name in MODULES if name in ("plugin", "screen") or name.starts
 # One library, one door: the only module that would change with it.
 DOORS = {
     "click": "cli",  # with its parts, cli_*
-    "docker": "engine",  # with its part, engine_throwaway
+    "docker": "engine",  # with its parts, engine_*
     "requests": "engine",  # the errors of the docker package
     "subprocess": "process",
     "ruamel": "composefile",

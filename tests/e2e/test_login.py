@@ -1,0 +1,115 @@
+"""A registry that lets nobody in without `docker login`."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from compose_chap.engine import Engine
+from compose_chap.errors import EngineError
+from tests.sample.stack import OUT, SampleStack, environment, registry
+
+# The password `district`.
+HTPASSWD = "chap:$2b$05$abcdefghijklmnopqrstuutukhLiQKc0L39ipbpqkkPR.7RQdnidq\n"
+CONFIG = """
+version: 0.1
+storage: {{filesystem: {{rootdirectory: '{storage}'}}}}
+http: {{addr: '{address}'}}
+auth: {{htpasswd: {{realm: chap, path: '{folder}/htpasswd'}}}}
+"""
+
+
+@pytest.fixture(scope="module")
+def private(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Give the address of a registry with the sample's images and a password."""
+    registry()  # there is one program, and one storage
+    folder = tmp_path_factory.mktemp("registry")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    (folder / "htpasswd").write_text(HTPASSWD)
+    (folder / "config.yml").write_text(CONFIG.format(storage=OUT / "registry/storage", address=address, folder=folder))
+    program = shutil.which("docker-registry") or str(OUT / "registry/unpacked/usr/bin/docker-registry")
+    with open(folder / "log", "wb") as log:
+        process = subprocess.Popen(
+            [program, "serve", str(folder / "config.yml")],
+            env=os.environ | {"OTEL_TRACES_EXPORTER": "none"}, stdout=log, stderr=log,
+        )
+    try:
+        for _ in range(200):
+            if refuses(address):
+                break
+            time.sleep(0.1)
+        yield address
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def refuses(address: str) -> bool:
+    """Whether something answers there and asks for a password."""
+    try:
+        urllib.request.urlopen(f"http://{address}/v2/", timeout=5)
+    except urllib.error.HTTPError as error:
+        return error.code == 401
+    except OSError:
+        pass
+    return False
+
+
+@pytest.fixture(scope="module")
+def stack(private: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SampleStack]:
+    """CHAP alone at v2.0.0, its two images named after that registry."""
+    stack = SampleStack.create(tmp_path_factory.mktemp("login"))
+    file = stack.folder / "compose.yml"
+    ours = rf"{re.escape(registry())}(/\S+/chap-(?:core|worker):v2.0.0)"
+    names = sorted(set(re.findall(ours, file.read_text())))
+    file.write_text(re.sub(ours, rf"{private}\1", file.read_text()))
+    try:
+        for name in names:
+            stack.docker("pull", "-q", f"{registry()}{name}")
+            stack.docker("tag", f"{registry()}{name}", f"{private}{name}")
+        stack.up()
+        yield stack
+    finally:
+        stack.down()
+        for name in names:
+            stack.docker("rmi", f"{private}{name}", f"{private}{name.replace('v2.0.0', 'v2.1.0')}", check=False)
+
+
+@pytest.mark.torture
+def test_docker_login_is_enough(
+    stack: SampleStack, private: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "cli-plugins").symlink_to(Path(environment()["DOCKER_CONFIG"], "cli-plugins"))
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+
+    def docker(*words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        return stack.docker("--config", str(tmp_path), *words, check=check)
+
+    refused = docker("chap", "versions", check=False)
+    assert refused.returncode == 1 and f"Log in with: docker login {private}" in refused.stderr, refused.stderr
+
+    docker("login", "-u", "chap", "-p", "district", private)
+    assert "v2.0.0  (running)" in docker("chap", "versions").stdout
+    done = docker("chap", "upgrade", "v2.1.0", "--digest", "--dry-run")
+    assert f"+    image: {private}" in done.stdout and "@sha256:" in done.stdout
+
+    repository = next(one["image"] for one in stack.containers().values() if "/chap-core:" in one["image"])
+    repository = repository.rpartition(":")[0]
+    for name, value in environment().items():
+        monkeypatch.setenv(name, value)
+    Engine(("docker", "--config", str(tmp_path))).pull(repository, "v2.1.0", "linux/amd64", lambda done, total: None)
+    with pytest.raises(EngineError):
+        Engine(("docker",)).pull(repository, "v2.1.0", "linux/amd64", lambda done, total: None)
