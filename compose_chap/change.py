@@ -195,7 +195,8 @@ def recreate(
     for name in services:
         name_image(world, images[name])
         _remove_unfinished(world, change.project, name)
-    scale = [f"--scale={name}={len(change.containers[name])}" for name in services if len(change.containers[name]) > 1]
+    # Always, for the files may want another number than runs.
+    scale = [f"--scale={name}={len(change.containers[name])}" for name in services]
     words = ["--force-recreate"] if anew else []
     finished = world.engine.compose(
         change.project, "up", "-d", "--no-deps", "--no-build", "--pull", "never", *words, *scale, *services

@@ -434,8 +434,11 @@ class Engine:
     def compose(
         self, project: Project, *arguments: str, on_line: Callable[[str], None] | None = None
     ) -> process.Finished:
-        """Run `docker compose` on a project with every file and env file named, as it was started."""
-        return self._docker(*compose_command(project), *arguments, on_line=on_line)
+        """Run `docker compose` on a project with every file and env file named, as it was started.
+
+        All profiles are on, for a service that runs may be of any. What starts something has to name its services.
+        """
+        return self._docker(*compose_command(project), "--profile", "*", *arguments, on_line=on_line)
 
     def _docker(self, *words: str, on_line: Callable[[str], None] | None = None) -> Finished:
         return process.run([*self.docker, *words], environment=self._link.environment, on_line=on_line)

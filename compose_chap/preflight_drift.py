@@ -59,9 +59,8 @@ def _would_be_made_anew(subject: Subject, service: Service) -> bool:
     first = service.containers[0]
     recorded = first.labels.get("com.docker.compose.depends_on", "")
     told = [service.name, *(entry.partition(":")[0] for entry in recorded.split(",") if entry)]
-    many = len(service.containers)
-    scale = [f"--scale={service.name}={many}"] if many > 1 else []
-    words = ("--dry-run", "up", "-d", "--no-deps", "--no-build", "--pull", "never", *scale, *told)
+    scale = f"--scale={service.name}={len(service.containers)}"
+    words = ("--dry-run", "up", "-d", "--no-deps", "--no-build", "--pull", "never", scale, *told)
     finished = subject.world.engine.compose(subject.stack.project, *words)
     made_anew = rf"Container {re.escape(first.name)} +Recreate"
     return finished.status != 0 or bool(re.search(made_anew, finished.stderr + finished.stdout))

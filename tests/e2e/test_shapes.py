@@ -1,7 +1,8 @@
 """Shapes that operators make of a stack: what can be operated is, all of it; what cannot is refused with the reason.
 
-One project has them all: other names, a worker service of two containers and another one beside it, a fixed
-container name, a second file with a network of its own, and a database server that a second project uses too.
+One project has them all: other names, a worker service of two containers and another one beside it, of a profile and
+with fewer containers than its file wants, a fixed container name, a second file with a network of its own, and a
+database server that a second project uses too.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ services:
     networks: [default, hospital]
   more-jobs:
     extends: {{file: compose.yml, service: jobs}}
+    profiles: [many]
+    deploy: {{replicas: 2}}
   data:
     networks: [default, hospital]
 networks:
@@ -58,7 +61,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SampleStack]:
     stack.files[1].write_text(SITE.format(project=stack.project))
     stack.api_service, stack.worker_service, stack.database_service, stack.broker_service = SERVICES.values()
     try:
-        stack.compose("up", "-d", "--quiet-pull", "--scale", "jobs=2")
+        scale = ("--scale", "jobs=2", "--scale", "more-jobs=1")
+        stack.compose("--profile", "many", "up", "-d", "--quiet-pull", *scale)
         stack.wait_ready()
         stack.fill(rows=2_000)
         yield stack

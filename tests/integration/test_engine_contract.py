@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,8 @@ import pytest
 from compose_chap.engine import Engine
 from compose_chap.errors import EngineError
 from compose_chap.postgres import Server
-from compose_chap.stack import Stack, detect
+from compose_chap.process import check
+from compose_chap.stack import Project, Stack, detect
 from tests.fakes import API, WORKER, FakeEngine
 from tests.sample.stack import SampleStack, environment
 
@@ -113,3 +115,31 @@ def test_only_the_named_service_is_made_anew_and_only_when_it_differs(place: Pla
     now = {one.name: one.containers[0] for one in place.stack.services}
     assert {name for name, one in now.items() if one.id != others[name]} == {api.name}
     assert now[api.name].name == api.containers[0].name and now[api.name].image == config and now[api.name].running
+
+
+PROFILES = """
+services:
+  db: {image: a, profiles: [bundled]}
+  chap: {image: b, depends_on: [db], deploy: {replicas: 2}}
+  worker: {image: c, profiles: [work], depends_on: [chap], container_name: the-worker}
+  debug: {image: d, profiles: [debug]}
+"""
+
+
+def test_services_of_every_profile_are_known_and_only_named_ones_are_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in environment().items():
+        monkeypatch.setenv(name, value)
+    (tmp_path / "compose.yml").write_text(PROFILES)
+    engine, project = Engine(), Project("docker-chap-test-profiles", tmp_path, (tmp_path / "compose.yml",))
+    services = {"db", "chap", "worker", "debug"}
+    assert set(engine.compose_config(project)["services"]) == services
+    hashes = check(engine.compose(project, "config", "--hash", "*"), "config")
+    assert {line.split()[0] for line in hashes.splitlines()} == services
+    scale = ("--scale=chap=1", "--scale=worker=1")
+    words = ("--dry-run", "up", "-d", "--no-deps", "--no-build", "--pull", "never")
+    up = engine.compose(project, *words, *scale, "chap", "worker")
+    assert up.status == 0, up.stderr
+    made = set(re.findall(r"Container (\S+)", up.stderr + up.stdout))
+    assert made == {"docker-chap-test-profiles-chap-1", "the-worker"}
