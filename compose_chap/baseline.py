@@ -10,7 +10,7 @@ from typing import Any
 from compose_chap.backup import server_of
 from compose_chap.chap import Chap, Overview, version_in
 from compose_chap.errors import ChapError
-from compose_chap.postgres import Server
+from compose_chap.postgres import Server, Session
 from compose_chap.stack import Role, Stack
 from compose_chap.world import World
 
@@ -64,6 +64,12 @@ def worker_versions(world: World, stack: Stack) -> dict[str, str]:
         for container in worker.containers
         if container.running
     }
+
+
+def strangers(server: Server, stack: Stack) -> tuple[Session, ...]:
+    """Return who is connected to CHAP's database besides CHAP: a change ends these sessions."""
+    own = {address for service in stack.writers for one in service.containers for address in one.addresses}
+    return tuple(one for one in server.sessions(stack.access.name) if one.address not in own)
 
 
 def _has_data(world: World, stack: Stack) -> bool:

@@ -24,6 +24,7 @@ from compose_chap.cli_options import (
 from compose_chap.errors import ChapError, EngineError, Locked
 
 if TYPE_CHECKING:
+    from compose_chap.subject import Subject
     from compose_chap.upgrade import Upgraded
 
 # How the plan says where the old data are kept, by whether that has to be a dump.
@@ -31,7 +32,6 @@ _KEPT = {
     False: "a copy of {} inside the server",
     True: "a second dump of {}, for want of room for a copy; a failure takes as long as a restore",
 }
-
 
 # How `recover` says what became of a run.
 _OUTCOMES = {
@@ -78,7 +78,7 @@ def upgrade_command(
     back up, stop API and worker, keep a copy of the database, change the Compose files, start VERSION, verify it. If
     anything fails, or on Ctrl-C, all is put back as it was, data included, and verified.
     """
-    from compose_chap import engine_lock, notes, observe, preflight, screen, state, upgrade
+    from compose_chap import engine_lock, observe, preflight, screen, state, upgrade
     from compose_chap.stack import release_tag
 
     target = release_tag(version)
@@ -94,7 +94,7 @@ def upgrade_command(
         found = preflight.examine(subject)
         checks = preflight.overridden(found, allowed)
         _refuse(call, checks)
-        if not subject.changes_files and subject.version == notes.reported(target):
+        if _runs_already(subject):
             call.result(
                 {"changed": False, "chap_version": subject.version},
                 f"CHAP {subject.version} runs already. Nothing to do.",
@@ -110,7 +110,7 @@ def upgrade_command(
             subject.platform,
             subject.baseline,
             tuple(check.name for check in found if check.failed),
-            drain if all(check.status == "ok" for check in found if check.name == "jobs") else None,
+            _drain(found, allowed, drain),
             _by_dump(checks),
             subject.move,
             no_cache,
@@ -164,7 +164,7 @@ def rollback_command(call: Call, yes: bool, dhis2_user: str) -> None:
 
 def roll_back(call: Call, operation: str, yes: bool, dhis2_user: str) -> None:
     """Undo the last upgrade or restore, and tell of it."""
-    from compose_chap import engine_lock, observe, rollback, screen, state
+    from compose_chap import backup, baseline, engine_lock, observe, rollback, screen, state
 
     world = call.world()
     stack = observe.find_whole_stack(world.engine, call.where())
@@ -173,10 +173,11 @@ def roll_back(call: Call, operation: str, yes: bool, dhis2_user: str) -> None:
     with engine_lock.locked(world, stack, "rollback"):
         state.refuse_open_run(directory)
         plan = rollback.plan_rollback(world, stack, operation)
+        sessions = baseline.strangers(backup.server_of(world.engine, stack), stack)
         written = ", ".join(f"{table}: {rows}" for table, rows in plan.written_since.items()) or "none"
         if not call.json:
             told = f"Rows written since the {operation}, which will be kept aside: {written}"
-            for line in (told, *(f"Note:  {note}" for note in plan.notes)):
+            for line in (told, *(f"Note:  {note}" for note in (*plan.notes, *map(screen.session_ends, sessions)))):
                 call.tell(screen.paragraph(line, sys.stderr))
         call.confirm(f"Undo the {operation} of {plan.undone['id']}?", yes=yes)
         done = rollback.roll_back(world, plan, dhis2_credentials(dhis2_user))
@@ -188,6 +189,7 @@ def roll_back(call: Call, operation: str, yes: bool, dhis2_user: str) -> None:
             "report": str(state.report_file(directory, done.run)),
             "written_since": dict(plan.written_since),
             "notes": list(plan.notes),
+            "sessions_ended": [asdict(one) for one in sessions],
             "checks": [asdict(check) for check in done.checks],
         },
         f"The {operation} of {plan.undone['id']} is undone, and verified:\n"
@@ -198,6 +200,7 @@ def roll_back(call: Call, operation: str, yes: bool, dhis2_user: str) -> None:
 
 
 @click.command("recover")
+@patience_option
 @common
 def recover_command(call: Call) -> None:
     """Finish or undo a run that was cut off.
@@ -243,13 +246,24 @@ def recover_command(call: Call) -> None:
 def _to_go_back(done: Upgraded) -> str:
     from compose_chap import screen
 
-    if done.kept:
-        return screen.paragraph(f"The data of before are kept as database {done.kept}. To go back to them:") + (
-            " docker chap rollback"
-        )
-    return screen.paragraph(f"The data of before are kept as backup {done.backup.id}. To go back to them:") + (
-        f" docker chap restore {done.backup.id} --with-version"
-    )
+    kept, command = f"database {done.kept}", "rollback"
+    if not done.kept:
+        kept, command = f"backup {done.backup.id}", f"restore {done.backup.id} --with-version"
+    return screen.paragraph(f"The data of before are kept as {kept}. To go back to them:") + f" docker chap {command}"
+
+
+def _runs_already(subject: Subject) -> bool:
+    from compose_chap import notes
+
+    # `docker compose up -d API` by hand leaves an old worker, and the files do not tell.
+    versions = {subject.version, *subject.baseline.worker_versions.values()}
+    return not subject.changes_files and versions == {notes.reported(subject.target)}
+
+
+def _drain(checks: Sequence[Any], allowed: set[str], drain: float) -> float | None:
+    # A job that begins during the pull may be lost too, when the operator said so.
+    known = all(check.status == "ok" for check in checks if check.name == "jobs")
+    return drain if known and "jobs" not in allowed else None
 
 
 def _refuse(call: Call, checks: Sequence[Any]) -> None:

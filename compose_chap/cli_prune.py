@@ -47,7 +47,7 @@ def prune_command(
     A pinned backup stays, and the last one, and everything that `docker chap rollback` or `docker chap restore --undo`
     still needs. What would go is shown first.
     """
-    from compose_chap import backup, catalogue, change, engine_lock, observe, prune, state
+    from compose_chap import backup, catalogue, change, engine_lock, lock, observe, prune, state
 
     world, where = call.world(), call.where()
     stack = observe.find_whole_stack(world.engine, where)
@@ -67,7 +67,8 @@ def prune_command(
             if not call.json:
                 click.echo(text, err=True)
             call.confirm("Remove these for good?", yes=yes)
-            prune.execute(world, stack, server, chosen)
+            with lock.signals_held():
+                prune.execute(world, stack, server, chosen)
             text = f"Removed:\n{text}"
     call.result(
         {

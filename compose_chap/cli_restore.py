@@ -95,7 +95,7 @@ def restore_command(
 def _plan(
     call: Call, world: World, stack: Stack, found: Source, output: Path | None, *, trust: bool, with_version: bool
 ) -> RestorePlan:
-    from compose_chap import restore
+    from compose_chap import restore, state
     from compose_chap.stack import release_tag
 
     if not with_version:
@@ -114,6 +114,8 @@ def _plan(
             f"\nThen: docker chap restore {found.backup.id}",
         )
     edits = subject.edits
+    for edit in edits:
+        state.check_writable(edit.path)
     images = restore.images_of(world, found.backup, subject.images, subject.platform)
     return restore.RestorePlan(stack, found, trust, edits, images, found.version)
 
@@ -129,11 +131,10 @@ def _release_of(found: Source) -> str:
 
 
 def _tell(call: Call, outlook: Outlook) -> None:
-    for note in outlook.notes:
+    from compose_chap import screen
+
+    for note in (*outlook.notes, *map(screen.session_ends, outlook.sessions)):
         call.tell(f"Note:  {note}")
-    for one in outlook.sessions:
-        who = f"{one.application or 'unnamed'} of {one.role} from {one.address}"
-        call.tell(f"Note:  This session will be ended: {who}.")
 
 
 def _data(done: Restored, outlook: Outlook) -> dict[str, Any]:

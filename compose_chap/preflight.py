@@ -14,6 +14,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from compose_chap import foreign, notes, preflight_drift, preflight_files, state, units
+from compose_chap.baseline import strangers
 from compose_chap.engine import compose_command
 from compose_chap.errors import ChapError
 from compose_chap.registry import Registry, nearest
@@ -253,12 +254,8 @@ def _database(subject: Subject) -> Check:
 
 
 def _sessions(subject: Subject) -> Check:
-    own = {address for service in subject.stack.writers for one in service.containers for address in one.addresses}
-    others = [
-        f"{one.application or one.role} from {one.address}"
-        for one in subject.server.sessions(subject.database.name)
-        if one.address.partition("/")[0] not in own
-    ]
+    found = strangers(subject.server, subject.stack)
+    others = [f"{one.application or one.role} from {one.address}" for one in found]
     if others:
         return Check("", "warn", f"Others use the database, and will be disconnected: {', '.join(others)}.")
     return Check("", "ok", "Only CHAP uses the database.")

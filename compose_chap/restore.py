@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from compose_chap import backup, beside, evidence, lock, newer, process, proof, source, state, transaction, upgrade
+from compose_chap.baseline import Baseline, baseline_of, strangers
 from compose_chap.catalogue import Backup
-from compose_chap.baseline import Baseline, baseline_of
 from compose_chap.quarantine import Quarantine
 from compose_chap.change import KEPT_IMAGES, Change, describe, kept_name, kept_tag, let_images_go
 from compose_chap.errors import Cancelled, ChapError, DatabaseError, DumpError, StackError
@@ -72,7 +72,7 @@ def foresee(world: World, plan: RestorePlan) -> Outlook:
     with ThreadPoolExecutor() as pool:
         asked = pool.submit(baseline_of, world, stack)
         of_database = pool.submit(_database_notes, plan, server, live)
-        sessions, jobs = pool.submit(server.sessions, live), pool.submit(upgrade.lost_jobs, world, stack)
+        sessions, jobs = pool.submit(strangers, server, stack), pool.submit(upgrade.lost_jobs, world, stack)
         source.check_room(plan.source, server)
         if plan.source.backup:
             source.check_server(int(plan.source.backup.manifest["server"]["version"]) // 10000, server)
@@ -88,8 +88,7 @@ def foresee(world: World, plan: RestorePlan) -> Outlook:
         )
     notes += [*source.notes(plan.source, world.engine.origin(stack.project.name)), *of_database.result()]
     notes += filter(None, [newer.not_known(stack, plan.source, running, baseline), jobs.result()])
-    own = {address for service in stack.writers for one in service.containers for address in one.addresses}
-    return Outlook(tuple(notes), tuple(one for one in sessions.result() if one.address not in own), baseline)
+    return Outlook(tuple(notes), sessions.result(), baseline)
 
 
 def _database_notes(plan: RestorePlan, server: Server, live: str) -> list[str]:

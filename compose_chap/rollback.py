@@ -136,6 +136,7 @@ def _way_back(move: Move | None, operation: str) -> Move | None:
 
 def _refuse_what_cannot_go_back(world: World, change: Change, operation: str) -> None:
     for edit in change.edits:
+        state.check_writable(edit.path)
         if state.content_of(edit.path) != edit.before:
             raise StateError(
                 f"{edit.path} is no longer as the {operation} left it.",

@@ -17,6 +17,7 @@ from compose_chap.errors import ChapError
 from compose_chap.units import duration, size
 
 if TYPE_CHECKING:
+    from compose_chap.postgres import Session
     from compose_chap.verify import Check
 
 JSON_VERSION = 1
@@ -226,6 +227,12 @@ def checks_text(checks: Iterable[Check], *, colour: bool) -> str:
         if hint and status != "ok":
             lines.append(f"{'':<{indent}}-> {_hanging(hint, indent + 3, width)}")
     return "\n".join(lines)
+
+
+def session_ends(session: Session) -> str:
+    """Say who will be disconnected from the database."""
+    who = f"{session.application or 'unnamed'} of {session.role} from {session.address}"
+    return f"This session will be ended: {who}."
 
 
 def colourful(stream: TextIO) -> bool:

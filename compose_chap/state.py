@@ -98,11 +98,18 @@ def check_readable(path: Path) -> None:
 
 
 def check_writable(path: Path) -> None:
-    """Raise StateError when `write_file` could not replace this file."""
-    folder = Path(os.path.realpath(path)).parent
-    for place in (path, folder):
+    """Raise StateError when `write_file` could not replace this file and leave it to its owner."""
+    target = Path(os.path.realpath(path))
+    for place in (path, target.parent):
         if place.exists() and not os.access(place, os.W_OK):
             raise StateError(f"{place} cannot be written by this user.", hint=f"Check its owner: ls -ld {place}")
+    if target.exists() and os.geteuid() != 0:
+        old, groups = target.stat(), (os.getegid(), *os.getgroups())
+        if old.st_uid != os.geteuid() or old.st_gid not in groups:
+            raise StateError(
+                f"{path} belongs to another user or group, and only they or root can change it and leave it so.",
+                hint=f"Run this as its owner, or with sudo. Its owner: ls -l {path}",
+            )
 
 
 def private_folder(folder: Path) -> Path:

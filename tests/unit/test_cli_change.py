@@ -1,0 +1,138 @@
+"""What the commands that change a stack refuse, tell and hold off before anything is changed, or while it is."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from compose_chap import cli, cli_change, prune, state
+from compose_chap.baseline import baseline_of
+from compose_chap.change import Change, describe
+from compose_chap.cli_options import Call
+from compose_chap.errors import StateError
+from compose_chap.postgres import Server, Session
+from compose_chap.stack import detect
+from compose_chap.state import Edit
+from tests.fakes import API, WORKER, Database, FakeEngine, world
+
+FILE = f"chap {API}:v1\nworker {WORKER}:v1\ndb postgres:17\nredis valkey:8\n"
+KEPT = "chap_core_before_20261123t000000z"
+
+
+@pytest.fixture
+def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
+    """An engine with a stack that was upgraded, where a command finds it."""
+    file = tmp_path / "compose.yml"
+    file.write_text(FILE)
+    engine = FakeEngine(tmp_path)
+    here, (stack,) = world(engine), detect(engine.containers())
+    monkeypatch.setattr(Call, "world", lambda call: here)
+    monkeypatch.setattr(state, "_ROOM", 16)
+    monkeypatch.chdir(tmp_path)
+    engine.databases[KEPT] = Database({"public.observation": 9})
+    edit = Edit(file, FILE.replace(":v1", ":v0").encode(), FILE.encode())
+    change = Change(
+        operation="upgrade", **describe(stack), kept=KEPT, incoming="", edits=(edit,), recreate=True, images_after={},
+        expected="1", tables={}, baseline=baseline_of(here, stack),
+    )
+    state.begin_run(tmp_path, "upgrade", change.to_facts(), here.clock).end("done")
+    return engine
+
+
+def another_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Be somebody who may write the files, as a member of their group may, and does not own them."""
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    monkeypatch.setattr(os, "access", lambda *given: True)
+
+
+def test_a_file_that_could_not_be_left_to_its_owner_is_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "compose.yml"
+    state.check_writable(file)
+    file.write_text("")
+    state.check_writable(file)
+    another_user(monkeypatch)
+    with pytest.raises(StateError, match="belongs to another user or group"):
+        state.check_writable(file)
+    monkeypatch.setattr(os, "geteuid", lambda: file.stat().st_uid or 12345)
+    monkeypatch.setattr(os, "getegid", lambda: file.stat().st_gid + 1)
+    monkeypatch.setattr(os, "getgroups", lambda: [])
+    with pytest.raises(StateError, match="belongs to another user or group"):
+        state.check_writable(file)
+
+
+def test_a_rollback_that_could_not_write_a_file_stops_nothing(
+    engine: FakeEngine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    boxes = dict(engine.boxes)
+    another_user(monkeypatch)
+    assert cli.main(["rollback", "--yes"]) == 1
+    assert "compose.yml belongs to another user or group" in capsys.readouterr().err
+    assert engine.boxes == boxes and not state.journal_file(engine.folder).exists()
+
+
+@pytest.mark.parametrize("words", [["rollback"], ["restore", "--undo"]])
+def test_who_will_be_disconnected_is_named_before_the_question(
+    words: list[str], engine: FakeEngine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if words[0] == "restore":
+        for path in (engine.folder / state.FOLDER / "runs").rglob("*.json"):
+            path.write_text(path.read_text().replace('"operation": "upgrade"', '"operation": "restore"'))
+    sessions = [Session(1, "anna", "psql", "10.0.0.9", "idle"), Session(2, "chap", "", "172.18.0.5", "idle")]
+    monkeypatch.setattr(Server, "sessions", lambda server, name: sessions)
+    for identity, box in list(engine.boxes.items()):
+        if box.service == "chap":
+            engine._set(identity, addresses=frozenset({"172.18.0.5"}))
+    assert cli.main(words) == 2  # there is nobody to ask
+    told = capsys.readouterr().err
+    assert "This session will be ended: psql of anna from 10.0.0.9." in told and "172.18.0.5" not in told
+
+
+def test_nothing_to_do_is_said_only_when_every_writer_is_new() -> None:
+    def runs_already(api: str, *workers: str, changes: bool = False) -> bool:
+        subject: Any = SimpleNamespace(
+            changes_files=changes, target="v2.1.0", version=api,
+            baseline=SimpleNamespace(worker_versions={str(at): one for at, one in enumerate(workers)}),
+        )
+        return cli_change._runs_already(subject)
+
+    assert runs_already("2.1.0", "2.1.0", "2.1.0")
+    assert not runs_already("2.1.0", "2.1.0", "2.0.0") and not runs_already("2.1.0", "")
+    assert not runs_already("2.0.0", "2.0.0") and not runs_already("2.1.0", "2.1.0", changes=True)
+
+
+@pytest.mark.parametrize(
+    ("status", "allowed", "drain"),
+    [("ok", set(), 60.0), ("ok", {"jobs"}, None), ("warn", {"jobs"}, None), ("error", set(), None)],
+)
+def test_jobs_that_may_be_lost_are_not_waited_for(status: str, allowed: set[str], drain: float | None) -> None:
+    checks: Any = [SimpleNamespace(name="jobs", status=status), SimpleNamespace(name="room", status="warn")]
+    assert cli_change._drain(checks, allowed, 60.0) == drain
+
+
+def test_a_removal_that_has_begun_is_finished_whatever_the_operator_presses(
+    engine: FakeEngine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    removed = []
+
+    def execute(*given: Any) -> None:
+        for name in ("one", "two"):
+            os.kill(os.getpid(), signal.SIGINT)
+            removed.append(name)
+
+    chosen = prune.PrunePlan((), (("chap_core_before_20260101t000000z", 1),), (), ())
+    monkeypatch.setattr(prune, "plan", lambda *given: chosen)
+    monkeypatch.setattr(prune, "execute", execute)
+    assert cli.main(["prune", "--yes"]) == 0
+    assert removed == ["one", "two"] and capsys.readouterr().out.startswith("Removed:\n")
+
+
+def test_recover_waits_as_long_as_it_is_told() -> None:
+    command: Any = cli.chap.get_command(None, "recover")  # type: ignore[arg-type]
+    assert command.make_context("recover", ["--wait", "600"]).params["patience"] == 600.0
