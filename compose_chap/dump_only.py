@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import glob
 import os
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from compose_chap import archive, backup, foreign, postgres_dump, state
+from compose_chap import archive, backup, foreign, lock, postgres_dump, state
 from compose_chap.archive import Notify
 from compose_chap.catalogue import PARTIAL
 from compose_chap.engine import Engine
@@ -54,15 +57,24 @@ def into_file(engine: Engine, stack: Stack, target: Path, notify: Notify) -> Dum
 
     Raise what `into` raises, and StateError when the disk is full or broken; nothing is left of the new file then.
     """
-    partial = target.with_name(f".{target.name}{PARTIAL}")
+    # Of a name that nobody else has: two that write to one target must not take each other's half for whole.
+    partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}{PARTIAL}")
     with archive.disk_errors(target.parent):
+        _remove_abandoned(target)
         try:
-            partial.unlink(missing_ok=True)
-            with archive.new_file(partial) as file:
-                made = into(engine, stack, file.write, notify)
-            os.replace(partial, target)
+            with ExitStack() as held:
+                with archive.new_file(partial) as file:
+                    held.enter_context(lock.claimed(partial))
+                    made = into(engine, stack, file.write, notify)
+                os.replace(partial, target)
             state.sync_folder(target.parent)
         except BaseException:
             partial.unlink(missing_ok=True)
             raise
     return made
+
+
+def _remove_abandoned(target: Path) -> None:
+    for left in target.parent.glob(f".{glob.escape(target.name)}.*{PARTIAL}"):
+        if lock.abandoned(left):
+            left.unlink(missing_ok=True)

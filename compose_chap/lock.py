@@ -112,13 +112,13 @@ def _held_by(content: bytes, directory: Path) -> Locked:
     )
 
 
-# Folders that a run fills
+# What a run fills
 
 
 @contextmanager
-def claimed(folder: Path) -> Iterator[None]:
-    """Mark a folder as worked on while the block runs; the kernel takes the mark away from a process that died."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def claimed(path: Path) -> Iterator[None]:
+    """Mark a folder or file as worked on while the block runs; the kernel takes the mark from a process that died."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
@@ -126,10 +126,10 @@ def claimed(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def abandoned(folder: Path) -> bool:
-    """Whether nobody works on a folder that was `claimed`."""
+def abandoned(path: Path) -> bool:
+    """Whether nobody works on a folder or file that was `claimed`."""
     with suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return True
