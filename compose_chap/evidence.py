@@ -102,7 +102,7 @@ def by_hand(world: World, change: Change, dump: str = "") -> str:
     compose = ["docker", *compose_command(change.project)]
     psql = [*compose, "exec", change.database, "psql", "-U", change.admin, "-d", "postgres", "-c"]
     commands = [
-        [*compose, "up", "-d", "--no-deps", "--no-recreate", change.database],
+        [*compose, "up", "-d", "--no-deps", "--no-build", "--pull", "never", "--no-recreate", change.database],
         [*compose, "stop", *change.writers],
     ]
 
@@ -116,7 +116,7 @@ def by_hand(world: World, change: Change, dump: str = "") -> str:
     for name in change.writers:
         image = change.images[name]
         commands.append(["docker", "tag", image["id"], image["reference"].partition("@")[0]])
-    commands.append([*compose, "up", "-d", "--no-deps", "--pull", "never", *change.writers])
+    commands.append([*compose, "up", "-d", "--no-deps", "--no-build", "--pull", "never", *change.writers])
 
     if change.move:
         before = change.move.before

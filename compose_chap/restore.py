@@ -193,8 +193,9 @@ def start_database(world: World, stack: Stack) -> None:
     if there:
         world.engine.start(there[0].containers[0].id)
     else:
-        finished = world.engine.compose(stack.project, "up", "-d", "--no-deps", name)
-        hint = "Look at it: docker compose ps -a. A database outside of this project: restore it where it runs."
+        finished = world.engine.compose(stack.project, *"up -d --no-deps --no-build --pull never".split(), name)
+        hint = "Is its image gone? Pull or load the very version that wrote the data: a newer one cannot read them.\n"
+        hint += "Is the database outside of this project? Then restore it where it runs."
         process.check(finished, f"Starting {name}", hint=hint)
     for _ in range(240):
         found = [one for one in world.engine.containers(stack.project.name) if one.service == name and one.running]
