@@ -17,6 +17,7 @@ _ENVIRONMENT = {
     "COMPOSE_FILE, COMPOSE_PROJECT_NAME": "As for docker compose.",
     "DOCKER_CHAP_BACKUPS": "The folder of the backups, instead of backups/ beside the main Compose file.",
     "DHIS2_USERNAME, DHIS2_PASSWORD, DHIS2_TOKEN": "Who checks through DHIS2.",
+    "DHIS2_PASSWORD_FILE, DHIS2_TOKEN_FILE": "The file that has the password or the token.",
     "NO_COLOR": "When it is set, nothing is coloured.",
     "CHAP_PYTHON": "The Python to run with, instead of the first that is 3.10 or newer.",
 }
