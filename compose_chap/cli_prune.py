@@ -64,7 +64,7 @@ def prune_command(
         lines += [f"images    of the run {run}" for run in chosen.image_runs]
         text = "\n".join(lines) or _nothing(prune.kept_databases(stack, server), keep_databases)
         if not (chosen.empty or dry_run):
-            if not call.json:
+            if not (call.json or yes):
                 click.echo(text, err=True)
             call.confirm("Remove these for good?", yes=yes)
             with lock.signals_held():

@@ -108,10 +108,14 @@ def _update(seen: Status, world: World) -> str | None:
     """Return the newer release, empty for none; None where nothing asked the registry in the last week."""
     from compose_chap import releases
 
-    images = {service.image.repository for service in seen.stack.writers}
-    known = releases.remembered(images, world.environment, world.clock(), releases.A_WEEK)
+    known = releases.remembered(_repositories(seen.stack), world.environment, world.clock(), releases.A_WEEK)
     version = seen.versions.get(seen.stack.api.name, "")
     return releases.newer(version, known) if known and version else None
+
+
+def _repositories(stack: Stack) -> set[str]:
+    """Return by what the releases of a stack are remembered; what Compose builds is called after the project."""
+    return {service.image.repository for service in stack.writers}
 
 
 def _write_metrics(file: Path, text: str) -> None:
@@ -169,9 +173,9 @@ def versions_command(call: Call) -> None:
         if problem:
             call.tell(f"Note:  Only the tags of this clone are listed. {problem}")
     else:
-        found = preflight.available(subject.registry, subject.images)
-        repositories = {image.repository for image in subject.images.values()}
-        releases.remember(repositories, world.environment, world.clock(), found)
+        found, problem = preflight.available(subject.registry, subject.images), ""
+    if not problem:
+        releases.remember(_repositories(stack), world.environment, world.clock(), found)
     lines = [_marked(one, subject.release, place) for one in found]
     if place and f"v{subject.release}" not in found:
         lines.append(f"{subject.release or 'unknown'}  (running, {place}, no release)")

@@ -279,8 +279,9 @@ def _room(subject: Subject) -> Check:
             "Make room: docker image prune, docker chap prune.",
         )
     by_dump = in_server < needed
-    folder = subject.backups if subject.backups.exists() else subject.backups.parent
-    free = shutil.disk_usage(folder).free if folder.exists() else 0
+    # A backup makes what is missing of its folder.
+    folder = next(one for one in (subject.backups, *subject.backups.parents) if one.exists())
+    free = shutil.disk_usage(folder).free
     in_folder = int(size * (0.8 if by_dump else 0.4))
     if free < in_folder:
         return Check("", "fail", f"{folder} has {units.size(free)} free; backups may need {units.size(in_folder)}.")
