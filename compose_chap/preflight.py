@@ -340,7 +340,7 @@ _CHECKS: tuple[tuple[str, tuple[str, ...], _Look], ...] = (
     ("jobs", ("stack",), _jobs),
     ("models", ("stack",), _models),
     ("route", ("stack",), _route),
-    preflight_drift.CHECK,
+    *preflight_drift.CHECKS,
     ("version_path", ("stack",), _version_path),
     *preflight_files.CHECKS,
     ("files", ("stack", "sources"), _files),

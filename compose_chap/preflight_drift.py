@@ -1,7 +1,8 @@
-"""The check of what runs against what the files say: what a recreated container would get, and this one has not.
+"""The checks of what runs against what the files say: what a recreated container would get, and this one has not.
 
-Compose's own config hash is asked first. Where it differs, a dry run says whether the container would really be made
-anew, and `drift` names the difference.
+Where the files name another image than runs, what runs could not be gone back to: nobody may go against that. For
+all else Compose's own config hash is asked first. Where it differs, a dry run says whether the container would really
+be made anew, and `drift` names the difference.
 """
 
 from __future__ import annotations
@@ -14,6 +15,27 @@ from compose_chap.process import check as succeeded
 from compose_chap.stack import Service
 from compose_chap.subject import Subject
 from compose_chap.verify import Check
+
+
+def _named_images(subject: Subject) -> Check:
+    differing = {
+        f"{one.name} runs {one.image}, the files say {wanted}": service.name
+        for service in subject.stack.writers
+        if service.name in subject.model.services
+        and (wanted := subject.model.services[service.name].image) is not None
+        for one in service.containers
+        if str(wanted) != one.image
+    }
+    if differing:
+        names = " ".join(dict.fromkeys(differing.values()))
+        return Check(
+            "",
+            "fail",
+            f"{'. '.join(differing)}. An upgrade that fails could not go back to what runs.",
+            "Let the files name what runs: docker chap pin VERSION. Or let what they name run first:"
+            f" docker compose up -d --no-deps {names}",
+        )
+    return Check("", "ok", "The files name the images that run.")
 
 
 def _drift(subject: Subject) -> Check:
@@ -35,21 +57,13 @@ def _drift(subject: Subject) -> Check:
 
 def _differences(subject: Subject, service: Service, hashes: Mapping[str, str]) -> list[str]:
     """Name what differs between a service's containers and the files, never a value that may be secret."""
-    wanted = subject.model.services[service.name].image
-    found = [
-        f"{one.name} runs {one.image}, the files say {wanted}"
-        for one in service.containers
-        if wanted is not None and str(wanted) != one.image
-    ]
     first = service.containers[0]
     recorded = first.labels.get("com.docker.compose.config-hash")
-    if not recorded or hashes.get(service.name, recorded) == recorded:
-        return found
-    if not found and not _would_be_made_anew(subject, service):
+    if not recorded or hashes.get(service.name, recorded) == recorded or not _would_be_made_anew(subject, service):
         return []
     config = subject.world.engine.compose_config(subject.stack.project)
     written = config["services"].get(service.name, {})
-    found += drift.differences(*subject.world.engine.creation(first.id), written, config)
+    found = drift.differences(*subject.world.engine.creation(first.id), written, config)
     return found or ["something else than variables, ports, volumes, networks and command"]
 
 
@@ -66,4 +80,7 @@ def _would_be_made_anew(subject: Subject, service: Service) -> bool:
     return finished.status != 0 or bool(re.search(made_anew, finished.stderr + finished.stdout))
 
 
-CHECK = ("drift", ("stack", "compose", "compose_files"), _drift)
+CHECKS = (
+    ("named_images", ("stack", "compose_files"), _named_images),
+    ("drift", ("compose", "named_images"), _drift),
+)
