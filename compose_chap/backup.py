@@ -48,7 +48,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from compose_chap import __version__, archive, belongings, foreign, instructions, lock, state, units
+from compose_chap import __version__, archive, belongings, durable, foreign, instructions, lock, state, units
 from compose_chap.archive import Clock, Notify
 from compose_chap.catalogue import FORMAT, PARTIAL, Backup, document, list_backups, missed_tables, remove_abandoned
 from compose_chap.engine import Engine
@@ -81,7 +81,7 @@ def take(
     server = server_of(engine, stack)
     database = database_of(server, stack.access)
     dhis2 = dhis2_of(engine, stack) if with_dhis2 else None
-    state.private_folder(folder)
+    durable.private_folder(folder)
     remove_abandoned(folder)
     earlier = list_backups(folder, engine.origin(stack.project.name))
     needed = database.size * _ratio([one.manifest for one in earlier])
@@ -98,10 +98,10 @@ def take(
                 engine, stack, sources, partial, begun, reason, server, database, dhis2, with_volumes, clock, notify
             )
             manifest |= missed_tables(manifest, earlier)
-            state.write_file(partial / "manifest.json", document(manifest))
+            durable.write_file(partial / "manifest.json", document(manifest))
             final = partial.with_name(partial.name.removesuffix(PARTIAL))
             os.rename(partial, final)
-            state.sync_folder(folder)
+            durable.sync_folder(folder)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
@@ -188,7 +188,7 @@ def _fill(
         "proven_at": clock().isoformat(),
     }
     text = instructions.text(stack, manifest).encode()
-    state.write_file(partial / "RESTORE.txt", text)
+    durable.write_file(partial / "RESTORE.txt", text)
     manifest["instructions"] = {
         "file": "RESTORE.txt",
         "size": len(text),

@@ -13,7 +13,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
-from compose_chap import chap, checkout, questions, state
+from compose_chap import chap, checkout, durable, questions
 from compose_chap.archive import disk_errors, file_name, write_hashed
 from compose_chap.engine import Engine
 from compose_chap.errors import ChapError, DumpError
@@ -57,7 +57,7 @@ def _keep_file(path: Path, directory: Path, folder: Path) -> dict[str, Any]:
     for place in reversed(copy.relative_to(folder).parents[:-1]):
         (folder / place).mkdir(mode=0o700, exist_ok=True)
     content = path.read_bytes()
-    state.write_file(copy, content)
+    durable.write_file(copy, content)
     return {
         "path": str(path),
         "file": str(copy.relative_to(folder)),
@@ -84,7 +84,7 @@ def keep_checkout(directory: Path, folder: Path) -> dict[str, Any] | None:
     }
     if diff := found.diff:
         content = diff.encode(errors="replace")
-        state.write_file(folder / "local-changes.diff", content)
+        durable.write_file(folder / "local-changes.diff", content)
         facts["diff"] = {
             "file": "local-changes.diff",
             "size": len(content),

@@ -17,7 +17,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from compose_chap import lock, state
+from compose_chap import durable, lock
 from compose_chap.errors import DumpError, StackError
 from compose_chap.stack import Origin, Stack
 
@@ -146,7 +146,7 @@ def list_backups(folder: Path, origin: Origin = Origin()) -> list[Backup]:
 
     What has no readable manifest is none. Raise StateError when this user may not look into the folder.
     """
-    state.check_readable(folder)
+    durable.check_readable(folder)
     found = []
     for path in sorted(folder.glob("*/manifest.json")):
         with suppress(DumpError):
@@ -180,7 +180,7 @@ def load(folder: Path) -> Backup:
 def amend(made: Backup, **facts: Any) -> Backup:
     """Write into a finished backup's manifest what nobody could be asked when it was made, and return it so."""
     amended = Backup(made.folder, {**made.manifest, **facts})
-    state.write_file(made.folder / "manifest.json", document(amended.manifest))
+    durable.write_file(made.folder / "manifest.json", document(amended.manifest))
     return amended
 
 
@@ -239,16 +239,16 @@ def judge(backup: Backup, at: datetime, how: str, why: str = "") -> None:
         return
     else:
         word = {"at": at.isoformat(), "how": how}
-    state.write_file(backup.folder / PROOF_FILE, (json.dumps(word) + "\n").encode())
+    durable.write_file(backup.folder / PROOF_FILE, (json.dumps(word) + "\n").encode())
 
 
 def pin(backup: Backup, pinned: bool) -> None:
     """Keep a backup whatever retention says, or no longer."""
     if pinned:
-        state.write_file(backup.folder / PIN_FILE, b"")
+        durable.write_file(backup.folder / PIN_FILE, b"")
     else:
         (backup.folder / PIN_FILE).unlink(missing_ok=True)
-        state.sync_folder(backup.folder)
+        durable.sync_folder(backup.folder)
 
 
 def remove_abandoned(folder: Path) -> None:

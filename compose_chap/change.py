@@ -10,14 +10,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from compose_chap import state
+from compose_chap import durable
 from compose_chap.baseline import Baseline
 from compose_chap.checkout import Move
+from compose_chap.durable import Edit
 from compose_chap.errors import ChapError, EngineError, StackError
 from compose_chap.postgres import Server
 from compose_chap.process import check as succeeded
 from compose_chap.stack import Container, Project, Reference, Stack
-from compose_chap.state import Edit, Journal
+from compose_chap.state import Journal
 from compose_chap.world import World
 
 KEPT_IMAGES = "docker-chap/kept"
@@ -77,7 +78,7 @@ class Change:
         return {
             **facts,
             "project": json.loads(json.dumps(asdict(self.project), default=str)),
-            "edits": state.pack_edits(self.edits),
+            "edits": durable.pack_edits(self.edits),
             "baseline": self.baseline.to_json(),
             "move": self.move.to_json() if self.move else None,
         }
@@ -94,7 +95,7 @@ class Change:
             tuple(map(Path, project["env_files"])),
         )
         known["writers"] = tuple(facts["writers"])
-        known["edits"] = state.unpack_edits(facts["edits"])
+        known["edits"] = durable.unpack_edits(facts["edits"])
         known["baseline"] = Baseline.from_json(facts["baseline"])
         known["move"] = Move.from_json(facts["move"]) if facts.get("move") else None
         return cls(**known)

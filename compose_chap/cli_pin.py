@@ -24,7 +24,7 @@ def pin_command(call: Call, version: str, digest: bool, dry_run: bool) -> None:
 
     No container is touched, and no engine is needed. To upgrade a stack that runs, use `docker chap upgrade`.
     """
-    from compose_chap import lock, observe, pin, screen, state
+    from compose_chap import durable, lock, observe, pin, screen, state
     from compose_chap.stack import release_tag
 
     tag = release_tag(version)
@@ -41,12 +41,12 @@ def pin_command(call: Call, version: str, digest: bool, dry_run: bool) -> None:
     if not dry_run:
         directory = model.layout.project_directory
         with lock.locked(directory, "pin", screen.now()):
-            edits = tuple(state.Edit(edit.path, edit.before, edit.after) for edit in found)
-            journal = state.begin_run(directory, "pin", {"edits": state.pack_edits(edits)}, screen.now, to=tag)
+            edits = tuple(durable.Edit(edit.path, edit.before, edit.after) for edit in found)
+            journal = state.begin_run(directory, "pin", {"edits": durable.pack_edits(edits)}, screen.now, to=tag)
             try:
-                state.apply_edits(edits)
+                durable.apply_edits(edits)
             except BaseException:
-                state.revert_edits(edits)
+                durable.revert_edits(edits)
                 journal.end("failed")
                 raise
             journal.end("done")

@@ -95,7 +95,7 @@ def restore_command(
 def _plan(
     call: Call, world: World, stack: Stack, found: Source, output: Path | None, *, trust: bool, with_version: bool
 ) -> RestorePlan:
-    from compose_chap import restore, state
+    from compose_chap import durable, restore
     from compose_chap.stack import release_tag
 
     if not with_version:
@@ -115,7 +115,7 @@ def _plan(
         )
     edits = subject.edits
     for edit in edits:
-        state.check_writable(edit.path)
+        durable.check_writable(edit.path)
     images = restore.images_of(world, found.backup, subject.images, subject.platform)
     return restore.RestorePlan(stack, found, trust, edits, images, found.version)
 

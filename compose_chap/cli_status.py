@@ -119,10 +119,10 @@ def _repositories(stack: Stack) -> set[str]:
 
 
 def _write_metrics(file: Path, text: str) -> None:
-    from compose_chap import state
+    from compose_chap import durable
 
     new = not file.exists()
-    state.write_file(file.absolute(), text.encode())
+    durable.write_file(file.absolute(), text.encode())
     if new:
         file.chmod(0o644)  # what collects it is another user, and it holds no secret
 

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from compose_chap import archive, backup, foreign, lock, postgres_dump, state
+from compose_chap import archive, backup, durable, foreign, lock, postgres_dump
 from compose_chap.archive import Notify
 from compose_chap.catalogue import PARTIAL
 from compose_chap.engine import Engine
@@ -67,7 +67,7 @@ def into_file(engine: Engine, stack: Stack, target: Path, notify: Notify) -> Dum
                     held.enter_context(lock.claimed(partial))
                     made = into(engine, stack, file.write, notify)
                 os.replace(partial, target)
-            state.sync_folder(target.parent)
+            durable.sync_folder(target.parent)
         except BaseException:
             partial.unlink(missing_ok=True)
             raise

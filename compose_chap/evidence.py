@@ -12,11 +12,12 @@ from pathlib import Path
 from compose_chap import units
 from compose_chap.change import Change, containers_of, server_of
 from compose_chap.checkout import Checkout
+from compose_chap.durable import content_of
 from compose_chap.engine import compose_command
 from compose_chap.errors import ChapError
 from compose_chap.postgres import identifier
 from compose_chap.stack import Container
-from compose_chap.state import Journal, content_of
+from compose_chap.state import Journal
 from compose_chap.world import World
 
 # A shorter value is a known default or a word of its own; hiding it would only make a log unreadable.

@@ -14,8 +14,9 @@ from datetime import datetime
 from pathlib import Path
 from types import FrameType
 
+from compose_chap.durable import private_folder
 from compose_chap.errors import Locked, StateError
-from compose_chap.state import FOLDER, journal_file, operator, private_folder
+from compose_chap.state import FOLDER, journal_file, operator
 from compose_chap.units import moment
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

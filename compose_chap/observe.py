@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from compose_chap.durable import check_readable
 from compose_chap.engine import Engine
 from compose_chap.errors import ChapError, Interrupted, StackError, StateError
 from compose_chap.stack import Project, Stack, detect
-from compose_chap.state import check_readable, open_origin, refuse_open_run
+from compose_chap.state import open_origin, refuse_open_run
 
 if TYPE_CHECKING:
     from compose_chap.project import Layout, Model

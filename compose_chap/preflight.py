@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 
-from compose_chap import foreign, notes, preflight_drift, preflight_files, state, units
+from compose_chap import durable, foreign, notes, preflight_drift, preflight_files, state, units
 from compose_chap.baseline import strangers
 from compose_chap.engine import compose_command
 from compose_chap.errors import ChapError
@@ -228,7 +228,7 @@ def _is_release(tag: str) -> bool:
 
 def _files(subject: Subject) -> Check:
     for edit in subject.edits:
-        state.check_writable(edit.path)
+        durable.check_writable(edit.path)
     if not subject.edits and not subject.built:
         return Check("", "ok", f"The files already name {subject.target}.")
     changed = [*subject.changed_files, *(edit.path for edit in subject.edits)]

@@ -9,11 +9,11 @@ from pathlib import Path
 from compose_chap import (
     beside,
     catalogue,
+    durable,
     engine_lock,
     engine_throwaway,
     evidence,
     lock,
-    state,
     transaction,
     undo,
 )
@@ -111,7 +111,7 @@ def _undo(world: World, change: Change | None, journal: Journal) -> Recovered:
 
 
 def _unpin(journal: Journal) -> Recovered:
-    foreign = state.revert_edits(state.unpack_edits(journal.facts["edits"]))
+    foreign = durable.revert_edits(durable.unpack_edits(journal.facts["edits"]))
     if foreign:
         raise StateError(f"{foreign[0]} was changed by someone else meanwhile, and was left as it is.")
     journal.end("undone", recovered=True)

@@ -14,13 +14,14 @@ from pathlib import Path
 from compose_chap import backup, beside, evidence, lock, newer, process, proof, source, state, transaction, upgrade
 from compose_chap.baseline import Baseline, baseline_of, strangers
 from compose_chap.catalogue import Backup
+from compose_chap.durable import Edit
 from compose_chap.quarantine import Quarantine
 from compose_chap.change import KEPT_IMAGES, Change, describe, kept_name, kept_tag, let_images_go
 from compose_chap.errors import Cancelled, ChapError, DatabaseError, DumpError, StackError
 from compose_chap.postgres import Server, Session
 from compose_chap.source import Source
 from compose_chap.stack import Reference, Role, Stack, release_key
-from compose_chap.state import Edit, Journal
+from compose_chap.state import Journal
 from compose_chap.verify import Check
 from compose_chap.world import World
 

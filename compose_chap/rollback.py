@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from compose_chap import lock, state, switch, transaction, upgrade, verify
+from compose_chap import durable, lock, state, switch, transaction, upgrade, verify
 from compose_chap.baseline import baseline_of
 from compose_chap.change import Change, describe, kept_name, let_images_go, server_of
 from compose_chap.checkout import Checkout, Move
+from compose_chap.durable import Edit
 from compose_chap.errors import StateError
 from compose_chap.postgres import Server
 from compose_chap.stack import Origin, Stack
-from compose_chap.state import Edit
 from compose_chap.verify import Check
 from compose_chap.world import World
 
@@ -136,8 +136,8 @@ def _way_back(move: Move | None, operation: str) -> Move | None:
 
 def _refuse_what_cannot_go_back(world: World, change: Change, operation: str) -> None:
     for edit in change.edits:
-        state.check_writable(edit.path)
-        if state.content_of(edit.path) != edit.before:
+        durable.check_writable(edit.path)
+        if durable.content_of(edit.path) != edit.before:
             raise StateError(
                 f"{edit.path} is no longer as the {operation} left it.",
                 state="Nothing was changed.",

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from compose_chap.composefile import Tree, tree
+from compose_chap.durable import Edit
 from compose_chap.project import Model
 from compose_chap.stack import DatabaseUrl, Service
-from compose_chap.state import Edit
 from compose_chap.variables import Text, encode, required
 
 URL = "CHAP_DATABASE_URL"

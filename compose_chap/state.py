@@ -1,4 +1,4 @@
-"""What must survive a crash: atomic files and the journal of a run.
+"""What must survive a crash: the journal of a run, and the records of those that ended.
 
 Everything lies in the folder `.docker-chap` beside the main Compose file:
 
@@ -12,19 +12,17 @@ Files are 0600 in folders 0700. The folder ignores itself, so a source checkout 
 
 from __future__ import annotations
 
-import base64
 import getpass
 import json
 import os
 import socket
-import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
+from compose_chap import durable
 from compose_chap.errors import Interrupted, StateError
 from compose_chap.stack import Origin
 from compose_chap.units import moment
@@ -33,96 +31,6 @@ FOLDER = ".docker-chap"
 
 # Enough for the journal, a record and some files, so that a disk that fills up does not stop the way back.
 _ROOM = 512 * 1024
-
-
-@dataclass(frozen=True)
-class Edit:
-    """A change of one file from exactly these bytes to those; None is no file."""
-
-    path: Path
-    before: bytes | None
-    after: bytes | None
-
-
-def sync_folder(folder: Path) -> None:
-    """Make renames and removals in a folder survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def write_file(path: Path, content: bytes) -> None:
-    """Replace a file at once and durably; an existing file keeps its mode and owner, and a symlink keeps pointing.
-
-    A new file gets mode 0600. Raise StateError when it cannot be written; then the old content stands.
-    """
-    target, draft = Path(os.path.realpath(path)), _draft(path)
-
-    try:
-        try:
-            draft.unlink(missing_ok=True)
-            with open(draft, "xb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
-                file.write(content)
-                with suppress(FileNotFoundError):
-                    old = target.stat()
-                    os.fchmod(file.fileno(), stat.S_IMODE(old.st_mode))
-                    if (old.st_uid, old.st_gid) != (os.geteuid(), os.getegid()):
-                        os.fchown(file.fileno(), old.st_uid, old.st_gid)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(draft, target)
-        except BaseException:
-            draft.unlink(missing_ok=True)
-            raise
-        sync_folder(target.parent)
-    except OSError as error:
-        raise StateError(f"Cannot write {path}: {error.strerror}.", hint="Check owner and free space.") from None
-
-
-def _draft(path: Path) -> Path:
-    # Always the same name, so that the draft of a killed run is found and removed. The lock keeps others away.
-    target = Path(os.path.realpath(path))
-    return target.with_name(f".{target.name}.docker-chap")
-
-
-def check_readable(path: Path) -> None:
-    """Raise StateError when this user may not look at a file, or into a folder. What is not there hides nothing."""
-    try:
-        os.scandir(path).close()
-    except PermissionError:
-        raise StateError(f"{path} cannot be read by this user.", hint="Run it as root, or with sudo.") from None
-    except OSError:
-        pass
-
-
-def check_writable(path: Path) -> None:
-    """Raise StateError when `write_file` could not replace this file and leave it to its owner."""
-    target = Path(os.path.realpath(path))
-    for place in (path, target.parent):
-        if place.exists() and not os.access(place, os.W_OK):
-            raise StateError(f"{place} cannot be written by this user.", hint=f"Check its owner: ls -ld {place}")
-    if target.exists() and os.geteuid() != 0:
-        old, groups = target.stat(), (os.getegid(), *os.getgroups())
-        if old.st_uid != os.geteuid() or old.st_gid not in groups:
-            raise StateError(
-                f"{path} belongs to another user or group, and only they or root can change it and leave it so.",
-                hint=f"Run this as its owner, or with sudo. Its owner: ls -l {path}",
-            )
-
-
-def private_folder(folder: Path) -> Path:
-    """Make a folder 0700 that Git ignores, with what is missing above it, and return it."""
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        ignore = folder / ".gitignore"
-        if not ignore.exists():
-            write_file(ignore, b"*\n")
-    except OSError as error:
-        hint = "Run it as root, or with sudo." if isinstance(error, PermissionError) else ""
-        raise StateError(f"Cannot make the folder {folder}: {error.strerror}.", hint=hint) from None
-    return folder
 
 
 def operator() -> str:
@@ -200,17 +108,17 @@ class Journal:
         report = {key: value for key, value in self.record.items() if key != "facts"}
         report["facts"] = {key: value for key, value in self.record["facts"].items() if key != "edits"}
         (self._runs() / self.id).mkdir(mode=0o700, exist_ok=True)
-        write_file(undo_file(self._directory, self.id), _document(self.record))
-        write_file(report_file(self._directory, self.id), _document(report))
+        durable.write_file(undo_file(self._directory, self.id), _document(self.record))
+        durable.write_file(report_file(self._directory, self.id), _document(report))
         self.give_room()
         journal_file(self._directory).unlink(missing_ok=True)
-        sync_folder(self._directory / FOLDER)
+        durable.sync_folder(self._directory / FOLDER)
 
     def evidence(self, name: str, content: str | bytes) -> Path:
         """Keep something that explains a failure, and return where."""
         folder = self._runs() / self.id
         folder.mkdir(mode=0o700, exist_ok=True)
-        write_file(folder / name, content if isinstance(content, bytes) else content.encode(errors="replace"))
+        durable.write_file(folder / name, content if isinstance(content, bytes) else content.encode(errors="replace"))
         return folder / name
 
     def _runs(self) -> Path:
@@ -219,7 +127,7 @@ class Journal:
         return folder
 
     def _write(self) -> None:
-        write_file(journal_file(self._directory), json.dumps(self.record).encode())
+        durable.write_file(journal_file(self._directory), json.dumps(self.record).encode())
 
 
 def begin_run(
@@ -240,10 +148,10 @@ def begin_run(
         "facts": facts,
         "steps": [],
     }
-    private_folder(directory / FOLDER)
+    durable.private_folder(directory / FOLDER)
     journal = Journal(directory, record, clock)
     try:
-        write_file(directory / FOLDER / "room", os.urandom(_ROOM))
+        durable.write_file(directory / FOLDER / "room", os.urandom(_ROOM))
         journal._write()
     except BaseException:
         journal.give_room()
@@ -254,7 +162,7 @@ def begin_run(
 
 def open_run(directory: Path, clock: Callable[[], datetime]) -> Journal | None:
     """Return the run that was not ended, None where there is none. Raise StateError when it cannot be read."""
-    check_readable(directory / FOLDER)
+    durable.check_readable(directory / FOLDER)
     path = journal_file(directory)
     try:
         journal = Journal(directory, json.loads(path.read_bytes()), clock)
@@ -293,7 +201,7 @@ def refuse_open_run(directory: Path) -> None:
 
 def history(directory: Path, origin: Origin = Origin()) -> list[dict[str, Any]]:
     """Return the records of a stack's runs that ended, oldest first; a record that cannot be read is left out."""
-    check_readable(directory / FOLDER)
+    durable.check_readable(directory / FOLDER)
     records = []
     for path in sorted((directory / FOLDER / "runs").glob("*.json")):
         with suppress(OSError, ValueError):
@@ -310,74 +218,6 @@ def standing_runs(directory: Path, origin: Origin = Origin()) -> list[dict[str, 
         elif run["result"] == "done" and run["operation"] != "pin":
             standing.append(run)
     return standing
-
-
-def pack_edits(edits: Iterable[Edit]) -> list[dict[str, str | None]]:
-    """Return edits as a journal can hold them."""
-    return [{"path": str(edit.path), "before": _packed(edit.before), "after": _packed(edit.after)} for edit in edits]
-
-
-def unpack_edits(packed: Iterable[dict[str, str]]) -> tuple[Edit, ...]:
-    """Return the edits that `pack_edits` packed."""
-    return tuple(Edit(Path(one["path"]), _unpacked(one["before"]), _unpacked(one["after"])) for one in packed)
-
-
-def _packed(content: bytes | None) -> str | None:
-    return None if content is None else base64.b64encode(content).decode()
-
-
-def _unpacked(content: str | None) -> bytes | None:
-    return None if content is None else base64.b64decode(content)
-
-
-def content_of(path: Path) -> bytes | None:
-    """Return the bytes of a file, None where there is none."""
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        return None
-
-
-def _put(path: Path, content: bytes | None) -> None:
-    """Give a file this content, or take it away. One that is new belongs to the owner of its folder."""
-    new = not path.exists()
-    if content is not None:
-        write_file(path, content)
-    try:
-        if content is None:
-            path.unlink(missing_ok=True)
-            sync_folder(path.parent)
-        elif new and os.geteuid() == 0:
-            os.chown(path, path.parent.stat().st_uid, path.parent.stat().st_gid)
-    except OSError as error:
-        raise StateError(f"Cannot remove or give away {path}: {error.strerror}.") from None
-
-
-def apply_edits(edits: Iterable[Edit]) -> None:
-    """Write every edit, if every file still is what was read. Raise StateError, with nothing written, otherwise.
-
-    The caller has the edits in an open journal, so a crash between two files is undone by `revert_edits`.
-    """
-    edits = tuple(edits)
-    for edit in edits:
-        check_writable(edit.path)
-        if content_of(edit.path) != edit.before:
-            raise StateError(f"{edit.path} was changed by someone else meanwhile.", hint="Run the command again.")
-    for edit in edits:
-        _put(edit.path, edit.after)
-
-
-def revert_edits(edits: Iterable[Edit]) -> list[Path]:
-    """Put the old bytes back wherever the new ones stand; return the files that hold neither, left as they are."""
-    foreign = []
-    for edit in edits:
-        _draft(edit.path).unlink(missing_ok=True)
-        content = content_of(edit.path)
-        if content == edit.after:
-            _put(edit.path, edit.before)
-        elif content != edit.before:
-            foreign.append(edit.path)
-    return foreign
 
 
 def run_id(now: datetime) -> str:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from compose_chap import backup, catalogue, checkout, engine_lock, prune, screen, state, units
+from compose_chap import backup, catalogue, checkout, durable, engine_lock, prune, screen, state, units
 from compose_chap.catalogue import Backup
 from compose_chap.change import KEPT_IMAGES, kept_images
 from compose_chap.chap import Active, Chap, Health, Jobs, Overview, Schema, version_in
@@ -137,7 +137,7 @@ def _source(stack: Stack) -> Source | None:
 
 def _backups(world: World, stack: Stack, origin: Origin) -> list[Backup]:
     for file in () if world.engine.elsewhere else stack.project.absent:
-        state.check_readable(file)
+        durable.check_readable(file)
     with suppress(StackError):  # beside files that are not here nobody can look
         return catalogue.list_backups(catalogue.folder_for(stack, None, world.environment), origin)
     return []

@@ -8,17 +8,17 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TypeVar
 
-from compose_chap import backup, checkout, notes, pin, project, settings, state
+from compose_chap import backup, checkout, durable, notes, pin, project, settings
 from compose_chap.baseline import Baseline, baseline_of
 from compose_chap.chap import Active, Chap, Jobs, Overview, Schema
 from compose_chap.checkout import Checkout, Move, Place
+from compose_chap.durable import Edit
 from compose_chap.errors import ChapError, EngineError, RegistryError, StackError
 from compose_chap.postgres import Database, Server
 from compose_chap.project import Model, ServiceDefinition
 from compose_chap.registry import Manifest, Registry
 from compose_chap.settings import Setting
 from compose_chap.stack import Reference, Stack, release_key
-from compose_chap.state import Edit
 from compose_chap.world import World
 
 _T = TypeVar("_T")
@@ -211,7 +211,7 @@ class Subject:
     def edits(self) -> tuple[Edit, ...]:
         """The edits of the files; from source those of an env file. Raise ComposeFileError when they are not safe."""
         if self.built:
-            before = state.content_of(self.env_file)
+            before = durable.content_of(self.env_file)
             return (settings.edit(self.env_file, before, self.settings, self.target),) if self.settings else ()
         return tuple(Edit(edit.path, edit.before, edit.after) for edit in self._pins)
 

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from compose_chap import evidence, keep, lock, state, switch, undo, verify
+from compose_chap import durable, evidence, keep, lock, switch, undo, verify
 from compose_chap.change import (
     Change,
     begin,
@@ -169,11 +169,11 @@ def _rewrite(world: World, change: Change, journal: Journal, before: Mapping[str
     if change.move and not journal.began("checkout"):
         begin(world, journal, "checkout", f"{change.move.after} in {change.move.folder}")
         switch.go(change.move)
-        state.apply_edits(change.edits)
+        durable.apply_edits(change.edits)
     if change.move or not change.edits:
         return
     begin(world, journal, "rewrite", ", ".join(str(edit.path) for edit in change.edits))
-    state.apply_edits(change.edits)
+    durable.apply_edits(change.edits)
     if before != _all_but_images(world, change):
         raise StateError("Compose reads more changes in the edited files than the images.")
 

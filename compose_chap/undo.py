@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from compose_chap import drift, keep, state, switch, verify
+from compose_chap import drift, durable, keep, switch, verify
 from compose_chap.change import (
     CONFIG_FILES,
     Change,
@@ -51,7 +51,7 @@ def undo(world: World, change: Change, journal: Journal, *, cut_off: bool = Fals
     stop_writers(world, change)
     server.end_own_sessions()
 
-    foreign = state.revert_edits(change.edits)
+    foreign = durable.revert_edits(change.edits)
     set_aside = sources_back(world, change, journal)
     _data_back(world, server, change, journal)
     if journal.facts.get("kept_dump"):
@@ -94,7 +94,7 @@ def sources_back(world: World, change: Change, journal: Journal) -> list[str]:
     """
     if change.move is None or not journal.began("checkout"):
         return []
-    state.revert_edits(change.edits)
+    durable.revert_edits(change.edits)
     for name in change.writers:
         name_image(world, change.images[name])
     return switch.go_back(

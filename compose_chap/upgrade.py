@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from compose_chap import backup, catalogue, evidence, lock, notes, state, switch, transaction, undo
+from compose_chap import backup, catalogue, durable, evidence, lock, notes, state, switch, transaction, undo
 from compose_chap.catalogue import Backup
 from compose_chap.baseline import Baseline
 from compose_chap.change import (
@@ -22,11 +22,12 @@ from compose_chap.change import (
 )
 from compose_chap.chap import Chap, Jobs
 from compose_chap.checkout import Move
+from compose_chap.durable import Edit
 from compose_chap.engine import Image
 from compose_chap.errors import Cancelled, ChapError, EngineError, NeedsPerson
 from compose_chap.process import check as succeeded
 from compose_chap.stack import Reference, Stack
-from compose_chap.state import Edit, Journal
+from compose_chap.state import Journal
 from compose_chap.verify import Check
 from compose_chap.world import World
 
@@ -227,7 +228,7 @@ def _build(world: World, plan: UpgradePlan, move: Move, journal: Journal) -> dic
     project, writers = plan.stack.project, [service.name for service in plan.stack.writers]
     begin(world, journal, "checkout", f"{plan.target} in {move.folder}")
     switch.go(move)
-    state.apply_edits(plan.edits)
+    durable.apply_edits(plan.edits)
     begin(world, journal, "build", ", ".join(writers))
     finished = world.engine.compose(
         project, "build", *(["--no-cache"] if plan.no_cache else []), *writers,

@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from compose_chap import cli, cli_change, prune, state
+from compose_chap import cli, cli_change, durable, prune, state
 from compose_chap.baseline import baseline_of
 from compose_chap.change import Change, describe
 from compose_chap.cli_options import Call
+from compose_chap.durable import Edit
 from compose_chap.errors import StateError
 from compose_chap.postgres import Server, Session
 from compose_chap.stack import detect
-from compose_chap.state import Edit
 from tests.fakes import API, WORKER, Database, FakeEngine, world
 
 FILE = f"chap {API}:v1\nworker {WORKER}:v1\ndb postgres:17\nredis valkey:8\n"
@@ -54,17 +54,17 @@ def test_a_file_that_could_not_be_left_to_its_owner_is_not_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "compose.yml"
-    state.check_writable(file)
+    durable.check_writable(file)
     file.write_text("")
-    state.check_writable(file)
+    durable.check_writable(file)
     another_user(monkeypatch)
     with pytest.raises(StateError, match="belongs to another user or group"):
-        state.check_writable(file)
+        durable.check_writable(file)
     monkeypatch.setattr(os, "geteuid", lambda: file.stat().st_uid or 12345)
     monkeypatch.setattr(os, "getegid", lambda: file.stat().st_gid + 1)
     monkeypatch.setattr(os, "getgroups", lambda: [])
     with pytest.raises(StateError, match="belongs to another user or group"):
-        state.check_writable(file)
+        durable.check_writable(file)
 
 
 def test_a_rollback_that_could_not_write_a_file_stops_nothing(

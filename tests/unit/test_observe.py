@@ -13,12 +13,13 @@ from pathlib import Path
 import pytest
 
 from compose_chap import catalogue, metrics, status
+from compose_chap.durable import private_folder
 from compose_chap.engine import Engine
 from compose_chap.errors import Interrupted, StackError, StateError
 from compose_chap.observe import Where, find_directory, find_stack, find_stacks, find_whole_stack
 from compose_chap.process_link import Link
 from compose_chap.stack import Origin
-from compose_chap.state import begin_run, history, private_folder
+from compose_chap.state import begin_run, history
 from tests.fakes import FakeEngine, world
 from tests.unit.test_prune import NOW, write
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from compose_chap import notes, project, services, settings, state, verify
+from compose_chap import durable, notes, project, services, settings, verify
 from compose_chap.errors import StateError
 from compose_chap.project import Model
 from compose_chap.stack import Role, Service, Stack, detect
@@ -116,18 +116,18 @@ def test_variables_without_a_default() -> None:
 
 
 def test_a_file_that_is_made_goes_again(tmp_path: Path) -> None:
-    edit = state.Edit(tmp_path / ".env", None, b"A=1\n")
-    assert state.unpack_edits(json.loads(json.dumps(state.pack_edits([edit])))) == (edit,)
-    state.apply_edits([edit])
+    edit = durable.Edit(tmp_path / ".env", None, b"A=1\n")
+    assert durable.unpack_edits(json.loads(json.dumps(durable.pack_edits([edit])))) == (edit,)
+    durable.apply_edits([edit])
     assert (tmp_path / ".env").read_bytes() == b"A=1\n" and (tmp_path / ".env").stat().st_mode & 0o777 == 0o600
     with pytest.raises(StateError, match="changed by someone else"):
-        state.apply_edits([edit])
-    assert state.revert_edits([edit]) == [] and not (tmp_path / ".env").exists()
-    assert state.revert_edits([edit]) == []
+        durable.apply_edits([edit])
+    assert durable.revert_edits([edit]) == [] and not (tmp_path / ".env").exists()
+    assert durable.revert_edits([edit]) == []
     (tmp_path / ".env").write_bytes(b"B=2\n")
-    assert state.revert_edits([edit]) == [tmp_path / ".env"]
-    back = state.Edit(tmp_path / ".env", b"B=2\n", None)
-    state.apply_edits([back])
+    assert durable.revert_edits([edit]) == [tmp_path / ".env"]
+    back = durable.Edit(tmp_path / ".env", b"B=2\n", None)
+    durable.apply_edits([back])
     assert not (tmp_path / ".env").exists()
 
 

@@ -18,13 +18,13 @@ from typing import Any
 
 import pytest
 
-from compose_chap import backup, catalogue, postgres_dump, proof, recover, rollback, state, upgrade
+from compose_chap import backup, catalogue, durable, postgres_dump, proof, recover, rollback, state, upgrade
 from compose_chap.baseline import baseline_of
 from compose_chap.change import CONFIG_FILES
+from compose_chap.durable import Edit
 from compose_chap.errors import ChapError, EngineError, NeedsPerson, RolledBack, StateError
 from compose_chap.postgres import Server
 from compose_chap.stack import Reference, detect
-from compose_chap.state import Edit
 from compose_chap.upgrade import UpgradePlan
 from tests.fakes import API, WORKER, Database, FakeEngine, Killed, world
 
@@ -102,7 +102,7 @@ def watch_files(monkeypatch: pytest.MonkeyPatch, engine: FakeEngine, write: Call
         write(path, content)
         engine.at(f"wrote {path.name}")
 
-    monkeypatch.setattr(state, "write_file", writes)
+    monkeypatch.setattr(durable, "write_file", writes)
 
 
 def run_upgrade(engine: FakeEngine, *, by_dump: bool = False) -> None:
@@ -174,7 +174,7 @@ class Theorem:
     """A run whose every call is struck by a fault, from the same start each time."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-        self.monkeypatch, self.folder, self.write = monkeypatch, folder, state.write_file
+        self.monkeypatch, self.folder, self.write = monkeypatch, folder, durable.write_file
 
     def run(
         self,
@@ -199,7 +199,7 @@ class Theorem:
         except (ChapError, KeyboardInterrupt, Killed) as raised:
             return struck, raised
         finally:
-            self.monkeypatch.setattr(state, "write_file", self.write)
+            self.monkeypatch.setattr(durable, "write_file", self.write)
         return struck, None
 
     def prove(
@@ -410,7 +410,7 @@ def cut_off(engine: FakeEngine, step: str) -> FakeEngine:
 
     engine.strike = strike
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
-        watch_files(patch, engine, state.write_file)
+        watch_files(patch, engine, durable.write_file)
         run_upgrade(engine)
     return engine.copy()
 
