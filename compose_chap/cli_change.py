@@ -35,7 +35,7 @@ _KEPT = {
 
 # How `recover` says what became of a run.
 _OUTCOMES = {
-    "finished": "was done but for its record, and is finished now.",
+    "finished": "was complete. It is verified now, and closed.",
     "undone": "is undone: all is as it was before.",
     "nothing changed": "had changed nothing.",
 }

@@ -40,7 +40,7 @@ class Recovered:
 
 
 def recover(world: World, journal: Journal) -> Recovered:
-    """Bring an interrupted run to its end: all new when it was done but for its record, all old otherwise.
+    """Bring an interrupted run to its end: all new when it is complete and good, all old otherwise.
 
     Safe to run again. Raise Locked when somebody elsewhere works on the stack, Interrupted when the run is one of
     another engine, NeedsPerson when the way back fails: the journal then stays open.
