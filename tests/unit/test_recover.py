@@ -27,7 +27,7 @@ def test_the_last_run_that_stands_is_the_one_to_undo(tmp_path: Path) -> None:
     assert rollback.last_undoable(tmp_path, "upgrade")["id"] == "1"
 
     record(tmp_path, "4", "restore")
-    with pytest.raises(StateError, match="last run was a restore") as refused:
+    with pytest.raises(StateError, match="After the upgrade to undo there was another run: restore 4") as refused:
         rollback.last_undoable(tmp_path, "upgrade")
     assert refused.value.hint == "Undo that first: docker chap restore --undo"
 
@@ -37,6 +37,18 @@ def test_the_last_run_that_stands_is_the_one_to_undo(tmp_path: Path) -> None:
     record(tmp_path, "6", "rollback", undoes="1")
     with pytest.raises(StateError, match="no upgrade to undo"):
         rollback.last_undoable(tmp_path, "upgrade")
+
+    # Nor is a restore that was made before it to be undone for it.
+    record(tmp_path, "7", "restore")
+    with pytest.raises(StateError, match="no upgrade to undo") as refused:
+        rollback.last_undoable(tmp_path, "upgrade")
+    assert "restore --undo" not in refused.value.hint
+
+
+def test_rows_since_tell_of_tables_that_shrank_too() -> None:
+    old = {"public.a": 5, "public.b": 5, "public.gone": 2, "public.modeltemplatedb": 1}
+    new = {"public.a": 7, "public.b": 4, "public.new": 1, "public.modeltemplatedb": 3}
+    assert rollback.rows_since(old, new) == {"public.a": 2, "public.b": -1, "public.gone": -2, "public.new": 1}
 
 
 def test_passwords_are_taken_out_of_evidence() -> None:
