@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.calls import as_promised
-from tests.sample.remote import LOOPBACK, Remote, free_port, private_config, ssh_server, tls_server
-from tests.sample.stack import SampleStack, environment
+from tests.sample.remote import LOOPBACK, Remote, private_config, ssh_server, tls_server
+from tests.sample.stack import SampleStack, environment, free_port
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or os.geteuid() != 0, reason="only root can run an ssh server of its own"

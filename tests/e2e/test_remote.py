@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.sample.remote import Remote, free_port, ssh_server, tls_server
-from tests.sample.stack import SampleStack
+from tests.sample.remote import Remote, ssh_server, tls_server
+from tests.sample.stack import SampleStack, free_port
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or os.geteuid() != 0, reason="only root can run an ssh server of its own"

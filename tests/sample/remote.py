@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.sample.stack import SAMPLE, SampleError, environment
+from tests.sample.stack import SAMPLE, SampleError, environment, free_port
 
 LOOPBACK = "127.0.0.1"
 
@@ -169,13 +169,6 @@ def _run(*words: str) -> None:
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SampleError(f"{' '.join(words)} ended with {done.returncode}: {done.stderr}")
-
-
-def free_port(host: str = LOOPBACK) -> int:
-    """Return a port on which nothing listens now."""
-    with socket.socket() as listener:
-        listener.bind((host, 0))
-        return int(listener.getsockname()[1])
 
 
 def wait_for(host: str, port: int, server: subprocess.Popen[bytes], log: Path) -> None:

@@ -118,8 +118,7 @@ class SampleStack:
         folder = Path(folder).resolve()
         folder.mkdir(parents=True, exist_ok=True)
         project = project or PROJECT_PREFIX + secrets.token_hex(4)
-        ports = _free_ports(4)
-        values = dict(zip(("CHAP_PORT", "CHAP_DB_PORT", "DHIS2_PORT", "DHIS2_DB_PORT"), map(str, ports)))
+        values = {name: str(free_port()) for name in ("CHAP_PORT", "CHAP_DB_PORT", "DHIS2_PORT", "DHIS2_DB_PORT")}
         values["COMPOSE_PROJECT_NAME"] = project
         if kind == "bundled":
             # Times in which a test can see a model go and come back.
@@ -132,7 +131,7 @@ class SampleStack:
         def filled(text: str) -> str:
             # Where several stacks run, not all can have the container called chap.
             text = text.replace("container_name: chap", f"container_name: {project}-chap-1")
-            text = text.replace("127.0.0.1:8000:8000", f"127.0.0.1:{ports[0]}:8000")
+            text = text.replace("127.0.0.1:8000:8000", f"127.0.0.1:{values['CHAP_PORT']}:8000")
             text = text.replace(older.FOLDER, f"{folder}-data:").replace(older.UNNAMED, f"{project}/postgres")
             return text.replace(WRITTEN_REGISTRY, registry()).replace("v2.0.0", version)
 
@@ -418,9 +417,10 @@ def _wait(condition: Callable[[], bool], timeout: float, message: str) -> None:
         time.sleep(0.1)
 
 
-def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        listeners = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for listener in listeners:
-            listener.bind(("127.0.0.1", 0))
-        return [listener.getsockname()[1] for listener in listeners]
+def free_port(host: str = "127.0.0.1") -> int:
+    """Return a port on which nothing listens now, and which no connection is given by chance while it is not used."""
+    while True:
+        port = 20_000 + secrets.randbelow(12_000)
+        with contextlib.suppress(OSError), socket.socket() as listener:
+            listener.bind((host, port))
+            return port
