@@ -39,15 +39,17 @@ class Call:
     patience: float = 120.0
 
     def world(self) -> World:
-        """Return engine, clock and progress for this call."""
+        """Return engine, clock and progress for this call: however often it is asked, one progress has the terminal."""
         from compose_chap.engine import Engine
         from compose_chap.screen import Progress, now
         from compose_chap.world import World
 
-        notify = Progress(sys.stderr, "quiet" if self.json and self.progress == "auto" else self.progress)
         context = click.get_current_context()
-        context.meta["progress"] = notify
-        context.call_on_close(notify.end)
+        if "progress" not in context.meta:
+            notify = Progress(sys.stderr, "quiet" if self.json and self.progress == "auto" else self.progress)
+            context.meta["progress"] = notify
+            context.call_on_close(notify.end)
+        notify = context.meta["progress"]
         return World(Engine(self.docker), now, time.sleep, notify, self.patience, environment=dict(os.environ))
 
     def clock(self) -> datetime:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import pty
 import sys
 import time
 
+import click
 import pytest
 
 from compose_chap import screen, units
+from compose_chap.cli_options import Call
 from compose_chap.errors import ChapError
 from compose_chap.verify import Check
 
@@ -95,6 +99,26 @@ def test_a_live_step_ends_as_it_would_stand_in_a_file(monkeypatch: pytest.Monkey
     progress.end()
     *_, last = stream.getvalue().split("\r")
     assert last == "[   0s] Pulling: chap:v2.1.0\x1b[K\n"
+
+
+def test_a_result_begins_a_line_of_its_own_however_often_the_world_was_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ours, theirs = pty.openpty()
+    monkeypatch.setenv("TERM", "xterm")
+    with os.fdopen(ours, "rb", buffering=0) as terminal, open(theirs, "w") as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        monkeypatch.setattr(sys, "stderr", stream)
+        call = Call(("docker",))
+        with click.Context(click.Command("verify")):
+            first, second = call.world(), call.world()
+            second.notify("check", "the stack")
+            first.notify("prove", "chap_core.dump", 1, 2)
+            call.world()
+            call.result({}, "It is whole.")
+            stream.flush()
+        told = terminal.read(4096).decode()
+    assert told.endswith("Proving the backup: chap_core.dump\x1b[K\r\nIt is whole.\r\n")
 
 
 def test_json_tells_of_bytes_once_a_second_and_of_every_step_and_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
