@@ -62,7 +62,7 @@ def backup_command(
             with_dhis2=with_dhis2,
             with_volumes=with_volumes,
         )
-    _warn(_warnings(made))
+    _warn(call, _warnings(made))
     rows = sum(made.tables.values())
     state_of = "was read back" if made.fault else "is complete and was read back"
     said = (
@@ -89,11 +89,11 @@ def _warnings(made: Backup) -> Iterator[str]:
         yield f"Not in this backup, though an earlier one or CHAP has them: {', '.join(absent)}."
 
 
-def _warn(warnings: Iterable[str]) -> None:
+def _warn(call: Call, warnings: Iterable[str]) -> None:
     from compose_chap import screen
 
     for warning in warnings:
-        print(screen.paragraph(f"Warning: {warning}", sys.stderr), file=sys.stderr)
+        call.tell(screen.paragraph(f"Warning: {warning}", sys.stderr))
 
 
 def _dump_only(call: Call, world: Any, stack: Any, asked: str) -> None:
@@ -102,22 +102,31 @@ def _dump_only(call: Call, world: Any, stack: Any, asked: str) -> None:
     if asked == "-":
         if sys.stdout.isatty():
             raise UsageError("A dump is not for a terminal.", hint="Write it to a file: --dump-only FILE")
-        try:
-            made = dump_only.into(world.engine, stack, sys.stdout.buffer.write, world.notify)
-            sys.stdout.buffer.flush()
-        except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise DumpError(
-                "The reader of the pipe went away.", state="The dump is not whole.", hint="Run the command again."
-            ) from None
-        _warn(_dump_warnings(made))
+        made = dump_only.into(world.engine, stack, _write_out, world.notify)
+        _warn(call, _dump_warnings(made))
         return
     target = Path(asked).absolute()
     made = dump_only.into_file(world.engine, stack, target, world.notify)
-    _warn(_dump_warnings(made))
+    _warn(call, _dump_warnings(made))
     said = f"The dump was read back: {sum(made.tables.values())} rows in {len(made.tables)} tables,"
     text = screen.paragraph(f"{said} {units.size(made.size)}.") + f"\n{target}"
     call.result({"dump": {"file": str(target), **vars(made)}}, text)
+
+
+def _write_out(data: bytes) -> None:
+    """Write to standard output, whatever reads it. Raise DumpError when it takes no more."""
+    try:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    except OSError as error:
+        # What is left in the buffer would fail once more when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        gone = isinstance(error, BrokenPipeError)
+        raise DumpError(
+            "The reader of the pipe went away." if gone else f"Cannot write the dump: {error.strerror}.",
+            state="The dump is not whole.",
+            hint="Run the command again." if gone else "Make room, or write elsewhere. Then run the command again.",
+        ) from None
 
 
 def _dump_warnings(made: DumpOnly) -> Iterator[str]:
