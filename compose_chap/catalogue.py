@@ -15,9 +15,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
-from compose_chap import durable, lock
+from compose_chap import archive, durable, lock
 from compose_chap.errors import DumpError, StackError
 from compose_chap.stack import Origin, Stack
 
@@ -29,6 +30,8 @@ PROOF_FILE = "proof.json"
 # How a backup was proven, each way better than the one before it; or that it was found to be bad.
 CHECKSUMS, READ_BACK, RESTORED = PROOFS = ("checksums", "read back", "restored")
 BAD = "bad"
+
+_LISTED = 5
 
 
 @dataclass(frozen=True)
@@ -184,10 +187,11 @@ def amend(made: Backup, **facts: Any) -> Backup:
     return amended
 
 
-def find(asked: str, folder: Path, origin: Origin = Origin(), *, sound: bool = False) -> Backup:
+def find(asked: str, folder: Path, origin: Origin = Origin(), *, sound: bool = False, or_file: bool = False) -> Backup:
     """Return the backup an operator means: an id, `latest` of a stack, or a folder.
 
-    With `sound`, `latest` is the newest one without a fault. Raise DumpError that lists what there is.
+    With `sound`, `latest` is the newest one without a fault. Raise DumpError that lists what there is; with `or_file`
+    it says that there is no such file either.
     """
     own = list_backups(folder, origin)
     newest = [one for one in own if not (sound and one.fault)][-1:]
@@ -197,15 +201,39 @@ def find(asked: str, folder: Path, origin: Origin = Origin(), *, sound: bool = F
     if asked == "latest" and own:
         raise DumpError(
             f"No backup in {folder} is sound. The newest is {own[-1].id}. {own[-1].fault}",
-            hint="See all: docker chap backups. To take one all the same, name it instead of latest.",
+            hint=f"See all: docker chap backups\n{_last_resort(own[-1])}",
         )
     for backup in list_backups(folder):
         if backup.id == asked:
             return backup
     if asked != "latest" and Path(asked).is_dir():
         return load(Path(asked))
-    there = ", ".join(backup.id for backup in own[-5:]) or "none"
-    raise DumpError(f"There is no backup '{asked}'. In {folder}: {there}.", hint="List them: docker chap backups")
+    missing = f"file {asked}, and no backup of that name" if or_file and asked != "latest" else f"backup '{asked}'"
+    there = ", ".join(backup.id for backup in own[-_LISTED:]) or "none"
+    older = f" and {len(own) - _LISTED} older" if len(own) > _LISTED else ""
+    raise DumpError(f"There is no {missing}. In {folder}: {there}{older}.", hint="List them: docker chap backups")
+
+
+def passed_over(asked: str, found: Backup, folder: Path, origin: Origin) -> list[str]:
+    """Return a note on each newer backup of a stack that `latest` does not mean; none where one was named."""
+    newer = [one for one in list_backups(folder, origin) if one.id > found.id] if asked == "latest" else []
+    return [f"Backup {one.id} is newer, and was passed over. {one.fault}" for one in newer]
+
+
+def _last_resort(newest: Backup) -> str:
+    """Return what can be done with a backup that has a fault. One that fails its checksums is refused by name too."""
+    if newest.proof.by != CHECKSUMS:
+        return f"To take this one all the same, name it instead of latest: {newest.id}"
+    return f"Prove it once more: docker chap verify {newest.id}\n{dump_alone(newest)}".rstrip()
+
+
+def dump_alone(backup: Backup) -> str:
+    """Return how to restore the dump of CHAP's database out of a backup that is not whole; empty when that is not."""
+    with suppress(DumpError):
+        file = quote(str(backup.dump))
+        if archive.sha256_of(backup.dump) == backup.manifest["dump"]["sha256"]:
+            return f"Its dump of CHAP's database is whole. To restore that alone: docker chap restore {file}"
+    return ""
 
 
 def missed_tables(manifest: Mapping[str, Any], earlier: Sequence[Backup]) -> dict[str, list[str]]:

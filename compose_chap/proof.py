@@ -41,6 +41,8 @@ def _on_trial(world: World, backup: Backup, how: str) -> Iterator[None]:
         with suppress(StateError):
             catalogue.judge(backup, world.clock(), how, error.message)
         error.state = error.state or f"Backup {backup.id} counts as bad until it passes this proof."
+        if how == CHECKSUMS and (alone := catalogue.dump_alone(backup)):
+            error.hint += f"\n{alone}"
         raise
 
 

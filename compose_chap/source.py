@@ -35,8 +35,8 @@ class Source:
     kind: Kind
     packing: Packing
     backup: Backup | None = None
-    # Newer ones of the project that `latest` does not mean, for they have a fault.
-    passed_over: tuple[Backup, ...] = ()
+    # What to know of newer ones of the project that `latest` does not mean, for they have a fault.
+    passed_over: tuple[str, ...] = ()
 
     @property
     def size(self) -> int:
@@ -66,15 +66,15 @@ def recognise(asked: str, folder: Path, origin: Origin = Origin()) -> Source:
         return _recognise_file(path)
     if (path / "toc.dat").is_file():
         return Source(path, Kind.DIRECTORY, Packing.NONE)
-    found = catalogue.find(asked, folder, origin, sound=True)
-    newer = [one for one in catalogue.list_backups(folder, origin) if one.id > found.id] if asked == "latest" else []
-    return replace(_recognise_file(found.dump), backup=found, passed_over=tuple(newer))
+    found = catalogue.find(asked, folder, origin, sound=True, or_file=True)
+    passed_over = catalogue.passed_over(asked, found, folder, origin)
+    return replace(_recognise_file(found.dump), backup=found, passed_over=tuple(passed_over))
 
 
 def notes(source: Source, origin: Origin) -> list[str]:
     """Return what to know of a source before it goes into a stack."""
     made = source.backup
-    said = [f"Backup {one.id} is newer, and was passed over. {one.fault}" for one in source.passed_over]
+    said = list(source.passed_over)
     if made and made.fault:
         said.append(f"Do not rely on this backup. {made.fault}")
     if made and not origin.owns(made.origin):

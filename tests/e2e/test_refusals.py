@@ -199,7 +199,7 @@ def test_dumps_that_are_none(small: SampleStack, tmp_path: Path) -> None:
     ):
         (tmp_path / name).write_bytes(bytes_)
         assert expected in refused(small, "chap", "restore", str(tmp_path / name), "--yes")
-    assert "There is no backup 'missing.dump'" in refused(small, "chap", "restore", "missing.dump", "--yes")
+    assert "There is no file missing.dump, and no backup" in refused(small, "chap", "restore", "missing.dump", "--yes")
     whole.unlink()
 
 
