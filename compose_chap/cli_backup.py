@@ -180,15 +180,15 @@ def backups_command(call: Call, pin: str | None, unpin: str | None, output: Path
 
 
 @click.command("verify")
-@click.argument("asked", metavar="BACKUP", default="latest")
+@click.argument("asked", metavar="[BACKUP]", default="latest")
 @click.option("--deep", is_flag=True, help="Restore it into a PostgreSQL that is thrown away, and compare all counts.")
 @output_option
 @common
 def verify_command(call: Call, asked: str, deep: bool, output: Path | None) -> None:
     """Prove a backup once more.
 
-    Every checksum is compared, and PostgreSQL reads the dump from its first byte to its last. Without BACKUP it is the
-    newest one. This works on another machine too, without the stack.
+    Every checksum is compared, and PostgreSQL reads the dump from its first byte to its last. Without BACKUP it is
+    `latest`, the newest one without a known fault. This works on another machine too, without the stack.
     """
     from compose_chap import catalogue, foreign, proof, screen
 
@@ -213,15 +213,19 @@ def verify_command(call: Call, asked: str, deep: bool, output: Path | None) -> N
 
 
 def _find(call: Call, asked: str, output: Path | None) -> Backup:
-    from compose_chap import catalogue
+    from compose_chap import catalogue, screen
 
     try:
-        return catalogue.find(asked, *_folder(call, output))
+        folder, origin = _folder(call, output)
     except StackError:
         # Nobody can say where backups lie; one that is named by its folder needs no other.
         if Path(asked).is_dir():
             return catalogue.load(Path(asked))
         raise
+    found = catalogue.find(asked, folder, origin, sound=True)
+    for note in catalogue.passed_over(asked, found, folder, origin):
+        call.tell(screen.paragraph(f"Note:  {note}", sys.stderr))
+    return found
 
 
 def _image(call: Call) -> str:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 @click.command("restore")
-@click.argument("asked", metavar="BACKUP", required=False)
+@click.argument("asked", metavar="[BACKUP]", required=False)
 @click.option("--undo", is_flag=True, help="Undo the last restore.")
 @click.option("--with-version", is_flag=True, help="Bring the version of CHAP back that the backup was made by.")
 @yes_option

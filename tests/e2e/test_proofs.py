@@ -155,7 +155,7 @@ def test_a_backup_that_fails_its_proof_is_no_longer_relied_on(small: SampleStack
     good, bad = (chap(small, "backup")["backup"] for _ in range(2))
     dump = bad["dump"]["file"]
     damage(bad["folder"], dump)
-    error = chap(small, "verify", expect=1)["error"]
+    error = chap(small, "verify", "latest", expect=1)["error"]
     assert dump in error["message"] and "counts as bad" in error["state"] and "docker chap backups" in error["hint"]
 
     listed = {one["id"]: one for one in chap(small, "backups")["backups"]}
@@ -171,7 +171,10 @@ def test_a_backup_that_fails_its_proof_is_no_longer_relied_on(small: SampleStack
     assert any(bad["id"] in note and "passed over" in note for note in done["notes"])
     assert "public.observation" in done["tables"] and done["tables"] == good["tables"]
     refused = chap(small, "restore", bad["id"], "--yes", expect=1)["error"]
-    assert dump in refused["message"] and refused["hint"]
+    assert dump in refused["message"] and "To restore that alone" not in refused["hint"]
+    # `verify` means the same by it.
+    assert chap(small, "verify", "latest")["backup"]["id"] == good["id"]
+    assert f"Backup {bad['id']} is newer, and was passed over." in small.docker("chap", "verify").stderr
     for path in (small.folder / "backups").glob("2*"):
         shutil.rmtree(path)
 
@@ -202,9 +205,9 @@ def test_a_dump_that_restores_to_other_rows_is_bad_until_it_restores_well(small:
     path.write_text(json.dumps({**manifest, "tables": {**manifest["tables"], "public.observation": 1}}))
     assert "public.observation" in chap(small, "verify", "--deep", expect=1)["error"]["message"]
     # Its bytes are whole, which says nothing against that.
-    assert "public.observation" in chap(small, "verify")["backup"]["fault"]
+    assert "public.observation" in chap(small, "verify", made["id"])["backup"]["fault"]
     path.write_text(json.dumps(manifest))
-    assert chap(small, "verify", "--deep")["backup"]["fault"] == ""
+    assert chap(small, "verify", made["id"], "--deep")["backup"]["fault"] == ""
     shutil.rmtree(made["folder"])
 
 
@@ -229,8 +232,9 @@ def test_a_table_that_vanished_is_missed(small: SampleStack) -> None:
     assert lacking["lost_tables"] == ["public.featuresource", "public.of_our_own"] and "lacks" in lacking["fault"]
     assert chap(small, "status")["last_backup"]["id"] == own["id"]
     # The next one does not take the loss for what is normal.
-    assert chap(small, "backup")["backup"]["lost_tables"] == ["public.featuresource", "public.of_our_own"]
-    assert "lacks" in chap(small, "verify")["backup"]["fault"]
+    later = chap(small, "backup")["backup"]
+    assert later["lost_tables"] == ["public.featuresource", "public.of_our_own"]
+    assert "lacks" in chap(small, "verify", later["id"])["backup"]["fault"]
 
     restored = chap(small, "restore", "latest", "--yes")
     assert own["id"] in restored["source"] and restored["tables"] == own["tables"]

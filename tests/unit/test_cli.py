@@ -37,6 +37,13 @@ def test_every_option_says_what_it_is_for(name: str) -> None:
     assert options and all(one.help and one.help.endswith((".", ")")) for one in options)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_the_usage_shows_what_may_be_left_away(name: str) -> None:
+    context = click.Context(command(name))
+    arguments = [one for one in command(name).params if isinstance(one, click.Argument)]
+    assert all(one.make_metavar(context).startswith("[") != one.required for one in arguments)
+
+
 @pytest.mark.parametrize("words", [["nosuch"], ["upgrade"], ["status", "--nosuch"], ["upgrade", "v1", "v2"]])
 def test_a_mistake_is_told_with_a_way_to_help(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(words) == 2
