@@ -2,7 +2,7 @@
 
 What a backup's folder and its manifest hold is told in `backup`. `proof.json` is the last word about it:
 
-    {"at": "2026-11-23T04:15:00+00:00", "how": "restored"}
+    {"at": "2026-11-23T04:15:00+00:00", "how": "test-restored"}
     {"at": "2026-11-24T04:15:00+00:00", "how": "bad", "by": "checksums", "why": ".env is not what was written."}
 """
 
@@ -28,7 +28,7 @@ PIN_FILE = "pinned"
 PROOF_FILE = "proof.json"
 
 # How a backup was proven, each way better than the one before it; or that it was found to be bad.
-CHECKSUMS, READ_BACK, RESTORED = PROOFS = ("checksums", "read back", "restored")
+CHECKSUMS, READ_BACK, RESTORED = PROOFS = ("checksums", "read back", "test-restored")
 BAD = "bad"
 
 _LISTED = 5

@@ -84,9 +84,9 @@ def test_rows_written_meanwhile_do_not_upset_the_counts(small: SampleStack) -> N
         writer.join()
     assert small.counts()["observation"] > made["tables"]["public.observation"]
     proven = chap(small, "verify", made["id"], "--deep")
-    assert proven["proven_by"] == "restored" and proven["tables"] == made["tables"]
+    assert proven["proven_by"] == "test-restored" and proven["tables"] == made["tables"]
     listed = chap(small, "backups")["backups"]
-    assert [one["proven_by"] for one in listed if one["id"] == made["id"]] == ["restored"]
+    assert [one["proven_by"] for one in listed if one["id"] == made["id"]] == ["test-restored"]
 
 
 def test_a_dump_alone_goes_to_a_file_or_a_pipe(small: SampleStack) -> None:
