@@ -189,6 +189,11 @@ def kind(head: bytes, name: str) -> Kind:
         return Kind.CUSTOM
     if head[257:262] == b"ustar" and head.startswith((b"toc.dat\0", b"./toc.dat\0")):
         return Kind.TAR
+    if b"-- PostgreSQL database cluster dump" in head.splitlines():
+        raise DumpError(
+            f"{name} is a dump of a whole server, made by pg_dumpall.",
+            hint="A dump of CHAP's database alone is needed. On that server: pg_dump -Fc chap_core > chap_core.dump",
+        )
     if _looks_like_sql(head):
         return Kind.PLAIN
     raise DumpError(f"{name} is not a PostgreSQL dump.", hint="A dump is made by: docker chap backup, or by pg_dump.")

@@ -33,6 +33,14 @@ def test_what_is_no_dump_is_refused(head: bytes) -> None:
         dumpfile.kind(head, "x.dump")
 
 
+def test_a_dump_of_a_whole_server_is_told_what_is_needed_instead() -> None:
+    head = b"--\n-- PostgreSQL database cluster dump\n--\n\nSET default_transaction_read_only = off;\n"
+    for content in (head, b"\\restrict abc\n\n" + head, head.replace(b"\n", b"\r\n")):
+        with pytest.raises(DumpError, match="pg_dumpall") as told:
+            dumpfile.kind(content, "all.sql")
+        assert "pg_dump -Fc" in told.value.hint and "--trust" not in told.value.hint
+
+
 LISTING = """\
 ;
 ; Archive created at 2026-11-23 04:00:00 UTC
