@@ -149,15 +149,18 @@ def sha256_of(path: Path, progress: Callable[[int], None] = lambda done: None) -
 
 
 @contextmanager
-def disk_errors(folder: Path) -> Iterator[None]:
-    """Turn a full or broken disk into a message; the caller removes what was written."""
+def disk_errors(folder: Path, what: str = "backup", option: str = "-o FOLDER") -> Iterator[None]:
+    """Turn a full or broken disk into a message; the caller removes what was written.
+
+    `what` is written there, and `option` is what writes it elsewhere.
+    """
     try:
         yield
     except OSError as error:
         raise StateError(
-            f"Cannot write the backup in {folder}: {error.strerror}.",
-            state="The unfinished backup was removed. The stack was not touched.",
-            hint="Make room, or write elsewhere: docker chap backup -o FOLDER",
+            f"Cannot write the {what} in {folder}: {error.strerror}.",
+            state=f"The unfinished {what} was removed. The stack was not touched.",
+            hint=f"Make room, or write elsewhere: docker chap backup {option}",
         ) from None
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from compose_chap import units
-from compose_chap.cli_options import Call, common, output_option
+from compose_chap.cli_options import Call, common, filled, output_option
 from compose_chap.errors import ChapError, DumpError, StackError, UsageError
 from compose_chap.stack import Origin
 
@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 @click.option("--reason", default="by hand", metavar="TEXT", help="Why, for the list of backups.")
 @click.option("--with-dhis2", is_flag=True, help="DHIS2's database too.")
 @click.option("--with-volumes", is_flag=True, help="Logs, runs and the data of model services too.")
-@click.option("--dump-only", metavar="FILE", help="Nothing but a dump of CHAP's database, - for a pipe.")
+@click.option(
+    "--dump-only", type=filled, metavar="FILE", help="Nothing but a dump of CHAP's database, - for a pipe."
+)
 @common
 def backup_command(
     call: Call, output: Path | None, reason: str, with_dhis2: bool, with_volumes: bool, dump_only: str | None
@@ -106,6 +108,8 @@ def _dump_only(call: Call, world: Any, stack: Any, asked: str) -> None:
         _warn(call, _dump_warnings(made))
         return
     target = Path(asked).absolute()
+    if target.is_dir():
+        raise UsageError(f"{target} is a folder.", state="Nothing was written.", hint="Give a file: --dump-only FILE")
     made = dump_only.into_file(world.engine, stack, target, world.notify)
     _warn(call, _dump_warnings(made))
     said = f"The dump was read back: {sum(made.tables.values())} rows in {len(made.tables)} tables,"

@@ -177,11 +177,22 @@ def common(function: Callable[..., None]) -> Callable[..., None]:
     return wrapped
 
 
+def filled(text: str) -> str:
+    """Return a word. Raise BadParameter for an empty one, which would mean the current folder."""
+    if not text:
+        raise click.BadParameter("It is empty. Is a variable of your shell not set?")
+    return text
+
+
+def _path(text: str) -> Path:
+    return Path(filled(text))
+
+
 yes_option = click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 output_option = click.option(
     "-o",
     "--output",
-    type=Path,
+    type=_path,
     metavar="FOLDER",
     help="The folder of the backups, instead of backups/ beside the Compose file.",
 )

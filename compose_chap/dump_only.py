@@ -59,7 +59,7 @@ def into_file(engine: Engine, stack: Stack, target: Path, notify: Notify) -> Dum
     """
     # Of a name that nobody else has: two that write to one target must not take each other's half for whole.
     partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}{PARTIAL}")
-    with archive.disk_errors(target.parent):
+    with archive.disk_errors(target.parent, "dump", "--dump-only FILE"):
         _remove_abandoned(target)
         try:
             with ExitStack() as held:

@@ -10,7 +10,7 @@ import pytest
 
 from compose_chap import dump_only, lock
 from compose_chap.dump_only import DumpOnly
-from compose_chap.errors import DumpError
+from compose_chap.errors import DumpError, StateError
 
 MADE = DumpOnly({}, 1, (), ())
 
@@ -57,3 +57,11 @@ def test_what_a_killed_one_left_is_removed_and_what_is_worked_on_is_not(
     with lock.claimed(live):
         write(tmp_path / "a.dump", monkeypatch, lambda sink: None)
     assert not killed.exists() and live.exists() and other.exists()
+
+
+def test_a_place_that_cannot_be_written_is_told_of_as_one_for_a_dump(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(StateError, match="Cannot write the dump in") as told:
+        write(tmp_path / "missing" / "a.dump", monkeypatch, lambda sink: None)
+    assert "dump was removed" in told.value.state and told.value.hint.endswith("--dump-only FILE")
