@@ -17,7 +17,7 @@ from compose_chap.cli_options import Call
 if TYPE_CHECKING:
     from compose_chap.checkout import Checkout
     from compose_chap.engine import Engine
-    from compose_chap.observe import Where
+    from compose_chap.place import Where
     from compose_chap.stack import Reference
 
 # The last line of the answer: what else the shell may offer.
@@ -178,13 +178,13 @@ def _checkout(engine: Engine, where: Where) -> Checkout | None:
 
 
 def _images(engine: Engine, where: Where) -> dict[str, Reference]:
-    from compose_chap import observe, pin
+    from compose_chap import observe, pin, place
     from compose_chap.errors import ChapError
     from compose_chap.stack import Reference
 
     with suppress(ChapError):
         return {service.name: service.image for service in observe.find_stack(engine, where).writers}
-    model = observe.read_project(where)
+    model = place.read_project(where)
     return {
         name: Reference.parse(str(model.services[name].image or "")) for name in pin.chap_services(model)
     }

@@ -16,7 +16,7 @@ import click
 from compose_chap.errors import Cancelled, UsageError
 
 if TYPE_CHECKING:
-    from compose_chap.observe import Where
+    from compose_chap.place import Where
     from compose_chap.stack import Stack
     from compose_chap.subject import Subject
     from compose_chap.world import World
@@ -60,7 +60,7 @@ class Call:
 
     def where(self) -> Where:
         """Return what was said of the place of the stack."""
-        from compose_chap.observe import Where
+        from compose_chap.place import Where
 
         return Where(
             self.files, self.project_name, self.project_directory, self.env_files, Path.cwd(), dict(os.environ)

@@ -24,11 +24,11 @@ def pin_command(call: Call, version: str, digest: bool, dry_run: bool) -> None:
 
     No container is touched, and no engine is needed. To upgrade a stack that runs, use `docker chap upgrade`.
     """
-    from compose_chap import durable, lock, observe, pin, screen, state
+    from compose_chap import durable, lock, pin, place, screen, state
     from compose_chap.stack import release_tag
 
     tag = release_tag(version)
-    model = observe.read_project(call.where())
+    model = place.read_project(call.where())
     services = pin.chap_services(model)
     digests = _digests(model, services, tag) if digest else {}
     found = pin.edits(model, {name: pin.Reference(tag, digests.get(name, "")) for name in services})

@@ -3,32 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+import shlex
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from compose_chap.durable import check_readable
-from compose_chap.engine import Engine
+from compose_chap.engine import Engine, compose_command
 from compose_chap.errors import ChapError, Interrupted, StackError, StateError
-from compose_chap.stack import Project, Stack, detect
+from compose_chap.place import Where, layout_of, read_project
+from compose_chap.stack import Project, Role, Stack, detect
 from compose_chap.state import open_origin, refuse_open_run
 
 if TYPE_CHECKING:
-    from compose_chap.project import Layout, Model
-
-
-@dataclass(frozen=True)
-class Where:
-    """What the operator said of the place: Compose's own options, the folder and the environment."""
-
-    files: tuple[Path, ...]
-    name: str
-    directory: Path | None
-    env_files: tuple[Path, ...]
-    folder: Path
-    environment: Mapping[str, str]
+    from compose_chap.project import Model
 
 
 def find_stack(engine: Engine, where: Where) -> Stack:
@@ -42,21 +32,23 @@ def find_stack(engine: Engine, where: Where) -> Stack:
         where = replace(where, environment=exported)
     stacks = find_stacks(engine)
     _refuse_another(engine, stacks, where)
-    if not stacks and not engine.elsewhere:
+    if not (engine.elsewhere or len(stacks) == 1 or _at_home(stacks, where) or stacks and where.told):
         _refuse_stopped(where)
     stack = _meant(stacks, where)
+    if not stack.of(Role.API):
+        _refuse_without_api(engine, stack, where)
     absent = stack.project.absent
     if absent and not (where.files or where.directory):
         return stack
     if absent:
-        layout = _layout(where)
+        layout = layout_of(where)
         told = Project(stack.project.name, layout.project_directory, layout.files, layout.env_files)
     else:
         told = Project(
             stack.project.name,
             where.folder / where.directory if where.directory and where.files else stack.project.directory,
-            _files(where) or stack.project.files,
-            _absolute(where.folder, where.env_files) or stack.project.env_files,
+            where.chosen or stack.project.files,
+            where.absolute(where.env_files) or stack.project.env_files,
         )
     if missing := _missing(told):
         check_readable(missing[0])
@@ -71,8 +63,11 @@ def find_stack(engine: Engine, where: Where) -> Stack:
 
 
 def find_stacks(engine: Engine) -> tuple[Stack, ...]:
-    """Return every stack of an engine, by project name. No file of this machine is one of another machine's stack."""
-    return tuple(_located(one, engine.elsewhere) for one in detect(engine.containers()))
+    """Return every stack of an engine, by project name, also one that has lost its API's container.
+
+    No file of this machine is one of another machine's stack.
+    """
+    return tuple(_located(one, engine.elsewhere) for one in detect(engine.containers(), Role.WORKER))
 
 
 def _located(stack: Stack, elsewhere: bool) -> Stack:
@@ -98,10 +93,9 @@ def find_whole_stack(engine: Engine, where: Where) -> Stack:
             hint="Run this on the server where they are. Or with a copy of them, wherever it lies:"
             f" docker chap --project-directory COPY -f COPY/{absent[0].name} …",
         )
-    for place in (*_places(where), stack.project.directory):
+    for place in (*where.places, stack.project.directory):
         open_origin(place)  # which must be possible
-    named = _named(where) or _files(where) or where.environment.get("COMPOSE_PROJECT_NAME")
-    if not (named or engine.elsewhere or stack.project.directory.resolve() in _here(where)):
+    if not (where.told or engine.elsewhere or _at_home([stack], where)):
         _refuse_stopped(where, stack)
     return stack
 
@@ -112,10 +106,10 @@ def _missing(found: Project) -> tuple[Path, ...]:
 
 def _refuse_another(engine: Engine, stacks: Sequence[Stack], where: Where) -> None:
     """Refuse to take another stack for the one of this folder, when a run that was cut off left that in parts."""
-    if _named(where):
+    if where.named:
         return
-    there = {one.project.directory.resolve() for one in stacks}
-    for place in _places(where):
+    there = {one.project.directory.resolve() for one in stacks if one.of(Role.API)}
+    for place in where.places:
         if place.resolve() not in there and _cut_off(engine, place):
             refuse_open_run(place)
 
@@ -129,23 +123,13 @@ def _cut_off(engine: Engine, place: Path) -> bool:
     return whose is not None and (not whose.engine or engine.origin(whose.project).owns(whose))
 
 
-def _places(where: Where) -> tuple[Path, ...]:
-    """Return the folders where the records may lie: those that are named, else this one and those above it."""
-    named = (where.directory,) if where.directory else tuple(path.parent for path in _files(where))
-    return _absolute(where.folder, named) or (where.folder, *where.folder.parents)
-
-
-def _here(where: Where) -> tuple[Path, ...]:
-    return (where.folder.resolve(), *where.folder.resolve().parents)
-
-
-def _named(where: Where) -> bool:
-    return bool(where.name or where.files or where.directory)
+def _at_home(stacks: Sequence[Stack], where: Where) -> list[Stack]:
+    return [one for one in stacks if one.project.directory.resolve() in where.here]
 
 
 def _meant(stacks: Sequence[Stack], where: Where) -> Stack:
     """Return the one stack that fits all that was said. With -p and -f both, any files may be named for it."""
-    name, files, folder = where.name or where.environment.get("COMPOSE_PROJECT_NAME", ""), _files(where), where.folder
+    name, files, folder = where.name or where.environment.get("COMPOSE_PROJECT_NAME", ""), where.chosen, where.folder
     if name:
         stacks = [one for one in stacks if one.project.name == name]
     if files and not where.name:
@@ -157,7 +141,7 @@ def _meant(stacks: Sequence[Stack], where: Where) -> Stack:
         fitting = [one for one in stacks if one.project.directory.resolve() == directory]
         stacks = _fitting(stacks, fitting, f"in {directory}", "--project-directory")
     if len(stacks) > 1:
-        stacks = [one for one in stacks if one.project.directory.resolve() in _here(where)] or stacks
+        stacks = _at_home(stacks, where) or stacks
     return choose(stacks, name)
 
 
@@ -207,12 +191,29 @@ def _refuse_stopped(where: Where, other: Stack | None = None) -> None:
     started = {path.resolve() for path in other.project.files} if other else set()
     if layout is None or where.name or started & {path.resolve() for path in layout.files}:
         return
-    options = "".join(f" -f {path}" for path in _files(where))
+    options = "".join(f" -f {path}" for path in where.chosen)
     another = f"\nIs another one meant? Name it: docker chap -p {other.project.name} …" if other else ""
     raise StackError(
-        f"The CHAP stack of {layout.files[0]} has no containers.",
+        f"The CHAP stack of {layout.files[0]} has no containers of CHAP.",
         state="Nothing was changed.",
         hint=f"Start it first: cd {layout.project_directory} && docker compose{options} up -d{another}",
+    )
+
+
+def _refuse_without_api(engine: Engine, stack: Stack, where: Where) -> None:
+    """Say of a stack whose API's container is gone how to make that anew, or that a cut-off run left it so."""
+    from compose_chap.pin import chap_services
+
+    found, service = stack.project, "SERVICE"
+    if not found.absent and _cut_off(engine, found.directory):
+        refuse_open_run(found.directory)
+    with suppress(ChapError):
+        service = chap_services(read_model(where, stack))[0]
+    up = shlex.join(["docker", *compose_command(found), "up", "-d", "--no-deps", service])
+    raise StackError(
+        f"The API's container of '{found.name}' is gone (there: {', '.join(one.name for one in stack.services)}).",
+        state="Nothing was changed.",
+        hint=f"Make it anew: {up}",
     )
 
 
@@ -236,22 +237,12 @@ def _running(stack: Stack) -> Model:
     return project.Model(services, {}, project.Layout((), stack.project.directory), {}, {}, {})
 
 
-def _files(where: Where) -> tuple[Path, ...]:
-    named = where.environment.get("COMPOSE_FILE", "")
-    separator = where.environment.get("COMPOSE_PATH_SEPARATOR", ":")
-    return _absolute(where.folder, where.files or [Path(part) for part in named.split(separator) if part])
-
-
-def _absolute(folder: Path, paths: Sequence[Path]) -> tuple[Path, ...]:
-    return tuple(folder / path for path in paths)
-
-
 def find_directory(engine: Engine, where: Where) -> Path:
     """Return the folder of the stack that is meant, also when a cut-off run left it without some containers.
 
     A run that was cut off in this folder is found without an engine. Raise StackError when there is none.
     """
-    for place in () if where.name else _places(where):
+    for place in () if where.name else where.places:
         if open_origin(place) and _cut_off(engine, place):
             return place
     try:
@@ -264,31 +255,3 @@ def find_directory(engine: Engine, where: Where) -> Path:
         if len(cut_off) == 1 and (where.name or not detect(containers)):
             return cut_off[0]
         raise
-
-
-def read_project(where: Where) -> Model:
-    """Return the project that Compose would take in this folder with these options. No engine is asked."""
-    from compose_chap import project  # not above: it brings YAML, and finding a stack needs none
-
-    layout = _layout(where)
-    return project.load(
-        layout.files, layout.project_directory, layout.env_files, _environment(where), Path.read_bytes
-    )
-
-
-def _layout(where: Where) -> Layout:
-    from compose_chap import project
-
-    return project.discover(
-        where.folder,
-        _environment(where),
-        os.path.exists,
-        Path.read_bytes,
-        files=where.files,
-        project_directory=where.directory,
-        env_files=where.env_files,
-    )
-
-
-def _environment(where: Where) -> dict[str, str]:
-    return {**where.environment, **({"COMPOSE_PROJECT_NAME": where.name} if where.name else {})}

@@ -279,11 +279,11 @@ class Stack:
         return DatabaseAccess(url.database or server.get("POSTGRES_DB", admin), owner, admin)
 
 
-def detect(containers: Iterable[Container]) -> tuple[Stack, ...]:
+def detect(containers: Iterable[Container], *marks: Role) -> tuple[Stack, ...]:
     """Return every CHAP stack among the containers of an engine, ordered by project name.
 
-    A project is a CHAP stack when one of its services is CHAP's API. One-off containers
-    (`docker compose run`) do not count.
+    A project is a CHAP stack when one of its services is CHAP's API, or has one of the roles `marks`. One-off
+    containers (`docker compose run`) do not count.
     """
     projects: dict[str, list[Container]] = {}
     for container in containers:
@@ -291,7 +291,7 @@ def detect(containers: Iterable[Container]) -> tuple[Stack, ...]:
             projects.setdefault(container.project, []).append(container)
 
     stacks = (_stack(name, members) for name, members in sorted(projects.items()))
-    return tuple(stack for stack in stacks if stack.of(Role.API))
+    return tuple(stack for stack in stacks if any(one.role in (Role.API, *marks) for one in stack.services))
 
 
 def classify(image: str, command: Sequence[str], environment: Mapping[str, str], dockerfile: str = "") -> Role:

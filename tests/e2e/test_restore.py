@@ -19,6 +19,7 @@ from compose_chap import beside, observe, restore, source, state
 from compose_chap.baseline import Baseline
 from compose_chap.engine import Engine
 from compose_chap.errors import DumpError
+from compose_chap.place import Where
 from compose_chap.postgres import Server
 from compose_chap.world import World
 from tests.e2e.calls import chap, kill, reach, server_crashed, started, tools_running, until
@@ -62,7 +63,7 @@ def restore_beside(
     """Carry a restore out until the swap, and return the checksums of the side database, or what `look` sees in it."""
     world = World(Engine(), lambda: datetime.now(timezone.utc), time.sleep, lambda *_: None)
     found = observe.find_stack(
-        world.engine, observe.Where((), stack.project, None, (), stack.folder, environment())
+        world.engine, Where((), stack.project, None, (), stack.folder, environment())
     )
     plan = restore.RestorePlan(found, source.recognise(str(path), stack.folder / "backups"), trust)
     # Nothing that CHAP says of itself is looked at before the swap.

@@ -27,6 +27,7 @@ ORDER = [
     *("observe", "verify", "baseline"),
     *("dump_only", "backup", "catalogue", "belongings", "instructions", "archive", "foreign", "quarantine"),
     *("pin", "switch", "checkout"),
+    "place",
     *("project", "composefile", "variables"),
     "engine_lock",
     *("world", "chap", "questions", "postgres_dump", "postgres"),

@@ -16,7 +16,8 @@ from compose_chap import catalogue, metrics, status
 from compose_chap.durable import private_folder
 from compose_chap.engine import Engine
 from compose_chap.errors import Interrupted, StackError, StateError
-from compose_chap.observe import Where, find_directory, find_stack, find_stacks, find_whole_stack
+from compose_chap.observe import find_directory, find_stack, find_stacks, find_whole_stack
+from compose_chap.place import Where
 from compose_chap.process_link import Link
 from compose_chap.stack import Origin
 from compose_chap.state import begin_run, history
@@ -171,6 +172,47 @@ def test_a_stack_without_containers_is_told_how_to_start(folders: tuple[Path, Pa
     for where in (at(a), at(tmp_path), at(b, name="other")):
         with pytest.raises(StackError, match="No CHAP stack found"):
             find_stack(engine_with(), where)
+
+
+@pytest.fixture
+def in_parts(folders: tuple[Path, Path]) -> FakeEngine:
+    """Give an engine on which the stack of folder a has lost its API's container, beside the whole b and c."""
+    a, b = folders
+    (a / "compose.yml").write_text(FILES.replace("chap:", "our-api:"))
+    engine = engine_with(a, b, place(a.parent / "c"))
+    engine.boxes = {id: one for id, one in engine.boxes.items() if (one.project, one.service) != ("a", "chap")}
+    return engine
+
+
+def test_a_stack_whose_api_is_gone_is_the_one_that_is_meant(in_parts: FakeEngine, folders: tuple[Path, Path]) -> None:
+    a, b = folders
+    wheres = at(a), at(a / "deeper"), at(b, name="a"), at(b, a / "compose.yml"), at(b, directory=a)
+    for where in wheres:
+        for find in (find_stack, find_whole_stack, find_directory):
+            with pytest.raises(StackError, match="API's container of 'a' is gone .there: db, redis, worker") as refused:
+                find(in_parts, where)
+            assert refused.value.hint == (
+                f"Make it anew: docker compose -p a --project-directory {a} -f {a}/compose.yml up -d --no-deps our-api"
+            )
+    assert find_stack(in_parts, at(b)).project.name == find_stack(in_parts, at(a, name="b")).project.name == "b"
+    # A run that was cut off left it so: then it is not started by hand.
+    begin_run(a, "upgrade", {}, world(in_parts).clock, stack=Origin("a", "engine-1", "north").to_json())
+    for where in wheres:
+        with pytest.raises(Interrupted, match="The upgrade of 'a'"):
+            find_stack(in_parts, where)
+        assert find_directory(in_parts, where) == a
+
+
+def test_no_other_stack_is_suggested_in_the_folder_of_one_without_containers(
+    in_parts: FakeEngine, folders: tuple[Path, Path]
+) -> None:
+    a, b = folders
+    in_parts.boxes = {id: one for id, one in in_parts.boxes.items() if (one.project, one.service) != ("a", "worker")}
+    with pytest.raises(StackError, match=f"The CHAP stack of {a}/compose.yml has no containers"):
+        find_stack(in_parts, at(a))
+    with pytest.raises(StackError, match="several CHAP stacks on this engine: b, c"):
+        find_stack(in_parts, at(a.parent))
+    assert find_stack(in_parts, at(a, exported={"COMPOSE_PROJECT_NAME": "b"})).project.name == "b"
 
 
 # Another user than root
