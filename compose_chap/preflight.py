@@ -61,6 +61,9 @@ def examine(subject: Subject) -> list[Check]:
         if check.failed:
             blocked.add(name)
     found = list(checks.values())
+    if checks["interrupted_run"].failed:
+        # To start or mend anything before the run is undone may do harm.
+        found = [one if one.name == "interrupted_run" else replace(one, hint="") for one in found]
     return found + notes.between(subject.stack, subject.release, subject.target) if subject.target else found
 
 
@@ -119,8 +122,9 @@ def _no_database(subject: Subject) -> Check:
 
 
 def _interrupted(subject: Subject) -> Check:
-    if subject.stack.project.here:
-        state.refuse_open_run(subject.stack.project.directory)
+    if not subject.stack.project.here:
+        return Check("", "skipped", "Not looked at, because of compose_files.")
+    state.refuse_open_run(subject.stack.project.directory)
     return Check("", "ok", "No earlier run was cut off.")
 
 
@@ -329,9 +333,9 @@ def _route(subject: Subject) -> Check:
 _CHECKS: tuple[tuple[str, tuple[str, ...], _Look], ...] = (
     ("engine", (), _engine),
     ("compose", ("engine",), _compose),
-    ("stack", ("engine",), _stack),
     preflight_files.BEFORE_ALL,
-    ("interrupted_run", ("compose_files",), _interrupted),
+    ("interrupted_run", (), _interrupted),
+    ("stack", ("engine",), _stack),
     ("database", ("stack",), _database),
     ("sessions", ("database",), _sessions),
     ("same_version", ("stack",), _same_version),

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
-from compose_chap import preflight, preflight_drift
+import pytest
+
+from compose_chap import preflight, preflight_drift, state
 from compose_chap.stack import detect
-from tests.fakes import WORKER, FakeEngine
+from compose_chap.subject import Subject
+from tests.fakes import WORKER, FakeEngine, world
 
 
 def test_the_disk_of_a_folder_that_a_backup_will_make_is_the_one_above_it(tmp_path: Path) -> None:
@@ -31,3 +34,19 @@ def test_where_the_files_name_another_image_than_runs_nobody_may_go_on(tmp_path:
     assert "named_images" not in preflight.OVERRIDES
     services["worker"].image = None  # what is built has the name that Compose gives it
     assert preflight_drift._named_images(subject).status == "ok"
+
+
+def test_while_a_run_is_open_nothing_is_said_but_to_recover(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for asked in ("version", "compose_version"):
+        monkeypatch.setattr(FakeEngine, asked, lambda engine: "28.5.2")
+    engine, nothing = FakeEngine(tmp_path), SimpleNamespace(services={})
+    engine.stop(next(id for id, box in engine.boxes.items() if box.service == "worker"))
+    (stack,) = detect(engine.containers())
+    subject = Subject(world(engine), stack, cast(Any, nothing), "", cast(Any, None), tmp_path)
+
+    def hints() -> dict[str, str]:
+        return {check.name: check.hint for check in preflight.examine(subject) if check.failed}
+
+    assert hints() == {"stack": "docker compose -p p start worker"}
+    state.begin_run(tmp_path, "upgrade", {}, world(engine).clock)
+    assert list(hints().items()) == [("interrupted_run", "Finish or undo it first: docker chap recover"), ("stack", "")]
