@@ -7,6 +7,7 @@ itself has never leaves its container. The facts about CHAP's answers come from 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from compose_chap import questions
 from compose_chap.engine import Engine
 from compose_chap.errors import EngineError
+from compose_chap.process import Finished
 
 PORT = 8000
 
@@ -68,6 +70,8 @@ class Health:
     @property
     def problems(self) -> str:
         """The parts that are not well, in words."""
+        if self.level == "silent" and self.checks:
+            return f"does not answer ({self.checks['http']})"
         return ", ".join(f"{part}: {said}" for part, said in self.checks.items() if said != "ok")
 
 
@@ -193,7 +197,7 @@ class Chap:
         given = json.dumps(list(requests)).encode()
         finished = self.engine.run(self.container, [*questions.PYTHON, questions.REQUESTS], given=given)
         if finished.status != 0:
-            return "", [Answer(0, finished.said)] * len(requests)
+            return "", [Answer(0, _amiss(finished))] * len(requests)
         found = json.loads(finished.stdout)
         return str(found["version"]), [Answer(one["status"], one["body"]) for one in found["answers"]]
 
@@ -202,7 +206,19 @@ class Chap:
         try:
             return json.loads(finished.stdout.strip().splitlines()[-1])
         except (IndexError, ValueError):
-            raise EngineError(f"CHAP could not be asked in its container:\n{finished.said}") from None
+            raise EngineError(f"CHAP could not be asked in its container: {_amiss(finished)}") from None
+
+
+# With the line of the source that Python shows below it. CHAP warns at every start: that is never why it failed.
+_WARNING = re.compile(r"^.*:\d+: \w*Warning: .*\n?(?:[ \t]+.*\n?)?", re.MULTILINE)
+_KILLED = 137
+
+
+def _amiss(finished: Finished) -> str:
+    """Return why a program in a container gave no answer, in words."""
+    if finished.status == _KILLED:
+        return "its container is stopping, or has no memory left"
+    return _WARNING.sub("", finished.said).strip() or f"it said nothing (exit status {finished.status})"
 
 
 def _schema(found: Mapping[str, Any]) -> Schema:

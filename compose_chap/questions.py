@@ -26,7 +26,8 @@ for one in given:
         body = answer.read(1 << 22).decode("utf-8", "replace")
         answers.append({"status": answer.status, "body": body})
     except Exception as error:
-        answers.append({"status": 0, "body": str(error)})
+        reason = getattr(error, "reason", error)
+        answers.append({"status": 0, "body": str(getattr(reason, "strerror", None) or reason).lower()})
 import importlib.metadata
 try:
     version = importlib.metadata.version("chap_core")

@@ -255,9 +255,9 @@ def _age_of(database: str, now: datetime) -> str:
 
 
 def _health(seen: Status) -> str:
-    if seen.health is None:
-        return "not running"
-    return "ready" if seen.health.ready else f"{seen.health.level}: {seen.health.problems}"
+    if seen.health is None or seen.health.ready:
+        return "ready" if seen.health else "not running"
+    return seen.health.problems if seen.health.level == "silent" else f"{seen.health.level}: {seen.health.problems}"
 
 
 def _said_of(source: Source) -> str:
