@@ -93,7 +93,7 @@ def upgrade_command(
         allowed = {name for name, flag in preflight.OVERRIDES.items() if allow.get(flag.lstrip("-").replace("-", "_"))}
         found = preflight.examine(subject)
         checks = preflight.overridden(found, allowed)
-        _refuse(call, checks)
+        _refuse(call, checks, target + (f" -o {output}" if output else ""))
         if _runs_already(subject):
             call.result(
                 {"changed": False, "chap_version": subject.version},
@@ -266,7 +266,7 @@ def _drain(checks: Sequence[Any], allowed: set[str], drain: float) -> float | No
     return drain if known and "jobs" not in allowed else None
 
 
-def _refuse(call: Call, checks: Sequence[Any]) -> None:
+def _refuse(call: Call, checks: Sequence[Any], words: str) -> None:
     from compose_chap import screen
 
     failed = [check for check in checks if check.failed]
@@ -277,7 +277,7 @@ def _refuse(call: Call, checks: Sequence[Any]) -> None:
     raise ChapError(
         " ".join(dict.fromkeys(check.message for check in failed)),
         state="Nothing was changed.",
-        hint=next((check.hint for check in failed if check.hint), "See: docker chap check"),
+        hint=next((check.hint for check in failed if check.hint), f"See: docker chap check {words}"),
     )
 
 

@@ -288,7 +288,9 @@ def _room(subject: Subject) -> Check:
     free = shutil.disk_usage(folder).free
     in_folder = int(size * (0.8 if by_dump else 0.4))
     if free < in_folder:
-        return Check("", "fail", f"{folder} has {units.size(free)} free; backups may need {units.size(in_folder)}.")
+        hint = "Make room (docker chap prune), or write elsewhere: -o FOLDER"
+        said = f"{folder} has {units.size(free)} free; backups may need {units.size(in_folder)}."
+        return Check("", "fail", said, hint)
     if by_dump:
         return Check(
             "",

@@ -20,6 +20,10 @@ def test_the_disk_of_a_folder_that_a_backup_will_make_is_the_one_above_it(tmp_pa
         built=False, backups=tmp_path / "usb" / "chap" / "backups",
     )
     assert preflight._room(subject).status == "ok"
+    subject.database.size = 1 << 60
+    subject.server.free_space = lambda: 1 << 62
+    found = preflight._room(subject)
+    assert found.failed and found.message.startswith(f"{tmp_path} has ") and "-o FOLDER" in found.hint
 
 
 def test_where_the_files_name_another_image_than_runs_nobody_may_go_on(tmp_path: Path) -> None:
