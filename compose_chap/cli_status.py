@@ -16,7 +16,7 @@ from compose_chap.errors import ChapError, UsageError
 
 if TYPE_CHECKING:
     from compose_chap.checkout import Place
-    from compose_chap.stack import Stack
+    from compose_chap.stack import Origin, Stack
     from compose_chap.status import Status
     from compose_chap.world import World
 
@@ -200,13 +200,14 @@ def _release(version: str) -> str:
 def history_command(call: Call) -> None:
     """Show what was done, when, by whom, with which result.
 
-    The records lie in .docker-chap/ beside the main Compose file.
+    The records lie in .docker-chap/ beside the main Compose file. A run that was cut off is the last one.
     """
     from compose_chap import observe, screen, state
 
     world, where = call.world(), call.where()
     directory = observe.find_directory(world.engine, where)
-    runs = state.history(directory, world.engine.origin(where.name))
+    origin = world.engine.origin(where.name)
+    runs = state.history(directory, origin) + _cut_off(world, directory, origin)
     rows = [
         [
             units.moment(run["started_at"]),
@@ -223,3 +224,17 @@ def history_command(call: Call) -> None:
         text = screen.table(rows, ["WHEN", "WHAT", "VERSIONS", "RESULT", "BY", "RUN"])
         text += f"\n\nEach run's report, with steps, digests and checks: {state.report_file(directory, 'RUN')}"
     call.result({"runs": runs}, text)
+
+
+def _cut_off(world: World, directory: Path, origin: Origin) -> list[dict[str, Any]]:
+    """Return the record of a stack's open run, none for one that goes on."""
+    from compose_chap import engine_lock, state
+    from compose_chap.stack import Origin
+
+    journal = state.open_run(directory, world.clock)
+    if journal is None:
+        return []
+    whose = Origin.of(journal.record)
+    if not origin.owns(whose) or engine_lock.holder(world.engine, whose.project):
+        return []
+    return [{**journal.report, "result": "cut off"}]

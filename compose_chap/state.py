@@ -76,6 +76,11 @@ class Journal:
         """The steps that were begun, oldest first."""
         return tuple(event["step"] for event in self.record["steps"])
 
+    @property
+    def report(self) -> dict[str, Any]:
+        """The record without the bytes of the files, which may hold secrets."""
+        return {**self.record, "facts": {key: value for key, value in self.facts.items() if key != "edits"}}
+
     def began(self, step: str) -> bool:
         """Whether a step was begun; it may have been cut off anywhere."""
         return step in self.steps
@@ -105,11 +110,9 @@ class Journal:
     def end(self, result: str, **more: Any) -> None:
         """Close the run: keep its record under `runs/` and take the open journal away."""
         self.record.update(result=result, ended_at=self._clock().isoformat(), **more)
-        report = {key: value for key, value in self.record.items() if key != "facts"}
-        report["facts"] = {key: value for key, value in self.record["facts"].items() if key != "edits"}
         (self._runs() / self.id).mkdir(mode=0o700, exist_ok=True)
         durable.write_file(undo_file(self._directory, self.id), _document(self.record))
-        durable.write_file(report_file(self._directory, self.id), _document(report))
+        durable.write_file(report_file(self._directory, self.id), _document(self.report))
         self.give_room()
         journal_file(self._directory).unlink(missing_ok=True)
         durable.sync_folder(self._directory / FOLDER)

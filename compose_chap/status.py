@@ -242,7 +242,7 @@ def text(seen: Status, now: datetime) -> str:
         steps = seen.open_run["steps"]
         reached = steps[-1]["step"] if steps else "start"
         parts.append(
-            f"An {seen.open_run['operation']} was cut off at step '{reached}'. Finish or undo it: docker chap recover"
+            f"The {seen.open_run['operation']} was cut off at step '{reached}'. Finish or undo it: docker chap recover"
         )
     if seen.problems:
         parts.append("Problems\n" + "\n".join(f"  {problem}" for problem in seen.problems))

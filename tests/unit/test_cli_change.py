@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from pathlib import Path
@@ -10,14 +11,14 @@ from typing import Any
 
 import pytest
 
-from compose_chap import cli, cli_change, durable, prune, state
+from compose_chap import cli, cli_change, durable, engine_lock, prune, state, status
 from compose_chap.baseline import baseline_of
 from compose_chap.change import Change, describe
 from compose_chap.cli_options import Call
 from compose_chap.durable import Edit
 from compose_chap.errors import StateError
 from compose_chap.postgres import Server, Session
-from compose_chap.stack import detect
+from compose_chap.stack import Origin, detect
 from tests.fakes import API, WORKER, Database, FakeEngine, world
 
 FILE = f"chap {API}:v1\nworker {WORKER}:v1\ndb postgres:17\nredis valkey:8\n"
@@ -138,3 +139,24 @@ def test_a_removal_that_has_begun_is_finished_whatever_the_operator_presses(
 def test_recover_waits_as_long_as_it_is_told() -> None:
     command: Any = cli.chap.get_command(None, "recover")  # type: ignore[arg-type]
     assert command.make_context("recover", ["--wait", "600"]).params["patience"] == 600.0
+
+
+def test_a_run_that_was_cut_off_is_in_the_history(
+    engine: FakeEngine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def results(*words: str) -> list[str]:
+        assert cli.main(["--json", *words, "history"]) == 0
+        runs = json.loads(capsys.readouterr().out)["runs"]
+        assert not any("edits" in run["facts"] for run in runs)
+        return [run["result"] for run in runs]
+
+    stack = Origin("p", "engine-1", "north")
+    state.begin_run(engine.folder, "restore", {"edits": "secret"}, world(engine).clock, stack=stack.to_json())
+    assert results() == results("-p", "p") == ["done", "cut off"]
+    here = status.look(world(engine), detect(engine.containers())[0])
+    assert "The restore was cut off at step 'start'" in status.text(here, world(engine).clock())
+    with monkeypatch.context() as patch:
+        patch.setattr(engine_lock, "holder", lambda engine, project: {"operation": "restore"})
+        assert results() == ["done"]
+    monkeypatch.setattr(FakeEngine, "origin", lambda engine, project: Origin(project, "engine-2", "south"))
+    assert results() == ["done"]
