@@ -213,11 +213,10 @@ def _age(subject: Subject) -> int | None:
 
 def _suggest(subject: Subject) -> str:
     try:
-        releases = available(subject.registry, subject.images)
+        releases = [one for one in available(subject.registry, subject.images) if one != subject.target]
     except ChapError:
         return "See what there is: docker chap versions"
-    close = [one for one in nearest(subject.target, releases) if one != subject.target]
-    return f"Nearest: {', '.join(close) or 'none'}. See all: docker chap versions"
+    return f"Nearest: {', '.join(nearest(subject.target, releases)) or 'none'}. See all: docker chap versions"
 
 
 def available(registry: Registry, images: Mapping[str, Reference]) -> list[str]:

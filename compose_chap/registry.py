@@ -6,8 +6,9 @@ Follows the OCI distribution specification, with the token dance of ghcr.io and 
 from __future__ import annotations
 
 import base64
+import bisect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import httpx
 
 from compose_chap.errors import RegistryError
-from compose_chap.stack import Reference
+from compose_chap.stack import Reference, release_key
 
 _MANIFESTS = ", ".join(
     (
@@ -179,8 +180,11 @@ def is_loopback(registry: str) -> bool:
     return host == "localhost" or host.startswith("127.")
 
 
-def nearest(version: str, releases: list[str]) -> list[str]:
-    """Return up to three releases whose names are most like a version that does not exist."""
-    import difflib
+def nearest(version: str, releases: Sequence[str]) -> list[str]:
+    """Return up to three releases that come next before and after one that does not exist, the nearest first.
 
-    return difflib.get_close_matches(version, releases, n=3, cutoff=0.0)
+    All are releases such as `v2.1.0`, and `releases` are in order, the oldest first.
+    """
+    keys = [release_key(one) or () for one in releases]
+    between = bisect.bisect(keys, release_key(version) or ()) - 0.5
+    return [releases[at] for at in sorted(range(len(releases)), key=lambda at: abs(at - between))[:3]]

@@ -9,6 +9,7 @@ from typing import Any, cast
 import pytest
 
 from compose_chap import preflight, preflight_drift, state
+from compose_chap.registry import nearest
 from compose_chap.stack import detect
 from compose_chap.subject import Subject
 from tests.fakes import WORKER, FakeEngine, world
@@ -54,3 +55,16 @@ def test_while_a_run_is_open_nothing_is_said_but_to_recover(tmp_path: Path, monk
     assert hints() == {"stack": "docker compose -p p start worker"}
     state.begin_run(tmp_path, "upgrade", {}, world(engine).clock)
     assert list(hints().items()) == [("interrupted_run", "Finish or undo it first: docker chap recover"), ("stack", "")]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        ("v9.0.0", ["v2.2.0", "v2.1.10", "v2.1.4"]),
+        ("v1.4.0", ["v2.0.0", "v2.1.4", "v2.1.10"]),
+        ("v2.1.33", ["v2.1.10", "v2.2.0", "v2.1.4"]),
+    ],
+)
+def test_the_nearest_versions_are_so_by_their_order(wanted: str, found: list[str]) -> None:
+    assert nearest(wanted, ["v2.0.0", "v2.1.4", "v2.1.10", "v2.2.0"]) == found
+    assert nearest(wanted, []) == []
