@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from compose_chap.cli_options import Call, common_options, told
-from compose_chap.errors import Cancelled, ChapError
+from compose_chap.errors import Cancelled, ChapError, UsageError
 
 # A command's module is imported when the command is called: `docker chap version` must not wait for the others.
 _COMMANDS = {
@@ -109,6 +109,7 @@ def main(words: Sequence[str], docker: tuple[str, ...] = ("docker",)) -> int:
     except click.Abort:
         return _failed(Cancelled("Cancelled.", state="Nothing was changed."), words)
     except click.ClickException as error:
+        _document(UsageError(error.format_message(), state="Nothing was changed.", hint=_help(error)), words)
         error.show()
         return error.exit_code
     except ChapError as error:
@@ -118,11 +119,23 @@ def main(words: Sequence[str], docker: tuple[str, ...] = ("docker",)) -> int:
 def _failed(error: ChapError, words: Sequence[str]) -> int:
     from compose_chap import screen
 
-    if "--json" in words:
-        command = next((word for word in words if word in _COMMANDS), "")
-        screen.write(screen.failure_document(command, error))
+    _document(error, words)
     screen.tell(screen.failure(error))
     return error.exit_status
+
+
+def _document(error: ChapError, words: Sequence[str]) -> None:
+    """Print a failure for a script that wants JSON, also where the words could not be understood."""
+    if "--json" in words:
+        from compose_chap import screen
+
+        command = next((word for word in words if word in _COMMANDS), "")
+        screen.write(screen.failure_document(command, error))
+
+
+def _help(error: click.ClickException) -> str:
+    context = getattr(error, "ctx", None)
+    return f"See: {context.command_path if context else 'docker chap'} --help"
 
 
 def complete(words: Sequence[str], docker: tuple[str, ...]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 
 import click
@@ -49,6 +50,12 @@ def test_a_mistake_is_told_with_a_way_to_help(words: list[str], capsys: pytest.C
     assert cli.main(words) == 2
     told = capsys.readouterr()
     assert told.out == "" and "--help" in told.err and "Error:" in told.err
+    for spelled in (["--json", *words], [*words, "--json"]):
+        assert cli.main(spelled) == 2
+        told = capsys.readouterr()
+        document = json.loads(told.out)
+        assert (document["ok"], document["exit_status"], document["error"]["code"]) == (False, 2, "usage")
+        assert document["error"]["message"] and "--help" in document["error"]["hint"] and "Error:" in told.err
 
 
 def test_no_words_are_a_question_for_help(capsys: pytest.CaptureFixture[str]) -> None:
