@@ -20,7 +20,7 @@ projects = st.randoms(use_true_random=False).map(random_project)
 tags = st.sampled_from(["v2.1.0", "v3", "v10.0.0-rc.1"])
 digests = st.sampled_from(["", "sha256:" + "f" * 64])
 
-few = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+few = settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 
 
 def load(case: Project, files: dict[Path, bytes]) -> Model:
