@@ -313,8 +313,8 @@ def test_a_restore_killed_halfway_changes_nothing(small: SampleStack) -> None:
 def test_a_restore_killed_at_any_step_is_all_or_nothing(small: SampleStack, step: str, number: int) -> None:
     chap(small, "backup")
     old = small.checksum()
-    small.sql("DELETE FROM observation WHERE id % 7 = 0")
-    now, databases = small.checksum(), small.databases()
+    small.sql("DELETE FROM observation WHERE id = (SELECT min(id) FROM observation)")
+    now, databases = small.checksum(), [name for name in small.databases() if not name.endswith("_failed")]
     with started(small, "restore", "latest", "--yes") as child:
         reach(child, step)
         kill(child, number)
@@ -324,7 +324,8 @@ def test_a_restore_killed_at_any_step_is_all_or_nothing(small: SampleStack, step
     small.wait_ready()
     assert small.checksum() in (now, old) and not server_crashed(small)
     if small.checksum() == now:
-        assert small.databases() == databases
+        # What the restored data got meanwhile may be kept beside.
+        assert [name for name in small.databases() if not name.endswith("_failed")] == databases
     assert not small.sql("SELECT 1 FROM pg_roles WHERE rolname LIKE 'docker_chap%'", "postgres")
     assert not small.inside("sh", "-c", "ls -d /tmp/docker-chap* 2>/dev/null || true")
     chap(small, "backup")
