@@ -114,7 +114,7 @@ def until(condition: Callable[[], bool], seconds: float = 30) -> None:
 
 def tools_running(stack: SampleStack) -> list[str]:
     """Return PostgreSQL's tools that run in the database's container or are connected to its server."""
-    done = stack.compose("top", stack.database_service)
+    done = stack.docker("top", f"{stack.project}-{stack.database_service}-1")
     names = [name for name in ("pg_dump", "pg_restore") if f" {name} " in done.stdout]
     ours = "pg_dump|pg_restore|docker-chap"
     connected = f"SELECT application_name FROM pg_stat_activity WHERE application_name ~ '{ours}'"

@@ -288,7 +288,7 @@ def test_a_lost_database_and_a_stopped_server_do_not_block_a_restore(small: Samp
 
 def test_a_restore_killed_halfway_changes_nothing(small: SampleStack) -> None:
     at_first, databases = small.checksum(), small.databases()
-    small.fill(megabytes=30)
+    small.fill(megabytes=60)
     chap(small, "backup")
     small.sql("TRUNCATE predictionsamplesentry")
     now = small.checksum()
