@@ -15,7 +15,7 @@ from compose_chap.engine import Engine, compose_command
 from compose_chap.errors import ChapError, Interrupted, StackError, StateError
 from compose_chap.place import Where, layout_of, read_project
 from compose_chap.stack import Project, Role, Stack, detect
-from compose_chap.state import open_origin, refuse_open_run
+from compose_chap.state import journal_file, open_origin, refuse_open_run
 
 if TYPE_CHECKING:
     from compose_chap.project import Model
@@ -243,7 +243,9 @@ def find_directory(engine: Engine, where: Where) -> Path:
     A run that was cut off in this folder is found without an engine. Raise StackError when there is none.
     """
     for place in () if where.name else where.places:
-        if open_origin(place) and _cut_off(engine, place):
+        left, whose = os.path.exists(journal_file(place)), open_origin(place)
+        # One that had ended, but for taking its journal away, was a run of this folder too.
+        if _cut_off(engine, place) if whose else left:
             return place
     try:
         return find_whole_stack(engine, where).project.directory

@@ -15,12 +15,12 @@ import pytest
 from compose_chap import catalogue, metrics, status
 from compose_chap.durable import private_folder
 from compose_chap.engine import Engine
-from compose_chap.errors import Interrupted, StackError, StateError
+from compose_chap.errors import EngineError, Interrupted, StackError, StateError
 from compose_chap.observe import find_directory, find_stack, find_stacks, find_whole_stack
 from compose_chap.place import Where
 from compose_chap.process_link import Link
 from compose_chap.stack import Origin
-from compose_chap.state import begin_run, history
+from compose_chap.state import begin_run, history, journal_file
 from tests.fakes import FakeEngine, world
 from tests.unit.test_prune import NOW, write
 
@@ -143,6 +143,20 @@ def test_an_open_run_captures_nothing_that_is_meant_for_elsewhere(folders: tuple
         assert find_directory(engine, where) == b
     exported = at(a, exported={"COMPOSE_FILE": str(b / "compose.yml")})
     assert find_directory(engine, exported) == b
+
+
+def test_a_run_that_had_ended_but_for_its_journal_needs_no_engine(folders: tuple[Path, Path]) -> None:
+    engine, folder = engine_with(), folders[0]
+    journal = begin_run(folder, "pin", {}, world(engine).clock)
+    left = journal_file(folder).read_bytes()
+    journal.end("done")
+    journal_file(folder).write_bytes(left)
+
+    def gone(call: int, name: str) -> None:
+        raise EngineError("The engine does not answer.")
+
+    engine.strike = gone
+    assert find_directory(engine, at(folder)) == folder and not journal_file(folder).exists()
 
 
 def test_an_open_run_of_another_engine_is_no_matter_here(folders: tuple[Path, Path]) -> None:
