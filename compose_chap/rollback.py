@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from compose_chap import durable, lock, state, switch, transaction, upgrade, verify
+from compose_chap import durable, lock, state, switch, transaction, undo, upgrade
 from compose_chap.baseline import baseline_of
 from compose_chap.change import Change, describe, kept_name, let_images_go, server_of
 from compose_chap.checkout import Checkout, Move
@@ -46,11 +46,9 @@ class Undone:
 def last_undoable(directory: Path, operation: str, origin: Origin = Origin()) -> dict[str, Any]:
     """Return the record of a stack's last run of this kind, if it is the one to undo. Raise StateError otherwise."""
     done = state.standing_runs(directory, origin)
-    if not done:
+    if not any(run["operation"] == operation for run in done):
         raise StateError(f"There is no {operation} to undo.", hint="See what was done: docker chap history")
     if done[-1]["operation"] != operation:
-        if not any(run["operation"] == operation for run in done):
-            raise StateError(f"There is no {operation} to undo.", hint="See what was done: docker chap history")
         raise StateError(
             f"After the {operation} to undo there was another run: {done[-1]['operation']} {done[-1]['id']}.",
             hint=f"Undo that first: docker chap {_UNDONE_BY[done[-1]['operation']]}",
@@ -77,7 +75,8 @@ def plan_rollback(world: World, stack: Stack, operation: str) -> RollbackPlan:
             f"The database {done.kept}, which the {operation} kept, is gone.",
             hint=f"Restore a backup instead: docker chap restore {Path(record['facts'].get('backup', 'latest')).name}",
         )
-    written = rows_since(done.tables or server.counts(done.kept), server.counts(done.live))
+    kept = server.counts(done.kept)
+    written = undo.rows_since(done.tables or kept, server.counts(done.live))
 
     change = Change(
         operation="rollback",
@@ -88,7 +87,7 @@ def plan_rollback(world: World, stack: Stack, operation: str) -> RollbackPlan:
         recreate=done.recreate,
         images_after=done.images,
         expected=done.baseline.version,
-        tables=server.counts(done.kept),
+        tables=kept,
         baseline=baseline_of(world, stack),
         move=_way_back(done.move, operation),
     )
@@ -153,9 +152,3 @@ def _refuse_what_cannot_go_back(world: World, change: Change, operation: str) ->
                 if change.move
                 else f"Get it back: docker pull {image['reference']}",
             )
-
-
-def rows_since(old: Mapping[str, int], new: Mapping[str, int]) -> dict[str, int]:
-    """Return how many rows more each table has now, fewer as a negative number; those that CHAP adds do not count."""
-    more = {table: new.get(table, 0) - old.get(table, 0) for table in sorted({*old, *new})}
-    return {table: rows for table, rows in more.items() if rows < 0 or (rows and table not in verify.SEEDED)}

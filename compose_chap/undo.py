@@ -225,9 +225,11 @@ def _set_aside(server: Server, change: Change, old: Mapping[str, int]) -> dict[s
     there = server.databases()
     if change.failed not in there or change.live not in there:
         return {}
-    old = old or server.counts(change.live)
-    return {
-        table: rows - old.get(table, 0)
-        for table, rows in server.counts(change.failed).items()
-        if rows > old.get(table, 0) and table not in verify.SEEDED
-    }
+    since = rows_since(old or server.counts(change.live), server.counts(change.failed))
+    return {table: rows for table, rows in since.items() if rows > 0}
+
+
+def rows_since(old: Mapping[str, int], new: Mapping[str, int]) -> dict[str, int]:
+    """Return how many rows more each table has now, fewer as a negative number; those that CHAP adds do not count."""
+    more = {table: new.get(table, 0) - old.get(table, 0) for table in sorted({*old, *new})}
+    return {table: rows for table, rows in more.items() if rows < 0 or (rows and table not in verify.SEEDED)}

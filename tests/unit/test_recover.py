@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from compose_chap import evidence, notes, postgres, rollback, state, upgrade
+from compose_chap import evidence, notes, postgres, rollback, state, undo, upgrade
 from compose_chap.errors import StateError
 from compose_chap.stack import Container, Project, Role, Service, Stack
 
@@ -48,7 +48,7 @@ def test_the_last_run_that_stands_is_the_one_to_undo(tmp_path: Path) -> None:
 def test_rows_since_tell_of_tables_that_shrank_too() -> None:
     old = {"public.a": 5, "public.b": 5, "public.gone": 2, "public.modeltemplatedb": 1}
     new = {"public.a": 7, "public.b": 4, "public.new": 1, "public.modeltemplatedb": 3}
-    assert rollback.rows_since(old, new) == {"public.a": 2, "public.b": -1, "public.gone": -2, "public.new": 1}
+    assert undo.rows_since(old, new) == {"public.a": 2, "public.b": -1, "public.gone": -2, "public.new": 1}
 
 
 def test_passwords_are_taken_out_of_evidence() -> None:
