@@ -97,13 +97,17 @@ def plan(
 
     aside = {name: size for name, size in _sizes(server).items() if _is_kept(name, stack.access.name)}
     staying = {run["facts"].get("kept", "") for run in needed}
-    databases = {name: size for name, size in aside.items() if name not in staying and _old(name, retention, now)}
+    databases = {
+        name: size
+        for name, size in aside.items()
+        if name not in staying and _old(_run_of(name), retention, now)
+    }
     runs = {tag.removeprefix(f"{stack.project.name}-")[:16] for tag in images}
     held = {run["id"] for run in needed} | {_run_of(name) for name in aside.keys() - databases.keys()}
     return PrunePlan(
         tuple(one for one in backups if one.id not in kept),
         tuple(databases.items()),
-        tuple(sorted(run for run in runs - held if _old(f"_before_{run.lower()}", retention, now))),
+        tuple(sorted(run for run in runs - held if _old(run, retention, now))),
         tuple(kept.items()),
     )
 
@@ -116,17 +120,16 @@ def _undoable(standing: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def kept_since(database: str) -> datetime | None:
     """Return when a database was set aside, by its name; None for one that was not."""
-    match = _RUN_AT_END.search(database)
-    return datetime.strptime(match[2] + "+0000", "%Y%m%dt%H%M%Sz%z") if match else None
+    run = _run_of(database)
+    return state.run_began(run) if run else None
 
 
 def _sizes(server: Server | None) -> dict[str, int]:
     return {name: one.size for name, one in server.databases().items()} if server else {}
 
 
-def _old(kept: str, retention: Retention, now: datetime) -> bool:
-    made = kept_since(kept)
-    return bool(made and now - made >= timedelta(days=retention.databases_days))
+def _old(run: str, retention: Retention, now: datetime) -> bool:
+    return now - state.run_began(run) >= timedelta(days=retention.databases_days)
 
 
 def _run_of(kept: str) -> str:

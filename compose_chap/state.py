@@ -228,6 +228,11 @@ def run_id(now: datetime) -> str:
     return now.astimezone(timezone.utc).strftime("%Y%m%dT%H%M%SZ")
 
 
+def run_began(run: str) -> datetime:
+    """Return when a run or backup with such an id began."""
+    return datetime.strptime(f"{run}+0000", "%Y%m%dT%H%M%SZ%z")
+
+
 def undo_file(directory: Path, run: str) -> Path:
     """Return where the full journal of an ended run lies: with the bytes of the files, which may hold secrets."""
     return directory / FOLDER / "runs" / run / "journal.json"
