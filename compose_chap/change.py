@@ -14,6 +14,7 @@ from compose_chap import durable
 from compose_chap.baseline import Baseline
 from compose_chap.checkout import Move
 from compose_chap.durable import Edit
+from compose_chap.engine import UP_ALONE
 from compose_chap.errors import ChapError, EngineError, StackError
 from compose_chap.postgres import Server
 from compose_chap.process import check as succeeded
@@ -199,9 +200,7 @@ def recreate(
     # Always, for the files may want another number than runs.
     scale = [f"--scale={name}={len(change.containers[name])}" for name in services]
     words = ["--force-recreate"] if anew else []
-    finished = world.engine.compose(
-        change.project, "up", "-d", "--no-deps", "--no-build", "--pull", "never", *words, *scale, *services
-    )
+    finished = world.engine.compose(change.project, *UP_ALONE, *words, *scale, *services)
     succeeded(finished, f"Starting {', '.join(services)}")
 
     for name in services:

@@ -449,6 +449,10 @@ class Engine:
         return dict(json.loads(process.check(finished, "Reading the Compose files with docker compose")))
 
 
+# How services are started, to be named behind it: alone, and never from an image that is pulled or built now.
+UP_ALONE = ("up", "-d", "--no-deps", "--no-build", "--pull", "never")
+
+
 def compose_command(project: Project) -> tuple[str, ...]:
     """Return the words after `docker` that point Compose at exactly this project."""
     words = ["compose", "-p", project.name, "--project-directory", str(project.directory)]

@@ -13,7 +13,7 @@ from compose_chap import units
 from compose_chap.change import Change, containers_of, server_of
 from compose_chap.checkout import Checkout
 from compose_chap.durable import content_of
-from compose_chap.engine import compose_command
+from compose_chap.engine import UP_ALONE, compose_command
 from compose_chap.errors import ChapError
 from compose_chap.postgres import identifier
 from compose_chap.stack import Container
@@ -103,7 +103,7 @@ def by_hand(world: World, change: Change, dump: str = "") -> str:
     compose = ["docker", *compose_command(change.project)]
     psql = [*compose, "exec", change.database, "psql", "-U", change.admin, "-d", "postgres", "-c"]
     commands = [
-        [*compose, "up", "-d", "--no-deps", "--no-build", "--pull", "never", "--no-recreate", change.database],
+        [*compose, *UP_ALONE, "--no-recreate", change.database],
         [*compose, "stop", *change.writers],
     ]
 
@@ -117,7 +117,7 @@ def by_hand(world: World, change: Change, dump: str = "") -> str:
     for name in change.writers:
         image = change.images[name]
         commands.append(["docker", "tag", image["id"], image["reference"].partition("@")[0]])
-    commands.append([*compose, "up", "-d", "--no-deps", "--no-build", "--pull", "never", *change.writers])
+    commands.append([*compose, *UP_ALONE, *change.writers])
 
     if change.move:
         before = change.move.before

@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 
 from compose_chap import drift
+from compose_chap.engine import UP_ALONE
 from compose_chap.process import check as succeeded
 from compose_chap.stack import Service
 from compose_chap.subject import Subject
@@ -74,8 +75,7 @@ def _would_be_made_anew(subject: Subject, service: Service) -> bool:
     recorded = first.labels.get("com.docker.compose.depends_on", "")
     told = [service.name, *(entry.partition(":")[0] for entry in recorded.split(",") if entry)]
     scale = f"--scale={service.name}={len(service.containers)}"
-    words = ("--dry-run", "up", "-d", "--no-deps", "--no-build", "--pull", "never", scale, *told)
-    finished = subject.world.engine.compose(subject.stack.project, *words)
+    finished = subject.world.engine.compose(subject.stack.project, "--dry-run", *UP_ALONE, scale, *told)
     made_anew = rf"Container {re.escape(first.name)} +Recreate"
     return finished.status != 0 or bool(re.search(made_anew, finished.stderr + finished.stdout))
 

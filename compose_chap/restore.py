@@ -15,6 +15,7 @@ from compose_chap import backup, beside, evidence, lock, newer, process, proof, 
 from compose_chap.baseline import Baseline, baseline_of, strangers
 from compose_chap.catalogue import Backup
 from compose_chap.durable import Edit
+from compose_chap.engine import UP_ALONE
 from compose_chap.quarantine import Quarantine
 from compose_chap.change import KEPT_IMAGES, Change, describe, kept_name, kept_tag, let_images_go
 from compose_chap.errors import Cancelled, ChapError, DatabaseError, DumpError, StackError
@@ -198,7 +199,7 @@ def start_database(world: World, stack: Stack) -> None:
     if there:
         world.engine.start(there[0].containers[0].id)
     else:
-        finished = world.engine.compose(stack.project, *"up -d --no-deps --no-build --pull never".split(), name)
+        finished = world.engine.compose(stack.project, *UP_ALONE, name)
         hint = "Is its image gone? Pull or load the very version that wrote the data: a newer one cannot read them.\n"
         hint += "Is the database outside of this project? Then restore it where it runs."
         process.check(finished, f"Starting {name}", hint=hint)
