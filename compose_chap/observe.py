@@ -14,7 +14,7 @@ from compose_chap.durable import check_readable
 from compose_chap.engine import Engine, compose_command
 from compose_chap.errors import ChapError, Interrupted, StackError, StateError
 from compose_chap.place import Where, layout_of, read_project
-from compose_chap.stack import Project, Role, Stack, detect
+from compose_chap.stack import Origin, Project, Role, Stack, detect
 from compose_chap.state import journal_file, open_origin, refuse_open_run
 
 if TYPE_CHECKING:
@@ -120,7 +120,11 @@ def _cut_off(engine: Engine, place: Path) -> bool:
         whose = open_origin(place)
     except StateError:
         return False
-    return whose is not None and (not whose.engine or engine.origin(whose.project).owns(whose))
+    return whose is not None and _of_this(engine, whose)
+
+
+def _of_this(engine: Engine, whose: Origin) -> bool:
+    return not whose.engine or engine.origin(whose.project).owns(whose)
 
 
 def _at_home(stacks: Sequence[Stack], where: Where) -> list[Stack]:
@@ -245,7 +249,7 @@ def find_directory(engine: Engine, where: Where) -> Path:
     for place in () if where.name else where.places:
         left, whose = os.path.exists(journal_file(place)), open_origin(place)
         # One that had ended, but for taking its journal away, was a run of this folder too.
-        if _cut_off(engine, place) if whose else left:
+        if _of_this(engine, whose) if whose else left:
             return place
     try:
         return find_whole_stack(engine, where).project.directory
