@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from compose_chap.errors import DumpError
+from compose_chap.postgres import literal
 
 # The lines that pg_dump writes and that a role without power cannot run. They do not touch the data: the tool
 # gives the database its owner and privileges itself.
@@ -111,12 +112,8 @@ def harmless_sql(lines: Iterable[bytes], left_out: set[str], *, trust: bool = Fa
 
 def _if_it_fits(privilege: str) -> bytes:
     # It may name roles that this server does not have. The data are whole without it.
-    body = f"BEGIN EXECUTE {_quoted(privilege)}; EXCEPTION WHEN OTHERS THEN NULL; END"
-    return f"DO {_quoted(body)};\n".encode("utf-8", "surrogateescape")
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
+    body = f"BEGIN EXECUTE {literal(privilege)}; EXCEPTION WHEN OTHERS THEN NULL; END"
+    return f"DO {literal(body)};\n".encode("utf-8", "surrogateescape")
 
 
 # A word as psql reads it: what follows a digit or a letter belongs to it, so a quote or dollar inside begins nothing.

@@ -30,10 +30,10 @@ ORDER = [
     "place",
     *("project", "composefile", "variables"),
     "engine_lock",
-    *("world", "chap", "questions", "postgres_dump", "postgres"),
+    *("world", "chap", "questions", "plainsql", "postgres_dump", "postgres"),
     *("engine_throwaway", "engine", "engine_api", "engine_login"),
     *("process_link", "process"),
-    *("dumpfile", "plainsql", "registry", "lock", "state", "durable", "units", "stack", "errors"),
+    *("dumpfile", "registry", "lock", "state", "durable", "units", "stack", "errors"),
 ]
 
 # These talk to people. All others are given what they need and return data, so that a test can run them too.
