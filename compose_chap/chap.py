@@ -74,6 +74,13 @@ class Health:
             return f"does not answer ({self.checks['http']})"
         return ", ".join(f"{part}: {said}" for part, said in self.checks.items() if said != "ok")
 
+    @property
+    def words(self) -> str:
+        """All of it in words; one that is silent says no more than that."""
+        if self.ready:
+            return self.level
+        return self.problems if self.level == "silent" else f"{self.level}: {self.problems}"
+
 
 @dataclass(frozen=True)
 class Active:

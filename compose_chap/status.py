@@ -255,9 +255,7 @@ def _age_of(database: str, now: datetime) -> str:
 
 
 def _health(seen: Status) -> str:
-    if seen.health is None or seen.health.ready:
-        return "ready" if seen.health else "not running"
-    return seen.health.problems if seen.health.level == "silent" else f"{seen.health.level}: {seen.health.problems}"
+    return seen.health.words if seen.health else "not running"
 
 
 def _said_of(source: Source) -> str:
