@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import socket
 import subprocess
 import time
 import urllib.error
@@ -17,7 +16,7 @@ import pytest
 
 from compose_chap.engine import Engine
 from compose_chap.errors import EngineError
-from tests.sample.stack import OUT, SampleStack, environment, registry
+from tests.sample.stack import OUT, SampleStack, environment, free_port, registry
 
 # The password `district`.
 HTPASSWD = "chap:$2b$05$abcdefghijklmnopqrstuutukhLiQKc0L39ipbpqkkPR.7RQdnidq\n"
@@ -34,9 +33,7 @@ def private(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Give the address of a registry with the sample's images and a password."""
     registry()  # there is one program, and one storage
     folder = tmp_path_factory.mktemp("registry")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+    address = f"127.0.0.1:{free_port()}"
     (folder / "htpasswd").write_text(HTPASSWD)
     (folder / "config.yml").write_text(CONFIG.format(storage=OUT / "registry/storage", address=address, folder=folder))
     program = shutil.which("docker-registry") or str(OUT / "registry/unpacked/usr/bin/docker-registry")
