@@ -127,19 +127,19 @@ def run(words: list[str], docker: tuple[str, ...]) -> int:
     if words in (["version"], ["chap", "version"]):
         print(f"docker chap {__version__}")  # without the time that it takes to load the commands
         return 0
-    from compose_chap import cli
+    from compose_chap.cli import app
 
     match words:
         case ["__complete", "chap", *rest]:
-            return cli.complete(rest, docker)
+            return app.complete(rest, docker)
         case ["help" | "--help" | "-h", "chap", *rest]:
-            return cli.main([*rest, "--help"], docker)
+            return app.main([*rest, "--help"], docker)
         case ["--version" | "-v", "chap", *_]:
-            return cli.main(["version"], docker)
+            return app.main(["version"], docker)
         case ["chap", *rest] | ["--", "chap", *rest]:
-            return cli.main(rest, docker)
+            return app.main(rest, docker)
         case _:
-            return cli.main(words, docker)
+            return app.main(words, docker)
 
 
 def listen_for_the_end() -> None:

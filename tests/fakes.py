@@ -16,12 +16,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from compose_chap import questions
-from compose_chap.engine import Engine, Image
+from compose_chap.engine.engine import Engine, Image
+from compose_chap.engine.process import Finished
+from compose_chap.engine.world import World
 from compose_chap.errors import EngineError
-from compose_chap.process import Finished
-from compose_chap.stack import Container, Origin, Project
-from compose_chap.world import World
+from compose_chap.model import Container, Origin, Project
+from compose_chap.stack import chap_scripts
 
 API, WORKER = "registry.example/chap-core", "registry.example/chap-worker"
 FIELD, RECORD = "\x1f", "\x1e"
@@ -66,8 +66,10 @@ class FakeEngine(Engine):
     def __post_init__(self) -> None:
         super().__init__()
         self.images = {
-            f"{API}:v1": "sha256:api1", f"{WORKER}:v1": "sha256:worker1",
-            f"{API}:v2": "sha256:api2", f"{WORKER}:v2": "sha256:worker2",
+            f"{API}:v1": "sha256:api1",
+            f"{WORKER}:v1": "sha256:worker1",
+            f"{API}:v2": "sha256:api2",
+            f"{WORKER}:v2": "sha256:worker2",
         }
         self.databases = {
             "chap_core": Database({"public.observation": 10}, {"a"}, "old"),
@@ -106,10 +108,20 @@ class FakeEngine(Engine):
         self.made += 1
         environment = {"CHAP_DATABASE_URL": "postgresql://chap:pw@db:5432/chap_core", "POSTGRES_USER": "chap"}
         made = Container(
-            id=f"{self.made:012x}", name=f"p-{service}-1", project="p", service=service, image=image,
-            image_id=self.images.get(image, image), state="running", health="healthy", exit_status=0, restarts=0,
-            started_at=f"{self.made:04d}", command=(),
-            names=frozenset({service}), addresses=frozenset(),
+            id=f"{self.made:012x}",
+            name=f"p-{service}-1",
+            project="p",
+            service=service,
+            image=image,
+            image_id=self.images.get(image, image),
+            state="running",
+            health="healthy",
+            exit_status=0,
+            restarts=0,
+            started_at=f"{self.made:04d}",
+            command=(),
+            names=frozenset({service}),
+            addresses=frozenset(),
             labels={
                 "com.docker.compose.project.working_dir": str(self.folder),
                 "com.docker.compose.project.config_files": ",".join(map(str, files or [self.folder / "compose.yml"])),
@@ -171,8 +183,12 @@ class FakeEngine(Engine):
             return []
 
         return SimpleNamespace(
-            containers=nothing, networks=nothing, create_host_config=dict, create_container=self._make_lock,
-            attach_socket=lambda *given, **words: _Connection(), start=lambda identity: self.at("locked"),
+            containers=nothing,
+            networks=nothing,
+            create_host_config=dict,
+            create_container=self._make_lock,
+            attach_socket=lambda *given, **words: _Connection(),
+            start=lambda identity: self.at("locked"),
         )
 
     def _make_lock(self, image: str, **given: Any) -> dict[str, str]:
@@ -221,9 +237,7 @@ class FakeEngine(Engine):
         self.at("compose config")
         return {"services": {name: {"image": image} for name, image in self._file(project).items()}}
 
-    def compose(
-        self, project: Project, *arguments: str, on_line: Callable[[str], None] | None = None
-    ) -> Finished:
+    def compose(self, project: Project, *arguments: str, on_line: Callable[[str], None] | None = None) -> Finished:
         self.at("compose up")
         wanted, words = self._file(project), list(arguments)
         anew = "--force-recreate" in words
@@ -258,8 +272,13 @@ class FakeEngine(Engine):
     # Inside the containers
 
     def run(
-        self, container: str, command: Any, *, given: bytes | None = None,
-        environment: Mapping[str, str] | None = None, user: str = "",
+        self,
+        container: str,
+        command: Any,
+        *,
+        given: bytes | None = None,
+        environment: Mapping[str, str] | None = None,
+        user: str = "",
     ) -> Finished:
         self.at("run")
         box = self.boxes.get(container)
@@ -271,11 +290,11 @@ class FakeEngine(Engine):
             database = command[list(command).index("-d") + 1]
             return self._psql((given or b"").decode(), database)
         version = box.image.rpartition(":")[2]
-        if questions.VERSION in command:
+        if chap_scripts.VERSION in command:
             return Finished(0, version.removeprefix("v"), "")
-        if questions.REQUESTS in command:
+        if chap_scripts.REQUESTS in command:
             return self._requests(version, json.loads(given or b"[]"))
-        if questions.SCHEMA in command:
+        if chap_scripts.SCHEMA in command:
             missing = [] if version == "v1" or "b" in self.databases["chap_core"].columns else ["observation.b"]
             schema = {"missing_tables": [], "missing_columns": missing, "alembic": [], "heads": []}
             return Finished(0, json.dumps(schema), "")

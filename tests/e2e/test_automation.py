@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from compose_chap import cli
+from compose_chap.cli import app
 from tests.e2e.calls import COMMON, OF_A_FAILURE, README, chap, promised
 from tests.sample.stack import SampleStack, environment
 
@@ -67,7 +67,7 @@ def test_the_line_for_cron_works_as_printed(small: SampleStack) -> None:
 
 
 def test_every_document_has_the_names_that_are_promised(small: SampleStack) -> None:
-    assert set(promised()) == set(cli.chap.list_commands(click.Context(cli.chap)))
+    assert set(promised()) == set(app.chap.list_commands(click.Context(app.chap)))
     for line in QUICK:
         chap(small, *line.split())
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import click
 import pytest
 
-from compose_chap import cli, errors
+from compose_chap import errors
+from compose_chap.cli import app
 from tests.sample.stack import SampleStack, environment
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
@@ -19,14 +20,14 @@ ROWS = re.findall(r"^\| `(\w+)` \| .* \| `(docker chap [^`]+)` \|$", README, re.
 
 
 def test_every_command_is_in_the_table() -> None:
-    context = click.Context(cli.chap)
-    assert [name for name, _ in ROWS] == cli.chap.list_commands(context)
+    context = click.Context(app.chap)
+    assert [name for name, _ in ROWS] == app.chap.list_commands(context)
 
 
 def test_every_exit_status_is_told_alike_in_help_and_readme() -> None:
     section = README.partition("| Exit status |")[2].partition("\n\n")[0]
     told = {int(status): words for status, words in re.findall(r"^\| (\d+) \| (.*) \|$", section, re.MULTILINE)}
-    assert told == cli.EXIT_STATUSES
+    assert told == app.EXIT_STATUSES
     kinds = [one for one in vars(errors).values() if isinstance(one, type) and issubclass(one, errors.ChapError)]
     assert set(told) == {0, *(kind.exit_status for kind in kinds)}
 

@@ -1,0 +1,106 @@
+"""The command that tries an upgrade on a copy of the data: rehearse."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from compose_chap import units
+from compose_chap.cli.call import Call, common, output_option, patience_option
+from compose_chap.errors import ChapError
+
+if TYPE_CHECKING:
+    from compose_chap.operations.rehearse import Rehearsal
+
+_SAID = {
+    "good": "{target} works on a copy of these data.",
+    "migrates": "{target} brings a copy of these data to its schema and loses nothing. Its start could not be seen.",
+    "bad": "{target} does not work on a copy of these data. Do not upgrade to it.",
+}
+
+
+@click.command("rehearse")
+@click.argument("version")
+@click.option("--from", "source", default="", metavar="BACKUP", help="Take the data of a backup, not today's.")
+@click.option(
+    "--online",
+    is_flag=True,
+    help="Let the copy reach the internet. CHAP fetches its models from GitHub when it starts; without this, that it"
+    " starts may not be seen. The new version could then send your data out.",
+)
+@output_option
+@patience_option
+@common
+def rehearse_command(call: Call, version: str, source: str, online: bool, output: Path | None) -> None:
+    """Try the upgrade to VERSION on a copy of the data, beside production, and throw it away.
+
+    It says whether the new version brings your data to its schema without losing rows, and for how long an upgrade
+    would stop CHAP. The running stack is not touched.
+    """
+    from compose_chap.backups import catalogue
+    from compose_chap.image import release_tag
+    from compose_chap.operations import rehearse
+    from compose_chap.records import engine_lock, run_records
+    from compose_chap.stack import observe
+
+    target = release_tag(version)
+    world, where = call.world(), call.where()
+    stack = observe.find_whole_stack(world.engine, where)
+
+    with engine_lock.locked(world, stack, "rehearse"):
+        run_records.refuse_open_run(stack.project.directory)
+        subject = call.subject(world, stack, target, output)
+        if subject.built:
+            raise ChapError(
+                "CHAP is built from source here, and a rehearsal takes images only.",
+                state="Nothing was changed.",
+                hint=f"See what the upgrade would do: docker chap upgrade {target} --dry-run",
+            )
+        origin = world.engine.origin(stack.project.name)
+        plan = rehearse.RehearsalPlan(
+            stack,
+            target,
+            subject.images[stack.api.name],
+            subject.platform,
+            catalogue.find(source, subject.backups, origin, sound=True) if source else None,
+            online,
+        )
+        done = rehearse.execute(world, plan)
+
+    good = done.verdict != rehearse.BAD
+    data = {
+        "ok": good,
+        "verdict": done.verdict,
+        "from": subject.version,
+        "to": target,
+        "source": plan.source.id if plan.source else None,
+        "online": online,
+        "checks": [asdict(check) for check in done.checks],
+        "tables": dict(done.tables),
+        "columns": {"added": done.added, "removed": done.removed},
+        "seconds": dict(done.seconds),
+        "expected_downtime_seconds": done.downtime,
+        "log": "" if done.verdict == rehearse.GOOD else done.log,
+    }
+    call.result(data, _text(done, target))
+    if not good:
+        raise click.exceptions.Exit(1)
+
+
+def _text(done: Rehearsal, target: str) -> str:
+    from compose_chap.cli.screen import render
+
+    lines = [render.checks_text(done.checks, colour=render.colourful(sys.stdout))]
+    lines += [f"New columns: {', '.join(done.added)}."] if done.added else []
+    lines += [f"Columns that go, with what is in them: {', '.join(done.removed)}."] if done.removed else []
+    if done.verdict == "bad":
+        lines += ["The end of what the API wrote:", *(f"  {line}" for line in done.log.splitlines()[-10:])]
+    else:
+        lines.append(f"An upgrade would stop CHAP for about {units.duration(done.downtime)}.")
+    lines.append(_SAID[done.verdict].format(target=target))
+    lines.append("Your stack was not touched, and the copy is gone.")
+    return "\n".join(lines)

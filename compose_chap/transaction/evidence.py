@@ -1,0 +1,130 @@
+"""What a person needs when a run failed: what was found, the state of each part, and the commands to go on by hand."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from compose_chap import units
+from compose_chap.engine.engine import UP_ALONE, compose_command
+from compose_chap.engine.world import World
+from compose_chap.errors import ChapError
+from compose_chap.model import Container
+from compose_chap.postgres.server import identifier
+from compose_chap.project.checkout import Checkout
+from compose_chap.records.durable import content_of
+from compose_chap.records.run_records import Journal
+from compose_chap.redact import redact
+from compose_chap.transaction.change import Change, containers_of, server_of
+
+# A shorter value is a known default or a word of its own; hiding it would only make a log unreadable.
+_SHORTEST_SECRET = 6
+
+
+def gather(world: World, change: Change, journal: Journal) -> str:
+    """Keep logs, health results and exit statuses of the writers before anything is undone.
+
+    Return how to look at them, `` where nothing could be gathered.
+    """
+    folder: Path | None = None
+    with suppress(ChapError):
+        containers = world.engine.containers(change.project.name)
+        hidden = secrets_of(containers)
+        for container in containers:
+            if container.service not in (*change.writers, change.database):
+                continue
+            with suppress(ChapError, OSError):
+                facts = {
+                    "container": container.name,
+                    "image": container.image,
+                    "image_id": container.image_id,
+                    "state": container.state,
+                    "exit_status": container.exit_status,
+                    "health": container.health,
+                    "health_log": world.engine.health_log(container.id),
+                }
+                text = redact(json.dumps(facts, indent=1), hidden)
+                folder = journal.evidence(f"{container.name}.json", text).parent
+                journal.evidence(f"{container.name}.log", redact(world.engine.logs(container.id), hidden))
+    return f"What was found, logs included: ls {shlex.quote(str(folder))}" if folder else ""
+
+
+def secrets_of(containers: Iterable[Container]) -> list[str]:
+    """Return the values in the environments of containers that may not be seen, longest first."""
+    found = {
+        value
+        for container in containers
+        for name, value in container.environment.items()
+        if re.search(r"PASS|SECRET|TOKEN|KEY|CREDENTIAL", name, re.I) and len(value) >= _SHORTEST_SECRET
+    }
+    return sorted(found, key=len, reverse=True)
+
+
+def state_now(world: World, change: Change) -> str:
+    """Say what state each part is in, for a person who has to go on by hand."""
+    lines = []
+    for edit in change.edits:
+        with suppress(OSError):
+            content = content_of(edit.path)
+            which = "old" if content == edit.before else "new" if content == edit.after else "changed by someone else"
+            lines.append(f"{edit.path}: {which}")
+    if change.move:
+        with suppress(ChapError):
+            lines.append(f"{change.move.folder}: {Checkout(change.move.folder).place}")
+    try:
+        for name in change.writers:
+            there = containers_of(world, change.project, name)
+            lines += [f"{one.name}: {one.state}, image {one.image}" for one in there] or [f"{name}: no container"]
+        databases = server_of(world, change).databases()
+        for name in (change.live, change.kept, change.incoming, change.failed):
+            if name in databases:
+                lines.append(f"database {name}: there, {units.size(databases[name].size)}")
+    except ChapError as error:
+        lines.append(error.message)
+    return "\n".join(lines)
+
+
+def by_hand(world: World, change: Change, dump: str = "") -> str:
+    """Return the commands that bring the old state back by hand, for when `docker chap recover` cannot.
+
+    `dump` is the backup that holds the old data where no database does.
+    """
+    compose = ["docker", *compose_command(change.project)]
+    psql = [*compose, "exec", change.database, "psql", "-U", change.admin, "-d", "postgres", "-c"]
+    commands = [
+        [*compose, *UP_ALONE, "--no-recreate", change.database],
+        [*compose, "stop", *change.writers],
+    ]
+
+    with suppress(ChapError):
+        there = server_of(world, change).databases()
+        old = change.kept if change.kept in there else ""
+        if old and change.live in there:
+            commands.append([*psql, _rename(change.live, change.failed)])
+        if old:
+            commands.append([*psql, _rename(old, change.live)])
+    for name in change.writers:
+        image = change.images[name]
+        commands.append(["docker", "tag", image["id"], image["reference"].partition("@")[0]])
+    commands.append([*compose, *UP_ALONE, *change.writers])
+
+    if change.move:
+        before = change.move.before
+        place = before.branch.removeprefix("refs/heads/") or before.commit
+        commands.insert(2, ["git", "-C", str(change.move.folder), "checkout", place])
+    lines = [shlex.join(command) for command in commands]
+    if change.edits:
+        files = ", ".join(str(edit.path) for edit in change.edits)
+        what = "take out again what was written into" if change.move else "put the old image tags back into"
+        lines.insert(2, f"# {what} {files}")
+    if dump:
+        lines.insert(2, f"# the old data are in {dump}: steps 2 and 3 of RESTORE.txt there")
+    return "\n".join(lines)
+
+
+def _rename(old: str, new: str) -> str:
+    return f"ALTER DATABASE {identifier(old)} RENAME TO {identifier(new)}"
