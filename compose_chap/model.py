@@ -1,13 +1,9 @@
-"""What a CHAP stack is: containers, services and their roles. Pure: no engine, no files.
-
-Services are recognised by what they are (image, command, environment), never by their name:
-operators rename them, and the two upstream stacks already differ.
-"""
+"""What a CHAP stack is: containers, services and their roles. Pure: no engine, no files."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -16,6 +12,10 @@ from urllib.parse import unquote
 
 from compose_chap.errors import StackError
 from compose_chap.image import Reference
+from compose_chap.units import clipped
+
+# PostgreSQL cuts longer names, at this many bytes.
+LONGEST_NAME = 63
 
 
 class Role(Enum):
@@ -28,6 +28,7 @@ class Role(Enum):
     MODEL = "model"
     DHIS2 = "dhis2"
     DHIS2_DATABASE = "dhis2-database"
+    POOLER = "pooler"
     OTHER = "other"
 
 
@@ -81,7 +82,8 @@ class Container:
     """A container of a Compose project, as the engine described it.
 
     `image` is the reference it was created from, `image_id` what that was. `command` is entrypoint and
-    command in one. `names` and `addresses` are what it is known by on its networks.
+    command in one. `names` and `addresses` are what it is known by on its networks; `links` are names that only
+    itself knows, with the container's name or address that each stands for.
     `environment` holds passwords: it is for the process only, never for output.
     """
 
@@ -101,6 +103,17 @@ class Container:
     addresses: frozenset[str]
     labels: Mapping[str, str] = field(repr=False)
     environment: Mapping[str, str] = field(repr=False)
+    links: Mapping[str, str] = field(default_factory=dict)
+
+    def knows_as(self, host: str) -> str:
+        """Return the name or address that a host's name stands for in this container."""
+        # The engine's name service takes CHAP-DB and chap-db for one.
+        plain = host.lower().removesuffix(".")
+        return self.links.get(plain, plain).lower()
+
+    def answers_to(self, host: str) -> bool:
+        """Whether a name or address in lower case is one of its own."""
+        return host in self.addresses or host in map(str.lower, self.names)
 
     @property
     def running(self) -> bool:
@@ -194,6 +207,13 @@ class Stack:
     def database(self) -> Service:
         """The PostgreSQL service that CHAP's own settings point at. Raise StackError when no container is it."""
         found = self.of(Role.DATABASE)
+        if not found and (pooler := self.pooler):
+            raise StackError(
+                f"CHAP reaches its database through '{pooler.name}' ({pooler.image}), a connection pooler. Which server"
+                " is behind it cannot be seen, and it holds sessions open that would stand in the way.",
+                hint="Let CHAP_DATABASE_URL name the PostgreSQL service itself, then recreate CHAP:"
+                f" docker compose up -d --no-deps {' '.join(service.name for service in self.writers)}",
+            )
         if not found:
             host = self.database_host or "nowhere"
             raise StackError(
@@ -204,8 +224,14 @@ class Stack:
         return self.one(Role.DATABASE)
 
     @property
+    def pooler(self) -> Service | None:
+        """The connection pooler that CHAP's own settings point at, None where they point at something else."""
+        host = self.api.containers[0].knows_as(self.database_host)
+        return next((one for one in self.of(Role.POOLER) if one.containers[0].answers_to(host)), None)
+
+    @property
     def database_host(self) -> str:
-        """The name under which CHAP looks for its database, in a project that of its service."""
+        """The name or address under which CHAP looks for its database, most often the name of its service."""
         return self.database_url.host
 
     @property
@@ -228,76 +254,6 @@ class Stack:
         """Name, owner and administrator of CHAP's database, from CHAP's settings and the database container's."""
         url, server = self.database_url, self.database.containers[0].environment
         owner = url.user or server.get("POSTGRES_USER", "postgres")
-        admin = server.get("POSTGRES_USER") or owner
-        return DatabaseAccess(url.database or server.get("POSTGRES_DB", admin), owner, admin)
-
-
-def detect(containers: Iterable[Container], *marks: Role) -> tuple[Stack, ...]:
-    """Return every CHAP stack among the containers of an engine, ordered by project name.
-
-    A project is a CHAP stack when one of its services is CHAP's API, or has one of the roles `marks`. One-off
-    containers (`docker compose run`) do not count.
-    """
-    projects: dict[str, list[Container]] = {}
-    for container in containers:
-        if container.project and container.labels.get("com.docker.compose.oneoff", "False") != "True":
-            projects.setdefault(container.project, []).append(container)
-
-    stacks = (_stack(name, members) for name, members in sorted(projects.items()))
-    return tuple(stack for stack in stacks if any(one.role in (Role.API, *marks) for one in stack.services))
-
-
-def classify(image: str, command: Sequence[str], environment: Mapping[str, str], dockerfile: str = "") -> Role:
-    """Return the role of a service by what it runs. The database of CHAP is told apart by `detect` alone.
-
-    The sources of these marks are the Compose files of chap-core and docker-dhis2-core.
-    """
-    name = Reference.parse(image).name
-    words = " ".join(command)
-    if name == "chap-worker" or ("celery" in words and "chap" in words) or dockerfile.startswith("Dockerfile.worker"):
-        return Role.WORKER
-    serves = dockerfile or re.search(r"gunicorn|uvicorn|fastapi", words)
-    if name == "chap-core" or ("CHAP_DATABASE_URL" in environment and serves):
-        return Role.API
-    if "SERVICEKIT_ORCHESTRATOR_URL" in environment:
-        return Role.MODEL
-    if name in ("valkey", "redis") or re.search(r"(^|[/ ])(valkey|redis)-server\b", words):
-        return Role.BROKER
-    if name in ("postgres", "postgis", "postgresql"):
-        return Role.DHIS2_DATABASE if "dhis" in environment.get("POSTGRES_DB", "") else Role.OTHER
-    if Reference.parse(image).repository.endswith(("dhis2/core", "dhis2/dhis2-core", "/dhis2-core")):
-        return Role.DHIS2
-    return Role.OTHER
-
-
-def _stack(name: str, containers: Sequence[Container]) -> Stack:
-    groups: dict[str, list[Container]] = {}
-    for container in sorted(containers, key=lambda one: one.name):
-        groups.setdefault(container.service, []).append(container)
-
-    roles = {
-        service: classify(members[0].image, members[0].command, members[0].environment)
-        for service, members in groups.items()
-    }
-    apis = [groups[service][0] for service, role in roles.items() if role is Role.API]
-    # The engine's name service takes CHAP-DB and chap-db for one.
-    host = DatabaseUrl.of(apis[0].environment).host.lower() if apis else ""
-    for service, members in groups.items():
-        if host in map(str.lower, members[0].names) and roles[service] in (Role.OTHER, Role.DHIS2_DATABASE):
-            roles[service] = Role.DATABASE
-
-    services = tuple(Service(service, roles[service], tuple(members)) for service, members in sorted(groups.items()))
-    newest = max(containers, key=lambda one: one.started_at)
-    return Stack(project(name, apis[0].labels if apis else newest.labels), services)
-
-
-def project(name: str, labels: Mapping[str, str]) -> Project:
-    """Return the project as Compose recorded it in the labels of a container."""
-    prefix = "com.docker.compose.project."
-
-    def paths(label: str) -> tuple[Path, ...]:
-        return tuple(Path(path) for path in labels.get(prefix + label, "").split(",") if path)
-
-    return Project(
-        name, Path(labels.get(prefix + "working_dir", "/")), paths("config_files"), paths("environment_file")
-    )
+        admin = server.get("POSTGRES_USER") or "postgres"
+        # PostgreSQL cuts the name that it is asked for just as the one that it once made.
+        return DatabaseAccess(clipped(url.database or server.get("POSTGRES_DB", admin), LONGEST_NAME), owner, admin)

@@ -38,3 +38,8 @@ def moment(when: datetime | str) -> str:
     """Return a time, also one in ISO 8601, as the clock on the wall here shows it, with its zone."""
     known = datetime.fromisoformat(when) if isinstance(when, str) else when
     return known.astimezone().strftime("%Y-%m-%d %H:%M %Z")
+
+
+def clipped(text: str, most: int) -> str:
+    """Return the beginning of a text that takes at most `most` bytes in UTF-8, whole letters only."""
+    return text.encode()[:most].decode(errors="ignore")

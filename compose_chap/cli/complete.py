@@ -132,8 +132,8 @@ def _matching(last: str, offers: dict[str, str]) -> _Offer:
 
 
 def _projects(call: Call) -> list[str]:
+    from compose_chap.detection import detect
     from compose_chap.engine.engine import Engine
-    from compose_chap.model import detect
 
     return sorted(stack.project.name for stack in detect(Engine(call.docker).containers()))
 

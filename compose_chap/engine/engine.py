@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from compose_chap.engine import docker_login, process
 from compose_chap.engine.api import connect, engine_errors
+from compose_chap.engine.compose_variables import FOR_OUR_CALLS
+from compose_chap.engine.description import container_of
 from compose_chap.engine.link import Link, link
 from compose_chap.engine.process import Finished
 from compose_chap.errors import EngineError
@@ -202,12 +204,12 @@ class Engine:
         with engine_errors("list the containers", self._link):
             listed = self._api.containers(all=True, filters={"label": label})
         inspected = (self._inspect(one["Id"]) for one in listed)
-        return tuple(_container(facts) for facts in inspected if facts)
+        return tuple(container_of(facts) for facts in inspected if facts)
 
     def container(self, identity: str) -> Container | None:
         """Return a container by id or name, None where there is none."""
         facts = self._inspect(identity)
-        return _container(facts) if facts else None
+        return container_of(facts) if facts else None
 
     def health_log(self, identity: str) -> list[dict[str, Any]]:
         """Return the last results of a container's healthcheck, oldest first."""
@@ -441,7 +443,8 @@ class Engine:
         return self._docker(*compose_command(project), "--profile", "*", *arguments, on_line=on_line)
 
     def _docker(self, *words: str, on_line: Callable[[str], None] | None = None) -> Finished:
-        return process.run([*self.docker, *words], environment=self._link.environment, on_line=on_line)
+        environment = {**FOR_OUR_CALLS, **self._link.environment}
+        return process.run([*self.docker, *words], environment=environment, on_line=on_line)
 
     def compose_config(self, project: Project) -> dict[str, Any]:
         """Return the project as Compose itself resolves it: merged, included and interpolated."""
@@ -461,31 +464,3 @@ def compose_command(project: Project) -> tuple[str, ...]:
     for file in project.env_files:
         words += ["--env-file", str(file)]
     return tuple(words)
-
-
-def _container(facts: Mapping[str, Any]) -> Container:
-    config, state = facts["Config"], facts["State"]
-    labels = config.get("Labels") or {}
-    networks = list(((facts.get("NetworkSettings") or {}).get("Networks") or {}).values())
-    aliases = {alias for network in networks for alias in (network.get("Aliases") or ())}
-    name = facts["Name"].lstrip("/")
-    service = labels.get("com.docker.compose.service", "")
-
-    return Container(
-        id=facts["Id"],
-        name=name,
-        project=labels.get("com.docker.compose.project", ""),
-        service=service,
-        image=config["Image"],
-        image_id=facts["Image"],
-        state=state["Status"],
-        health=(state.get("Health") or {}).get("Status", ""),
-        exit_status=int(state.get("ExitCode", 0)),
-        restarts=int(facts.get("RestartCount", 0)),
-        started_at=state.get("StartedAt", ""),
-        command=(*(config.get("Entrypoint") or ()), *(config.get("Cmd") or ())),
-        names=frozenset({name, service, *aliases}),
-        addresses=frozenset(network["IPAddress"] for network in networks if network.get("IPAddress")),
-        labels=labels,
-        environment=dict(item.partition("=")[::2] for item in config.get("Env") or ()),
-    )

@@ -40,15 +40,16 @@ def run(
     command: Sequence[str],
     *,
     folder: Path | None = None,
-    environment: Mapping[str, str] | None = None,
+    environment: Mapping[str, str | None] | None = None,
     on_line: Callable[[str], None] | None = None,
     given: str | None = None,
     owner: int | None = None,
 ) -> Finished:
     """Run a command to its end and return what it did, whatever its status.
 
-    `environment` is added to the process's own. `on_line` is given each line as it comes, of standard output and
-    error alike, and what is returned then has the last of both as `stdout`. `given` goes into its standard input.
+    `environment` is added to the process's own; what is None there is taken away. `on_line` is given each line as it
+    comes, of standard output and error alike, and what is returned then has the last of both as `stdout`. `given` goes
+    into its standard input.
     `owner` is the user that root runs it as. The child gets a session of its own, so that Ctrl-C on the terminal
     reaches only this process, which then ends the child in order. Raise EngineError when the program cannot be started.
     """
@@ -56,7 +57,7 @@ def run(
         child = subprocess.Popen(
             command,
             cwd=folder,
-            env={**os.environ, **(environment or {}), **_home(owner)},
+            env=_environment(environment or {}, owner),
             stdin=subprocess.DEVNULL if given is None else subprocess.PIPE,
             stdout=subprocess.PIPE,
             # Two pipes, read one after the other, stop a child that fills the second one.
@@ -174,6 +175,11 @@ def _as_user(owner: int | None) -> dict[str, Any]:
     user = _user(owner)
     groups = os.getgrouplist(user.pw_name, user.pw_gid) if user else []
     return {"user": owner, "group": user.pw_gid if user else owner, "extra_groups": groups}
+
+
+def _environment(more: Mapping[str, str | None], owner: int | None) -> dict[str, str]:
+    found = {**os.environ, **more, **_home(owner)}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _home(owner: int | None) -> dict[str, str]:

@@ -111,6 +111,8 @@ def _stack(subject: Subject) -> Check:
 
 def _no_database(subject: Subject) -> Check:
     project, host = subject.stack.project, subject.stack.database_host
+    if subject.stack.pooler:
+        _ = subject.stack.database  # which says what it is
     for service in subject.model.services.values():
         if host in (service.name, service.container_name):
             up = shlex.join(["docker", *compose_command(project), "up", "-d", "--no-deps", service.name])

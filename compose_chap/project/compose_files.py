@@ -94,7 +94,8 @@ def discover(
     disabled = environ.get("COMPOSE_DISABLE_ENV_FILE", "").lower() in ("1", "t", "true")
 
     def env_files_beside(place: Path) -> tuple[Path, ...]:
-        if named or disabled or not exists(place / ".env"):
+        # A folder of that name is passed over.
+        if named or disabled or not exists(place / ".env") or sources.optional(place / ".env") is None:
             return named
         return (place / ".env",)
 

@@ -8,8 +8,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from compose_chap.detection import classify
 from compose_chap.errors import ComposeFileError, StackError
-from compose_chap.model import Role, classify
+from compose_chap.model import Role
 from compose_chap.project.compose_files import Model, load, place
 from compose_chap.project.document import Data
 from compose_chap.project.variables import Piece, Text, decode, encode

@@ -203,8 +203,8 @@ def _substitute(template: Text, variables: Mapping[str, Text]) -> Text:
             parts.append(variables.get(match["braced"], Text()))
         else:
             position = _closing_brace(template, match.start(), match.end())
-            argument = _substitute(template.cut(match.start("argument"), position - 1), variables)
-            parts.append(_choose(variables.get(match["braced"]), match["braced"], match["operator"], argument))
+            argument = template.cut(match.start("argument"), position - 1)
+            parts.append(_choose(match["braced"], match["operator"], argument, variables))
         if sum(map(len, parts)) > _LONGEST:
             raise TemplateError("variables grow without end")
     parts.append(template.cut(position, len(template)))
@@ -212,17 +212,23 @@ def _substitute(template: Text, variables: Mapping[str, Text]) -> Text:
     return Text().joined(parts)
 
 
-def _choose(value: Text | None, name: str, operator: str, argument: Text) -> Text:
-    """Apply one of Compose's operators; with a colon, an empty value counts as none."""
+def _choose(name: str, operator: str, argument: Text, variables: Mapping[str, Text]) -> Text:
+    """Apply one of Compose's operators; with a colon, an empty value counts as none.
+
+    What the operator does not come to is not filled in: newer Composes do not mind what is wrong there, and where an
+    older one does it says so itself.
+    """
+    value = variables.get(name)
     present = value is not None and (value != "" or not operator.startswith(":"))
     if operator.endswith("+"):
-        return argument if present else value or Text()
+        return _substitute(argument, variables) if present else value or Text()
     if present and value is not None:
         return value
+    reason = _substitute(argument, variables)
     if operator.endswith("?"):
-        raise TemplateError(f"required variable {name} is missing a value" + (f": {argument}" if argument else ""))
+        raise TemplateError(f"required variable {name} is missing a value" + (f": {reason}" if reason else ""))
 
-    return argument
+    return reason
 
 
 def _closing_brace(template: str, start: int, end: int) -> int:

@@ -10,9 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from compose_chap.detection import detect
 from compose_chap.engine.engine import Engine, compose_command
 from compose_chap.errors import ChapError, Interrupted, StackError, StateError
-from compose_chap.model import Origin, Project, Role, Stack, detect
+from compose_chap.model import Origin, Project, Role, Stack
 from compose_chap.records.durable import check_readable
 from compose_chap.records.run_records import journal_file, open_origin, refuse_open_run
 from compose_chap.stack.location import Where, layout_of, read_project

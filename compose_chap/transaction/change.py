@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -15,13 +16,14 @@ from compose_chap.engine.process import check as succeeded
 from compose_chap.engine.world import World
 from compose_chap.errors import ChapError, EngineError, StackError
 from compose_chap.image import Reference
-from compose_chap.model import Container, Project, Stack
+from compose_chap.model import LONGEST_NAME, Container, Project, Stack
 from compose_chap.postgres.server import Server
 from compose_chap.project.checkout import Move
 from compose_chap.records import durable
 from compose_chap.records.durable import Edit
 from compose_chap.records.run_records import Journal
 from compose_chap.transaction.baseline import Baseline
+from compose_chap.units import clipped
 
 KEPT_IMAGES = "docker-chap/kept"
 
@@ -239,9 +241,16 @@ def name_image(world: World, image: Mapping[str, str]) -> None:
 
 
 def kept_name(live: str, word: str, run: str) -> str:
-    """Return the name of a database that is kept: PostgreSQL cuts names at 63 bytes, so the live one's gives way."""
+    """Return the name of a database that is kept.
+
+    PostgreSQL cuts names at 63 bytes, so a long live one gives way; two that begin alike are still told apart.
+    """
     tail = f"_{word}_{run.lower()}"
-    return live[: 63 - len(tail) - len("_failed")] + tail
+    most = LONGEST_NAME - len(tail) - len("_failed")
+    if len(live.encode()) > most:
+        mark = hashlib.sha256(live.encode()).hexdigest()[:8]
+        live = f"{clipped(live, most - len(mark) - 1)}_{mark}"
+    return live + tail
 
 
 def kept_tag(project: str, run: str, service: str) -> str:

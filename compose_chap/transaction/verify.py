@@ -10,9 +10,10 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from compose_chap.check import Check, failures
+from compose_chap.detection import detect
 from compose_chap.engine.world import World
 from compose_chap.errors import ChapError, StackError
-from compose_chap.model import Role, Stack, detect
+from compose_chap.model import Role, Stack
 from compose_chap.stack.chap import Chap, Health, version_in
 from compose_chap.stack.databases import server_of
 from compose_chap.transaction.baseline import Baseline, route_of

@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
+from compose_chap.detection import detect
 from compose_chap.engine.engine import Engine
 from compose_chap.engine.world import World
-from compose_chap.model import detect
 from compose_chap.records import engine_lock
 from tests.e2e.calls import kill, plugin_process, reach, started, until
 from tests.sample.remote import private_config

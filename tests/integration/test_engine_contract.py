@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from compose_chap.detection import detect
 from compose_chap.engine.engine import Engine
 from compose_chap.engine.process import check
 from compose_chap.errors import EngineError
-from compose_chap.model import Project, Stack, detect
+from compose_chap.model import Project, Stack
 from compose_chap.postgres.server import Server
 from tests.fakes import API, WORKER, FakeEngine
 from tests.sample.stack import SampleStack, environment

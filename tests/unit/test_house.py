@@ -24,7 +24,7 @@ FLOORS = (
     ("backups",),
     ("stack",),
     ("postgres", "records", "project"),
-    ("engine",),
+    ("engine", "detection"),
     ("model",),
     ("image", "check", "redact", "units"),
     ("errors",),

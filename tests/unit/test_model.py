@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import pytest
 
+from compose_chap.detection import classify, detect, project
 from compose_chap.errors import StackError, UsageError
 from compose_chap.image import Reference, release_key, release_tag
-from compose_chap.model import Container, DatabaseUrl, Role, Stack, classify, detect
+from compose_chap.model import Container, DatabaseUrl, Role, Stack
 from compose_chap.stack.observe import choose
 
 URL = "postgresql://chap:p%40ss@{host}:5432/chap_core"
@@ -237,3 +238,70 @@ def test_releases() -> None:
 
 def test_a_worker_by_its_dockerfile() -> None:
     assert classify("", ["sh", "start.sh"], {}, "Dockerfile.worker") is Role.WORKER
+
+
+@pytest.mark.parametrize("host", ["pg", "PG", "172.20.0.9", "fd00::9", "chap-db-1", "db.chap_default", "db.", "0a1b2c"])
+def test_the_database_is_found_by_whatever_name_chap_has_for_it(host: str) -> None:
+    written = f"[{host}]" if ":" in host else host
+    api = container("chap", "chap-core:v2.0.0", "gunicorn", {"CHAP_DATABASE_URL": URL.format(host=written)})
+    database = replace(
+        container("db", "postgres:17"),
+        names=frozenset({"chap-db-1", "db", "db.chap_default", "0a1b2c"}),
+        addresses=frozenset({"172.20.0.9", "fd00::9"}),
+    )
+    assert only([replace(api, links={"pg": "chap-db-1"}), database]).database.name == "db"
+
+
+def test_a_name_that_leads_to_an_address_is_followed_to_its_container() -> None:
+    api = container("chap", "chap-core:v2.0.0", "gunicorn", {"CHAP_DATABASE_URL": URL.format(host="data.moh")})
+    database = replace(container("db", "postgres:17"), addresses=frozenset({"172.20.0.9"}))
+    assert only([replace(api, links={"data.moh": "172.20.0.9"}), database]).database.name == "db"
+    other = only([replace(api, links={"data.moh": "172.20.0.8"}), database])
+    with pytest.raises(StackError, match="no container of that name"):
+        _ = other.database
+
+
+@pytest.mark.parametrize(
+    ("image", "command"),
+    [
+        ("edoburu/pgbouncer:1.23", ""),
+        ("bitnami/pgbouncer", ""),
+        ("pgpool/pgpool:4", ""),
+        ("debian", "/usr/sbin/pgbouncer /etc/x.ini"),
+    ],
+)
+def test_a_pooler_is_called_by_its_name(image: str, command: str) -> None:
+    api = container("chap", "chap-core:v2.0.0", "gunicorn", {"CHAP_DATABASE_URL": URL.format(host="pool")})
+    found = only([api, container("pool", image, command), container("db", "postgres:17")])
+    with pytest.raises(StackError, match="through 'pool'.*a connection pooler"):
+        _ = found.database
+
+
+@pytest.mark.parametrize(
+    ("directory", "files"),
+    [
+        ("/srv/chap,prod", ["/srv/chap,prod/compose.yml", "/etc/site.yml"]),
+        ("/srv/a,b,/c,", ["/srv/a,b,/c,/compose.yml", "/srv/a,b,/c,/x,y.yml", "/z"]),
+        ("/srv/chap", ["/srv/chap/compose.yml", "/srv/chap/more.yml"]),
+        ("/srv/chap", ["/else/where,x/compose.yml", "-"]),
+        ("/", ["/compose.yml"]),
+        ("/srv/chap", []),
+    ],
+)
+def test_a_comma_in_a_folder_parts_no_file_in_two(directory: str, files: list[str]) -> None:
+    prefix = "com.docker.compose.project."
+    labels = {f"{prefix}working_dir": directory, f"{prefix}config_files": ",".join(files)}
+    found = project("chap", labels | {f"{prefix}environment_file": ",".join(files)})
+    assert [str(path) for path in found.files] == files == [str(path) for path in found.env_files]
+
+
+def test_a_name_of_a_database_is_cut_as_postgresql_cuts_it() -> None:
+    url = URL.replace("chap_core", "é" * 40)
+    api = container("chap", "chap-core:v2.0.0", "gunicorn", {"CHAP_DATABASE_URL": url.format(host="db")})
+    assert only([api, container("db", "postgres:17")]).access.name == "é" * 31
+
+
+def test_without_a_name_for_it_the_administrator_is_the_one_of_the_image() -> None:
+    api = container("chap", "chap-core:v2.0.0", "gunicorn", {"CHAP_DATABASE_URL": URL.format(host="db")})
+    access = only([api, container("db", "postgres:17", "", {"POSTGRES_PASSWORD": "x"})]).access
+    assert (access.owner, access.admin) == ("chap", "postgres")

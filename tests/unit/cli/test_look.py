@@ -10,7 +10,7 @@ import pytest
 
 from compose_chap.cli import app, look
 from compose_chap.cli.call import Call
-from compose_chap.model import detect
+from compose_chap.detection import detect
 from compose_chap.project import checkout
 from compose_chap.stack import observe
 from tests.fakes import FakeEngine, world

@@ -14,8 +14,9 @@ import pytest
 from compose_chap.cli import app, upgrade
 from compose_chap.cli.call import Call
 from compose_chap.cli.screen.status import status_text
+from compose_chap.detection import detect
 from compose_chap.errors import StateError
-from compose_chap.model import Origin, detect
+from compose_chap.model import Origin
 from compose_chap.operations import prune, status
 from compose_chap.postgres.server import Server, Session
 from compose_chap.records import durable, engine_lock, run_records

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from compose_chap import check
+from compose_chap.detection import detect
 from compose_chap.errors import StateError
-from compose_chap.model import Role, Service, Stack, detect
+from compose_chap.model import Role, Service, Stack
 from compose_chap.preflight import env_settings, release_notes, service_changes
 from compose_chap.project import compose_files
 from compose_chap.project.compose_files import Model

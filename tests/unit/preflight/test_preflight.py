@@ -8,8 +8,8 @@ from typing import Any, cast
 
 import pytest
 
+from compose_chap.detection import detect
 from compose_chap.image import nearest_releases
-from compose_chap.model import detect
 from compose_chap.preflight import preflight, running_files
 from compose_chap.preflight.subject import Subject
 from compose_chap.records import run_records

@@ -231,6 +231,13 @@ def test_discovery_searches_parents_and_takes_the_first_of_each_kind() -> None:
     )
 
 
+def test_a_folder_called_env_is_no_env_file(tmp_path: Path) -> None:
+    (tmp_path / ".env").mkdir()
+    (tmp_path / "compose.yml").write_text("services: {a: {image: x}}")
+    layout = compose_files.discover(tmp_path, {}, Path.exists, Path.read_bytes)
+    assert layout == compose_files.Layout((tmp_path / "compose.yml",), tmp_path)
+
+
 def test_compose_file_is_split_at_its_separator() -> None:
     env = b"COMPOSE_FILE=x/a.yml;b.yml\nCOMPOSE_PATH_SEPARATOR=;\n"
     layout = compose_files.discover(ROOT, {}, {ROOT / ".env"}.__contains__, lambda path: env)

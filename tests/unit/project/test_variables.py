@@ -53,6 +53,11 @@ def read(text: str) -> dict[str, str]:
         ("${NONE:-$$}", "$"),
         ("${NONE-}}", "}"),
         ("${A:-{}}", "a"),
+        # What an operator does not come to is not looked at.
+        ("${A:-${NONE:?m}}", "a"),
+        ("${A-${NONE?m}}", "a"),
+        ("${NONE:+${NONE:?m}}", ""),
+        ("${A:?${NONE:?m}}", "a"),
     ],
 )
 def test_a_template_takes_the_values_that_compose_takes(template: str, expected: str) -> None:
@@ -69,7 +74,8 @@ def test_a_template_takes_the_values_that_compose_takes(template: str, expected:
         "${1}",
         "${NONE:?m}",
         "${EMPTY:?m}",
-        "${A:-${NONE:?m}}",
+        "${NONE:-${NONE:?m}}",
+        "${A:+${NONE:?m}}",
     ],
 )
 def test_what_compose_refuses_is_refused(template: str) -> None:

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from compose_chap.detection import detect
 from compose_chap.engine.process import Finished
 from compose_chap.errors import ChapError
-from compose_chap.model import detect
 from compose_chap.restore import restore
 from compose_chap.transaction import evidence
 from compose_chap.transaction.baseline import baseline_of

@@ -15,6 +15,7 @@ from compose_chap.postgres import server
 from compose_chap.preflight import release_notes
 from compose_chap.records import run_records
 from compose_chap.transaction import undo
+from compose_chap.transaction.change import kept_name
 
 
 def record(directory: Path, identity: str, operation: str, result: str = "done", undoes: str = "") -> None:
@@ -111,3 +112,19 @@ def test_a_warning_is_no_reason_for_a_failure() -> None:
     error = "pg_restore: error: could not read from input file: end of file"
     assert server.first_error(f"{warning}\n{error}\n") == error
     assert server.first_error(f"{warning}\n") == warning
+
+
+RUN = "20261123T041500Z"
+
+
+@pytest.mark.parametrize("live", ["chap_core", "x" * 39, "x" * 63, "é" * 31, "日" * 21, 'My "Health" Data', "postgres"])
+@pytest.mark.parametrize("word", ["before", "after", "incoming"])
+def test_every_name_that_is_made_of_a_databases_name_fits(live: str, word: str) -> None:
+    made = kept_name(live, word, RUN)
+    assert len(f"{made}_failed".encode()) <= 63
+    assert made.endswith(f"_{word}_20261123t041500z")
+
+
+def test_names_that_begin_alike_are_told_apart() -> None:
+    assert kept_name("é" * 30 + "a", "before", RUN) != kept_name("é" * 30 + "b", "before", RUN)
+    assert kept_name("chap_core", "before", RUN) == "chap_core_before_20261123t041500z"

@@ -19,9 +19,9 @@ from typing import Any
 import pytest
 
 from compose_chap.backups import backup, catalogue, proof
+from compose_chap.detection import detect
 from compose_chap.errors import ChapError, EngineError, NeedsPerson, RolledBack, StateError
 from compose_chap.image import Reference
-from compose_chap.model import detect
 from compose_chap.operations import recover, rollback, upgrade
 from compose_chap.operations.upgrade import UpgradePlan
 from compose_chap.postgres import pg_tools

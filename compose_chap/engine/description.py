@@ -1,0 +1,67 @@
+"""How the engine describes a container, read into our own record of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from compose_chap.model import Container
+
+
+def container_of(facts: Mapping[str, Any]) -> Container:
+    """Return what `docker inspect` says of a container, as far as it matters here."""
+    config, state = facts["Config"], facts["State"]
+    labels = config.get("Labels") or {}
+    networks = dict((facts.get("NetworkSettings") or {}).get("Networks") or {})
+    name = facts["Name"].lstrip("/")
+    service = labels.get("com.docker.compose.service", "")
+
+    return Container(
+        id=facts["Id"],
+        name=name,
+        project=labels.get("com.docker.compose.project", ""),
+        service=service,
+        image=config["Image"],
+        image_id=facts["Image"],
+        state=state["Status"],
+        health=(state.get("Health") or {}).get("Status", ""),
+        exit_status=int(state.get("ExitCode", 0)),
+        restarts=int(facts.get("RestartCount", 0)),
+        started_at=state.get("StartedAt", ""),
+        command=(*(config.get("Entrypoint") or ()), *(config.get("Cmd") or ())),
+        names=_names(facts, {name, service}, networks),
+        addresses=frozenset(
+            network[kind]
+            for network in networks.values()
+            for kind in ("IPAddress", "GlobalIPv6Address")
+            if network.get(kind)
+        ),
+        labels=labels,
+        environment=dict(item.partition("=")[::2] for item in config.get("Env") or ()),
+        links=_links(facts, networks),
+    )
+
+
+def _names(facts: Mapping[str, Any], own: set[str], networks: Mapping[str, Any]) -> frozenset[str]:
+    """Return what a container is found by: also by its id, and by each name with the name of a network behind it."""
+    own = own | {facts["Id"][:12]}
+    of_networks = {
+        network: own | set(one.get("Aliases") or ()) | set(one.get("DNSNames") or ())
+        for network, one in networks.items()
+    }
+    full = {f"{name}.{network}" for network, names in of_networks.items() for name in names}
+    return frozenset(own.union(full, *of_networks.values()))
+
+
+def _links(facts: Mapping[str, Any], networks: Mapping[str, Any]) -> dict[str, str]:
+    """Return the names that only a container itself knows, in lower case: its links and what is in its hosts file."""
+    host = facts.get("HostConfig") or {}
+    linked = [*(host.get("Links") or ()), *(link for one in networks.values() for link in one.get("Links") or ())]
+    # `container:alias`, and in the oldest form `/container:/this/alias`
+    found = {link.partition(":")[2].rpartition("/")[2]: link.partition(":")[0].lstrip("/") for link in linked}
+    # `name:address`, where an address may have colons too; a newer engine takes `name=address` as well.
+    for entry in host.get("ExtraHosts") or ():
+        name, address = re.split("[:=]", entry, maxsplit=1)
+        found.setdefault(name, address.strip("[]"))
+    return {name.lower(): target for name, target in found.items()}
