@@ -248,7 +248,7 @@ class Value:
 
 
 def parse(content: bytes | str, document: str, failure: Failure, limit: int = LARGEST) -> Value:
-    """Return a JSON document that is called `document` in errors. Raise `failure` for no, a too large or a too deep one."""
+    """Return a JSON document, called `document` in errors. Raise `failure` for one that is none, too large or deep."""
     if len(content) > limit:
         raise failure(f"{document} cannot be used: it is larger than {limit} bytes.")
     try:
