@@ -8,7 +8,9 @@ from contextlib import contextmanager
 
 from compose_chap.engine.engine import Execution
 from compose_chap.errors import DatabaseError, DumpError
-from compose_chap.postgres.server import WITH_PASSWORD, Server, counted, first_error
+from compose_chap.postgres.psql import counted
+from compose_chap.postgres.reach import WITH_PASSWORD, connection, first_error
+from compose_chap.postgres.server import Server
 from compose_chap.postgres.statements import COUNT
 
 _PIECE = 256 * 1024
@@ -18,7 +20,7 @@ def compression(server: Server) -> str:
     """Return the fastest compression that the server's pg_dump knows: `zstd:1` or `gzip:1`, else `1`."""
     # Zstandard is a choice of whoever built the server, and only pg_dump itself can tell.
     probe = server.tool(
-        "pg_dump", "-U", server.admin, "-d", "postgres", "-Fc", "-Z", "zstd:1", "-s", "--no-sync", "-f", "/dev/null"
+        "pg_dump", "-U", server.admin, "-d", server.home, "-Fc", "-Z", "zstd:1", "-s", "--no-sync", "-f", "/dev/null"
     )
     if probe.status == 0:
         return "zstd:1"
@@ -67,8 +69,9 @@ def dump(server: Server, database: str, moment: Snapshot, packing: str) -> Gener
 
     Raise DatabaseError behind the last piece unless pg_dump itself ended well; what came until then is no dump.
     """
-    command = ["pg_dump", "-U", server.admin, "-d", database, "-Fc", "-Z", packing, f"--snapshot={moment.id}"]
-    with server.engine.execute(server.container, [*WITH_PASSWORD, *command]) as execution:
+    command = ["pg_dump", "-U", server.admin, "-d", connection(database), "-Fc", "-Z", packing, f"--snapshot={moment.id}"]
+    command = [*WITH_PASSWORD, *command]
+    with server.engine.execute(server.container, command, environment=server.environment) as execution:
         yield from gathered(execution.output())
         status = execution.status()
     if status != 0:
@@ -112,8 +115,11 @@ def fill(server: Server, database: str, pieces: Iterable[bytes]) -> None:
 
     It needs no room but that of the rows. Raise DatabaseError with pg_restore's words when it fails.
     """
-    command = ["pg_restore", "-U", server.admin, "-d", database, "--exit-on-error", "--single-transaction"]
-    with server.engine.execute(server.container, [*WITH_PASSWORD, *command], watched=False) as execution:
+    command = ["pg_restore", "-U", server.admin, "-d", connection(database), "--exit-on-error", "--single-transaction"]
+    command = [*WITH_PASSWORD, *command]
+    with server.engine.execute(
+        server.container, command, watched=False, environment=server.environment
+    ) as execution:
         whole = execution.feed(pieces)
     if not whole:
         said = first_error(execution.stderr.decode(errors="replace"))

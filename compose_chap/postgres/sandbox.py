@@ -18,7 +18,8 @@ from compose_chap.engine.process import Finished
 from compose_chap.errors import DatabaseError, DumpError, EngineError
 from compose_chap.postgres import dump_format
 from compose_chap.postgres.pg_tools import gathered
-from compose_chap.postgres.server import WITH_PASSWORD, Server, first_error
+from compose_chap.postgres.reach import WITH_PASSWORD, connection, first_error
+from compose_chap.postgres.server import Server
 
 _NOBODY = "nobody"
 _MOST_JOBS = 4
@@ -184,8 +185,8 @@ class Quarantine:
         return self._pg_restore(path, chosen, database, role, password).status == 0
 
     def _pg_restore(self, path: str, entries: str, database: str, role: str, password: str, *options: str) -> Finished:
-        command = ["pg_restore", "-U", role, "-d", database, "--no-owner", *options, f"--use-list={entries}", path]
-        return self._run(command, {"PGPASSWORD": password, "PGOPTIONS": _FAST})
+        command = ["pg_restore", "-U", role, "-d", connection(database), "--no-owner", *options, f"--use-list={entries}", path]
+        return self._run(command, {"PGPASSWORD": password, "PGOPTIONS": f"{self.server.environment['PGOPTIONS']} {_FAST}"})
 
     def feed_psql(self, database: str, role: str, password: str, lines: Iterable[bytes]) -> None:
         """Run SQL in one transaction as `role`. What `lines` raises passes through.
@@ -193,9 +194,13 @@ class Quarantine:
         Raise DumpError with psql's words when any of it fails.
         """
         # Variables of psql are off limits for a dump; none is defined but those that psql itself needs.
-        command = ["psql", "-XqAt1", "-o", "/dev/null", "-v", "ON_ERROR_STOP=1", "-U", role, "-d", database]
+        command = ["psql", "-XqAt1", "-o", "/dev/null", "-v", "ON_ERROR_STOP=1", "-U", role, "-d", connection(database)]
         with self.server.engine.execute(
-            self.server.container, command, watched=False, environment={"PGPASSWORD": password}, user=_NOBODY
+            self.server.container,
+            [*WITH_PASSWORD, *command],
+            watched=False,
+            environment={**self.server.environment, "PGPASSWORD": password},
+            user=_NOBODY,
         ) as execution:
             whole = execution.feed(gathered(lines))
         if not whole:

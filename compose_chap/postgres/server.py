@@ -1,37 +1,26 @@
 """PostgreSQL's own tools, run inside the database's container: psql, pg_dump, pg_restore.
 
-Everything goes through the server's local socket as the role that the image made at its first start, so no
-password leaves the container. Names of databases and roles are quoted here and nowhere else.
+Everything goes through the server's local socket as its administrator, so no password leaves the container. Names of
+databases and roles are quoted here and nowhere else.
 """
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from compose_chap.engine.engine import Engine, Execution
-from compose_chap.engine.process import Finished
 from compose_chap.errors import DatabaseError
-from compose_chap.postgres import statements
+from compose_chap.postgres import reach, statements
+from compose_chap.postgres.psql import Psql
+from compose_chap.postgres.psql import counted as counted
+from compose_chap.postgres.reach import WITH_PASSWORD as WITH_PASSWORD
+from compose_chap.postgres.reach import first_error as first_error
 
-# Every row comes as a line of JSON, in which no value can look like the end of something. This one is not JSON.
-_NEXT_ANSWER = "--"
-
-# An official image trusts its local socket; where an operator changed that, the container knows the password.
-# Our sessions have a name, by which a later run ends those that a killed one left.
-_APPLICATION = "docker-chap"
-WITH_PASSWORD = (
-    *("sh", "-c"),
-    f'export PGPASSWORD="${{PGPASSWORD-${{POSTGRES_PASSWORD-}}}}" PGAPPNAME={_APPLICATION}; exec "$@"',
-    "sh",
-)
-
-# A database may say where names are looked up, and its owner may be nobody to trust. What a client says counts more.
-_NAMES = {"PGOPTIONS": "-c search_path=pg_catalog"}
+# A server may need a while to end a session that is in the middle of something.
+_TRIES = 4
 
 
 def identifier(name: str) -> str:
@@ -72,61 +61,14 @@ class Session:
     state: str
 
 
-class Server:
+class Server(Psql):
     """The PostgreSQL server in one container, spoken to as its administrator."""
-
-    def __init__(self, engine: Engine, container: str, admin: str) -> None:
-        self.engine = engine
-        self.container = container
-        self.admin = admin
-        self._version = 0
 
     # Questions
 
-    def query(self, select: str, database: str = "postgres") -> list[list[Any]]:
-        """Return the rows of a query, values as JSON has them. Names without a schema are PostgreSQL's own.
-
-        Raise DatabaseError with psql's words.
-        """
-        return self.answers(select, database=database)[0]
-
-    def answers(self, *selects: str, database: str = "postgres") -> list[list[list[Any]]]:
-        """Return the rows of each of several queries, asked at once: to start a program in a container takes longer."""
-        questions = (f"SELECT row_to_json(answer) FROM (\n{select}\n) AS answer;\n" for select in selects)
-        # A line ends at the line feed alone: JSON takes other ends of lines as they are.
-        lines = self._run(f"\\echo {_NEXT_ANSWER}\n".join(questions), database).split("\n")[:-1]
-        answers: list[list[list[Any]]] = [[]]
-        for line in lines:
-            if line == _NEXT_ANSWER:
-                answers.append([])
-            else:
-                answers[-1].append(_row(line))
-        return answers
-
-    def command(self, sql: str, database: str = "postgres") -> None:
-        """Run statements (psql's `\\gexec` included) that answer nothing. Raise DatabaseError with psql's words."""
-        self._run(sql, database)
-
-    def _run(self, sql: str, database: str) -> str:
-        finished = self._psql(sql, database)
-        if finished.status != 0:
-            raise DatabaseError(f"PostgreSQL refused: {first_error(finished.stderr)}")
-        return finished.stdout
-
-    def ready(self) -> bool:
-        """Whether the server answers queries now."""
-        return self._psql("SELECT 1;", "postgres").status == 0
-
     def listening(self) -> bool:
         """Whether the server is fully up: at its first start the official image runs one without TCP for a while."""
-        return self.engine.run(self.container, ["pg_isready", "-q", "-h", "127.0.0.1"]).status == 0 and self.ready()
-
-    def version(self) -> int:
-        """Return the server's version as PostgreSQL numbers it: 170006 for 17.6."""
-        # Another version is another container, so it is asked once.
-        if not self._version:
-            self._version = int(self.query("SELECT current_setting('server_version_num')")[0][0])
-        return self._version
+        return self.tool("pg_isready", "-q", "-h", "127.0.0.1").status == 0 and self.ready()
 
     def databases(self) -> dict[str, Database]:
         """Return every database of the server except templates, by name."""
@@ -172,7 +114,7 @@ class Server:
 
     def counts(self, database: str) -> dict[str, int]:
         """Return the number of rows of every table, by `schema.table`."""
-        finished = self._psql(statements.COUNT, database)
+        finished = self.psql(statements.COUNT, database)
         if finished.status != 0:
             raise DatabaseError(f"Counting rows failed: {first_error(finished.stderr)}")
         return counted(finished.stdout)
@@ -210,6 +152,20 @@ class Server:
         )
         return json.dumps(rows)
 
+    def written(self, database: str) -> dict[str, list[int]] | None:
+        """Return how many rows were ever added to, changed in and taken from each table; None where nobody counts."""
+        if self.query("SELECT 1 WHERE current_setting('track_counts') = 'off'", database):
+            return None
+        tables = self.query(
+            "SELECT schemaname || '.' || relname, n_tup_ins, n_tup_upd, n_tup_del FROM pg_stat_user_tables", database
+        )
+        return {name: numbers for name, *numbers in tables}
+
+    def lasting(self, database: str) -> list[str]:
+        """Return what holds a database fast though nobody is connected: prepared transactions, each with its owner."""
+        rows = self.query(f"SELECT gid, owner FROM pg_prepared_xacts WHERE database = {literal(database)} ORDER BY 1")
+        return [f"{gid} of {owner}" for gid, owner in rows]
+
     def mark(self) -> str:
         """Return what is the same later exactly when no transaction wrote anything in between; empty while one does."""
         # Only a transaction that writes gets a number: oldest that runs, next to be given, those between.
@@ -245,14 +201,21 @@ class Server:
         )
 
     def copy(self, database: str, to: str, owner: str) -> None:
-        """Copy a database inside the server, settings and privileges included; nobody may be connected to it."""
-        strategy = " STRATEGY FILE_COPY" if self.version() >= 150000 else ""
-        self.command(
-            _disconnect(database)
-            + f"CREATE DATABASE {identifier(to)} TEMPLATE {identifier(database)}{strategy} OWNER {identifier(owner)};"
-            # In the same session: CHAP is down meanwhile, and another one takes a moment to begin.
-            + statements.CARRY.format(old=literal(database), new=literal(to))
+        """Copy a database inside the server, settings and privileges included; meanwhile nobody gets into it.
+
+        Raise DatabaseError when it cannot be copied, also when somebody's session in it does not end.
+        """
+        recent = self.version() >= 150000
+        # A copy is as good as what it was made of: also where another C library sorts its texts now.
+        version = " || coalesce(format(' COLLATION_VERSION %L', datcollversion), '')" if recent else ""
+        copying = (
+            f"SELECT format('CREATE DATABASE %I TEMPLATE %I OWNER %I{' STRATEGY FILE_COPY' if recent else ''}',"
+            f" {literal(to)}, datname, {literal(owner)}){version}"
+            f" FROM pg_database WHERE datname = {literal(database)} \\gexec\n"
         )
+        # All in one session: CHAP is down meanwhile, and another one takes a moment to begin.
+        carrying = statements.CARRY.format(old=literal(database), new=literal(to))
+        self._alone([database], copying + carrying + _let_in(database))
 
     def carry(self, database: str, to: str) -> None:
         """Give a database the settings, privileges, comment and connection limit of another one."""
@@ -260,7 +223,7 @@ class Server:
 
     def end_own_sessions(self) -> None:
         """End what a run that was killed still does in the server, and wait until it has ended."""
-        ours = f"application_name = {literal(_APPLICATION)} AND pid <> pg_backend_pid()"
+        ours = f"application_name = {literal(reach.APPLICATION)} AND pid <> pg_backend_pid()"
         for _ in range(100):
             if not self.query(f"SELECT pid, pg_terminate_backend(pid) FROM pg_stat_activity WHERE {ours}"):
                 return
@@ -272,18 +235,44 @@ class Server:
         self.command(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = {literal(role)};")
 
     def rename(self, *pairs: tuple[str, str]) -> None:
-        """Rename databases, (from, to) in order, all of them or none; their sessions are ended."""
-        renames = [_disconnect(old) for old, _ in pairs] + ["BEGIN;"]
-        renames += [f"ALTER DATABASE {identifier(old)} RENAME TO {identifier(new)};" for old, new in pairs]
-        self.command("\n".join([*renames, "COMMIT;"]))
+        """Rename databases, (from, to) in order, all of them or none; their sessions are ended.
+
+        Raise DatabaseError when they cannot be renamed, also when somebody's session in one does not end.
+        """
+        renames = [f"ALTER DATABASE {identifier(old)} RENAME TO {identifier(new)};" for old, new in pairs]
+        opened = [f"ALTER DATABASE {identifier(new)} ALLOW_CONNECTIONS true;" for _, new in pairs]
+        self._alone([old for old, _ in pairs], "\n".join(["BEGIN;", *renames, *opened, "COMMIT;"]))
 
     def drop(self, database: str) -> None:
         """Drop a database that is no longer live, also one that its owner made a template. No error when it is gone."""
-        self.command(
-            _disconnect(database) + "SELECT format('ALTER DATABASE %I IS_TEMPLATE false', datname) FROM pg_database"
-            f" WHERE datistemplate AND datname = {literal(database)} \\gexec\n"
-            f"DROP DATABASE IF EXISTS {identifier(database)};"
-        )
+        if self.exists(database):
+            template = f"ALTER DATABASE {identifier(database)} IS_TEMPLATE false;\n"
+            self._alone([database], f"{template}DROP DATABASE {identifier(database)};")
+
+    def let_in(self, *databases: str) -> None:
+        """Open databases that a copying or renaming which was cut off left closed. No error for what is not there."""
+        self.command("".join(map(_let_in, databases)))
+
+    def _alone(self, databases: Sequence[str], sql: str) -> None:
+        """Run statements while nobody gets into databases: who is in there is sent away, and may not come back."""
+        # A session cannot keep itself out.
+        home = "template1" if "postgres" in databases else ""
+        for left in reversed(range(_TRIES)):
+            try:
+                self.command("".join(map(_keep_out, databases)) + sql, home)
+                return
+            except DatabaseError as error:
+                there = [one for database in databases for one in self.sessions(database)]
+                if left and there:
+                    continue
+                with suppress(DatabaseError):
+                    self.command("".join(map(_let_in, databases)), home)
+                if not there:
+                    raise
+                names = ", ".join(f"{one.application or one.role} from {one.address} (pid {one.pid})" for one in there)
+                raise DatabaseError(
+                    f"{error.message} These sessions do not end: {names}.", hint="Restart the database's container."
+                ) from error
 
     # Programs
 
@@ -292,48 +281,18 @@ class Server:
         said = self.engine.run(self.container, ["nproc"]).stdout.strip()
         return int(said) if said.isdigit() else 1
 
-    def tool(self, name: str, *arguments: str) -> Finished:
-        """Run one of PostgreSQL's tools, ended when this process ends."""
-        return self.engine.run(self.container, [*WITH_PASSWORD, name, *arguments])
 
-    def session(self, database: str) -> AbstractContextManager[Execution]:
-        """Run psql while a block runs; it reads SQL as it is sent, and writes a line for each row."""
-        return self.engine.execute(self.container, self._psql_command(database), watched=False, environment=_NAMES)
-
-    def _psql(self, sql: str, database: str) -> Finished:
-        return self.engine.run(self.container, self._psql_command(database), given=sql.encode(), environment=_NAMES)
-
-    def _psql_command(self, database: str) -> list[str]:
-        return [*WITH_PASSWORD, "psql", "-XqAt", "-v", "ON_ERROR_STOP=1", "-U", self.admin, "-d", database]
-
-
-def _disconnect(database: str) -> str:
+def _keep_out(database: str) -> str:
+    """Return SQL that lets nobody into a database and ends every session in it."""
     return (
+        f"ALTER DATABASE {identifier(database)} ALLOW_CONNECTIONS false;\n"
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
         f" WHERE datname = {literal(database)} AND pid <> pg_backend_pid() \\g /dev/null\n"
     )
 
 
-def _row(line: str) -> list[Any]:
-    # Columns need no names of their own, and two may have the same.
-    try:
-        row = json.loads(line, object_pairs_hook=lambda pairs: [value for _, value in pairs])
-        if isinstance(row, list):
-            return row
-    except ValueError:
-        pass
-    raise DatabaseError(f"PostgreSQL answered what is not JSON: {line[:80]!r}.")
-
-
-def counted(text: str) -> dict[str, int]:
-    """Return the rows of each table by what psql answered to COUNT."""
-    return {str(name): int(rows) for name, rows in map(_row, text.split("\n")[:-1])}
-
-
-def first_error(stderr: str) -> str:
-    """Return the line of what a tool of PostgreSQL wrote that says best why it failed."""
-    lines: Sequence[str] = [line for line in stderr.splitlines() if line.strip()]
-    # A warning may speak of errors too, as that of a collation's version does, and stands before the true one.
-    told = [line for line in lines if not re.search(r"\b(WARNING|NOTICE|HINT|DETAIL):", line)]
-    errors = [line for line in told if re.search(r"error|fatal|invalid|could not|not found", line, re.I)]
-    return (errors or told or lines or ["it gave no reason"])[0]
+def _let_in(database: str) -> str:
+    return (
+        "SELECT format('ALTER DATABASE %I ALLOW_CONNECTIONS true', datname) FROM pg_database"
+        f" WHERE NOT datallowconn AND datname = {literal(database)} \\gexec\n"
+    )
