@@ -85,6 +85,10 @@ class DatabaseError(ChapError):
     code = "database"
 
 
+class StuckSessions(DatabaseError):
+    """Somebody's session in a database does not end, so it can be neither copied nor renamed."""
+
+
 class DumpError(ChapError):
     """A dump or a backup is missing, damaged, of an unknown kind, or does what no dump of CHAP does."""
 

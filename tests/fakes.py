@@ -37,6 +37,7 @@ class Database:
     rows: dict[str, int]
     columns: set[str] = field(default_factory=set)
     settings: str = ""
+    closed: bool = False
 
 
 class _Connection:
@@ -287,7 +288,7 @@ class FakeEngine(Engine):
             return Finished(0, f"disk 9 9 {self.room} 9% /data", "")
         if "psql" in command:
             database = command[list(command).index("-d") + 1]
-            return self._psql((given or b"").decode(), database)
+            return self._psql((given or b"").decode(), database.removeprefix("dbname='").removesuffix("'"))
         version = box.image.rpartition(":")[2]
         if chap_scripts.VERSION in command:
             return Finished(0, version.removeprefix("v"), "")
@@ -313,6 +314,10 @@ class FakeEngine(Engine):
     def _psql(self, sql: str, database: str) -> Finished:
         if database not in self.databases:
             return Finished(2, "", f'FATAL: database "{database}" does not exist')
+        if self.databases[database].closed:
+            return Finished(2, "", f'FATAL: database "{database}" is not currently accepting connections')
+        if "json_build_array(rolsuper" in sql:
+            return Finished(0, '[true, 170006, ["chap"]]\n', "")
         rows: list[list[Any]] = []
         if sql.startswith("SELECT format('SELECT json_build_array(%L, count(*))"):
             counts = self.databases[database].rows
@@ -334,9 +339,13 @@ class FakeEngine(Engine):
         return Finished(0, "".join(json.dumps(dict(enumerate(row))) + "\n" for row in rows), "")
 
     def _change(self, sql: str) -> None:
-        if match := re.search(r'CREATE DATABASE "(.*?)" TEMPLATE "(.*?)"', sql):
+        if shut := re.findall(r'ALTER DATABASE "(.*?)" ALLOW_CONNECTIONS false', sql):
+            for name in shut:
+                self.databases[name].closed = True
+            self.at("closed")  # from here on it may be cut off at any statement
+        if match := re.search(r"CREATE DATABASE %I TEMPLATE %I.*?', '(.*?)', datname.*datname = '(.*?)'", sql):
             self.databases[match[1]] = copy.deepcopy(self.databases[match[2]])
-            self.databases[match[1]].settings = ""
+            self.databases[match[1]].settings, self.databases[match[1]].closed = "", False
         elif match := re.search(r'CREATE DATABASE "(.*?)" TEMPLATE template0', sql):
             self.databases[match[1]] = Database({})
         if carried := re.search(r"WITH old AS .*?datname = '([^']*)'.*?, '([^']*)'::text", sql, re.DOTALL):
@@ -347,9 +356,14 @@ class FakeEngine(Engine):
             assert new not in changed, f"{new} is there already"
             changed[new] = changed.pop(old)
         self.databases = changed
-        if match := re.search(r'DROP DATABASE IF EXISTS "(.*?)"', sql):
+        opened = re.findall(r'ALTER DATABASE "(.*?)" ALLOW_CONNECTIONS true', sql)
+        opened += re.findall(r"WHERE NOT datallowconn AND datname = '(.*?)'", sql)
+        for name in opened:
+            if name in self.databases:
+                self.databases[name].closed = False
+        if match := re.search(r'DROP DATABASE "(.*?)"', sql):
             assert match[1] != "chap_core", "the live database is never dropped"
-            self.databases.pop(match[1], None)
+            self.databases.pop(match[1])
 
 
 def world(engine: FakeEngine) -> World:

@@ -134,6 +134,7 @@ def _bring_data(world: World, plan: RehearsalPlan, server: Server, live: Databas
     power = "SUPERUSER" if access.owner == access.admin else "NOSUPERUSER"
     verb = "ALTER" if access.owner == server.admin else "CREATE"
     server.command(f"{verb} ROLE {identifier(access.owner)} LOGIN {power} PASSWORD {literal(password)};")
+    server.drop(access.name)  # it may be called like the one that every new server has
     server.create(access.name, replace(live, owner=access.owner))
     contents = dump_format.contents(quarantine.listing(path))
     quarantine.restore(path, contents.without_privileges(), access.name, access.owner, password)

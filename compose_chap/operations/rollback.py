@@ -16,6 +16,7 @@ from compose_chap.project import checkout_move
 from compose_chap.project.checkout import Checkout, Move
 from compose_chap.records import durable, lock, run_records
 from compose_chap.records.durable import Edit
+from compose_chap.stack.databases import refuse_what_cannot_go_back
 from compose_chap.stack.jobs import lost_jobs
 from compose_chap.transaction import forward, undo
 from compose_chap.transaction.baseline import baseline_of
@@ -78,6 +79,8 @@ def plan_rollback(world: World, stack: Stack, operation: str) -> RollbackPlan:
             f"The database {done.kept}, which the {operation} kept, is gone.",
             hint=f"Restore a backup instead: docker chap restore {Path(record['facts'].get('backup', 'latest')).name}",
         )
+    refuse_what_cannot_go_back(server, done.live)
+    refuse_what_cannot_go_back(server, done.kept)
     kept = server.counts(done.kept)
     written = undo.rows_since(done.tables or kept, server.counts(done.live))
 

@@ -69,8 +69,8 @@ def dump(server: Server, database: str, moment: Snapshot, packing: str) -> Gener
 
     Raise DatabaseError behind the last piece unless pg_dump itself ended well; what came until then is no dump.
     """
-    command = ["pg_dump", "-U", server.admin, "-d", connection(database), "-Fc", "-Z", packing, f"--snapshot={moment.id}"]
-    command = [*WITH_PASSWORD, *command]
+    options = ["-U", server.admin, "-d", connection(database), "-Fc", "-Z", packing, f"--snapshot={moment.id}"]
+    command = [*WITH_PASSWORD, "pg_dump", *options]
     with server.engine.execute(server.container, command, environment=server.environment) as execution:
         yield from gathered(execution.output())
         status = execution.status()
@@ -117,9 +117,7 @@ def fill(server: Server, database: str, pieces: Iterable[bytes]) -> None:
     """
     command = ["pg_restore", "-U", server.admin, "-d", connection(database), "--exit-on-error", "--single-transaction"]
     command = [*WITH_PASSWORD, *command]
-    with server.engine.execute(
-        server.container, command, watched=False, environment=server.environment
-    ) as execution:
+    with server.engine.execute(server.container, command, watched=False, environment=server.environment) as execution:
         whole = execution.feed(pieces)
     if not whole:
         said = first_error(execution.stderr.decode(errors="replace"))

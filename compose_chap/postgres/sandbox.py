@@ -184,9 +184,10 @@ class Quarantine:
         chosen = self.upload(io.BytesIO(entries.encode()), "fitting")
         return self._pg_restore(path, chosen, database, role, password).status == 0
 
-    def _pg_restore(self, path: str, entries: str, database: str, role: str, password: str, *options: str) -> Finished:
-        command = ["pg_restore", "-U", role, "-d", connection(database), "--no-owner", *options, f"--use-list={entries}", path]
-        return self._run(command, {"PGPASSWORD": password, "PGOPTIONS": f"{self.server.environment['PGOPTIONS']} {_FAST}"})
+    def _pg_restore(self, path: str, entries: str, database: str, role: str, password: str, *more: str) -> Finished:
+        options = ["-U", role, "-d", connection(database), "--no-owner", f"--use-list={entries}", *more]
+        settings = f"{self.server.environment['PGOPTIONS']} {_FAST}"
+        return self._run(["pg_restore", *options, path], {"PGPASSWORD": password, "PGOPTIONS": settings})
 
     def feed_psql(self, database: str, role: str, password: str, lines: Iterable[bytes]) -> None:
         """Run SQL in one transaction as `role`. What `lines` raises passes through.

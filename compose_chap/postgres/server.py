@@ -12,12 +12,26 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from compose_chap.errors import DatabaseError
+from compose_chap.errors import DatabaseError, StuckSessions
 from compose_chap.postgres import reach, statements
 from compose_chap.postgres.psql import Psql
 from compose_chap.postgres.psql import counted as counted
 from compose_chap.postgres.reach import WITH_PASSWORD as WITH_PASSWORD
 from compose_chap.postgres.reach import first_error as first_error
+
+# Waits, as PostgreSQL itself does before it renames a database, and fails when somebody is still connected then.
+_NOBODY_THERE = """
+DO $$ BEGIN
+  FOR tried IN 1..50 LOOP
+    PERFORM pg_stat_clear_snapshot();
+    IF NOT EXISTS (SELECT 1 FROM pg_stat_activity WHERE datname = {name} AND backend_type = 'client backend') THEN
+      RETURN;
+    END IF;
+    PERFORM pg_sleep(0.1);
+  END LOOP;
+  RAISE EXCEPTION 'the database is being accessed by other users';
+END $$;
+"""
 
 # A server may need a while to end a session that is in the middle of something.
 _TRIES = 4
@@ -70,8 +84,8 @@ class Server(Psql):
         """Whether the server is fully up: at its first start the official image runs one without TCP for a while."""
         return self.tool("pg_isready", "-q", "-h", "127.0.0.1").status == 0 and self.ready()
 
-    def databases(self) -> dict[str, Database]:
-        """Return every database of the server except templates, by name."""
+    def databases(self, *, templates: bool = False) -> dict[str, Database]:
+        """Return every database of the server, by name, templates only if they are asked for."""
         # PostgreSQL 15 began to record collation versions and to name the provider of a database's locale.
         new = self.version() >= 150000
         # One whose files are gone has no size.
@@ -86,7 +100,7 @@ class Server(Psql):
                 else " 'c', '', '',"
             )
             + " coalesce(shobj_description(d.oid, 'pg_database'), '')"
-            " FROM pg_database d WHERE NOT d.datistemplate ORDER BY 1"
+            + f" FROM pg_database d WHERE {templates} OR NOT d.datistemplate ORDER BY 1"
         )
         return {row[0]: Database(*row) for row in rows}
 
@@ -249,6 +263,10 @@ class Server(Psql):
             template = f"ALTER DATABASE {identifier(database)} IS_TEMPLATE false;\n"
             self._alone([database], f"{template}DROP DATABASE {identifier(database)};")
 
+    def empty(self, database: str) -> None:
+        """End every session in a database. Raise StuckSessions when one does not end."""
+        self._alone([database], _NOBODY_THERE.format(name=literal(database)) + _let_in(database))
+
     def let_in(self, *databases: str) -> None:
         """Open databases that a copying or renaming which was cut off left closed. No error for what is not there."""
         self.command("".join(map(_let_in, databases)))
@@ -270,7 +288,7 @@ class Server(Psql):
                 if not there:
                     raise
                 names = ", ".join(f"{one.application or one.role} from {one.address} (pid {one.pid})" for one in there)
-                raise DatabaseError(
+                raise StuckSessions(
                     f"{error.message} These sessions do not end: {names}.", hint="Restart the database's container."
                 ) from error
 

@@ -23,6 +23,7 @@ from compose_chap.postgres import unexpected
 from compose_chap.preflight import release_files, release_notes, running_files
 from compose_chap.preflight.subject import Subject
 from compose_chap.records import durable, run_records
+from compose_chap.stack.databases import refuse_what_cannot_go_back
 from compose_chap.stack.releases import available
 from compose_chap.transaction.baseline import strangers
 
@@ -236,6 +237,7 @@ def _files(subject: Subject) -> Check:
 
 def _database(subject: Subject) -> Check:
     database, name = subject.database, subject.database.name
+    refuse_what_cannot_go_back(subject.server, name)
     said = f"Database '{name}' has {units.size(database.size)}."
     strange, lost = unexpected.look(subject.server, database.name)
     if lost:

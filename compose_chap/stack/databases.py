@@ -17,7 +17,26 @@ def server_of(engine: Engine, stack: Stack) -> Server:
             state="Nothing was changed.",
             hint=f"Start it: docker start {container.name}",
         )
-    return Server(engine, container.id, stack.access.admin)
+    return Server(engine, container.id, stack.access.admin, stack.access.owner)
+
+
+def refuse_what_cannot_go_back(server: Server, live: str) -> None:
+    """Raise DatabaseError when the names of databases could not be changed here, and so nothing be undone."""
+    if not server.superuser:
+        raise DatabaseError(
+            f"No superuser of PostgreSQL lets this tool in: '{server.admin}' is none. It could not end sessions, nor"
+            " give a database another name, so nothing could be undone.",
+            state="Nothing was changed.",
+            hint="Give the database's container the name of its administrator in POSTGRES_USER, and the password in"
+            " POSTGRES_PASSWORD, or let its socket be trusted in pg_hba.conf.",
+        )
+    if lasting := server.lasting(live):
+        raise DatabaseError(
+            f"Prepared transactions hold the database '{live}': {', '.join(lasting)}. It can be neither copied nor"
+            " given another name while they last.",
+            state="Nothing was changed.",
+            hint="End each of them, in that database: COMMIT PREPARED 'NAME'; or ROLLBACK PREPARED 'NAME';",
+        )
 
 
 def database_of(server: Server, access: DatabaseAccess) -> Database:

@@ -76,6 +76,16 @@ class Change:
         """The name that data take which did not prove good, until they are dropped."""
         return f"{self.kept}_failed"
 
+    @property
+    def side(self) -> str:
+        """The name under which the kept data are restored, where they were kept as a dump."""
+        return f"{self.kept}_side"
+
+    @property
+    def databases(self) -> tuple[str, ...]:
+        """Every database that this change may have in hand."""
+        return tuple(filter(None, (self.live, self.kept, self.failed, self.side, self.incoming)))
+
     def to_facts(self) -> dict[str, Any]:
         """Return it as a journal can hold it."""
         facts = {key: value for key, value in vars(self).items() if key not in ("project", "edits", "baseline", "move")}
@@ -138,7 +148,7 @@ def server_of(world: World, change: Change) -> Server:
     found = containers_of(world, change.project, change.database)
     if not found:
         raise StackError(f"The database service '{change.database}' has no container.")
-    return Server(world.engine, found[0].id, change.admin)
+    return Server(world.engine, found[0].id, change.admin, change.owner)
 
 
 def stop_writers(world: World, change: Change) -> None:

@@ -96,6 +96,7 @@ def _forward(world: World, change: Change, journal: Journal, credentials: Mappin
         _rewrite(world, change, journal, config)
 
     api, *workers = change.writers
+    journal.learn(written=undo.written_so_far(server, change.live))
     begin(world, journal, "start api", api)
     _bring_up(world, change, [api])
     # Counted while the API starts: the old data as they were when nobody wrote to them any more.

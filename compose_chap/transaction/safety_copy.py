@@ -13,10 +13,11 @@ from pathlib import Path
 from compose_chap.backups import backup, catalogue, proof
 from compose_chap.backups.catalogue import Backup
 from compose_chap.engine.world import World
-from compose_chap.errors import DatabaseError
+from compose_chap.errors import DatabaseError, StuckSessions
 from compose_chap.postgres import pg_tools
 from compose_chap.postgres.server import Server
 from compose_chap.records.run_records import Journal
+from compose_chap.stack.databases import refuse_what_cannot_go_back
 from compose_chap.transaction import verify
 from compose_chap.transaction.change import Change
 
@@ -26,14 +27,20 @@ _ROOM = 1.3
 
 def keep(world: World, change: Change, server: Server, journal: Journal) -> None:
     """Keep the live data, to which nobody of CHAP writes any more. Raise ChapError when neither way is open."""
+    # Where it cannot be renamed the way back is closed. Here there is still nothing to go back from.
+    refuse_what_cannot_go_back(server, change.live)
     if not change.by_dump:
         try:
             server.copy(change.live, change.kept, change.owner)
             return
+        except StuckSessions:
+            raise
         except DatabaseError as error:
-            # Somebody who connects again and again, or a disk that filled up since it was looked at.
+            # A disk that filled up since it was looked at.
             server.drop(change.kept)
             world.notify("keep", f"no copy: {error.message}")
+    else:
+        server.empty(change.live)
     made = _dump(world, change, server, journal)
     journal.learn(kept_dump=str(made.folder), backup=str(made.folder), old_tables=made.tables)
 
@@ -65,7 +72,7 @@ def bring_back(world: World, change: Change, server: Server, journal: Journal) -
     """
     made = catalogue.load(Path(journal.facts["kept_dump"]))
     proof.check_sums(world, made)
-    side, there = f"{change.kept}_side", server.databases()
+    side, there = change.side, server.databases()
     now = change.live if change.live in there else change.failed
     if now in there:
         server.drop(side)

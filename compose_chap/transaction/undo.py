@@ -14,7 +14,7 @@ from typing import Any
 
 from compose_chap.check import Check
 from compose_chap.engine.world import World
-from compose_chap.errors import ChapError, StateError
+from compose_chap.errors import ChapError, DatabaseError, StateError
 from compose_chap.postgres.server import Server
 from compose_chap.project import checkout_move
 from compose_chap.records import durable
@@ -33,6 +33,9 @@ from compose_chap.transaction.change import (
     stop_writers,
     wait_for_server,
 )
+
+# Where Alembic keeps how far it got: every migration changes that row.
+_MARK = "public.alembic_version"
 
 # A Compose file of our own, beside what is kept of the run.
 _ON_TOP = "images-of-before.yml"
@@ -53,6 +56,7 @@ def undo(world: World, change: Change, journal: Journal, *, cut_off: bool = Fals
     server = wait_for_server(world, change)
     stop_writers(world, change)
     server.end_own_sessions()
+    server.let_in(*change.databases)
 
     foreign = durable.revert_edits(change.edits)
     set_aside = sources_back(world, change, journal)
@@ -60,7 +64,8 @@ def undo(world: World, change: Change, journal: Journal, *, cut_off: bool = Fals
     if journal.facts.get("kept_dump"):
         journal.learn(data_came_back=True)
     aside = _set_aside(server, change, change.tables or journal.facts.get("old_tables", {}))
-    # Rows that were changed, or took the place of others, do not show in their number.
+    changed = _changed(server, change, journal.facts) if journal.began("start api") else {}
+    # What it did in its time nobody looked at.
     served = cut_off or journal.began("start worker")
     start_what_ran(world, change)
     # With a checkout the edits are settings that the old files do not read.
@@ -73,11 +78,16 @@ def undo(world: World, change: Change, journal: Journal, *, cut_off: bool = Fals
             raise _for_a_person(change, amiss, f"The old data are back; CHAP is not: {error.message}") from error
         raise
     checks += _settings_back(change, journal.facts.get("settings", {}), settings_of(world, change))
-    if not aside and not served:
-        server.drop(change.failed)
-    elif server.exists(change.failed):
-        said = f"What was written meanwhile is kept in the database {change.failed}, until docker chap prune."
-        checks.append(Check("written_meanwhile", "warn", said, details={"tables": aside}))
+    if aside or changed or served:
+        if server.exists(change.failed):
+            said = f"What was written meanwhile is kept in the database {change.failed}, until docker chap prune."
+            checks.append(Check("written_meanwhile", "warn", said, details={"tables": aside, "changed": changed}))
+    else:
+        try:
+            server.drop(change.failed)
+        except DatabaseError as error:
+            said = f"The database {change.failed} holds nothing new and could not be removed: {error.message}"
+            checks.append(Check("failed_data", "warn", said, "When nothing holds it any more: docker chap prune"))
     if amiss:
         raise _for_a_person(change, amiss, "CHAP runs again as before, on the old data and with the old images.")
     if set_aside:
@@ -230,6 +240,34 @@ def _set_aside(server: Server, change: Change, old: Mapping[str, int]) -> dict[s
         return {}
     since = rows_since(old or server.counts(change.live), server.counts(change.failed))
     return {table: rows for table, rows in since.items() if rows > 0}
+
+
+def written_so_far(server: Server, database: str) -> dict[str, list[int]] | None:
+    """Return what PostgreSQL has counted of the writing to each table of a database; None where it cannot say."""
+    try:
+        return server.written(database)
+    except DatabaseError:
+        return None
+
+
+def _changed(server: Server, change: Change, facts: Mapping[str, Any]) -> dict[str, int]:
+    """Return how many rows of each table of the data that failed were changed or taken away since its API started.
+
+    What a migration did counts too: nobody can tell the two apart. Where PostgreSQL cannot say, it is every table.
+    """
+    if not server.exists(change.failed):
+        return {}
+    before, now = facts.get("written"), written_so_far(server, change.failed)
+    unknown = before is None or now is None or any(numbers > now.get(name, numbers) for name, numbers in before.items())
+    if before is None or now is None or unknown:
+        # Its counters start again after a crash, and some servers have none.
+        return {"any": 0}
+    since = {
+        name: sum(numbers[1:]) - sum(before.get(name, (0, 0, 0))[1:])
+        for name, numbers in now.items()
+        if name not in (*verify.SEEDED, _MARK)
+    }
+    return {name: rows for name, rows in since.items() if rows}
 
 
 def rows_since(old: Mapping[str, int], new: Mapping[str, int]) -> dict[str, int]:

@@ -11,32 +11,143 @@ import pytest
 
 from compose_chap.engine.process import Finished
 from compose_chap.errors import DatabaseError
-from compose_chap.postgres.server import Server, counted
+from compose_chap.postgres.psql import counted
+from compose_chap.postgres.reach import connection
+from compose_chap.postgres.server import Server
+
+AS_ROOT = Finished(0, '[true, 170006, ["root"]]\n', "")
 
 
-def test_a_search_path_of_a_database_means_nothing_to_the_administrator() -> None:
-    seen: list[Mapping[str, str]] = []
+class Answering:
+    """An engine whose PostgreSQL knows some roles, each a superuser or not, and answers everything else alike."""
 
-    def run(container: str, command: Any, *, given: bytes, environment: Mapping[str, str]) -> Finished:
-        seen.append(environment)
-        return Finished(0, "", "")
+    def __init__(self, answer: str = "", version: int = 170006, home: str = "postgres", **roles: bool) -> None:
+        self.answer, self.version, self.home = answer, version, home
+        self.roles = roles or {"root": True}
+        self.named = ""
+        self.sent: list[tuple[str, str, str]] = []
+        self.options: list[str] = []
 
-    def execute(container: str, command: Any, *, watched: bool, environment: Mapping[str, str]) -> None:
-        seen.append(environment)
+    def run(
+        self, container: str, command: Any, *, given: bytes = b"", environment: Mapping[str, str] | None = None
+    ) -> Finished:
+        if "psql" not in command:
+            return Finished(0, self.named, "")
+        role, database = (command[list(command).index(option) + 1] for option in ("-U", "-d"))
+        self.options.append((environment or {})["PGOPTIONS"])
+        if b"rolsuper" in given:
+            if role not in self.roles:
+                return Finished(2, "", f'FATAL:  role "{role}" does not exist')
+            if database == "postgres" != self.home:
+                return Finished(2, "", 'FATAL:  database "postgres" does not exist')
+            known = [name for name, power in self.roles.items() if power]
+            return Finished(0, json.dumps([self.roles[role], self.version, known or None]) + "\n", "")
+        self.sent.append((role, database, given.decode()))
+        return Finished(0, self.answer, "")
 
-    engine: Any = SimpleNamespace(run=run, execute=execute)
-    server = Server(engine, "db", "chap")
-    server.query("SELECT 1")
+    def execute(self, container: str, command: Any, *, watched: bool, environment: Mapping[str, str]) -> None:
+        self.options.append(environment["PGOPTIONS"])
+
+
+def server_with(engine: Answering, *likely: str) -> Server:
+    return Server(engine, "db", *likely)  # type: ignore[arg-type]
+
+
+ALWAYS = {
+    *("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "default_transaction_read_only"),
+    *("search_path", "role", "default_transaction_isolation", "default_transaction_deferrable", "exit_on_error"),
+}
+
+
+@pytest.mark.parametrize(
+    ("version", "more"),
+    [
+        (170006, {"transaction_timeout", "idle_session_timeout"}),
+        (160004, {"idle_session_timeout"}),
+        (130000, set[str]()),
+    ],
+)
+def test_what_others_set_for_every_session_does_not_hold_for_ours(version: int, more: set[str]) -> None:
+    engine = Answering("{}\n", version)
+    server = server_with(engine, "root")
+    server.command("SELECT 1")
     server.answers("SELECT 1", "SELECT 2")
-    server.counts("chap_core")
     server.ready()
     server.session("chap_core")
-    assert len(seen) == 5 and all(one["PGOPTIONS"] == "-c search_path=pg_catalog" for one in seen)
+    assert len(engine.options) == 5
+    named = [{part.partition("=")[0].strip() for part in options.split("-c ")[1:]} for options in engine.options]
+    # A server refuses what it does not know, and which one it is is not known before it was asked.
+    assert named == [ALWAYS] + [ALWAYS | more] * 4
+
+
+@pytest.mark.parametrize(
+    ("roles", "likely", "named", "admin", "superuser"),
+    [
+        ({"chap": True}, ("chap",), "", "chap", True),
+        # Only POSTGRES_PASSWORD was given to the image, and CHAP has a role of its own.
+        ({"chap": False, "postgres": True}, ("postgres", "chap"), "", "postgres", True),
+        ({"chap": False, "boss": True}, ("postgres", "chap"), "", "boss", True),
+        ({"filed": True}, ("postgres", "chap"), "filed\n\n", "filed", True),
+        ({"chap": False, "filed": True}, ("nobody", "chap"), "filed\n", "filed", True),
+        ({"chap": False}, ("postgres", "chap"), "", "chap", False),
+    ],
+)
+def test_who_administers_a_server_is_asked(
+    roles: dict[str, bool], likely: tuple[str, ...], named: str, admin: str, superuser: bool
+) -> None:
+    engine = Answering()
+    engine.roles, engine.named = roles, named
+    server = server_with(engine, *likely)
+    assert (server.admin, server.superuser) == (admin, superuser)
+
+
+def test_where_nobody_gets_in_the_first_refusal_is_shown() -> None:
+    with pytest.raises(DatabaseError, match='role "postgres" does not exist'):
+        _ = server_with(Answering(other=True), "postgres", "chap").admin
+
+
+def test_a_container_without_psql_is_no_postgresql() -> None:
+    engine: Any = SimpleNamespace(run=lambda *_, **__: Finished(127, "", "sh: 1: exec: psql: not found"))
+    with pytest.raises(DatabaseError, match="no PostgreSQL in it") as refusal:
+        Server(engine, "db", "postgres").query("SELECT 1")
+    assert "pooler" in refusal.value.hint
+    assert not Server(engine, "db", "postgres").ready()
+
+
+def test_a_server_without_a_database_called_postgres_is_asked_in_a_template() -> None:
+    engine = Answering("", home="template1")
+    server_with(engine, "root").command("SELECT 1")
+    assert engine.sent == [("root", "dbname='template1'", "SELECT 1")]
+
+
+@pytest.mark.parametrize(
+    ("name", "written"),
+    [
+        ("My Data", "dbname='My Data'"),
+        ("a=b", "dbname='a=b'"),
+        ("it's", r"dbname='it\'s'"),
+        ("a\\b", r"dbname='a\\b'"),
+    ],
+)
+def test_a_database_is_named_so_that_no_tool_reads_settings_in_it(name: str, written: str) -> None:
+    assert connection(name) == written
+
+
+@pytest.mark.parametrize("name", ["chap_core", "postgres"])
+def test_nobody_gets_into_a_database_that_is_renamed_and_everybody_into_it_after(name: str) -> None:
+    engine = Answering()
+    server_with(engine, "root").rename((name, "kept"))
+    ((_, database, sql),) = engine.sent
+    assert database == ("dbname='template1'" if name == "postgres" else "dbname='postgres'")
+    closed, ended = sql.index(f'"{name}" ALLOW_CONNECTIONS false'), sql.index("pg_terminate_backend")
+    assert closed < ended < sql.index("BEGIN") < sql.index('"kept" ALLOW_CONNECTIONS true') < sql.index("COMMIT")
 
 
 @pytest.mark.parametrize("value", ["a\x1fb", "\x1e", "\x1d", "--", "a\nb", "\u2028", "\x85", '"', None, 7, ""])
 def test_no_value_is_taken_for_the_end_of_something(value: Any) -> None:
     def run(container: str, command: Any, *, given: bytes, environment: Mapping[str, str]) -> Finished:
+        if b"rolsuper" in given:
+            return AS_ROOT
         # PostgreSQL escapes what JSON must have escaped, and no more. Columns without a name have all the same.
         text = json.dumps(value, ensure_ascii=False)
         row = f'{{"?column?":1,"?column?":{text}}}\n'
@@ -51,6 +162,6 @@ def test_no_value_is_taken_for_the_end_of_something(value: Any) -> None:
 
 @pytest.mark.parametrize("answer", ["1\n", '"a"\n', "{\n", "a|b\n"])
 def test_an_answer_that_is_no_row_is_an_error(answer: str) -> None:
-    server = Server(SimpleNamespace(run=lambda *_, **__: Finished(0, answer, "")), "db", "chap")  # type: ignore[arg-type]
+    server = server_with(Answering(answer), "root")
     with pytest.raises(DatabaseError, match="not JSON"):
         server.query("SELECT 1")
