@@ -97,9 +97,9 @@ def _text(done: Rehearsal, target: str) -> str:
     lines = [render.checks_text(done.checks, colour=render.colourful(sys.stdout))]
     lines += [f"New columns: {', '.join(done.added)}."] if done.added else []
     lines += [f"Columns that go, with what is in them: {', '.join(done.removed)}."] if done.removed else []
-    if done.verdict == "bad":
+    if done.verdict == "bad" and not any(check.name == "start" and check.failed for check in done.checks):
         lines += ["The end of what the API wrote:", *(f"  {line}" for line in done.log.splitlines()[-10:])]
-    else:
+    if done.verdict != "bad":
         lines.append(f"An upgrade would stop CHAP for about {units.duration(done.downtime)}.")
     lines.append(_SAID[done.verdict].format(target=target))
     lines.append("Your stack was not touched, and the copy is gone.")

@@ -19,10 +19,14 @@ from compose_chap.project.checkout import Checkout
 from compose_chap.records.durable import content_of
 from compose_chap.records.run_records import Journal
 from compose_chap.redact import redact
+from compose_chap.stack.last_error import last_error
 from compose_chap.transaction.change import Change, containers_of, server_of
 
 # A shorter value is a known default or a word of its own; hiding it would only make a log unreadable.
 _SHORTEST_SECRET = 6
+# A chained exception with the statement behind it.
+_LINES_OF_AN_ERROR = 2000
+_KILLED = 137
 
 
 def gather(world: World, change: Change, journal: Journal) -> str:
@@ -62,6 +66,19 @@ def secrets_of(containers: Iterable[Container]) -> list[str]:
         if re.search(r"PASS|SECRET|TOKEN|KEY|CREDENTIAL", name, re.I) and len(value) >= _SHORTEST_SECRET
     }
     return sorted(found, key=len, reverse=True)
+
+
+def why_ended(world: World, container: Container) -> str:
+    """Return why a container ended, in words, `` where neither its log nor its exit status says."""
+    reason = ""
+    with suppress(ChapError):
+        log = world.engine.logs(container.id, _LINES_OF_AN_ERROR)
+        reason = redact(last_error(log), secrets_of([container]))
+    found = world.engine.container(container.id)
+    if reason or found is None:
+        return reason
+    status = found.exit_status
+    return f"exit status {status}" + (": it was killed, or the machine had no memory left" if status == _KILLED else "")
 
 
 def state_now(world: World, change: Change) -> str:
