@@ -173,11 +173,13 @@ def _refuse(call: Call, checks: Sequence[Any], words: str) -> None:
         return
     if not call.json:
         call.tell(render.checks_text(checks, colour=render.colourful(sys.stderr)))
-    raise ChapError(
+    refused = ChapError(
         " ".join(dict.fromkeys(check.message for check in failed)),
         state="Nothing was changed.",
         hint=next((check.hint for check in failed if check.hint), f"See: docker chap check {words}"),
     )
+    refused.details = {"run": None, "report": None, "checks": [asdict(check) for check in checks]}
+    raise refused
 
 
 def _plan_text(subject: Any, checks: Sequence[Any]) -> str:

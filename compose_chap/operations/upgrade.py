@@ -24,7 +24,7 @@ from compose_chap.records.durable import Edit
 from compose_chap.records.run_records import Journal
 from compose_chap.stack import releases
 from compose_chap.stack.jobs import wait_for_jobs
-from compose_chap.transaction import forward, undo
+from compose_chap.transaction import evidence, forward, undo
 from compose_chap.transaction.baseline import Baseline
 from compose_chap.transaction.change import (
     KEPT_IMAGES,
@@ -110,7 +110,8 @@ def execute(world: World, plan: UpgradePlan, credentials: Mapping[str, str]) -> 
         except BaseException as error:
             with lock.signals_held():
                 left = _end_unchanged(world, journal, change, error)
-            raise _nothing_changed(error, baseline, left) from None
+            details = evidence.of_run(stack.project.directory, journal, [], ended=not left)
+            raise _nothing_changed(error, baseline, left, details) from None
         done = forward.run(world, change, journal, credentials)
     if dump := journal.facts.get("kept_dump"):
         taken = catalogue.load(Path(dump))
@@ -237,14 +238,16 @@ def _digests(world: World, images: Mapping[str, Mapping[str, str]]) -> dict[str,
     return {name: list(image.digests) if image else [] for name, image in found.items()}
 
 
-def _nothing_changed(error: BaseException, baseline: Baseline, left: str) -> BaseException:
+def _nothing_changed(error: BaseException, baseline: Baseline, left: str, details: dict[str, Any]) -> BaseException:
     state_now = f"Nothing was changed: CHAP {baseline.version or ''} still runs as before.".replace("  ", " ")
     if left:
         state_now += f"\nThe run could not clean up after itself: {left}"
     hint = "When the engine answers again: docker chap recover" if left else ""
     if isinstance(error, KeyboardInterrupt):
-        return Cancelled("The upgrade was cancelled.", state=state_now, hint=hint)
-    if isinstance(error, ChapError):
+        error = Cancelled("The upgrade was cancelled.", state=state_now, hint=hint)
+    elif isinstance(error, ChapError):
         error.state = state_now if left else error.state or state_now
         error.hint = hint or error.hint
+    if isinstance(error, ChapError):
+        error.details = details
     return error

@@ -7,9 +7,12 @@ import re
 import shlex
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from compose_chap import units
+from compose_chap.check import Check
 from compose_chap.engine.engine import UP_ALONE, compose_command
 from compose_chap.engine.world import World
 from compose_chap.errors import ChapError
@@ -17,7 +20,7 @@ from compose_chap.model import Container
 from compose_chap.postgres.server import identifier
 from compose_chap.project.checkout import Checkout
 from compose_chap.records.durable import content_of
-from compose_chap.records.run_records import Journal
+from compose_chap.records.run_records import Journal, report_file
 from compose_chap.redact import redact
 from compose_chap.stack.last_error import last_error
 from compose_chap.transaction.change import Change, containers_of, server_of
@@ -66,6 +69,12 @@ def secrets_of(containers: Iterable[Container]) -> list[str]:
         if re.search(r"PASS|SECRET|TOKEN|KEY|CREDENTIAL", name, re.I) and len(value) >= _SHORTEST_SECRET
     }
     return sorted(found, key=len, reverse=True)
+
+
+def of_run(directory: Path, journal: Journal, checks: Iterable[Check], *, ended: bool) -> dict[str, Any]:
+    """Return what the JSON document of a failed run has: `run`, `report` (null until it ended) and `checks`."""
+    report = str(report_file(directory, journal.id)) if ended else None
+    return {"run": journal.id, "report": report, "checks": [asdict(check) for check in checks]}
 
 
 def why_ended(world: World, container: Container) -> str:
