@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from compose_chap.check import Check
@@ -15,12 +16,12 @@ from compose_chap.preflight.subject import Subject
 
 OVERRIDES = {road.name: road.allow for road in ROADS if road.allow}
 
-_MARK = "SELECT version_num FROM public.alembic_version;"
-_BACKTESTS = "SELECT count(*) FROM public.backtest;"
+_MARK = "SELECT version_num FROM public.alembic_version"
+_BACKTESTS = "SELECT count(*) FROM public.backtest"
 # The column is there or not; as JSON it may be asked for in either case.
 _LENGTHS = (
     "SELECT count(*) FROM public.modeltemplatedb t WHERE coalesce(to_jsonb(t) ->> 'min_prediction_length',"
-    " to_jsonb(t) ->> 'max_prediction_length') IS NOT NULL;"
+    " to_jsonb(t) ->> 'max_prediction_length') IS NOT NULL"
 )
 
 
@@ -71,6 +72,16 @@ def hint_after(reason: str, now: str, target: str) -> str:
         if road.words and road.words in reason and _leads(road, now, target):
             return road.afterwards.format(now=now, target=target.removeprefix("v"))
     return ""
+
+
+def seen(checks: Sequence[Check], tried: Iterable[Check], now: str, target: str) -> list[Check]:
+    """Return what is known of a way that was tried on a copy: no reason to refuse it, and its stop where it failed."""
+    reasons = " ".join(check.message for check in tried if check.failed)
+    hints = [hint_after(reasons, now, target)]
+    stops = [
+        Check("stop", "warn", f"There is a way with a stop from {now} to {target}.", hint) for hint in hints if hint
+    ]
+    return [replace(check, status="warn") if check.failed else check for check in checks] + stops
 
 
 def newer_than_known(target: str) -> list[Check]:

@@ -14,6 +14,7 @@ from typing import Any
 from compose_chap import units
 from compose_chap.check import Check
 from compose_chap.engine.engine import UP_ALONE, compose_command
+from compose_chap.engine.last_error import last_error
 from compose_chap.engine.world import World
 from compose_chap.errors import ChapError
 from compose_chap.model import Container
@@ -22,7 +23,6 @@ from compose_chap.project.checkout import Checkout
 from compose_chap.records.durable import content_of
 from compose_chap.records.run_records import Journal, report_file
 from compose_chap.redact import redact
-from compose_chap.stack.last_error import last_error
 from compose_chap.transaction.change import Change, containers_of, server_of
 
 # A shorter value is a known default or a word of its own; hiding it would only make a log unreadable.

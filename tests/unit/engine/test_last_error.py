@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from compose_chap.stack.last_error import last_error
+from compose_chap.engine.last_error import last_error
 
 _FRAMES = """Traceback (most recent call last):
   File "/app/.venv/lib/python3.13/site-packages/sqlalchemy/engine/base.py", line 1967, in _exec_single_context
