@@ -72,16 +72,7 @@ def examine(subject: Subject) -> list[Check]:
     if not subject.target:
         return found
     notes = release_notes.between(subject.stack, subject.release, subject.target)
-    return found + _roads(subject, blocked) + notes
-
-
-def _roads(subject: Subject, blocked: set[str]) -> list[Check]:
-    if blocked & {"stack", "database"}:
-        return roads.newer_than_known(subject.target)
-    try:
-        return roads.between(subject)
-    except ChapError as error:
-        return [Check("roads", "fail", error.message, error.hint)]
+    return found + roads.between(subject, blocked) + notes
 
 
 def overridden(checks: list[Check], allowed: set[str]) -> list[Check]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 from compose_chap.check import Check
-from compose_chap.errors import EngineError
+from compose_chap.errors import ChapError, EngineError
 from compose_chap.image import release_key
 from compose_chap.preflight import unpinned
 from compose_chap.preflight.known_roads import ANY, EVER, NEWEST_KNOWN, ROADS, Facts, Road
@@ -25,13 +25,17 @@ _LENGTHS = (
 )
 
 
-def between(subject: Subject) -> list[Check]:
+def between(subject: Subject, blocked: Collection[str] = ()) -> list[Check]:
     """Return what is known of the way to the target: a check for each fault on it, and where knowledge ends.
 
-    Raise ChapError when the database cannot be asked.
+    `blocked` names the checks that failed: without a stack and a database nothing can be asked.
     """
-    roads = [road for road in ROADS if _leads(road, subject.release, subject.target)]
-    checks = known(roads, facts(subject), subject.release, subject.target) if roads else []
+    way = [road for road in ROADS if _leads(road, subject.release, subject.target)]
+    try:
+        askable = way and not {"stack", "database"} & set(blocked)
+        checks = known(way, facts(subject), subject.release, subject.target) if askable else []
+    except ChapError as error:
+        checks = [Check("roads", "fail", error.message, error.hint)]
     return [*checks, *newer_than_known(subject.target)]
 
 

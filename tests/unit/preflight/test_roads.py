@@ -148,9 +148,9 @@ def test_where_the_database_cannot_be_asked_the_way_is_not_called_good() -> None
         database=SimpleNamespace(name="chap_core"),
         server=SimpleNamespace(columns=columns),
     )
-    (check,) = preflight._roads(subject, set())
+    (check,) = roads.between(subject)
     assert check.failed and "it is gone" in check.message
-    assert preflight._roads(subject, {"database"}) == []
+    assert roads.between(subject, {"database"}) == []
 
 
 def _entries(said: str, *, built: bool, status: int = 0) -> tuple[str, ...]:
