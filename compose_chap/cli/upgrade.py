@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from compose_chap import units
+from compose_chap import redact, units
 from compose_chap.cli.call import (
     Call,
     common,
@@ -20,17 +20,33 @@ from compose_chap.cli.call import (
     patience_option,
     yes_option,
 )
+from compose_chap.cli.screen import render
 from compose_chap.errors import ChapError
-
-if TYPE_CHECKING:
-    from compose_chap.operations.upgrade import Upgraded
-    from compose_chap.preflight.subject import Subject
+from compose_chap.image import release_tag
+from compose_chap.operations import upgrade
+from compose_chap.operations.upgrade import Upgraded
+from compose_chap.preflight import preflight, roads
+from compose_chap.preflight.known_roads import ROADS
+from compose_chap.preflight.subject import Subject
+from compose_chap.records import engine_lock, run_records
+from compose_chap.stack import observe, releases
+from compose_chap.stack.jobs import wait_for_jobs
+from compose_chap.transaction import evidence
 
 # How the plan says where the old data are kept, by whether that has to be a dump.
 _KEPT = {
     False: "a copy of {} inside the server",
     True: "a second dump of {}, for want of room for a copy; a failure takes as long as a restore",
 }
+
+
+def _road_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Give the command a flag for each way that is known to go wrong, to go it all the same."""
+    for road in reversed(ROADS):
+        if road.allow:
+            help_text = f"Go on although this goes wrong: {road.summary}."
+            function = click.option(road.allow, is_flag=True, help=help_text)(function)
+    return function
 
 
 @click.command("upgrade")
@@ -46,6 +62,12 @@ _KEPT = {
 @click.option("--allow-downgrade", is_flag=True, help="Go to an older version.")
 @click.option("--allow-unhealthy", is_flag=True, help="Go on although CHAP is not well now.")
 @click.option("--allow-moved-mounts", is_flag=True, help="Go on although the new files keep CHAP's data elsewhere.")
+@_road_options
+@click.option(
+    "--repair",
+    is_flag=True,
+    help="Let the upgrade mend what is known to go wrong with the data on this way: the checks name it.",
+)
 @click.option("--no-cache", is_flag=True, help="From source: build every layer anew.")
 @dhis2_options
 @common
@@ -59,6 +81,7 @@ def upgrade_command(
     drain: float,
     dhis2_user: str,
     no_cache: bool,
+    repair: bool,
     **allow: bool,
 ) -> None:
     """Upgrade CHAP: all new and verified, or all old.
@@ -67,14 +90,6 @@ def upgrade_command(
     back up, stop API and worker, keep a copy of the database, change the Compose files, start VERSION, verify it. If
     anything fails, or on Ctrl-C, all is put back as it was, data included, and verified.
     """
-    from compose_chap.cli.screen import render
-    from compose_chap.image import release_tag
-    from compose_chap.operations import upgrade
-    from compose_chap.preflight import preflight
-    from compose_chap.records import engine_lock, run_records
-    from compose_chap.stack import observe
-    from compose_chap.stack.jobs import wait_for_jobs
-
     target = release_tag(version)
     world, where = call.world(), call.where()
     stack = observe.find_whole_stack(world.engine, where)
@@ -86,6 +101,7 @@ def upgrade_command(
             wait_for_jobs(world, stack, drain)
         allowed = {name for name, flag in preflight.OVERRIDES.items() if allow.get(flag.lstrip("-").replace("-", "_"))}
         found = preflight.examine(subject)
+        found = roads.repaired(found) if repair else found
         checks = preflight.overridden(found, allowed)
         _refuse(call, checks, target + (f" -o {output}" if output else ""))
         if _runs_already(subject):
@@ -108,6 +124,7 @@ def upgrade_command(
             _by_dump(checks),
             subject.move,
             no_cache,
+            roads.repairs(found) if repair else (),
         )
         text = _plan_text(subject, checks)
         if dry_run:
@@ -143,8 +160,6 @@ def upgrade_command(
 
 
 def _to_go_back(done: Upgraded) -> str:
-    from compose_chap.cli.screen import render
-
     kept, command = f"database {done.kept}", "rollback"
     if not done.kept:
         kept, command = f"backup {done.backup.id}", f"restore {done.backup.id} --with-version"
@@ -152,8 +167,6 @@ def _to_go_back(done: Upgraded) -> str:
 
 
 def _runs_already(subject: Subject) -> bool:
-    from compose_chap.stack import releases
-
     # `docker compose up -d API` by hand leaves an old worker, and the files do not tell.
     versions = {subject.version, *subject.baseline.worker_versions.values()}
     return not subject.changes_files and versions == {releases.reported_version(subject.target)}
@@ -166,23 +179,21 @@ def _drain(checks: Sequence[Any], allowed: set[str], drain: float) -> float | No
 
 
 def _refuse(call: Call, checks: Sequence[Any], words: str) -> None:
-    from compose_chap.cli.screen import render
-
     failed = [check for check in checks if check.failed]
     if not failed:
         return
     if not call.json:
         call.tell(render.checks_text(checks, colour=render.colourful(sys.stderr)))
-    raise ChapError(
+    refused = ChapError(
         " ".join(dict.fromkeys(check.message for check in failed)),
         state="Nothing was changed.",
         hint=next((check.hint for check in failed if check.hint), f"See: docker chap check {words}"),
     )
+    refused.details = {"run": None, "report": None, "checks": [asdict(check) for check in checks]}
+    raise refused
 
 
 def _plan_text(subject: Any, checks: Sequence[Any]) -> str:
-    from compose_chap.cli.screen import render
-
     images = ", ".join(map(str, dict.fromkeys(subject.images.values())))
     fetch = [f"  pull       {images}"]
     build = []
@@ -213,9 +224,6 @@ def _plan_text(subject: Any, checks: Sequence[Any]) -> str:
 
 
 def _diff(subject: Any) -> str:
-    from compose_chap import redact
-    from compose_chap.transaction import evidence
-
     # Old releases have a password in their files, and an env file has one beside the version.
     containers = [one for service in subject.stack.services for one in service.containers]
     return redact.redact(subject.diff, evidence.secrets_of(containers))
@@ -226,9 +234,6 @@ def _by_dump(checks: Sequence[Any]) -> bool:
 
 
 def _downtime(subject: Any, checks: Sequence[Any]) -> float:
-    from compose_chap.operations import upgrade
-    from compose_chap.records import run_records
-
     project = subject.stack.project
     runs = run_records.history(project.directory, subject.world.engine.origin(project.name))
     return upgrade.expected_downtime(subject.database.size, runs, by_dump=_by_dump(checks))
