@@ -38,6 +38,7 @@ class Database:
     columns: set[str] = field(default_factory=set)
     settings: str = ""
     closed: bool = False
+    edited: int = 0
 
 
 class _Connection:
@@ -323,12 +324,15 @@ class FakeEngine(Engine):
         if "json_build_array(rolsuper" in sql:
             return Finished(0, '[true, 170006, ["chap"]]\n', "")
         rows: list[list[Any]] = []
+        if sql.startswith("SELECT format('SELECT json_build_array(%L, count(*), count(*) FILTER"):
+            one = self.databases[database]
+            return Finished(0, "".join(json.dumps([*pair, one.edited]) + "\n" for pair in one.rows.items()), "")
         if sql.startswith("SELECT format('SELECT json_build_array(%L, count(*))"):
             counts = self.databases[database].rows
             return Finished(0, "".join(f"{json.dumps(pair)}\n" for pair in counts.items()), "")
         sql = re.sub(r"^SELECT row_to_json\(answer\) FROM \(\n(.*)\n\) AS answer;\n$", r"\1", sql, flags=re.DOTALL)
         if "txid_current_snapshot" in sql:
-            rows = [["7:7:"]]
+            rows = [[7]] if "xmax" in sql else [["7:7:"]]
         elif "server_version_num" in sql:
             rows = [["170006"]]
         elif sql.startswith("SELECT d.datname"):

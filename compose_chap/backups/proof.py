@@ -93,7 +93,9 @@ def image_of(backup: Backup) -> str:
 
 
 @contextmanager
-def throwaway_server(world: World, image: str, network: str = "", names: Sequence[str] = ()) -> Iterator[Server]:
+def throwaway_server(
+    world: World, image: str, network: str = "", names: Sequence[str] = (), port: str = ""
+) -> Iterator[Server]:
     """Run a PostgreSQL of `image` while the block runs, without a network or under `names` in a private one.
 
     Raise DatabaseError when it stays down.
@@ -104,6 +106,7 @@ def throwaway_server(world: World, image: str, network: str = "", names: Sequenc
             hint="Start the stack's database, or pull its image, then try again.",
         )
     environment = {"POSTGRES_USER": "postgres", "POSTGRES_PASSWORD": secrets.token_urlsafe(24)}
+    environment |= {"PGPORT": port} if port else {}
     with throwaway.throwaway(world.engine, Recipe(image, environment, network, names)) as container:
         server = Server(world.engine, container, "postgres")
         world.notify("start database", "a throwaway PostgreSQL to restore into")

@@ -92,7 +92,14 @@ def execute(world: World, plan: RehearsalPlan) -> Rehearsal:
         network = copy.enter_context(throwaway.private_network(engine, name, way_out=plan.online))
         of_database = stack.database.containers[0]
         server = copy.enter_context(
-            proof.throwaway_server(world, of_database.image_id, network, sorted(of_database.names))
+            proof.throwaway_server(
+                world,
+                of_database.image_id,
+                network,
+                # As CHAP looks for it: by the name and port of its own settings.
+                sorted({*of_database.names, stack.database_host}),
+                stack.database_url.port,
+            )
         )
         for service in stack.of(Role.BROKER):
             twin = Recipe(service.containers[0].image_id, {}, network, sorted(service.containers[0].names))

@@ -166,14 +166,17 @@ class Server(Psql):
         )
         return json.dumps(rows)
 
-    def written(self, database: str) -> dict[str, list[int]] | None:
-        """Return how many rows were ever added to, changed in and taken from each table; None where nobody counts."""
-        if self.query("SELECT 1 WHERE current_setting('track_counts') = 'off'", database):
-            return None
-        tables = self.query(
-            "SELECT schemaname || '.' || relname, n_tup_ins, n_tup_upd, n_tup_del FROM pg_stat_user_tables", database
-        )
-        return {name: numbers for name, *numbers in tables}
+    def moment(self) -> int:
+        """Return the number of the next transaction that writes."""
+        return int(self.query("SELECT txid_snapshot_xmax(txid_current_snapshot())")[0][0])
+
+    def newer_rows(self, database: str, since: int) -> dict[str, tuple[int, int]]:
+        """Return for every table how many rows it has, and how many of them were written at or after a `moment`."""
+        finished = self.psql(statements.NEWER.format(since=since % (1 << 32)), database)
+        if finished.status != 0:
+            raise DatabaseError(f"Counting rows failed: {first_error(finished.stderr)}")
+        rows = [json.loads(line) for line in finished.stdout.split("\n")[:-1]]
+        return {name: (all_, newer) for name, all_, newer in rows}
 
     def lasting(self, database: str) -> list[str]:
         """Return what holds a database fast though nobody is connected: prepared transactions, each with its owner."""

@@ -14,6 +14,12 @@ COUNT = (
     " n.nspname, c.relname)" + TABLES + "ORDER BY 1 \\gexec\n"
 )
 
+# The same, and which of the rows were written by transactions from the one numbered `since` on.
+NEWER = (
+    "SELECT format('SELECT json_build_array(%L, count(*), count(*) FILTER (WHERE age(xmin) <= age(''{since}''::xid)))"
+    " FROM %I.%I', n.nspname || '.' || c.relname, n.nspname, c.relname)" + TABLES + "ORDER BY 1 \\gexec\n"
+)
+
 # What neither CREATE DATABASE … TEMPLATE nor pg_dump carries over: settings, privileges, comment, limit.
 # Settings that are lists of names are stored quoted already (see variable_is_guc_list_quote in PostgreSQL).
 CARRY = r"""

@@ -96,14 +96,13 @@ def _forward(world: World, change: Change, journal: Journal, credentials: Mappin
         _rewrite(world, change, journal, config)
 
     api, *workers = change.writers
-    journal.learn(written=undo.written_so_far(server, change.live))
+    journal.learn(since=server.moment())
     begin(world, journal, "start api", api)
     _bring_up(world, change, [api])
     # Counted while the API starts: the old data as they were when nobody wrote to them any more.
     journal.learn(old_tables=_old_rows(server, change) or journal.facts.get("old_tables", {}))
     begin(world, journal, "verify api")
-    stack = _answering(world, change)
-    up = world.clock()
+    stack, up = _answering(world, change, journal)
     checks = _look_at_api(world, change, journal, stack)
 
     # The worker comes second: it may not run against a schema that nobody has looked at.
@@ -129,18 +128,31 @@ def look_again(world: World, change: Change, journal: Journal) -> Done | None:
         for name in change.writers:
             for container in containers_of(world, change.project, name):
                 world.engine.start(container.id)
-        checks = _look_at_api(world, change, journal, _answering(world, change))
+        checks = _look_at_api(world, change, journal, _answering(world, change)[0])
         checks += verify.demand(verify.forgiving(_look_at_all(world, change, {})))
     except ChapError:
         return None
     return Done(tuple(checks), (begun["start worker"] - begun["stop"]).total_seconds())
 
 
-def _answering(world: World, change: Change) -> Stack:
-    """Return the stack as it is now, when its API answers."""
+def _answering(world: World, change: Change, journal: Journal | None = None) -> tuple[Stack, datetime]:
+    """Return the stack as it is now, when its API answers, and since when it does.
+
+    With a `journal` it is written down how the data were then: what is changed later is changed by somebody.
+    """
     stack = verify.refreshed(world, change.project.name)
-    verify.wait_for_api(world, stack, workers=False)
-    return stack
+    since: list[datetime] = []
+
+    def answers(silent: bool) -> None:
+        since.append(world.clock())
+        if journal:
+            server = server_of(world, change)
+            # Where it answered sooner than anybody looked, what it did at its start counts too.
+            moment = server.moment() if silent else journal.facts["since"]
+            journal.learn(answered={"since": moment, "tables": server.counts(change.live)})
+
+    verify.wait_for_api(world, stack, workers=False, answers=answers)
+    return stack, since[0] if since else world.clock()
 
 
 def _look_at_api(world: World, change: Change, journal: Journal, stack: Stack) -> list[Check]:

@@ -64,7 +64,7 @@ def undo(world: World, change: Change, journal: Journal, *, cut_off: bool = Fals
     if journal.facts.get("kept_dump"):
         journal.learn(data_came_back=True)
     aside = _set_aside(server, change, change.tables or journal.facts.get("old_tables", {}))
-    changed = _changed(server, change, journal.facts) if journal.began("start api") else {}
+    changed = _changed(server, change, journal.facts.get("answered", {}))
     # What it did in its time nobody looked at.
     served = cut_off or journal.began("start worker")
     start_what_ran(world, change)
@@ -242,32 +242,21 @@ def _set_aside(server: Server, change: Change, old: Mapping[str, int]) -> dict[s
     return {table: rows for table, rows in since.items() if rows > 0}
 
 
-def written_so_far(server: Server, database: str) -> dict[str, list[int]] | None:
-    """Return what PostgreSQL has counted of the writing to each table of a database; None where it cannot say."""
-    try:
-        return server.written(database)
-    except DatabaseError:
-        return None
+def _changed(server: Server, change: Change, answered: Mapping[str, Any]) -> dict[str, int]:
+    """Return how many rows of each table of the data that failed are not as they were when its API first answered.
 
-
-def _changed(server: Server, change: Change, facts: Mapping[str, Any]) -> dict[str, int]:
-    """Return how many rows of each table of the data that failed were changed or taken away since its API started.
-
-    What a migration did counts too: nobody can tell the two apart. Where PostgreSQL cannot say, it is every table.
+    A row that was changed counts as a new one does. What CHAP itself writes at its start does not.
     """
-    if not server.exists(change.failed):
+    if not answered or not server.exists(change.failed):
         return {}
-    before, now = facts.get("written"), written_so_far(server, change.failed)
-    unknown = before is None or now is None or any(numbers > now.get(name, numbers) for name, numbers in before.items())
-    if before is None or now is None or unknown:
-        # Its counters start again after a crash, and some servers have none.
-        return {"any": 0}
-    since = {
-        name: sum(numbers[1:]) - sum(before.get(name, (0, 0, 0))[1:])
-        for name, numbers in now.items()
-        if name not in (*verify.SEEDED, _MARK)
+    newer = server.newer_rows(change.failed, answered["since"])
+    gone = {name: rows - newer[name][0] for name, rows in answered["tables"].items() if name in newer}
+    own = (*verify.SEEDED, _MARK)
+    return {
+        name: since or gone.get(name, 0)
+        for name, (_, since) in newer.items()
+        if name not in own and (since or gone.get(name, 0) > 0)
     }
-    return {name: rows for name, rows in since.items() if rows}
 
 
 def rows_since(old: Mapping[str, int], new: Mapping[str, int]) -> dict[str, int]:

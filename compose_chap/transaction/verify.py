@@ -27,17 +27,21 @@ MODELS_BACK = 100.0
 SEEDED = ("public.modeltemplatedb", "public.configuredmodeldb")
 
 
-def wait_for_api(world: World, stack: Stack, *, workers: bool) -> Health:
+def wait_for_api(
+    world: World, stack: Stack, *, workers: bool, answers: Callable[[bool], None] = lambda silent: None
+) -> Health:
     """Wait until the API is ready and return how it is then or when the wait ended.
 
     Without `workers` it is enough that nothing but the worker is amiss. Progress, not a clock, decides: while
-    the container lives and work is done in the database, a migration may take as long as it needs. Raise
-    EndedAtStart when the container ends.
+    the container lives and work is done in the database, a migration may take as long as it needs.
+    `answers` is called at its first answer, and learns whether it was silent until then. Raise EndedAtStart when the
+    container ends.
     """
     api = stack.api.containers[0]
     chap, server = Chap(world.engine, api.id), server_of(world.engine, stack)
     begun = last = world.clock()
     seen: Any = None
+    first, silent = True, False
 
     while True:
         found = world.engine.container(api.id)
@@ -46,6 +50,11 @@ def wait_for_api(world: World, stack: Stack, *, workers: bool) -> Health:
             raise EndedAtStart(f"CHAP ended at its start: {why or 'its container is gone'}", why)
 
         health = chap.health()
+        if health.level == "silent":
+            silent = True
+        elif first:
+            answers(silent)
+            first = False
         if health.ready or (not workers and only_workers_amiss(health)):
             return health
 

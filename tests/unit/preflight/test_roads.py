@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from compose_chap.detection import detect
 from compose_chap.engine.process import Finished
 from compose_chap.errors import DatabaseError, EngineError
-from compose_chap.model import Stack, detect
+from compose_chap.model import Stack
 from compose_chap.preflight import known_roads, preflight, release_notes, roads, unpinned
 from compose_chap.preflight.known_roads import ROADS, Facts
 from tests.fakes import FakeEngine
