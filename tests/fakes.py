@@ -284,6 +284,8 @@ class FakeEngine(Engine):
         given: bytes | None = None,
         environment: Mapping[str, str] | None = None,
         user: str = "",
+        folder: str = "",
+        privileged: bool = False,
     ) -> Finished:
         self.at("run")
         box = self.boxes.get(container)

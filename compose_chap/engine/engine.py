@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 
 from compose_chap.engine import docker_login, process
 from compose_chap.engine.api import connect, engine_errors
-from compose_chap.engine.compose_variables import FOR_OUR_CALLS
 from compose_chap.engine.description import container_of
 from compose_chap.engine.link import Link, link
 from compose_chap.engine.process import Finished
@@ -365,6 +364,8 @@ class Engine:
         watched: bool = True,
         environment: Mapping[str, str] | None = None,
         user: str = "",
+        folder: str = "",
+        privileged: bool = False,
     ) -> Iterator[Execution]:
         """Run a command in a container and hand out its streams.
 
@@ -376,7 +377,13 @@ class Engine:
             command = ["sh", "-c", _WATCHDOG, "docker-chap", *command]
         with engine_errors(f"run {command[-1] if not watched else command[4]} in a container", self._link):
             identity = self._api.exec_create(
-                container, list(command), stdin=True, environment=dict(environment or {}), user=user
+                container,
+                list(command),
+                stdin=True,
+                environment=dict(environment or {}),
+                user=user,
+                workdir=folder or None,
+                privileged=privileged,
             )["Id"]
             execution = Execution(self._api, identity, self._api.exec_start(identity, socket=True))
         try:
@@ -392,10 +399,20 @@ class Engine:
         given: bytes | None = None,
         environment: Mapping[str, str] | None = None,
         user: str = "",
+        folder: str = "",
+        privileged: bool = False,
     ) -> Finished:
         """Run a command in a container to its end, with `given` as its standard input, and return what it did."""
         watched = given is None
-        with self.execute(container, command, watched=watched, environment=environment, user=user) as execution:
+        with self.execute(
+            container,
+            command,
+            watched=watched,
+            environment=environment,
+            user=user,
+            folder=folder,
+            privileged=privileged,
+        ) as execution:
             if given is not None:
                 execution.send(given)
                 execution.end_input()
@@ -443,7 +460,7 @@ class Engine:
         return self._docker(*compose_command(project), "--profile", "*", *arguments, on_line=on_line)
 
     def _docker(self, *words: str, on_line: Callable[[str], None] | None = None) -> Finished:
-        environment = {**FOR_OUR_CALLS, **self._link.environment}
+        environment = {**process.FOR_COMPOSE, **self._link.environment}
         return process.run([*self.docker, *words], environment=environment, on_line=on_line)
 
     def compose_config(self, project: Project) -> dict[str, Any]:

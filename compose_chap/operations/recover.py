@@ -15,8 +15,8 @@ from compose_chap.model import Origin
 from compose_chap.records import durable, engine_lock, lock
 from compose_chap.records.run_records import Journal
 from compose_chap.restore import side_database
-from compose_chap.transaction import evidence, forward, undo
-from compose_chap.transaction.change import Change, containers_of, let_images_go, server_of, wait_for_server
+from compose_chap.transaction import evidence, forward, hooks, undo
+from compose_chap.transaction.change import Change, let_images_go, server_of, start_service, wait_for_server
 
 
 @dataclass(frozen=True)
@@ -119,9 +119,9 @@ def _back(world: World, change: Change, journal: Journal) -> list[Check]:
     server = wait_for_server(world, change)
     server.end_own_sessions()
     if change.baseline.version:
+        hooked = hooks.of(world, change.project)
         for name in change.writers:
-            for container in containers_of(world, change.project, name):
-                world.engine.start(container.id)
+            start_service(world, change, name, hooked, forgiving=True)
     try:
         return undo.look(world, change, server, {})
     except ChapError as error:

@@ -22,7 +22,9 @@ from compose_chap.project.checkout import Move
 from compose_chap.records import durable
 from compose_chap.records.durable import Edit
 from compose_chap.records.run_records import Journal
+from compose_chap.transaction import hooks
 from compose_chap.transaction.baseline import Baseline
+from compose_chap.transaction.hooks import Hooks
 from compose_chap.units import clipped
 
 KEPT_IMAGES = "docker-chap/kept"
@@ -153,16 +155,26 @@ def server_of(world: World, change: Change) -> Server:
     return Server(world.engine, found[0].id, change.admin, change.owner)
 
 
-def stop_writers(world: World, change: Change) -> None:
-    """Stop the API and the workers, whatever containers they have now, side by side: each may take ten seconds."""
-    running = [
-        container.id
-        for name in change.writers
-        for container in containers_of(world, change.project, name)
-        if container.running or container.state in ("restarting", "paused")
-    ]
+def stop_writers(world: World, change: Change, hooked: Hooks, *, forgiving: bool = False) -> None:
+    """Stop the API and the workers, whatever containers they have now, side by side: each may take ten seconds.
+
+    What their Compose file wants to be run before is run; with `forgiving` it may fail.
+    """
+    there = [one for name in change.writers for one in containers_of(world, change.project, name)]
+    for container in there:
+        if container.running:
+            hooks.run(world, hooked, hooks.PRE_STOP, container, forgiving=forgiving)
+    running = [one.id for one in there if one.running or one.state in ("restarting", "paused")]
     with ThreadPoolExecutor() as pool:
         list(pool.map(world.engine.stop, running))
+
+
+def start_service(world: World, change: Change, name: str, hooked: Hooks, *, forgiving: bool = False) -> None:
+    """Start the containers that a service has now, and run what its Compose file wants to be run then."""
+    for container in containers_of(world, change.project, name):
+        world.engine.start(container.id)
+        if not container.running:
+            hooks.run(world, hooked, hooks.POST_START, container, forgiving=forgiving)
 
 
 def start_what_ran(world: World, change: Change) -> None:

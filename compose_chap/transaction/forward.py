@@ -21,13 +21,13 @@ from compose_chap.postgres.server import Server
 from compose_chap.project import checkout_move
 from compose_chap.records import durable, lock
 from compose_chap.records.run_records import Journal
-from compose_chap.transaction import evidence, safety_copy, undo, verify
+from compose_chap.transaction import evidence, hooks, safety_copy, undo, verify
 from compose_chap.transaction.change import (
     Change,
     begin,
-    containers_of,
     recreate,
     server_of,
+    start_service,
     stop_writers,
     wait_for_server,
 )
@@ -82,9 +82,10 @@ def _forward(world: World, change: Change, journal: Journal, credentials: Mappin
     server.version()
     config = _all_but_images(world, change) if change.edits and not change.move else {}
     journal.learn(settings=undo.settings_of(world, change))
+    hooked = hooks.of(world, change.project)
     begin(world, journal, "stop", ", ".join(change.writers))
     down = world.clock()
-    stop_writers(world, change)
+    stop_writers(world, change, hooked)
 
     if change.incoming:
         _rewrite(world, change, journal, config)
@@ -98,7 +99,7 @@ def _forward(world: World, change: Change, journal: Journal, credentials: Mappin
     api, *workers = change.writers
     journal.learn(since=server.moment())
     begin(world, journal, "start api", api)
-    _bring_up(world, change, [api])
+    _bring_up(world, change, [api], hooked)
     # Counted while the API starts: the old data as they were when nobody wrote to them any more.
     journal.learn(old_tables=_old_rows(server, change) or journal.facts.get("old_tables", {}))
     begin(world, journal, "verify api")
@@ -107,7 +108,7 @@ def _forward(world: World, change: Change, journal: Journal, credentials: Mappin
 
     # The worker comes second: it may not run against a schema that nobody has looked at.
     begin(world, journal, "start worker", ", ".join(workers))
-    _bring_up(world, change, workers)
+    _bring_up(world, change, workers, hooked)
     begin(world, journal, "verify")
     whole = _look_at_all(world, change, credentials)
     return Done((*checks, *verify.demand(whole)), (up - down).total_seconds())
@@ -125,9 +126,9 @@ def look_again(world: World, change: Change, journal: Journal) -> Done | None:
     world.notify("verify", "", 0, 0)
     wait_for_server(world, change)
     try:
+        hooked = hooks.of(world, change.project)
         for name in change.writers:
-            for container in containers_of(world, change.project, name):
-                world.engine.start(container.id)
+            start_service(world, change, name, hooked, forgiving=True)
         checks = _look_at_api(world, change, journal, _answering(world, change)[0])
         checks += verify.demand(verify.forgiving(_look_at_all(world, change, {})))
     except ChapError:
@@ -209,15 +210,14 @@ def _swap(server: Server, change: Change) -> None:
         server.rename((change.incoming, change.live))
 
 
-def _bring_up(world: World, change: Change, services: list[str]) -> None:
+def _bring_up(world: World, change: Change, services: list[str], hooked: hooks.Hooks) -> None:
     if not services:
         return
     if change.recreate:
         recreate(world, change, services, change.images_after)
         return
     for name in services:
-        for container in containers_of(world, change.project, name):
-            world.engine.start(container.id)
+        start_service(world, change, name, hooked)
 
 
 def _back_after(world: World, change: Change, journal: Journal, error: BaseException) -> None:

@@ -20,7 +20,7 @@ from compose_chap.project import checkout_move
 from compose_chap.records import durable
 from compose_chap.records.run_records import Journal
 from compose_chap.stack import drift
-from compose_chap.transaction import safety_copy, verify
+from compose_chap.transaction import hooks, safety_copy, verify
 from compose_chap.transaction.change import (
     CONFIG_FILES,
     Change,
@@ -29,6 +29,7 @@ from compose_chap.transaction.change import (
     let_images_go,
     name_image,
     recreate,
+    start_service,
     start_what_ran,
     stop_writers,
     wait_for_server,
@@ -54,7 +55,7 @@ def undo(world: World, change: Change, journal: Journal, *, cut_off: bool = Fals
         # A full disk must not stand in the way: all that this needs is in the journal already.
         begin(world, journal, "go back")
     server = wait_for_server(world, change)
-    stop_writers(world, change)
+    stop_writers(world, change, hooks.of(world, change.project), forgiving=True)
     server.end_own_sessions()
     server.let_in(*change.databases)
 
@@ -178,11 +179,11 @@ def _containers_back(world: World, change: Change, journal: Journal, *, files_am
         services = {name: {"image": change.images[name]["reference"]} for name in change.writers}
         on_top = journal.evidence(_ON_TOP, json.dumps({"services": services}, indent=1))
         given = replace(change, project=replace(change.project, files=(*change.project.files, on_top)))
+    hooked = hooks.of(world, given.project)
     for name in change.writers:
         there = containers_of(world, change.project, name)
         if {one.id for one in there} == set(change.containers[name]):
-            for container in there:
-                world.engine.start(container.id)
+            start_service(world, change, name, hooked, forgiving=True)
         else:
             # Compose would leave a container alone that has the right image, and with it the mention of our file.
             stale = not files_amiss and any(_ON_TOP in one.labels.get(CONFIG_FILES, "") for one in there)

@@ -126,7 +126,7 @@ class Picture:
         """Look at a stack."""
         columns = stack.columns()
         return cls(
-            {path.name: path.read_bytes() for path in (*stack.files, stack.folder / ".env")},
+            {path.name: path.read_bytes() for path in (*stack.files, stack.folder / ".env") if path.is_file()},
             stack.containers(),
             columns,
             stack.checksum(columns=columns),

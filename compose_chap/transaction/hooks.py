@@ -1,0 +1,56 @@
+"""The hooks that a Compose file gives a service: run as Compose runs them, where containers are stopped and started.
+
+A container is stopped and started by its id, so that it is the very one; Compose would run these at that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from compose_chap.engine.world import World
+from compose_chap.errors import ChapError, EngineError
+from compose_chap.model import Container, Project
+
+PRE_STOP, POST_START = "pre_stop", "post_start"
+
+# The hooks of each kind, by service.
+Hooks = Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]]
+
+
+def of(world: World, project: Project) -> Hooks:
+    """Return the hooks of a project's services. Files that Compose cannot read have none."""
+    try:
+        services = world.engine.compose_config(project)["services"]
+    except ChapError:
+        return {}
+    return {
+        kind: {name: one[kind] for name, one in services.items() if one.get(kind)} for kind in (PRE_STOP, POST_START)
+    }
+
+
+def run(world: World, found: Hooks, kind: str, container: Container, *, forgiving: bool = False) -> None:
+    """Run the hooks of one kind of a container in turn. Raise EngineError when one fails, unless `forgiving`."""
+    for hook in found.get(kind, {}).get(container.service, ()):
+        try:
+            _run(world, container, kind, hook)
+        except EngineError:
+            if not forgiving:
+                raise
+
+
+def _run(world: World, container: Container, kind: str, hook: Mapping[str, Any]) -> None:
+    # Compose writes $ as $$, and null for a variable that is to be taken from a shell that has none.
+    command = hook["command"] if isinstance(hook["command"], list) else [hook["command"]]
+    settings = {name: str(value).replace("$$", "$") for name, value in (hook.get("environment") or {}).items() if value}
+    done = world.engine.run(
+        container.id,
+        [str(word).replace("$$", "$") for word in command],
+        given=b"",
+        environment=settings,
+        user=str(hook.get("user") or ""),
+        folder=str(hook.get("working_dir") or ""),
+        privileged=bool(hook.get("privileged")),
+    )
+    if done.status != 0:
+        raise EngineError(f"The {kind} hook of {container.name} failed (exit status {done.status}): {done.said}")
