@@ -24,30 +24,31 @@ CREATE TEMP TABLE new_specification (dataset_id int, id int);
 -- In a block, a statement about a table that is not there is no error while it is not run.
 DO $$ BEGIN
     IF to_regclass('backtestspecification') IS NOT NULL THEN
-        INSERT INTO new_specification
-        SELECT DISTINCT ON (dataset_id) dataset_id, nextval('backtestspecification_id_seq') FROM new_backtest;
-        INSERT INTO backtestspecification SELECT r.* FROM new_specification AS s
+        INSERT INTO backtestspecification SELECT r.* FROM (SELECT DISTINCT dataset_id FROM new_backtest) AS b
         CROSS JOIN LATERAL jsonb_populate_record(NULL::backtestspecification, jsonb_build_object(
-            'id', s.id, 'dataset_id', s.dataset_id, 'n_periods', 3, 'n_splits', 4, 'stride', 3, 'n_retrain', 1,
-            'future_weather_provider', 'climatology', 'org_units', '["ou1","ou2"]'::jsonb, 'target_column', 'disease_cases')) AS r;
+            'id', nextval('backtestspecification_id_seq'), 'dataset_id', b.dataset_id, 'n_periods', 3, 'n_splits', 7, 'stride', 1,
+            'n_retrain', 1, 'future_weather_provider', 'climatology', 'org_units', '["ou1","ou2"]'::jsonb,
+            'target_column', 'disease_cases')) AS r ON CONFLICT DO NOTHING;
+        INSERT INTO new_specification SELECT dataset_id, id FROM backtestspecification
+        WHERE (n_periods, n_splits, stride) = (3, 7, 1) AND dataset_id IN (SELECT dataset_id FROM new_backtest);
     END IF;
 END $$;
 INSERT INTO backtest SELECT r.* FROM new_backtest AS b LEFT JOIN new_specification AS s USING (dataset_id)
 CROSS JOIN LATERAL jsonb_populate_record(NULL::backtest, jsonb_build_object(
     'id', b.id, 'dataset_id', b.dataset_id, 'model_id', b.model, 'model_db_id', b.model_db_id,
     'name', 'Evaluation of ' || b.model, 'created', b.created, 'org_units', '["ou1","ou2"]'::jsonb,
-    'split_periods', '["202403","202406"]'::jsonb, 'aggregate_metrics', '{"mae": 12.25, "crps": 8.5}'::jsonb,
-    'n_periods', 3, 'n_splits', 4, 'stride', 3, 'n_retrain', 1, 'future_weather_provider', 'climatology',
+    'split_periods', '["202401","202402"]'::jsonb, 'aggregate_metrics', '{"mae": 12.25, "crps": 8.5}'::jsonb,
+    'n_periods', 3, 'n_splits', 7, 'stride', 1, 'n_retrain', 1, 'future_weather_provider', 'climatology',
     'specification_id', s.id, 'chap_version', '2.3.1')) AS r;
+-- At least so many that each evaluation has its 7 splits of 3 periods: v2.2.0 works its parameters out from these.
 INSERT INTO backtestforecast (backtest_id, period, org_unit, values, last_train_period, last_seen_period)
-SELECT (SELECT max(id) FROM backtest) - n % 12, '2025' || lpad((n / 48 % 3 + 1)::text, 2, '0'), 'ou' || n % 400, samples.list,
-       '202401', '2024' || lpad((3 * (n / 12 % 4 + 1))::text, 2, '0')
-FROM generate_series(1, :rows / 10) AS n
+SELECT (SELECT max(id) FROM backtest) - n % 12, '20250' || n / 12 % 3 + 1, 'ou' || n % 400, samples.list, '202312', '20240' || n / 36 % 7 + 1
+FROM generate_series(1, greatest(252, :rows / 10)) AS n
 CROSS JOIN LATERAL (
     SELECT ('[' || string_agg((hashint8(n * 128 + s) & 1023)::text, ', ') || ']')::json AS list FROM generate_series(1, 100) AS s
 ) AS samples;
 INSERT INTO backtestmetric (backtest_id, metric_id, period, org_unit, last_train_period, last_seen_period, value)
-SELECT (SELECT max(id) FROM backtest) - n % 12, (ARRAY['mae', 'crps', 'rmse'])[1 + n % 3], '202501', 'ou' || n % 400, '202401', '202403', abs(cos(n))
+SELECT (SELECT max(id) FROM backtest) - n % 12, (ARRAY['mae', 'crps', 'rmse'])[1 + n % 3], '202501', 'ou' || n % 400, '202312', '202403', abs(cos(n))
 FROM generate_series(1, :rows / 20) AS n;
 CREATE TEMP TABLE new_policy (id int);
 DO $$ BEGIN
@@ -82,7 +83,7 @@ DO $$ BEGIN
     IF to_regclass('specificationbaseline') IS NOT NULL THEN
         INSERT INTO specificationbaseline (specification_id, configured_model_id, status, message, claimed_at)
         SELECT s.id, (SELECT max(id) FROM configuredmodeldb), 'not_applicable', 'too little history', timestamp '2026-02-02'
-        FROM new_specification AS s LIMIT 2;
+        FROM new_specification AS s LIMIT 2 ON CONFLICT DO NOTHING;
     END IF;
 END $$;
 INSERT INTO featuretype (name, display_name, description) VALUES

@@ -59,12 +59,12 @@ def test_good_upgrade_adds_a_column_keeps_the_rows_and_leaves_no_alembic_version
     stack = make()
     rows, columns = stack.checksum(), stack.columns()
     assert len(columns) == 14
-    by_hand(stack, "v2.2.0")
+    by_hand(stack, "v2.1.0")
     stack.wait_ready()
     after = stack.checksum(columns=columns)
-    assert stack.version() == "2.2.0"
+    assert stack.version() == "2.1.0"
     assert {"max_horizon_distance"} == set(stack.columns()["backtest"]) - set(columns["backtest"])
-    assert {"source_revision"} == set(stack.columns()["dataset"]) - set(columns["dataset"])
+    assert sum(map(len, columns.values())) == 127
     assert {table for table in rows if after[table] != rows[table]} == {"modeltemplatedb", "configuredmodeldb"}
     assert "alembic_version" not in stack.columns()
     logs = stack.compose("logs", stack.api_service).stdout
