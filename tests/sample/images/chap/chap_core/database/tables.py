@@ -232,7 +232,7 @@ class BacktestForecast(SQLModel, table=True):
     backtest_id: int = Field(foreign_key="backtest.id", index=True)
     period: str
     org_unit: str
-    values: list[float] | None = as_json()
+    values: list[float] = Field(sa_column=Column(JSON, nullable=False))
     last_train_period: str
     last_seen_period: str
 
@@ -274,4 +274,4 @@ class PredictionSamplesEntry(SQLModel, table=True):
     prediction_id: int = Field(foreign_key="prediction.id", index=True)
     period: str
     org_unit: str
-    values: list[float] | None = as_json()
+    values: list[float] = Field(sa_column=Column(JSON, nullable=False))

@@ -10,19 +10,18 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Annotated, Any
 
-import sqlalchemy
 from celery.exceptions import TimeoutError as NoAnswer
 from fastapi import Body, FastAPI, HTTPException, Query, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
-from sqlmodel import Session, SQLModel, select, text
+from sqlmodel import text
 
 import chap_core
 from chap_core.database import seed, tables
 from chap_core.database.database import engine
 from chap_core.release import RELEASE
-from chap_core.rest_api import celery_tasks
-from chap_core.rest_api.backtests import Database, router
+from chap_core.rest_api import backtests, celery_tasks, crud
 from chap_core.rest_api.broker import jobs, registry
+from chap_core.rest_api.crud import Database
 
 TOKEN = os.environ.get("CHAP_API_TOKEN", "") if RELEASE.at_least("2.2.0") else ""
 OPEN_PATHS = {"/health", "/health/ready", "/system/info"}
@@ -41,7 +40,8 @@ async def _ask_for_token(request: Request, call_next: Any) -> Response:
     return await call_next(request)
 
 
-app.include_router(router)
+app.include_router(crud.router)
+app.include_router(backtests.router)
 
 
 @app.exception_handler(Exception)
@@ -265,52 +265,3 @@ def write(name: str, session: Database) -> dict[str, int | None]:
     session.add(row)
     session.commit()
     return {"id": row.id}
-
-
-# The tables, as the Modeling App reads them.
-
-
-def _rows(session: Session, table: type[SQLModel], limit: int) -> list[dict[str, Any]]:
-    return [row.model_dump(mode="json") for row in session.exec(select(table).order_by(sqlalchemy.text("id")).limit(limit))]
-
-
-@app.get("/v1/crud/datasets")
-def datasets(session: Database, limit: int = 1000) -> list[dict[str, Any]]:
-    """List the datasets."""
-    return _rows(session, tables.DataSet, limit)
-
-
-@app.get("/v1/crud/predictions")
-def predictions(session: Database, limit: int = 1000) -> list[dict[str, Any]]:
-    """List the predictions."""
-    return _rows(session, tables.Prediction, limit)
-
-
-@app.get("/v1/crud/prediction-setups")
-def prediction_setups(session: Database, limit: int = 1000) -> list[dict[str, Any]]:
-    """List the prediction setups."""
-    return _rows(session, tables.PredictionSetup, limit)
-
-
-@app.get("/v1/crud/configured-models")
-def configured_models(session: Database) -> list[dict[str, Any]]:
-    """List the configured models that are served, and whose template is not archived."""
-    kept = {row.id for row in session.exec(select(tables.ModelTemplateDB).where(~tables.ModelTemplateDB.archived)) if _served(row)}
-    rows = (row for row in session.exec(select(tables.ConfiguredModelDB)) if row.model_template_id in kept and _served(row))
-    return [row.model_dump(mode="json") for row in rows]
-
-
-@app.get("/v1/crud/model-templates")
-def model_templates(session: Database) -> list[dict[str, Any]]:
-    """List the templates; before v2.4.0 that archives those of model services that are not registered at this moment."""
-    if not RELEASE.at_least("2.4.0"):
-        registered = {key.removeprefix("service:") for key in registry().scan_iter("service:*")}
-        for template in session.exec(select(tables.ModelTemplateDB).where(tables.ModelTemplateDB.uses_chapkit)):
-            template.archived = template.name not in registered
-        session.commit()
-    rows = session.exec(select(tables.ModelTemplateDB).order_by(tables.ModelTemplateDB.id))
-    return [row.model_dump(mode="json") for row in rows if not row.archived and _served(row)]
-
-
-def _served(row: tables.ModelTemplateDB | tables.ConfiguredModelDB) -> bool:
-    return not tables.VERSIONED or row.is_live

@@ -2,12 +2,10 @@
 
 import os
 import time
-from collections.abc import Iterator
 from datetime import datetime, timezone
-from typing import Annotated, Any
+from typing import Any
 
-import sqlalchemy
-from fastapi import APIRouter, BackgroundTasks, Depends, HTTPException
+from fastapi import APIRouter, BackgroundTasks, HTTPException
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, select
 
@@ -15,23 +13,9 @@ from chap_core.database import specification_tables, tables
 from chap_core.database.database import engine
 from chap_core.release import RELEASE
 from chap_core.rest_api import celery_tasks
+from chap_core.rest_api.crud import Database
 
 router = APIRouter()
-
-
-def database() -> Iterator[Session]:
-    """Give a request its session."""
-    with Session(engine()) as session:
-        yield session
-
-
-Database = Annotated[Session, Depends(database)]
-
-
-@router.get("/v1/crud/backtests")
-def backtests(session: Database, limit: int = 1000) -> list[dict[str, Any]]:
-    """List the evaluations, without their parameters."""
-    return [row.model_dump(mode="json") for row in session.exec(select(tables.Backtest).order_by(sqlalchemy.text("id")).limit(limit))]
 
 
 @router.get("/v1/crud/backtests/{identity}/full")
@@ -40,11 +24,11 @@ def backtest(identity: int, session: Database) -> dict[str, Any]:
     row = session.get(tables.Backtest, identity)
     if row is None:
         raise HTTPException(404, "Backtest not found")
-    found = row.model_dump(mode="json")
+    answer = row.model_dump(mode="json")
     if tables.SPECIFIED:
         specification = session.get(specification_tables.BacktestSpecification, row.specification_id)
-        found |= {name: getattr(specification, name) for name in tables.Params.model_fields}
-    return found
+        answer |= {name: getattr(specification, name) for name in tables.Params.model_fields}
+    return answer
 
 
 # For tests only: the real one does this at the end of a job.
@@ -106,10 +90,10 @@ if RELEASE.at_least("2.4.0"):
         if row is None:
             raise HTTPException(404, "Specification not found")
         of_it = select(tables.Backtest).where(tables.Backtest.specification_id == identity)
-        found = row.model_dump(mode="json") | {"backtests": [each.model_dump(mode="json") for each in session.exec(of_it)]}
+        answer = row.model_dump(mode="json") | {"backtests": [each.model_dump(mode="json") for each in session.exec(of_it)]}
         if RELEASE.at_least("2.5.0"):
             later.add_task(request_baselines, identity)
-        return found
+        return answer
 
 
 def request_baselines(specification_id: int) -> None:
