@@ -13,6 +13,7 @@ from pathlib import Path
 from queue import Full, Queue
 from typing import Any, BinaryIO
 
+from compose_chap.backups.manifest import DatabaseFacts, Privilege, Setting
 from compose_chap.engine.world import Notify
 from compose_chap.errors import DumpError, StateError
 from compose_chap.postgres import pg_tools
@@ -164,10 +165,15 @@ def disk_errors(folder: Path, what: str = "backup", option: str = "-o FOLDER") -
         ) from None
 
 
-def facts_of(server: Server, database: Database) -> dict[str, Any]:
+def facts_of(server: Server, database: Database) -> DatabaseFacts:
     """Return what a manifest says of a database: encoding, locale, owner, size, privileges, settings."""
-    facts = {key: value for key, value in vars(database).items() if key != "collation_version_now"}
-    return {**facts, **server.properties(database.name)}
+    more = server.properties(database.name)
+    facts = {key: value for key, value in vars(database).items() if key in DatabaseFacts.__dataclass_fields__}
+    return DatabaseFacts(
+        **facts,
+        privileges=tuple(Privilege(**one) for one in more["privileges"]),
+        settings=tuple(Setting(**one) for one in more["settings"]),
+    )
 
 
 def seconds(begun: datetime, ended: datetime) -> float:
