@@ -50,7 +50,7 @@ from pathlib import Path
 
 from compose_chap import __version__, units
 from compose_chap.backups import dump_file, other_files, restore_txt
-from compose_chap.backups.catalogue import PARTIAL, Backup, list_backups, missed_tables, remove_abandoned
+from compose_chap.backups.catalogue import BAD, PARTIAL, Backup, list_backups, remove_abandoned
 from compose_chap.backups.dump_file import Clock
 from compose_chap.backups.manifest import (
     FILE,
@@ -68,7 +68,7 @@ from compose_chap.errors import StackError, StateError
 from compose_chap.model import Role, Service, Stack
 from compose_chap.postgres import unexpected
 from compose_chap.postgres.server import Database, Server
-from compose_chap.records import durable, lock, run_records
+from compose_chap.records import durable, lock, own_folder, run_records
 from compose_chap.stack.databases import database_of, named, server_of
 
 # Without an earlier backup to learn from: CHAP's tables shrink to about a quarter, and a little more is kept free.
@@ -112,8 +112,8 @@ def take(
             manifest = _fill(
                 engine, stack, sources, partial, begun, reason, server, database, dhis2, with_volumes, clock, notify
             )
-            manifest = replace(manifest, **missed_tables(manifest, earlier))
-            durable.write_file(partial / FILE, manifest.document())
+            manifest = with_missed_tables(manifest, earlier)
+            own_folder.write(partial / FILE, manifest.document())
             final = partial.with_name(partial.name.removesuffix(PARTIAL))
             os.rename(partial, final)
             durable.sync_folder(folder)
@@ -202,8 +202,22 @@ def _fill(
         proven_at=clock(),
     )
     text = restore_txt.text(stack, manifest).encode()
-    durable.write_file(partial / "RESTORE.txt", text)
+    own_folder.write(partial / "RESTORE.txt", text)
     return replace(manifest, instructions=Part("RESTORE.txt", len(text), hashlib.sha256(text).hexdigest()))
+
+
+def with_missed_tables(manifest: Manifest, earlier: Sequence[Backup]) -> Manifest:
+    """Return the manifest of a new backup with its lost and absent tables; the `earlier` ones were made before it.
+
+    Lost is what the catalog has lost, and what the last good backup had while CHAP's code still wants it, or cannot
+    be asked. Absent is what only one of the two misses: a new version drops tables, a failed migration makes none.
+    """
+    good = [one for one in earlier if one.proof.how != BAD]
+    had = {table for one in good[-1:] for table in (*one.tables, *one.lost_tables)} - set(manifest.tables)
+    wanted = {f"public.{name}" for name in manifest.chap.missing_tables} if manifest.chap.schema else had
+    lost = set(manifest.lost_tables) | (had & wanted)
+    absent = (had | wanted) - lost
+    return replace(manifest, lost_tables=tuple(sorted(lost)), absent_tables=tuple(sorted(absent)))
 
 
 def _new_folder(folder: Path, now: datetime) -> tuple[datetime, Path]:

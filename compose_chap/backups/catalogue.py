@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -208,7 +208,7 @@ def _how_to_own(folder: Path) -> str:
 def amend(made: Backup, **facts: Any) -> Backup:
     """Write into a finished backup's manifest what nobody could be asked when it was made, and return it so."""
     amended = Backup(made.folder, replace(made.manifest, **facts))
-    durable.write_file(made.folder / FILE, amended.manifest.document())
+    own_folder.write(made.folder / FILE, amended.manifest.document())
     return amended
 
 
@@ -232,7 +232,7 @@ def find(asked: str, folder: Path, origin: Origin = Origin(), *, sound: bool = F
         if backup.id == asked:
             return backup
     if asked != "latest" and Path(asked).is_dir():
-        return load(Path(asked))
+        return load(Path(asked).resolve())
     missing = f"file {asked}, and no backup of that name" if or_file and asked != "latest" else f"backup '{asked}'"
     there = ", ".join(backup.id for backup in own[-_LISTED:]) or "none"
     older = f" and {len(own) - _LISTED} older" if len(own) > _LISTED else ""
@@ -261,19 +261,6 @@ def dump_alone(backup: Backup) -> str:
     return ""
 
 
-def missed_tables(manifest: Manifest, earlier: Sequence[Backup]) -> dict[str, tuple[str, ...]]:
-    """Return `lost_tables` and `absent_tables` of a new backup, which was made after the `earlier` ones.
-
-    Lost is what the catalog has lost, and what the last good backup had while CHAP's code still wants it, or cannot
-    be asked. Absent is what only one of the two misses: a new version drops tables, a failed migration makes none.
-    """
-    good = [one for one in earlier if one.proof.how != BAD]
-    had = {table for one in good[-1:] for table in (*one.tables, *one.lost_tables)} - set(manifest.tables)
-    wanted = {f"public.{name}" for name in manifest.chap.missing_tables} if manifest.chap.schema else had
-    lost = set(manifest.lost_tables) | (had & wanted)
-    return {"lost_tables": tuple(sorted(lost)), "absent_tables": tuple(sorted((had | wanted) - lost))}
-
-
 def judge(backup: Backup, at: datetime, how: str, why: str = "") -> None:
     """Write down that a backup passed the proof `how`, or, with `why`, that it failed it.
 
@@ -287,20 +274,19 @@ def judge(backup: Backup, at: datetime, how: str, why: str = "") -> None:
     elif how == CHECKSUMS:
         # The bytes are those that were read back when it was made. That stays the last word, or becomes it again.
         if last.how == BAD:
-            (backup.folder / PROOF_FILE).unlink()
+            own_folder.remove(backup.folder / PROOF_FILE)
         return
     else:
         word = {"at": at.isoformat(), "how": how}
-    durable.write_file(backup.folder / PROOF_FILE, (json.dumps(word) + "\n").encode())
+    own_folder.write(backup.folder / PROOF_FILE, (json.dumps(word) + "\n").encode())
 
 
 def pin(backup: Backup, pinned: bool) -> None:
     """Keep a backup whatever retention says, or no longer."""
     if pinned:
-        durable.write_file(backup.folder / PIN_FILE, b"")
+        own_folder.write(backup.folder / PIN_FILE, b"")
     else:
-        (backup.folder / PIN_FILE).unlink(missing_ok=True)
-        durable.sync_folder(backup.folder)
+        own_folder.remove(backup.folder / PIN_FILE)
 
 
 def remove_abandoned(folder: Path) -> None:

@@ -18,6 +18,7 @@ from compose_chap.engine.world import Notify
 from compose_chap.errors import DumpError, StateError
 from compose_chap.postgres import pg_tools
 from compose_chap.postgres.server import Database, Server
+from compose_chap.records import own_folder
 
 # Pieces of a dump on their way to pg_restore: at most 16 MiB.
 _MOST_AHEAD = 64
@@ -96,9 +97,12 @@ def _reading(server: Server) -> Iterator[Callable[[bytes], None]]:
 
 
 @contextmanager
-def new_file(path: Path) -> Iterator[BinaryIO]:
-    """Hand out a new file, 0600, that is on the disk when the block ends well."""
-    with open(path, "xb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+def new_file(path: Path, *, anywhere: bool = False) -> Iterator[BinaryIO]:
+    """Hand out a new file, 0600, that is on the disk when the block ends well.
+
+    Its folder is one's own, but with `anywhere`. Raise OSError, StateError.
+    """
+    with open(os.open(path, own_folder.NEW, 0o600) if anywhere else own_folder.new_file(path), "wb") as file:
         yield file
         file.flush()
         os.fsync(file.fileno())

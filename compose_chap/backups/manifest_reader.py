@@ -81,9 +81,9 @@ def _dump(value: Value) -> DumpPart:
 
 
 def _volume(value: Value) -> KeptVolume:
-    facts = {name: value.at(name).text() for name in ("volume", "service", "path")}
-    entries = value.get("entries")
-    return KeptVolume(**_part(value), **facts, entries=entries.integer() if entries else 0)
+    volume, service, path = (value.at(name).text() for name in ("volume", "service", "path"))
+    entries = count.integer() if (count := value.get("entries")) else 0
+    return KeptVolume(**_part(value), volume=volume, service=service, path=path, entries=entries)
 
 
 def _project(value: Value) -> ProjectFacts:

@@ -19,7 +19,7 @@ from compose_chap.engine.engine import Engine
 from compose_chap.errors import ChapError, DumpError
 from compose_chap.model import Container, Role, Service, Stack
 from compose_chap.project import checkout
-from compose_chap.records import durable
+from compose_chap.records import own_folder
 from compose_chap.stack import chap, chap_scripts
 
 # Volumes that are slow to fill again, but fill themselves.
@@ -60,7 +60,7 @@ def _keep_file(path: Path, directory: Path, folder: Path) -> KeptFile:
     for place in reversed(copy.relative_to(folder).parents[:-1]):
         (folder / place).mkdir(mode=0o700, exist_ok=True)
     content = path.read_bytes()
-    durable.write_file(copy, content)
+    own_folder.write(copy, content)
     name = str(copy.relative_to(folder))
     return KeptFile(name, len(content), hashlib.sha256(content).hexdigest(), path=str(path))
 
@@ -77,7 +77,7 @@ def keep_checkout(directory: Path, folder: Path) -> CheckoutFacts | None:
     kept = None
     if diff := found.diff:
         content = diff.encode(errors="replace")
-        durable.write_file(folder / "local-changes.diff", content)
+        own_folder.write(folder / "local-changes.diff", content)
         kept = Part("local-changes.diff", len(content), hashlib.sha256(content).hexdigest())
     return CheckoutFacts(place.commit, place.branch, found.name, found.address, kept)
 
@@ -124,8 +124,8 @@ def keep_volumes(engine: Engine, stack: Stack, folder: Path, notify: Callable[..
         part = _pack(engine, service.containers[0], place, folder, volume, notify)
         kept[volume] = KeptVolume(**part, volume=volume, service=service.name, path=place)
     for service in stack.of(Role.MODEL):
-        for part in _keep_layer(engine, service, folder, notify):
-            kept[f"{service.name}:{part.path}"] = part
+        for layer in _keep_layer(engine, service, folder, notify):
+            kept[f"{service.name}:{layer.path}"] = layer
     return tuple(kept.values())
 
 

@@ -71,9 +71,9 @@ def backup_command(
     state_of = "was read back" if made.fault else "is complete and was read back"
     said = (
         f"Backup {made.id} {state_of}: {rows} rows in {len(made.tables)} tables,"
-        f" {units.size(made.size)}, in {units.duration(made.manifest['seconds']['all'])}."
+        f" {units.size(made.size)}, in {units.duration(made.manifest.seconds.get('all', 0))}."
     )
-    parts = [said, unexpected.told(made.manifest["foreign"])]
+    parts = [said, unexpected.told(made.manifest.foreign)]
     text = "\n".join(render.paragraph(part) for part in parts if part)
     call.result({"backup": _backup_json(made)}, f"{text}\n{made.folder}")
 
@@ -84,12 +84,12 @@ def _warnings(made: Backup) -> Iterator[str]:
             f"The database has lost {', '.join(made.lost_tables)}, so this backup lacks them too, and `latest` does not"
             " mean it. Keep the earlier ones: docker chap backups --pin ID"
         )
-    if absent := made.manifest["project"]["absent"]:
+    if absent := made.manifest.project.absent:
         yield (
             f"The Compose files are not in it: they are not on this machine ({', '.join(absent)})."
             " Back up on the server itself to keep them too."
         )
-    if absent := made.manifest["absent_tables"]:
+    if absent := made.manifest.absent_tables:
         yield f"Not in this backup, though an earlier one or CHAP has them: {', '.join(absent)}."
 
 
@@ -171,11 +171,11 @@ def backups_command(call: Call, pin: str | None, unpin: str | None, output: Path
             one.id,
             units.age(one.created_at, now),
             units.size(one.size),
-            one.manifest["chap"]["version"] or "unknown",
+            one.manifest.chap.version or "unknown",
             f"{one.proof.how} {units.age(one.proof.at, now)}",
-            one.manifest["reason"]
+            one.manifest.reason
             + (", pinned" if one.pinned else "")
-            + (", needs --trust" if one.manifest.get("foreign") else ""),
+            + (", needs --trust" if one.manifest.foreign else ""),
         ]
         + ([str(one.origin)] if not all(origin.owns(other.origin) for other in found) else [])
         for one in found
@@ -217,7 +217,7 @@ def verify_command(call: Call, asked: str, deep: bool, output: Path | None) -> N
     if found.fault:
         said += f" It is not to be relied on all the same. {found.fault}"
         said += f" Prove it: docker chap verify {found.id} --deep" if found.proof.by == catalogue.RESTORED else ""
-    parts = [said, unexpected.told(found.manifest.get("foreign", ()))]
+    parts = [said, unexpected.told(found.manifest.foreign)]
     text = "\n".join(render.paragraph(part) for part in parts if part)
     call.result({"backup": _backup_json(found), "proven_by": how, "tables": tables}, text)
 
@@ -285,7 +285,7 @@ def _folder(call: Call, output: Path | None) -> tuple[Path, Origin]:
 def _backup_json(one: Any) -> dict[str, Any]:
     bad = one.proof.how == "bad"
     return {
-        **one.manifest,
+        **one.manifest.to_json(),
         "folder": str(one.folder),
         "size": one.size,
         "pinned": one.pinned,

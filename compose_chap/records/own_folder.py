@@ -17,7 +17,7 @@ from compose_chap.errors import StateError
 from compose_chap.reading import Failure, kind, not_own, read_file
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @contextmanager
@@ -71,7 +71,7 @@ def keep_from_git(folder: Path) -> None:
 
 def _ignore_itself(handle: int) -> None:
     with suppress(FileExistsError, PermissionError):
-        descriptor = os.open(".gitignore", _NEW, 0o600, dir_fd=handle)
+        descriptor = os.open(".gitignore", NEW, 0o600, dir_fd=handle)
         os.write(descriptor, b"*\n")
         os.close(descriptor)
 
@@ -94,7 +94,7 @@ def write(path: Path, content: bytes) -> None:
             try:
                 with suppress(FileNotFoundError):
                     os.unlink(draft, dir_fd=handle)
-                with open(os.open(draft, _NEW, 0o600, dir_fd=handle), "wb") as file:
+                with open(os.open(draft, NEW, 0o600, dir_fd=handle), "wb") as file:
                     file.write(content)
                     file.flush()
                     os.fsync(file.fileno())
@@ -124,7 +124,7 @@ def remove(path: Path) -> None:
 def new_file(path: Path) -> int:
     """Make a file, 0600, that was not there, in a folder of one's own; return its descriptor. Raise OSError."""
     with opened(path.parent) as handle:
-        return os.open(path.name, _NEW, 0o600, dir_fd=handle)
+        return os.open(path.name, NEW, 0o600, dir_fd=handle)
 
 
 def names(path: Path) -> list[str]:

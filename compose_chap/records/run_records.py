@@ -15,6 +15,7 @@ from __future__ import annotations
 import getpass
 import json
 import os
+import re
 import socket
 from collections.abc import Callable
 from contextlib import suppress
@@ -24,10 +25,14 @@ from typing import Any
 
 from compose_chap.errors import Interrupted, StateError
 from compose_chap.model import Origin
-from compose_chap.records import durable
+from compose_chap.reading import parse
+from compose_chap.records import own_folder
 from compose_chap.units import moment
 
 FOLDER = ".docker-chap"
+LARGEST_JOURNAL = 64 << 20  # bytes: it holds the files that a run changes
+
+_RUN = re.compile(r"\w[\w.-]{0,63}", re.ASCII)
 
 # Enough for the journal, a record and some files, so that a disk that fills up does not stop the way back.
 _ROOM = 512 * 1024
@@ -188,15 +193,15 @@ def _read(path: Path) -> dict[str, Any]:
     value = parse(own_folder.read(path, LARGEST_JOURNAL), str(path), StateError, LARGEST_JOURNAL)
     if not _RUN.fullmatch(value.at("id").text(64)):
         raise value.at("id").wrong("is no id of a run")
-    for name in ("operation", "by"):
-        _ = value.at(name).text() if name in value.members() else ""
     _ = value.at("operation").filled(), value.at("facts").members()
+    for name in ("by", "result", "undoes", "from", "to"):
+        _ = text.text() if (text := value.get(name)) else ""
     if started := value.get("started_at"):
         started.moment()
-    for step in value.get("steps").items() if value.get("steps") else ():  # type: ignore[union-attr]
-        _ = step.at("step").filled(), step.at("at").moment()
+    if steps := value.get("steps"):
+        _ = [(step.at("step").filled(), step.at("at").moment()) for step in steps.items()]
     if stack := value.get("stack"):
-        _ = [stack.at(name).text() for name in stack.members()]
+        _ = [stack.at(name).text() for name in ("project", "engine", "server")]
     return dict(value.data)
 
 
