@@ -19,6 +19,7 @@ from compose_chap.engine.engine import Engine
 from compose_chap.errors import ChapError, DumpError
 from compose_chap.model import Container, Role, Service, Stack
 from compose_chap.project import checkout
+from compose_chap.project.sources import read_source
 from compose_chap.records import own_folder
 from compose_chap.stack import chap, chap_scripts
 
@@ -59,7 +60,7 @@ def _keep_file(path: Path, directory: Path, folder: Path) -> KeptFile:
     # One by one: `parents` makes the others as the umask says.
     for place in reversed(copy.relative_to(folder).parents[:-1]):
         (folder / place).mkdir(mode=0o700, exist_ok=True)
-    content = path.read_bytes()
+    content = read_source(path)
     own_folder.write(copy, content)
     name = str(copy.relative_to(folder))
     return KeptFile(name, len(content), hashlib.sha256(content).hexdigest(), path=str(path))

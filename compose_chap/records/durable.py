@@ -11,8 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from compose_chap.errors import StateError
-from compose_chap.reading import not_own
+from compose_chap.ownership import not_own
+from compose_chap.reading import read_file
 from compose_chap.records import own_folder
+
+_LARGEST = 64 << 20  # bytes of a file that is edited
 
 
 @dataclass(frozen=True)
@@ -129,7 +132,7 @@ def _unpacked(content: str | None) -> bytes | None:
 def content_of(path: Path) -> bytes | None:
     """Return the bytes of a file, None where there is none."""
     try:
-        return path.read_bytes()
+        return read_file(path, _LARGEST, StateError, links=True)
     except FileNotFoundError:
         return None
 

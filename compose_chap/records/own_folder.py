@@ -14,7 +14,8 @@ from pathlib import Path
 from shlex import quote
 
 from compose_chap.errors import StateError
-from compose_chap.reading import Failure, kind, not_own, read_file
+from compose_chap.ownership import not_own
+from compose_chap.reading import Failure, kind, read_file
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC

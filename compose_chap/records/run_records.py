@@ -25,6 +25,7 @@ from typing import Any
 
 from compose_chap.errors import Interrupted, StateError
 from compose_chap.model import Origin
+from compose_chap.ownership import not_own
 from compose_chap.reading import parse
 from compose_chap.records import own_folder
 from compose_chap.units import moment
@@ -203,6 +204,14 @@ def _read(path: Path) -> dict[str, Any]:
     if stack := value.get("stack"):
         _ = [stack.at(name).text() for name in ("project", "engine", "server")]
     return dict(value.data)
+
+
+def count(directory: Path) -> bool:
+    """Whether the records in a folder, if there are any, are one's own, as far as this user may see."""
+    try:
+        return not not_own(os.lstat(directory / FOLDER))
+    except OSError:
+        return True
 
 
 def open_origin(directory: Path) -> Origin | None:

@@ -118,7 +118,7 @@ def watch_files(
         return writes
 
     for name, write in writers.items():
-        patch.setattr(name, watched(write))
+        monkeypatch.setattr(name, watched(write))
 
 
 def run_upgrade(engine: FakeEngine, *, by_dump: bool = False) -> None:
