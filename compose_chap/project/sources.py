@@ -21,7 +21,7 @@ def read_source(path: Path) -> bytes:
     if remote := is_remote(path):
         raise ComposeFileError(
             f"{remote}:// names a file on another server, which nobody can edit here.",
-            hint="Keep a copy beside the others, and start the stack from that: docker compose -f ADDRESS config > FILE",
+            hint="Keep a copy of it here, and start the stack from that: docker compose -f ADDRESS config > FILE",
         )
     if path.is_dir():
         raise IsADirectoryError(path)
