@@ -20,6 +20,7 @@ from compose_chap.errors import ChapError
 from compose_chap.image import nearest_releases, release_key
 from compose_chap.model import Role
 from compose_chap.postgres import unexpected
+from compose_chap.postgres.server import identifier
 from compose_chap.preflight import release_files, release_notes, roads, running_files
 from compose_chap.preflight.subject import Subject
 from compose_chap.records import durable, run_records
@@ -240,7 +241,7 @@ def _files(subject: Subject) -> Check:
 
 
 def _database(subject: Subject) -> Check:
-    database, name = subject.database, subject.database.name
+    database, name, quoted = subject.database, subject.database.name, identifier(subject.database.name)
     refuse_what_cannot_go_back(subject.server, name)
     said = f"Database '{name}' has {units.size(database.size)}."
     strange, lost = unexpected.look(subject.server, database.name)
@@ -252,7 +253,7 @@ def _database(subject: Subject) -> Check:
             "warn",
             f"{said} Its text order was made by another version of the C library"
             f" ({database.collation_version}, now {database.collation_version_now}).",
-            f"After the upgrade: REINDEX DATABASE {name}; ALTER DATABASE {name} REFRESH COLLATION VERSION;",
+            f"After the upgrade: REINDEX DATABASE {quoted}; ALTER DATABASE {quoted} REFRESH COLLATION VERSION;",
         )
     said, details = f"{said} {unexpected.told(strange)}".strip(), {"size": database.size, "foreign": strange}
     return Check("", "warn" if strange else "ok", said, details=details)

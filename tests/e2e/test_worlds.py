@@ -23,7 +23,7 @@ services:
   chap: &chap
     links: ["chap-postgres:pg"]
     environment: &url
-      CHAP_DATABASE_URL: "postgresql://chap:chap@PG:5433/{WRITTEN}"
+      CHAP_DATABASE_URL: "postgresql://chap:chap@pg:5433/{WRITTEN}"
   chap-worker: *chap
   chap-postgres:
     command: ["postgres", "-p", "5433", "-c", "max_prepared_transactions=5"]
@@ -38,6 +38,7 @@ ALTER ROLE chap SET statement_timeout = 0;
 ALTER ROLE chap SET lock_timeout = 0;
 ALTER ROLE chap SET idle_in_transaction_session_timeout = 0;
 ALTER ROLE chap SET transaction_timeout = 0;
+ALTER ROLE chap SET idle_session_timeout = 0;
 CREATE DATABASE "{LIVE.replace('"', '""')}" OWNER chap;
 ALTER DATABASE "{LIVE.replace('"', '""')}" SET lock_timeout = '1ms';
 ALTER ROLE postgres SET default_transaction_read_only = on;
