@@ -105,7 +105,7 @@ class Registry:
             )
         if not document.get("config"):
             raise RegistryError(
-                f"Docker no longer pulls {reference} as the registry {host} has it: in the format schema 1, or another.",
+                f"Docker no longer pulls {reference} as {host} has it: in the old format schema 1, or in another.",
                 hint="Pull it with an old Docker and push it again, or build it again.",
             )
         held = document.get("layers")
