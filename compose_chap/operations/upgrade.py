@@ -22,6 +22,7 @@ from compose_chap.project.checkout import Move
 from compose_chap.records import durable, lock, run_records
 from compose_chap.records.durable import Edit
 from compose_chap.records.run_records import Journal
+from compose_chap.records.steps import Step
 from compose_chap.stack import releases
 from compose_chap.stack.jobs import wait_for_jobs
 from compose_chap.transaction import forward, undo
@@ -146,7 +147,7 @@ def _refuse_new_jobs(world: World, plan: UpgradePlan) -> None:
 
 
 def _back_up(world: World, plan: UpgradePlan, journal: Journal) -> Backup:
-    begin(world, journal, "backup")
+    begin(world, journal, Step.BACKUP)
     reason = f"before upgrade to {plan.target}"
     return backup.take(
         world.engine, plan.stack, plan.sources, plan.backups, reason, clock=world.clock, notify=world.notify
@@ -160,7 +161,7 @@ def _end_unchanged(world: World, journal: Journal, change: Change, error: BaseEx
         undo.sources_back(world, change, journal)
         let_images_go(world, journal.id, change.project.name)
     except ChapError as second:
-        if journal.began("checkout"):
+        if journal.began(Step.CHECKOUT):
             raise NeedsPerson(
                 f"The upgrade failed: {redact.redact(str(error))}\nThe way back failed too: {second.message}",
                 state="CHAP still runs as before. Its checkout, or the names of its images, may be the new ones.",
@@ -201,10 +202,10 @@ def _keep_images(world: World, plan: UpgradePlan, journal: Journal) -> None:
 def _build(world: World, plan: UpgradePlan, move: Move, journal: Journal) -> dict[str, dict[str, str]]:
     """Check the release out and build it, while the old containers serve. Return reference and id of each image."""
     project, writers = plan.stack.project, [service.name for service in plan.stack.writers]
-    begin(world, journal, "checkout", f"{plan.target} in {move.folder}")
+    begin(world, journal, Step.CHECKOUT, f"{plan.target} in {move.folder}")
     checkout_move.go(move)
     durable.apply_edits(plan.edits)
-    begin(world, journal, "build", ", ".join(writers))
+    begin(world, journal, Step.BUILD, ", ".join(writers))
     finished = world.engine.compose(
         project,
         "build",
@@ -222,7 +223,7 @@ def _build(world: World, plan: UpgradePlan, move: Move, journal: Journal) -> dic
 
 def _pull(world: World, plan: UpgradePlan, journal: Journal) -> dict[str, dict[str, str]]:
     """Pull every new image, and return reference and id of each writer's."""
-    journal.begin("pull")
+    journal.begin(Step.PULL)
     ids: dict[Reference, str] = {}
     for reference in dict.fromkeys(plan.images.values()):
         world.notify("pull", str(reference))

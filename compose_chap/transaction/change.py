@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,7 +21,10 @@ from compose_chap.project.checkout import Move
 from compose_chap.records import durable
 from compose_chap.records.durable import Edit
 from compose_chap.records.run_records import Journal
+from compose_chap.records.steps import Step
+from compose_chap.transaction import data_plan
 from compose_chap.transaction.baseline import Baseline
+from compose_chap.transaction.data_plan import DataPlan, Kind, Names
 
 KEPT_IMAGES = "docker-chap/kept"
 
@@ -70,9 +73,14 @@ class Change:
     move: Move | None = None
 
     @property
+    def names(self) -> Names:
+        """The names of its databases."""
+        return Names(self.live, self.kept, self.incoming)
+
+    @property
     def failed(self) -> str:
         """The name that data take which did not prove good, until they are dropped."""
-        return f"{self.kept}_failed"
+        return self.names.failed
 
     def to_facts(self) -> dict[str, Any]:
         """Return it as a journal can hold it."""
@@ -120,10 +128,39 @@ def describe(stack: Stack) -> dict[str, Any]:
     }
 
 
-def begin(world: World, journal: Journal, step: str, detail: str = "") -> None:
-    """Write down that a step begins, then tell of it."""
-    journal.begin(step)
-    world.notify(step, detail, 0, 0)
+def begin(world: World, journal: Journal, step: Step, detail: str = "", **facts: Any) -> None:
+    """Write down that a step begins, with facts that its way back needs, then tell of it."""
+    journal.begin(step, **facts)
+    world.notify(step.value, detail, 0, 0)
+
+
+def kind_of(change: Change, journal: Journal) -> Kind:
+    """Return what a change does with the data; whether a copy or a dump was made is in its journal."""
+    if change.incoming:
+        return Kind.ROLLBACK if change.operation == "rollback" else Kind.RESTORE
+    return Kind.DUMP if journal.facts.get("kept_dump") else Kind.COPY
+
+
+def data_back(change: Change, journal: Journal, present: Collection[str]) -> DataPlan:
+    """Return how the old data become the live ones again, as `data_plan.way_back`."""
+    facts = journal.facts
+    return data_plan.way_back(
+        kind_of(change, journal),
+        change.names,
+        present,
+        journal.steps,
+        # Version 0.1.0 did not write it down.
+        had_live=facts.get("had_live", change.baseline.has_data),
+        came_back=facts.get("data_came_back", False),
+    )
+
+
+def move_data(server: Server, plan: DataPlan) -> None:
+    """Carry a plan of the databases out. Raise DatabaseError."""
+    if plan.renames:
+        server.rename(*plan.renames)
+    for name in plan.drops:
+        server.drop(name)
 
 
 def containers_of(world: World, project: Project, service: str) -> list[Container]:
