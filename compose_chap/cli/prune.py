@@ -52,7 +52,7 @@ def prune_command(
     from compose_chap.records import engine_lock, lock, run_records
     from compose_chap.stack import observe
     from compose_chap.stack.databases import server_of
-    from compose_chap.transaction import change
+    from compose_chap.transaction import kept
 
     world, where = call.world(), call.where()
     stack = observe.find_whole_stack(world.engine, where)
@@ -62,12 +62,12 @@ def prune_command(
     with engine_lock.locked(world, stack, "prune"):
         run_records.refuse_open_run(stack.project.directory)
         server, origin = server_of(world.engine, stack), world.engine.origin(stack.project.name)
-        images = change.kept_images(world, stack.project.name)
+        images = kept.kept_images(world, stack.project.name)
         chosen = prune.plan(stack, origin, server, folder, retention, world.clock(), images)
         lines = [f"backup    {one.id}  {units.size(one.size)}" for one in chosen.backups]
         lines += [f"database  {name}  {units.size(bytes_)}" for name, bytes_ in chosen.databases]
         lines += [f"images    of the run {run}" for run in chosen.image_runs]
-        text = "\n".join(lines) or _nothing(prune.kept_databases(stack, server), keep_databases)
+        text = "\n".join(lines) or _nothing(kept.kept_databases(server.databases(), stack.access.name), keep_databases)
         if not (chosen.empty or dry_run):
             if not (call.json or yes):
                 click.echo(text, err=True)

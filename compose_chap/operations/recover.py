@@ -16,8 +16,8 @@ from compose_chap.records import durable, engine_lock, lock
 from compose_chap.records.run_records import Journal
 from compose_chap.records.steps import Step
 from compose_chap.restore import side_database
-from compose_chap.transaction import evidence, forward, undo
-from compose_chap.transaction.change import Change, containers_of, let_images_go, server_of, wait_for_server
+from compose_chap.transaction import evidence, forward, kept, undo
+from compose_chap.transaction.change import Change, containers_of, server_of, wait_for_server
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def _finish(world: World, change: Change, journal: Journal) -> Recovered | None:
     forward.finish(change, journal, done, recovered=True)
     if undone := journal.record.get("undoes"):
         with suppress(EngineError):
-            let_images_go(world, undone, change.project.name)
+            kept.untag_kept_images(world, undone, change.project.name)
     return Recovered(journal.id, journal.operation, "finished", change.project.name, done.checks)
 
 
@@ -135,6 +135,6 @@ def _remove_leftovers(world: World, journal: Journal, change: Change | None) -> 
         catalogue.remove_abandoned(Path(folder))
     if change is None:
         return
-    let_images_go(world, journal.id, change.project.name)
+    kept.untag_kept_images(world, journal.id, change.project.name)
     if journal.operation == "restore":
         side_database.remove(server_of(world, change), journal.id, change.incoming)

@@ -25,18 +25,9 @@ from compose_chap.records.run_records import Journal
 from compose_chap.records.steps import Step
 from compose_chap.stack import releases
 from compose_chap.stack.jobs import wait_for_jobs
-from compose_chap.transaction import forward, undo
+from compose_chap.transaction import forward, kept, undo
 from compose_chap.transaction.baseline import Baseline
-from compose_chap.transaction.change import (
-    KEPT_IMAGES,
-    Change,
-    begin,
-    describe,
-    kept_name,
-    kept_tag,
-    let_images_go,
-    server_of,
-)
+from compose_chap.transaction.change import Change, begin, describe, server_of
 
 # Until a server has an upgrade of its own to learn from: a start of CHAP, and a copy inside PostgreSQL.
 _STOP_SECONDS, _START_SECONDS = 3.0, 17.0
@@ -97,7 +88,7 @@ def execute(world: World, plan: UpgradePlan, credentials: Mapping[str, str]) -> 
     with lock.one_interruption():
         journal = run_records.begin_run(stack.project.directory, "upgrade", facts, world.clock, **about)
         try:
-            change = replace(change, kept=kept_name(change.live, "before", journal.id))
+            change = replace(change, kept=kept.kept_name(change.live, kept.BEFORE, journal.id))
             _keep_images(world, plan, journal)
             if plan.move is None:
                 change = replace(change, images_after=_pull(world, plan, journal))
@@ -115,8 +106,8 @@ def execute(world: World, plan: UpgradePlan, credentials: Mapping[str, str]) -> 
         done = forward.run(world, change, journal, credentials)
     if dump := journal.facts.get("kept_dump"):
         taken = catalogue.load(Path(dump))
-    kept = "" if dump else change.kept
-    return Upgraded(journal.id, baseline.version, plan.target, taken, kept, done.downtime, done.checks)
+    aside = "" if dump else change.kept
+    return Upgraded(journal.id, baseline.version, plan.target, taken, aside, done.downtime, done.checks)
 
 
 def expected_downtime(size: int, runs: Sequence[Mapping[str, Any]], *, by_dump: bool = False) -> float:
@@ -159,7 +150,7 @@ def _end_unchanged(world: World, journal: Journal, change: Change, error: BaseEx
     journal.give_room()
     try:
         undo.sources_back(world, change, journal)
-        let_images_go(world, journal.id, change.project.name)
+        kept.untag_kept_images(world, journal.id, change.project.name)
     except ChapError as second:
         if journal.began(Step.CHECKOUT):
             raise NeedsPerson(
@@ -178,7 +169,7 @@ def _change(plan: UpgradePlan, baseline: Baseline, run: str) -> Change:
     return Change(
         operation="upgrade",
         **described,
-        kept=kept_name(described["live"], "before", run),
+        kept=kept.kept_name(described["live"], kept.BEFORE, run),
         incoming="",
         edits=plan.edits,
         recreate=True,
@@ -192,11 +183,8 @@ def _change(plan: UpgradePlan, baseline: Baseline, run: str) -> Change:
 
 
 def _keep_images(world: World, plan: UpgradePlan, journal: Journal) -> None:
-    # The old images get a name of ours, so that neither `docker image prune` nor a moved tag takes them.
     for service in plan.stack.writers:
-        world.engine.tag(
-            service.containers[0].image_id, KEPT_IMAGES, kept_tag(plan.stack.project.name, journal.id, service.name)
-        )
+        kept.keep_image(world, service.containers[0].image_id, plan.stack.project.name, journal.id, service.name)
 
 
 def _build(world: World, plan: UpgradePlan, move: Move, journal: Journal) -> dict[str, dict[str, str]]:

@@ -30,9 +30,9 @@ from compose_chap.restore import side_database, source, version_guard
 from compose_chap.restore.source import Source
 from compose_chap.stack.databases import server_of
 from compose_chap.stack.jobs import lost_jobs
-from compose_chap.transaction import forward
+from compose_chap.transaction import forward, kept
 from compose_chap.transaction.baseline import Baseline, baseline_of, strangers
-from compose_chap.transaction.change import KEPT_IMAGES, Change, describe, kept_name, kept_tag, let_images_go
+from compose_chap.transaction.change import Change, describe
 
 
 @dataclass(frozen=True)
@@ -150,9 +150,9 @@ def execute(world: World, plan: RestorePlan, baseline: Baseline, credentials: Ma
             with lock.signals_held():
                 raise _nothing_changed(world, server, change, journal, error) from None
         done = forward.run(world, change, journal, credentials)
-    kept = change.kept if server.exists(change.kept) else ""
+    aside = change.kept if server.exists(change.kept) else ""
     checks = (*done.checks, *_left_out(left_out, change.live))
-    return Restored(journal.id, plan.source.path, kept, change.tables, done.downtime, checks)
+    return Restored(journal.id, plan.source.path, aside, change.tables, done.downtime, checks)
 
 
 def _left_out(names: Sequence[str], live: str) -> tuple[Check, ...]:
@@ -165,8 +165,7 @@ def _keep_images(world: World, stack: Stack, change: Change, journal: Journal) -
     journal.learn(**change.to_facts())
     if change.recreate:
         for service in stack.writers:
-            tag = kept_tag(stack.project.name, journal.id, service.name)
-            world.engine.tag(service.containers[0].image_id, KEPT_IMAGES, tag)
+            kept.keep_image(world, service.containers[0].image_id, stack.project.name, journal.id, service.name)
 
 
 def images_of(
@@ -227,8 +226,8 @@ def _change(plan: RestorePlan, baseline: Baseline, journal: Journal) -> Change:
     return Change(
         operation="restore",
         **described,
-        kept=kept_name(live, "before", journal.id),
-        incoming=kept_name(live, "incoming", journal.id),
+        kept=kept.kept_name(live, kept.BEFORE, journal.id),
+        incoming=kept.kept_name(live, kept.INCOMING, journal.id),
         edits=plan.edits,
         recreate=bool(plan.images_after),
         images_after=plan.images_after or described["images"],
@@ -247,7 +246,7 @@ def _nothing_changed(
     journal.give_room()
     try:
         side_database.remove(server, journal.id, change.incoming)
-        let_images_go(world, journal.id, change.project.name)
+        kept.untag_kept_images(world, journal.id, change.project.name)
         journal.end("cancelled" if cancelled else "failed", failure=redact.redact(str(error)))
         hint = ""
     except ChapError as second:

@@ -26,8 +26,6 @@ from compose_chap.transaction import data_plan
 from compose_chap.transaction.baseline import Baseline
 from compose_chap.transaction.data_plan import DataPlan, Kind, Names
 
-KEPT_IMAGES = "docker-chap/kept"
-
 # Where a container says which Compose files it was made from.
 CONFIG_FILES = "com.docker.compose.project.config_files"
 
@@ -273,27 +271,3 @@ def name_image(world: World, image: Mapping[str, str]) -> None:
             hint=f"Get it back: docker pull {reference}",
         )
     world.engine.tag(image["id"], reference.repository, reference.tag or "latest")
-
-
-def kept_name(live: str, word: str, run: str) -> str:
-    """Return the name of a database that is kept: PostgreSQL cuts names at 63 bytes, so the live one's gives way."""
-    tail = f"_{word}_{run.lower()}"
-    return live[: 63 - len(tail) - len("_failed")] + tail
-
-
-def kept_tag(project: str, run: str, service: str) -> str:
-    """Return the tag under which an old image is kept."""
-    return f"{project}-{run}-{service}"
-
-
-def kept_images(world: World, project: str) -> list[str]:
-    """Return the tags under which old images of a project are kept."""
-    ours = re.compile(re.escape(f"{KEPT_IMAGES}:{project}-") + r"(\d{8}T\d{6}Z-.+)")
-    return sorted(name.partition(":")[2] for name in world.engine.tags(KEPT_IMAGES) if ours.fullmatch(name))
-
-
-def let_images_go(world: World, run: str, project: str) -> None:
-    """Take our own names from the images that a run kept."""
-    for name in world.engine.tags(KEPT_IMAGES):
-        if name.startswith(f"{KEPT_IMAGES}:{project}-{run}-"):
-            world.engine.untag(name)

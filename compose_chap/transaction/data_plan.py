@@ -12,6 +12,7 @@ from enum import Enum
 
 from compose_chap.errors import StateError
 from compose_chap.records.steps import Step
+from compose_chap.transaction import kept
 
 
 class Kind(Enum):
@@ -42,7 +43,7 @@ class Names:
     @property
     def failed(self) -> str:
         """The name that data take which did not prove good, until they are dropped."""
-        return f"{self.kept}_failed"
+        return kept.failed_name(self.kept)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from compose_chap.records import durable
 from compose_chap.records.run_records import Journal
 from compose_chap.records.steps import Step
 from compose_chap.stack import drift
-from compose_chap.transaction import data_plan, safety_copy, verify
+from compose_chap.transaction import data_plan, kept, safety_copy, verify
 from compose_chap.transaction.change import (
     CONFIG_FILES,
     Change,
@@ -29,7 +29,6 @@ from compose_chap.transaction.change import (
     containers_of,
     data_back,
     kind_of,
-    let_images_go,
     move_data,
     name_image,
     recreate,
@@ -91,7 +90,7 @@ def undo(world: World, change: Change, journal: Journal, *, cut_off: bool = Fals
     if foreign:
         said = f"Changed by someone else meanwhile, and left so: {', '.join(map(str, foreign))}."
         checks.append(Check("files", "warn", said))
-    let_images_go(world, journal.id, change.project.name)
+    kept.untag_kept_images(world, journal.id, change.project.name)
     return checks
 
 

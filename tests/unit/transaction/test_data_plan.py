@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
 from itertools import chain, combinations
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 
 from compose_chap.errors import StateError
 from compose_chap.records.steps import Step
-from compose_chap.transaction import data_plan, evidence
+from compose_chap.transaction import data_plan, evidence, kept
 from compose_chap.transaction.data_plan import DataPlan, Kind, Names
 
 UNDONE, OWN = "20261101t000000z", "20261123t000000z"
@@ -159,6 +160,16 @@ def assert_back(world: World) -> None:
         assert set(others) <= {data_plan.disposable(world.kind, names)}, world
 
 
+def assert_spared(world: World) -> None:
+    """Assert that no previous data are under a name that `prune` may drop, now that the run has ended."""
+    # What a rollback would have undone still stands.
+    standing = [{"operation": "upgrade", "facts": {"kept": NAMES[Kind.ROLLBACK].incoming}}]
+    later = datetime(2027, 1, 1, tzinfo=timezone.utc)
+    going = kept.droppable(world.databases, world.names.live, standing, timedelta(days=7), later)
+    assert not [name for name in going if world.databases[name] == UNIQUE], world
+    assert not world.had_live or world.databases[world.names.live] == OLD and world.names.live not in going, world
+
+
 def went_back(world: World, cuts: int) -> Iterator[World]:
     """Yield every world in which the way back ends, cut off up to so many times, anywhere."""
     assert_safe(world, dump=world.kind is Kind.DUMP)
@@ -177,6 +188,7 @@ def test_from_everywhere_all_data_come_back_however_often_it_is_cut_off(kind: Ki
     for world in starts(kind):
         for end in went_back(world.with_(begun=(*world.begun, Step.GO_BACK)), cuts=3):
             assert_back(end)
+            assert_spared(end)
             ends += 1
     assert ends >= len(ORDER[kind])
 
