@@ -26,7 +26,7 @@ FLOORS = (
     ("postgres", "records", "project"),
     ("engine",),
     ("model",),
-    ("image", "check", "redact", "units"),
+    ("image", "check", "redact", "units", "reading"),
     ("errors",),
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
