@@ -38,8 +38,8 @@ def backup_command(
     """
     from compose_chap.backups import backup, catalogue
     from compose_chap.cli.screen import render
+    from compose_chap.operations import guard
     from compose_chap.postgres import unexpected
-    from compose_chap.records import engine_lock, run_records
     from compose_chap.stack import observe
 
     if dump_only and (output or with_dhis2 or with_volumes):
@@ -52,9 +52,7 @@ def backup_command(
         return
     sources = tuple(observe.read_model(where, stack).sources)
     folder = catalogue.folder_for(stack, output, where.environment)
-    with engine_lock.locked(world, stack, "backup"):
-        if stack.project.here:
-            run_records.refuse_open_run(stack.project.directory)
+    with guard.guarded(world, stack, "backup"):
         made = backup.take(
             world.engine,
             stack,

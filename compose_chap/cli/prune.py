@@ -48,8 +48,8 @@ def prune_command(
     still needs. What would go is shown first.
     """
     from compose_chap.backups import catalogue
-    from compose_chap.operations import prune
-    from compose_chap.records import engine_lock, lock, run_records
+    from compose_chap.operations import guard, prune
+    from compose_chap.records import lock
     from compose_chap.stack import observe
     from compose_chap.stack.databases import server_of
     from compose_chap.transaction import kept
@@ -59,8 +59,7 @@ def prune_command(
     folder = catalogue.folder_for(stack, output, where.environment)
     retention = prune.Retention(keep_last, keep_daily, keep_weekly, keep_monthly, floor, keep_databases)
 
-    with engine_lock.locked(world, stack, "prune"):
-        run_records.refuse_open_run(stack.project.directory)
+    with guard.guarded(world, stack, "prune"):
         server, origin = server_of(world.engine, stack), world.engine.origin(stack.project.name)
         images = kept.kept_images(world, stack.project.name)
         chosen = prune.plan(stack, origin, server, folder, retention, world.clock(), images)

@@ -43,16 +43,14 @@ def rehearse_command(call: Call, version: str, source: str, online: bool, output
     """
     from compose_chap.backups import catalogue
     from compose_chap.image import release_tag
-    from compose_chap.operations import rehearse
-    from compose_chap.records import engine_lock, run_records
+    from compose_chap.operations import guard, rehearse
     from compose_chap.stack import observe
 
     target = release_tag(version)
     world, where = call.world(), call.where()
     stack = observe.find_whole_stack(world.engine, where)
 
-    with engine_lock.locked(world, stack, "rehearse"):
-        run_records.refuse_open_run(stack.project.directory)
+    with guard.guarded(world, stack, "rehearse"):
         subject = call.subject(world, stack, target, output)
         if subject.built:
             raise ChapError(

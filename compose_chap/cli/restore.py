@@ -56,7 +56,7 @@ def restore_command(
     are the two swapped. The present data are kept.
     """
     from compose_chap.backups import catalogue
-    from compose_chap.records import engine_lock, run_records
+    from compose_chap.operations import guard
     from compose_chap.restore import restore, source
     from compose_chap.stack import observe
 
@@ -74,8 +74,7 @@ def restore_command(
     folder = catalogue.folder_for(stack, output, where.environment)
     found = source.recognise(asked, folder, world.engine.origin(stack.project.name))
 
-    with engine_lock.locked(world, stack, "restore"):
-        run_records.refuse_open_run(stack.project.directory)
+    with guard.guarded(world, stack, "restore"):
         started = []
         if name := restore.stopped_database(stack):
             call.confirm(f"The database service {name} does not run. Start it, and go on?", yes=yes)

@@ -40,8 +40,8 @@ def rollback_command(call: Call, yes: bool, dhis2_user: str) -> None:
 def roll_back(call: Call, operation: str, yes: bool, dhis2_user: str) -> None:
     """Undo the last upgrade or restore, and tell of it."""
     from compose_chap.cli.screen import render
-    from compose_chap.operations import rollback
-    from compose_chap.records import engine_lock, run_records
+    from compose_chap.operations import guard, rollback
+    from compose_chap.records import run_records
     from compose_chap.stack import observe
     from compose_chap.stack.databases import server_of
     from compose_chap.transaction import baseline
@@ -50,8 +50,7 @@ def roll_back(call: Call, operation: str, yes: bool, dhis2_user: str) -> None:
     stack = observe.find_whole_stack(world.engine, call.where())
     directory = stack.project.directory
 
-    with engine_lock.locked(world, stack, "rollback"):
-        run_records.refuse_open_run(directory)
+    with guard.guarded(world, stack, "rollback"):
         plan = rollback.plan_rollback(world, stack, operation)
         sessions = baseline.strangers(server_of(world.engine, stack), stack)
         written = ", ".join(f"{table} {rows:+}" for table, rows in plan.written_since.items()) or "no table"

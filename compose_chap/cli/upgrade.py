@@ -69,9 +69,9 @@ def upgrade_command(
     """
     from compose_chap.cli.screen import render
     from compose_chap.image import release_tag
-    from compose_chap.operations import upgrade
+    from compose_chap.operations import guard, upgrade
     from compose_chap.preflight import preflight
-    from compose_chap.records import engine_lock, run_records
+    from compose_chap.records import run_records
     from compose_chap.stack import observe
     from compose_chap.stack.jobs import wait_for_jobs
 
@@ -79,8 +79,7 @@ def upgrade_command(
     world, where = call.world(), call.where()
     stack = observe.find_whole_stack(world.engine, where)
 
-    with engine_lock.locked(world, stack, "upgrade"):
-        run_records.refuse_open_run(stack.project.directory)
+    with guard.guarded(world, stack, "upgrade"):
         subject = call.subject(world, stack, target, output, digest=digest)
         if drain:
             wait_for_jobs(world, stack, drain)

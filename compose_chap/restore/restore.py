@@ -34,6 +34,9 @@ from compose_chap.transaction import forward, kept
 from compose_chap.transaction.baseline import Baseline, baseline_of, strangers
 from compose_chap.transaction.change import Change, describe
 
+# Seconds within which a database that was started has to answer: its log may have to be replayed.
+_DATABASE_STARTS = 120.0
+
 
 @dataclass(frozen=True)
 class RestorePlan:
@@ -210,14 +213,14 @@ def start_database(world: World, stack: Stack) -> None:
         hint = "Is its image gone? Pull or load the very version that wrote the data: a newer one cannot read them.\n"
         hint += "Is the database outside of this project? Then restore it where it runs."
         process.check(finished, f"Starting {name}", hint=hint)
-    for _ in range(240):
-        found = [one for one in world.engine.containers(stack.project.name) if one.service == name and one.running]
-        if found:
-            admin = found[0].environment.get("POSTGRES_USER", "postgres")
-            if Server(world.engine, found[0].id, admin).listening():
-                return
-        world.sleep(0.5)
-    raise StackError(f"The database service {name} was started and does not answer.", hint="Look at its logs.")
+
+    def listening(waited: float) -> bool | None:
+        running = [one for one in world.engine.containers(stack.project.name) if one.service == name and one.running]
+        admin = running[0].environment.get("POSTGRES_USER", "postgres") if running else ""
+        return bool(running) and Server(world.engine, running[0].id, admin).listening() or None
+
+    if not world.until(listening, _DATABASE_STARTS):
+        raise StackError(f"The database service {name} was started and does not answer.", hint="Look at its logs.")
 
 
 def _change(plan: RestorePlan, baseline: Baseline, journal: Journal) -> Change:

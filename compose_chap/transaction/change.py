@@ -26,6 +26,9 @@ from compose_chap.transaction import data_plan
 from compose_chap.transaction.baseline import Baseline
 from compose_chap.transaction.data_plan import DataPlan, Kind, Names
 
+# For how many seconds PostgreSQL may be silent: its image may be loaded, its log replayed after a crash.
+_PATIENCE = 120.0
+
 # Where a container says which Compose files it was made from.
 CONFIG_FILES = "com.docker.compose.project.config_files"
 
@@ -199,22 +202,27 @@ def start_what_ran(world: World, change: Change) -> None:
 
 
 def wait_for_server(world: World, change: Change) -> Server:
-    """Start what ran before, and return PostgreSQL when it answers. Raise ChapError when it does not for a minute.
+    """Start what ran before, and return PostgreSQL when it answers. Raise ChapError when it does not for two minutes.
 
     The engine may be away for a moment too: an update of Docker starts it anew.
     """
-    amiss: ChapError
-    for _ in range(120):
-        amiss = StackError("The database does not answer.", hint="Look at its logs with docker compose logs.")
+    amiss: ChapError = StackError("The database does not answer.", hint="Look at its logs with docker compose logs.")
+    silent = amiss
+
+    def answering(waited: float) -> Server | None:
+        nonlocal amiss
+        amiss = silent
         try:
             server = server_of(world, change)
             # Each time anew: what is still dying when it is looked at first is dead a moment later.
             start_what_ran(world, change)
-            if server.ready():
-                return server
+            return server if server.ready() else None
         except EngineError as error:
             amiss = error
-        world.sleep(0.5)
+            return None
+
+    if server := world.until(answering, _PATIENCE):
+        return server
     raise amiss
 
 
