@@ -88,7 +88,8 @@ def look(world: World, stack: Stack) -> Status:
     origin = whose.result()
     said: Overview | None = overview.result() if overview else None
     schema, active = (inspection.result() if inspection else None) or (None, None)
-    problems += [one.message for one in (schema, active) if isinstance(one, EngineError)]
+    listed = said.listed if said else None
+    problems += [one.message for one in (schema, active, listed) if isinstance(one, EngineError)]
     databases = asked.result() or {}
     name, seen = attempt(lambda: stack.access.name) or "", attempt(lambda: _backups(world, stack, origin))
     backups: list[Backup] = seen.backups if seen else []
@@ -106,7 +107,7 @@ def look(world: World, stack: Stack) -> Status:
         },
         health=said.health if said else None,
         schema=schema if isinstance(schema, Schema) else None,
-        jobs=Jobs.of(said.listed, active) if said and isinstance(active, Active) else None,
+        jobs=Jobs.of(listed, active) if isinstance(active, Active) and isinstance(listed, Mapping) else None,
         database_size=databases[name].size if name in databases else None,
         kept={other: databases[other].size for other in kept.databases_of_runs(databases, name)},
         kept_images=tuple(images.result() or ()),
