@@ -20,6 +20,7 @@ from compose_chap.records.run_records import Journal
 from compose_chap.stack.databases import refuse_what_cannot_go_back
 from compose_chap.transaction import verify
 from compose_chap.transaction.change import Change
+from compose_chap.transaction.kept import side_name
 
 # Beside the restored rows their indexes are sorted, and the log of the server grows.
 _ROOM = 1.3
@@ -72,7 +73,7 @@ def bring_back(world: World, change: Change, server: Server, journal: Journal) -
     """
     made = catalogue.load(Path(journal.facts["kept_dump"]))
     proof.check_sums(world, made)
-    side, there = change.side, server.databases()
+    side, there = side_name(change.kept), server.databases()
     now = change.live if change.live in there else change.failed
     if now in there:
         server.drop(side)

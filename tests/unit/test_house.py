@@ -48,14 +48,14 @@ DOORS = {
     "requests": "engine",  # the errors of the docker package
     "subprocess": "engine",
     "ruamel": "project.document",
-    "httpx": "engine.registry",
+    "httpx": "engine",
     "fcntl": "records",
 }
 # The lock of a stack is a container, and its errors are docker's.
 ALSO = {"docker": ("records.engine_lock",)}
 
 MOST_IN_A_FOLDER = 11
-LARGER = {"cli": 16}  # one module for each command
+LARGER = {"cli": 16, "engine": 12}  # one module for each command
 LONGEST = 300
 # Longer so far: these may only shrink.
 LONGER = {
