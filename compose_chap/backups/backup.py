@@ -59,9 +59,8 @@ from compose_chap.backups.catalogue import (
     missed_tables,
     remove_abandoned,
 )
-from compose_chap.backups.dump_file import Clock
 from compose_chap.engine.engine import Engine
-from compose_chap.engine.world import Notify
+from compose_chap.engine.world import World
 from compose_chap.errors import StackError, StateError
 from compose_chap.model import Role, Service, Stack
 from compose_chap.postgres import unexpected
@@ -75,14 +74,12 @@ _MARGIN = 1.2
 
 
 def take(
-    engine: Engine,
+    world: World,
     stack: Stack,
     sources: Iterable[Path],
     folder: Path,
     reason: str,
     *,
-    clock: Clock,
-    notify: Notify,
     with_dhis2: bool = False,
     with_volumes: bool = False,
 ) -> Backup:
@@ -91,6 +88,7 @@ def take(
     `sources` are the files that make the stack. Raise DumpError, DatabaseError or StateError with nothing
     left behind that looks like a backup.
     """
+    engine, clock = world.engine, world.clock
     server = server_of(engine, stack)
     database = database_of(server, stack.access)
     dhis2 = dhis2_of(engine, stack) if with_dhis2 else None
@@ -107,9 +105,7 @@ def take(
     begun, partial = _new_folder(folder, clock())
     try:
         with lock.claimed(partial), dump_file.disk_errors(folder):
-            manifest = _fill(
-                engine, stack, sources, partial, begun, reason, server, database, dhis2, with_volumes, clock, notify
-            )
+            manifest = _fill(world, stack, sources, partial, begun, reason, server, database, dhis2, with_volumes)
             manifest |= missed_tables(manifest, earlier)
             durable.write_file(partial / "manifest.json", document(manifest))
             final = partial.with_name(partial.name.removesuffix(PARTIAL))
@@ -122,7 +118,7 @@ def take(
 
 
 def _fill(
-    engine: Engine,
+    world: World,
     stack: Stack,
     sources: Iterable[Path],
     partial: Path,
@@ -132,17 +128,16 @@ def _fill(
     database: Database,
     dhis2: tuple[Service, Server, Database] | None,
     with_volumes: bool,
-    clock: Clock,
-    notify: Notify,
 ) -> dict[str, Any]:
     """Write everything into the folder of an unfinished backup, and return its manifest."""
+    engine, clock, notify = world.engine, world.clock, world.notify
     # Small and quick first: what is in the files now belongs to the rows that are dumped next.
     absent, origin = stack.project.absent, engine.origin(stack.project.name)
     files = [] if absent else other_files.keep_files(sources, stack, partial)
     checkout = None if absent else other_files.keep_checkout(stack.project.directory, partial)
     with ThreadPoolExecutor() as aside:
         # CHAP takes seconds to say what it is. It does so while the dump is made.
-        chap = aside.submit(other_files.chap_facts, engine, stack)
+        chap = aside.submit(other_files.chap_facts, world, stack)
         images = aside.submit(other_files.image_facts, engine, stack)
         facts = aside.submit(dump_file.facts_of, server, database)
         strange = aside.submit(unexpected.look, server, database.name)

@@ -15,11 +15,12 @@ from typing import Any
 
 from compose_chap.backups.dump_file import disk_errors, file_name, write_hashed
 from compose_chap.engine.engine import Engine
+from compose_chap.engine.world import World
 from compose_chap.errors import ChapError, DumpError
 from compose_chap.model import Container, Role, Service, Stack
 from compose_chap.project import checkout
 from compose_chap.records import durable
-from compose_chap.stack import chap, chap_scripts
+from compose_chap.stack import chap, chap_scripts, schema
 
 # Volumes that are slow to fill again, but fill themselves.
 _CACHES = re.compile(r"renv|pytensor|(^|[/_-])uv$|cache|(^|[/_-])tmp$")
@@ -112,18 +113,18 @@ def image_facts(engine: Engine, stack: Stack) -> list[dict[str, Any]]:
     return facts
 
 
-def chap_facts(engine: Engine, stack: Stack) -> dict[str, Any]:
+def chap_facts(world: World, stack: Stack) -> dict[str, Any]:
     """Return versions and schema verdict of CHAP; what it cannot say, as when it is down, is left empty."""
     facts: dict[str, Any] = {"version": "", "worker_version": "", "schema": None}
-    api = stack.api.containers[0]
+    engine = world.engine
 
     workers = [worker.containers[0].id for worker in stack.of(Role.WORKER) if worker.containers[0].running]
     with ThreadPoolExecutor() as pool:
         versions = [pool.submit(chap.version_in, engine, worker) for worker in workers]
+        if stack.api.containers[0].running:
+            facts["version"] = chap.version_in(engine, stack.api.containers[0].id)
         with suppress(ChapError):
-            if api.running:
-                facts["version"], schema = chap.Chap(engine, api.id).version_and_schema()
-                facts["schema"] = {**vars(schema), "verdict": schema.verdict} if schema else None
+            facts["schema"] = schema.of_stack(world, stack).to_json()
     for version in versions:
         facts["worker_version"] = version.result()
     return facts

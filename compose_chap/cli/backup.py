@@ -56,13 +56,11 @@ def backup_command(
         if stack.project.here:
             run_records.refuse_open_run(stack.project.directory)
         made = backup.take(
-            world.engine,
+            world,
             stack,
             sources,
             folder,
             reason,
-            clock=world.clock,
-            notify=world.notify,
             with_dhis2=with_dhis2,
             with_volumes=with_volumes,
         )

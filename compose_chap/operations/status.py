@@ -11,12 +11,14 @@ from typing import Any
 from compose_chap.backups import catalogue
 from compose_chap.backups.catalogue import Backup
 from compose_chap.engine.world import World
-from compose_chap.errors import ChapError, EngineError, StackError
+from compose_chap.errors import ChapError, StackError
 from compose_chap.model import Origin, Role, Service, Stack
 from compose_chap.project import checkout
 from compose_chap.records import durable, engine_lock, run_records
-from compose_chap.stack.chap import Active, Chap, Health, Jobs, Overview, Schema, version_in
+from compose_chap.stack import schema
+from compose_chap.stack.chap import Active, Chap, Health, Jobs, Overview, version_in
 from compose_chap.stack.databases import server_of
+from compose_chap.stack.schema import Schema
 from compose_chap.transaction.change import kept_images
 
 
@@ -73,7 +75,8 @@ def look(world: World, stack: Stack) -> Status:
     # Each question waits for a program in a container: asked side by side, they take as long as the slowest.
     with ThreadPoolExecutor() as pool:
         overview = pool.submit(attempt, chap.overview) if api.running else None
-        inspection = pool.submit(attempt, lambda: chap.inspection(stack.workers)) if api.running else None
+        working = pool.submit(attempt, lambda: chap.active(stack.workers)) if api.running else None
+        judged = pool.submit(attempt, lambda: schema.of_stack(world, stack))
         asked = pool.submit(attempt, lambda: server_of(world.engine, stack).databases())
         versions = {
             worker.name: pool.submit(attempt, lambda one=worker: version_in(world.engine, one.containers[0].id))
@@ -87,8 +90,7 @@ def look(world: World, stack: Stack) -> Status:
 
     origin = whose.result()
     said: Overview | None = overview.result() if overview else None
-    schema, active = (inspection.result() if inspection else None) or (None, None)
-    problems += [one.message for one in (schema, active) if isinstance(one, EngineError)]
+    active: Active | None = working.result() if working else None
     databases = asked.result() or {}
     name, seen = attempt(lambda: stack.access.name) or "", attempt(lambda: _backups(world, stack, origin))
     backups: list[Backup] = seen or []
@@ -104,8 +106,8 @@ def look(world: World, stack: Stack) -> Status:
             **{worker: version.result() or "" for worker, version in versions.items()},
         },
         health=said.health if said else None,
-        schema=schema if isinstance(schema, Schema) else None,
-        jobs=Jobs.of(said.listed, active) if said and isinstance(active, Active) else None,
+        schema=judged.result(),
+        jobs=Jobs.of(said.listed, active) if said and active else None,
         database_size=databases[name].size if name in databases else None,
         kept={
             other: database.size

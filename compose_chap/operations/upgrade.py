@@ -148,9 +148,7 @@ def _refuse_new_jobs(world: World, plan: UpgradePlan) -> None:
 def _back_up(world: World, plan: UpgradePlan, journal: Journal) -> Backup:
     begin(world, journal, "backup")
     reason = f"before upgrade to {plan.target}"
-    return backup.take(
-        world.engine, plan.stack, plan.sources, plan.backups, reason, clock=world.clock, notify=world.notify
-    )
+    return backup.take(world, plan.stack, plan.sources, plan.backups, reason)
 
 
 def _end_unchanged(world: World, journal: Journal, change: Change, error: BaseException) -> str:

@@ -40,23 +40,6 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Schema:
-    """What the running code's models miss in the database, and where Alembic stands."""
-
-    missing_tables: tuple[str, ...]
-    missing_columns: tuple[str, ...]
-    alembic: tuple[str, ...]
-    heads: tuple[str, ...]
-
-    @property
-    def verdict(self) -> str:
-        """`complete`, `complete, Alembic behind` or `incomplete`."""
-        if self.missing_tables or self.missing_columns:
-            return "incomplete"
-        return "complete" if self.alembic and set(self.alembic) >= set(self.heads) else "complete, Alembic behind"
-
-
-@dataclass(frozen=True)
 class Health:
     """How well CHAP answers: `ready`, `answering` (but not ready) or `silent`; what is wrong by part."""
 
@@ -134,22 +117,6 @@ class Chap:
         """Return the version that the installed code reports, such as `2.1.0`, `` when it does not say."""
         return version_in(self.engine, self.container)
 
-    def schema(self) -> Schema:
-        """Compare the models of the running code with the live database.
-
-        Raise EngineError when the container cannot answer: old releases have no SQLModel database.
-        """
-        return _schema(self._python(chap_scripts.SCHEMA))
-
-    def version_and_schema(self) -> tuple[str, Schema | None]:
-        """Return what `version` and `schema` return, asked at once; None for a schema that it cannot tell."""
-        (version, _), (schema, _) = self._python(chap_scripts.together(chap_scripts.VERSION, chap_scripts.SCHEMA))
-        return version.strip(), _schema(json.loads(schema)) if schema else None
-
-    def model_columns(self) -> list[str]:
-        """Return every `table.column` that the running code knows. Raise EngineError when it cannot say."""
-        return [str(name) for name in self._python(chap_scripts.MODEL_COLUMNS)]
-
     def overview(self) -> Overview:
         """Ask everything that CHAP's own API tells, at once."""
         version, answers = self._ask("/health", "/health/ready", "/v2/services", f"/v1/jobs{_UNFINISHED_JOBS}")
@@ -175,16 +142,14 @@ class Chap:
         """
         if listed is None:
             listed = {job["id"]: job["status"] for job in _list(self.get(f"/v1/jobs{_UNFINISHED_JOBS}")[0].json)}
-        return Jobs.of(listed, _active(self._python(chap_scripts.ACTIVE_JOBS, CHAP_WORKERS=str(workers))))
+        return Jobs.of(listed, self.active(workers))
 
-    def inspection(self, workers: int) -> tuple[Schema | EngineError, Active | EngineError]:
-        """Return schema and active jobs, asked at once; an error in the place of what could not be asked."""
-        program = chap_scripts.together(chap_scripts.SCHEMA, chap_scripts.ACTIVE_JOBS)
-        (schema, amiss), (active, failed) = self._python(program, CHAP_WORKERS=str(workers))
-        return (
-            EngineError(f"CHAP cannot tell its schema: {amiss}") if amiss else _schema(json.loads(schema)),
-            EngineError(f"The workers cannot be asked: {failed}") if failed else _active(json.loads(active)),
-        )
+    def active(self, workers: int) -> Active:
+        """Return the workers that answer, and the jobs that they run now.
+
+        `workers` is how many to wait for; 0 waits three seconds. Raise EngineError when they cannot be asked.
+        """
+        return _active(python(self.engine, self.container, chap_scripts.ACTIVE_JOBS, CHAP_WORKERS=str(workers)))
 
     def get(self, *paths: str, timeout: float = 10) -> list[Answer]:
         """Ask CHAP's own REST API."""
@@ -209,13 +174,6 @@ class Chap:
         found = json.loads(finished.stdout)
         return str(found["version"]), [Answer(one["status"], one["body"]) for one in found["answers"]]
 
-    def _python(self, script: str, **environment: str) -> Any:
-        finished = self.engine.run(self.container, [*chap_scripts.PYTHON, script], environment=environment)
-        try:
-            return json.loads(finished.stdout.strip().splitlines()[-1])
-        except (IndexError, ValueError):
-            raise EngineError(f"CHAP could not be asked in its container: {_amiss(finished)}") from None
-
 
 # With the line of the source that Python shows below it. CHAP warns at every start: that is never why it failed.
 _WARNING = re.compile(r"^.*:\d+: \w*Warning: .*\n?(?:[ \t]+.*\n?)?", re.MULTILINE)
@@ -227,10 +185,6 @@ def _amiss(finished: Finished) -> str:
     if finished.status == _KILLED:
         return "its container is stopping, or has no memory left"
     return _WARNING.sub("", finished.said).strip() or f"it said nothing (exit status {finished.status})"
-
-
-def _schema(found: Mapping[str, Any]) -> Schema:
-    return Schema(*(tuple(found[key]) for key in ("missing_tables", "missing_columns", "alembic", "heads")))
 
 
 def _active(found: Mapping[str, Any]) -> Active:
@@ -256,6 +210,15 @@ def _models(answer: Answer) -> tuple[str, ...]:
 
 def _list(data: Any) -> list[Any]:
     return data if isinstance(data, list) else []
+
+
+def python(engine: Engine, container: str, script: str, **environment: str) -> Any:
+    """Run one of `chap_scripts` in a container and return what it printed. Raise EngineError with why it could not."""
+    finished = engine.run(container, [*chap_scripts.PYTHON, script], environment=environment)
+    try:
+        return json.loads(finished.stdout.strip().splitlines()[-1])
+    except (IndexError, ValueError):
+        raise EngineError(f"CHAP could not be asked in its container: {_amiss(finished)}") from None
 
 
 def version_in(engine: Engine, container: str) -> str:

@@ -1,0 +1,89 @@
+"""What a database of CHAP's has, be it the live one, a kept one or one beside: one question to PostgreSQL."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+from compose_chap.errors import DatabaseError
+from compose_chap.postgres.server import Server, literal
+from compose_chap.stack.model_schema import Column, ModelSchema
+
+
+@dataclass(frozen=True)
+class DatabaseSchema:
+    """What a database has in its schema `public`, where CHAP's tables are.
+
+    `orphans` has the rows of each foreign key that point at nothing, `empty` the columns that have a NULL where the
+    models have none. `marks` are the revisions that Alembic left, none where it never ended well.
+    """
+
+    tables: Mapping[str, tuple[Column, ...]]
+    orphans: Mapping[str, int]
+    empty: tuple[str, ...]
+    marks: tuple[str, ...]
+
+
+# The first part looks into the catalog and writes the question that psql then asks (\gexec): what it counts has to
+# be there. A foreign key that PostgreSQL itself has checked, on a column that is NOT NULL, has no orphans, so that
+# large tables are not read. Compared as text: in a database that is not as it should be, one may be a number.
+_QUESTION = r"""
+SET lock_timeout = '60s';
+WITH has AS (
+  SELECT c.oid, c.relname::text AS "table", a.attname::text AS "column", a.attnum, NOT a.attnotnull AS nullable,
+         format_type(a.atttypid, a.atttypmod) AS type, a.atthasdef OR a.attidentity <> '' AS "default"
+  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_attribute a ON a.attrelid = c.oid
+  WHERE n.nspname = 'public' AND c.relkind IN ('r', 'p') AND a.attnum > 0 AND NOT a.attisdropped),
+counts AS (
+  SELECT format('SELECT %L AS what, %L AS name, count(*) AS rows FROM public.%I r'
+                ' WHERE NOT EXISTS (SELECT FROM public.%I t WHERE t.%I::text = r.%I::text)',
+                'orphans', k."table" || '.' || k."column", k."table", k.to_table, k.to_column, k."column") AS sql
+  FROM json_to_recordset({keys}) AS k("table" text, "column" text, to_table text, to_column text)
+  JOIN has own ON own."table" = k."table" AND own."column" = k."column"
+  JOIN has aim ON aim."table" = k.to_table AND aim."column" = k.to_column
+  WHERE own.nullable OR NOT EXISTS (
+    SELECT FROM pg_constraint s WHERE s.contype = 'f' AND s.convalidated AND s.conrelid = own.oid
+    AND s.confrelid = aim.oid AND s.conkey = ARRAY[own.attnum] AND s.confkey = ARRAY[aim.attnum])
+  UNION ALL
+  SELECT format('SELECT %L, %L, 1 WHERE EXISTS (SELECT FROM public.%I WHERE %I IS NULL)',
+                'empty', "table" || '.' || "column", "table", "column")
+  FROM json_to_recordset({never_null}) AS w("table" text, "column" text) JOIN has USING ("table", "column")
+  WHERE has.nullable
+  UNION ALL
+  SELECT 'SELECT ''mark'', version_num::text, 1 FROM public.alembic_version'
+  FROM has WHERE "table" = 'alembic_version' AND "column" = 'version_num')
+SELECT format('SELECT json_build_object(''columns'', %L::json, ''counts'', (SELECT coalesce(json_agg(q), ''[]'')'
+              ' FROM (SELECT ''''::text AS what, ''''::text AS name, 0::bigint AS rows WHERE false%s) q))',
+              (SELECT coalesce(json_agg(json_build_array("table", "column", type, nullable, "default")
+                                        ORDER BY "table", attnum), '[]') FROM has),
+              (SELECT string_agg(' UNION ALL ' || sql, '') FROM counts))
+\gexec
+"""
+
+
+def read(server: Server, database: str, models: ModelSchema | None = None) -> DatabaseSchema:
+    """Return what a database has. Without `models` nothing is counted. Raise DatabaseError when it cannot be asked."""
+    keys = [asdict(key) for key in models.foreign_keys] if models else []
+    never_null = [
+        {"table": table, "column": column.name}
+        for table, columns in (models.tables if models else {}).items()
+        for column in columns
+        if not column.nullable
+    ]
+    question = _QUESTION.format(keys=literal(json.dumps(keys)), never_null=literal(json.dumps(never_null)))
+    rows = server.query(question, database)
+    try:
+        answer = json.loads(rows[0][0])
+    except (IndexError, ValueError):
+        raise DatabaseError(f"PostgreSQL did not say what the database {database} has.") from None
+    tables: dict[str, list[Column]] = {}
+    for table, name, type_, nullable, default in answer["columns"]:
+        tables.setdefault(table, []).append(Column(name, type_.removeprefix("public."), nullable, default))
+    counted = [(one["what"], one["name"], one["rows"]) for one in answer["counts"]]
+    return DatabaseSchema(
+        tables={table: tuple(columns) for table, columns in tables.items()},
+        orphans={name: rows for what, name, rows in counted if what == "orphans" and rows},
+        empty=tuple(sorted(name for what, name, _ in counted if what == "empty")),
+        marks=tuple(sorted(name for what, name, _ in counted if what == "mark")),
+    )
