@@ -24,7 +24,6 @@ from compose_chap.model import Container, Origin, Project
 from compose_chap.stack import chap_scripts
 
 API, WORKER = "registry.example/chap-core", "registry.example/chap-worker"
-FIELD, RECORD = "\x1f", "\x1e"
 
 
 class Killed(BaseException):
@@ -326,20 +325,21 @@ class FakeEngine(Engine):
     def _psql(self, sql: str, database: str) -> Finished:
         if database not in self.databases:
             return Finished(2, "", f'FATAL: database "{database}" does not exist')
-        rows: list[list[str]] = []
+        rows: list[list[Any]] = []
         if "'SELECT json_build_object(" in sql:
             names = sorted(self.databases[database].columns)
             has = {"columns": [["observation", name, "integer", True, False] for name in names], "counts": []}
-            return Finished(0, json.dumps(has), "")
-        if sql.startswith("SELECT format('SELECT %L, count(*)"):
+            return Finished(0, json.dumps(has) + "\n", "")
+        if sql.startswith("SELECT format('SELECT json_build_array(%L, count(*))"):
             counts = self.databases[database].rows
-            return Finished(0, "".join(f"{name}{FIELD}{count}\n" for name, count in counts.items()), "")
+            return Finished(0, "".join(f"{json.dumps(pair)}\n" for pair in counts.items()), "")
+        sql = re.sub(r"^SELECT row_to_json\(answer\) FROM \(\n(.*)\n\) AS answer;\n$", r"\1", sql, flags=re.DOTALL)
         if "txid_current_snapshot" in sql:
             rows = [["7:7:"]]
-        elif "SHOW server_version_num" in sql:
+        elif "server_version_num" in sql:
             rows = [["170006"]]
         elif sql.startswith("SELECT d.datname"):
-            rows = [[name, "chap", "1", "UTF8", "C", "C", "c", "", "", ""] for name in sorted(self.databases)]
+            rows = [[name, "chap", 1, "UTF8", "C", "C", "c", "", "", ""] for name in sorted(self.databases)]
         elif match := re.match(r"SELECT 1 FROM pg_database WHERE datname = '(.*)'", sql):
             rows = [["1"]] if match[1] in self.databases else []
         elif sql.startswith("SELECT n.nspname || '.'"):
@@ -347,7 +347,7 @@ class FakeEngine(Engine):
         else:
             self._change(sql)
         self.at("ran")
-        return Finished(0, RECORD.join(FIELD.join(row) for row in rows) + ("\n" if rows else ""), "")
+        return Finished(0, "".join(json.dumps(dict(enumerate(row))) + "\n" for row in rows), "")
 
     def _change(self, sql: str) -> None:
         if match := re.search(r'CREATE DATABASE "(.*?)" TEMPLATE "(.*?)"', sql):

@@ -117,7 +117,7 @@ def throwaway_server(world: World, image: str, network: str = "", names: Sequenc
         else:
             raise DatabaseError(f"The throwaway PostgreSQL was not ready after {_START_SECONDS} seconds.")
         # It is thrown away: there is nothing to be safe for.
-        server.query("ALTER SYSTEM SET fsync = off; SELECT pg_reload_conf() \\g /dev/null")
+        server.command("ALTER SYSTEM SET fsync = off; SELECT pg_reload_conf() \\g /dev/null")
         yield server
 
 
@@ -136,9 +136,9 @@ def _restored(world: World, backup: Backup, dump: Mapping[str, Any], server: Ser
     # DHIS2's owner is one, in production too. Others get by without, unless the dump is one that is restored by hand:
     # there is no network here, and nothing that is not thrown away.
     power = "SUPERUSER" if dump["trusted"] or beyond else "NOSUPERUSER"
-    server.query(f"CREATE ROLE {_ROLE} LOGIN {power} PASSWORD {literal(password)};")
+    server.command(f"CREATE ROLE {_ROLE} LOGIN {power} PASSWORD {literal(password)};")
     server.create("proof", like(server, dump["database"]))
-    server.query(f"ALTER DATABASE proof OWNER TO {identifier(_ROLE)};")
+    server.command(f"ALTER DATABASE proof OWNER TO {identifier(_ROLE)};")
     world.notify("prove", f"restoring {name}")
     if power == "NOSUPERUSER":
         contents = unexpected.make_extensions(quarantine, path, contents, "proof", _ROLE)

@@ -133,7 +133,7 @@ def _bring_data(world: World, plan: RehearsalPlan, server: Server, live: Databas
     # What it may do in production it may do here; and here there is nothing else that it could do.
     power = "SUPERUSER" if access.owner == access.admin else "NOSUPERUSER"
     verb = "ALTER" if access.owner == server.admin else "CREATE"
-    server.query(f"{verb} ROLE {identifier(access.owner)} LOGIN {power} PASSWORD {literal(password)};")
+    server.command(f"{verb} ROLE {identifier(access.owner)} LOGIN {power} PASSWORD {literal(password)};")
     server.create(access.name, replace(live, owner=access.owner))
     contents = dump_format.contents(quarantine.listing(path))
     quarantine.restore(path, contents.without_privileges(), access.name, access.owner, password)

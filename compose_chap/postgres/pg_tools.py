@@ -8,7 +8,8 @@ from contextlib import contextmanager
 
 from compose_chap.engine.engine import Execution
 from compose_chap.errors import DatabaseError, DumpError
-from compose_chap.postgres.server import COUNT, RECORD, WITH_PASSWORD, Server, counted, first_error
+from compose_chap.postgres.server import WITH_PASSWORD, Server, counted, first_error
+from compose_chap.postgres.statements import COUNT
 
 _PIECE = 256 * 1024
 
@@ -33,7 +34,7 @@ class Snapshot:
         self._execution = execution
         self._output = execution.output()
         execution.send(b"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT pg_export_snapshot();\n")
-        self.id = self._read_until(RECORD).strip(RECORD + "\n")
+        self.id = self._first_line()
         # The server counts while pg_dump runs. The transaction stays open until the answer is read.
         execution.send(COUNT.encode())
 
@@ -45,12 +46,12 @@ class Snapshot:
             raise DatabaseError(f"Counting rows failed: {first_error(self._execution.stderr.decode())}")
         return counted(text)
 
-    def _read_until(self, end: str) -> str:
+    def _first_line(self) -> str:
         text = ""
         for data in self._output:
             text += data.decode()
-            if "\n" in text or end in text:
-                return text
+            if "\n" in text:
+                return text.strip()
         raise DatabaseError(f"PostgreSQL gave no snapshot: {first_error(self._execution.stderr.decode())}")
 
 

@@ -6,6 +6,7 @@ password leaves the container. Names of databases and roles are quoted here and 
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -15,9 +16,10 @@ from typing import Any
 from compose_chap.engine.engine import Engine, Execution
 from compose_chap.engine.process import Finished
 from compose_chap.errors import DatabaseError
+from compose_chap.postgres import statements
 
-# Units and records end with characters that no value of ours contains, so nothing needs to be unescaped.
-_FIELD, RECORD, _GROUP = "\x1f", "\x1e", "\x1d"
+# Every row comes as a line of JSON, in which no value can look like the end of something. This one is not JSON.
+_NEXT_ANSWER = "--"
 
 # An official image trusts its local socket; where an operator changed that, the container knows the password.
 # Our sessions have a name, by which a later run ends those that a killed one left.
@@ -30,45 +32,6 @@ WITH_PASSWORD = (
 
 # A database may say where names are looked up, and its owner may be nobody to trust. What a client says counts more.
 _NAMES = {"PGOPTIONS": "-c search_path=pg_catalog"}
-
-_TABLES = """
-    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition
-      AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_(toast|temp)'
-"""
-
-# psql runs each row of the first query as a statement of its own: one round trip for all tables.
-COUNT = (
-    "SELECT format('SELECT %L, count(*) FROM %I.%I', n.nspname || '.' || c.relname, n.nspname, c.relname)"
-    + _TABLES
-    + "ORDER BY 1 \\gexec\n"
-)
-
-# What neither CREATE DATABASE … TEMPLATE nor pg_dump carries over: settings, privileges, comment, limit.
-# Settings that are lists of names are stored quoted already (see variable_is_guc_list_quote in PostgreSQL).
-_CARRY = r"""
-WITH old AS (SELECT * FROM pg_database WHERE datname = {old}), setting AS (
-  SELECT coalesce(r.rolname, '') AS role, split_part(entry, '=', 1) AS name,
-         substr(entry, strpos(entry, '=') + 1) AS value
-  FROM pg_db_role_setting s JOIN old ON s.setdatabase = old.oid LEFT JOIN pg_roles r ON r.oid = s.setrole,
-       unnest(s.setconfig) AS entry)
-SELECT CASE WHEN role = '' THEN format('ALTER DATABASE %I SET ', {new}::text)
-            ELSE format('ALTER ROLE %I IN DATABASE %I SET ', role, {new}::text) END
-       || name || ' = ' || CASE WHEN name IN ('search_path', 'temp_tablespaces', 'session_preload_libraries',
-          'local_preload_libraries', 'shared_preload_libraries', 'unix_socket_directories')
-          AND value <> '' THEN value ELSE quote_literal(value) END
-FROM setting
-UNION ALL SELECT format('COMMENT ON DATABASE %I IS %L', {new}::text, shobj_description(oid, 'pg_database'))
-FROM old WHERE shobj_description(oid, 'pg_database') IS NOT NULL
-UNION ALL SELECT format('ALTER DATABASE %I CONNECTION LIMIT %s', {new}::text, datconnlimit)
-FROM old WHERE datconnlimit >= 0
-UNION ALL SELECT format('REVOKE ALL ON DATABASE %I FROM PUBLIC', {new}::text) FROM old WHERE datacl IS NOT NULL
-UNION ALL SELECT format('GRANT %s ON DATABASE %I TO %s%s', a.privilege_type, {new}::text,
-       CASE WHEN a.grantee = 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END,
-       CASE WHEN a.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END)
-FROM old, aclexplode(old.datacl) AS a
-\gexec
-"""
 
 
 def identifier(name: str) -> str:
@@ -120,22 +83,39 @@ class Server:
 
     # Questions
 
-    def query(self, sql: str, database: str = "postgres") -> list[list[str]]:
-        """Run SQL (psql's `\\gexec` included) and return the rows as text. Names without a schema are PostgreSQL's own.
+    def query(self, select: str, database: str = "postgres") -> list[list[Any]]:
+        """Return the rows of a query, values as JSON has them. Names without a schema are PostgreSQL's own.
 
         Raise DatabaseError with psql's words.
         """
+        return self.answers(select, database=database)[0]
+
+    def answers(self, *selects: str, database: str = "postgres") -> list[list[list[Any]]]:
+        """Return the rows of each of several queries, asked at once: to start a program in a container takes longer."""
+        questions = (f"SELECT row_to_json(answer) FROM (\n{select}\n) AS answer;\n" for select in selects)
+        # A line ends at the line feed alone: JSON takes other ends of lines as they are.
+        lines = self._run(f"\\echo {_NEXT_ANSWER}\n".join(questions), database).split("\n")[:-1]
+        answers: list[list[list[Any]]] = [[]]
+        for line in lines:
+            if line == _NEXT_ANSWER:
+                answers.append([])
+            else:
+                answers[-1].append(_row(line))
+        return answers
+
+    def document(self, sql: str, database: str = "postgres") -> str:
+        """Run statements (psql's `\\gexec` included) that answer with one text, and return that."""
+        return self._run(sql, database)
+
+    def command(self, sql: str, database: str = "postgres") -> None:
+        """Run statements (psql's `\\gexec` included) that answer nothing. Raise DatabaseError with psql's words."""
+        self._run(sql, database)
+
+    def _run(self, sql: str, database: str) -> str:
         finished = self._psql(sql, database)
         if finished.status != 0:
             raise DatabaseError(f"PostgreSQL refused: {first_error(finished.stderr)}")
-        return _rows(finished.stdout)
-
-    def answers(self, *questions: str, database: str = "postgres") -> list[list[list[str]]]:
-        """Return the rows of each of several queries, asked at once: to start a program in a container takes longer."""
-        finished = self._psql(f"\n\\echo {_GROUP}\n".join(questions) + "\n", database)
-        if finished.status != 0:
-            raise DatabaseError(f"PostgreSQL refused: {first_error(finished.stderr)}")
-        return [_rows(text) for text in finished.stdout.split(f"{_GROUP}\n")]
+        return finished.stdout
 
     def ready(self) -> bool:
         """Whether the server answers queries now."""
@@ -149,7 +129,7 @@ class Server:
         """Return the server's version as PostgreSQL numbers it: 170006 for 17.6."""
         # Another version is another container, so it is asked once.
         if not self._version:
-            self._version = int(self.query("SHOW server_version_num;")[0][0])
+            self._version = int(self.query("SELECT current_setting('server_version_num')")[0][0])
         return self._version
 
     def databases(self) -> dict[str, Database]:
@@ -168,19 +148,19 @@ class Server:
                 else " 'c', '', '',"
             )
             + " coalesce(shobj_description(d.oid, 'pg_database'), '')"
-            " FROM pg_database d WHERE NOT d.datistemplate ORDER BY 1;"
+            " FROM pg_database d WHERE NOT d.datistemplate ORDER BY 1"
         )
-        return {row[0]: Database(row[0], row[1], int(row[2]), *row[3:]) for row in rows}
+        return {row[0]: Database(*row) for row in rows}
 
     def properties(self, database: str) -> dict[str, list[Any]]:
         """Return privileges and settings of a database; a setting of an extension or application shows no value."""
         privileges, settings = self.answers(
             "SELECT CASE WHEN a.grantee = 0 THEN 'PUBLIC' ELSE pg_get_userbyid(a.grantee) END, a.privilege_type"
-            f" FROM pg_database d, aclexplode(d.datacl) a WHERE d.datname = {literal(database)} ORDER BY 1, 2;",
+            f" FROM pg_database d, aclexplode(d.datacl) a WHERE d.datname = {literal(database)} ORDER BY 1, 2",
             "SELECT coalesce(r.rolname, ''), split_part(entry, '=', 1), substr(entry, strpos(entry, '=') + 1)"
             " FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase"
             f" LEFT JOIN pg_roles r ON r.oid = s.setrole, unnest(s.setconfig) AS entry"
-            f" WHERE d.datname = {literal(database)} ORDER BY 1, 2;",
+            f" WHERE d.datname = {literal(database)} ORDER BY 1, 2",
         )
         return {
             "privileges": [{"role": role, "privilege": privilege} for role, privilege in privileges],
@@ -192,11 +172,11 @@ class Server:
 
     def exists(self, database: str) -> bool:
         """Whether the server has a database of this name."""
-        return bool(self.query(f"SELECT 1 FROM pg_database WHERE datname = {literal(database)};"))
+        return bool(self.query(f"SELECT 1 FROM pg_database WHERE datname = {literal(database)}"))
 
     def counts(self, database: str) -> dict[str, int]:
         """Return the number of rows of every table, by `schema.table`."""
-        finished = self._psql(COUNT, database)
+        finished = self._psql(statements.COUNT, database)
         if finished.status != 0:
             raise DatabaseError(f"Counting rows failed: {first_error(finished.stderr)}")
         return counted(finished.stdout)
@@ -205,9 +185,9 @@ class Server:
         """Return the columns of every table, by `schema.table`, in their order."""
         rows = self.query(
             "SELECT n.nspname || '.' || c.relname, a.attname FROM pg_attribute a JOIN"
-            " (SELECT c.oid, c.relname, c.relnamespace" + _TABLES + ") c ON c.oid = a.attrelid"
+            " (SELECT c.oid, c.relname, c.relnamespace" + statements.TABLES + ") c ON c.oid = a.attrelid"
             " JOIN pg_namespace n ON n.oid = c.relnamespace WHERE a.attnum > 0 AND NOT a.attisdropped"
-            " ORDER BY 1, a.attnum;",
+            " ORDER BY 1, a.attnum",
             database,
         )
         tables: dict[str, list[str]] = {}
@@ -220,9 +200,9 @@ class Server:
         rows = self.query(
             "SELECT pid, coalesce(usename, ''), application_name, coalesce(host(client_addr), 'local'),"
             " coalesce(state, '') FROM pg_stat_activity"
-            f" WHERE datname = {literal(database)} AND pid <> pg_backend_pid() AND backend_type = 'client backend';"
+            f" WHERE datname = {literal(database)} AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
         )
-        return [Session(int(row[0]), *row[1:]) for row in rows]
+        return [Session(*row) for row in rows]
 
     def activity(self, database: str) -> str:
         """Return something that differs whenever work was done in a database since it was last asked."""
@@ -230,14 +210,14 @@ class Server:
             "SELECT tup_inserted, tup_updated, tup_deleted, pg_database_size(datname), (SELECT string_agg("
             "pid || md5(query), ',' ORDER BY pid) FROM pg_stat_activity a WHERE a.datname = d.datname"
             " AND pid <> pg_backend_pid() AND backend_type = 'client backend' AND state = 'active')"
-            f" FROM pg_stat_database d WHERE datname = {literal(database)};"
+            f" FROM pg_stat_database d WHERE datname = {literal(database)}"
         )
-        return _FIELD.join(rows[0]) if rows else ""
+        return json.dumps(rows)
 
     def mark(self) -> str:
         """Return what is the same later exactly when no transaction wrote anything in between; empty while one does."""
         # Only a transaction that writes gets a number: oldest that runs, next to be given, those between.
-        found = self.query("SELECT txid_current_snapshot();")[0][0]
+        found = str(self.query("SELECT txid_current_snapshot()")[0][0])
         oldest, following, _ = found.split(":")
         return found if oldest == following else ""
 
@@ -263,7 +243,7 @@ class Server:
         """
         if like.provider != "c":
             raise DatabaseError(f"Database '{like.name}' has an ICU or builtin locale. This tool does not know those.")
-        self.query(
+        self.command(
             f"CREATE DATABASE {identifier(database)} TEMPLATE template0 ENCODING {literal(like.encoding)}"
             f" LC_COLLATE {literal(like.collate)} LC_CTYPE {literal(like.ctype)} OWNER {identifier(like.owner)};"
         )
@@ -271,39 +251,39 @@ class Server:
     def copy(self, database: str, to: str, owner: str) -> None:
         """Copy a database inside the server, settings and privileges included; nobody may be connected to it."""
         strategy = " STRATEGY FILE_COPY" if self.version() >= 150000 else ""
-        self.query(
+        self.command(
             _disconnect(database)
             + f"CREATE DATABASE {identifier(to)} TEMPLATE {identifier(database)}{strategy} OWNER {identifier(owner)};"
             # In the same session: CHAP is down meanwhile, and another one takes a moment to begin.
-            + _CARRY.format(old=literal(database), new=literal(to))
+            + statements.CARRY.format(old=literal(database), new=literal(to))
         )
 
     def carry(self, database: str, to: str) -> None:
         """Give a database the settings, privileges, comment and connection limit of another one."""
-        self.query(_CARRY.format(old=literal(database), new=literal(to)))
+        self.command(statements.CARRY.format(old=literal(database), new=literal(to)))
 
     def end_own_sessions(self) -> None:
         """End what a run that was killed still does in the server, and wait until it has ended."""
         ours = f"application_name = {literal(_APPLICATION)} AND pid <> pg_backend_pid()"
         for _ in range(100):
-            if not self.query(f"SELECT pid, pg_terminate_backend(pid) FROM pg_stat_activity WHERE {ours};"):
+            if not self.query(f"SELECT pid, pg_terminate_backend(pid) FROM pg_stat_activity WHERE {ours}"):
                 return
-            self.query("SELECT pg_sleep(0.1);")
+            self.command("SELECT pg_sleep(0.1);")
         raise DatabaseError("A session of an earlier run does not end.", hint="Restart the database's container.")
 
     def end_sessions(self, role: str) -> None:
         """End the sessions of a role."""
-        self.query(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = {literal(role)};")
+        self.command(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = {literal(role)};")
 
     def rename(self, *pairs: tuple[str, str]) -> None:
         """Rename databases, (from, to) in order, all of them or none; their sessions are ended."""
-        statements = [_disconnect(old) for old, _ in pairs] + ["BEGIN;"]
-        statements += [f"ALTER DATABASE {identifier(old)} RENAME TO {identifier(new)};" for old, new in pairs]
-        self.query("\n".join([*statements, "COMMIT;"]))
+        renames = [_disconnect(old) for old, _ in pairs] + ["BEGIN;"]
+        renames += [f"ALTER DATABASE {identifier(old)} RENAME TO {identifier(new)};" for old, new in pairs]
+        self.command("\n".join([*renames, "COMMIT;"]))
 
     def drop(self, database: str) -> None:
         """Drop a database that is no longer live, also one that its owner made a template. No error when it is gone."""
-        self.query(
+        self.command(
             _disconnect(database) + "SELECT format('ALTER DATABASE %I IS_TEMPLATE false', datname) FROM pg_database"
             f" WHERE datistemplate AND datname = {literal(database)} \\gexec\n"
             f"DROP DATABASE IF EXISTS {identifier(database)};"
@@ -321,15 +301,14 @@ class Server:
         return self.engine.run(self.container, [*WITH_PASSWORD, name, *arguments])
 
     def session(self, database: str) -> AbstractContextManager[Execution]:
-        """Run psql while a block runs; it reads SQL as it is sent, and answers as `query` is answered."""
+        """Run psql while a block runs; it reads SQL as it is sent, and writes a line for each row."""
         return self.engine.execute(self.container, self._psql_command(database), watched=False, environment=_NAMES)
 
     def _psql(self, sql: str, database: str) -> Finished:
         return self.engine.run(self.container, self._psql_command(database), given=sql.encode(), environment=_NAMES)
 
     def _psql_command(self, database: str) -> list[str]:
-        options = ["-XqAt", "-F", _FIELD, "-R", RECORD, "-v", "ON_ERROR_STOP=1"]
-        return [*WITH_PASSWORD, "psql", *options, "-U", self.admin, "-d", database]
+        return [*WITH_PASSWORD, "psql", "-XqAt", "-v", "ON_ERROR_STOP=1", "-U", self.admin, "-d", database]
 
 
 def _disconnect(database: str) -> str:
@@ -339,15 +318,20 @@ def _disconnect(database: str) -> str:
     )
 
 
-def _rows(text: str) -> list[list[str]]:
-    text = text.removesuffix("\n")
-    return [record.split(_FIELD) for record in text.split(RECORD)] if text else []
+def _row(line: str) -> list[Any]:
+    # Columns need no names of their own, and two may have the same.
+    try:
+        row = json.loads(line, object_pairs_hook=lambda pairs: [value for _, value in pairs])
+        if isinstance(row, list):
+            return row
+    except ValueError:
+        pass
+    raise DatabaseError(f"PostgreSQL answered what is not JSON: {line[:80]!r}.")
 
 
 def counted(text: str) -> dict[str, int]:
     """Return the rows of each table by what psql answered to COUNT."""
-    # Every table was a query of its own, and psql ends each with a line end. A table's name may hold one too.
-    return {name: int(rows) for name, rows in re.findall(rf"(.+?){_FIELD}(\d+)\n", text, re.DOTALL)}
+    return {str(name): int(rows) for name, rows in map(_row, text.split("\n")[:-1])}
 
 
 def first_error(stderr: str) -> str:

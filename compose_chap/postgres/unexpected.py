@@ -88,7 +88,7 @@ SELECT DISTINCT said FROM found WHERE NOT EXISTS (
   SELECT 1 FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid
   WHERE d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e' AND e.extname <> 'plpgsql'
         AND d.classid = found.class AND d.objid = found.oid)
-ORDER BY 1;
+ORDER BY 1
 """
 
 
@@ -97,7 +97,7 @@ ORDER BY 1;
 _LOST = """
 SELECT n.nspname || '.' || t.typname FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace
 WHERE t.typrelid <> 0 AND NOT EXISTS (SELECT 1 FROM pg_class c WHERE c.oid = t.typrelid)
-      AND n.nspname NOT IN ('pg_catalog', 'information_schema') ORDER BY 1;
+      AND n.nspname NOT IN ('pg_catalog', 'information_schema') ORDER BY 1
 """
 
 
@@ -153,7 +153,7 @@ def make_extensions(quarantine: Quarantine, path: str, contents: Contents, datab
         statements.append(f"CREATE EXTENSION IF NOT EXISTS {identifier(name)} SCHEMA {identifier(schema)} CASCADE;")
         statements.append(_LET_FILL.format(name=literal(name), role=literal(role)))
         try:
-            quarantine.server.query("\n".join(statements), database)
+            quarantine.server.command("\n".join(statements), database)
         except DatabaseError as error:
             raise DumpError(
                 f"The dump needs the extension {name}, and this server cannot make it: {error.message}",

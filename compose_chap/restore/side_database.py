@@ -61,7 +61,7 @@ def make(
     journal.begin("restore beside")
     world.notify("restore beside", change.incoming)
     role, password = restore_role(journal.id), secrets.token_urlsafe(24)
-    server.query(
+    server.command(
         f"SET log_statement = none; CREATE ROLE {role} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE"
         f" PASSWORD {literal(password)};"
     )
@@ -95,7 +95,7 @@ def make(
         )
     not_given = _give(server, change, role, lost) if lost else ()
     owned = f"REASSIGN OWNED BY {role} TO {identifier(change.owner)}; DROP OWNED BY {role};"
-    server.query(f"{owned} DROP ROLE {role};", change.incoming)
+    server.command(f"{owned} DROP ROLE {role};", change.incoming)
     return (*sorted(left_out), *not_given)
 
 
@@ -104,7 +104,7 @@ def _take_back(server: Server, database: str) -> None:
 
     The dump ran as the owner, and settings of a database hold for everybody who enters, a superuser too.
     """
-    server.query(
+    server.command(
         f"ALTER DATABASE {database} RESET ALL;\nALTER DATABASE {database} IS_TEMPLATE false CONNECTION LIMIT -1;"
     )
 
@@ -150,7 +150,7 @@ def remove(server: Server, run: str, incoming: str) -> None:
     """
     Quarantine(server, run).remove()
     server.drop(incoming)
-    server.query(f"DROP ROLE IF EXISTS {restore_role(run)};")
+    server.command(f"DROP ROLE IF EXISTS {restore_role(run)};")
 
 
 def _create(server: Server, change: Change, role: str, lost: Mapping[str, Any] | None) -> None:
@@ -182,7 +182,7 @@ def _give(server: Server, change: Change, role: str, facts: Mapping[str, Any]) -
         try:
             if not statement:
                 raise DatabaseError("It is not in the backup.")
-            server.query(f"SET SESSION AUTHORIZATION {role}; {statement};")
+            server.command(f"SET SESSION AUTHORIZATION {role}; {statement};")
         except DatabaseError:
             refused.append(name)
     return tuple(refused)

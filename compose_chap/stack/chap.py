@@ -13,9 +13,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from compose_chap import reading
 from compose_chap.engine.engine import Engine
 from compose_chap.engine.process import Finished
 from compose_chap.errors import EngineError
+from compose_chap.reading import Value
 from compose_chap.stack import chap_scripts
 
 PORT = 8000
@@ -187,8 +189,8 @@ def _amiss(finished: Finished) -> str:
     return _WARNING.sub("", finished.said).strip() or f"it said nothing (exit status {finished.status})"
 
 
-def _active(found: Mapping[str, Any]) -> Active:
-    return Active(tuple(found["workers"]), frozenset(found["jobs"]))
+def _active(answer: Value) -> Active:
+    return Active(answer.at("workers").texts(), frozenset(answer.at("jobs").texts()))
 
 
 def _health(alive: Answer, ready: Answer) -> Health:
@@ -212,13 +214,13 @@ def _list(data: Any) -> list[Any]:
     return data if isinstance(data, list) else []
 
 
-def python(engine: Engine, container: str, script: str, **environment: str) -> Any:
+def python(engine: Engine, container: str, script: str, **environment: str) -> Value:
     """Run one of `chap_scripts` in a container and return what it printed. Raise EngineError with why it could not."""
     finished = engine.run(container, [*chap_scripts.PYTHON, script], environment=environment)
-    try:
-        return json.loads(finished.stdout.strip().splitlines()[-1])
-    except (IndexError, ValueError):
-        raise EngineError(f"CHAP could not be asked in its container: {_amiss(finished)}") from None
+    printed = finished.stdout.strip().splitlines()
+    if finished.status != 0 or not printed:
+        raise EngineError(f"CHAP could not be asked in its container: {_amiss(finished)}")
+    return reading.parse(printed[-1], "What CHAP's container answered", EngineError)
 
 
 def version_in(engine: Engine, container: str) -> str:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
+from compose_chap import reading
 from compose_chap.errors import DatabaseError
 from compose_chap.postgres.server import Server, literal
 from compose_chap.stack.model_schema import Column, ModelSchema
@@ -72,18 +73,18 @@ def read(server: Server, database: str, models: ModelSchema | None = None) -> Da
         if not column.nullable
     ]
     question = _QUESTION.format(keys=literal(json.dumps(keys)), never_null=literal(json.dumps(never_null)))
-    rows = server.query(question, database)
-    try:
-        answer = json.loads(rows[0][0])
-    except (IndexError, ValueError):
-        raise DatabaseError(f"PostgreSQL did not say what the database {database} has.") from None
+    answer = reading.parse(server.document(question, database), f"What the database {database} has", DatabaseError)
     tables: dict[str, list[Column]] = {}
-    for table, name, type_, nullable, default in answer["columns"]:
-        tables.setdefault(table, []).append(Column(name, type_.removeprefix("public."), nullable, default))
-    counted = [(one["what"], one["name"], one["rows"]) for one in answer["counts"]]
+    for row in answer.at("columns").items():
+        table, name, type_, nullable, default = row.items()
+        column = Column(name.text(), type_.text().removeprefix("public."), nullable.flag(), default.flag())
+        tables.setdefault(table.text(), []).append(column)
+    counts = [
+        (one.at("what").text(), one.at("name").text(), one.at("rows").integer()) for one in answer.at("counts").items()
+    ]
     return DatabaseSchema(
         tables={table: tuple(columns) for table, columns in tables.items()},
-        orphans={name: rows for what, name, rows in counted if what == "orphans" and rows},
-        empty=tuple(sorted(name for what, name, _ in counted if what == "empty")),
-        marks=tuple(sorted(name for what, name, _ in counted if what == "mark")),
+        orphans={name: rows for what, name, rows in counts if what == "orphans" and rows},
+        empty=tuple(sorted(name for what, name, _ in counts if what == "empty")),
+        marks=tuple(sorted(name for what, name, _ in counts if what == "mark")),
     )

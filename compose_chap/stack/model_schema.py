@@ -7,7 +7,6 @@ upgrade can ask its target while CHAP still serves, and no import of chap_core l
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -16,8 +15,9 @@ from typing import Any
 from compose_chap.engine import throwaway
 from compose_chap.engine.throwaway import Recipe
 from compose_chap.engine.world import World
-from compose_chap.errors import EngineError
+from compose_chap.errors import EngineError, StateError
 from compose_chap.model import Stack
+from compose_chap.reading import Value
 from compose_chap.records import cache
 from compose_chap.stack import chap_scripts
 from compose_chap.stack.chap import python
@@ -72,19 +72,32 @@ class ModelSchema:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, data: Any) -> ModelSchema:
-        """Return what `to_json`, or CHAP's container, wrote. Raise ValueError for anything else."""
-        try:
-            tables = {
-                _text(name): tuple(_column(column) for column in columns) for name, columns in data["tables"].items()
-            }
-            keys = tuple(ForeignKey(**{key: _text(name) for key, name in one.items()}) for one in data["foreign_keys"])
-            chain, heads = (tuple(_text(one) for one in data[key]) for key in ("chain", "heads"))
-            if not tables:
-                raise ValueError("no tables")
-            return cls(_text(data["version"]), tables, keys, chain, heads)
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise ValueError(f"This is not what models want: {error!r}") from None
+    def from_json(cls, data: Value) -> ModelSchema:
+        """Return what `to_json`, or CHAP's container, wrote. Raise what `data` raises for anything else."""
+        tables = {
+            name: tuple(
+                Column(
+                    column.at("name").filled(),
+                    column.at("type").filled(),
+                    nullable=column.at("nullable").flag(),
+                    default=column.at("default").flag(),
+                )
+                for column in columns.items()
+            )
+            for name, columns in data.at("tables").members().items()
+        }
+        if not tables:
+            raise data.wrong("is empty", "tables")
+        keys = ("table", "column", "to_table", "to_column")
+        return cls(
+            version=data.at("version").text(),
+            tables=tables,
+            foreign_keys=tuple(
+                ForeignKey(*(one.at(key).filled() for key in keys)) for one in data.at("foreign_keys").items()
+            ),
+            chain=data.at("chain").texts(),
+            heads=data.at("heads").texts(),
+        )
 
 
 def of_image(world: World, image: str, container: str = "") -> ModelSchema:
@@ -109,8 +122,8 @@ def of_stack(world: World, stack: Stack) -> ModelSchema:
 
 def _remembered(world: World, image: str) -> ModelSchema | None:
     record = cache.recall(_name(image), world.environment)
-    with suppress(ValueError):
-        if isinstance(record, dict) and record.get("image") == image:
+    with suppress(StateError):
+        if record and record.at("image").text() == image:
             return ModelSchema.from_json(record)
     return None
 
@@ -130,20 +143,4 @@ def _ask(world: World, image: str, container: str) -> ModelSchema:
         if not container:
             raise
         answer = python(world.engine, container, chap_scripts.MODELS)
-    try:
-        return ModelSchema.from_json(answer)
-    except ValueError:
-        raise EngineError(f"CHAP said of its models what is not understood: {json.dumps(answer)[:200]}") from None
-
-
-def _column(data: Mapping[str, Any]) -> Column:
-    nullable, default = data["nullable"], data["default"]
-    if not isinstance(nullable, bool) or not isinstance(default, bool):
-        raise ValueError("no truth value")
-    return Column(_text(data["name"]), _text(data["type"]), nullable, default)
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise ValueError("no text")
-    return value
+    return ModelSchema.from_json(answer)

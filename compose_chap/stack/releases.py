@@ -8,7 +8,9 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+from compose_chap.errors import StateError
 from compose_chap.image import Reference, release_key
+from compose_chap.model import Stack
 from compose_chap.records import cache
 
 if TYPE_CHECKING:
@@ -44,10 +46,10 @@ def remembered(
     repositories: Collection[str], environment: Mapping[str, str], now: datetime, oldest: timedelta
 ) -> list[str] | None:
     """Return the releases that were found last, None where that was too long ago or never."""
-    with suppress(ValueError, KeyError, TypeError):
-        record = cache.recall(_name(repositories), environment)
-        age = now - datetime.fromisoformat(record["asked"])
-        releases = [str(release) for release in record["releases"]]
+    record = cache.recall(_name(repositories), environment)
+    with suppress(StateError):
+        age = now - record.at("asked").moment() if record else A_WEEK
+        releases = list(record.at("releases").texts()) if record else []
         if timedelta(0) <= age < (oldest if releases else min(oldest, _AFTER_FAILURE)):
             return releases
     return None
@@ -89,3 +91,8 @@ def reported_version(target: str) -> str:
     """Return the version that a release says it is, without the `v`: not always its own."""
     version = target.removeprefix("v")
     return _REPORTED.get(version, version)
+
+
+def repositories_of(stack: Stack) -> set[str]:
+    """Return by what the releases of a stack are remembered; what Compose builds is called after the project."""
+    return {service.image.repository for service in stack.writers}

@@ -95,7 +95,7 @@ def route_of(world: World, stack: Stack) -> str:
         if container.running:
             with suppress(ChapError):
                 rows = Server(world.engine, container.id, user).query(
-                    "SELECT url FROM public.route WHERE code = 'chap';", container.environment.get("POSTGRES_DB", user)
+                    "SELECT url FROM public.route WHERE code = 'chap'", container.environment.get("POSTGRES_DB", user)
                 )
-                return rows[0][0] if rows else ""
+                return str(rows[0][0] or "") if rows else ""
     return ""
