@@ -19,12 +19,14 @@ ChapError
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class ChapError(Exception):
     """A failure that an operator can act on: what failed, the state now, the command to run next.
 
-    `code` is a stable word for scripts. `exit_status` is what the process returns: 1 means
-    refused or failed with nothing changed.
+    `code` is a stable word for scripts, `details` is what else their JSON document has. `exit_status` is what the
+    process returns: 1 means refused or failed with nothing changed.
     """
 
     code = "failed"
@@ -35,6 +37,7 @@ class ChapError(Exception):
         self.message = message
         self.state = state
         self.hint = hint
+        self.details: dict[str, Any] = {}
 
 
 class UsageError(ChapError):

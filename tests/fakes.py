@@ -81,6 +81,7 @@ class FakeEngine(Engine):
             self._make(service, image)
         self.asked: list[str] = []  # the images that a throwaway container was made of
         self.sick: str = ""
+        self.log = ""  # of every container
         self.port = "8000"  # that Compose gives to containers which are made now
         self.room = 1 << 20  # KiB that are free on the server's disk
 
@@ -101,6 +102,7 @@ class FakeEngine(Engine):
         """Return an engine in the same state, for the next process."""
         twin = FakeEngine(self.folder)
         twin.images, twin.databases = copy.deepcopy((self.images, self.databases))
+        twin.log = self.log
         twin.boxes, twin.made, twin.sick, twin.room = dict(self.boxes), self.made, self.sick, self.room
         return twin
 
@@ -153,7 +155,7 @@ class FakeEngine(Engine):
         return []
 
     def logs(self, identity: str, lines: int = 200) -> str:
-        return ""
+        return self.log
 
     def start(self, identity: str) -> None:
         self.at("start")
@@ -272,6 +274,8 @@ class FakeEngine(Engine):
         live = self.databases.get("chap_core")
         if box.service == "chap" and live and box.image.endswith(":v2"):
             live.columns = live.columns | {"b"}
+            if self.sick == "ends":
+                self._set(box.id, state="exited", exit_status=3)
             if self.sick == "loses rows":
                 live.rows["public.observation"] -= 1
 

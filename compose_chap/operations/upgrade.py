@@ -14,9 +14,10 @@ from compose_chap.check import Check
 from compose_chap.engine.process import check as succeeded
 from compose_chap.engine.pull import pull
 from compose_chap.engine.world import World
-from compose_chap.errors import Cancelled, ChapError, EngineError, NeedsPerson
+from compose_chap.errors import Cancelled, ChapError, EngineError, NeedsPerson, RolledBack
 from compose_chap.image import Reference
 from compose_chap.model import Stack
+from compose_chap.preflight import roads
 from compose_chap.project import checkout_move
 from compose_chap.project.checkout import Move
 from compose_chap.records import durable, lock, run_records
@@ -24,7 +25,7 @@ from compose_chap.records.durable import Edit
 from compose_chap.records.run_records import Journal
 from compose_chap.stack import releases
 from compose_chap.stack.jobs import wait_for_jobs
-from compose_chap.transaction import forward, undo
+from compose_chap.transaction import evidence, forward, undo
 from compose_chap.transaction.baseline import Baseline
 from compose_chap.transaction.change import (
     KEPT_IMAGES,
@@ -51,7 +52,7 @@ class UpgradePlan:
     names the checks that the operator chose to go against. `drain` is for how many seconds jobs are waited for,
     None where they may be lost or cannot be asked for. With `by_dump` the old data are kept as a second dump.
     `move` is the way of the checkout that CHAP is built from, None for images; its `edits` are of env files. With
-    `no_cache` every layer is built anew.
+    `no_cache` every layer is built anew. `repairs` are the known faults that are mended on the way, by name.
     """
 
     stack: Stack
@@ -67,6 +68,7 @@ class UpgradePlan:
     by_dump: bool = False
     move: Move | None = None
     no_cache: bool = False
+    repairs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,7 @@ def execute(world: World, plan: UpgradePlan, credentials: Mapping[str, str]) -> 
     facts = {**change.to_facts(), "backups": str(plan.backups), "sources": [str(path) for path in plan.sources]}
     whose = world.engine.origin(stack.project.name).to_json()
     about = {"stack": whose, "from": baseline.version, "to": plan.target, "overridden": list(plan.overridden)}
+    about["repairs"] = list(plan.repairs)
     with lock.one_interruption():
         journal = run_records.begin_run(stack.project.directory, "upgrade", facts, world.clock, **about)
         try:
@@ -110,8 +113,14 @@ def execute(world: World, plan: UpgradePlan, credentials: Mapping[str, str]) -> 
         except BaseException as error:
             with lock.signals_held():
                 left = _end_unchanged(world, journal, change, error)
-            raise _nothing_changed(error, baseline, left) from None
-        done = forward.run(world, change, journal, credentials)
+            details = evidence.of_run(stack.project.directory, journal, [], ended=not left)
+            raise _nothing_changed(error, baseline, left, details) from None
+        try:
+            done = forward.run(world, change, journal, credentials)
+        except RolledBack as error:
+            road = roads.hint_after(error.message, baseline.version, plan.target)
+            error.hint = "\n".join(filter(None, (road, error.hint)))
+            raise
     if dump := journal.facts.get("kept_dump"):
         taken = catalogue.load(Path(dump))
     kept = "" if dump else change.kept
@@ -185,6 +194,7 @@ def _change(plan: UpgradePlan, baseline: Baseline, run: str) -> Change:
         baseline=baseline,
         by_dump=plan.by_dump,
         move=plan.move,
+        repairs=plan.repairs,
     )
 
 
@@ -235,14 +245,16 @@ def _digests(world: World, images: Mapping[str, Mapping[str, str]]) -> dict[str,
     return {name: list(image.digests) if image else [] for name, image in found.items()}
 
 
-def _nothing_changed(error: BaseException, baseline: Baseline, left: str) -> BaseException:
+def _nothing_changed(error: BaseException, baseline: Baseline, left: str, details: dict[str, Any]) -> BaseException:
     state_now = f"Nothing was changed: CHAP {baseline.version or ''} still runs as before.".replace("  ", " ")
     if left:
         state_now += f"\nThe run could not clean up after itself: {left}"
     hint = "When the engine answers again: docker chap recover" if left else ""
     if isinstance(error, KeyboardInterrupt):
-        return Cancelled("The upgrade was cancelled.", state=state_now, hint=hint)
-    if isinstance(error, ChapError):
+        error = Cancelled("The upgrade was cancelled.", state=state_now, hint=hint)
+    elif isinstance(error, ChapError):
         error.state = state_now if left else error.state or state_now
         error.hint = hint or error.hint
+    if isinstance(error, ChapError):
+        error.details = details
     return error

@@ -20,7 +20,7 @@ from compose_chap.errors import ChapError
 from compose_chap.image import nearest_releases, release_key
 from compose_chap.model import Role
 from compose_chap.postgres import unexpected
-from compose_chap.preflight import release_files, release_notes, running_files
+from compose_chap.preflight import release_files, release_notes, roads, running_files
 from compose_chap.preflight.subject import Subject
 from compose_chap.records import durable, run_records
 from compose_chap.stack.releases import available
@@ -38,6 +38,7 @@ OVERRIDES = {
     "version_path": "--allow-downgrade",
     "healthy_now": "--allow-unhealthy",
     "mounts": "--allow-moved-mounts",
+    **roads.OVERRIDES,
 }
 
 _Look = Callable[[Subject], Check]
@@ -68,7 +69,10 @@ def examine(subject: Subject) -> list[Check]:
     if checks["interrupted_run"].failed:
         # To start or mend anything before the run is undone may do harm.
         found = [one if one.name == "interrupted_run" else replace(one, hint="") for one in found]
-    return found + release_notes.between(subject.stack, subject.release, subject.target) if subject.target else found
+    if not subject.target:
+        return found
+    notes = release_notes.between(subject.stack, subject.release, subject.target)
+    return found + roads.between(subject, blocked) + notes
 
 
 def overridden(checks: list[Check], allowed: set[str]) -> list[Check]:

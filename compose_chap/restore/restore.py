@@ -30,7 +30,7 @@ from compose_chap.restore import side_database, source, version_guard
 from compose_chap.restore.source import Source
 from compose_chap.stack.databases import server_of
 from compose_chap.stack.jobs import lost_jobs
-from compose_chap.transaction import forward
+from compose_chap.transaction import evidence, forward
 from compose_chap.transaction.baseline import Baseline, baseline_of, strangers
 from compose_chap.transaction.change import KEPT_IMAGES, Change, describe, kept_name, kept_tag, let_images_go
 
@@ -255,10 +255,12 @@ def _nothing_changed(
         said += f"\nWhat was made beside it could not be removed: {second.message}"
         hint = "When the database runs again: docker chap recover"
     if cancelled:
-        return Cancelled("The restore was cancelled.", state=said, hint=hint)
-    if isinstance(error, ChapError):
+        error = Cancelled("The restore was cancelled.", state=said, hint=hint)
+    elif isinstance(error, ChapError):
         error.state = said if hint else error.state or said
         error.hint = hint or error.hint
+    if isinstance(error, ChapError):
+        error.details = evidence.of_run(change.project.directory, journal, [], ended=not hint)
     return error
 
 

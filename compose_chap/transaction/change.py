@@ -45,7 +45,7 @@ class Change:
     `images_after` is what the recreated writers must run. With `by_dump` no copy of the database is tried;
     `mark` is what the server said of its transactions before the backup, empty where that is of no use. `move` is
     the way of the checkout that the writers are built from, None where they are not built; `edits` are then settings
-    that its new files need.
+    that its new files need. `repairs` are the known faults of the new version that are mended, by name.
     """
 
     operation: str
@@ -68,6 +68,7 @@ class Change:
     by_dump: bool = False
     mark: str = ""
     move: Move | None = None
+    repairs: tuple[str, ...] = ()
 
     @property
     def failed(self) -> str:
@@ -97,6 +98,7 @@ class Change:
             tuple(map(Path, project["env_files"])),
         )
         known["writers"] = tuple(facts["writers"])
+        known["repairs"] = tuple(facts.get("repairs", ()))
         known["edits"] = durable.unpack_edits(facts["edits"])
         known["baseline"] = Baseline.from_json(facts["baseline"])
         known["move"] = Move.from_json(facts["move"]) if facts.get("move") else None

@@ -7,22 +7,29 @@ import re
 import shlex
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from compose_chap import units
+from compose_chap.check import Check
 from compose_chap.engine.engine import UP_ALONE, compose_command
+from compose_chap.engine.last_error import last_error
 from compose_chap.engine.world import World
 from compose_chap.errors import ChapError
 from compose_chap.model import Container
 from compose_chap.postgres.server import identifier
 from compose_chap.project.checkout import Checkout
 from compose_chap.records.durable import content_of
-from compose_chap.records.run_records import Journal
+from compose_chap.records.run_records import Journal, report_file
 from compose_chap.redact import redact
 from compose_chap.transaction.change import Change, containers_of, server_of
 
 # A shorter value is a known default or a word of its own; hiding it would only make a log unreadable.
 _SHORTEST_SECRET = 6
+# A chained exception with the statement behind it.
+_LINES_OF_AN_ERROR = 2000
+_KILLED = 137
 
 
 def gather(world: World, change: Change, journal: Journal) -> str:
@@ -62,6 +69,25 @@ def secrets_of(containers: Iterable[Container]) -> list[str]:
         if re.search(r"PASS|SECRET|TOKEN|KEY|CREDENTIAL", name, re.I) and len(value) >= _SHORTEST_SECRET
     }
     return sorted(found, key=len, reverse=True)
+
+
+def of_run(directory: Path, journal: Journal, checks: Iterable[Check], *, ended: bool) -> dict[str, Any]:
+    """Return what the JSON document of a failed run has: `run`, `report` (null until it ended) and `checks`."""
+    report = str(report_file(directory, journal.id)) if ended else None
+    return {"run": journal.id, "report": report, "checks": [asdict(check) for check in checks]}
+
+
+def why_ended(world: World, container: Container) -> str:
+    """Return why a container ended, in words, `` where neither its log nor its exit status says."""
+    reason = ""
+    with suppress(ChapError):
+        log = world.engine.logs(container.id, _LINES_OF_AN_ERROR)
+        reason = redact(last_error(log), secrets_of([container]))
+    found = world.engine.container(container.id)
+    if reason or found is None:
+        return reason
+    status = found.exit_status
+    return f"exit status {status}" + (": it was killed, or the machine had no memory left" if status == _KILLED else "")
 
 
 def state_now(world: World, change: Change) -> str:

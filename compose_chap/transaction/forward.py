@@ -31,7 +31,7 @@ from compose_chap.transaction.change import (
     stop_writers,
     wait_for_server,
 )
-from compose_chap.transaction.verify import VerifyFailed
+from compose_chap.transaction.verify import EndedAtStart, VerifyFailed
 
 
 @dataclass(frozen=True)
@@ -210,29 +210,37 @@ def _bring_up(world: World, change: Change, services: list[str]) -> None:
 def _back_after(world: World, change: Change, journal: Journal, error: BaseException) -> None:
     cancelled = isinstance(error, KeyboardInterrupt)
     cause = redact.redact(error.message if isinstance(error, ChapError) else str(error) or type(error).__name__)
-    seen = [asdict(check) for check in error.checks] if isinstance(error, VerifyFailed) else []
+    seen = _failed(error)
     journal.give_room()
-    journal.note(failure="cancelled" if cancelled else cause, failed_checks=seen)
+    journal.note(failure="cancelled" if cancelled else cause, failed_checks=[asdict(check) for check in seen])
     found = evidence.gather(world, change, journal)
     try:
         checks = undo.undo(world, change, journal)
         journal.end("cancelled" if cancelled else "rolled back", checks=[asdict(check) for check in checks])
     except Exception as second:
         said = second.message if isinstance(second, ChapError) else f"{type(second).__name__}: {second}"
-        raise NeedsPerson(
+        needed = NeedsPerson(
             f"The {change.operation} failed: {cause}\nThe way back failed too: {redact.redact(said)}",
             state=evidence.state_now(world, change),
             hint=(f"{second.hint}\n" if isinstance(second, ChapError) and second.hint else "")
             + "Mend the cause, then run: docker chap recover\n"
             f"Or by hand:\n{evidence.by_hand(world, change, journal.facts.get('kept_dump', ''))}"
             + (f"\n{found}" if found else ""),
-        ) from error
+        )
+        needed.details = evidence.of_run(change.project.directory, journal, seen, ended=False)
+        raise needed from error
     told = ("chap_version", "rows", "ready")
     proof = " ".join(check.message for check in checks if check.name in told or check.status == "warn")
+    state = f"All is as it was before. {proof}"
+    ended: ChapError = RolledBack(f"The {change.operation} failed: {cause}", state=state, hint=found)
     if cancelled:
-        raise Cancelled(f"The {change.operation} was cancelled.", state=f"All is as it was before. {proof}") from None
-    raise RolledBack(
-        f"The {change.operation} failed: {cause}",
-        state=f"All is as it was before. {proof}",
-        hint=found,
-    ) from error
+        ended = Cancelled(f"The {change.operation} was cancelled.", state=state)
+    ended.details = evidence.of_run(change.project.directory, journal, [*seen, *checks], ended=True)
+    raise ended from (None if cancelled else error)
+
+
+def _failed(error: BaseException) -> list[Check]:
+    """Return what was looked at and is not good, as checks."""
+    if isinstance(error, VerifyFailed):
+        return error.checks
+    return [Check("start", "fail", error.message)] if isinstance(error, EndedAtStart) else []

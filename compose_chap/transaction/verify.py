@@ -17,6 +17,7 @@ from compose_chap.stack import schema
 from compose_chap.stack.chap import Chap, Health, version_in
 from compose_chap.stack.databases import server_of
 from compose_chap.stack.schema import Schema
+from compose_chap.transaction import evidence
 from compose_chap.transaction.baseline import Baseline, route_of
 
 # A model service registers again within this time after CHAP came back: a keepalive of 10 to 15 s that must fail
@@ -32,7 +33,7 @@ def wait_for_api(world: World, stack: Stack, *, workers: bool) -> Health:
 
     Without `workers` it is enough that nothing but the worker is amiss. Progress, not a clock, decides: while
     the container lives and work is done in the database, a migration may take as long as it needs. Raise
-    ChapError when the container ends.
+    EndedAtStart when the container ends.
     """
     api = stack.api.containers[0]
     chap, server = Chap(world.engine, api.id), server_of(world.engine, stack)
@@ -42,8 +43,8 @@ def wait_for_api(world: World, stack: Stack, *, workers: bool) -> Health:
     while True:
         found = world.engine.container(api.id)
         if found is None or not found.running or found.restarts > api.restarts:
-            status = found.exit_status if found else "unknown"
-            raise ChapError(f"CHAP's container {api.name} ended at its start (exit status {status}).")
+            why = evidence.why_ended(world, api)
+            raise EndedAtStart(f"CHAP ended at its start: {why or 'its container is gone'}", why)
 
         health = chap.health()
         if health.ready or (not workers and only_workers_amiss(health)):
@@ -238,6 +239,14 @@ def _timed(world: World, name: str, ask: Callable[[], Check]) -> Check:
         check = Check(name, "error", error.message, error.hint)
     took = int((world.clock() - begun).total_seconds() * 1000)
     return Check(name, check.status, check.message, check.hint, check.details, took)
+
+
+class EndedAtStart(ChapError):
+    """CHAP's API ended when it was started; `reason` is what its log or exit status says of it."""
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class VerifyFailed(ChapError):

@@ -170,7 +170,7 @@ def document(command: str, data: Mapping[str, Any]) -> str:
 def failure_document(command: str, error: ChapError) -> str:
     """Return a failure as a JSON document."""
     parts = {"code": error.code, "message": error.message, "state": error.state, "hint": error.hint}
-    return document(command, {"ok": False, "error": parts, "exit_status": error.exit_status})
+    return document(command, {"ok": False, "error": parts, "exit_status": error.exit_status, **error.details})
 
 
 def table(rows: Sequence[Sequence[str]], head: Sequence[str] = ()) -> str:

@@ -20,7 +20,7 @@ import pytest
 
 from compose_chap.backups import backup, catalogue, proof
 from compose_chap.engine.world import World
-from compose_chap.errors import ChapError, EngineError, NeedsPerson, RolledBack, StateError
+from compose_chap.errors import Cancelled, ChapError, EngineError, NeedsPerson, RolledBack, StateError
 from compose_chap.image import Reference
 from compose_chap.model import detect
 from compose_chap.operations import recover, rollback, upgrade
@@ -474,6 +474,46 @@ def test_a_container_that_had_ended_may_be_gone_afterwards(engine: FakeEngine) -
     engine.strike = prune
     run_upgrade(engine)
     assert run_records.history(engine.folder)[-1]["result"] == "done"
+
+
+def test_why_the_new_version_ended_is_said_without_secrets_and_with_the_way_that_is_good(engine: FakeEngine) -> None:
+    engine.sick = "ends"
+    engine.log = (
+        "Traceback (most recent call last):\n"
+        '  File "x.py", line 1, in f\n'
+        "sqlalchemy.exc.IntegrityError: (psycopg2.errors.NotNullViolation) null value in column"
+        ' "target_column" at postgresql://chap:geheim@db/chap_core\n'
+        "[SQL: INSERT INTO backtestspecification]\n"
+    )
+    with pytest.raises(RolledBack) as failure:
+        run_upgrade(engine)
+    said = failure.value.message
+    assert said.startswith("The upgrade failed: CHAP ended at its start: sqlalchemy.exc.IntegrityError: (psycopg2")
+    assert "INSERT" not in said and "geheim" not in said + str(failure.value.details)
+    assert "exit status" not in said
+    (run,) = run_records.history(engine.folder)
+    assert failure.value.details["run"] == run["id"] and run["failure"] in said
+    assert Path(failure.value.details["report"]).is_file()
+    start, *after = failure.value.details["checks"]
+    assert start["name"] == "start" and start["status"] == "fail" and "rows" in {one["name"] for one in after}
+    engine.log = ""
+    with pytest.raises(RolledBack, match=r"ended at its start: exit status 3$"):
+        run_upgrade(engine)
+
+
+def test_a_cancelled_upgrade_names_its_run_and_report(engine: FakeEngine) -> None:
+    def cancel(call: int, name: str) -> None:
+        if name == when:
+            engine.strike = lambda call, name: None
+            raise KeyboardInterrupt
+
+    for when in ("backup", "compose started"):
+        engine.strike = cancel
+        with pytest.raises(Cancelled) as failure:
+            run_upgrade(engine)
+        details = failure.value.details
+        assert set(details) == {"run", "report", "checks"} and details["run"] in details["report"]
+        assert Path(details["report"]).is_file()
 
 
 def test_where_the_old_image_was_pruned_the_way_back_says_how_to_get_it_again(engine: FakeEngine) -> None:
