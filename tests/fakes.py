@@ -80,6 +80,7 @@ class FakeEngine(Engine):
         for service, image in first.items():
             self._make(service, image)
         self.asked: list[str] = []  # the images that a throwaway container was made of
+        self.recipes: list[dict[str, Any]] = []  # and how
         self.sick: str = ""
         self.log = ""  # of every container
         self.port = "8000"  # that Compose gives to containers which are made now
@@ -190,7 +191,7 @@ class FakeEngine(Engine):
             containers=nothing,
             networks=nothing,
             create_host_config=dict,
-            create_container=self._create,
+            create_container=lambda image, **given: self._create(image, **given),
             attach_socket=lambda *given, **words: _Connection(),
             start=lambda identity: self.at("locked"),
         )
@@ -201,6 +202,7 @@ class FakeEngine(Engine):
             return {"Id": "lock"}
         self.at("throwaway made")
         self.asked.append(image)
+        self.recipes.append({key: given[key] for key in ("environment", "network_disabled", "volumes")})
         return {"Id": f"throwaway of {image}"}
 
     def origin(self, project: str) -> Origin:

@@ -91,6 +91,9 @@ def look(world: World, stack: Stack) -> Status:
     origin = whose.result()
     said: Overview | None = overview.result() if overview else None
     active: Active | None = working.result() if working else None
+    judgement: Schema | None = judged.result()
+    if judgement and judgement.status != "ok":
+        problems.append(judgement.words)
     databases = asked.result() or {}
     name, seen = attempt(lambda: stack.access.name) or "", attempt(lambda: _backups(world, stack, origin))
     backups: list[Backup] = seen or []
@@ -106,7 +109,7 @@ def look(world: World, stack: Stack) -> Status:
             **{worker: version.result() or "" for worker, version in versions.items()},
         },
         health=said.health if said else None,
-        schema=judged.result(),
+        schema=judgement,
         jobs=Jobs.of(said.listed, active) if said and active else None,
         database_size=databases[name].size if name in databases else None,
         kept={

@@ -21,7 +21,7 @@ def recall(name: str, environment: Mapping[str, str]) -> Value | None:
     """Return what was kept under a name, None where there is nothing that can be believed."""
     folder = _folder(environment)
     with suppress(OSError, StateError):
-        if not reading.not_own(folder.lstat()):
+        if folder and not reading.not_own(folder.lstat()):
             return reading.read_document(folder / f"{name}.json", StateError, own=True)
     return None
 
@@ -29,6 +29,8 @@ def recall(name: str, environment: Mapping[str, str]) -> Value | None:
 def keep(name: str, answer: Any, environment: Mapping[str, str]) -> None:
     """Keep an answer that JSON can hold, where there is a cache folder of this user's own. No error where not."""
     folder = _folder(environment)
+    if folder is None:
+        return
     draft = folder / f"{name}.{os.getpid()}"
     with suppress(OSError):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -40,6 +42,8 @@ def keep(name: str, answer: Any, environment: Mapping[str, str]) -> None:
         draft.replace(folder / f"{name}.json")
 
 
-def _folder(environment: Mapping[str, str]) -> Path:
-    base = environment.get("XDG_CACHE_HOME") or os.path.join(environment.get("HOME") or "/nonexistent", ".cache")
-    return Path(base, "docker-chap")
+def _folder(environment: Mapping[str, str]) -> Path | None:
+    if base := environment.get("XDG_CACHE_HOME"):
+        return Path(base, "docker-chap")
+    home = environment.get("HOME")
+    return Path(home, ".cache", "docker-chap") if home else None

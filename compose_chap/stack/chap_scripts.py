@@ -95,8 +95,15 @@ import json, os, sys
 out = sys.stdout
 sys.stdout = sys.stderr
 from celery import Celery
-from chap_core.rest_api import celery_tasks
-application = next(value for value in vars(celery_tasks).values() if isinstance(value, Celery))
+broker = os.environ.get("CELERY_BROKER")
+if broker:
+    # Made as CHAP makes its own: to import that takes seconds.
+    application = Celery("worker", broker=broker)
+    application.conf.update(task_serializer="pickle", accept_content=["pickle", "json"],
+                            broker_transport_options={"socket_connect_timeout": 2})
+else:
+    from chap_core.rest_api import celery_tasks
+    application = next(value for value in vars(celery_tasks).values() if isinstance(value, Celery))
 # The answers are collected until so many workers have answered, or the time is over.
 limit = int(os.environ["CHAP_WORKERS"]) or None
 answers = application.control.inspect(timeout=3, limit=limit).active() or {}

@@ -144,7 +144,8 @@ def _answering(world: World, change: Change) -> Stack:
 
 def _look_at_api(world: World, change: Change, journal: Journal, stack: Stack) -> list[Check]:
     tables = change.tables or journal.facts["old_tables"]
-    return verify.demand(verify.check_api(world, stack, change.expected, tables))
+    checks = verify.check_api(world, stack, change.expected, tables)
+    return verify.demand(verify.as_before(checks, change.accepted))
 
 
 def _look_at_all(world: World, change: Change, credentials: Mapping[str, str]) -> list[Check]:
