@@ -16,6 +16,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from compose_chap.backups.manifest import ChapFacts, DatabaseFacts, DumpPart, Manifest, ProjectFacts, ServerFacts
 from compose_chap.engine.engine import Engine, Image
 from compose_chap.engine.process import Finished
 from compose_chap.engine.world import World
@@ -24,6 +25,24 @@ from compose_chap.model import Container, Origin, Project
 from compose_chap.stack import chap_scripts
 
 API, WORKER = "registry.example/chap-core", "registry.example/chap-worker"
+
+
+# Questions to which there is no answer here: nobody is connected, nothing works, no role is there.
+_ASKED_IN_VAIN = ("^SELECT pid, ", "FROM pg_stat_database")
+_CHANGES = (r'CREATE DATABASE "', r"WITH old AS ", r'ALTER DATABASE ".*" RENAME TO "', r'DROP DATABASE IF EXISTS "')
+# What the fake was asked and does not know: a test that gets to it cannot pass, whoever catches the error.
+UNKNOWN: list[str] = []
+
+
+def manifest(**facts: Any) -> Manifest:
+    """Return the manifest of a small backup, with these facts instead."""
+    now = datetime(2026, 11, 23, 4, tzinfo=timezone.utc)
+    known: dict[str, Any] = {
+        **{"id": "20261123T040000Z", "created_at": now, "proven_at": now, "reason": "", "tables": {}},
+        **{"project": ProjectFacts("p"), "chap": ChapFacts("2.0.0"), "server": ServerFacts(170006)},
+        **{"database": DatabaseFacts("chap_core", 1), "dump": DumpPart("a.dump", 1, "0" * 64)},
+    }
+    return Manifest(**{**known, **facts})
 
 
 class Killed(BaseException):
@@ -350,12 +369,15 @@ class FakeEngine(Engine):
             rows = [["1"]] if match[1] in self.databases else []
         elif sql.startswith("SELECT n.nspname || '.'"):
             rows = [["public.observation", "id"]]
-        else:
+        elif sql.strip("; \n") != "SELECT 1" and not any(re.search(words, sql) for words in _ASKED_IN_VAIN):
             self._change(sql)
         self.at("ran")
         return Finished(0, "".join(json.dumps(dict(enumerate(row))) + "\n" for row in rows), "")
 
     def _change(self, sql: str) -> None:
+        if not any(re.search(words, sql) for words in _CHANGES):
+            UNKNOWN.append(sql)
+            raise AssertionError(f"This server does not know: {sql}")
         if match := re.search(r'CREATE DATABASE "(.*?)" TEMPLATE "(.*?)"', sql):
             self.databases[match[1]] = copy.deepcopy(self.databases[match[2]])
             self.databases[match[1]].settings = ""

@@ -21,9 +21,9 @@ from compose_chap.records.durable import Edit
 from compose_chap.stack import model_schema, schema
 from compose_chap.stack.jobs import lost_jobs
 from compose_chap.stack.schema import Schema
-from compose_chap.transaction import forward, undo
+from compose_chap.transaction import forward, kept, undo
 from compose_chap.transaction.baseline import baseline_of
-from compose_chap.transaction.change import Change, describe, kept_name, let_images_go, server_of
+from compose_chap.transaction.change import Change, describe, server_of
 
 _UNDONE_BY = {"upgrade": "rollback", "restore": "restore --undo"}
 
@@ -82,8 +82,8 @@ def plan_rollback(world: World, stack: Stack, operation: str) -> RollbackPlan:
             f"The database {done.kept}, which the {operation} kept, is gone.",
             hint=f"Restore a backup instead: docker chap restore {Path(record['facts'].get('backup', 'latest')).name}",
         )
-    kept = server.counts(done.kept)
-    written = undo.rows_since(done.tables or kept, server.counts(done.live))
+    rows = server.counts(done.kept)
+    written = undo.rows_since(done.tables or rows, server.counts(done.live))
 
     amiss = _amiss(world, server, done)
     change = Change(
@@ -95,7 +95,7 @@ def plan_rollback(world: World, stack: Stack, operation: str) -> RollbackPlan:
         recreate=done.recreate,
         images_after=done.images,
         expected=done.baseline.version,
-        tables=kept,
+        tables=rows,
         accepted=amiss.verdict if amiss else "",
         baseline=baseline_of(world, stack),
         move=_way_back(done.move, operation),
@@ -120,11 +120,11 @@ def roll_back(world: World, plan: RollbackPlan, credentials: Mapping[str, str]) 
             **{"from": change.baseline.version, "to": change.expected},
         )
         # What is kept is called by the run that keeps it.
-        change = replace(change, kept=kept_name(change.live, "after", journal.id))
+        change = replace(change, kept=kept.kept_name(change.live, kept.AFTER, journal.id))
         journal.learn(**change.to_facts())
     done = forward.run(world, change, journal, credentials)
     # The kept images are the live ones again.
-    let_images_go(world, undone, change.project.name)
+    kept.untag_kept_images(world, undone, change.project.name)
     return Undone(journal.id, change.kept, done.checks)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from compose_chap.engine.registry import Manifest, Registry
 from compose_chap.engine.world import World
-from compose_chap.errors import ChapError, RegistryError, StackError
+from compose_chap.errors import ChapError, EngineError, RegistryError, StackError
 from compose_chap.image import Reference, release_key
 from compose_chap.model import Stack
 from compose_chap.postgres.server import Database, Server
@@ -86,6 +86,8 @@ class Subject:
     @cached_property
     def jobs(self) -> Jobs:
         """The jobs that run, wait, or only say so. Raise EngineError when the workers cannot be asked."""
+        if isinstance(self.overview.listed, EngineError):
+            raise self.overview.listed
         return Jobs.of(self.overview.listed, self.chap.active(self.stack.workers))
 
     @cached_property

@@ -14,6 +14,7 @@ from typing import Any
 
 from compose_chap import reading
 from compose_chap.errors import StateError
+from compose_chap.ownership import not_own
 from compose_chap.reading import Value
 
 
@@ -21,7 +22,7 @@ def recall(name: str, environment: Mapping[str, str]) -> Value | None:
     """Return what was kept under a name, None where there is nothing that can be believed."""
     folder = _folder(environment)
     with suppress(OSError, StateError):
-        if folder and not reading.not_own(folder.lstat()):
+        if folder and not not_own(folder.lstat()):
             return reading.read_document(folder / f"{name}.json", StateError, own=True)
     return None
 
@@ -34,7 +35,7 @@ def keep(name: str, answer: Any, environment: Mapping[str, str]) -> None:
     draft = folder / f"{name}.{os.getpid()}"
     with suppress(OSError):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if reading.not_own(folder.lstat()):
+        if not_own(folder.lstat()):
             return
         draft.unlink(missing_ok=True)
         with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:

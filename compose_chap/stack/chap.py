@@ -19,6 +19,7 @@ from compose_chap.engine.process import Finished
 from compose_chap.errors import EngineError
 from compose_chap.reading import Value
 from compose_chap.stack import chap_scripts
+from compose_chap.stack.chap_answers import Answer, answers_of, checks_in, jobs_in, models_in
 
 PORT = 8000
 
@@ -26,21 +27,6 @@ _UNFINISHED_JOBS = "?status=STARTED&status=PENDING"
 
 
 @dataclass(frozen=True)
-class Answer:
-    """An HTTP answer: its status (0 when nothing answered) and its text."""
-
-    status: int
-    body: str
-
-    @property
-    def json(self) -> Any:
-        """The body as JSON, None when it is none: a login page also answers 200."""
-        try:
-            return json.loads(self.body)
-        except ValueError:
-            return None
-
-
 @dataclass(frozen=True)
 class Health:
     """How well CHAP answers: `ready`, `answering` (but not ready) or `silent`; what is wrong by part."""
@@ -95,12 +81,12 @@ class Jobs:
 
 @dataclass(frozen=True)
 class Overview:
-    """What CHAP says of itself at one moment; `listed` are the jobs of its own list, status by id."""
+    """What CHAP says of itself at one moment; `listed` are the jobs of its own list, status by id, or why not."""
 
     version: str
     health: Health
     models: tuple[str, ...]
-    listed: Mapping[str, str]
+    listed: Mapping[str, str] | EngineError
 
     @classmethod
     def of_nothing(cls) -> Overview:
@@ -122,8 +108,7 @@ class Chap:
     def overview(self) -> Overview:
         """Ask everything that CHAP's own API tells, at once."""
         version, answers = self._ask("/health", "/health/ready", "/v2/services", f"/v1/jobs{_UNFINISHED_JOBS}")
-        listed = {job["id"]: job["status"] for job in _list(answers[3].json)}
-        return Overview(version, _health(*answers[:2]), _models(answers[2]), listed)
+        return Overview(version, _health(*answers[:2]), models_in(answers[2]), _listed(answers[3]))
 
     def health(self) -> Health:
         """Ask CHAP how it is. `/health` alone proves nothing: it is 200 with database and broker dead."""
@@ -134,7 +119,7 @@ class Chap:
 
         `/v1/crud/model-templates` is not asked: reading it archives every model that is away for a moment.
         """
-        return _models(*self.get("/v2/services"))
+        return models_in(*self.get("/v2/services"))
 
     def jobs(self, workers: int, listed: Mapping[str, str] | None = None) -> Jobs:
         """Return what CHAP's job list (`listed`, where it was asked already) and its workers say together.
@@ -143,7 +128,7 @@ class Chap:
         `workers` is how many to wait for; 0 waits three seconds. Raise EngineError when they cannot be asked.
         """
         if listed is None:
-            listed = {job["id"]: job["status"] for job in _list(self.get(f"/v1/jobs{_UNFINISHED_JOBS}")[0].json)}
+            listed = jobs_in(self.get(f"/v1/jobs{_UNFINISHED_JOBS}")[0])
         return Jobs.of(listed, self.active(workers))
 
     def active(self, workers: int) -> Active:
@@ -173,8 +158,10 @@ class Chap:
         finished = self.engine.run(self.container, [*chap_scripts.PYTHON, chap_scripts.REQUESTS], given=given)
         if finished.status != 0:
             return "", [Answer(0, _amiss(finished))] * len(requests)
-        found = json.loads(finished.stdout)
-        return str(found["version"]), [Answer(one["status"], one["body"]) for one in found["answers"]]
+        try:
+            return answers_of(finished.stdout, len(requests))
+        except EngineError as error:
+            return "", [Answer(0, error.message)] * len(requests)
 
 
 # With the line of the source that Python shows below it. CHAP warns at every start: that is never why it failed.
@@ -196,8 +183,7 @@ def _active(answer: Value) -> Active:
 def _health(alive: Answer, ready: Answer) -> Health:
     if alive.status == 0:
         return Health("silent", {"http": alive.body})
-    checks = (ready.json or {}).get("checks") if isinstance(ready.json, dict) else None
-    if checks:
+    if checks := checks_in(ready):
         return Health("ready" if ready.status == 200 else "answering", checks)
     if ready.status in (404, 401):
         # Before v2.0.0 there is nothing better than the sign of life.
@@ -205,13 +191,11 @@ def _health(alive: Answer, ready: Answer) -> Health:
     return Health("answering", {"http": f"/health/ready answered {ready.status}"})
 
 
-def _models(answer: Answer) -> tuple[str, ...]:
-    services = answer.json.get("services", []) if isinstance(answer.json, dict) else []
-    return tuple(sorted(service["id"] for service in services))
-
-
-def _list(data: Any) -> list[Any]:
-    return data if isinstance(data, list) else []
+def _listed(answer: Answer) -> dict[str, str] | EngineError:
+    try:
+        return jobs_in(answer)
+    except EngineError as error:
+        return error
 
 
 def python(engine: Engine, container: str, script: str, **environment: str) -> Value:

@@ -10,9 +10,10 @@ import copy
 import functools
 import json
 import os
+import shlex
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,11 @@ from compose_chap.operations import recover, rollback, upgrade
 from compose_chap.operations.upgrade import UpgradePlan
 from compose_chap.postgres import pg_tools
 from compose_chap.postgres.server import Server
-from compose_chap.records import durable, run_records
+from compose_chap.records import durable, own_folder, run_records
 from compose_chap.records.durable import Edit
 from compose_chap.transaction.baseline import baseline_of
 from compose_chap.transaction.change import CONFIG_FILES
-from tests.fakes import API, WORKER, Database, FakeEngine, Killed, world
+from tests.fakes import API, WORKER, Database, FakeEngine, Killed, manifest, world
 
 OLD = f"chap {API}:v1\nworker {WORKER}:v1\ndb postgres:17\nredis valkey:8\n".encode()
 NEW = OLD.replace(b":v1", b":v2")
@@ -72,7 +73,7 @@ def engine(place: Path, monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
     def made() -> catalogue.Backup:
         return catalogue.Backup(
             folder / "backups" / "1",
-            {"id": "1", "tables": dict(saved[-1].rows), "database": {"size": 1}, "proven_at": "2026-11-23"},
+            manifest(id="1", tables=dict(saved[-1].rows)),
         )
 
     def take(world: World, *given: Any, **named: Any) -> catalogue.Backup:
@@ -101,15 +102,27 @@ def engine(place: Path, monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
     return FakeEngine(folder)
 
 
-def watch_files(monkeypatch: pytest.MonkeyPatch, engine: FakeEngine, write: Callable[..., None]) -> None:
+def writers() -> dict[str, Callable[..., None]]:
+    """Return what writes files: those of the stack, and our own."""
+    modules = {"compose_chap.records.durable.write_file": durable.write_file}
+    return {**modules, "compose_chap.records.own_folder.write": own_folder.write}
+
+
+def watch_files(
+    monkeypatch: pytest.MonkeyPatch, engine: FakeEngine, writers: Mapping[str, Callable[..., None]]
+) -> None:
     """Make every file that is written a place where a fault can strike, before and after."""
 
-    def writes(path: Path, content: bytes) -> None:
-        engine.at(f"write {path.name}")
-        write(path, content)
-        engine.at(f"wrote {path.name}")
+    def watched(write: Callable[..., None]) -> Callable[[Path, bytes], None]:
+        def writes(path: Path, content: bytes) -> None:
+            engine.at(f"write {path.name}")
+            write(path, content)
+            engine.at(f"wrote {path.name}")
 
-    monkeypatch.setattr(durable, "write_file", writes)
+        return writes
+
+    for name, write in writers.items():
+        monkeypatch.setattr(name, watched(write))
 
 
 def run_upgrade(engine: FakeEngine, *, by_dump: bool = False) -> None:
@@ -181,7 +194,7 @@ class Theorem:
     """A run whose every call is struck by a fault, from the same start each time."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-        self.monkeypatch, self.folder, self.write = monkeypatch, folder, durable.write_file
+        self.monkeypatch, self.folder, self.writers = monkeypatch, folder, writers()
 
     def run(
         self,
@@ -200,13 +213,14 @@ class Theorem:
                 fault(name)
 
         engine.strike, engine.calls = strike, 0
-        watch_files(self.monkeypatch, engine, self.write)
+        watch_files(self.monkeypatch, engine, self.writers)
         try:
             run(engine)
         except (ChapError, KeyboardInterrupt, Killed) as raised:
             return struck, raised
         finally:
-            self.monkeypatch.setattr(durable, "write_file", self.write)
+            for name, write in self.writers.items():
+                self.monkeypatch.setattr(name, write)
         return struck, None
 
     def prove(
@@ -417,7 +431,7 @@ def cut_off(engine: FakeEngine, step: str) -> FakeEngine:
 
     engine.strike = strike
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
-        watch_files(patch, engine, durable.write_file)
+        watch_files(patch, engine, writers())
         run_upgrade(engine)
     return engine.copy()
 
@@ -556,3 +570,50 @@ def test_other_settings_after_the_way_back_are_named(engine: FakeEngine) -> None
     (said,) = (one for one in record["checks"] if one["name"] == "settings")
     assert "chap: ports (8000->8000 before, 9000->8000 now)" in said["message"]
     assert "docker compose up -d --no-deps chap worker" in said["hint"]
+
+
+def by_hand(engine: FakeEngine, hint: str) -> None:
+    """Do to the databases what a failure tells a person to do."""
+    for line in hint.splitlines():
+        if " psql " in line:
+            engine._change(shlex.split(line)[-1])
+
+
+def stuck(engine: FakeEngine) -> Callable[[int, str], None]:
+    """Return what lets the new containers fail at their start, and every way back stop before it moves data."""
+
+    def strike(call: int, name: str) -> None:
+        journal = engine.folder / ".docker-chap" / "journal.json"
+        steps = [one["step"] for one in json.loads(journal.read_text())["steps"]] if journal.exists() else []
+        if "start api" in steps and name in ("compose started", "stop"):
+            raise EngineError("The engine is out of order.")
+
+    return strike
+
+
+def test_by_hand_a_rollback_gives_the_old_data_their_own_name_back(engine: FakeEngine) -> None:
+    run_upgrade(engine)
+    before = copy.deepcopy(engine.databases)
+    engine.strike = stuck(engine)
+    with pytest.raises(NeedsPerson) as failure:
+        run_rollback(engine)
+    assert "ALTER DATABASE" in failure.value.hint
+    engine.strike = lambda call, name: None
+    by_hand(engine, failure.value.hint)
+    assert engine.databases == before
+    run_recover(engine)
+    assert engine.databases == before
+    run_rollback(engine)
+    assert picture(engine)[0] == OLD
+
+
+def test_by_hand_an_upgrade_comes_back_as_by_itself(engine: FakeEngine) -> None:
+    before = copy.deepcopy(engine.databases)
+    engine.strike = stuck(engine)
+    with pytest.raises(NeedsPerson) as failure:
+        run_upgrade(engine)
+    engine.strike = lambda call, name: None
+    by_hand(engine, failure.value.hint)
+    assert {name: engine.databases[name] for name in before} == before
+    run_recover(engine)
+    assert {name: engine.databases[name] for name in before} == before
