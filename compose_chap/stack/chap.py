@@ -27,7 +27,6 @@ _UNFINISHED_JOBS = "?status=STARTED&status=PENDING"
 
 
 @dataclass(frozen=True)
-@dataclass(frozen=True)
 class Health:
     """How well CHAP answers: `ready`, `answering` (but not ready) or `silent`; what is wrong by part."""
 

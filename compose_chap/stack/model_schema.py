@@ -17,35 +17,11 @@ from compose_chap.engine.throwaway import Recipe
 from compose_chap.engine.world import World
 from compose_chap.errors import EngineError, StateError
 from compose_chap.model import Stack
+from compose_chap.postgres.database_schema import Column, ForeignKey
 from compose_chap.reading import Value
 from compose_chap.records import cache
 from compose_chap.stack import chap_scripts
 from compose_chap.stack.chap import python
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column: its type as PostgreSQL spells it, whether it may be NULL, and whether the database has a default."""
-
-    name: str
-    type: str
-    nullable: bool
-    default: bool
-
-
-@dataclass(frozen=True)
-class ForeignKey:
-    """A column whose rows have to point at one of another table."""
-
-    table: str
-    column: str
-    to_table: str
-    to_column: str
-
-    @property
-    def name(self) -> str:
-        """The column, as `table.column`."""
-        return f"{self.table}.{self.column}"
 
 
 @dataclass(frozen=True)
@@ -61,6 +37,11 @@ class ModelSchema:
     foreign_keys: tuple[ForeignKey, ...]
     chain: tuple[str, ...]
     heads: tuple[str, ...]
+
+    @property
+    def never_null(self) -> tuple[tuple[str, str], ...]:
+        """Table and name of every column that may not be NULL."""
+        return tuple((name, one.name) for name, columns in self.tables.items() for one in columns if not one.nullable)
 
     @property
     def column_names(self) -> frozenset[str]:

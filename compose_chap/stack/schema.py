@@ -15,11 +15,12 @@ from typing import Any
 from compose_chap.engine.world import World
 from compose_chap.image import release_key
 from compose_chap.model import Stack
+from compose_chap.postgres import database_schema
+from compose_chap.postgres.database_schema import Column, DatabaseSchema
 from compose_chap.postgres.server import Server
-from compose_chap.stack import database_schema, model_schema
-from compose_chap.stack.database_schema import DatabaseSchema
+from compose_chap.stack import model_schema
 from compose_chap.stack.databases import server_of
-from compose_chap.stack.model_schema import Column, ModelSchema
+from compose_chap.stack.model_schema import ModelSchema
 
 COMPLETE, ALEMBIC_BEHIND, MARK_BEHIND = "complete", "complete, Alembic behind", "complete, mark behind"
 MARK_UNKNOWN, NOT_MIGRATED, INCOMPLETE = "complete, mark unknown", "not migrated", "incomplete"
@@ -131,7 +132,7 @@ def of_stack(world: World, stack: Stack) -> Schema:
 
 def look(models: ModelSchema, server: Server, database: str) -> Schema:
     """Return how any database of a server stands to the models of an image. Raise DatabaseError."""
-    return judge(models, database_schema.read(server, database, models))
+    return judge(models, database_schema.read(server, database, models.foreign_keys, models.never_null))
 
 
 def judge(models: ModelSchema, has: DatabaseSchema) -> Schema:

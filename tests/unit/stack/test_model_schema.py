@@ -13,8 +13,8 @@ import pytest
 from compose_chap.engine.process import Finished
 from compose_chap.engine.world import World
 from compose_chap.errors import EngineError
+from compose_chap.postgres.database_schema import Column
 from compose_chap.stack import model_schema
-from compose_chap.stack.model_schema import Column
 from tests.fakes import FakeEngine, world
 
 IMAGE = "sha256:api2"

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from compose_chap.postgres.database_schema import Column, DatabaseSchema, ForeignKey
 from compose_chap.stack import schema
-from compose_chap.stack.database_schema import DatabaseSchema
-from compose_chap.stack.model_schema import Column, ForeignKey, ModelSchema
+from compose_chap.stack.model_schema import ModelSchema
 
 CHAIN: tuple[str, ...] = (
     *("fe59a33965ed", "ff2b1bbb8418", "a1b2c3d4e5f6", "b2c3d4e5f6a7", "c3d4e5f6a7b8", "d4e5f6a7b8c9"),

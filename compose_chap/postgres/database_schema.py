@@ -3,21 +3,40 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 
 from compose_chap import reading
 from compose_chap.errors import DatabaseError
 from compose_chap.postgres.server import Server, literal
-from compose_chap.stack.model_schema import Column, ModelSchema
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: its type as PostgreSQL spells it, whether it may be NULL, and whether the database has a default."""
+
+    name: str
+    type: str
+    nullable: bool
+    default: bool
+
+
+@dataclass(frozen=True)
+class ForeignKey:
+    """A column whose rows have to point at one of another table."""
+
+    table: str
+    column: str
+    to_table: str
+    to_column: str
 
 
 @dataclass(frozen=True)
 class DatabaseSchema:
     """What a database has in its schema `public`, where CHAP's tables are.
 
-    `orphans` has the rows of each foreign key that point at nothing, `empty` the columns that have a NULL where the
-    models have none. `marks` are the revisions that Alembic left, none where it never ended well.
+    `orphans` has the rows of each foreign key that point at nothing, `empty` the columns that have a NULL
+    and should not. `marks` are the revisions that Alembic left, none where it never ended well.
     """
 
     tables: Mapping[str, tuple[Column, ...]]
@@ -63,16 +82,19 @@ SELECT format('SELECT json_build_object(''columns'', %L::json, ''counts'', (SELE
 """
 
 
-def read(server: Server, database: str, models: ModelSchema | None = None) -> DatabaseSchema:
-    """Return what a database has. Without `models` nothing is counted. Raise DatabaseError when it cannot be asked."""
-    keys = [asdict(key) for key in models.foreign_keys] if models else []
-    never_null = [
-        {"table": table, "column": column.name}
-        for table, columns in (models.tables if models else {}).items()
-        for column in columns
-        if not column.nullable
-    ]
-    question = _QUESTION.format(keys=literal(json.dumps(keys)), never_null=literal(json.dumps(never_null)))
+def read(
+    server: Server,
+    database: str,
+    foreign_keys: Iterable[ForeignKey] = (),
+    never_null: Iterable[tuple[str, str]] = (),
+) -> DatabaseSchema:
+    """Return what a database has. Raise DatabaseError when it cannot be asked.
+
+    `foreign_keys` are those whose orphans are counted, `never_null` the columns (table, name) that are to have no NULL.
+    """
+    keys = [asdict(key) for key in foreign_keys]
+    wanted = [{"table": table, "column": column} for table, column in never_null]
+    question = _QUESTION.format(keys=literal(json.dumps(keys)), never_null=literal(json.dumps(wanted)))
     answer = reading.parse(server.document(question, database), f"What the database {database} has", DatabaseError)
     tables: dict[str, list[Column]] = {}
     for row in answer.at("columns").items():
