@@ -21,7 +21,7 @@ from compose_chap.postgres.server import Server
 from compose_chap.project import checkout_move
 from compose_chap.records import durable, lock
 from compose_chap.records.run_records import Journal
-from compose_chap.transaction import evidence, safety_copy, undo, verify
+from compose_chap.transaction import evidence, repair, safety_copy, undo, value_query, values, verify
 from compose_chap.transaction.change import (
     Change,
     begin,
@@ -97,13 +97,16 @@ def _forward(world: World, change: Change, journal: Journal, credentials: Mappin
 
     api, *workers = change.writers
     begin(world, journal, "start api", api)
+    # From here on the way back brings the kept data: not before may the live ones be changed.
+    remembered = repair.before_start(server, change)
     _bring_up(world, change, [api])
     # Counted while the API starts: the old data as they were when nobody wrote to them any more.
     journal.learn(old_tables=_old_rows(server, change) or journal.facts.get("old_tables", {}))
     begin(world, journal, "verify api")
     stack = _answering(world, change)
     up = world.clock()
-    checks = _look_at_api(world, change, journal, stack)
+    repaired = repair.after_migration(server, change, remembered)
+    checks = [*repaired, *_look_at_api(world, change, journal, stack), *_values(server, change, journal)]
 
     # The worker comes second: it may not run against a schema that nobody has looked at.
     begin(world, journal, "start worker", ", ".join(workers))
@@ -145,6 +148,19 @@ def _answering(world: World, change: Change) -> Stack:
 def _look_at_api(world: World, change: Change, journal: Journal, stack: Stack) -> list[Check]:
     tables = change.tables or journal.facts["old_tables"]
     return verify.demand(verify.check_api(world, stack, change.expected, tables))
+
+
+def _values(server: Server, change: Change, journal: Journal) -> list[Check]:
+    """Return what the migration made of the values, as a check. What cannot be asked is no reason to go back."""
+    if change.operation != "upgrade":
+        return []
+    try:
+        if not server.exists(change.kept):
+            return [Check("values", "skipped", "The old data are kept as a dump: their values were not compared.")]
+        found = value_query.compare(server, change.kept, change.live, journal.facts["old_tables"])
+    except DatabaseError as error:
+        return [Check("values", "warn", f"Whether values changed could not be seen: {error.message}")]
+    return [values.check(found, evidence.sql_command(change, found.put_back))]
 
 
 def _look_at_all(world: World, change: Change, credentials: Mapping[str, str]) -> list[Check]:

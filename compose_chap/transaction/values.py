@@ -144,13 +144,18 @@ def _statements(column: Gone, keys: Mapping[str, Key]) -> Iterator[str]:
         alike.setdefault((one.before.shown, one.now.shown), []).append(one.key)
     target = identifier(column.moved_to.rpartition(".")[2])
     schema, _, alone = table.partition(".")
-    which = ", ".join(map(identifier, keys[table]))
+    which = _list(map(identifier, keys[table]))
     for (before, now), rows in alike.items():
-        places = ", ".join("(" + ", ".join(map(literal, key)) + ")" for key in rows)
+        places = ", ".join(_list(map(literal, key)) for key in rows)
         yield (
             f"UPDATE {identifier(schema)}.{identifier(alone)} SET {target} = {_literal(before)}"
-            f" WHERE {target} IS NOT DISTINCT FROM {_literal(now)} AND ({which}) IN ({places});"
+            f" WHERE {target} IS NOT DISTINCT FROM {_literal(now)} AND {which} IN ({places});"
         )
+
+
+def _list(parts: Iterable[str]) -> str:
+    parts = list(parts)
+    return parts[0] if len(parts) == 1 else f"({', '.join(parts)})"
 
 
 def _literal(value: str | None) -> str:
@@ -160,7 +165,6 @@ def _literal(value: str | None) -> str:
 def check(found: Values, command: str = "") -> Check:
     """Return the check of what was compared. `command` puts the values back, where that is known."""
     moved = [one for one in found.gone if one.moved_to]
-    bent = [one for one in moved if one.changes]
     lost = [one for one in found.gone if one.values and not one.moved_to]
     amiss = [
         *(f"{_short(one.column)} {_examples(one.changes)}" for one in found.changed),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from compose_chap.transaction import values
@@ -78,9 +80,9 @@ def lengths(*now: str) -> list[Gone]:
 def test_values_are_put_back_where_nobody_has_set_others_since() -> None:
     assert values.put_back(lengths("0", "0", "0"), {TEMPLATES: ("id",)}).splitlines() == [
         'UPDATE "public"."modeltemplatedb" SET "min_prediction_periods" = \'1\''
-        " WHERE \"min_prediction_periods\" IS NOT DISTINCT FROM '0' AND (\"id\") IN (('1'), ('2'));",
+        " WHERE \"min_prediction_periods\" IS NOT DISTINCT FROM '0' AND \"id\" IN ('1', '2');",
         'UPDATE "public"."modeltemplatedb" SET "min_prediction_periods" = \'2\''
-        " WHERE \"min_prediction_periods\" IS NOT DISTINCT FROM '0' AND (\"id\") IN (('3'));",
+        " WHERE \"min_prediction_periods\" IS NOT DISTINCT FROM '0' AND \"id\" IN ('3');",
     ]
     assert values.put_back(lengths("1", "1", "2"), {TEMPLATES: ("id",)}) == ""
     # Only what is known to be the new name is written to.
@@ -92,8 +94,10 @@ def test_what_is_put_back_cannot_leave_its_quotes() -> None:
     change = Change(("1'); DROP TABLE x; --",), Value("a'; DROP TABLE x; --", "1"), Value(None, None))
     odd = Gone(f"{TEMPLATES}.min_prediction_length", 1, f"{TEMPLATES}.min_prediction_periods", (change,))
     sql = values.put_back([odd], {TEMPLATES: ('i"d',)})
-    assert "'a''; DROP TABLE x; --'" in sql and "('1''); DROP TABLE x; --')" in sql and '("i""d")' in sql
+    assert "'a''; DROP TABLE x; --'" in sql and "IN ('1''); DROP TABLE x; --')" in sql and 'AND "i""d" IN' in sql
     assert "IS NOT DISTINCT FROM NULL" in sql
+    two = replace(odd, changes=(replace(change, key=("1", "b")),))
+    assert """AND ("a", "b") IN (('1', 'b'));""" in values.put_back([two], {TEMPLATES: ("a", "b")})
 
 
 def test_the_check_tells_changed_moved_and_lost_apart() -> None:
