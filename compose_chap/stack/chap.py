@@ -21,6 +21,8 @@ from compose_chap.stack import chap_scripts
 PORT = 8000
 
 _UNFINISHED_JOBS = "?status=STARTED&status=PENDING"
+# What v2.5.0 and newer queue without being asked, and queue again where it is missing.
+_QUEUED_BY_CHAP = ("run_baseline",)
 
 
 @dataclass(frozen=True)
@@ -92,30 +94,49 @@ class Active:
 
 
 @dataclass(frozen=True)
+class Job:
+    """A job of CHAP's own list."""
+
+    status: str
+    type: str
+
+
+@dataclass(frozen=True)
 class Jobs:
-    """The jobs that run now, those that wait, and those that say so but are dead (zombies)."""
+    """The jobs that run now, those that wait, and those that say so but are dead (zombies).
+
+    `own` are those that run or wait and that CHAP queued by itself: they are in neither of the first two.
+    """
 
     running: tuple[str, ...]
     waiting: tuple[str, ...]
     zombies: tuple[str, ...]
     workers: tuple[str, ...]
+    own: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, listed: Mapping[str, str], active: Active) -> Jobs:
-        """Return what CHAP's own list (status by id) and its workers say together."""
-        started = {identity for identity, status in listed.items() if status == "STARTED"}
-        waiting = tuple(sorted(identity for identity, status in listed.items() if status == "PENDING"))
-        return cls(tuple(sorted(active.jobs)), waiting, tuple(sorted(started - active.jobs)), active.workers)
+    def of(cls, listed: Mapping[str, Job], active: Active) -> Jobs:
+        """Return what CHAP's own list (jobs by id) and its workers say together."""
+        started = {identity for identity, job in listed.items() if job.status == "STARTED"}
+        waiting = {identity for identity, job in listed.items() if job.status == "PENDING"}
+        own = {identity for identity, job in listed.items() if job.type in _QUEUED_BY_CHAP}
+        return cls(
+            tuple(sorted(active.jobs - own)),
+            tuple(sorted(waiting - own)),
+            tuple(sorted(started - active.jobs)),
+            active.workers,
+            tuple(sorted((active.jobs | waiting) & own)),
+        )
 
 
 @dataclass(frozen=True)
 class Overview:
-    """What CHAP says of itself at one moment; `listed` are the jobs of its own list, status by id."""
+    """What CHAP says of itself at one moment; `listed` are the jobs of its own list, by id."""
 
     version: str
     health: Health
     models: tuple[str, ...]
-    listed: Mapping[str, str]
+    listed: Mapping[str, Job]
 
     @classmethod
     def of_nothing(cls) -> Overview:
@@ -153,8 +174,7 @@ class Chap:
     def overview(self) -> Overview:
         """Ask everything that CHAP's own API tells, at once."""
         version, answers = self._ask("/health", "/health/ready", "/v2/services", f"/v1/jobs{_UNFINISHED_JOBS}")
-        listed = {job["id"]: job["status"] for job in _list(answers[3].json)}
-        return Overview(version, _health(*answers[:2]), _models(answers[2]), listed)
+        return Overview(version, _health(*answers[:2]), _models(answers[2]), _listed(answers[3]))
 
     def health(self) -> Health:
         """Ask CHAP how it is. `/health` alone proves nothing: it is 200 with database and broker dead."""
@@ -167,14 +187,14 @@ class Chap:
         """
         return _models(*self.get("/v2/services"))
 
-    def jobs(self, workers: int, listed: Mapping[str, str] | None = None) -> Jobs:
+    def jobs(self, workers: int, listed: Mapping[str, Job] | None = None) -> Jobs:
         """Return what CHAP's job list (`listed`, where it was asked already) and its workers say together.
 
         A job whose worker died stays STARTED for ever, so a job runs only when a worker says so too.
         `workers` is how many to wait for; 0 waits three seconds. Raise EngineError when they cannot be asked.
         """
         if listed is None:
-            listed = {job["id"]: job["status"] for job in _list(self.get(f"/v1/jobs{_UNFINISHED_JOBS}")[0].json)}
+            listed = _listed(self.get(f"/v1/jobs{_UNFINISHED_JOBS}")[0])
         return Jobs.of(listed, _active(self._python(chap_scripts.ACTIVE_JOBS, CHAP_WORKERS=str(workers))))
 
     def inspection(self, workers: int) -> tuple[Schema | EngineError, Active | EngineError]:
@@ -252,6 +272,10 @@ def _health(alive: Answer, ready: Answer) -> Health:
 def _models(answer: Answer) -> tuple[str, ...]:
     services = answer.json.get("services", []) if isinstance(answer.json, dict) else []
     return tuple(sorted(service["id"] for service in services))
+
+
+def _listed(answer: Answer) -> dict[str, Job]:
+    return {job["id"]: Job(job["status"], str(job.get("type", ""))) for job in _list(answer.json)}
 
 
 def _list(data: Any) -> list[Any]:
