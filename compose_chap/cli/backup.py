@@ -17,6 +17,7 @@ from compose_chap.backups.dump_only import DumpOnly
 from compose_chap.cli.call import Call, common, filled, output_option
 from compose_chap.cli.screen import render
 from compose_chap.cli.screen.backups import backup_document
+from compose_chap.cli.values import files
 from compose_chap.errors import DumpError, UsageError
 from compose_chap.postgres import unexpected
 from compose_chap.records import engine_lock, run_records
@@ -28,7 +29,13 @@ from compose_chap.stack import observe
 @click.option("--reason", default="by hand", metavar="TEXT", help="Why, for the list of backups.")
 @click.option("--with-dhis2", is_flag=True, help="DHIS2's database too.")
 @click.option("--with-volumes", is_flag=True, help="Logs, runs and the data of model services too.")
-@click.option("--dump-only", type=filled, metavar="FILE", help="Nothing but a dump of CHAP's database, - for a pipe.")
+@click.option(
+    "--dump-only",
+    type=filled,
+    shell_complete=files,
+    metavar="FILE",
+    help="Nothing but a dump of CHAP's database, - for a pipe.",
+)
 @common
 def backup_command(
     call: Call, output: Path | None, reason: str, with_dhis2: bool, with_volumes: bool, dump_only: str | None

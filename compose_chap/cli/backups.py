@@ -16,6 +16,7 @@ from compose_chap.backups.catalogue import Backup
 from compose_chap.cli.call import Call, common, output_option
 from compose_chap.cli.screen import render
 from compose_chap.cli.screen.backups import backup_document
+from compose_chap.cli.values import backups
 from compose_chap.errors import ChapError, StackError
 from compose_chap.model import Origin
 from compose_chap.postgres import unexpected
@@ -24,8 +25,8 @@ from compose_chap.stack.databases import server_of
 
 
 @click.command("backups")
-@click.option("--pin", metavar="BACKUP", help="Keep a backup whatever prune says.")
-@click.option("--unpin", metavar="BACKUP", help="Let prune take it again.")
+@click.option("--pin", shell_complete=backups, metavar="BACKUP", help="Keep a backup whatever prune says.")
+@click.option("--unpin", shell_complete=backups, metavar="BACKUP", help="Let prune take it again.")
 @output_option
 @common
 def backups_command(call: Call, pin: str | None, unpin: str | None, output: Path | None) -> None:
@@ -60,7 +61,7 @@ def backups_command(call: Call, pin: str | None, unpin: str | None, output: Path
 
 
 @click.command("verify")
-@click.argument("asked", metavar="[BACKUP]", default="latest")
+@click.argument("asked", shell_complete=backups, metavar="[BACKUP]", default="latest")
 @click.option("--deep", is_flag=True, help="Restore it into a PostgreSQL that is thrown away, and compare all counts.")
 @output_option
 @common

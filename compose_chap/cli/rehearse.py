@@ -14,6 +14,7 @@ from compose_chap.backups import catalogue
 from compose_chap.check import Check
 from compose_chap.cli.call import Call, common, output_option, patience_option
 from compose_chap.cli.screen import render
+from compose_chap.cli.values import backups, versions
 from compose_chap.errors import ChapError
 from compose_chap.image import release_tag
 from compose_chap.operations import rehearse
@@ -30,8 +31,15 @@ _SAID = {
 
 
 @click.command("rehearse")
-@click.argument("version")
-@click.option("--from", "source", default="", metavar="BACKUP", help="Take the data of a backup, not today's.")
+@click.argument("version", shell_complete=versions)
+@click.option(
+    "--from",
+    "source",
+    shell_complete=backups,
+    default="",
+    metavar="BACKUP",
+    help="Take the data of a backup, not today's.",
+)
 @click.option(
     "--online",
     is_flag=True,

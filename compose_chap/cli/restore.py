@@ -22,6 +22,7 @@ from compose_chap.cli.call import (
 )
 from compose_chap.cli.rollback import roll_back
 from compose_chap.cli.screen import render
+from compose_chap.cli.values import backups
 from compose_chap.engine.world import World
 from compose_chap.errors import UsageError
 from compose_chap.image import release_key, release_tag
@@ -34,7 +35,7 @@ from compose_chap.stack import observe, releases
 
 
 @click.command("restore")
-@click.argument("asked", metavar="[BACKUP]", required=False)
+@click.argument("asked", shell_complete=backups, metavar="[BACKUP]", required=False)
 @click.option("--undo", is_flag=True, help="Undo the last restore.")
 @click.option("--with-version", is_flag=True, help="Bring the version of CHAP back that the backup was made by.")
 @yes_option

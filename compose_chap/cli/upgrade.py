@@ -21,6 +21,7 @@ from compose_chap.cli.call import (
     yes_option,
 )
 from compose_chap.cli.screen import render
+from compose_chap.cli.values import versions
 from compose_chap.errors import ChapError
 from compose_chap.image import release_tag
 from compose_chap.operations import upgrade
@@ -50,7 +51,7 @@ def _road_options(function: Callable[..., None]) -> Callable[..., None]:
 
 
 @click.command("upgrade")
-@click.argument("version")
+@click.argument("version", shell_complete=versions)
 @click.option("--dry-run", is_flag=True, help="Show the plan and the changes of the files, and change nothing.")
 @yes_option
 @output_option
