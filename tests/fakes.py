@@ -81,6 +81,7 @@ class FakeEngine(Engine):
             self._make(service, image)
         self.sick: str = ""
         self.log = ""  # of every container
+        self.makes: dict[str, int] = {}  # rows of tables that v2's migration makes
         self.port = "8000"  # that Compose gives to containers which are made now
         self.room = 1 << 20  # KiB that are free on the server's disk
 
@@ -101,7 +102,7 @@ class FakeEngine(Engine):
         """Return an engine in the same state, for the next process."""
         twin = FakeEngine(self.folder)
         twin.images, twin.databases = copy.deepcopy((self.images, self.databases))
-        twin.log = self.log
+        twin.log, twin.makes = self.log, self.makes
         twin.boxes, twin.made, twin.sick, twin.room = dict(self.boxes), self.made, self.sick, self.room
         return twin
 
@@ -267,6 +268,8 @@ class FakeEngine(Engine):
         live = self.databases.get("chap_core")
         if box.service == "chap" and live and box.image.endswith(":v2"):
             live.columns = live.columns | {"b"}
+            for table, rows in self.makes.items():
+                live.rows.setdefault(table, rows)
             if self.sick == "ends":
                 self._set(box.id, state="exited", exit_status=3)
             if self.sick == "loses rows":
@@ -333,11 +336,11 @@ class FakeEngine(Engine):
         elif sql.startswith("SELECT n.nspname || '.'"):
             rows = [["public.observation", "id"]]
         else:
-            self._change(sql)
+            self._change(sql, database)
         self.at("ran")
         return Finished(0, "".join(json.dumps(dict(enumerate(row))) + "\n" for row in rows), "")
 
-    def _change(self, sql: str) -> None:
+    def _change(self, sql: str, database: str) -> None:
         if match := re.search(r'CREATE DATABASE "(.*?)" TEMPLATE "(.*?)"', sql):
             self.databases[match[1]] = copy.deepcopy(self.databases[match[2]])
             self.databases[match[1]].settings = ""
@@ -351,6 +354,8 @@ class FakeEngine(Engine):
             assert new not in changed, f"{new} is there already"
             changed[new] = changed.pop(old)
         self.databases = changed
+        if sql.startswith("DROP TABLE IF EXISTS public.alembic_version"):
+            self.databases[database].rows.pop("public.alembic_version", None)
         if match := re.search(r'DROP DATABASE IF EXISTS "(.*?)"', sql):
             assert match[1] != "chap_core", "the live database is never dropped"
             self.databases.pop(match[1], None)

@@ -20,6 +20,7 @@ from typing import Any
 
 from compose_chap.backups import dump_file
 from compose_chap.errors import DumpError, StackError
+from compose_chap.image import release_key
 from compose_chap.model import Origin, Stack
 from compose_chap.records import durable, lock
 
@@ -243,12 +244,19 @@ def missed_tables(manifest: Mapping[str, Any], earlier: Sequence[Backup]) -> dic
     Lost is what the catalog has lost, and what the last good backup had while CHAP's code still wants it, or cannot
     be asked. Absent is what only one of the two misses: a new version drops tables, a failed migration makes none.
     """
-    good = [one for one in earlier if one.proof.how != BAD]
+    # After a rollback the newest backups are of a newer CHAP, which had tables of its own.
+    good = [one for one in earlier if one.proof.how != BAD and not _newer(one.manifest, manifest)]
     had = {table for one in good[-1:] for table in (*one.tables, *one.lost_tables)} - set(manifest["tables"])
     schema = manifest["chap"]["schema"]
     wanted = {f"public.{name}" for name in schema["missing_tables"]} if schema else had
     lost = set(manifest["lost_tables"]) | (had & wanted)
     return {"lost_tables": sorted(lost), "absent_tables": sorted((had | wanted) - lost)}
+
+
+def _newer(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether a backup is of a newer release of CHAP than another."""
+    keys = [release_key(str(manifest["chap"]["version"] or "")) for manifest in (one, other)]
+    return bool(keys[0] and keys[1] and keys[0] > keys[1])
 
 
 def judge(backup: Backup, at: datetime, how: str, why: str = "") -> None:

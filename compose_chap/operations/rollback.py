@@ -79,7 +79,7 @@ def plan_rollback(world: World, stack: Stack, operation: str) -> RollbackPlan:
             hint=f"Restore a backup instead: docker chap restore {Path(record['facts'].get('backup', 'latest')).name}",
         )
     kept = server.counts(done.kept)
-    written = undo.rows_since(done.tables or kept, server.counts(done.live))
+    written = undo.rows_since(record["facts"].get("new_tables") or done.tables or kept, server.counts(done.live))
 
     change = Change(
         operation="rollback",

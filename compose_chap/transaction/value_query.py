@@ -1,4 +1,7 @@
-"""Ask two databases of one server for the values of their small tables: digests first, and only what differs then."""
+"""Ask two databases of one server for the values of their small tables, and mend what is known to be lost on the way.
+
+Digests are asked for first, and then only what differs.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,11 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from compose_chap.check import Check
 from compose_chap.postgres.server import Server, identifier
 from compose_chap.postgres.statements import TABLES
 from compose_chap.transaction import values
+from compose_chap.transaction.change import Change
 from compose_chap.transaction.values import LARGEST, RENAMED, SHOWN, Changed, Column, Gone, Table, Value, Values
 
 # The mark of the schema is looked at elsewhere, and is meant to change.
@@ -31,6 +36,10 @@ SELECT n.nspname || '.' || c.relname,
 )
 
 _Layout = Mapping[str, Table]
+
+# Faults by the names of their checks.
+OLD_MARK = "old_mark"
+PREDICTION_LENGTH = "prediction_length"
 
 
 @dataclass(frozen=True)
@@ -80,7 +89,33 @@ def compare(server: Server, before: str, now: str, rows: Mapping[str, int]) -> V
     return Values(len(small), tuple(changed), tuple(gone), put_back)
 
 
-def renamed(server: Server, database: str) -> dict[str, Column]:
+def before_start(server: Server, change: Change) -> Mapping[str, Column]:
+    """Mend the live data before the new version migrates them. Return values that `after_migration` puts back.
+
+    They were kept already, so a way back has nothing to undo here.
+
+    Raise DatabaseError when that cannot be done.
+    """
+    if OLD_MARK in change.repairs:
+        server.command("DROP TABLE IF EXISTS public.alembic_version;", change.live)
+    return _renamed(server, change.live) if PREDICTION_LENGTH in change.repairs else {}
+
+
+def after_migration(server: Server, change: Change, before: Mapping[str, Column]) -> list[Check]:
+    """Mend what the migration did to the live data, and return what was mended as checks.
+
+    Raise DatabaseError when that cannot be done.
+    """
+    checks = []
+    if OLD_MARK in change.repairs:
+        checks.append(Check("repaired", "ok", "Alembic's old mark was dropped before the new version started."))
+    if before and _give_back(server, change.live, before):
+        names = ", ".join(sorted(label.removeprefix("public.") for label in before))
+        checks.append(Check("repaired", "ok", f"The values that the migration lost were put back: {names}."))
+    return checks
+
+
+def _renamed(server: Server, database: str) -> dict[str, Column]:
     """Return the values of the columns that a release renames, as far as the database has them, by their old names."""
     layout = _layout(server, database)
     places: dict[str, list[_Place]] = {}
@@ -94,7 +129,7 @@ def renamed(server: Server, database: str) -> dict[str, Column]:
     }
 
 
-def give_back(server: Server, database: str, before: Mapping[str, Column]) -> str:
+def _give_back(server: Server, database: str, before: Mapping[str, Column]) -> str:
     """Give renamed columns of a database the values that `renamed` returned before. Return the SQL that did it."""
     layout = _layout(server, database)
     places: dict[str, list[_Place]] = {}

@@ -89,10 +89,13 @@ def test_a_word_against_a_backup_stands_until_as_good_a_proof(tmp_path: Path) ->
     assert one.proof == catalogue.Proof(NOW, catalogue.READ_BACK)
 
 
+CHAP = {"version": "2.1.0"}
+
+
 def missed(now: set[str], wanted: tuple[str, ...] | None, *earlier: dict[str, Any]) -> dict[str, list[str]]:
     schema = None if wanted is None else {"missing_tables": wanted}
-    manifest = {"tables": dict.fromkeys(now, 1), "lost_tables": ["public.gone"], "chap": {"schema": schema}}
-    before = [Backup(Path("/b"), {"proven_at": NOW.isoformat(), **one}) for one in earlier]
+    manifest = {"tables": dict.fromkeys(now, 1), "lost_tables": ["public.gone"], "chap": {"schema": schema, **CHAP}}
+    before = [Backup(Path("/b"), {"proven_at": NOW.isoformat(), "chap": CHAP, **one}) for one in earlier]
     return catalogue.missed_tables(manifest, before)
 
 
@@ -106,6 +109,18 @@ def test_a_table_is_missed_that_was_there_and_is_still_wanted() -> None:
     # CHAP runs: it wants one of them, and one that never was there.
     found = missed({"public.a"}, ("b", "new"), earlier)
     assert found == {"lost_tables": ["public.b", "public.gone"], "absent_tables": ["public.c", "public.new"]}
+
+
+def test_tables_that_only_a_newer_version_had_are_not_missed_after_a_rollback() -> None:
+    old = {"tables": {"public.a": 1}, "lost_tables": []}
+    newer = {"tables": {"public.a": 1, "public.alert": 1}, "lost_tables": [], "chap": {"version": "2.10.0"}}
+    nothing = {"lost_tables": ["public.gone"], "absent_tables": []}
+    assert missed({"public.a"}, (), old, newer) == missed({"public.a"}, None, old, newer) == nothing
+    # Of the same version, or one that does not say, it is missed.
+    assert missed({"public.a"}, (), old, {**newer, "chap": CHAP})["absent_tables"] == ["public.alert"]
+    assert missed({"public.a"}, (), old, {**newer, "chap": {"version": None}})["absent_tables"] == ["public.alert"]
+    # What the older one had is still looked for.
+    assert missed(set(), ("a",), old, newer)["lost_tables"] == ["public.a", "public.gone"]
 
 
 def test_more_backups_never_make_retention_keep_fewer_days() -> None:
