@@ -16,6 +16,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from compose_chap.backups.manifest import ChapFacts, DatabaseFacts, DumpPart, Manifest, ProjectFacts, ServerFacts
 from compose_chap.engine.engine import Engine, Image
 from compose_chap.engine.process import Finished
 from compose_chap.engine.world import World
@@ -24,6 +25,17 @@ from compose_chap.model import Container, Origin, Project
 from compose_chap.stack import chap_scripts
 
 API, WORKER = "registry.example/chap-core", "registry.example/chap-worker"
+
+
+def manifest(**facts: Any) -> Manifest:
+    """Return the manifest of a small backup, with these facts instead."""
+    now = datetime(2026, 11, 23, 4, tzinfo=timezone.utc)
+    known: dict[str, Any] = {
+        **{"id": "20261123T040000Z", "created_at": now, "proven_at": now, "reason": "", "tables": {}},
+        **{"project": ProjectFacts("p"), "chap": ChapFacts("2.0.0"), "server": ServerFacts(170006)},
+        **{"database": DatabaseFacts("chap_core", 1), "dump": DumpPart("a.dump", 1, "0" * 64)},
+    }
+    return Manifest(**{**known, **facts})
 
 
 class Killed(BaseException):

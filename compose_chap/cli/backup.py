@@ -74,9 +74,9 @@ def backup_command(
     state_of = "was read back" if made.fault else "is complete and was read back"
     said = (
         f"Backup {made.id} {state_of}: {rows} rows in {len(made.tables)} tables,"
-        f" {units.size(made.size)}, in {units.duration(made.manifest['seconds']['all'])}."
+        f" {units.size(made.size)}, in {units.duration(made.manifest.seconds.get('all', 0))}."
     )
-    parts = [said, unexpected.told(made.manifest["foreign"])]
+    parts = [said, unexpected.told(made.manifest.foreign)]
     text = "\n".join(render.paragraph(part) for part in parts if part)
     call.result({"backup": backup_document(made)}, f"{text}\n{made.folder}")
 
@@ -87,12 +87,12 @@ def _warnings(made: Backup) -> Iterator[str]:
             f"The database has lost {', '.join(made.lost_tables)}, so this backup lacks them too, and `latest` does not"
             " mean it. Keep the earlier ones: docker chap backups --pin ID"
         )
-    if absent := made.manifest["project"]["absent"]:
+    if absent := made.manifest.project.absent:
         yield (
             f"The Compose files are not in it: they are not on this machine ({', '.join(absent)})."
             " Back up on the server itself to keep them too."
         )
-    if absent := made.manifest["absent_tables"]:
+    if absent := made.manifest.absent_tables:
         yield f"Not in this backup, though an earlier one or CHAP has them: {', '.join(absent)}."
 
 

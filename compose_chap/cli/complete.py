@@ -82,7 +82,7 @@ def _backups(call: Call) -> dict[str, str]:
     stack = observe.find_stack(Engine(call.docker), where)
     found = catalogue.list_backups(catalogue.folder_for(stack, None, where.environment))
     told = {
-        one.id: f"{units.age(one.created_at, call.clock())}, {units.size(one.size)}, {one.manifest['reason']}"
+        one.id: f"{units.age(one.created_at, call.clock())}, {units.size(one.size)}, {one.manifest.reason}"
         + (", bad" if one.fault else "")
         for one in found
     }

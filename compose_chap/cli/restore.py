@@ -122,8 +122,8 @@ def _plan(
 
 def _release_of(found: Source) -> str:
     # A few releases say that they are another; what Git called the commit is right then.
-    checkout = found.backup.manifest["checkout"] if found.backup else None
-    tag = str(checkout["describe"]) if checkout else ""
+    checkout = found.backup.manifest.checkout if found.backup else None
+    tag = checkout.describe if checkout else ""
     return tag if release_key(tag) and releases.reported_version(tag) == found.version else f"v{found.version}"
 
 

@@ -105,7 +105,7 @@ def execute(world: World, plan: RehearsalPlan) -> Rehearsal:
 def _bring_data(world: World, plan: RehearsalPlan, server: Server, live: Database) -> Mapping[str, int]:
     """Restore the data into the throwaway server, and return the rows of every table once they are proven."""
     access, made = plan.stack.access, plan.source
-    size = int(made.manifest["database"]["size"]) if made else live.size
+    size = made.manifest.database.size if made else live.size
     if server.free_space() < size * _ROOM:
         raise DatabaseError(f"The engine's disk has no room for the copy: {int(size * _ROOM) >> 20} MiB are needed.")
     quarantine = Quarantine(server, "rehearsal")

@@ -91,7 +91,8 @@ def look(world: World, stack: Stack) -> Status:
     problems += [one.message for one in (schema, active) if isinstance(one, EngineError)]
     databases = asked.result() or {}
     name, seen = attempt(lambda: stack.access.name) or "", attempt(lambda: _backups(world, stack, origin))
-    backups: list[Backup] = seen or []
+    backups: list[Backup] = seen.backups if seen else []
+    problems += seen.unusable if seen else []
     sound = [one for one in backups if not one.fault]
     newer = backups[backups.index(sound[-1]) + 1 :] if sound else backups
     problems += [f"Backup {one.id} is not to be relied on. {one.fault}" for one in newer]
@@ -139,12 +140,12 @@ def _source(stack: Stack) -> Source | None:
     return Source(str(found.folder), found.place.commit, found.place.branch, found.name)
 
 
-def _backups(world: World, stack: Stack, origin: Origin) -> list[Backup]:
+def _backups(world: World, stack: Stack, origin: Origin) -> catalogue.Listing:
     for file in () if world.engine.elsewhere else stack.project.absent:
         durable.check_readable(file)
     with suppress(StackError):  # beside files that are not here nobody can look
-        return catalogue.list_backups(catalogue.folder_for(stack, None, world.environment), origin)
-    return []
+        return catalogue.look(catalogue.folder_for(stack, None, world.environment), origin)
+    return catalogue.Listing([], [])
 
 
 def _open_run(world: World, stack: Stack, origin: Origin) -> Mapping[str, Any] | None:

@@ -85,7 +85,7 @@ def foresee(world: World, plan: RestorePlan) -> Outlook:
         sessions, jobs = pool.submit(strangers, server, stack), pool.submit(lost_jobs, world, stack)
         source.check_room(plan.source, server)
         if plan.source.backup:
-            source.check_server(int(plan.source.backup.manifest["server"]["version"]) // 10000, server)
+            source.check_server(plan.source.backup.manifest.server.version // 10000, server)
     baseline = asked.result()
     running = plan.expected or version_guard.version_here(stack, plan.source, baseline)
     version_guard.refuse_version(plan.source.version, running)
@@ -114,7 +114,7 @@ def _database_notes(plan: RestorePlan, server: Server, live: str) -> list[str]:
     in_backup = plan.source.backup.tables if plan.source.backup else {}
     if more := [f"{table} {rows[table] - of:+}" for table, of in in_backup.items() if rows.get(table, 0) > of]:
         notes.append(f"The live data have more rows than the backup: {', '.join(more)}. They are kept, not merged.")
-    made_with = str(plan.source.backup.manifest["database"]["collation_version"]) if plan.source.backup else ""
+    made_with = plan.source.backup.manifest.database.collation_version if plan.source.backup else ""
     if made_with and made_with != there[live].collation_version_now:
         notes.append(
             f"The server sorts text by version {there[live].collation_version_now or 'unknown'} of its locale, the"
@@ -176,7 +176,7 @@ def images_of(
 
     Raise EngineError when one is neither here nor in the registry.
     """
-    recorded = {one["service"]: str(one["id"]) for one in made.manifest["images"]}
+    recorded = {one.service: one.id for one in made.manifest.images}
     found = {}
     for name, reference in references.items():
         known = world.engine.image(recorded.get(name, "")) if recorded.get(name) else None

@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from threading import Event
 from typing import Any
 
@@ -65,7 +65,7 @@ def make(
         f"SET log_statement = none; CREATE ROLE {role} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE"
         f" PASSWORD {literal(password)};"
     )
-    lost = given.backup.manifest["database"] if given.backup and not server.exists(change.live) else None
+    lost = asdict(given.backup.manifest.database) if given.backup and not server.exists(change.live) else None
     _create(server, change, role, lost)
     left_out: set[str] = set()
     with _while_there_is_room(server, role):

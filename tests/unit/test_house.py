@@ -27,7 +27,7 @@ FLOORS = (
     ("engine",),
     ("model",),
     ("image", "check", "redact", "units", "reading"),
-    ("errors",),
+    ("errors", "ownership"),
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 

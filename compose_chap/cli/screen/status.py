@@ -69,11 +69,11 @@ def _backup(last: Backup | None, now: datetime) -> dict[str, Any] | None:
         "id": last.id,
         "folder": str(last.folder),
         "size": last.size,
-        "created_at": last.manifest["created_at"],
+        "created_at": last.created_at.isoformat(),
         "proven_at": last.proof.at.isoformat(),
         "proven_by": last.proof.how,
         "age_seconds": int((now - last.created_at).total_seconds()),
-        "chap_version": last.manifest["chap"]["version"],
+        "chap_version": last.manifest.chap.version,
     }
 
 

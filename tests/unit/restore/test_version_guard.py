@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 
 from compose_chap.backups.catalogue import Backup
+from compose_chap.backups.manifest import ChapFacts, ImageFacts
 from compose_chap.errors import DatabaseError, DumpError
 from compose_chap.postgres.dump_format import Kind, Packing
 from compose_chap.restore import version_guard
 from compose_chap.restore.source import Source
 from compose_chap.transaction.baseline import Baseline
+from tests.fakes import manifest
 
 LIVE = {"public.observation": ["id", "value"], "public.dataset": ["id"]}
 
@@ -25,7 +27,7 @@ def down(tag: str = "latest") -> Any:
 
 
 def source(version: str = "", image: str = "sha256:other") -> Source:
-    made = Backup(Path("/b"), {"chap": {"version": version}, "images": [{"id": image}]})
+    made = Backup(Path("/b"), manifest(chap=ChapFacts(version), images=(ImageFacts("chap", "api", "", image),)))
     return Source(Path("/b/a.dump"), Kind.CUSTOM, Packing.NONE, made if version else None)
 
 

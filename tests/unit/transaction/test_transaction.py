@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,11 @@ from compose_chap.operations import recover, rollback, upgrade
 from compose_chap.operations.upgrade import UpgradePlan
 from compose_chap.postgres import pg_tools
 from compose_chap.postgres.server import Server
-from compose_chap.records import durable, run_records
+from compose_chap.records import durable, own_folder, run_records
 from compose_chap.records.durable import Edit
 from compose_chap.transaction.baseline import baseline_of
 from compose_chap.transaction.change import CONFIG_FILES
-from tests.fakes import API, WORKER, Database, FakeEngine, Killed, world
+from tests.fakes import API, WORKER, Database, FakeEngine, Killed, manifest, world
 
 OLD = f"chap {API}:v1\nworker {WORKER}:v1\ndb postgres:17\nredis valkey:8\n".encode()
 NEW = OLD.replace(b":v1", b":v2")
@@ -71,7 +71,7 @@ def engine(place: Path, monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
     def made() -> catalogue.Backup:
         return catalogue.Backup(
             folder / "backups" / "1",
-            {"id": "1", "tables": dict(saved[-1].rows), "database": {"size": 1}, "proven_at": "2026-11-23"},
+            manifest(id="1", tables=dict(saved[-1].rows)),
         )
 
     def take(engine: FakeEngine, *given: Any, **named: Any) -> catalogue.Backup:
@@ -98,15 +98,27 @@ def engine(place: Path, monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
     return FakeEngine(folder)
 
 
-def watch_files(monkeypatch: pytest.MonkeyPatch, engine: FakeEngine, write: Callable[..., None]) -> None:
+def writers() -> dict[str, Callable[..., None]]:
+    """Return what writes files: those of the stack, and our own."""
+    modules = {"compose_chap.records.durable.write_file": durable.write_file}
+    return {**modules, "compose_chap.records.own_folder.write": own_folder.write}
+
+
+def watch_files(
+    monkeypatch: pytest.MonkeyPatch, engine: FakeEngine, writers: Mapping[str, Callable[..., None]]
+) -> None:
     """Make every file that is written a place where a fault can strike, before and after."""
 
-    def writes(path: Path, content: bytes) -> None:
-        engine.at(f"write {path.name}")
-        write(path, content)
-        engine.at(f"wrote {path.name}")
+    def watched(write: Callable[..., None]) -> Callable[[Path, bytes], None]:
+        def writes(path: Path, content: bytes) -> None:
+            engine.at(f"write {path.name}")
+            write(path, content)
+            engine.at(f"wrote {path.name}")
 
-    monkeypatch.setattr(durable, "write_file", writes)
+        return writes
+
+    for name, write in writers.items():
+        monkeypatch.setattr(name, watched(write))
 
 
 def run_upgrade(engine: FakeEngine, *, by_dump: bool = False, repairs: tuple[str, ...] = ()) -> None:
@@ -179,7 +191,7 @@ class Theorem:
     """A run whose every call is struck by a fault, from the same start each time."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-        self.monkeypatch, self.folder, self.write = monkeypatch, folder, durable.write_file
+        self.monkeypatch, self.folder, self.writers = monkeypatch, folder, writers()
 
     def run(
         self,
@@ -198,13 +210,14 @@ class Theorem:
                 fault(name)
 
         engine.strike, engine.calls = strike, 0
-        watch_files(self.monkeypatch, engine, self.write)
+        watch_files(self.monkeypatch, engine, self.writers)
         try:
             run(engine)
         except (ChapError, KeyboardInterrupt, Killed) as raised:
             return struck, raised
         finally:
-            self.monkeypatch.setattr(durable, "write_file", self.write)
+            for name, write in self.writers.items():
+                self.monkeypatch.setattr(name, write)
         return struck, None
 
     def prove(
@@ -415,7 +428,7 @@ def cut_off(engine: FakeEngine, step: str) -> FakeEngine:
 
     engine.strike = strike
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
-        watch_files(patch, engine, durable.write_file)
+        watch_files(patch, engine, writers())
         run_upgrade(engine)
     return engine.copy()
 
