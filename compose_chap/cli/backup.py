@@ -19,8 +19,8 @@ from compose_chap.cli.screen import render
 from compose_chap.cli.screen.backups import backup_document
 from compose_chap.cli.values import files
 from compose_chap.errors import DumpError, UsageError
+from compose_chap.operations import guard
 from compose_chap.postgres import unexpected
-from compose_chap.records import engine_lock, run_records
 from compose_chap.stack import observe
 
 
@@ -55,9 +55,7 @@ def backup_command(
         return
     sources = tuple(observe.read_model(where, stack).sources)
     folder = catalogue.folder_for(stack, output, where.environment)
-    with engine_lock.locked(world, stack, "backup"):
-        if stack.project.here:
-            run_records.refuse_open_run(stack.project.directory)
+    with guard.guarded(world, stack, "backup"):
         made = backup.take(
             world.engine,
             stack,

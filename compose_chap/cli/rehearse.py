@@ -17,10 +17,9 @@ from compose_chap.cli.screen import render
 from compose_chap.cli.values import backups, versions
 from compose_chap.errors import ChapError
 from compose_chap.image import release_tag
-from compose_chap.operations import rehearse
+from compose_chap.operations import guard, rehearse
 from compose_chap.operations.rehearse import Rehearsal
 from compose_chap.preflight import roads
-from compose_chap.records import engine_lock, run_records
 from compose_chap.stack import observe
 
 _SAID = {
@@ -59,8 +58,7 @@ def rehearse_command(call: Call, version: str, source: str, online: bool, output
     world, where = call.world(), call.where()
     stack = observe.find_whole_stack(world.engine, where)
 
-    with engine_lock.locked(world, stack, "rehearse"):
-        run_records.refuse_open_run(stack.project.directory)
+    with guard.guarded(world, stack, "rehearse"):
         subject = call.subject(world, stack, target, output)
         if subject.built:
             raise ChapError(

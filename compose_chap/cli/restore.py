@@ -27,7 +27,8 @@ from compose_chap.engine.world import World
 from compose_chap.errors import UsageError
 from compose_chap.image import release_key, release_tag
 from compose_chap.model import Stack
-from compose_chap.records import durable, engine_lock, run_records
+from compose_chap.operations import guard
+from compose_chap.records import durable
 from compose_chap.restore import restore, source
 from compose_chap.restore.restore import Outlook, Restored, RestorePlan
 from compose_chap.restore.source import Source
@@ -74,8 +75,7 @@ def restore_command(
     folder = catalogue.folder_for(stack, output, where.environment)
     found = source.recognise(asked, folder, world.engine.origin(stack.project.name))
 
-    with engine_lock.locked(world, stack, "restore"):
-        run_records.refuse_open_run(stack.project.directory)
+    with guard.guarded(world, stack, "restore"):
         started = []
         if name := restore.stopped_database(stack):
             call.confirm(f"The database service {name} does not run. Start it, and go on?", yes=yes)

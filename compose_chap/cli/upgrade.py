@@ -24,12 +24,12 @@ from compose_chap.cli.screen import render
 from compose_chap.cli.values import versions
 from compose_chap.errors import ChapError
 from compose_chap.image import release_tag
-from compose_chap.operations import upgrade
+from compose_chap.operations import guard, upgrade
 from compose_chap.operations.upgrade import Upgraded
 from compose_chap.preflight import preflight, roads
 from compose_chap.preflight.known_roads import ROADS
 from compose_chap.preflight.subject import Subject
-from compose_chap.records import engine_lock, run_records
+from compose_chap.records import run_records
 from compose_chap.stack import observe, releases
 from compose_chap.stack.jobs import wait_for_jobs
 from compose_chap.transaction import evidence
@@ -95,8 +95,7 @@ def upgrade_command(
     world, where = call.world(), call.where()
     stack = observe.find_whole_stack(world.engine, where)
 
-    with engine_lock.locked(world, stack, "upgrade"):
-        run_records.refuse_open_run(stack.project.directory)
+    with guard.guarded(world, stack, "upgrade"):
         subject = call.subject(world, stack, target, output, digest=digest)
         if drain:
             wait_for_jobs(world, stack, drain)

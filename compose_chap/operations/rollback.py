@@ -17,9 +17,9 @@ from compose_chap.project.checkout import Checkout, Move
 from compose_chap.records import durable, lock, run_records
 from compose_chap.records.durable import Edit
 from compose_chap.stack.jobs import lost_jobs
-from compose_chap.transaction import forward, undo
+from compose_chap.transaction import forward, kept, undo
 from compose_chap.transaction.baseline import baseline_of
-from compose_chap.transaction.change import Change, describe, kept_name, let_images_go, server_of
+from compose_chap.transaction.change import Change, describe, server_of
 
 _UNDONE_BY = {"upgrade": "rollback", "restore": "restore --undo"}
 
@@ -78,8 +78,8 @@ def plan_rollback(world: World, stack: Stack, operation: str) -> RollbackPlan:
             f"The database {done.kept}, which the {operation} kept, is gone.",
             hint=f"Restore a backup instead: docker chap restore {Path(record['facts'].get('backup', 'latest')).name}",
         )
-    kept = server.counts(done.kept)
-    written = undo.rows_since(record["facts"].get("new_tables") or done.tables or kept, server.counts(done.live))
+    rows = server.counts(done.kept)
+    written = undo.rows_since(record["facts"].get("new_tables") or done.tables or rows, server.counts(done.live))
 
     change = Change(
         operation="rollback",
@@ -90,7 +90,7 @@ def plan_rollback(world: World, stack: Stack, operation: str) -> RollbackPlan:
         recreate=done.recreate,
         images_after=done.images,
         expected=done.baseline.version,
-        tables=kept,
+        tables=rows,
         baseline=baseline_of(world, stack),
         move=_way_back(done.move, operation),
     )
@@ -114,11 +114,11 @@ def roll_back(world: World, plan: RollbackPlan, credentials: Mapping[str, str]) 
             **{"from": change.baseline.version, "to": change.expected},
         )
         # What is kept is called by the run that keeps it.
-        change = replace(change, kept=kept_name(change.live, "after", journal.id))
+        change = replace(change, kept=kept.kept_name(change.live, kept.AFTER, journal.id))
         journal.learn(**change.to_facts())
     done = forward.run(world, change, journal, credentials)
     # The kept images are the live ones again.
-    let_images_go(world, undone, change.project.name)
+    kept.untag_kept_images(world, undone, change.project.name)
     return Undone(journal.id, change.kept, done.checks)
 
 

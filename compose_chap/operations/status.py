@@ -17,7 +17,7 @@ from compose_chap.project import checkout
 from compose_chap.records import durable, engine_lock, run_records
 from compose_chap.stack.chap import Active, Chap, Health, Jobs, Overview, Schema, version_in
 from compose_chap.stack.databases import server_of
-from compose_chap.transaction.change import kept_images
+from compose_chap.transaction import kept
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def look(world: World, stack: Stack) -> Status:
             for worker in stack.of(Role.WORKER)
             if worker.running
         }
-        images = pool.submit(attempt, lambda: kept_images(world, stack.project.name))
+        images = pool.submit(attempt, lambda: kept.kept_images(world, stack.project.name))
         whose = pool.submit(world.engine.origin, stack.project.name)
         holder = pool.submit(attempt, lambda: engine_lock.holder(world.engine, stack.project.name))
         digests = {service.name: _digest(world, service) for service in stack.services}
@@ -88,7 +88,8 @@ def look(world: World, stack: Stack) -> Status:
     origin = whose.result()
     said: Overview | None = overview.result() if overview else None
     schema, active = (inspection.result() if inspection else None) or (None, None)
-    problems += [one.message for one in (schema, active) if isinstance(one, EngineError)]
+    listed = said.listed if said else None
+    problems += [one.message for one in (schema, active, listed) if isinstance(one, EngineError)]
     databases = asked.result() or {}
     name, seen = attempt(lambda: stack.access.name) or "", attempt(lambda: _backups(world, stack, origin))
     backups: list[Backup] = seen.backups if seen else []
@@ -106,15 +107,9 @@ def look(world: World, stack: Stack) -> Status:
         },
         health=said.health if said else None,
         schema=schema if isinstance(schema, Schema) else None,
-        jobs=Jobs.of(said.listed, active) if said and isinstance(active, Active) else None,
+        jobs=Jobs.of(listed, active) if isinstance(active, Active) and isinstance(listed, Mapping) else None,
         database_size=databases[name].size if name in databases else None,
-        kept={
-            other: database.size
-            for other, database in databases.items()
-            if other.startswith(name[:20])
-            and other != name
-            and ("_before_" in other or "_after_" in other or "_incoming_" in other)
-        },
+        kept={other: databases[other].size for other in kept.databases_of_runs(databases, name)},
         kept_images=tuple(images.result() or ()),
         last_backup=sound[-1] if sound else None,
         backups_known=stack.project.here and seen is not None,

@@ -23,20 +23,12 @@ from compose_chap.project.checkout import Move
 from compose_chap.records import durable, lock, run_records
 from compose_chap.records.durable import Edit
 from compose_chap.records.run_records import Journal
+from compose_chap.records.steps import Step
 from compose_chap.stack import releases
 from compose_chap.stack.jobs import wait_for_jobs
-from compose_chap.transaction import evidence, forward, undo
+from compose_chap.transaction import evidence, forward, kept, undo
 from compose_chap.transaction.baseline import Baseline
-from compose_chap.transaction.change import (
-    KEPT_IMAGES,
-    Change,
-    begin,
-    describe,
-    kept_name,
-    kept_tag,
-    let_images_go,
-    server_of,
-)
+from compose_chap.transaction.change import Change, begin, describe, server_of
 
 # Until a server has an upgrade of its own to learn from: a start of CHAP, and a copy inside PostgreSQL.
 _STOP_SECONDS, _START_SECONDS = 3.0, 17.0
@@ -99,7 +91,7 @@ def execute(world: World, plan: UpgradePlan, credentials: Mapping[str, str]) -> 
     with lock.one_interruption():
         journal = run_records.begin_run(stack.project.directory, "upgrade", facts, world.clock, **about)
         try:
-            change = replace(change, kept=kept_name(change.live, "before", journal.id))
+            change = replace(change, kept=kept.kept_name(change.live, kept.BEFORE, journal.id))
             _keep_images(world, plan, journal)
             if plan.move is None:
                 change = replace(change, images_after=_pull(world, plan, journal))
@@ -123,8 +115,8 @@ def execute(world: World, plan: UpgradePlan, credentials: Mapping[str, str]) -> 
             raise
     if dump := journal.facts.get("kept_dump"):
         taken = catalogue.load(Path(dump))
-    kept = "" if dump else change.kept
-    return Upgraded(journal.id, baseline.version, plan.target, taken, kept, done.downtime, done.checks)
+    aside = "" if dump else change.kept
+    return Upgraded(journal.id, baseline.version, plan.target, taken, aside, done.downtime, done.checks)
 
 
 def expected_downtime(size: int, runs: Sequence[Mapping[str, Any]], *, by_dump: bool = False) -> float:
@@ -155,7 +147,7 @@ def _refuse_new_jobs(world: World, plan: UpgradePlan) -> None:
 
 
 def _back_up(world: World, plan: UpgradePlan, journal: Journal) -> Backup:
-    begin(world, journal, "backup")
+    begin(world, journal, Step.BACKUP)
     reason = f"before upgrade to {plan.target}"
     return backup.take(
         world.engine, plan.stack, plan.sources, plan.backups, reason, clock=world.clock, notify=world.notify
@@ -167,9 +159,9 @@ def _end_unchanged(world: World, journal: Journal, change: Change, error: BaseEx
     journal.give_room()
     try:
         undo.sources_back(world, change, journal)
-        let_images_go(world, journal.id, change.project.name)
+        kept.untag_kept_images(world, journal.id, change.project.name)
     except ChapError as second:
-        if journal.began("checkout"):
+        if journal.began(Step.CHECKOUT):
             raise NeedsPerson(
                 f"The upgrade failed: {redact.redact(str(error))}\nThe way back failed too: {second.message}",
                 state="CHAP still runs as before. Its checkout, or the names of its images, may be the new ones.",
@@ -186,7 +178,7 @@ def _change(plan: UpgradePlan, baseline: Baseline, run: str) -> Change:
     return Change(
         operation="upgrade",
         **described,
-        kept=kept_name(described["live"], "before", run),
+        kept=kept.kept_name(described["live"], kept.BEFORE, run),
         incoming="",
         edits=plan.edits,
         recreate=True,
@@ -201,20 +193,17 @@ def _change(plan: UpgradePlan, baseline: Baseline, run: str) -> Change:
 
 
 def _keep_images(world: World, plan: UpgradePlan, journal: Journal) -> None:
-    # The old images get a name of ours, so that neither `docker image prune` nor a moved tag takes them.
     for service in plan.stack.writers:
-        world.engine.tag(
-            service.containers[0].image_id, KEPT_IMAGES, kept_tag(plan.stack.project.name, journal.id, service.name)
-        )
+        kept.keep_image(world, service.containers[0].image_id, plan.stack.project.name, journal.id, service.name)
 
 
 def _build(world: World, plan: UpgradePlan, move: Move, journal: Journal) -> dict[str, dict[str, str]]:
     """Check the release out and build it, while the old containers serve. Return reference and id of each image."""
     project, writers = plan.stack.project, [service.name for service in plan.stack.writers]
-    begin(world, journal, "checkout", f"{plan.target} in {move.folder}")
+    begin(world, journal, Step.CHECKOUT, f"{plan.target} in {move.folder}")
     checkout_move.go(move)
     durable.apply_edits(plan.edits)
-    begin(world, journal, "build", ", ".join(writers))
+    begin(world, journal, Step.BUILD, ", ".join(writers))
     finished = world.engine.compose(
         project,
         "build",
@@ -232,7 +221,7 @@ def _build(world: World, plan: UpgradePlan, move: Move, journal: Journal) -> dic
 
 def _pull(world: World, plan: UpgradePlan, journal: Journal) -> dict[str, dict[str, str]]:
     """Pull every new image, and return reference and id of each writer's."""
-    journal.begin("pull")
+    journal.begin(Step.PULL)
     ids: dict[Reference, str] = {}
     for reference in dict.fromkeys(plan.images.values()):
         world.notify("pull", str(reference))

@@ -98,7 +98,7 @@ class Subject:
     @property
     def jobs(self) -> Jobs:
         """The jobs that run, wait, or only say so. Raise EngineError when the workers cannot be asked."""
-        return Jobs.of(self.overview.listed, _answer(self._inspection[1]))
+        return Jobs.of(_answer(self.overview.listed), _answer(self._inspection[1]))
 
     @cached_property
     def built(self) -> bool:

@@ -89,8 +89,10 @@ class Checkout:
 
     @property
     def name(self) -> str:
-        """What Git calls the commit: its tag, or the nearest tag before it, or its number."""
-        return git(self.folder, "describe", "--tags", "--always", "--dirty").stdout.strip()
+        """What Git calls the commit: its release tag, or the nearest one before it, or its number."""
+        # A commit may have the tag of a chart too.
+        words = ("--match=v[0-9]*.[0-9]*.[0-9]*", "--exclude=*[!v0-9.]*", "--exclude=*.*.*.*")
+        return git(self.folder, "describe", "--tags", "--always", "--dirty", *words).stdout.strip()
 
     @property
     def release(self) -> str:

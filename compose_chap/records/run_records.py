@@ -28,6 +28,7 @@ from compose_chap.model import Origin
 from compose_chap.ownership import not_own
 from compose_chap.reading import parse
 from compose_chap.records import own_folder
+from compose_chap.records.steps import Step
 from compose_chap.units import moment
 
 FOLDER = ".docker-chap"
@@ -87,14 +88,14 @@ class Journal:
         """The record without the bytes of the files, which may hold secrets."""
         return {**self.record, "facts": {key: value for key, value in self.facts.items() if key != "edits"}}
 
-    def began(self, step: str) -> bool:
+    def began(self, step: Step) -> bool:
         """Whether a step was begun; it may have been cut off anywhere."""
         return step in self.steps
 
-    def begin(self, step: str, **facts: Any) -> None:
+    def begin(self, step: Step, **facts: Any) -> None:
         """Write down that a step begins, with the facts that undoing it needs, before it has any effect."""
         self.record["facts"].update(facts)
-        self.record["steps"].append({"step": step, "at": self._clock().isoformat()})
+        self.record["steps"].append({"step": step.value, "at": self._clock().isoformat()})
         self._write()
 
     def learn(self, **facts: Any) -> None:

@@ -30,9 +30,12 @@ from compose_chap.restore import side_database, source, version_guard
 from compose_chap.restore.source import Source
 from compose_chap.stack.databases import server_of
 from compose_chap.stack.jobs import lost_jobs
-from compose_chap.transaction import evidence, forward
+from compose_chap.transaction import evidence, forward, kept
 from compose_chap.transaction.baseline import Baseline, baseline_of, strangers
-from compose_chap.transaction.change import KEPT_IMAGES, Change, describe, kept_name, kept_tag, let_images_go
+from compose_chap.transaction.change import Change, describe
+
+# Seconds within which a database that was started has to answer: its log may have to be replayed.
+_DATABASE_STARTS = 120.0
 
 
 @dataclass(frozen=True)
@@ -150,9 +153,9 @@ def execute(world: World, plan: RestorePlan, baseline: Baseline, credentials: Ma
             with lock.signals_held():
                 raise _nothing_changed(world, server, change, journal, error) from None
         done = forward.run(world, change, journal, credentials)
-    kept = change.kept if server.exists(change.kept) else ""
+    aside = change.kept if server.exists(change.kept) else ""
     checks = (*done.checks, *_left_out(left_out, change.live))
-    return Restored(journal.id, plan.source.path, kept, change.tables, done.downtime, checks)
+    return Restored(journal.id, plan.source.path, aside, change.tables, done.downtime, checks)
 
 
 def _left_out(names: Sequence[str], live: str) -> tuple[Check, ...]:
@@ -165,8 +168,7 @@ def _keep_images(world: World, stack: Stack, change: Change, journal: Journal) -
     journal.learn(**change.to_facts())
     if change.recreate:
         for service in stack.writers:
-            tag = kept_tag(stack.project.name, journal.id, service.name)
-            world.engine.tag(service.containers[0].image_id, KEPT_IMAGES, tag)
+            kept.keep_image(world, service.containers[0].image_id, stack.project.name, journal.id, service.name)
 
 
 def images_of(
@@ -211,14 +213,14 @@ def start_database(world: World, stack: Stack) -> None:
         hint = "Is its image gone? Pull or load the very version that wrote the data: a newer one cannot read them.\n"
         hint += "Is the database outside of this project? Then restore it where it runs."
         process.check(finished, f"Starting {name}", hint=hint)
-    for _ in range(240):
-        found = [one for one in world.engine.containers(stack.project.name) if one.service == name and one.running]
-        if found:
-            admin = found[0].environment.get("POSTGRES_USER", "postgres")
-            if Server(world.engine, found[0].id, admin).listening():
-                return
-        world.sleep(0.5)
-    raise StackError(f"The database service {name} was started and does not answer.", hint="Look at its logs.")
+
+    def listening(waited: float) -> bool | None:
+        running = [one for one in world.engine.containers(stack.project.name) if one.service == name and one.running]
+        admin = running[0].environment.get("POSTGRES_USER", "postgres") if running else ""
+        return bool(running) and Server(world.engine, running[0].id, admin).listening() or None
+
+    if not world.until(listening, _DATABASE_STARTS):
+        raise StackError(f"The database service {name} was started and does not answer.", hint="Look at its logs.")
 
 
 def _change(plan: RestorePlan, baseline: Baseline, journal: Journal) -> Change:
@@ -227,8 +229,8 @@ def _change(plan: RestorePlan, baseline: Baseline, journal: Journal) -> Change:
     return Change(
         operation="restore",
         **described,
-        kept=kept_name(live, "before", journal.id),
-        incoming=kept_name(live, "incoming", journal.id),
+        kept=kept.kept_name(live, kept.BEFORE, journal.id),
+        incoming=kept.kept_name(live, kept.INCOMING, journal.id),
         edits=plan.edits,
         recreate=bool(plan.images_after),
         images_after=plan.images_after or described["images"],
@@ -247,7 +249,7 @@ def _nothing_changed(
     journal.give_room()
     try:
         side_database.remove(server, journal.id, change.incoming)
-        let_images_go(world, journal.id, change.project.name)
+        kept.untag_kept_images(world, journal.id, change.project.name)
         journal.end("cancelled" if cancelled else "failed", failure=redact.redact(str(error)))
         hint = ""
     except ChapError as second:

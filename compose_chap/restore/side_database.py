@@ -19,6 +19,7 @@ from compose_chap.postgres.dump_format import Kind
 from compose_chap.postgres.sandbox import Quarantine
 from compose_chap.postgres.server import Server, identifier, literal
 from compose_chap.records.run_records import Journal
+from compose_chap.records.steps import Step
 from compose_chap.restore import source
 from compose_chap.restore.source import Source
 from compose_chap.transaction.change import Change
@@ -49,7 +50,7 @@ def make(
 
     if given.backup:
         proof.check_sums(world, given.backup)
-    journal.begin("read dump")
+    journal.begin(Step.READ_DUMP)
     world.notify("read dump", str(given.path))
     kind, path = source.bring(given, quarantine, progress)
     contents = None
@@ -58,7 +59,7 @@ def make(
     else:
         contents = source.check_contents(quarantine, given, kind, path, trust=trust)
 
-    journal.begin("restore beside")
+    journal.begin(Step.RESTORE_BESIDE)
     world.notify("restore beside", change.incoming)
     role, password = restore_role(journal.id), secrets.token_urlsafe(24)
     server.command(
@@ -84,7 +85,7 @@ def make(
             sql = plain_sql.harmless_sql(source.lines(given, quarantine, path, progress), left_out, trust=trust)
             quarantine.feed_psql(change.incoming, role, password, sql)
 
-    journal.begin("check beside")
+    journal.begin(Step.CHECK_BESIDE)
     world.notify("check beside", change.incoming)
     _take_back(server, identifier(change.incoming))
     strange = unexpected.objects(server, change.incoming)

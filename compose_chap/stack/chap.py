@@ -16,29 +16,15 @@ from typing import Any
 from compose_chap.engine.engine import Engine
 from compose_chap.engine.process import Finished
 from compose_chap.errors import EngineError
+from compose_chap.reading import Value, parse
 from compose_chap.stack import chap_scripts
+from compose_chap.stack.chap_answers import Answer, Job, answers_of, checks_in, jobs_in, models_in
 
 PORT = 8000
 
 _UNFINISHED_JOBS = "?status=STARTED&status=PENDING"
 # What v2.5.0 and newer queue without being asked, and queue again where it is missing.
 _QUEUED_BY_CHAP = ("run_baseline",)
-
-
-@dataclass(frozen=True)
-class Answer:
-    """An HTTP answer: its status (0 when nothing answered) and its text."""
-
-    status: int
-    body: str
-
-    @property
-    def json(self) -> Any:
-        """The body as JSON, None when it is none: a login page also answers 200."""
-        try:
-            return json.loads(self.body)
-        except ValueError:
-            return None
 
 
 @dataclass(frozen=True)
@@ -94,14 +80,6 @@ class Active:
 
 
 @dataclass(frozen=True)
-class Job:
-    """A job of CHAP's own list."""
-
-    status: str
-    type: str
-
-
-@dataclass(frozen=True)
 class Jobs:
     """The jobs that run now, those that wait, and those that say so but are dead (zombies).
 
@@ -131,12 +109,12 @@ class Jobs:
 
 @dataclass(frozen=True)
 class Overview:
-    """What CHAP says of itself at one moment; `listed` are the jobs of its own list, by id."""
+    """What CHAP says of itself at one moment; `listed` are the jobs of its own list by id, or why not."""
 
     version: str
     health: Health
     models: tuple[str, ...]
-    listed: Mapping[str, Job]
+    listed: Mapping[str, Job] | EngineError
 
     @classmethod
     def of_nothing(cls) -> Overview:
@@ -174,7 +152,7 @@ class Chap:
     def overview(self) -> Overview:
         """Ask everything that CHAP's own API tells, at once."""
         version, answers = self._ask("/health", "/health/ready", "/v2/services", f"/v1/jobs{_UNFINISHED_JOBS}")
-        return Overview(version, _health(*answers[:2]), _models(answers[2]), _listed(answers[3]))
+        return Overview(version, _health(*answers[:2]), models_in(answers[2]), _listed(answers[3]))
 
     def health(self) -> Health:
         """Ask CHAP how it is. `/health` alone proves nothing: it is 200 with database and broker dead."""
@@ -185,7 +163,7 @@ class Chap:
 
         `/v1/crud/model-templates` is not asked: reading it archives every model that is away for a moment.
         """
-        return _models(*self.get("/v2/services"))
+        return models_in(*self.get("/v2/services"))
 
     def jobs(self, workers: int, listed: Mapping[str, Job] | None = None) -> Jobs:
         """Return what CHAP's job list (`listed`, where it was asked already) and its workers say together.
@@ -194,7 +172,7 @@ class Chap:
         `workers` is how many to wait for; 0 waits three seconds. Raise EngineError when they cannot be asked.
         """
         if listed is None:
-            listed = _listed(self.get(f"/v1/jobs{_UNFINISHED_JOBS}")[0])
+            listed = jobs_in(self.get(f"/v1/jobs{_UNFINISHED_JOBS}")[0])
         return Jobs.of(listed, _active(self._python(chap_scripts.ACTIVE_JOBS, CHAP_WORKERS=str(workers))))
 
     def inspection(self, workers: int) -> tuple[Schema | EngineError, Active | EngineError]:
@@ -203,7 +181,9 @@ class Chap:
         (schema, amiss), (active, failed) = self._python(program, CHAP_WORKERS=str(workers))
         return (
             EngineError(f"CHAP cannot tell its schema: {amiss}") if amiss else _schema(json.loads(schema)),
-            EngineError(f"The workers cannot be asked: {failed}") if failed else _active(json.loads(active)),
+            EngineError(f"The workers cannot be asked: {failed}")
+            if failed
+            else _active(parse(active, "What the workers answered", EngineError).data),
         )
 
     def get(self, *paths: str, timeout: float = 10) -> list[Answer]:
@@ -226,8 +206,10 @@ class Chap:
         finished = self.engine.run(self.container, [*chap_scripts.PYTHON, chap_scripts.REQUESTS], given=given)
         if finished.status != 0:
             return "", [Answer(0, _amiss(finished))] * len(requests)
-        found = json.loads(finished.stdout)
-        return str(found["version"]), [Answer(one["status"], one["body"]) for one in found["answers"]]
+        try:
+            return answers_of(finished.stdout, len(requests))
+        except EngineError as error:
+            return "", [Answer(0, error.message)] * len(requests)
 
     def _python(self, script: str, **environment: str) -> Any:
         finished = self.engine.run(self.container, [*chap_scripts.PYTHON, script], environment=environment)
@@ -253,15 +235,15 @@ def _schema(found: Mapping[str, Any]) -> Schema:
     return Schema(*(tuple(found[key]) for key in ("missing_tables", "missing_columns", "alembic", "heads")))
 
 
-def _active(found: Mapping[str, Any]) -> Active:
-    return Active(tuple(found["workers"]), frozenset(found["jobs"]))
+def _active(found: Any) -> Active:
+    value = Value(found, "What the workers answered", EngineError)
+    return Active(value.at("workers").texts(), frozenset(value.at("jobs").texts()))
 
 
 def _health(alive: Answer, ready: Answer) -> Health:
     if alive.status == 0:
         return Health("silent", {"http": alive.body})
-    checks = (ready.json or {}).get("checks") if isinstance(ready.json, dict) else None
-    if checks:
+    if checks := checks_in(ready):
         return Health("ready" if ready.status == 200 else "answering", checks)
     if ready.status in (404, 401):
         # Before v2.0.0 there is nothing better than the sign of life.
@@ -269,17 +251,11 @@ def _health(alive: Answer, ready: Answer) -> Health:
     return Health("answering", {"http": f"/health/ready answered {ready.status}"})
 
 
-def _models(answer: Answer) -> tuple[str, ...]:
-    services = answer.json.get("services", []) if isinstance(answer.json, dict) else []
-    return tuple(sorted(service["id"] for service in services))
-
-
-def _listed(answer: Answer) -> dict[str, Job]:
-    return {job["id"]: Job(job["status"], str(job.get("type", ""))) for job in _list(answer.json)}
-
-
-def _list(data: Any) -> list[Any]:
-    return data if isinstance(data, list) else []
+def _listed(answer: Answer) -> dict[str, Job] | EngineError:
+    try:
+        return jobs_in(answer)
+    except EngineError as error:
+        return error
 
 
 def version_in(engine: Engine, container: str) -> str:

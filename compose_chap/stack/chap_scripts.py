@@ -8,9 +8,19 @@ print(importlib.metadata.version("chap_core"))
 """
 
 REQUESTS = """
-import json, os, sys, urllib.error, urllib.request
+import json, os, signal, sys, urllib.error, urllib.parse, urllib.request
 given = json.load(sys.stdin)
-opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+class SameServer(urllib.request.HTTPRedirectHandler):
+    # A login is for the server that it is for, and for no other that this one leads to.
+    def redirect_request(self, request, answer, code, message, headers, target):
+        before, after = urllib.parse.urlsplit(request.full_url), urllib.parse.urlsplit(target)
+        if (before.scheme, before.netloc) != (after.scheme, after.netloc):
+            return None
+        return super().redirect_request(request, answer, code, message, headers, target)
+opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), SameServer)
+def too_late(*_):
+    raise TimeoutError("the answer does not come to its end")
+signal.signal(signal.SIGALRM, too_late)
 answers = []
 for one in given:
     headers = dict(one.get("headers") or {})
@@ -18,6 +28,8 @@ for one in given:
     if token and one.get("own"):
         headers["Authorization"] = "Bearer " + token
     request = urllib.request.Request(one["url"], headers=headers)
+    # A server that sends a letter now and then never exceeds the other limit.
+    signal.setitimer(signal.ITIMER_REAL, 2 * one["timeout"])
     try:
         try:
             answer = opener.open(request, timeout=one["timeout"])
@@ -28,6 +40,8 @@ for one in given:
     except Exception as error:
         reason = getattr(error, "reason", error)
         answers.append({"status": 0, "body": str(getattr(reason, "strerror", None) or reason).lower()})
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
 import importlib.metadata
 try:
     version = importlib.metadata.version("chap_core")

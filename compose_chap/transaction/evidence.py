@@ -23,7 +23,8 @@ from compose_chap.project.checkout import Checkout
 from compose_chap.records.durable import content_of
 from compose_chap.records.run_records import Journal, report_file
 from compose_chap.redact import redact
-from compose_chap.transaction.change import Change, containers_of, server_of
+from compose_chap.transaction.change import Change, containers_of, data_back, kind_of, server_of
+from compose_chap.transaction.data_plan import DataPlan, Kind
 
 # A shorter value is a known default or a word of its own; hiding it would only make a log unreadable.
 _SHORTEST_SECRET = 6
@@ -120,11 +121,8 @@ def sql_command(change: Change, sql: str) -> str:
     return shlex.join(["docker", *compose_command(change.project), "exec", "-T", change.database, *psql])
 
 
-def by_hand(world: World, change: Change, dump: str = "") -> str:
-    """Return the commands that bring the old state back by hand, for when `docker chap recover` cannot.
-
-    `dump` is the backup that holds the old data where no database does.
-    """
+def by_hand(world: World, change: Change, journal: Journal) -> str:
+    """Return the commands that bring the old state back by hand, for when `docker chap recover` cannot."""
     compose = ["docker", *compose_command(change.project)]
     psql = [*compose, "exec", change.database, "psql", "-U", change.admin, "-d", "postgres", "-c"]
     commands = [
@@ -132,13 +130,18 @@ def by_hand(world: World, change: Change, dump: str = "") -> str:
         [*compose, "stop", *change.writers],
     ]
 
-    with suppress(ChapError):
-        there = server_of(world, change).databases()
-        old = change.kept if change.kept in there else ""
-        if old and change.live in there:
-            commands.append([*psql, _rename(change.live, change.failed)])
-        if old:
-            commands.append([*psql, _rename(old, change.live)])
+    plan, notes = DataPlan(), []
+    try:
+        plan = data_back(change, journal, server_of(world, change).databases())
+    except ChapError as error:
+        # The database may be what failed.
+        previous = f"{change.kept} where that is there, else in {change.live}"
+        if kind_of(change, journal) is Kind.DUMP:
+            previous = journal.facts["kept_dump"]
+        notes.append(f"# {error.message.splitlines()[0]} The old data are in {previous}.")
+    if plan.from_dump:
+        notes.append(f"# the old data are in {journal.facts['kept_dump']}: steps 2 and 3 of RESTORE.txt there")
+    commands += [[*psql, statement] for statement in statements(plan)]
     for name in change.writers:
         image = change.images[name]
         commands.append(["docker", "tag", image["id"], image["reference"].partition("@")[0]])
@@ -153,10 +156,13 @@ def by_hand(world: World, change: Change, dump: str = "") -> str:
         files = ", ".join(str(edit.path) for edit in change.edits)
         what = "take out again what was written into" if change.move else "put the old image tags back into"
         lines.insert(2, f"# {what} {files}")
-    if dump:
-        lines.insert(2, f"# the old data are in {dump}: steps 2 and 3 of RESTORE.txt there")
+    lines[2:2] = notes
     return "\n".join(lines)
 
 
-def _rename(old: str, new: str) -> str:
-    return f"ALTER DATABASE {identifier(old)} RENAME TO {identifier(new)}"
+def statements(plan: DataPlan) -> list[str]:
+    """Return the SQL that carries a plan of the databases out, one statement each."""
+    return [
+        *(f"ALTER DATABASE {identifier(old)} RENAME TO {identifier(new)}" for old, new in plan.renames),
+        *(f"DROP DATABASE IF EXISTS {identifier(name)}" for name in plan.drops),
+    ]

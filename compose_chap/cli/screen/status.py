@@ -12,10 +12,9 @@ from compose_chap.backups.catalogue import Backup
 from compose_chap.cli.screen import render
 from compose_chap.errors import ChapError
 from compose_chap.model import Role, Service, Stack
-from compose_chap.operations import prune
 from compose_chap.operations.status import Source, Status
 from compose_chap.stack.chap import Jobs
-from compose_chap.transaction.change import KEPT_IMAGES
+from compose_chap.transaction import kept
 
 
 def status_document(seen: Status, now: datetime) -> dict[str, Any]:
@@ -96,10 +95,11 @@ def status_text(seen: Status, now: datetime) -> str:
     ]
     parts = [render.facts(facts), render.table(rows, ["SERVICE", "ROLE", "STATE", "VERSION", "IMAGE"])]
     if seen.kept:
-        kept = [[name, units.size(bytes_), _age_of(name, now)] for name, bytes_ in seen.kept.items()]
-        parts.append("Kept databases\n" + render.table(kept))
+        live = _access_name(stack) or ""
+        rows = [[name, units.size(bytes_), _age_of(name, live, now)] for name, bytes_ in seen.kept.items()]
+        parts.append("Kept databases\n" + render.table(rows))
     if seen.kept_images:
-        parts.append("Kept images\n" + render.table([[f"{KEPT_IMAGES}:{tag}"] for tag in seen.kept_images]))
+        parts.append("Kept images\n" + render.table([[f"{kept.KEPT_IMAGES}:{tag}"] for tag in seen.kept_images]))
     if seen.working:
         parts.append(
             f"At work now: {seen.working['operation']} by {seen.working['by']},"
@@ -116,8 +116,8 @@ def status_text(seen: Status, now: datetime) -> str:
     return "\n\n".join(parts)
 
 
-def _age_of(database: str, now: datetime) -> str:
-    since = prune.kept_since(database)
+def _age_of(database: str, live: str, now: datetime) -> str:
+    since = kept.kept_since(database, live)
     return units.age(since, now) if since else ""
 
 

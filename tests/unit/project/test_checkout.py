@@ -69,6 +69,16 @@ def tree(folder: Path) -> dict[str, bytes]:
     }
 
 
+def test_a_commit_is_called_by_its_release_whatever_other_tags_it_has(tmp_path: Path) -> None:
+    git(tmp_path, "init", "-qb", "main")
+    commit(tmp_path, OLD, "chap-2.0.0", "chart-9.9.9", "v2.0.1rc1", "v2.0.0", "v2.0.0.1")
+    assert Checkout(tmp_path).name == "v2.0.0"
+    commit(tmp_path, NEW, "chap-2.1.0", "nightly")
+    assert Checkout(tmp_path).name.startswith("v2.0.0-1-g")
+    git(tmp_path, "tag", "-d", "v2.0.0")
+    assert Checkout(tmp_path).place.commit.startswith(Checkout(tmp_path).name)
+
+
 def move_of(clone: Path, tag: str = "v1.10.0") -> Move:
     found = checkout.find(clone / "old")
     assert found == Checkout(clone)

@@ -13,7 +13,8 @@ import pytest
 from compose_chap.engine.process import Finished
 from compose_chap.errors import EngineError
 from compose_chap.stack import chap
-from compose_chap.stack.chap import Active, Chap, Job, Jobs
+from compose_chap.stack.chap import Active, Chap, Jobs
+from compose_chap.stack.chap_answers import Job
 from compose_chap.stack.jobs import own_jobs
 
 WARNING = "/app/chap_core/geometry.py:41: SyntaxWarning: invalid escape sequence '\\d'\n"

@@ -10,6 +10,7 @@ import copy
 import functools
 import json
 import os
+import shlex
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -603,3 +604,50 @@ def test_other_settings_after_the_way_back_are_named(engine: FakeEngine) -> None
     (said,) = (one for one in record["checks"] if one["name"] == "settings")
     assert "chap: ports (8000->8000 before, 9000->8000 now)" in said["message"]
     assert "docker compose up -d --no-deps chap worker" in said["hint"]
+
+
+def by_hand(engine: FakeEngine, hint: str) -> None:
+    """Do to the databases what a failure tells a person to do."""
+    for line in hint.splitlines():
+        if " psql " in line:
+            engine._change(shlex.split(line)[-1], "postgres")
+
+
+def stuck(engine: FakeEngine) -> Callable[[int, str], None]:
+    """Return what lets the new containers fail at their start, and every way back stop before it moves data."""
+
+    def strike(call: int, name: str) -> None:
+        journal = engine.folder / ".docker-chap" / "journal.json"
+        steps = [one["step"] for one in json.loads(journal.read_text())["steps"]] if journal.exists() else []
+        if "start api" in steps and name in ("compose started", "stop"):
+            raise EngineError("The engine is out of order.")
+
+    return strike
+
+
+def test_by_hand_a_rollback_gives_the_old_data_their_own_name_back(engine: FakeEngine) -> None:
+    run_upgrade(engine)
+    before = copy.deepcopy(engine.databases)
+    engine.strike = stuck(engine)
+    with pytest.raises(NeedsPerson) as failure:
+        run_rollback(engine)
+    assert "ALTER DATABASE" in failure.value.hint
+    engine.strike = lambda call, name: None
+    by_hand(engine, failure.value.hint)
+    assert engine.databases == before
+    run_recover(engine)
+    assert engine.databases == before
+    run_rollback(engine)
+    assert picture(engine)[0] == OLD
+
+
+def test_by_hand_an_upgrade_comes_back_as_by_itself(engine: FakeEngine) -> None:
+    before = copy.deepcopy(engine.databases)
+    engine.strike = stuck(engine)
+    with pytest.raises(NeedsPerson) as failure:
+        run_upgrade(engine)
+    engine.strike = lambda call, name: None
+    by_hand(engine, failure.value.hint)
+    assert {name: engine.databases[name] for name in before} == before
+    run_recover(engine)
+    assert {name: engine.databases[name] for name in before} == before
