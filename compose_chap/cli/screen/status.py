@@ -103,7 +103,7 @@ def status_text(seen: Status, now: datetime) -> str:
     if seen.working:
         parts.append(
             f"At work now: {seen.working['operation']} by {seen.working['by']},"
-            f" since {units.moment(seen.working['since'])}."
+            f" since {units.moment(seen.working['since']) if seen.working['since'] else 'an unknown time'}."
         )
     elif seen.open_run:
         steps = seen.open_run["steps"]
