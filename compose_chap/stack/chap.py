@@ -148,7 +148,8 @@ class Chap:
 
         `workers` is how many to wait for; 0 waits three seconds. Raise EngineError when they cannot be asked.
         """
-        return _active(python(self.engine, self.container, chap_scripts.ACTIVE_JOBS, CHAP_WORKERS=str(workers)))
+        script, answer = chap_scripts.ACTIVE_JOBS, "What the workers answered"
+        return _active(python(self.engine, self.container, script, answer, CHAP_WORKERS=str(workers)))
 
     def get(self, *paths: str, timeout: float = 10) -> list[Answer]:
         """Ask CHAP's own REST API."""
@@ -210,13 +211,16 @@ def _listed(answer: Answer) -> dict[str, Job] | EngineError:
         return error
 
 
-def python(engine: Engine, container: str, script: str, **environment: str) -> Value:
-    """Run one of `chap_scripts` in a container and return what it printed. Raise EngineError with why it could not."""
+def python(engine: Engine, container: str, script: str, answer: str, **environment: str) -> Value:
+    """Run one of `chap_scripts` in a container and return what it printed, called `answer` in errors.
+
+    Raise EngineError with why it could not.
+    """
     finished = engine.run(container, [*chap_scripts.PYTHON, script], environment=environment)
     printed = finished.stdout.strip().splitlines()
     if finished.status != 0 or not printed:
         raise EngineError(f"CHAP could not be asked in its container: {_amiss(finished)}")
-    return reading.parse(printed[-1], "What CHAP's container answered", EngineError)
+    return reading.parse(printed[-1], answer, EngineError)
 
 
 def version_in(engine: Engine, container: str) -> str:

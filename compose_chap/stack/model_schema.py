@@ -24,6 +24,9 @@ from compose_chap.stack import chap_scripts
 from compose_chap.stack.chap import python
 
 
+_ANSWER = "What CHAP's models want"
+
+
 @dataclass(frozen=True)
 class ModelSchema:
     """What the models of one image want.
@@ -119,9 +122,9 @@ def _ask(world: World, image: str, container: str) -> ModelSchema:
     recipe = Recipe(image, {}, entrypoint=chap_scripts.PYTHON, command=[chap_scripts.STAY])
     try:
         with throwaway.throwaway(world.engine, recipe) as identity:
-            answer = python(world.engine, identity, chap_scripts.MODELS)
+            answer = python(world.engine, identity, chap_scripts.MODELS, _ANSWER)
     except EngineError:
         if not container:
             raise
-        answer = python(world.engine, container, chap_scripts.MODELS)
+        answer = python(world.engine, container, chap_scripts.MODELS, _ANSWER)
     return ModelSchema.from_json(answer)
