@@ -23,7 +23,6 @@ from compose_chap.records import cache
 from compose_chap.stack import chap_scripts
 from compose_chap.stack.chap import python
 
-
 _ANSWER = "What CHAP's models want"
 
 
