@@ -287,15 +287,15 @@ def test_nobody_looks_past_a_folder_of_another(tmp_path: Path) -> None:
 
 
 @needs_root
-def test_a_checkout_that_another_put_into_a_folder_is_none(folder: Path, tmp_path: Path) -> None:
+def test_a_checkout_that_another_put_into_a_folder_is_none(folder: Path) -> None:
     (folder / ".git").mkdir()
     os.chown(folder / ".git", EVE, EVE)
     assert checkout.find(folder) is None
     give(folder / ".git", OPS)
     assert checkout.find(folder) == checkout.Checkout(folder)
-    (tmp_path / ".git").mkdir()
+    (folder.parent / ".git").mkdir()
     (folder / ".git").rmdir()
-    tmp_path.chmod(0o1777)
+    folder.parent.chmod(0o1777)
     assert checkout.find(folder) is None
 
 
