@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from compose_chap.backups import catalogue, manifest_reader, restore_txt
+from compose_chap.backups import catalogue, manifest_reader, proof, restore_txt
 from compose_chap.backups.manifest import DatabaseFacts, Dhis2Facts, DumpPart, ImageFacts, KeptVolume, ServerFacts
 from compose_chap.backups.other_files import unique_name
 from compose_chap.errors import DumpError
@@ -24,7 +24,7 @@ from compose_chap.model import Role
 from compose_chap.operations import prune
 from compose_chap.operations.prune import Retention
 from compose_chap.reading import Value
-from tests.fakes import manifest
+from tests.fakes import FakeEngine, manifest, world
 from tests.unit.operations.test_prune import HERE, NOW, stack_in, write
 
 PART = {"file": "a.dump", "size": 7, "sha256": "0" * 64}
@@ -221,6 +221,27 @@ def test_a_word_about_a_backup_that_cannot_be_read_says_nothing(word: str, tmp_p
     (path / "proof.json").write_text(word)
     (found,) = catalogue.list_backups(tmp_path)
     assert found.proof.how == catalogue.READ_BACK and not found.fault
+
+
+@pytest.mark.parametrize("name", ["a.dump", "proof.json", "pinned"])
+def test_a_part_that_is_a_link_out_of_the_backup_is_refused(name: str, tmp_path: Path) -> None:
+    path = write(tmp_path, NOW)
+    for target in ("/etc/passwd", "../elsewhere"):
+        (path / name).symlink_to(target)
+        with pytest.raises(DumpError, match=f"names a file outside of it: {name}"):
+            catalogue.load(path)
+        (path / name).unlink()
+
+
+def test_a_part_that_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    path = write(tmp_path, NOW)
+    os.mkfifo(path / "a.dump")
+    with pytest.raises(DumpError, match="is a FIFO, where a file is due"):
+        proof.check_sums(world(FakeEngine(tmp_path)), catalogue.load(path))
+    (path / "a.dump").unlink()
+    (path / "a.dump").symlink_to("a.dump")
+    with pytest.raises(DumpError):
+        proof.check_sums(world(FakeEngine(tmp_path)), catalogue.load(path))
 
 
 # RESTORE.txt
