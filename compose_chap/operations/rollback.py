@@ -77,7 +77,7 @@ def plan_rollback(world: World, stack: Stack, operation: str) -> RollbackPlan:
             hint=f"Restore a backup instead: docker chap restore {Path(record['facts'].get('backup', 'latest')).name}",
         )
     rows = server.counts(done.kept)
-    written = undo.rows_since(done.tables or rows, server.counts(done.live))
+    written = undo.rows_since(record["facts"].get("new_tables") or done.tables or rows, server.counts(done.live))
 
     change = Change(
         operation="rollback",
