@@ -51,7 +51,6 @@ from pathlib import Path
 from compose_chap import __version__, units
 from compose_chap.backups import dump_file, other_files, restore_txt
 from compose_chap.backups.catalogue import BAD, PARTIAL, Backup, list_backups, remove_abandoned
-from compose_chap.backups.dump_file import Clock
 from compose_chap.backups.manifest import (
     FILE,
     Dhis2Facts,
@@ -63,8 +62,9 @@ from compose_chap.backups.manifest import (
     ServerFacts,
 )
 from compose_chap.engine.engine import Engine
-from compose_chap.engine.world import Notify
+from compose_chap.engine.world import World
 from compose_chap.errors import StackError, StateError
+from compose_chap.image import release_key
 from compose_chap.model import Role, Service, Stack
 from compose_chap.postgres import unexpected
 from compose_chap.postgres.server import Database, Server
@@ -77,14 +77,12 @@ _MARGIN = 1.2
 
 
 def take(
-    engine: Engine,
+    world: World,
     stack: Stack,
     sources: Iterable[Path],
     folder: Path,
     reason: str,
     *,
-    clock: Clock,
-    notify: Notify,
     with_dhis2: bool = False,
     with_volumes: bool = False,
 ) -> Backup:
@@ -93,6 +91,7 @@ def take(
     `sources` are the files that make the stack. Raise DumpError, DatabaseError or StateError with nothing
     left behind that looks like a backup.
     """
+    engine, clock = world.engine, world.clock
     server = server_of(engine, stack)
     database = database_of(server, stack.access)
     dhis2 = dhis2_of(engine, stack) if with_dhis2 else None
@@ -109,9 +108,7 @@ def take(
     begun, partial = _new_folder(folder, clock())
     try:
         with lock.claimed(partial), dump_file.disk_errors(folder):
-            manifest = _fill(
-                engine, stack, sources, partial, begun, reason, server, database, dhis2, with_volumes, clock, notify
-            )
+            manifest = _fill(world, stack, sources, partial, begun, reason, server, database, dhis2, with_volumes)
             manifest = with_missed_tables(manifest, earlier)
             own_folder.write(partial / FILE, manifest.document())
             final = partial.with_name(partial.name.removesuffix(PARTIAL))
@@ -124,7 +121,7 @@ def take(
 
 
 def _fill(
-    engine: Engine,
+    world: World,
     stack: Stack,
     sources: Iterable[Path],
     partial: Path,
@@ -134,17 +131,16 @@ def _fill(
     database: Database,
     dhis2: tuple[Service, Server, Database] | None,
     with_volumes: bool,
-    clock: Clock,
-    notify: Notify,
 ) -> Manifest:
     """Write everything into the folder of an unfinished backup, and return its manifest."""
+    engine, clock, notify = world.engine, world.clock, world.notify
     # Small and quick first: what is in the files now belongs to the rows that are dumped next.
     absent, origin = stack.project.absent, engine.origin(stack.project.name)
     files = () if absent else other_files.keep_files(sources, stack, partial)
     checkout = None if absent else other_files.keep_checkout(stack.project.directory, partial)
     with ThreadPoolExecutor() as aside:
         # CHAP takes seconds to say what it is. It does so while the dump is made.
-        chap = aside.submit(other_files.chap_facts, engine, stack)
+        chap = aside.submit(other_files.chap_facts, world, stack)
         images = aside.submit(other_files.image_facts, engine, stack)
         facts = aside.submit(dump_file.facts_of, server, database)
         strange = aside.submit(unexpected.look, server, database.name)
@@ -212,12 +208,19 @@ def with_missed_tables(manifest: Manifest, earlier: Sequence[Backup]) -> Manifes
     Lost is what the catalog has lost, and what the last good backup had while CHAP's code still wants it, or cannot
     be asked. Absent is what only one of the two misses: a new version drops tables, a failed migration makes none.
     """
-    good = [one for one in earlier if one.proof.how != BAD]
+    # After a rollback the newest backups are of a newer CHAP, which had tables of its own.
+    good = [one for one in earlier if one.proof.how != BAD and not _newer(one.manifest, manifest)]
     had = {table for one in good[-1:] for table in (*one.tables, *one.lost_tables)} - set(manifest.tables)
     wanted = {f"public.{name}" for name in manifest.chap.missing_tables} if manifest.chap.schema else had
     lost = set(manifest.lost_tables) | (had & wanted)
     absent = (had | wanted) - lost
     return replace(manifest, lost_tables=tuple(sorted(lost)), absent_tables=tuple(sorted(absent)))
+
+
+def _newer(one: Manifest, other: Manifest) -> bool:
+    """Whether a backup is of a newer release of CHAP than another."""
+    key, known = release_key(one.chap.version), release_key(other.chap.version)
+    return bool(key and known and key > known)
 
 
 def _new_folder(folder: Path, now: datetime) -> tuple[datetime, Path]:

@@ -79,6 +79,10 @@ class Psql:
                 answers[-1].append(_row(line))
         return answers
 
+    def document(self, sql: str, database: str = "") -> str:
+        """Run statements (psql's `\\gexec` included) that answer with one text, and return that."""
+        return self._run(sql, database)
+
     def command(self, sql: str, database: str = "") -> None:
         """Run statements (psql's `\\gexec` included) that answer nothing. Raise DatabaseError with psql's words."""
         self._run(sql, database)

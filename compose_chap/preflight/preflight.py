@@ -25,6 +25,7 @@ from compose_chap.preflight import release_files, release_notes, roads, running_
 from compose_chap.preflight.subject import Subject
 from compose_chap.records import durable, run_records
 from compose_chap.stack.databases import refuse_what_cannot_go_back
+from compose_chap.stack.jobs import own_jobs
 from compose_chap.stack.releases import available
 from compose_chap.transaction.baseline import strangers
 
@@ -158,11 +159,9 @@ def _healthy_now(subject: Subject) -> Check:
 
 def _schema(subject: Subject) -> Check:
     schema = subject.schema
-    if schema.verdict == "incomplete":
-        missing = ", ".join((*schema.missing_tables, *schema.missing_columns))
-        return Check("", "warn", f"The database misses what the running version needs: {missing}.")
-    said = f"The schema is {schema.verdict}" + ("" if schema.verdict == "complete" else ", which CHAP does not mind")
-    return Check("", "ok", f"{said}.", details={"verdict": schema.verdict})
+    # What is amiss already is no reason to refuse: an upgrade may be what mends it.
+    status = "warn" if schema.status == "fail" and subject.target else schema.status
+    return Check("", status, schema.words, details=schema.to_json())
 
 
 def _version_path(subject: Subject) -> Check:
@@ -309,16 +308,17 @@ def _room(subject: Subject) -> Check:
 
 def _jobs(subject: Subject) -> Check:
     jobs = subject.jobs
-    zombies = f" {len(jobs.zombies)} more say so but are dead." if jobs.zombies else ""
+    details = {"running": jobs.running, "waiting": jobs.waiting, "zombies": jobs.zombies, "own": jobs.own}
+    dead = f"{len(jobs.zombies)} more say so but are dead." if jobs.zombies else ""
+    said = "No job runs."
     if jobs.running or jobs.waiting:
-        return Check(
-            "",
-            "fail",
-            f"{len(jobs.running)} job(s) run and {len(jobs.waiting)} wait; an upgrade would lose them.{zombies}",
-            "Wait for them with --drain, or lose them with --abandon-jobs.",
-            {"running": list(jobs.running), "waiting": list(jobs.waiting), "zombies": list(jobs.zombies)},
-        )
-    return Check("", "ok", f"No job runs.{zombies}", details={"zombies": list(jobs.zombies)})
+        said = f"{len(jobs.running)} job(s) run and {len(jobs.waiting)} wait; an upgrade would lose them."
+    elif jobs.own:
+        said = "Nobody's job runs."
+    said = " ".join(filter(None, (said, dead, own_jobs(jobs))))
+    if jobs.running or jobs.waiting:
+        return Check("", "fail", said, "Wait for them with --drain, or lose them with --abandon-jobs.", details)
+    return Check("", "ok", said, details=details)
 
 
 def _models(subject: Subject) -> Check:

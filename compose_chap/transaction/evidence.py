@@ -113,6 +113,12 @@ def state_now(world: World, change: Change) -> str:
     return "\n".join(lines)
 
 
+def sql_command(change: Change, sql: str) -> str:
+    """Return the command that runs statements on CHAP's database, all or none of them, as it can be pasted."""
+    psql = ["psql", "-U", change.admin, "-d", change.live, "-v", "ON_ERROR_STOP=1", "-c", sql.replace("\n", " ")]
+    return shlex.join(["docker", *compose_command(change.project), "exec", "-T", change.database, *psql])
+
+
 def by_hand(world: World, change: Change, journal: Journal) -> str:
     """Return the commands that bring the old state back by hand, for when `docker chap recover` cannot."""
     compose = ["docker", *compose_command(change.project)]

@@ -38,9 +38,6 @@ from compose_chap.transaction.change import (
     wait_for_server,
 )
 
-# Where Alembic keeps how far it got: every migration changes that row.
-_MARK = "public.alembic_version"
-
 # A Compose file of our own, beside what is kept of the run.
 _ON_TOP = "images-of-before.yml"
 
@@ -67,8 +64,9 @@ def undo(world: World, change: Change, journal: Journal, *, cut_off: bool = Fals
     _data_back(world, server, change, journal)
     if journal.facts.get("kept_dump"):
         journal.learn(data_came_back=True)
-    aside = _set_aside(server, change, change.tables or journal.facts.get("old_tables", {}))
-    changed = _changed(server, change, journal.facts.get("answered", {}))
+    facts = journal.facts
+    aside = _set_aside(server, change, facts.get("new_tables") or change.tables or facts.get("old_tables", {}))
+    changed = _changed(server, change, facts.get("answered", {}))
     # What it did in its time nobody looked at.
     served = cut_off or journal.began(Step.START_WORKER)
     start_what_ran(world, change)
@@ -197,7 +195,7 @@ def look(world: World, change: Change, server: Server, tables: Mapping[str, int]
     stack = verify.refreshed(world, change.project.name)
     if baseline.ready:
         verify.wait_for_api(world, stack, workers=True)
-        checks = verify.check_api(world, stack, baseline.version, tables)
+        checks = verify.as_before(verify.check_api(world, stack, baseline.version, tables), baseline.schema)
         checks += verify.forgiving(verify.check_whole(world, stack, baseline.version, baseline, {}))
     elif tables:
         # It was not well before either: only what it had can be asked of it.
@@ -215,8 +213,10 @@ def _set_aside(server: Server, change: Change, old: Mapping[str, int]) -> dict[s
     there = server.databases()
     if change.failed not in there or change.live not in there:
         return {}
-    since = rows_since(old or server.counts(change.live), server.counts(change.failed))
-    return {table: rows for table, rows in since.items() if rows > 0}
+    old = old or server.counts(change.live)
+    since = rows_since(old, server.counts(change.failed))
+    # What is in a table that only the new version has was made of the old rows.
+    return {table: rows for table, rows in since.items() if rows > 0 and table in old}
 
 
 def _changed(server: Server, change: Change, answered: Mapping[str, Any]) -> dict[str, int]:
@@ -228,15 +228,14 @@ def _changed(server: Server, change: Change, answered: Mapping[str, Any]) -> dic
         return {}
     newer = server.newer_rows(change.failed, answered["since"])
     gone = {name: rows - newer[name][0] for name, rows in answered["tables"].items() if name in newer}
-    own = (*verify.SEEDED, _MARK)
     return {
         name: since or gone.get(name, 0)
         for name, (_, since) in newer.items()
-        if name not in own and (since or gone.get(name, 0) > 0)
+        if name not in verify.NOBODYS and (since or gone.get(name, 0) > 0)
     }
 
 
 def rows_since(old: Mapping[str, int], new: Mapping[str, int]) -> dict[str, int]:
     """Return how many rows more each table has now, fewer as a negative number; those that CHAP adds do not count."""
     more = {table: new.get(table, 0) - old.get(table, 0) for table in sorted({*old, *new})}
-    return {table: rows for table, rows in more.items() if rows < 0 or (rows and table not in verify.SEEDED)}
+    return {table: rows for table, rows in more.items() if rows < 0 or (rows and table not in verify.NOBODYS)}
