@@ -18,6 +18,7 @@ from compose_chap.records.steps import Step
 from compose_chap.restore import side_database
 from compose_chap.transaction import evidence, forward, kept, undo
 from compose_chap.transaction.change import Change, containers_of, server_of, wait_for_server
+from compose_chap.transaction.sources import sources_of
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ def _unpin(journal: Journal) -> Recovered:
 def _back(world: World, change: Change, journal: Journal) -> list[Check]:
     if journal.began(Step.STOP):
         return undo.undo(world, change, journal, cut_off=True)
-    undo.sources_back(world, change, journal)
+    sources_of(change).revert(world, journal)
     # Pull, build, backup and a side database leave the running stack alone. Only a restart of the engine stops it.
     server = wait_for_server(world, change)
     server.end_own_sessions()

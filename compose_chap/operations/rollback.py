@@ -20,6 +20,7 @@ from compose_chap.stack.jobs import lost_jobs
 from compose_chap.transaction import forward, kept, undo
 from compose_chap.transaction.baseline import baseline_of
 from compose_chap.transaction.change import Change, describe, server_of
+from compose_chap.transaction.sources import sources_of
 
 _UNDONE_BY = {"upgrade": "rollback", "restore": "restore --undo"}
 
@@ -151,7 +152,5 @@ def _refuse_what_cannot_go_back(world: World, change: Change, operation: str) ->
             raise StateError(
                 f"The image {image['reference']} of before ({image['id'][:19]}) is no longer on this server.",
                 state="Nothing was changed.",
-                hint="Restore the backup instead: docker chap backups"
-                if change.move
-                else f"Get it back: docker pull {image['reference']}",
+                hint=sources_of(change).how_to_get(image["reference"]),
             )

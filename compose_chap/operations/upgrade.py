@@ -18,17 +18,17 @@ from compose_chap.errors import Cancelled, ChapError, EngineError, NeedsPerson, 
 from compose_chap.image import Reference
 from compose_chap.model import Stack
 from compose_chap.preflight import roads
-from compose_chap.project import checkout_move
 from compose_chap.project.checkout import Move
-from compose_chap.records import durable, lock, run_records
+from compose_chap.records import lock, run_records
 from compose_chap.records.durable import Edit
 from compose_chap.records.run_records import Journal
 from compose_chap.records.steps import Step
 from compose_chap.stack import releases
 from compose_chap.stack.jobs import wait_for_jobs
-from compose_chap.transaction import evidence, forward, kept, undo
+from compose_chap.transaction import evidence, forward, kept
 from compose_chap.transaction.baseline import Baseline
 from compose_chap.transaction.change import Change, begin, describe, server_of
+from compose_chap.transaction.sources import sources_of
 
 # Until a server has an upgrade of its own to learn from: a start of CHAP, and a copy inside PostgreSQL.
 _STOP_SECONDS, _START_SECONDS = 3.0, 17.0
@@ -99,7 +99,7 @@ def execute(world: World, plan: UpgradePlan, credentials: Mapping[str, str]) -> 
             taken = _back_up(world, plan, journal)
             if plan.move:
                 # The backup holds the files and the commit of before, so the checkout comes after it.
-                change = replace(change, images_after=_build(world, plan, plan.move, journal))
+                change = replace(change, images_after=_build(world, plan, change, journal))
             journal.learn(backup=str(taken.folder), **change.to_facts())
             _refuse_new_jobs(world, plan)
         except BaseException as error:
@@ -158,7 +158,7 @@ def _end_unchanged(world: World, journal: Journal, change: Change, error: BaseEx
     """Close a run that had stopped nothing. Return why that could not be: its journal is open then, `` for done."""
     journal.give_room()
     try:
-        undo.sources_back(world, change, journal)
+        sources_of(change).revert(world, journal)
         kept.untag_kept_images(world, journal.id, change.project.name)
     except ChapError as second:
         if journal.began(Step.CHECKOUT):
@@ -197,12 +197,10 @@ def _keep_images(world: World, plan: UpgradePlan, journal: Journal) -> None:
         kept.keep_image(world, service.containers[0].image_id, plan.stack.project.name, journal.id, service.name)
 
 
-def _build(world: World, plan: UpgradePlan, move: Move, journal: Journal) -> dict[str, dict[str, str]]:
+def _build(world: World, plan: UpgradePlan, change: Change, journal: Journal) -> dict[str, dict[str, str]]:
     """Check the release out and build it, while the old containers serve. Return reference and id of each image."""
     project, writers = plan.stack.project, [service.name for service in plan.stack.writers]
-    begin(world, journal, Step.CHECKOUT, f"{plan.target} in {move.folder}")
-    checkout_move.go(move)
-    durable.apply_edits(plan.edits)
+    sources_of(change).apply(world, journal)
     begin(world, journal, Step.BUILD, ", ".join(writers))
     finished = world.engine.compose(
         project,

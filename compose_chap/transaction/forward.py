@@ -18,8 +18,7 @@ from compose_chap.engine.world import World
 from compose_chap.errors import Cancelled, ChapError, DatabaseError, NeedsPerson, RolledBack, StateError
 from compose_chap.model import Stack
 from compose_chap.postgres.server import Server
-from compose_chap.project import checkout_move
-from compose_chap.records import durable, lock
+from compose_chap.records import lock
 from compose_chap.records.run_records import Journal
 from compose_chap.records.steps import Step
 from compose_chap.transaction import data_plan, evidence, safety_copy, undo, verify
@@ -33,6 +32,7 @@ from compose_chap.transaction.change import (
     stop_writers,
     wait_for_server,
 )
+from compose_chap.transaction.sources import sources_of
 from compose_chap.transaction.verify import EndedAtStart, VerifyFailed
 
 
@@ -78,23 +78,23 @@ def finish(change: Change, journal: Journal, done: Done, **record: Any) -> None:
 
 
 def _forward(world: World, change: Change, journal: Journal, credentials: Mapping[str, str]) -> Done:
-    server = server_of(world, change)
+    server, sources = server_of(world, change), sources_of(change)
 
     # Asked once and remembered, and Compose takes a moment to read the files: neither need be while CHAP is down.
     server.version()
-    config = _all_but_images(world, change) if change.edits and not change.move else {}
+    sources.prepare(world)
     journal.learn(settings=undo.settings_of(world, change))
     begin(world, journal, Step.STOP, ", ".join(change.writers))
     down = world.clock()
     stop_writers(world, change)
 
     if change.incoming:
-        _rewrite(world, change, journal, config)
+        sources.apply(world, journal)
         _swap(world, change, server, journal)
     else:
         begin(world, journal, Step.KEEP, f"{change.live} as {change.kept}")
         safety_copy.keep(world, change, server, journal)
-        _rewrite(world, change, journal, config)
+        sources.apply(world, journal)
 
     api, *workers = change.writers
     begin(world, journal, Step.START_API, api)
@@ -161,31 +161,6 @@ def _old_rows(server: Server, change: Change) -> dict[str, int]:
         if change.operation == "restore":
             return {}
         raise
-
-
-def _rewrite(world: World, change: Change, journal: Journal, before: Mapping[str, Any]) -> None:
-    if change.move and not journal.began(Step.CHECKOUT):
-        begin(world, journal, Step.CHECKOUT, f"{change.move.after} in {change.move.folder}")
-        checkout_move.go(change.move)
-        durable.apply_edits(change.edits)
-    if change.move or not change.edits:
-        return
-    begin(world, journal, Step.REWRITE, ", ".join(str(edit.path) for edit in change.edits))
-    durable.apply_edits(change.edits)
-    if before != _all_but_images(world, change):
-        raise StateError("Compose reads more changes in the edited files than the images.")
-
-
-def _all_but_images(world: World, change: Change) -> dict[str, Any]:
-    config = world.engine.compose_config(change.project)
-    for name in change.writers:
-        config["services"][name].pop("image", None)
-    # Extensions are prose to Compose: an anchor that holds an image may stand there.
-    services = {
-        name: {key: value for key, value in service.items() if not key.startswith("x-")}
-        for name, service in config["services"].items()
-    }
-    return {**{key: value for key, value in config.items() if not key.startswith("x-")}, "services": services}
 
 
 def _swap(world: World, change: Change, server: Server, journal: Journal) -> None:

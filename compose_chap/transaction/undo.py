@@ -16,8 +16,6 @@ from compose_chap.check import Check
 from compose_chap.engine.world import World
 from compose_chap.errors import ChapError, StateError
 from compose_chap.postgres.server import Server
-from compose_chap.project import checkout_move
-from compose_chap.records import durable
 from compose_chap.records.run_records import Journal
 from compose_chap.records.steps import Step
 from compose_chap.stack import drift
@@ -30,12 +28,12 @@ from compose_chap.transaction.change import (
     data_back,
     kind_of,
     move_data,
-    name_image,
     recreate,
     start_what_ran,
     stop_writers,
     wait_for_server,
 )
+from compose_chap.transaction.sources import sources_of
 
 # A Compose file of our own, beside what is kept of the run.
 _ON_TOP = "images-of-before.yml"
@@ -57,8 +55,8 @@ def undo(world: World, change: Change, journal: Journal, *, cut_off: bool = Fals
     stop_writers(world, change)
     server.end_own_sessions()
 
-    foreign = durable.revert_edits(change.edits)
-    set_aside = sources_back(world, change, journal)
+    sources = sources_of(change)
+    reverted = sources.revert(world, journal)
     _data_back(world, server, change, journal)
     if journal.facts.get("kept_dump"):
         journal.learn(data_came_back=True)
@@ -66,8 +64,7 @@ def undo(world: World, change: Change, journal: Journal, *, cut_off: bool = Fals
     # Rows that were changed, or took the place of others, do not show in their number.
     served = cut_off or journal.began(Step.START_WORKER)
     start_what_ran(world, change)
-    # With a checkout the edits are settings that the old files do not read.
-    amiss = foreign if foreign and not change.move and not _names_old_images(world, change) else []
+    amiss = reverted.left if sources.name_others(world, reverted.left) else ()
     try:
         _containers_back(world, change, journal, files_amiss=bool(amiss))
         checks = verify.demand(look(world, change, server, journal.facts.get("old_tables", {})))
@@ -84,29 +81,14 @@ def undo(world: World, change: Change, journal: Journal, *, cut_off: bool = Fals
         checks.append(Check("written_meanwhile", "warn", said, details={"tables": aside}))
     if amiss:
         raise _for_a_person(change, amiss, "CHAP runs again as before, on the old data and with the old images.")
-    if set_aside:
-        said = f"Changed by someone else meanwhile, and kept in the run's records: {', '.join(set_aside)}."
+    if reverted.set_aside:
+        said = f"Changed by someone else meanwhile, and kept in the run's records: {', '.join(reverted.set_aside)}."
         checks.append(Check("checkout", "warn", said))
-    if foreign:
-        said = f"Changed by someone else meanwhile, and left so: {', '.join(map(str, foreign))}."
+    if reverted.left:
+        said = f"Changed by someone else meanwhile, and left so: {', '.join(map(str, reverted.left))}."
         checks.append(Check("files", "warn", said))
     kept.untag_kept_images(world, journal.id, change.project.name)
     return checks
-
-
-def sources_back(world: World, change: Change, journal: Journal) -> list[str]:
-    """Bring the checkout back, its settings, and the names of the images that are built from it, also from half way.
-
-    Return the files that someone else changed meanwhile: they are put back too, and kept in the run's records.
-    """
-    if change.move is None or not journal.began(Step.CHECKOUT):
-        return []
-    durable.revert_edits(change.edits)
-    for name in change.writers:
-        name_image(world, change.images[name])
-    return checkout_move.go_back(
-        change.move, lambda path, content: journal.evidence(f"changed-meanwhile-{path.replace('/', '_')}", content)
-    )
 
 
 def _for_a_person(change: Change, files: Sequence[Path], now: str) -> StateError:
@@ -116,15 +98,6 @@ def _for_a_person(change: Change, files: Sequence[Path], now: str) -> StateError
         f"{named} was changed by someone else meanwhile, and was left as it is. {now}",
         hint=f"Let {named} name these images again:\n{images}",
     )
-
-
-def _names_old_images(world: World, change: Change) -> bool:
-    try:
-        services = world.engine.compose_config(change.project)["services"]
-    except ChapError:
-        # Whoever changed the file may not be done with it.
-        return False
-    return all(services.get(name, {}).get("image") == change.images[name]["reference"] for name in change.writers)
 
 
 def _data_back(world: World, server: Server, change: Change, journal: Journal) -> None:
