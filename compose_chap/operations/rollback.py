@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from compose_chap.stack.jobs import lost_jobs
 from compose_chap.transaction import forward, kept, undo
 from compose_chap.transaction.baseline import baseline_of
 from compose_chap.transaction.change import Change, describe, server_of
+from compose_chap.transaction.facts import read_change, read_facts
 from compose_chap.transaction.sources import sources_of
 
 _UNDONE_BY = {"upgrade": "rollback", "restore": "restore --undo"}
@@ -57,8 +57,13 @@ def last_undoable(directory: Path, operation: str, origin: Origin = Origin()) ->
             f"After the {operation} to undo there was another run: {done[-1]['operation']} {done[-1]['id']}.",
             hint=f"Undo that first: docker chap {_UNDONE_BY[done[-1]['operation']]}",
         )
-    record: dict[str, Any] = json.loads(run_records.undo_file(directory, done[-1]["id"]).read_bytes())
-    return record
+    try:
+        return run_records.read_record(run_records.undo_file(directory, done[-1]["id"]))
+    except FileNotFoundError as error:
+        raise StateError(
+            f"What the {operation} wrote down for its way back is gone: {error.filename or error}.",
+            hint="Restore a backup instead: docker chap backups",
+        ) from None
 
 
 def plan_rollback(world: World, stack: Stack, operation: str) -> RollbackPlan:
@@ -67,17 +72,18 @@ def plan_rollback(world: World, stack: Stack, operation: str) -> RollbackPlan:
     Raise StateError when there is none, or when what it kept is gone.
     """
     record = last_undoable(stack.project.directory, operation, world.engine.origin(stack.project.name))
-    done = Change.from_facts(record["facts"])
+    known = run_records.known(record, run_records.undo_file(stack.project.directory, record["id"]))
+    done, facts = read_change(known), read_facts(known)
     server = server_of(world, done)
-    if dump := record["facts"].get("kept_dump"):
+    if dump := facts.kept_dump:
         raise StateError(
-            f"The {operation} kept the old data as a backup, {Path(dump).name}, and not as a database.",
-            hint=f"Restore it with its version: docker chap restore {Path(dump).name} --with-version",
+            f"The {operation} kept the old data as a backup, {dump.name}, and not as a database.",
+            hint=f"Restore it with its version: docker chap restore {dump.name} --with-version",
         )
     if not server.exists(done.kept):
         raise StateError(
             f"The database {done.kept}, which the {operation} kept, is gone.",
-            hint=f"Restore a backup instead: docker chap restore {Path(record['facts'].get('backup', 'latest')).name}",
+            hint=f"Restore a backup instead: docker chap restore {facts.backup.name if facts.backup else 'latest'}",
         )
     rows = server.counts(done.kept)
     written = undo.rows_since(done.tables or rows, server.counts(done.live))

@@ -28,6 +28,7 @@ from compose_chap.stack.jobs import wait_for_jobs
 from compose_chap.transaction import evidence, forward, kept
 from compose_chap.transaction.baseline import Baseline
 from compose_chap.transaction.change import Change, begin, describe, server_of
+from compose_chap.transaction.facts import facts_of
 from compose_chap.transaction.sources import sources_of
 
 # Until a server has an upgrade of its own to learn from: a start of CHAP, and a copy inside PostgreSQL.
@@ -113,8 +114,8 @@ def execute(world: World, plan: UpgradePlan, credentials: Mapping[str, str]) -> 
             road = roads.hint_after(error.message, baseline.version, plan.target)
             error.hint = "\n".join(filter(None, (road, error.hint)))
             raise
-    if dump := journal.facts.get("kept_dump"):
-        taken = catalogue.load(Path(dump))
+    if dump := facts_of(journal).kept_dump:
+        taken = catalogue.load(dump)
     aside = "" if dump else change.kept
     return Upgraded(journal.id, baseline.version, plan.target, taken, aside, done.downtime, done.checks)
 

@@ -116,17 +116,8 @@ def pack_edits(edits: Iterable[Edit]) -> list[dict[str, str | None]]:
     return [{"path": str(edit.path), "before": _packed(edit.before), "after": _packed(edit.after)} for edit in edits]
 
 
-def unpack_edits(packed: Iterable[dict[str, str]]) -> tuple[Edit, ...]:
-    """Return the edits that `pack_edits` packed."""
-    return tuple(Edit(Path(one["path"]), _unpacked(one["before"]), _unpacked(one["after"])) for one in packed)
-
-
 def _packed(content: bytes | None) -> str | None:
     return None if content is None else base64.b64encode(content).decode()
-
-
-def _unpacked(content: str | None) -> bytes | None:
-    return None if content is None else base64.b64decode(content)
 
 
 def content_of(path: Path) -> bytes | None:

@@ -26,7 +26,7 @@ from typing import Any
 from compose_chap.errors import Interrupted, StateError
 from compose_chap.model import Origin
 from compose_chap.ownership import not_own
-from compose_chap.reading import parse
+from compose_chap.reading import Value, parse
 from compose_chap.records import own_folder
 from compose_chap.records.steps import Step
 from compose_chap.units import moment
@@ -77,6 +77,11 @@ class Journal:
     def facts(self) -> dict[str, Any]:
         """What was known when the run began and what it learned on its way."""
         return dict(self.record["facts"])
+
+    @property
+    def known(self) -> Value:
+        """The facts, to be read strictly."""
+        return known(self.record, journal_file(self._directory))
 
     @property
     def steps(self) -> tuple[str, ...]:
@@ -177,7 +182,7 @@ def open_run(directory: Path, clock: Callable[[], datetime]) -> Journal | None:
     """
     path = journal_file(directory)
     try:
-        journal = Journal(directory, _read(path), clock)
+        journal = Journal(directory, read_record(path), clock)
         if (directory / FOLDER / "runs" / f"{journal.id}.json").exists():
             # It had ended; only the last step, taking the journal away, was cut off.
             journal.give_room()
@@ -190,7 +195,7 @@ def open_run(directory: Path, clock: Callable[[], datetime]) -> Journal | None:
         raise own_folder.not_obeyed(path.parent, error) if "user" in error.message else error from None
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_record(path: Path) -> dict[str, Any]:
     """Return the record of a run as a file of one's own has it. Raise FileNotFoundError, StateError."""
     value = parse(own_folder.read(path, LARGEST_JOURNAL), str(path), StateError, LARGEST_JOURNAL)
     if not _RUN.fullmatch(value.at("id").text(64)):
@@ -205,6 +210,11 @@ def _read(path: Path) -> dict[str, Any]:
     if stack := value.get("stack"):
         _ = [stack.at(name).text() for name in ("project", "engine", "server")]
     return dict(value.data)
+
+
+def known(record: dict[str, Any], path: Path) -> Value:
+    """Return the facts of a record that was read from `path`, to be read strictly."""
+    return Value(record["facts"], str(path), StateError, "facts")
 
 
 def count(directory: Path) -> bool:
@@ -243,7 +253,7 @@ def history(directory: Path, origin: Origin = Origin()) -> list[dict[str, Any]]:
         for name in own_folder.names(runs):
             if name.endswith(".json"):
                 with suppress(OSError, StateError):
-                    records.append(_read(runs / name))
+                    records.append(read_record(runs / name))
     return [record for record in records if origin.owns(Origin.of(record))]
 
 

@@ -32,6 +32,7 @@ from compose_chap.transaction.change import (
     stop_writers,
     wait_for_server,
 )
+from compose_chap.transaction.facts import facts_of
 from compose_chap.transaction.sources import sources_of
 from compose_chap.transaction.verify import EndedAtStart, VerifyFailed
 
@@ -100,7 +101,7 @@ def _forward(world: World, change: Change, journal: Journal, credentials: Mappin
     begin(world, journal, Step.START_API, api)
     _bring_up(world, change, [api])
     # Counted while the API starts: the old data as they were when nobody wrote to them any more.
-    journal.learn(old_tables=_old_rows(server, change) or journal.facts.get("old_tables", {}))
+    journal.learn(old_tables=_old_rows(server, change) or facts_of(journal).old_tables)
     begin(world, journal, Step.VERIFY_API)
     stack = _answering(world, change)
     up = world.clock()
@@ -144,7 +145,7 @@ def _answering(world: World, change: Change) -> Stack:
 
 
 def _look_at_api(world: World, change: Change, journal: Journal, stack: Stack) -> list[Check]:
-    tables = change.tables or journal.facts["old_tables"]
+    tables = change.tables or facts_of(journal).old_tables
     return verify.demand(verify.check_api(world, stack, change.expected, tables))
 
 

@@ -25,14 +25,13 @@ from compose_chap.transaction.change import (
     Change,
     begin,
     containers_of,
-    data_back,
-    kind_of,
     move_data,
     recreate,
     start_what_ran,
     stop_writers,
     wait_for_server,
 )
+from compose_chap.transaction.facts import data_back, facts_of, kind_of
 from compose_chap.transaction.sources import sources_of
 
 # A Compose file of our own, beside what is kept of the run.
@@ -58,21 +57,21 @@ def undo(world: World, change: Change, journal: Journal, *, cut_off: bool = Fals
     sources = sources_of(change)
     reverted = sources.revert(world, journal)
     _data_back(world, server, change, journal)
-    if journal.facts.get("kept_dump"):
+    if facts_of(journal).kept_dump:
         journal.learn(data_came_back=True)
-    aside = _set_aside(server, change, change.tables or journal.facts.get("old_tables", {}))
+    aside = _set_aside(server, change, change.tables or facts_of(journal).old_tables)
     # Rows that were changed, or took the place of others, do not show in their number.
     served = cut_off or journal.began(Step.START_WORKER)
     start_what_ran(world, change)
     amiss = reverted.left if sources.name_others(world, reverted.left) else ()
     try:
         _containers_back(world, change, journal, files_amiss=bool(amiss))
-        checks = verify.demand(look(world, change, server, journal.facts.get("old_tables", {})))
+        checks = verify.demand(look(world, change, server, facts_of(journal).old_tables))
     except ChapError as error:
         if amiss:
             raise _for_a_person(change, amiss, f"The old data are back; CHAP is not: {error.message}") from error
         raise
-    checks += _settings_back(change, journal.facts.get("settings", {}), settings_of(world, change))
+    checks += _settings_back(change, facts_of(journal).settings, settings_of(world, change))
     if not aside and not served:
         if name := data_plan.disposable(kind_of(change, journal), change.names):
             server.drop(name)
