@@ -14,6 +14,7 @@ ChapError
 │   └── Interrupted     an earlier run was cut off                              exit 5
 ├── RolledBack          it failed, and everything is as it was                  exit 3
 ├── NeedsPerson         it failed, and so did the way back                      exit 4
+├── Bug                 what was not foreseen                               exit 1
 └── Cancelled           the operator stopped it; nothing is left half done      exit 130
 """
 
@@ -135,6 +136,12 @@ class NeedsPerson(ChapError):
 
     code = "needs-person"
     exit_status = 4
+
+
+class Bug(ChapError):
+    """What was not foreseen. Only a document for scripts is made of it."""
+
+    code = "bug"
 
 
 class Cancelled(ChapError):

@@ -65,6 +65,7 @@ from compose_chap.backups.manifest import (
 from compose_chap.engine.engine import Engine
 from compose_chap.engine.world import Notify
 from compose_chap.errors import StackError, StateError
+from compose_chap.image import release_key
 from compose_chap.model import Role, Service, Stack
 from compose_chap.postgres import unexpected
 from compose_chap.postgres.server import Database, Server
@@ -212,12 +213,19 @@ def with_missed_tables(manifest: Manifest, earlier: Sequence[Backup]) -> Manifes
     Lost is what the catalog has lost, and what the last good backup had while CHAP's code still wants it, or cannot
     be asked. Absent is what only one of the two misses: a new version drops tables, a failed migration makes none.
     """
-    good = [one for one in earlier if one.proof.how != BAD]
+    # After a rollback the newest backups are of a newer CHAP, which had tables of its own.
+    good = [one for one in earlier if one.proof.how != BAD and not _newer(one.manifest, manifest)]
     had = {table for one in good[-1:] for table in (*one.tables, *one.lost_tables)} - set(manifest.tables)
     wanted = {f"public.{name}" for name in manifest.chap.missing_tables} if manifest.chap.schema else had
     lost = set(manifest.lost_tables) | (had & wanted)
     absent = (had | wanted) - lost
     return replace(manifest, lost_tables=tuple(sorted(lost)), absent_tables=tuple(sorted(absent)))
+
+
+def _newer(one: Manifest, other: Manifest) -> bool:
+    """Whether a backup is of a newer release of CHAP than another."""
+    key, known = release_key(one.chap.version), release_key(other.chap.version)
+    return bool(key and known and key > known)
 
 
 def _new_folder(folder: Path, now: datetime) -> tuple[datetime, Path]:

@@ -13,7 +13,7 @@ from click.shell_completion import CompletionItem
 from compose_chap import __version__
 from compose_chap.cli.call import Call, common, common_options, told
 from compose_chap.cli.commands import COMMANDS, EXIT_STATUSES
-from compose_chap.errors import Cancelled, ChapError, UsageError
+from compose_chap.errors import Bug, Cancelled, ChapError, UsageError
 
 
 class _Commands(click.Group):
@@ -87,6 +87,11 @@ def main(words: Sequence[str], docker: tuple[str, ...] = ("docker",)) -> int:
         return error.exit_code
     except ChapError as error:
         return _failed(error, words)
+
+
+def tell_bug(words: Sequence[str], what: str, hint: str) -> None:
+    """Print, for a script that wants JSON, that something happened that was not foreseen."""
+    _document(Bug(what, state="See it with: docker chap status", hint=hint), words)
 
 
 def _failed(error: ChapError, words: Sequence[str]) -> int:

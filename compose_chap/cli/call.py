@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from compose_chap.cli.screen.plain import plain
 from compose_chap.cli.values import files, projects
 from compose_chap.errors import Cancelled, UsageError
 
@@ -112,7 +113,7 @@ class Call:
                 hint="Add --yes to go on without a question.",
             )
         _end_progress()
-        if not click.confirm(question, err=True):
+        if not click.confirm(plain(question), err=True):
             raise Cancelled("You said no.", state="Nothing was changed.")
 
 

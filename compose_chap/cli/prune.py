@@ -11,6 +11,7 @@ import click
 from compose_chap import units
 from compose_chap.backups import catalogue
 from compose_chap.cli.call import Call, common, output_option, yes_option
+from compose_chap.cli.screen.plain import plain
 from compose_chap.operations import guard, prune
 from compose_chap.records import lock
 from compose_chap.stack import observe
@@ -68,7 +69,7 @@ def prune_command(
         text = "\n".join(lines) or _nothing(kept.kept_databases(server.databases(), stack.access.name), keep_databases)
         if not (chosen.empty or dry_run):
             if not (call.json or yes):
-                click.echo(text, err=True)
+                click.echo(plain(text), err=True)
             call.confirm("Remove these for good?", yes=yes)
             with lock.signals_held():
                 prune.execute(world, stack, server, chosen)

@@ -154,9 +154,16 @@ def upgrade_command(
         + "\n"
         + render.checks_text(done.checks, colour=render.colourful(sys.stdout))
         + "\n"
+        + _to_put_back(done)
         + _to_go_back(done)
         + f"\nReport: {run_records.report_file(stack.project.directory, done.run)}",
     )
+
+
+def _to_put_back(done: Upgraded) -> str:
+    # Never broken into lines: it is copied from here.
+    commands = [check.details["put_back"]["command"] for check in done.checks if "put_back" in check.details]
+    return "".join(f"To put back the values that the migration lost:\n{command}\n" for command in commands)
 
 
 def _to_go_back(done: Upgraded) -> str:

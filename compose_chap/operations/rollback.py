@@ -86,7 +86,7 @@ def plan_rollback(world: World, stack: Stack, operation: str) -> RollbackPlan:
             hint=f"Restore a backup instead: docker chap restore {facts.backup.name if facts.backup else 'latest'}",
         )
     rows = server.counts(done.kept)
-    written = undo.rows_since(done.tables or rows, server.counts(done.live))
+    written = undo.rows_since(facts.new_tables or done.tables or rows, server.counts(done.live))
 
     change = Change(
         operation="rollback",

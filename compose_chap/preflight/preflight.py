@@ -23,6 +23,7 @@ from compose_chap.postgres import unexpected
 from compose_chap.preflight import release_files, release_notes, roads, running_files
 from compose_chap.preflight.subject import Subject
 from compose_chap.records import durable, run_records
+from compose_chap.stack.jobs import own_jobs
 from compose_chap.stack.releases import available
 from compose_chap.transaction.baseline import strangers
 
@@ -304,16 +305,17 @@ def _room(subject: Subject) -> Check:
 
 def _jobs(subject: Subject) -> Check:
     jobs = subject.jobs
-    zombies = f" {len(jobs.zombies)} more say so but are dead." if jobs.zombies else ""
+    details = {"running": jobs.running, "waiting": jobs.waiting, "zombies": jobs.zombies, "own": jobs.own}
+    dead = f"{len(jobs.zombies)} more say so but are dead." if jobs.zombies else ""
+    said = "No job runs."
     if jobs.running or jobs.waiting:
-        return Check(
-            "",
-            "fail",
-            f"{len(jobs.running)} job(s) run and {len(jobs.waiting)} wait; an upgrade would lose them.{zombies}",
-            "Wait for them with --drain, or lose them with --abandon-jobs.",
-            {"running": list(jobs.running), "waiting": list(jobs.waiting), "zombies": list(jobs.zombies)},
-        )
-    return Check("", "ok", f"No job runs.{zombies}", details={"zombies": list(jobs.zombies)})
+        said = f"{len(jobs.running)} job(s) run and {len(jobs.waiting)} wait; an upgrade would lose them."
+    elif jobs.own:
+        said = "Nobody's job runs."
+    said = " ".join(filter(None, (said, dead, own_jobs(jobs))))
+    if jobs.running or jobs.waiting:
+        return Check("", "fail", said, "Wait for them with --drain, or lose them with --abandon-jobs.", details)
+    return Check("", "ok", said, details=details)
 
 
 def _models(subject: Subject) -> Check:

@@ -18,11 +18,13 @@ from compose_chap.engine.process import Finished
 from compose_chap.errors import EngineError
 from compose_chap.reading import Value, parse
 from compose_chap.stack import chap_scripts
-from compose_chap.stack.chap_answers import Answer, answers_of, checks_in, jobs_in, models_in
+from compose_chap.stack.chap_answers import Answer, Job, answers_of, checks_in, jobs_in, models_in
 
 PORT = 8000
 
 _UNFINISHED_JOBS = "?status=STARTED&status=PENDING"
+# What v2.5.0 and newer queue without being asked, and queue again where it is missing.
+_QUEUED_BY_CHAP = ("run_baseline",)
 
 
 @dataclass(frozen=True)
@@ -79,29 +81,40 @@ class Active:
 
 @dataclass(frozen=True)
 class Jobs:
-    """The jobs that run now, those that wait, and those that say so but are dead (zombies)."""
+    """The jobs that run now, those that wait, and those that say so but are dead (zombies).
+
+    `own` are those that run or wait and that CHAP queued by itself: they are in neither of the first two.
+    """
 
     running: tuple[str, ...]
     waiting: tuple[str, ...]
     zombies: tuple[str, ...]
     workers: tuple[str, ...]
+    own: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, listed: Mapping[str, str], active: Active) -> Jobs:
-        """Return what CHAP's own list (status by id) and its workers say together."""
-        started = {identity for identity, status in listed.items() if status == "STARTED"}
-        waiting = tuple(sorted(identity for identity, status in listed.items() if status == "PENDING"))
-        return cls(tuple(sorted(active.jobs)), waiting, tuple(sorted(started - active.jobs)), active.workers)
+    def of(cls, listed: Mapping[str, Job], active: Active) -> Jobs:
+        """Return what CHAP's own list (jobs by id) and its workers say together."""
+        started = {identity for identity, job in listed.items() if job.status == "STARTED"}
+        waiting = {identity for identity, job in listed.items() if job.status == "PENDING"}
+        own = {identity for identity, job in listed.items() if job.type in _QUEUED_BY_CHAP}
+        return cls(
+            tuple(sorted(active.jobs - own)),
+            tuple(sorted(waiting - own)),
+            tuple(sorted(started - active.jobs)),
+            active.workers,
+            tuple(sorted((active.jobs | waiting) & own)),
+        )
 
 
 @dataclass(frozen=True)
 class Overview:
-    """What CHAP says of itself at one moment; `listed` are the jobs of its own list, status by id, or why not."""
+    """What CHAP says of itself at one moment; `listed` are the jobs of its own list by id, or why not."""
 
     version: str
     health: Health
     models: tuple[str, ...]
-    listed: Mapping[str, str] | EngineError
+    listed: Mapping[str, Job] | EngineError
 
     @classmethod
     def of_nothing(cls) -> Overview:
@@ -152,7 +165,7 @@ class Chap:
         """
         return models_in(*self.get("/v2/services"))
 
-    def jobs(self, workers: int, listed: Mapping[str, str] | None = None) -> Jobs:
+    def jobs(self, workers: int, listed: Mapping[str, Job] | None = None) -> Jobs:
         """Return what CHAP's job list (`listed`, where it was asked already) and its workers say together.
 
         A job whose worker died stays STARTED for ever, so a job runs only when a worker says so too.
@@ -238,7 +251,7 @@ def _health(alive: Answer, ready: Answer) -> Health:
     return Health("answering", {"http": f"/health/ready answered {ready.status}"})
 
 
-def _listed(answer: Answer) -> dict[str, str] | EngineError:
+def _listed(answer: Answer) -> dict[str, Job] | EngineError:
     try:
         return jobs_in(answer)
     except EngineError as error:

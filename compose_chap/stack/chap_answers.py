@@ -29,6 +29,14 @@ class Answer:
             return None
 
 
+@dataclass(frozen=True)
+class Job:
+    """A job of CHAP's own list; its type is empty where the list does not say."""
+
+    status: str
+    type: str
+
+
 def answers_of(output: str, count: int) -> tuple[str, list[Answer]]:
     """Return CHAP's version and the answers, `count` of them, that the program in its container printed.
 
@@ -42,15 +50,15 @@ def answers_of(output: str, count: int) -> tuple[str, list[Answer]]:
     return value.at("version").text(100), answers
 
 
-def jobs_in(answer: Answer) -> dict[str, str]:
-    """Return the jobs of CHAP's own list, status by id; none where it has no such list.
+def jobs_in(answer: Answer) -> dict[str, Job]:
+    """Return the jobs of CHAP's own list by id; none where it has no such list.
 
     Raise EngineError when the list is none, or a job in it has no id or status.
     """
     if answer.status != 200:
         return {}
     listed = parse(answer.body, "CHAP's list of jobs", EngineError, LARGEST)
-    return {job.at("id").filled(200): job.at("status").text(200) for job in listed.items()}
+    return {job.at("id").filled(200): Job(job.at("status").text(200), _type(job.data)) for job in listed.items()}
 
 
 def models_in(answer: Answer) -> tuple[str, ...]:
@@ -64,6 +72,11 @@ def checks_in(answer: Answer) -> Mapping[str, str]:
     """Return what CHAP says of each of its parts, empty where it says nothing of parts."""
     checks = answer.json.get("checks") if isinstance(answer.json, dict) else None
     return {part: said if isinstance(said, str) else json.dumps(said) for part, said in _members(checks)}
+
+
+def _type(job: Any) -> str:
+    said = job.get("type")
+    return said if isinstance(said, str) else ""
 
 
 def _members(data: Any) -> list[tuple[str, Any]]:

@@ -20,7 +20,7 @@ from compose_chap.errors import ChapError
 from compose_chap.model import Container
 from compose_chap.postgres.server import identifier
 from compose_chap.records.run_records import Journal, report_file
-from compose_chap.redact import redact
+from compose_chap.redact import passwords_in, redact
 from compose_chap.transaction.change import Change, containers_of, server_of
 from compose_chap.transaction.data_plan import DataPlan, Kind
 from compose_chap.transaction.facts import data_back, facts_of, kind_of
@@ -28,6 +28,7 @@ from compose_chap.transaction.sources import sources_of
 
 # A shorter value is a known default or a word of its own; hiding it would only make a log unreadable.
 _SHORTEST_SECRET = 6
+_SECRET = re.compile(r"PASS|SECRET|TOKEN|KEY|CREDENTIAL|[^D]_?PWD", re.IGNORECASE)
 # A chained exception with the statement behind it.
 _LINES_OF_AN_ERROR = 2000
 _KILLED = 137
@@ -63,13 +64,10 @@ def gather(world: World, change: Change, journal: Journal) -> str:
 
 def secrets_of(containers: Iterable[Container]) -> list[str]:
     """Return the values in the environments of containers that may not be seen, longest first."""
-    found = {
-        value
-        for container in containers
-        for name, value in container.environment.items()
-        if re.search(r"PASS|SECRET|TOKEN|KEY|CREDENTIAL", name, re.I) and len(value) >= _SHORTEST_SECRET
-    }
-    return sorted(found, key=len, reverse=True)
+    settings = [setting for container in containers for setting in container.environment.items()]
+    found = {value for name, value in settings if _SECRET.search(name)}
+    found |= {password for _, value in settings for password in passwords_in(value)}
+    return sorted((one for one in found if len(one) >= _SHORTEST_SECRET), key=len, reverse=True)
 
 
 def of_run(directory: Path, journal: Journal, checks: Iterable[Check], *, ended: bool) -> dict[str, Any]:
@@ -105,6 +103,12 @@ def state_now(world: World, change: Change) -> str:
     except ChapError as error:
         lines.append(error.message)
     return "\n".join(lines)
+
+
+def sql_command(change: Change, sql: str) -> str:
+    """Return the command that runs statements on CHAP's database, all or none of them, as it can be pasted."""
+    psql = ["psql", "-U", change.admin, "-d", change.live, "-v", "ON_ERROR_STOP=1", "-c", sql.replace("\n", " ")]
+    return shlex.join(["docker", *compose_command(change.project), "exec", "-T", change.database, *psql])
 
 
 def by_hand(world: World, change: Change, journal: Journal) -> str:

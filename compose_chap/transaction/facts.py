@@ -30,9 +30,9 @@ class Facts:
 
     `backup` was made before it, into the folder `backups`, with the files `sources`. `kept_dump` is the backup that
     holds the previous data where no database does, and `data_came_back` says that it was restored since. `old_tables`
-    are the rows of the previous data, `settings` those of each writer's container. `had_live` says that there was a
-    live database before a swap, None where nobody wrote that down. `checks` and `downtime` (seconds) are of a run that
-    is verified.
+    are the rows of the previous data, `new_tables` those after the migration, `settings` those of each writer's
+    container. `had_live` says that there was a live database before a swap, None where nobody wrote that down.
+    `checks` and `downtime` (seconds) are of a run that is verified.
     """
 
     backup: Path | None
@@ -41,6 +41,7 @@ class Facts:
     kept_dump: Path | None
     data_came_back: bool
     old_tables: Mapping[str, int]
+    new_tables: Mapping[str, int]
     settings: Mapping[str, Mapping[str, Any]]
     had_live: bool | None
     checks: tuple[Check, ...]
@@ -54,7 +55,8 @@ def facts_of(journal: Journal) -> Facts:
 
 def read_facts(value: Value) -> Facts:
     """Return what a run had learned when its journal was written."""
-    sources, tables, settings = value.get("sources"), value.get("old_tables"), value.get("settings")
+    sources, settings = value.get("sources"), value.get("settings")
+    old, new = value.get("old_tables"), value.get("new_tables")
     had_live, came_back, downtime = value.get("had_live"), value.get("data_came_back"), value.get("downtime")
     checks = value.get("checks")
     return Facts(
@@ -63,7 +65,8 @@ def read_facts(value: Value) -> Facts:
         sources=tuple(map(Path, sources.texts())) if sources else (),
         kept_dump=_path(value, "kept_dump"),
         data_came_back=came_back.flag() if came_back else False,
-        old_tables=_numbers(tables) if tables else {},
+        old_tables=_numbers(old) if old else {},
+        new_tables=_numbers(new) if new else {},
         settings={name: _object(of) for name, of in settings.members().items()} if settings else {},
         had_live=had_live.flag() if had_live else None,
         checks=tuple(_check(check) for check in checks.items()) if checks else (),

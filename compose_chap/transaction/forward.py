@@ -21,7 +21,7 @@ from compose_chap.postgres.server import Server
 from compose_chap.records import lock
 from compose_chap.records.run_records import Journal
 from compose_chap.records.steps import Step
-from compose_chap.transaction import data_plan, evidence, safety_copy, undo, verify
+from compose_chap.transaction import data_plan, evidence, safety_copy, undo, value_query, values, verify
 from compose_chap.transaction.change import (
     Change,
     begin,
@@ -99,13 +99,16 @@ def _forward(world: World, change: Change, journal: Journal, credentials: Mappin
 
     api, *workers = change.writers
     begin(world, journal, Step.START_API, api)
+    # From here on the way back brings the kept data: not before may the live ones be changed.
+    remembered = value_query.before_start(server, change)
     _bring_up(world, change, [api])
     # Counted while the API starts: the old data as they were when nobody wrote to them any more.
     journal.learn(old_tables=_old_rows(server, change) or facts_of(journal).old_tables)
     begin(world, journal, Step.VERIFY_API)
     stack = _answering(world, change)
     up = world.clock()
-    checks = _look_at_api(world, change, journal, stack)
+    repaired = value_query.after_migration(server, change, remembered)
+    checks = [*repaired, *_look_at_api(world, change, journal, stack), *_values(server, change, journal)]
 
     # The worker comes second: it may not run against a schema that nobody has looked at.
     begin(world, journal, Step.START_WORKER, ", ".join(workers))
@@ -146,7 +149,23 @@ def _answering(world: World, change: Change) -> Stack:
 
 def _look_at_api(world: World, change: Change, journal: Journal, stack: Stack) -> list[Check]:
     tables = change.tables or facts_of(journal).old_tables
-    return verify.demand(verify.check_api(world, stack, change.expected, tables))
+    checks = verify.demand(verify.check_api(world, stack, change.expected, tables))
+    # What is written from now on is somebody's work; what the migration made is not.
+    journal.learn(new_tables=next((check.details["now"] for check in checks if "now" in check.details), {}))
+    return checks
+
+
+def _values(server: Server, change: Change, journal: Journal) -> list[Check]:
+    """Return what the migration made of the values, as a check. What cannot be asked is no reason to go back."""
+    if change.operation != "upgrade":
+        return []
+    try:
+        if not server.exists(change.kept):
+            return [Check("values", "skipped", "The old data are kept as a dump: their values were not compared.")]
+        found = value_query.compare(server, change.kept, change.live, facts_of(journal).old_tables)
+    except DatabaseError as error:
+        return [Check("values", "warn", f"Whether values changed could not be seen: {error.message}")]
+    return [values.check(found, evidence.sql_command(change, found.put_back))]
 
 
 def _look_at_all(world: World, change: Change, credentials: Mapping[str, str]) -> list[Check]:

@@ -59,7 +59,8 @@ def undo(world: World, change: Change, journal: Journal, *, cut_off: bool = Fals
     _data_back(world, server, change, journal)
     if facts_of(journal).kept_dump:
         journal.learn(data_came_back=True)
-    aside = _set_aside(server, change, change.tables or facts_of(journal).old_tables)
+    facts = facts_of(journal)
+    aside = _set_aside(server, change, facts.new_tables or change.tables or facts.old_tables)
     # Rows that were changed, or took the place of others, do not show in their number.
     served = cut_off or journal.began(Step.START_WORKER)
     start_what_ran(world, change)
@@ -177,11 +178,13 @@ def _set_aside(server: Server, change: Change, old: Mapping[str, int]) -> dict[s
     there = server.databases()
     if change.failed not in there or change.live not in there:
         return {}
-    since = rows_since(old or server.counts(change.live), server.counts(change.failed))
-    return {table: rows for table, rows in since.items() if rows > 0}
+    old = old or server.counts(change.live)
+    since = rows_since(old, server.counts(change.failed))
+    # What is in a table that only the new version has was made of the old rows.
+    return {table: rows for table, rows in since.items() if rows > 0 and table in old}
 
 
 def rows_since(old: Mapping[str, int], new: Mapping[str, int]) -> dict[str, int]:
     """Return how many rows more each table has now, fewer as a negative number; those that CHAP adds do not count."""
     more = {table: new.get(table, 0) - old.get(table, 0) for table in sorted({*old, *new})}
-    return {table: rows for table, rows in more.items() if rows < 0 or (rows and table not in verify.SEEDED)}
+    return {table: rows for table, rows in more.items() if rows < 0 or (rows and table not in verify.NOBODYS)}

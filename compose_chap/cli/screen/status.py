@@ -103,7 +103,7 @@ def status_text(seen: Status, now: datetime) -> str:
     if seen.working:
         parts.append(
             f"At work now: {seen.working['operation']} by {seen.working['by']},"
-            f" since {units.moment(seen.working['since'])}."
+            f" since {units.moment(seen.working['since']) if seen.working['since'] else 'an unknown time'}."
         )
     elif seen.open_run:
         steps = seen.open_run["steps"]
@@ -134,7 +134,8 @@ def _jobs(jobs: Jobs | None) -> str:
     if jobs is None:
         return "not known"
     said = f"{len(jobs.running)} running, {len(jobs.waiting)} waiting"
-    return said + (f", {len(jobs.zombies)} dead but listed as running" if jobs.zombies else "")
+    said += f", {len(jobs.zombies)} dead but listed as running" if jobs.zombies else ""
+    return said + (f", {len(jobs.own)} queued by CHAP itself" if jobs.own else "")
 
 
 def _database(seen: Status) -> str:

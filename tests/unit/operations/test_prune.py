@@ -92,7 +92,7 @@ def test_a_word_against_a_backup_stands_until_as_good_a_proof(tmp_path: Path) ->
 
 def missed(now: set[str], wanted: tuple[str, ...] | None, *earlier: dict[str, Any]) -> dict[str, list[str]]:
     schema = None if wanted is None else {"missing_tables": wanted}
-    new = manifest(tables=dict.fromkeys(now, 1), lost_tables=("public.gone",), chap=ChapFacts("", "", schema))
+    new = manifest(tables=dict.fromkeys(now, 1), lost_tables=("public.gone",), chap=ChapFacts("2.1.0", "", schema))
     before = [Backup(Path("/b"), manifest(**one)) for one in earlier]
     told = backup.with_missed_tables(new, before)
     return {"lost_tables": list(told.lost_tables), "absent_tables": list(told.absent_tables)}
@@ -108,6 +108,20 @@ def test_a_table_is_missed_that_was_there_and_is_still_wanted() -> None:
     # CHAP runs: it wants one of them, and one that never was there.
     found = missed({"public.a"}, ("b", "new"), earlier)
     assert found == {"lost_tables": ["public.b", "public.gone"], "absent_tables": ["public.c", "public.new"]}
+
+
+def test_tables_that_only_a_newer_version_had_are_not_missed_after_a_rollback() -> None:
+    old: dict[str, Any] = {"tables": {"public.a": 1}, "chap": ChapFacts("2.1.0")}
+    tables = {"public.a": 1, "public.alert": 1}
+    newer: dict[str, Any] = {"tables": tables, "chap": ChapFacts("2.10.0")}
+    nothing = {"lost_tables": ["public.gone"], "absent_tables": []}
+    assert missed({"public.a"}, (), old, newer) == missed({"public.a"}, None, old, newer) == nothing
+    # Of the same version, or one that does not say, it is missed.
+    for version in ("2.1.0", ""):
+        same = {"tables": tables, "chap": ChapFacts(version)}
+        assert missed({"public.a"}, (), old, same)["absent_tables"] == ["public.alert"]
+    # What the older one had is still looked for.
+    assert missed(set(), ("a",), old, newer)["lost_tables"] == ["public.a", "public.gone"]
 
 
 def test_more_backups_never_make_retention_keep_fewer_days() -> None:

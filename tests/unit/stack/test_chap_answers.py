@@ -18,7 +18,7 @@ from compose_chap.engine.process import Finished
 from compose_chap.errors import EngineError
 from compose_chap.stack import chap
 from compose_chap.stack.chap import Chap
-from compose_chap.stack.chap_answers import Answer, answers_of
+from compose_chap.stack.chap_answers import Answer, Job, answers_of
 
 ODD: list[Any] = [None, 7, 1.5, "text", True, [], {}, [None], [7], ["text"], [[]], [{}], {"a": None}]
 DEEP = "[" * 100_000
@@ -108,13 +108,13 @@ def test_an_odd_part_of_an_answer_is_passed_over_or_named(server: Server, odd: A
     server.bodies |= {
         "/health/ready": {"checks": {"database": odd}},
         "/v2/services": {"services": [{"id": "ewars"}, {"id": odd}, odd, {"id": ""}]},
-        "/v1/jobs": [{"id": "1", "status": "STARTED"}, {"id": odd, "status": "PENDING"}],
+        "/v1/jobs": [{"id": "1", "status": "STARTED", "type": odd}, {"id": odd, "status": "PENDING"}],
     }
     seen = Chap(ENGINE, "1").overview()
     assert seen.health.checks == {"database": odd if isinstance(odd, str) else json.dumps(odd)}
     assert seen.models == (("ewars", "text") if odd == "text" else ("ewars",))
     if odd == "text":
-        assert seen.listed == {"1": "STARTED", "text": "PENDING"}
+        assert seen.listed == {"1": Job("STARTED", "text"), "text": Job("PENDING", "")}
     else:
         assert isinstance(seen.listed, EngineError) and "[1].id" in seen.listed.message
 

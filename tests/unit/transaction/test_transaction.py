@@ -122,7 +122,7 @@ def watch_files(
         monkeypatch.setattr(name, watched(write))
 
 
-def run_upgrade(engine: FakeEngine, *, by_dump: bool = False) -> None:
+def run_upgrade(engine: FakeEngine, *, by_dump: bool = False, repairs: tuple[str, ...] = ()) -> None:
     """Upgrade from v1 to v2."""
     here = world(engine)
     (stack,) = detect(engine.containers())
@@ -136,6 +136,7 @@ def run_upgrade(engine: FakeEngine, *, by_dump: bool = False) -> None:
         "linux/amd64",
         baseline_of(here, stack),
         by_dump=by_dump,
+        repairs=repairs,
     )
     upgrade.execute(here, plan, {})
 
@@ -527,6 +528,42 @@ def test_a_cancelled_upgrade_names_its_run_and_report(engine: FakeEngine) -> Non
         assert Path(details["report"]).is_file()
 
 
+MADE = {"public.alembic_version": 1, "public.backtestspecification": 3}
+
+
+def test_rows_that_a_migration_made_are_nobodys_work(engine: FakeEngine) -> None:
+    engine.makes, engine.sick, before = MADE, "loses rows", set(engine.databases)
+    with pytest.raises(RolledBack):
+        run_upgrade(engine)
+    assert [name for name in engine.databases if name.endswith("_failed")] == []
+    assert set(engine.databases) == before
+
+    engine.sick = ""
+    run_upgrade(engine)
+    here, (stack,) = world(engine), detect(engine.containers())
+    assert rollback.plan_rollback(here, stack, "upgrade").written_since == {}
+    engine.databases["chap_core"].rows["public.backtestspecification"] += 2
+    engine.databases["chap_core"].rows["public.alert"] = 1
+    written = rollback.plan_rollback(here, stack, "upgrade").written_since
+    assert written == {"public.backtestspecification": 2, "public.alert": 1}
+
+
+def test_an_old_mark_is_dropped_only_once_the_way_back_brings_it_again(engine: FakeEngine) -> None:
+    rows = engine.databases["chap_core"].rows
+    rows["public.alembic_version"], engine.makes = 1, MADE
+    for sick in ("ends", "never ready", ""):
+        engine.sick = sick
+        if sick:
+            with pytest.raises(RolledBack):
+                run_upgrade(engine, repairs=("old_mark",))
+            assert engine.databases["chap_core"].rows["public.alembic_version"] == 1
+        else:
+            run_upgrade(engine, repairs=("old_mark",))
+    assert run_records.history(engine.folder)[-1]["repairs"] == ["old_mark"]
+    checks = run_records.history(engine.folder)[-1]["checks"]
+    assert [one["message"] for one in checks if one["name"] == "repaired"]
+
+
 def test_where_the_old_image_was_pruned_the_way_back_says_how_to_get_it_again(engine: FakeEngine) -> None:
     engine.sick = "never ready"
 
@@ -573,7 +610,7 @@ def by_hand(engine: FakeEngine, hint: str) -> None:
     """Do to the databases what a failure tells a person to do."""
     for line in hint.splitlines():
         if " psql " in line:
-            engine._change(shlex.split(line)[-1])
+            engine._change(shlex.split(line)[-1], "postgres")
 
 
 def stuck(engine: FakeEngine) -> Callable[[int, str], None]:
