@@ -57,13 +57,7 @@ def last_undoable(directory: Path, operation: str, origin: Origin = Origin()) ->
             f"After the {operation} to undo there was another run: {done[-1]['operation']} {done[-1]['id']}.",
             hint=f"Undo that first: docker chap {_UNDONE_BY[done[-1]['operation']]}",
         )
-    try:
-        return run_records.read_record(run_records.undo_file(directory, done[-1]["id"]))
-    except FileNotFoundError as error:
-        raise StateError(
-            f"What the {operation} wrote down for its way back is gone: {error.filename or error}.",
-            hint="Restore a backup instead: docker chap backups",
-        ) from None
+    return run_records.undo_record(directory, done[-1]["id"])
 
 
 def plan_rollback(world: World, stack: Stack, operation: str) -> RollbackPlan:
