@@ -11,14 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from compose_chap import redact
 from compose_chap.backups import proof
 from compose_chap.backups.catalogue import Backup
 from compose_chap.check import Check
 from compose_chap.engine import process, pull
 from compose_chap.engine.engine import UP_ALONE
 from compose_chap.engine.world import World
-from compose_chap.errors import Cancelled, ChapError, DatabaseError, DumpError, StackError
+from compose_chap.errors import DatabaseError, DumpError, StackError
 from compose_chap.image import Reference, release_key
 from compose_chap.model import Role, Stack
 from compose_chap.postgres.sandbox import Quarantine
@@ -30,7 +29,7 @@ from compose_chap.restore import side_database, source, version_guard
 from compose_chap.restore.source import Source
 from compose_chap.stack.databases import server_of
 from compose_chap.stack.jobs import lost_jobs
-from compose_chap.transaction import evidence, forward, kept
+from compose_chap.transaction import forward, kept
 from compose_chap.transaction.baseline import Baseline, baseline_of, strangers
 from compose_chap.transaction.change import Change, describe
 
@@ -139,8 +138,13 @@ def execute(world: World, plan: RestorePlan, baseline: Baseline, credentials: Ma
     about |= {"stack": whose, "source": str(plan.source.path)}
     with lock.one_interruption():
         journal = run_records.begin_run(stack.project.directory, "restore", {}, world.clock, **about)
-        change = _change(plan, baseline, journal)
-        try:
+        change = planned = _change(plan, baseline, journal)
+
+        def clean_up() -> None:
+            side_database.remove(server, journal.id, planned.incoming)
+            kept.untag_kept_images(world, journal.id, planned.project.name)
+
+        with forward.preparing(planned, journal, clean_up, _UNCHANGED):
             _keep_images(world, stack, change, journal)
             left_out = side_database.make(world, server, plan.source, change, journal, trust=plan.trust)
             if not (plan.images_after or plan.trust):
@@ -149,9 +153,6 @@ def execute(world: World, plan: RestorePlan, baseline: Baseline, credentials: Ma
             _compare(plan, change.tables)
             journal.learn(**change.to_facts())
             Quarantine(server, journal.id).remove()
-        except BaseException as error:
-            with lock.signals_held():
-                raise _nothing_changed(world, server, change, journal, error) from None
         done = forward.run(world, change, journal, credentials)
     aside = change.kept if server.exists(change.kept) else ""
     checks = (*done.checks, *_left_out(left_out, change.live))
@@ -240,30 +241,11 @@ def _change(plan: RestorePlan, baseline: Baseline, journal: Journal) -> Change:
     )
 
 
-def _nothing_changed(
-    world: World, server: Server, change: Change, journal: Journal, error: BaseException
-) -> BaseException:
-    """Remove what was made beside the live database, close the run, and return what to raise."""
-    cancelled = isinstance(error, KeyboardInterrupt)
-    said = "The live database was not touched; CHAP still runs on it."
-    journal.give_room()
-    try:
-        side_database.remove(server, journal.id, change.incoming)
-        kept.untag_kept_images(world, journal.id, change.project.name)
-        journal.end("cancelled" if cancelled else "failed", failure=redact.redact(str(error)))
-        hint = ""
-    except ChapError as second:
-        # The journal stays open: what could not be removed now is removed by `recover`.
-        said += f"\nWhat was made beside it could not be removed: {second.message}"
-        hint = "When the database runs again: docker chap recover"
-    if cancelled:
-        error = Cancelled("The restore was cancelled.", state=said, hint=hint)
-    elif isinstance(error, ChapError):
-        error.state = said if hint else error.state or said
-        error.hint = hint or error.hint
-    if isinstance(error, ChapError):
-        error.details = evidence.of_run(change.project.directory, journal, [], ended=not hint)
-    return error
+_UNCHANGED = forward.Unchanged(
+    "The live database was not touched; CHAP still runs on it.",
+    "What was made beside it could not be removed",
+    "When the database runs again",
+)
 
 
 def _compare(plan: RestorePlan, tables: Mapping[str, int]) -> None:
