@@ -182,7 +182,7 @@ def open_run(directory: Path, clock: Callable[[], datetime]) -> Journal | None:
     """
     path = journal_file(directory)
     try:
-        journal = Journal(directory, read_record(path), clock)
+        journal = Journal(directory, _read(path), clock)
         if (directory / FOLDER / "runs" / f"{journal.id}.json").exists():
             # It had ended; only the last step, taking the journal away, was cut off.
             journal.give_room()
@@ -195,7 +195,7 @@ def open_run(directory: Path, clock: Callable[[], datetime]) -> Journal | None:
         raise error if _own(path.parent) and _own(path) else own_folder.not_obeyed(path.parent, error) from None
 
 
-def read_record(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> dict[str, Any]:
     """Return the record of a run as a file of one's own has it. Raise FileNotFoundError, StateError."""
     value = parse(own_folder.read(path, LARGEST_JOURNAL), str(path), StateError, LARGEST_JOURNAL)
     if not _RUN.fullmatch(value.at("id").text(64)):
@@ -257,7 +257,7 @@ def history(directory: Path, origin: Origin = Origin()) -> list[dict[str, Any]]:
         for name in own_folder.names(runs):
             if name.endswith(".json"):
                 with suppress(OSError, StateError):
-                    records.append(read_record(runs / name))
+                    records.append(_read(runs / name))
     return [record for record in records if origin.owns(Origin.of(record))]
 
 
