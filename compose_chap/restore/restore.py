@@ -26,7 +26,7 @@ from compose_chap.postgres.server import Server, Session
 from compose_chap.records import lock, run_records
 from compose_chap.records.durable import Edit
 from compose_chap.records.run_records import Journal
-from compose_chap.restore import side_database, source, version_guard
+from compose_chap.restore import marks, side_database, source, version_guard
 from compose_chap.restore.source import Source
 from compose_chap.stack.databases import server_of
 from compose_chap.stack.jobs import lost_jobs
@@ -40,7 +40,7 @@ _DATABASE_STARTS = 120.0
 
 @dataclass(frozen=True)
 class RestorePlan:
-    """Everything a restore will do. `trust` lets a dump hold what no dump of CHAP has.
+    """Everything a restore will do. `trust` lets a dump hold what no dump of CHAP has, `empty` no rows at all.
 
     With `images_after`, the version of the backup comes back with it: `edits` name its images, `expected` is it.
     """
@@ -51,6 +51,7 @@ class RestorePlan:
     edits: tuple[Edit, ...] = ()
     images_after: Mapping[str, Mapping[str, str]] | None = None
     expected: str = ""
+    empty: bool = False
 
 
 @dataclass(frozen=True)
@@ -143,8 +144,8 @@ def execute(world: World, plan: RestorePlan, baseline: Baseline, credentials: Ma
         try:
             _keep_images(world, stack, change, journal)
             left_out = side_database.make(world, server, plan.source, change, journal, trust=plan.trust)
-            if not (plan.images_after or plan.trust):
-                version_guard.refuse_columns(world, stack, plan.source, server, change)
+            if not plan.images_after:
+                change = replace(change, repairs=_judge(world, plan, server, change))
             change = replace(change, tables=server.counts(change.incoming))
             _compare(plan, change.tables)
             journal.learn(**change.to_facts())
@@ -156,6 +157,15 @@ def execute(world: World, plan: RestorePlan, baseline: Baseline, credentials: Ma
     aside = change.kept if server.exists(change.kept) else ""
     checks = (*done.checks, *_left_out(left_out, change.live))
     return Restored(journal.id, plan.source.path, aside, change.tables, done.downtime, checks)
+
+
+def _judge(world: World, plan: RestorePlan, server: Server, change: Change) -> tuple[str, ...]:
+    """Return what is to be mended when the code here migrates the data. Raise DumpError for those of a newer CHAP."""
+    found = marks.of_database(server, change.incoming)
+    if not plan.trust:
+        version_guard.refuse_newer(world, plan.stack, plan.source, server, change, found)
+    here = version_guard.version_here(plan.stack, plan.source, change.baseline)
+    return marks.repairs(found, marks.chain_of(world.engine, plan.stack.api.containers[0], here))
 
 
 def _left_out(names: Sequence[str], live: str) -> tuple[Check, ...]:
@@ -271,3 +281,8 @@ def _compare(plan: RestorePlan, tables: Mapping[str, int]) -> None:
         raise DumpError(f"{plan.source.path} has no tables.")
     if plan.source.backup:
         proof.compare(tables, plan.source.backup.tables)
+    elif not plan.empty and not any(rows for table, rows in tables.items() if table != marks.TABLE):
+        raise DumpError(
+            f"{plan.source.path} has {len(tables)} tables and not one row: it was made without data (pg_dump -s?).",
+            hint="Use another one: docker chap backups. If an empty CHAP is what you want: --allow-empty",
+        )
