@@ -187,7 +187,6 @@ def load(folder: Path) -> Backup:
     One that another user made, or may write, does not count: what it says would be done. Its dump can be restored as
     any other dump.
     """
-    manifest = folder / FILE
     try:
         with own_folder.opened(folder, DumpError) as handle:
             content = reading.read_file(FILE, reading.LARGEST, DumpError, within=handle, own=True)
@@ -195,7 +194,12 @@ def load(folder: Path) -> Backup:
         raise Missing(f"{folder} has no {FILE}: it is not a finished backup.") from None
     except DumpError as error:
         raise DumpError(f"{folder} is no backup that counts: {error.message}", hint=_how_to_own(folder)) from None
-    return Backup(folder, manifest_reader.read(reading.parse(content, str(manifest), DumpError), folder))
+    made = Backup(folder, manifest_reader.read(reading.parse(content, str(folder / FILE), DumpError), folder))
+    for file in (PROOF_FILE, PIN_FILE, *(part.file for part in made.manifest.parts)):
+        # Links are followed here, so that one cannot lead out either.
+        if not Path(os.path.realpath(folder / file)).is_relative_to(os.path.realpath(folder)):
+            raise DumpError(f"The manifest in {folder} names a file outside of it: {file}.")
+    return made
 
 
 def _how_to_own(folder: Path) -> str:

@@ -18,6 +18,7 @@ from compose_chap.engine.world import Notify
 from compose_chap.errors import DumpError, StateError
 from compose_chap.postgres import pg_tools
 from compose_chap.postgres.server import Database, Server
+from compose_chap.reading import open_file
 from compose_chap.records import own_folder
 
 # Pieces of a dump on their way to pg_restore: at most 16 MiB.
@@ -143,7 +144,7 @@ def sha256_of(path: Path, progress: Callable[[int], None] = lambda done: None) -
     """Return the SHA-256 of a file as hexadecimal text. Raise DumpError when it cannot be read."""
     digest, done = hashlib.sha256(), 0
     try:
-        with open(path, "rb") as file:
+        with open(open_file(path, DumpError, links=True), "rb") as file:
             while data := file.read(1 << 20):
                 digest.update(data)
                 done += len(data)

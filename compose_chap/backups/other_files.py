@@ -25,6 +25,7 @@ from compose_chap.stack import chap, chap_scripts
 
 # Volumes that are slow to fill again, but fill themselves.
 _CACHES = re.compile(r"renv|pytensor|(^|[/_-])uv$|cache|(^|[/_-])tmp$")
+_LONGEST_NAME = 150
 _SQLITE = re.compile(r"\.(db|sqlite3?)$")
 # What SQLite keeps beside a database: changes that are not in it yet, or what to undo in it.
 _BESIDE = re.compile(r"-(wal|journal)$")
@@ -120,12 +121,13 @@ def keep_volumes(engine: Engine, stack: Stack, folder: Path, notify: Callable[..
     """
     (folder / "volumes").mkdir(mode=0o700)
     kept: dict[str, KeptVolume] = {}
+    names: set[str] = set()
 
     for volume, (service, place) in _volumes(engine, stack).items():
-        part = _pack(engine, service.containers[0], place, folder, volume, notify)
+        part = _pack(engine, service.containers[0], place, folder, (volume, unique_name(volume, names)), notify)
         kept[volume] = KeptVolume(**part, volume=volume, service=service.name, path=place)
     for service in stack.of(Role.MODEL):
-        for layer in _keep_layer(engine, service, folder, notify):
+        for layer in _keep_layer(engine, service, folder, names, notify):
             kept[f"{service.name}:{layer.path}"] = layer
     return tuple(kept.values())
 
@@ -151,9 +153,10 @@ def _volumes(engine: Engine, stack: Stack) -> dict[str, tuple[Service, str]]:
 
 
 def _pack(
-    engine: Engine, container: Container, place: str, folder: Path, name: str, notify: Callable[..., None]
+    engine: Engine, container: Container, place: str, folder: Path, called: tuple[str, str], notify: Callable[..., None]
 ) -> dict[str, Any]:
-    target = folder / "volumes" / f"{file_name(name)}.tar.gz"
+    name, file = called
+    target = folder / "volumes" / f"{file}.tar.gz"
     with disk_errors(folder.parent):
         facts = write_hashed(
             target,
@@ -161,6 +164,17 @@ def _pack(
             lambda done: notify("backup", f"volume {name}", done, 0),
         )
     return {**facts, "file": f"volumes/{target.name}", "entries": read_tar(target)}
+
+
+def unique_name(text: str, taken: set[str]) -> str:
+    """Return a file's name, no longer than one may be, for what a container calls something; add it to `taken`."""
+    name = file_name(text)[:_LONGEST_NAME]
+    number = 1
+    while name in taken:
+        number += 1
+        name = f"{file_name(text)[:_LONGEST_NAME]}-{number}"
+    taken.add(name)
+    return name
 
 
 def read_tar(path: Path) -> int:
@@ -196,14 +210,16 @@ def _gzipped(pieces: Iterator[bytes]) -> Iterator[bytes]:
     yield from out.pieces
 
 
-def _keep_layer(engine: Engine, service: Service, folder: Path, notify: Callable[..., None]) -> Iterator[KeptVolume]:
+def _keep_layer(
+    engine: Engine, service: Service, folder: Path, names: set[str], notify: Callable[..., None]
+) -> Iterator[KeptVolume]:
     """Copy the SQLite databases that a model service keeps in its container and in no volume."""
     container = service.containers[0]
     changed = engine.changed_files(container.id)
     for place in sorted({_BESIDE.sub("", name) for name in changed}):
         if not _SQLITE.search(place):
             continue
-        target = folder / "volumes" / f"{file_name(service.name + place)}"
+        target = folder / "volumes" / unique_name(service.name + place, names)
         if container.running:
             pieces = _sqlite(engine, container, place)
         else:

@@ -22,7 +22,9 @@ def text(stack: Stack, manifest: Manifest) -> str:
     old = quote(f"{stack.access.name}_old")
     inside = f"{compose} exec -T {quote(stack.database.name)}"
     rename = _renaming(stack.access.name)
-    images = "\n".join(f"   {_shown(one.service)}: {_shown(one.image)}  {_shown(one.id)}" for one in manifest.images)
+    images = "\n".join(
+        f"   {quote(_shown(f'{one.service}: {one.image}'))}  {quote(_shown(one.id))}" for one in manifest.images
+    )
     compare, files = "with those in files/", ", ".join(_shown(str(file)) for file in stack.project.absent)
     if files:
         compare = "with your own copy of them"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -56,8 +55,7 @@ def last_undoable(directory: Path, operation: str, origin: Origin = Origin()) ->
             f"After the {operation} to undo there was another run: {done[-1]['operation']} {done[-1]['id']}.",
             hint=f"Undo that first: docker chap {_UNDONE_BY[done[-1]['operation']]}",
         )
-    record: dict[str, Any] = json.loads(run_records.undo_file(directory, done[-1]["id"]).read_bytes())
-    return record
+    return run_records.undo_record(directory, done[-1]["id"])
 
 
 def plan_rollback(world: World, stack: Stack, operation: str) -> RollbackPlan:

@@ -187,7 +187,7 @@ def open_run(directory: Path, clock: Callable[[], datetime]) -> Journal | None:
     except FileNotFoundError:
         return None
     except StateError as error:
-        raise own_folder.not_obeyed(path.parent, error) if "user" in error.message else error from None
+        raise error if _own(path.parent) and _own(path) else own_folder.not_obeyed(path.parent, error) from None
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -209,8 +209,12 @@ def _read(path: Path) -> dict[str, Any]:
 
 def count(directory: Path) -> bool:
     """Whether the records in a folder, if there are any, are one's own, as far as this user may see."""
+    return _own(directory / FOLDER)
+
+
+def _own(path: Path) -> bool:
     try:
-        return not not_own(os.lstat(directory / FOLDER))
+        return not not_own(os.lstat(path))
     except OSError:
         return True
 
@@ -266,6 +270,14 @@ def run_id(now: datetime) -> str:
 def run_began(run: str) -> datetime:
     """Return when a run or backup with such an id began."""
     return datetime.strptime(f"{run}+0000", "%Y%m%dT%H%M%SZ%z")
+
+
+def undo_record(directory: Path, run: str) -> dict[str, Any]:
+    """Return the full journal of an ended run. Raise StateError when it is gone, or cannot be read."""
+    try:
+        return _read(undo_file(directory, run))
+    except FileNotFoundError:
+        raise StateError(f"The journal of {run} is gone: {undo_file(directory, run)}.") from None
 
 
 def undo_file(directory: Path, run: str) -> Path:

@@ -11,8 +11,10 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from compose_chap.errors import RegistryError
 from compose_chap.image import Reference, release_key
 from compose_chap.model import Stack
+from compose_chap.reading import read_document
 
 if TYPE_CHECKING:
     from compose_chap.engine.registry import Registry
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 AN_HOUR = timedelta(hours=1)
 A_WEEK = timedelta(days=7)
 
+_LARGEST = 1 << 20  # bytes of a memory
 _AFTER_FAILURE = timedelta(minutes=1)
 
 
@@ -47,10 +50,10 @@ def remembered(
     repositories: Collection[str], environment: Mapping[str, str], now: datetime, oldest: timedelta
 ) -> list[str] | None:
     """Return the releases that were found last, None where that was too long ago or never."""
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        record = json.loads(_memory(repositories, environment).read_text())
-        age = now - datetime.fromisoformat(record["asked"])
-        releases = [str(release) for release in record["releases"]]
+    with suppress(OSError, RegistryError):
+        record = read_document(_memory(repositories, environment), RegistryError, limit=_LARGEST, own=True)
+        age = now - record.at("asked").moment()
+        releases = list(record.at("releases").texts())
         if timedelta(0) <= age < (oldest if releases else min(oldest, _AFTER_FAILURE)):
             return releases
     return None
