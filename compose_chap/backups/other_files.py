@@ -13,6 +13,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
+from compose_chap import model
 from compose_chap.backups.dump_file import disk_errors, file_name, write_hashed
 from compose_chap.backups.manifest import ChapFacts, CheckoutFacts, ImageFacts, KeptFile, KeptVolume, Part
 from compose_chap.engine.engine import Engine
@@ -44,14 +45,31 @@ with tempfile.NamedTemporaryFile() as file:
 """
 
 
+MARKETPLACE = "compose.marketplace.yml"
+
+
 def keep_files(sources: Iterable[Path], stack: Stack, folder: Path) -> tuple[KeptFile, ...]:
     """Copy the files that make the stack into `folder`/files and return what a manifest says of them.
 
-    Beside the `sources` these are the model configurations of a source checkout.
+    Beside the `sources` these are the model configurations of a source checkout, and what other containers of the
+    project were made from.
     """
     directory = stack.project.directory
     models = sorted(path for path in (directory / "config" / "configured_models").glob("**/*") if path.is_file())
-    return tuple(_keep_file(path, directory, folder) for path in dict.fromkeys([*sources, *models]))
+    everything = dict.fromkeys([*sources, *models, *_named_elsewhere(stack)])
+    return tuple(_keep_file(path, directory, folder) for path in everything)
+
+
+def _named_elsewhere(stack: Stack) -> list[Path]:
+    """Return the files that any container names, as far as they are there, and the marketplace's file.
+
+    `chap-admin` starts the marketplace's models from a copy of its file that is gone soon.
+    """
+    labels = [container.labels for service in stack.services for container in service.containers]
+    made_from = [model.project(stack.project.name, one) for one in labels]
+    named = [path for one in made_from for path in (*one.files, *one.env_files)]
+    beside = [path.parent / MARKETPLACE for path in stack.project.files[:1]]
+    return sorted({path for path in (*named, *beside) if path.is_file()})
 
 
 def _keep_file(path: Path, directory: Path, folder: Path) -> KeptFile:
