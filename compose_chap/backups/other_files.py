@@ -51,20 +51,16 @@ MARKETPLACE = "compose.marketplace.yml"
 def keep_files(sources: Iterable[Path], stack: Stack, folder: Path) -> tuple[KeptFile, ...]:
     """Copy the files that make the stack into `folder`/files and return what a manifest says of them.
 
-    Beside the `sources` these are the model configurations of a source checkout, and what other containers of the
-    project were made from.
+    Beside the `sources` these are a checkout's model configurations, and what other containers were made from.
     """
     directory = stack.project.directory
     models = sorted(path for path in (directory / "config" / "configured_models").glob("**/*") if path.is_file())
-    everything = dict.fromkeys([*sources, *models, *_named_elsewhere(stack)])
-    return tuple(_keep_file(path, directory, folder) for path in everything)
+    paths = dict.fromkeys([*sources, *models, *_named_elsewhere(stack)])
+    return tuple(_keep_file(path, directory, folder) for path in paths)
 
 
 def _named_elsewhere(stack: Stack) -> list[Path]:
-    """Return the files that any container names, as far as they are there, and the marketplace's file.
-
-    `chap-admin` starts the marketplace's models from a copy of its file that is gone soon.
-    """
+    """Return the files that any container names, as far as they are there, and the marketplace's, which none names."""
     labels = [container.labels for service in stack.services for container in service.containers]
     made_from = [model.project(stack.project.name, one) for one in labels]
     named = [path for one in made_from for path in (*one.files, *one.env_files)]
