@@ -26,7 +26,7 @@ from compose_chap.postgres.server import Server, Session
 from compose_chap.records import lock, run_records
 from compose_chap.records.durable import Edit
 from compose_chap.records.run_records import Journal
-from compose_chap.restore import marks, side_database, source, version_guard
+from compose_chap.restore import fitness, marks, side_database, source, version_guard
 from compose_chap.restore.source import Source
 from compose_chap.stack.databases import server_of
 from compose_chap.stack.jobs import lost_jobs
@@ -145,8 +145,14 @@ def execute(world: World, plan: RestorePlan, baseline: Baseline, credentials: Ma
             _keep_images(world, stack, change, journal)
             left_out = side_database.make(world, server, plan.source, change, journal, trust=plan.trust)
             if not plan.images_after:
-                change = replace(change, repairs=_judge(world, plan, server, change))
-            change = replace(change, tables=server.counts(change.incoming))
+                change = replace(
+                    change, repairs=fitness.mends(world, plan.stack, plan.source, server, change, trust=plan.trust)
+                )
+            change = replace(
+                change,
+                tables=server.counts(change.incoming),
+                accepted=fitness.judge(world, plan.stack, server, change, trust=plan.trust),
+            )
             _compare(plan, change.tables)
             journal.learn(**change.to_facts())
             Quarantine(server, journal.id).remove()
@@ -157,15 +163,6 @@ def execute(world: World, plan: RestorePlan, baseline: Baseline, credentials: Ma
     aside = change.kept if server.exists(change.kept) else ""
     checks = (*done.checks, *_left_out(left_out, change.live))
     return Restored(journal.id, plan.source.path, aside, change.tables, done.downtime, checks)
-
-
-def _judge(world: World, plan: RestorePlan, server: Server, change: Change) -> tuple[str, ...]:
-    """Return what is to be mended when the code here migrates the data. Raise DumpError for those of a newer CHAP."""
-    found = marks.of_database(server, change.incoming)
-    if not plan.trust:
-        version_guard.refuse_newer(world, plan.stack, plan.source, server, change, found)
-    here = version_guard.version_here(plan.stack, plan.source, change.baseline)
-    return marks.repairs(found, marks.chain_of(world.engine, plan.stack.api.containers[0], here))
 
 
 def _left_out(names: Sequence[str], live: str) -> tuple[Check, ...]:

@@ -11,7 +11,7 @@ import pytest
 from compose_chap.backups.catalogue import Backup
 from compose_chap.backups.manifest import ChapFacts, ImageFacts
 from compose_chap.engine.process import Finished
-from compose_chap.errors import DatabaseError, DumpError
+from compose_chap.errors import DatabaseError, DumpError, EngineError
 from compose_chap.postgres.dump_format import Kind, Packing
 from compose_chap.restore import marks, restore, version_guard
 from compose_chap.restore.restore import RestorePlan
@@ -45,9 +45,13 @@ def refuse(
             raise DatabaseError("It is gone.")
         return incoming if name == "incoming" else live or {}
 
+    # The image of this stack is gone, so that its models cannot be asked.
+    def gone(*given: Any, **named: Any) -> Any:
+        raise EngineError("No such image.")
+
     server: Any = SimpleNamespace(columns=columns)
     change: Any = SimpleNamespace(live="live", incoming="incoming", baseline=baseline())
-    world: Any = SimpleNamespace(engine=None)
+    world: Any = SimpleNamespace(memory={}, environment={}, engine=SimpleNamespace(errors=gone))
     version_guard.refuse_newer(world, down(), given, server, change, found)
 
 
