@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from compose_chap.check import Check
 from compose_chap.engine.world import World
-from compose_chap.errors import StateError
+from compose_chap.errors import EngineError, StateError
 from compose_chap.model import Origin, Stack
+from compose_chap.postgres.server import Server
 from compose_chap.project import checkout_move
 from compose_chap.project.checkout import Checkout, Move
 from compose_chap.records import durable, lock, run_records
 from compose_chap.records.durable import Edit
+from compose_chap.stack import model_schema, schema
 from compose_chap.stack.jobs import lost_jobs
+from compose_chap.stack.schema import Schema
 from compose_chap.transaction import forward, kept, undo
 from compose_chap.transaction.baseline import baseline_of
 from compose_chap.transaction.change import Change, describe, server_of
@@ -79,6 +83,7 @@ def plan_rollback(world: World, stack: Stack, operation: str) -> RollbackPlan:
     rows = server.counts(done.kept)
     written = undo.rows_since(record["facts"].get("new_tables") or done.tables or rows, server.counts(done.live))
 
+    amiss = _amiss(world, server, done)
     change = Change(
         operation="rollback",
         **describe(stack),
@@ -89,12 +94,13 @@ def plan_rollback(world: World, stack: Stack, operation: str) -> RollbackPlan:
         images_after=done.images,
         expected=done.baseline.version,
         tables=rows,
+        accepted=amiss.verdict if amiss else "",
         baseline=baseline_of(world, stack),
         move=_way_back(done.move, operation),
     )
     _refuse_what_cannot_go_back(world, change, operation)
-    lost = lost_jobs(world, stack)
-    return RollbackPlan(record, change, written, (lost,) if lost else ())
+    before = f"The data that come back were not in order before either. {amiss.words}" if amiss else ""
+    return RollbackPlan(record, change, written, tuple(filter(None, (lost_jobs(world, stack), before))))
 
 
 def roll_back(world: World, plan: RollbackPlan, credentials: Mapping[str, str]) -> Undone:
@@ -118,6 +124,18 @@ def roll_back(world: World, plan: RollbackPlan, credentials: Mapping[str, str]) 
     # The kept images are the live ones again.
     kept.untag_kept_images(world, undone, change.project.name)
     return Undone(journal.id, change.kept, done.checks)
+
+
+def _amiss(world: World, server: Server, done: Change) -> Schema | None:
+    """Return how the kept data stand to the code that comes back with them, None where they are in order.
+
+    Asked now, so that nothing of it lies in the downtime. What cannot be asked is looked at when that code runs.
+    """
+    with suppress(EngineError):
+        models = model_schema.of_image(world, done.images[done.writers[0]]["id"])
+        found = schema.look(models, server, done.kept)
+        return found if found.status == "fail" else None
+    return None
 
 
 def _way_back(move: Move | None, operation: str) -> Move | None:

@@ -24,7 +24,7 @@ from compose_chap.records import durable, lock, run_records
 from compose_chap.records.durable import Edit
 from compose_chap.records.run_records import Journal
 from compose_chap.records.steps import Step
-from compose_chap.stack import releases
+from compose_chap.stack import model_schema, releases
 from compose_chap.stack.jobs import wait_for_jobs
 from compose_chap.transaction import evidence, forward, kept, undo
 from compose_chap.transaction.baseline import Baseline
@@ -95,11 +95,13 @@ def execute(world: World, plan: UpgradePlan, credentials: Mapping[str, str]) -> 
             _keep_images(world, plan, journal)
             if plan.move is None:
                 change = replace(change, images_after=_pull(world, plan, journal))
+                _learn_models(world, change)
             change = replace(change, mark=server_of(world, change).mark() if plan.by_dump else "")
             taken = _back_up(world, plan, journal)
             if plan.move:
                 # The backup holds the files and the commit of before, so the checkout comes after it.
                 change = replace(change, images_after=_build(world, plan, plan.move, journal))
+                _learn_models(world, change)
             journal.learn(backup=str(taken.folder), **change.to_facts())
             _refuse_new_jobs(world, plan)
         except BaseException as error:
@@ -149,9 +151,7 @@ def _refuse_new_jobs(world: World, plan: UpgradePlan) -> None:
 def _back_up(world: World, plan: UpgradePlan, journal: Journal) -> Backup:
     begin(world, journal, Step.BACKUP)
     reason = f"before upgrade to {plan.target}"
-    return backup.take(
-        world.engine, plan.stack, plan.sources, plan.backups, reason, clock=world.clock, notify=world.notify
-    )
+    return backup.take(world, plan.stack, plan.sources, plan.backups, reason)
 
 
 def _end_unchanged(world: World, journal: Journal, change: Change, error: BaseException) -> str:
@@ -229,6 +229,11 @@ def _pull(world: World, plan: UpgradePlan, journal: Journal) -> dict[str, dict[s
     after = {name: {"reference": str(reference), "id": ids[reference]} for name, reference in plan.images.items()}
     journal.note(digests={"before": _digests(world, describe(plan.stack)["images"]), "after": _digests(world, after)})
     return after
+
+
+def _learn_models(world: World, change: Change) -> None:
+    """Ask the new image what it wants of the database, while CHAP serves: to ask takes seconds."""
+    model_schema.of_image(world, change.images_after[change.writers[0]]["id"])
 
 
 def _digests(world: World, images: Mapping[str, Mapping[str, str]]) -> dict[str, list[str]]:

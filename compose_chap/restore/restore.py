@@ -18,7 +18,7 @@ from compose_chap.check import Check
 from compose_chap.engine import process, pull
 from compose_chap.engine.engine import UP_ALONE
 from compose_chap.engine.world import World
-from compose_chap.errors import Cancelled, ChapError, DatabaseError, DumpError, StackError
+from compose_chap.errors import Cancelled, ChapError, DatabaseError, DumpError, EngineError, StackError
 from compose_chap.image import Reference, release_key
 from compose_chap.model import Role, Stack
 from compose_chap.postgres.sandbox import Quarantine
@@ -28,6 +28,7 @@ from compose_chap.records.durable import Edit
 from compose_chap.records.run_records import Journal
 from compose_chap.restore import side_database, source, version_guard
 from compose_chap.restore.source import Source
+from compose_chap.stack import model_schema, schema
 from compose_chap.stack.databases import server_of
 from compose_chap.stack.jobs import lost_jobs
 from compose_chap.transaction import evidence, forward, kept
@@ -145,7 +146,9 @@ def execute(world: World, plan: RestorePlan, baseline: Baseline, credentials: Ma
             left_out = side_database.make(world, server, plan.source, change, journal, trust=plan.trust)
             if not (plan.images_after or plan.trust):
                 version_guard.refuse_columns(world, stack, plan.source, server, change)
-            change = replace(change, tables=server.counts(change.incoming))
+            change = replace(
+                change, tables=server.counts(change.incoming), accepted=_judge(world, plan, server, change)
+            )
             _compare(plan, change.tables)
             journal.learn(**change.to_facts())
             Quarantine(server, journal.id).remove()
@@ -264,6 +267,26 @@ def _nothing_changed(
     if isinstance(error, ChapError):
         error.details = evidence.of_run(change.project.directory, journal, [], ended=not hint)
     return error
+
+
+def _judge(world: World, plan: RestorePlan, server: Server, change: Change) -> str:
+    """Look at the schema beside, with the code that will run on it, and return a bad verdict that is accepted.
+
+    Raise DumpError for data that this code cannot work with and does not migrate when it starts.
+    """
+    api = change.images_after[plan.stack.api.name]["id"]
+    try:
+        found = schema.look(model_schema.of_image(world, api), server, change.incoming)
+    except EngineError:
+        return ""  # A release that cannot say what it wants is looked at when it runs.
+    if found.status != "fail" or found.start_migrates:
+        return ""
+    if not plan.trust:
+        raise DumpError(
+            f"CHAP {found.version} cannot work with these data. {found.words}",
+            hint="Use another one: docker chap backups. If you want these data as they are: --trust",
+        )
+    return found.verdict
 
 
 def _compare(plan: RestorePlan, tables: Mapping[str, int]) -> None:

@@ -10,7 +10,7 @@ from compose_chap.image import release_key
 from compose_chap.model import Stack
 from compose_chap.postgres.server import Server
 from compose_chap.restore.source import Source
-from compose_chap.stack.chap import Chap
+from compose_chap.stack import model_schema
 from compose_chap.transaction.baseline import Baseline
 from compose_chap.transaction.change import Change
 
@@ -85,10 +85,8 @@ def refuse_columns(world: World, stack: Stack, source: Source, server: Server, c
 
 
 def _columns_of_code(world: World, stack: Stack) -> set[str]:
-    api = stack.api.containers[0]
-    if api.running:
-        with suppress(EngineError):
-            return {f"public.{name}" for name in Chap(world.engine, api.id).model_columns()}
+    with suppress(EngineError):
+        return set(model_schema.of_stack(world, stack).column_names)
     return set()
 
 

@@ -148,7 +148,8 @@ def _answering(world: World, change: Change) -> Stack:
 
 def _look_at_api(world: World, change: Change, journal: Journal, stack: Stack) -> list[Check]:
     tables = change.tables or journal.facts["old_tables"]
-    checks = verify.demand(verify.check_api(world, stack, change.expected, tables))
+    found = verify.check_api(world, stack, change.expected, tables)
+    checks = verify.demand(verify.as_before(found, change.accepted))
     # What is written from now on is somebody's work; what the migration made is not.
     journal.learn(new_tables=next((check.details["now"] for check in checks if "now" in check.details), {}))
     return checks

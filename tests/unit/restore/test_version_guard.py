@@ -10,7 +10,7 @@ import pytest
 
 from compose_chap.backups.catalogue import Backup
 from compose_chap.backups.manifest import ChapFacts, ImageFacts
-from compose_chap.errors import DatabaseError, DumpError
+from compose_chap.errors import DatabaseError, DumpError, EngineError
 from compose_chap.postgres.dump_format import Kind, Packing
 from compose_chap.restore import version_guard
 from compose_chap.restore.source import Source
@@ -41,9 +41,13 @@ def refuse(given: Source, incoming: dict[str, list[str]], live: dict[str, list[s
             raise DatabaseError("It is gone.")
         return incoming if name == "incoming" else live or {}
 
+    # The image of this stack is gone, so that its models cannot be asked.
+    def gone(*given: Any, **named: Any) -> Any:
+        raise EngineError("No such image.")
+
     server: Any = SimpleNamespace(columns=columns)
     change: Any = SimpleNamespace(live="live", incoming="incoming", baseline=baseline())
-    world: Any = None
+    world: Any = SimpleNamespace(memory={}, environment={}, engine=SimpleNamespace(errors=gone))
     version_guard.refuse_columns(world, down(), given, server, change)
 
 
