@@ -29,6 +29,8 @@ def main() -> int | str:
         sys.path[0] = os.path.join(folder or archive, PACKAGES)
         try:
             from compose_chap import plugin
+
+            run = plugin.main
         except Exception:
             if not folder:
                 raise
@@ -37,7 +39,9 @@ def main() -> int | str:
             for name in [name for name in sys.modules if name.partition(".")[0] == "compose_chap"]:
                 del sys.modules[name]
             from compose_chap import plugin
-        status = plugin.main()
+
+            run = plugin.main
+        status = run()
         # What fails may have failed for this; what works is not kept waiting.
         if status == 1 and folder and damaged(archive, folder):
             discard(folder)
