@@ -104,6 +104,8 @@ class FakeEngine(Engine):
         first = {"chap": f"{API}:v1", "worker": f"{WORKER}:v1", "db": "postgres:17", "redis": "valkey:8"}
         for service, image in first.items():
             self._make(service, image)
+        self.asked: list[str] = []  # the images that a throwaway container was made of
+        self.recipes: list[dict[str, Any]] = []  # and how
         self.sick: str = ""
         self.log = ""  # of every container
         self.makes: dict[str, int] = {}  # rows of tables that v2's migration makes
@@ -184,6 +186,8 @@ class FakeEngine(Engine):
 
     def start(self, identity: str) -> None:
         self.at("start")
+        if identity not in self.boxes:  # a throwaway container, which no project has
+            return
         self._set(identity, state="running")
         self._boot(self.boxes[identity])
         self.at("started")
@@ -203,7 +207,7 @@ class FakeEngine(Engine):
 
     @property
     def api(self) -> Any:
-        """There are no throwaway containers and networks, and nobody else has the lock."""
+        """There are no throwaway containers and networks of other runs, and nobody else has the lock."""
 
         def nothing(**given: Any) -> list[Any]:
             self.at("throwaways")
@@ -213,14 +217,19 @@ class FakeEngine(Engine):
             containers=nothing,
             networks=nothing,
             create_host_config=dict,
-            create_container=self._make_lock,
+            create_container=lambda image, **given: self._create(image, **given),
             attach_socket=lambda *given, **words: _Connection(),
             start=lambda identity: self.at("locked"),
         )
 
-    def _make_lock(self, image: str, **given: Any) -> dict[str, str]:
-        self.at("lock")
-        return {"Id": "lock"}
+    def _create(self, image: str, **given: Any) -> dict[str, str]:
+        if "docker-chap.throwaway" not in given["labels"]:
+            self.at("lock")
+            return {"Id": "lock"}
+        self.at("throwaway made")
+        self.asked.append(image)
+        self.recipes.append({key: given[key] for key in ("environment", "network_disabled", "volumes")})
+        return {"Id": f"throwaway of {image}"}
 
     def origin(self, project: str) -> Origin:
         return Origin(project, "engine-1", "north")
@@ -312,6 +321,8 @@ class FakeEngine(Engine):
         user: str = "",
     ) -> Finished:
         self.at("run")
+        if chap_scripts.MODELS in command:
+            return Finished(0, json.dumps(self.models("v2" if container.endswith("2") else "v1")), "")
         box = self.boxes.get(container)
         if box is None or box.state != "running":
             raise EngineError(f"Docker could not run that: container {container} is not running.")
@@ -325,11 +336,14 @@ class FakeEngine(Engine):
             return Finished(0, version.removeprefix("v"), "")
         if chap_scripts.REQUESTS in command:
             return self._requests(version, json.loads(given or b"[]"))
-        if chap_scripts.SCHEMA in command:
-            missing = [] if version == "v1" or "b" in self.databases["chap_core"].columns else ["observation.b"]
-            schema = {"missing_tables": [], "missing_columns": missing, "alembic": [], "heads": []}
-            return Finished(0, json.dumps(schema), "")
         return Finished(0, "", "")
+
+    def models(self, version: str) -> dict[str, Any]:
+        """Return what the models of a version want."""
+        names = ["a"] if version == "v1" else ["a", "b"]
+        columns = [{"name": name, "type": "INTEGER", "nullable": True, "default": False} for name in names]
+        tables = {"observation": columns}
+        return {"version": version.removeprefix("v"), "tables": tables, "foreign_keys": [], "chain": [], "heads": []}
 
     def _requests(self, version: str, asked: list[Any]) -> Finished:
         worker = any(one.service == "worker" and one.state == "running" for one in self.boxes.values())
@@ -346,6 +360,10 @@ class FakeEngine(Engine):
         if database not in self.databases:
             return Finished(2, "", f'FATAL: database "{database}" does not exist')
         rows: list[list[Any]] = []
+        if "'SELECT json_build_object(" in sql:
+            names = sorted(self.databases[database].columns)
+            has = {"columns": [["observation", name, "integer", True, False] for name in names], "counts": []}
+            return Finished(0, json.dumps(has) + "\n", "")
         if sql.startswith("SELECT format('SELECT json_build_array(%L, count(*))"):
             counts = self.databases[database].rows
             return Finished(0, "".join(f"{json.dumps(pair)}\n" for pair in counts.items()), "")

@@ -51,7 +51,6 @@ from pathlib import Path
 from compose_chap import __version__, units
 from compose_chap.backups import dump_file, other_files, restore_txt
 from compose_chap.backups.catalogue import BAD, PARTIAL, Backup, list_backups, remove_abandoned
-from compose_chap.backups.dump_file import Clock
 from compose_chap.backups.manifest import (
     FILE,
     Dhis2Facts,
@@ -63,7 +62,7 @@ from compose_chap.backups.manifest import (
     ServerFacts,
 )
 from compose_chap.engine.engine import Engine
-from compose_chap.engine.world import Notify
+from compose_chap.engine.world import World
 from compose_chap.errors import StackError, StateError
 from compose_chap.image import release_key
 from compose_chap.model import Role, Service, Stack
@@ -78,14 +77,12 @@ _MARGIN = 1.2
 
 
 def take(
-    engine: Engine,
+    world: World,
     stack: Stack,
     sources: Iterable[Path],
     folder: Path,
     reason: str,
     *,
-    clock: Clock,
-    notify: Notify,
     with_dhis2: bool = False,
     with_volumes: bool = False,
 ) -> Backup:
@@ -94,6 +91,7 @@ def take(
     `sources` are the files that make the stack. Raise DumpError, DatabaseError or StateError with nothing
     left behind that looks like a backup.
     """
+    engine, clock = world.engine, world.clock
     server = server_of(engine, stack)
     database = database_of(server, stack.access)
     dhis2 = dhis2_of(engine, stack) if with_dhis2 else None
@@ -110,9 +108,7 @@ def take(
     begun, partial = _new_folder(folder, clock())
     try:
         with lock.claimed(partial), dump_file.disk_errors(folder):
-            manifest = _fill(
-                engine, stack, sources, partial, begun, reason, server, database, dhis2, with_volumes, clock, notify
-            )
+            manifest = _fill(world, stack, sources, partial, begun, reason, server, database, dhis2, with_volumes)
             manifest = with_missed_tables(manifest, earlier)
             own_folder.write(partial / FILE, manifest.document())
             final = partial.with_name(partial.name.removesuffix(PARTIAL))
@@ -125,7 +121,7 @@ def take(
 
 
 def _fill(
-    engine: Engine,
+    world: World,
     stack: Stack,
     sources: Iterable[Path],
     partial: Path,
@@ -135,17 +131,16 @@ def _fill(
     database: Database,
     dhis2: tuple[Service, Server, Database] | None,
     with_volumes: bool,
-    clock: Clock,
-    notify: Notify,
 ) -> Manifest:
     """Write everything into the folder of an unfinished backup, and return its manifest."""
+    engine, clock, notify = world.engine, world.clock, world.notify
     # Small and quick first: what is in the files now belongs to the rows that are dumped next.
     absent, origin = stack.project.absent, engine.origin(stack.project.name)
     files = () if absent else other_files.keep_files(sources, stack, partial)
     checkout = None if absent else other_files.keep_checkout(stack.project.directory, partial)
     with ThreadPoolExecutor() as aside:
         # CHAP takes seconds to say what it is. It does so while the dump is made.
-        chap = aside.submit(other_files.chap_facts, engine, stack)
+        chap = aside.submit(other_files.chap_facts, world, stack)
         images = aside.submit(other_files.image_facts, engine, stack)
         facts = aside.submit(dump_file.facts_of, server, database)
         strange = aside.submit(unexpected.look, server, database.name)

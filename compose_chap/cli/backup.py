@@ -57,13 +57,11 @@ def backup_command(
     folder = catalogue.folder_for(stack, output, where.environment)
     with guard.guarded(world, stack, "backup"):
         made = backup.take(
-            world.engine,
+            world,
             stack,
             sources,
             folder,
             reason,
-            clock=world.clock,
-            notify=world.notify,
             with_dhis2=with_dhis2,
             with_volumes=with_volumes,
         )

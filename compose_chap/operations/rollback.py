@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from compose_chap.check import Check
 from compose_chap.engine.world import World
-from compose_chap.errors import StateError
+from compose_chap.errors import EngineError, StateError
 from compose_chap.model import Origin, Stack
+from compose_chap.postgres.server import Server
 from compose_chap.project import checkout_move
 from compose_chap.project.checkout import Checkout, Move
+from compose_chap.reading import Value
 from compose_chap.records import durable, lock, run_records
 from compose_chap.records.durable import Edit
+from compose_chap.stack import model_schema, schema
 from compose_chap.stack.jobs import lost_jobs
+from compose_chap.stack.schema import Schema
 from compose_chap.transaction import forward, kept, undo
 from compose_chap.transaction.baseline import baseline_of
 from compose_chap.transaction.change import Change, describe, server_of
@@ -66,7 +71,9 @@ def plan_rollback(world: World, stack: Stack, operation: str) -> RollbackPlan:
     Raise StateError when there is none, or when what it kept is gone.
     """
     record = last_undoable(stack.project.directory, operation, world.engine.origin(stack.project.name))
-    known = run_records.known(record, run_records.undo_file(stack.project.directory, record["id"]))
+    known = Value(
+        record["facts"], str(run_records.undo_file(stack.project.directory, record["id"])), StateError, "facts"
+    )
     done, facts = read_change(known), read_facts(known)
     server = server_of(world, done)
     if dump := facts.kept_dump:
@@ -82,6 +89,7 @@ def plan_rollback(world: World, stack: Stack, operation: str) -> RollbackPlan:
     rows = server.counts(done.kept)
     written = undo.rows_since(facts.new_tables or done.tables or rows, server.counts(done.live))
 
+    amiss = _amiss(world, server, done)
     change = Change(
         operation="rollback",
         **describe(stack),
@@ -92,12 +100,13 @@ def plan_rollback(world: World, stack: Stack, operation: str) -> RollbackPlan:
         images_after=done.images,
         expected=done.baseline.version,
         tables=rows,
+        accepted=amiss.verdict if amiss else "",
         baseline=baseline_of(world, stack),
         move=_way_back(done.move, operation),
     )
     _refuse_what_cannot_go_back(world, change, operation)
-    lost = lost_jobs(world, stack)
-    return RollbackPlan(record, change, written, (lost,) if lost else ())
+    before = f"The data that come back were not in order before either. {amiss.words}" if amiss else ""
+    return RollbackPlan(record, change, written, tuple(filter(None, (lost_jobs(world, stack), before))))
 
 
 def roll_back(world: World, plan: RollbackPlan, credentials: Mapping[str, str]) -> Undone:
@@ -121,6 +130,18 @@ def roll_back(world: World, plan: RollbackPlan, credentials: Mapping[str, str]) 
     # The kept images are the live ones again.
     kept.untag_kept_images(world, undone, change.project.name)
     return Undone(journal.id, change.kept, done.checks)
+
+
+def _amiss(world: World, server: Server, done: Change) -> Schema | None:
+    """Return how the kept data stand to the code that comes back with them, None where they are in order.
+
+    Asked now, so that nothing of it lies in the downtime. What cannot be asked is looked at when that code runs.
+    """
+    with suppress(EngineError):
+        models = model_schema.of_image(world, done.images[done.writers[0]]["id"])
+        found = schema.look(models, server, done.kept)
+        return found if found.status == "fail" else None
+    return None
 
 
 def _way_back(move: Move | None, operation: str) -> Move | None:

@@ -15,8 +15,10 @@ from compose_chap.errors import ChapError, EngineError, StackError
 from compose_chap.model import Origin, Role, Service, Stack
 from compose_chap.project import checkout
 from compose_chap.records import durable, engine_lock, run_records
-from compose_chap.stack.chap import Active, Chap, Health, Jobs, Overview, Schema, version_in
+from compose_chap.stack import schema
+from compose_chap.stack.chap import Active, Chap, Health, Jobs, Overview, version_in
 from compose_chap.stack.databases import server_of
+from compose_chap.stack.schema import Schema
 from compose_chap.transaction import kept
 
 
@@ -73,7 +75,8 @@ def look(world: World, stack: Stack) -> Status:
     # Each question waits for a program in a container: asked side by side, they take as long as the slowest.
     with ThreadPoolExecutor() as pool:
         overview = pool.submit(attempt, chap.overview) if api.running else None
-        inspection = pool.submit(attempt, lambda: chap.inspection(stack.workers)) if api.running else None
+        working = pool.submit(attempt, lambda: chap.active(stack.workers)) if api.running else None
+        judged = pool.submit(attempt, lambda: schema.of_stack(world, stack))
         asked = pool.submit(attempt, lambda: server_of(world.engine, stack).databases())
         versions = {
             worker.name: pool.submit(attempt, lambda one=worker: version_in(world.engine, one.containers[0].id))
@@ -87,9 +90,12 @@ def look(world: World, stack: Stack) -> Status:
 
     origin = whose.result()
     said: Overview | None = overview.result() if overview else None
-    schema, active = (inspection.result() if inspection else None) or (None, None)
+    active: Active | None = working.result() if working else None
+    judgement: Schema | None = judged.result()
     listed = said.listed if said else None
-    problems += [one.message for one in (schema, active, listed) if isinstance(one, EngineError)]
+    problems += [listed.message] if isinstance(listed, EngineError) else []
+    if judgement and judgement.status != "ok":
+        problems.append(judgement.words)
     databases = asked.result() or {}
     name, seen = attempt(lambda: stack.access.name) or "", attempt(lambda: _backups(world, stack, origin))
     backups: list[Backup] = seen.backups if seen else []
@@ -106,8 +112,8 @@ def look(world: World, stack: Stack) -> Status:
             **{worker: version.result() or "" for worker, version in versions.items()},
         },
         health=said.health if said else None,
-        schema=schema if isinstance(schema, Schema) else None,
-        jobs=Jobs.of(listed, active) if isinstance(active, Active) and isinstance(listed, Mapping) else None,
+        schema=judgement,
+        jobs=Jobs.of(listed, active) if active and isinstance(listed, Mapping) else None,
         database_size=databases[name].size if name in databases else None,
         kept={other: databases[other].size for other in kept.databases_of_runs(databases, name)},
         kept_images=tuple(images.result() or ()),

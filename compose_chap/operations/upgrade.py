@@ -22,9 +22,9 @@ from compose_chap.records import lock, run_records
 from compose_chap.records.durable import Edit
 from compose_chap.records.run_records import Journal
 from compose_chap.records.steps import Step
-from compose_chap.stack import releases
+from compose_chap.stack import model_schema, releases
 from compose_chap.stack.jobs import wait_for_jobs
-from compose_chap.transaction import forward, kept
+from compose_chap.transaction import forward, kept, prepare
 from compose_chap.transaction.baseline import Baseline
 from compose_chap.transaction.change import Change, begin, describe, server_of
 from compose_chap.transaction.facts import facts_of
@@ -95,16 +95,18 @@ def execute(world: World, plan: UpgradePlan, credentials: Mapping[str, str]) -> 
             sources_of(planned).revert(world, journal)
             kept.untag_kept_images(world, journal.id, planned.project.name)
 
-        with forward.preparing(planned, journal, clean_up, _unchanged(baseline)):
+        with prepare.preparing(planned, journal, clean_up, _unchanged(baseline)):
             change = replace(change, kept=kept.kept_name(change.live, kept.BEFORE, journal.id))
             _keep_images(world, plan, journal)
             if plan.move is None:
                 change = replace(change, images_after=_pull(world, plan, journal))
+                _learn_models(world, change)
             change = replace(change, mark=server_of(world, change).mark() if plan.by_dump else "")
             taken = _back_up(world, plan, journal)
             if plan.move:
                 # The backup holds the files and the commit of before, so the checkout comes after it.
                 change = replace(change, images_after=_build(world, plan, change, journal))
+                _learn_models(world, change)
             journal.learn(backup=str(taken.folder), **change.to_facts())
             _refuse_new_jobs(world, plan)
         try:
@@ -149,9 +151,7 @@ def _refuse_new_jobs(world: World, plan: UpgradePlan) -> None:
 def _back_up(world: World, plan: UpgradePlan, journal: Journal) -> Backup:
     begin(world, journal, Step.BACKUP)
     reason = f"before upgrade to {plan.target}"
-    return backup.take(
-        world.engine, plan.stack, plan.sources, plan.backups, reason, clock=world.clock, notify=world.notify
-    )
+    return backup.take(world, plan.stack, plan.sources, plan.backups, reason)
 
 
 def _change(plan: UpgradePlan, baseline: Baseline, run: str) -> Change:
@@ -210,13 +210,18 @@ def _pull(world: World, plan: UpgradePlan, journal: Journal) -> dict[str, dict[s
     return after
 
 
+def _learn_models(world: World, change: Change) -> None:
+    """Ask the new image what it wants of the database, while CHAP serves: to ask takes seconds."""
+    model_schema.of_image(world, change.images_after[change.writers[0]]["id"])
+
+
 def _digests(world: World, images: Mapping[str, Mapping[str, str]]) -> dict[str, list[str]]:
     found = {name: world.engine.image(image["id"]) for name, image in images.items()}
     return {name: list(image.digests) if image else [] for name, image in found.items()}
 
 
-def _unchanged(baseline: Baseline) -> forward.Unchanged:
-    return forward.Unchanged(
+def _unchanged(baseline: Baseline) -> prepare.Unchanged:
+    return prepare.Unchanged(
         f"Nothing was changed: CHAP {baseline.version or ''} still runs as before.".replace("  ", " "),
         "The run could not clean up after itself",
         "When the engine answers again",

@@ -74,14 +74,9 @@ class Journal:
         return str(self.record["operation"])
 
     @property
-    def facts(self) -> dict[str, Any]:
-        """What was known when the run began and what it learned on its way."""
-        return dict(self.record["facts"])
-
-    @property
     def known(self) -> Value:
         """The facts, to be read strictly."""
-        return known(self.record, journal_file(self._directory))
+        return Value(self.record["facts"], str(journal_file(self._directory)), StateError, "facts")
 
     @property
     def steps(self) -> tuple[str, ...]:
@@ -91,7 +86,7 @@ class Journal:
     @property
     def report(self) -> dict[str, Any]:
         """The record without the bytes of the files, which may hold secrets."""
-        return {**self.record, "facts": {key: value for key, value in self.facts.items() if key != "edits"}}
+        return {**self.record, "facts": {key: value for key, value in self.record["facts"].items() if key != "edits"}}
 
     def began(self, step: Step) -> bool:
         """Whether a step was begun; it may have been cut off anywhere."""
@@ -210,11 +205,6 @@ def _read(path: Path) -> dict[str, Any]:
     if stack := value.get("stack"):
         _ = [stack.at(name).text() for name in ("project", "engine", "server")]
     return dict(value.data)
-
-
-def known(record: dict[str, Any], path: Path) -> Value:
-    """Return the facts of a record that was read from `path`, to be read strictly."""
-    return Value(record["facts"], str(path), StateError, "facts")
 
 
 def count(directory: Path) -> bool:

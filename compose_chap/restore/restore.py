@@ -25,11 +25,11 @@ from compose_chap.postgres.server import Server, Session
 from compose_chap.records import lock, run_records
 from compose_chap.records.durable import Edit
 from compose_chap.records.run_records import Journal
-from compose_chap.restore import side_database, source, version_guard
+from compose_chap.restore import fitness, marks, side_database, source, version_guard
 from compose_chap.restore.source import Source
 from compose_chap.stack.databases import server_of
 from compose_chap.stack.jobs import lost_jobs
-from compose_chap.transaction import forward, kept
+from compose_chap.transaction import forward, kept, prepare
 from compose_chap.transaction.baseline import Baseline, baseline_of, strangers
 from compose_chap.transaction.change import Change, describe
 
@@ -39,7 +39,7 @@ _DATABASE_STARTS = 120.0
 
 @dataclass(frozen=True)
 class RestorePlan:
-    """Everything a restore will do. `trust` lets a dump hold what no dump of CHAP has.
+    """Everything a restore will do. `trust` lets a dump hold what no dump of CHAP has, `empty` no rows at all.
 
     With `images_after`, the version of the backup comes back with it: `edits` name its images, `expected` is it.
     """
@@ -50,6 +50,7 @@ class RestorePlan:
     edits: tuple[Edit, ...] = ()
     images_after: Mapping[str, Mapping[str, str]] | None = None
     expected: str = ""
+    empty: bool = False
 
 
 @dataclass(frozen=True)
@@ -144,12 +145,18 @@ def execute(world: World, plan: RestorePlan, baseline: Baseline, credentials: Ma
             side_database.remove(server, journal.id, planned.incoming)
             kept.untag_kept_images(world, journal.id, planned.project.name)
 
-        with forward.preparing(planned, journal, clean_up, _UNCHANGED):
+        with prepare.preparing(planned, journal, clean_up, _UNCHANGED):
             _keep_images(world, stack, change, journal)
             left_out = side_database.make(world, server, plan.source, change, journal, trust=plan.trust)
-            if not (plan.images_after or plan.trust):
-                version_guard.refuse_columns(world, stack, plan.source, server, change)
-            change = replace(change, tables=server.counts(change.incoming))
+            if not plan.images_after:
+                change = replace(
+                    change, repairs=fitness.mends(world, plan.stack, plan.source, server, change, trust=plan.trust)
+                )
+            change = replace(
+                change,
+                tables=server.counts(change.incoming),
+                accepted=fitness.judge(world, plan.stack, server, change, trust=plan.trust),
+            )
             _compare(plan, change.tables)
             journal.learn(**change.to_facts())
             Quarantine(server, journal.id).remove()
@@ -241,7 +248,7 @@ def _change(plan: RestorePlan, baseline: Baseline, journal: Journal) -> Change:
     )
 
 
-_UNCHANGED = forward.Unchanged(
+_UNCHANGED = prepare.Unchanged(
     "The live database was not touched; CHAP still runs on it.",
     "What was made beside it could not be removed",
     "When the database runs again",
@@ -253,3 +260,8 @@ def _compare(plan: RestorePlan, tables: Mapping[str, int]) -> None:
         raise DumpError(f"{plan.source.path} has no tables.")
     if plan.source.backup:
         proof.compare(tables, plan.source.backup.tables)
+    elif not plan.empty and not any(rows for table, rows in tables.items() if table != marks.TABLE):
+        raise DumpError(
+            f"{plan.source.path} has {len(tables)} tables and not one row: it was made without data (pg_dump -s?).",
+            hint="Use another one: docker chap backups. If an empty CHAP is what you want: --allow-empty",
+        )

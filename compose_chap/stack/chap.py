@@ -13,10 +13,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from compose_chap import reading
 from compose_chap.engine.engine import Engine
 from compose_chap.engine.process import Finished
 from compose_chap.errors import EngineError
-from compose_chap.reading import Value, parse
+from compose_chap.reading import Value
 from compose_chap.stack import chap_scripts
 from compose_chap.stack.chap_answers import Answer, Job, answers_of, checks_in, jobs_in, models_in
 
@@ -25,23 +26,6 @@ PORT = 8000
 _UNFINISHED_JOBS = "?status=STARTED&status=PENDING"
 # What v2.5.0 and newer queue without being asked, and queue again where it is missing.
 _QUEUED_BY_CHAP = ("run_baseline",)
-
-
-@dataclass(frozen=True)
-class Schema:
-    """What the running code's models miss in the database, and where Alembic stands."""
-
-    missing_tables: tuple[str, ...]
-    missing_columns: tuple[str, ...]
-    alembic: tuple[str, ...]
-    heads: tuple[str, ...]
-
-    @property
-    def verdict(self) -> str:
-        """`complete`, `complete, Alembic behind` or `incomplete`."""
-        if self.missing_tables or self.missing_columns:
-            return "incomplete"
-        return "complete" if self.alembic and set(self.alembic) >= set(self.heads) else "complete, Alembic behind"
 
 
 @dataclass(frozen=True)
@@ -133,22 +117,6 @@ class Chap:
         """Return the version that the installed code reports, such as `2.1.0`, `` when it does not say."""
         return version_in(self.engine, self.container)
 
-    def schema(self) -> Schema:
-        """Compare the models of the running code with the live database.
-
-        Raise EngineError when the container cannot answer: old releases have no SQLModel database.
-        """
-        return _schema(self._python(chap_scripts.SCHEMA))
-
-    def version_and_schema(self) -> tuple[str, Schema | None]:
-        """Return what `version` and `schema` return, asked at once; None for a schema that it cannot tell."""
-        (version, _), (schema, _) = self._python(chap_scripts.together(chap_scripts.VERSION, chap_scripts.SCHEMA))
-        return version.strip(), _schema(json.loads(schema)) if schema else None
-
-    def model_columns(self) -> list[str]:
-        """Return every `table.column` that the running code knows. Raise EngineError when it cannot say."""
-        return [str(name) for name in self._python(chap_scripts.MODEL_COLUMNS)]
-
     def overview(self) -> Overview:
         """Ask everything that CHAP's own API tells, at once."""
         version, answers = self._ask("/health", "/health/ready", "/v2/services", f"/v1/jobs{_UNFINISHED_JOBS}")
@@ -173,18 +141,15 @@ class Chap:
         """
         if listed is None:
             listed = jobs_in(self.get(f"/v1/jobs{_UNFINISHED_JOBS}")[0])
-        return Jobs.of(listed, _active(self._python(chap_scripts.ACTIVE_JOBS, CHAP_WORKERS=str(workers))))
+        return Jobs.of(listed, self.active(workers))
 
-    def inspection(self, workers: int) -> tuple[Schema | EngineError, Active | EngineError]:
-        """Return schema and active jobs, asked at once; an error in the place of what could not be asked."""
-        program = chap_scripts.together(chap_scripts.SCHEMA, chap_scripts.ACTIVE_JOBS)
-        (schema, amiss), (active, failed) = self._python(program, CHAP_WORKERS=str(workers))
-        return (
-            EngineError(f"CHAP cannot tell its schema: {amiss}") if amiss else _schema(json.loads(schema)),
-            EngineError(f"The workers cannot be asked: {failed}")
-            if failed
-            else _active(parse(active, "What the workers answered", EngineError).data),
-        )
+    def active(self, workers: int) -> Active:
+        """Return the workers that answer, and the jobs that they run now.
+
+        `workers` is how many to wait for; 0 waits three seconds. Raise EngineError when they cannot be asked.
+        """
+        script, answer = chap_scripts.ACTIVE_JOBS, "What the workers answered"
+        return _active(python(self.engine, self.container, script, answer, CHAP_WORKERS=str(workers)))
 
     def get(self, *paths: str, timeout: float = 10) -> list[Answer]:
         """Ask CHAP's own REST API."""
@@ -211,13 +176,6 @@ class Chap:
         except EngineError as error:
             return "", [Answer(0, error.message)] * len(requests)
 
-    def _python(self, script: str, **environment: str) -> Any:
-        finished = self.engine.run(self.container, [*chap_scripts.PYTHON, script], environment=environment)
-        try:
-            return json.loads(finished.stdout.strip().splitlines()[-1])
-        except (IndexError, ValueError):
-            raise EngineError(f"CHAP could not be asked in its container: {_amiss(finished)}") from None
-
 
 # With the line of the source that Python shows below it. CHAP warns at every start: that is never why it failed.
 _WARNING = re.compile(r"^.*:\d+: \w*Warning: .*\n?(?:[ \t]+.*\n?)?", re.MULTILINE)
@@ -231,13 +189,8 @@ def _amiss(finished: Finished) -> str:
     return _WARNING.sub("", finished.said).strip() or f"it said nothing (exit status {finished.status})"
 
 
-def _schema(found: Mapping[str, Any]) -> Schema:
-    return Schema(*(tuple(found[key]) for key in ("missing_tables", "missing_columns", "alembic", "heads")))
-
-
-def _active(found: Any) -> Active:
-    value = Value(found, "What the workers answered", EngineError)
-    return Active(value.at("workers").texts(), frozenset(value.at("jobs").texts()))
+def _active(answer: Value) -> Active:
+    return Active(answer.at("workers").texts(), frozenset(answer.at("jobs").texts()))
 
 
 def _health(alive: Answer, ready: Answer) -> Health:
@@ -256,6 +209,18 @@ def _listed(answer: Answer) -> dict[str, Job] | EngineError:
         return jobs_in(answer)
     except EngineError as error:
         return error
+
+
+def python(engine: Engine, container: str, script: str, answer: str, **environment: str) -> Value:
+    """Run one of `chap_scripts` in a container and return what it printed, called `answer` in errors.
+
+    Raise EngineError with why it could not.
+    """
+    finished = engine.run(container, [*chap_scripts.PYTHON, script], environment=environment)
+    printed = finished.stdout.strip().splitlines()
+    if finished.status != 0 or not printed:
+        raise EngineError(f"CHAP could not be asked in its container: {_amiss(finished)}")
+    return reading.parse(printed[-1], answer, EngineError)
 
 
 def version_in(engine: Engine, container: str) -> str:

@@ -44,7 +44,8 @@ class Change:
     are made anew from the files after `edits`; otherwise the old ones are started again. `expected` is the
     version that must answer afterwards, empty for any, and `tables` the rows that must be there then, where
     they are not those of the kept data.
-    `images_after` is what the recreated writers must run. With `by_dump` no copy of the database is tried;
+    `accepted` is a verdict on the schema that does not stop the change though it is a bad one: old data come back as
+    they were. `images_after` is what the recreated writers must run. With `by_dump` no copy of the database is tried;
     `mark` is what the server said of its transactions before the backup, empty where that is of no use. `move` is
     the way of the checkout that the writers are built from, None where they are not built; `edits` are then settings
     that its new files need. `repairs` are the known faults of the new version that are mended, by name.
@@ -67,6 +68,7 @@ class Change:
     expected: str
     tables: Mapping[str, int]
     baseline: Baseline
+    accepted: str = ""
     by_dump: bool = False
     mark: str = ""
     move: Move | None = None

@@ -77,6 +77,7 @@ def read_facts(value: Value) -> Facts:
 def read_change(value: Value) -> Change:
     """Return the change of a run."""
     by_dump, mark, move, repairs = (value.get(name) for name in ("by_dump", "mark", "move", "repairs"))
+    accepted = value.get("accepted")
     names = ("operation", "database", "admin", "owner", "live", "kept", "incoming", "expected")
     texts = {name: value.at(name).text() for name in names}
     return Change(
@@ -94,6 +95,7 @@ def read_change(value: Value) -> Change:
         mark=mark.text() if mark else "",
         move=_move(move) if move else None,
         repairs=repairs.texts() if repairs else (),
+        accepted=accepted.text() if accepted else "",
     )
 
 

@@ -47,13 +47,11 @@ def _dump(world: World, change: Change, server: Server, journal: Journal) -> Bac
         return first
     stack = replace(verify.refreshed(world, change.project.name), project=change.project)
     made = backup.take(
-        world.engine,
+        world,
         stack,
         facts.sources,
         facts.backups,
         f"the last rows before {journal.id}",
-        clock=world.clock,
-        notify=world.notify,
     )
     # CHAP is stopped and cannot say what it is; it is what it was a moment ago.
     return catalogue.amend(made, chap=first.manifest.chap)

@@ -160,7 +160,7 @@ def look(world: World, change: Change, server: Server, tables: Mapping[str, int]
     stack = verify.refreshed(world, change.project.name)
     if baseline.ready:
         verify.wait_for_api(world, stack, workers=True)
-        checks = verify.check_api(world, stack, baseline.version, tables)
+        checks = verify.as_before(verify.check_api(world, stack, baseline.version, tables), baseline.schema)
         checks += verify.forgiving(verify.check_whole(world, stack, baseline.version, baseline, {}))
     elif tables:
         # It was not well before either: only what it had can be asked of it.

@@ -6,15 +6,17 @@ A check has the shape that chap-checker gives its own: name, status, message, hi
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 from compose_chap.check import Check, failures
 from compose_chap.engine.world import World
 from compose_chap.errors import ChapError, StackError
 from compose_chap.model import Role, Stack, detect
+from compose_chap.stack import schema
 from compose_chap.stack.chap import Chap, Health, version_in
 from compose_chap.stack.databases import server_of
+from compose_chap.stack.schema import Schema
 from compose_chap.transaction import evidence
 from compose_chap.transaction.baseline import Baseline, route_of
 
@@ -73,7 +75,7 @@ def check_api(world: World, stack: Stack, expected: str, tables: Mapping[str, in
     chap = Chap(world.engine, api.id)
     return [
         _timed(world, "chap_version", lambda: _version("API", chap.version(), expected)),
-        _timed(world, "schema", lambda: _schema(chap)),
+        _timed(world, "schema", lambda: _schema(schema.of_stack(world, stack))),
         _timed(world, "rows", lambda: _rows(world, stack, tables)),
     ]
 
@@ -98,6 +100,16 @@ def forgiving(checks: Iterable[Check]) -> list[Check]:
     """Return checks in which what others changed is told of, and does not stand in the way: no way back mends it."""
     return [
         replace(check, status="warn") if check.failed and check.name in ("route", "other_containers") else check
+        for check in checks
+    ]
+
+
+def as_before(checks: Iterable[Check], verdict: str) -> list[Check]:
+    """Return checks in which a schema that is amiss is only a warning where it had that verdict before already."""
+    return [
+        replace(check, status="warn", message=f"As before: {check.message}")
+        if check.name == "schema" and check.failed and check.details.get("verdict") == verdict
+        else check
         for check in checks
     ]
 
@@ -133,21 +145,8 @@ def _worker_versions(world: World, stack: Stack, expected: str) -> Check:
     return Check("worker_version", "ok", f"{len(versions)} worker(s) report the same version.", details=details)
 
 
-def _schema(chap: Chap) -> Check:
-    schema = chap.schema()
-    details = {key: list(value) for key, value in asdict(schema).items()}
-    if schema.verdict == "incomplete":
-        missing = ", ".join((*schema.missing_tables, *schema.missing_columns))
-        return Check("schema", "fail", f"The database misses what this version needs: {missing}.", details=details)
-    if schema.verdict == "complete":
-        return Check("schema", "ok", "Every table and column that this version needs is there.", details=details)
-    return Check(
-        "schema",
-        "ok",
-        "Every table and column that this version needs is there. Alembic's own mark is behind, as in most CHAP"
-        " installations; CHAP itself does not use it.",
-        details=details,
-    )
+def _schema(found: Schema) -> Check:
+    return Check("schema", found.status, found.words, details=found.to_json())
 
 
 def _rows(world: World, stack: Stack, tables: Mapping[str, int]) -> Check:

@@ -42,7 +42,7 @@ def status_document(seen: Status, now: datetime) -> dict[str, Any]:
             for service in stack.services
         ],
         "health": {"level": seen.health.level, "checks": dict(seen.health.checks)} if seen.health else None,
-        "schema": {**asdict(seen.schema), "verdict": seen.schema.verdict} if seen.schema else None,
+        "schema": seen.schema.to_json() if seen.schema else None,
         "jobs": asdict(seen.jobs) if seen.jobs else None,
         "database": {"name": _access_name(stack), "size": seen.database_size, "kept": dict(seen.kept)},
         "kept_images": list(seen.kept_images),

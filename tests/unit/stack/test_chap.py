@@ -32,7 +32,7 @@ SHOWN = "/app/a.py:7: DeprecationWarning: old\n  old()\n"
 def test_a_warning_of_python_is_never_why_chap_gave_no_answer(status: int, said: str, told: str) -> None:
     engine: Any = SimpleNamespace(run=lambda *words, **given: Finished(status, "", said))
     with pytest.raises(EngineError) as failed:
-        Chap(engine, "1").schema()
+        Chap(engine, "1").active(1)
     assert failed.value.message == f"CHAP could not be asked in its container: {told}"
     assert Chap(engine, "1").health().problems == f"does not answer ({told})"
 

@@ -42,6 +42,8 @@ CHANGE = Change(
     by_dump=True,
     mark="7:7:",
     move=Move(Path("/srv"), *PLACES),
+    repairs=("mark",),
+    accepted="incomplete",
 )
 LEARNED = {
     **{"backups": "/b", "backup": "/b/1", "sources": ["/srv/compose.yml"], "kept_dump": "/b/2"},
@@ -59,7 +61,7 @@ def test_a_change_is_read_as_it_was_written() -> None:
 
 
 def test_a_journal_of_the_first_version_is_read() -> None:
-    later = ("by_dump", "mark", "move", "repairs")
+    later = ("by_dump", "mark", "move", "repairs", "accepted")
     old = {name: fact for name, fact in CHANGE.to_facts().items() if name not in later}
     change = read_change(value(old))
     assert not change.by_dump and change.mark == "" and change.move is None and change.repairs == ()
@@ -102,7 +104,7 @@ def test_whatever_stands_where_something_else_is_due_it_is_read_or_one_error_nam
 
 
 def test_what_is_missing_is_named() -> None:
-    optional = {"by_dump", "mark", "move", "repairs"}
+    optional = {"by_dump", "mark", "move", "repairs", "accepted"}
     facts = CHANGE.to_facts()
     for name in facts:
         less = {other: fact for other, fact in facts.items() if other != name}

@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 from compose_chap.backups import backup, catalogue, proof
+from compose_chap.engine.world import World
 from compose_chap.errors import Cancelled, ChapError, EngineError, NeedsPerson, RolledBack, StateError
 from compose_chap.image import Reference
 from compose_chap.model import detect
@@ -75,9 +76,11 @@ def engine(place: Path, monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
             manifest(id="1", tables=dict(saved[-1].rows)),
         )
 
-    def take(engine: FakeEngine, *given: Any, **named: Any) -> catalogue.Backup:
-        engine.at("backup")
-        saved.append(copy.deepcopy(engine.databases["chap_core"]))
+    def take(world: World, *given: Any, **named: Any) -> catalogue.Backup:
+        here = world.engine
+        assert isinstance(here, FakeEngine)
+        here.at("backup")
+        saved.append(copy.deepcopy(here.databases["chap_core"]))
         return made()
 
     def fill(server: Server, database: str, pieces: Iterator[bytes]) -> None:
