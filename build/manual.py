@@ -12,6 +12,7 @@ import click
 
 from compose_chap import __version__
 from compose_chap.cli import app
+from compose_chap.cli.commands import COMMANDS, EXIT_STATUSES
 
 _ENVIRONMENT = {
     "DOCKER_HOST, DOCKER_CONTEXT, DOCKER_CONFIG": "As for every command of docker.",
@@ -43,7 +44,7 @@ def page() -> str:
             *(".SH OPTIONS OF EVERY COMMAND", *_options(app.chap, context)),
             ".SH COMMANDS",
             *(line for name, command in commands if command for line in _command(name, command, context)),
-            *(".SH EXIT STATUS", *_list({str(status): told for status, told in app.EXIT_STATUSES.items()})),
+            *(".SH EXIT STATUS", *_list({str(status): told for status, told in EXIT_STATUSES.items()})),
             *(".SH ENVIRONMENT", *_list(_ENVIRONMENT)),
             *(".SH FILES", *_list(_FILES)),
             *(".SH SEE ALSO", ".BR docker (1),", ".BR docker\\-compose (1)"),
@@ -59,7 +60,7 @@ def _command(name: str, command: click.Command, above: click.Context) -> Iterato
     yield "\n.PP\n".join(map(_text, (command.help or "").split("\n\n")))
     yield from _options(command, context, without=app.chap.get_params(context))
     yield from (".PP", ".nf", ".RS")
-    yield from (_text(f"$ docker chap {example}") for example in app.EXAMPLES[name])
+    yield from (_text(f"$ docker chap {example}") for example in COMMANDS[name].examples)
     yield from (".RE", ".fi")
 
 

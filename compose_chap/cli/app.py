@@ -1,66 +1,18 @@
-"""The words: which commands there are, and what a failure looks like. With its parts `cli_*` the door of `click`."""
+"""Run the words of an operator: find the command, call it, and show what a failure looks like."""
 
 from __future__ import annotations
 
+import difflib
 import importlib
 from collections.abc import Sequence
 from typing import Any
 
 import click
 
-from compose_chap.cli.call import Call, common_options, told
+from compose_chap import __version__
+from compose_chap.cli.call import Call, common, common_options, told
+from compose_chap.cli.commands import COMMANDS, EXIT_STATUSES
 from compose_chap.errors import Cancelled, ChapError, UsageError
-
-# A command's module is imported when the command is called: `docker chap version` must not wait for the others.
-_COMMANDS = {
-    "status": "look",
-    "check": "look",
-    "versions": "look",
-    "backup": "backup",
-    "backups": "backup",
-    "verify": "backup",
-    "prune": "prune",
-    "upgrade": "upgrade",
-    "rehearse": "rehearse",
-    "rollback": "rollback",
-    "restore": "restore",
-    "recover": "rollback",
-    "pin": "pin",
-    "history": "look",
-    "version": "look",
-}
-
-EXAMPLES = {
-    "status": (
-        "status",
-        "status --all-contexts",
-        "status --metrics-file /var/lib/prometheus/node-exporter/chap.prom",
-    ),
-    "check": ("check", "check v2.1.0"),
-    "versions": ("versions",),
-    "backup": ("backup", "backup -o /mnt/backups --reason 'before the audit'"),
-    "backups": ("backups", "backups --json"),
-    "verify": ("verify latest", "verify 20261123T044925Z --deep"),
-    "prune": ("prune --dry-run", "prune --keep-last 5 --yes"),
-    "upgrade": ("upgrade v2.1.0 --dry-run", "upgrade v2.1.0", "upgrade v2.1.0 --yes --drain 600"),
-    "rehearse": ("rehearse v2.1.0", "rehearse v2.1.0 --from latest", "rehearse v2.1.0 --online"),
-    "rollback": ("rollback",),
-    "restore": ("restore latest", "restore chap_core_pre-upgrade.dump", "restore --undo"),
-    "recover": ("recover",),
-    "pin": ("pin v2.1.0 --dry-run", "pin v2.1.0 --digest"),
-    "history": ("history",),
-    "version": ("version",),
-}
-
-EXIT_STATUSES = {
-    0: "Done.",
-    1: "Refused or failed; nothing was changed.",
-    2: "The command was not understood.",
-    3: "It failed, and everything was put back and verified.",
-    4: "It failed, and so did the way back. The message says what state each part is in.",
-    5: "Another run works on this stack, or one was cut off: `docker chap recover`.",
-    130: "Cancelled; everything was put back.",
-}
 
 
 class _Commands(click.Group):
@@ -69,16 +21,30 @@ class _Commands(click.Group):
             formatter.write_dl([(str(status), told) for status, told in EXIT_STATUSES.items()])
         super().format_epilog(context, formatter)
 
+    def format_options(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        # The commands are what a reader looks for; the options are the same for all of them.
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, entry.summary) for name, entry in COMMANDS.items()])
+        click.Command.format_options(self, context, formatter)
+
+    def resolve_command(
+        self, context: click.Context, words: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if words[0] not in COMMANDS and (near := difflib.get_close_matches(words[0], COMMANDS, 1)):
+            context.fail(f"No such command '{words[0]}'. Did you mean '{near[0]}'?")
+        return super().resolve_command(context, words)
+
     def list_commands(self, context: click.Context) -> list[str]:
-        return list(_COMMANDS)
+        return list(COMMANDS)
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
-        if name not in _COMMANDS:
+        entry = COMMANDS.get(name)
+        if entry is None:
             return None
-        module = importlib.import_module(f"compose_chap.cli.{_COMMANDS[name]}")
+        module = importlib.import_module(f"compose_chap.cli.{entry.module}")
         command = getattr(module, f"{name}_command")
         assert isinstance(command, click.Command)
-        examples = (f"  docker chap {example}" for example in EXAMPLES[name])
+        examples = (f"  docker chap {example}" for example in entry.examples)
         command.epilog = "\n".join(["\b", "Examples:", *examples])
         return command
 
@@ -90,6 +56,7 @@ class _Commands(click.Group):
     epilog="Help on a command: docker chap COMMAND --help",
 )
 @common_options
+@click.version_option(__version__, message="docker chap %(version)s", help="Show the version of this tool and exit.")
 @click.pass_context
 def chap(context: click.Context, /, **given: Any) -> None:
     """Back up, upgrade and restore a running CHAP stack."""
@@ -129,7 +96,7 @@ def _document(error: ChapError, words: Sequence[str]) -> None:
     if "--json" in words:
         from compose_chap.cli.screen import render
 
-        command = next((word for word in words if word in _COMMANDS), "")
+        command = next((word for word in words if word in COMMANDS), "")
         render.write(render.failure_document(command, error))
 
 
@@ -143,3 +110,10 @@ def complete(words: Sequence[str], docker: tuple[str, ...]) -> int:
     from compose_chap.cli import complete
 
     return complete.offer(chap, words, docker)
+
+
+@click.command("version")
+@common
+def version_command(call: Call) -> None:
+    """Show the version of this tool."""
+    call.result({"tool_version": __version__}, f"docker chap {__version__}")

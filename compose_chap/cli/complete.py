@@ -13,6 +13,7 @@ import click
 
 from compose_chap import units
 from compose_chap.cli.call import Call
+from compose_chap.cli.commands import COMMANDS
 
 if TYPE_CHECKING:
     from compose_chap.engine.engine import Engine
@@ -62,8 +63,7 @@ def _offers(group: click.Group, before: list[str], last: str, call: Call) -> _Of
     if last.startswith("-"):
         return _matching(last, {spelled: option.help or "" for spelled, option in options.items()})
     if command is None:
-        commands = ((one, group.get_command(context, one)) for one in group.list_commands(context))
-        return _matching(last, {one: found.get_short_help_str(80) for one, found in commands if found})
+        return _matching(last, {name: entry.summary for name, entry in COMMANDS.items()})
     return _arguments(command, given, values, last)
 
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import click
 
 from compose_chap.cli.call import Call, common
+from compose_chap.cli.screen import render
+from compose_chap.engine.registry import Registry, is_loopback
 from compose_chap.errors import RegistryError
-
-if TYPE_CHECKING:
-    from compose_chap.project.compose_files import Model
+from compose_chap.image import Reference, release_tag
+from compose_chap.project import pin
+from compose_chap.project.compose_files import Model
+from compose_chap.records import durable, lock, run_records
+from compose_chap.stack import location
 
 
 @click.command("pin")
@@ -24,12 +27,6 @@ def pin_command(call: Call, version: str, digest: bool, dry_run: bool) -> None:
 
     No container is touched, and no engine is needed. To upgrade a stack that runs, use `docker chap upgrade`.
     """
-    from compose_chap.cli.screen import render
-    from compose_chap.image import release_tag
-    from compose_chap.project import pin
-    from compose_chap.records import durable, lock, run_records
-    from compose_chap.stack import location
-
     tag = release_tag(version)
     model = location.read_project(call.where())
     services = pin.chap_services(model)
@@ -58,9 +55,6 @@ def pin_command(call: Call, version: str, digest: bool, dry_run: bool) -> None:
 
 def _digests(model: Model, services: Sequence[str], tag: str) -> dict[str, str]:
     """Return the registry's digest of a tag of each service's image. Raise RegistryError when it has none."""
-    from compose_chap.engine.registry import Registry, is_loopback
-    from compose_chap.image import Reference
-
     registry, found = Registry(is_loopback), {}
     for name in services:
         image = Reference.parse(str(model.services[name].image or ""))

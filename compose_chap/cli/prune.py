@@ -9,7 +9,13 @@ from typing import Any, TypeVar
 import click
 
 from compose_chap import units
+from compose_chap.backups import catalogue
 from compose_chap.cli.call import Call, common, output_option, yes_option
+from compose_chap.operations import prune
+from compose_chap.records import engine_lock, lock, run_records
+from compose_chap.stack import observe
+from compose_chap.stack.databases import server_of
+from compose_chap.transaction import change
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -47,13 +53,6 @@ def prune_command(
     A pinned backup stays, and the last one, and everything that `docker chap rollback` or `docker chap restore --undo`
     still needs. What would go is shown first.
     """
-    from compose_chap.backups import catalogue
-    from compose_chap.operations import prune
-    from compose_chap.records import engine_lock, lock, run_records
-    from compose_chap.stack import observe
-    from compose_chap.stack.databases import server_of
-    from compose_chap.transaction import change
-
     world, where = call.world(), call.where()
     stack = observe.find_whole_stack(world.engine, where)
     folder = catalogue.folder_for(stack, output, where.environment)

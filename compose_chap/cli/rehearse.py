@@ -5,16 +5,19 @@ from __future__ import annotations
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from compose_chap import units
+from compose_chap.backups import catalogue
 from compose_chap.cli.call import Call, common, output_option, patience_option
+from compose_chap.cli.screen import render
 from compose_chap.errors import ChapError
-
-if TYPE_CHECKING:
-    from compose_chap.operations.rehearse import Rehearsal
+from compose_chap.image import release_tag
+from compose_chap.operations import rehearse
+from compose_chap.operations.rehearse import Rehearsal
+from compose_chap.records import engine_lock, run_records
+from compose_chap.stack import observe
 
 _SAID = {
     "good": "{target} works on a copy of these data.",
@@ -41,12 +44,6 @@ def rehearse_command(call: Call, version: str, source: str, online: bool, output
     It says whether the new version brings your data to its schema without losing rows, and for how long an upgrade
     would stop CHAP. The running stack is not touched.
     """
-    from compose_chap.backups import catalogue
-    from compose_chap.image import release_tag
-    from compose_chap.operations import rehearse
-    from compose_chap.records import engine_lock, run_records
-    from compose_chap.stack import observe
-
     target = release_tag(version)
     world, where = call.world(), call.where()
     stack = observe.find_whole_stack(world.engine, where)
@@ -92,8 +89,6 @@ def rehearse_command(call: Call, version: str, source: str, online: bool, output
 
 
 def _text(done: Rehearsal, target: str) -> str:
-    from compose_chap.cli.screen import render
-
     lines = [render.checks_text(done.checks, colour=render.colourful(sys.stdout))]
     lines += [f"New columns: {', '.join(done.added)}."] if done.added else []
     lines += [f"Columns that go, with what is in them: {', '.join(done.removed)}."] if done.removed else []

@@ -5,11 +5,12 @@ from __future__ import annotations
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from compose_chap import units
+from compose_chap.backups import catalogue
 from compose_chap.cli.call import (
     Call,
     common,
@@ -20,13 +21,16 @@ from compose_chap.cli.call import (
     yes_option,
 )
 from compose_chap.cli.rollback import roll_back
+from compose_chap.cli.screen import render
+from compose_chap.engine.world import World
 from compose_chap.errors import UsageError
-
-if TYPE_CHECKING:
-    from compose_chap.engine.world import World
-    from compose_chap.model import Stack
-    from compose_chap.restore.restore import Outlook, Restored, RestorePlan
-    from compose_chap.restore.source import Source
+from compose_chap.image import release_key, release_tag
+from compose_chap.model import Stack
+from compose_chap.records import durable, engine_lock, run_records
+from compose_chap.restore import restore, source
+from compose_chap.restore.restore import Outlook, Restored, RestorePlan
+from compose_chap.restore.source import Source
+from compose_chap.stack import observe, releases
 
 
 @click.command("restore")
@@ -55,11 +59,6 @@ def restore_command(
     or plain SQL, also .gz or .zst). The data go into a second database while CHAP serves; only when they are proven
     are the two swapped. The present data are kept.
     """
-    from compose_chap.backups import catalogue
-    from compose_chap.records import engine_lock, run_records
-    from compose_chap.restore import restore, source
-    from compose_chap.stack import observe
-
     if undo and asked:
         raise UsageError("--undo undoes the last restore, and takes no backup.")
     if undo:
@@ -98,10 +97,6 @@ def restore_command(
 def _plan(
     call: Call, world: World, stack: Stack, found: Source, output: Path | None, *, trust: bool, with_version: bool
 ) -> RestorePlan:
-    from compose_chap.image import release_tag
-    from compose_chap.records import durable
-    from compose_chap.restore import restore
-
     if not with_version:
         return restore.RestorePlan(stack, found, trust)
     if not found.backup or not found.version:
@@ -125,9 +120,6 @@ def _plan(
 
 
 def _release_of(found: Source) -> str:
-    from compose_chap.image import release_key
-    from compose_chap.stack import releases
-
     # A few releases say that they are another; what Git called the commit is right then.
     checkout = found.backup.manifest["checkout"] if found.backup else None
     tag = str(checkout["describe"]) if checkout else ""
@@ -135,8 +127,6 @@ def _release_of(found: Source) -> str:
 
 
 def _tell(call: Call, outlook: Outlook) -> None:
-    from compose_chap.cli.screen import render
-
     for note in (*outlook.notes, *map(render.session_ends, outlook.sessions)):
         call.tell(f"Note:  {note}")
 
@@ -155,8 +145,6 @@ def _data(done: Restored, outlook: Outlook) -> dict[str, Any]:
 
 
 def _text(done: Restored, found: Source) -> str:
-    from compose_chap.cli.screen import render
-
     text = (
         render.paragraph(
             f"Restored {found.name}: {sum(done.tables.values())} rows in {len(done.tables)} tables. CHAP was down for"

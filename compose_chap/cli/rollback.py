@@ -9,7 +9,14 @@ from dataclasses import asdict
 import click
 
 from compose_chap.cli.call import Call, common, dhis2_credentials, dhis2_options, patience_option, yes_option
+from compose_chap.cli.screen import render
+from compose_chap.engine import throwaway
 from compose_chap.errors import EngineError, Locked
+from compose_chap.operations import recover, rollback
+from compose_chap.records import engine_lock, lock, run_records
+from compose_chap.stack import observe
+from compose_chap.stack.databases import server_of
+from compose_chap.transaction import baseline
 
 # How `recover` says what became of a run.
 _OUTCOMES = {
@@ -39,13 +46,6 @@ def rollback_command(call: Call, yes: bool, dhis2_user: str) -> None:
 
 def roll_back(call: Call, operation: str, yes: bool, dhis2_user: str) -> None:
     """Undo the last upgrade or restore, and tell of it."""
-    from compose_chap.cli.screen import render
-    from compose_chap.operations import rollback
-    from compose_chap.records import engine_lock, run_records
-    from compose_chap.stack import observe
-    from compose_chap.stack.databases import server_of
-    from compose_chap.transaction import baseline
-
     world = call.world()
     stack = observe.find_whole_stack(world.engine, call.where())
     directory = stack.project.directory
@@ -88,12 +88,6 @@ def recover_command(call: Call) -> None:
     After a power cut, or when docker chap was killed: it reads the journal of that run, looks at the stack, and brings
     files, images and data to one good state, verified. It may be run again at any time.
     """
-    from compose_chap.cli.screen import render
-    from compose_chap.engine import throwaway
-    from compose_chap.operations import recover
-    from compose_chap.records import lock, run_records
-    from compose_chap.stack import observe
-
     world, where = call.world(), call.where()
     directory = observe.find_directory(world.engine, where)
     with ExitStack() as held:

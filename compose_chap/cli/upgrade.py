@@ -6,11 +6,11 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from compose_chap import units
+from compose_chap import redact, units
 from compose_chap.cli.call import (
     Call,
     common,
@@ -20,11 +20,17 @@ from compose_chap.cli.call import (
     patience_option,
     yes_option,
 )
+from compose_chap.cli.screen import render
 from compose_chap.errors import ChapError
-
-if TYPE_CHECKING:
-    from compose_chap.operations.upgrade import Upgraded
-    from compose_chap.preflight.subject import Subject
+from compose_chap.image import release_tag
+from compose_chap.operations import upgrade
+from compose_chap.operations.upgrade import Upgraded
+from compose_chap.preflight import preflight
+from compose_chap.preflight.subject import Subject
+from compose_chap.records import engine_lock, run_records
+from compose_chap.stack import observe, releases
+from compose_chap.stack.jobs import wait_for_jobs
+from compose_chap.transaction import evidence
 
 # How the plan says where the old data are kept, by whether that has to be a dump.
 _KEPT = {
@@ -67,14 +73,6 @@ def upgrade_command(
     back up, stop API and worker, keep a copy of the database, change the Compose files, start VERSION, verify it. If
     anything fails, or on Ctrl-C, all is put back as it was, data included, and verified.
     """
-    from compose_chap.cli.screen import render
-    from compose_chap.image import release_tag
-    from compose_chap.operations import upgrade
-    from compose_chap.preflight import preflight
-    from compose_chap.records import engine_lock, run_records
-    from compose_chap.stack import observe
-    from compose_chap.stack.jobs import wait_for_jobs
-
     target = release_tag(version)
     world, where = call.world(), call.where()
     stack = observe.find_whole_stack(world.engine, where)
@@ -143,8 +141,6 @@ def upgrade_command(
 
 
 def _to_go_back(done: Upgraded) -> str:
-    from compose_chap.cli.screen import render
-
     kept, command = f"database {done.kept}", "rollback"
     if not done.kept:
         kept, command = f"backup {done.backup.id}", f"restore {done.backup.id} --with-version"
@@ -152,8 +148,6 @@ def _to_go_back(done: Upgraded) -> str:
 
 
 def _runs_already(subject: Subject) -> bool:
-    from compose_chap.stack import releases
-
     # `docker compose up -d API` by hand leaves an old worker, and the files do not tell.
     versions = {subject.version, *subject.baseline.worker_versions.values()}
     return not subject.changes_files and versions == {releases.reported_version(subject.target)}
@@ -166,8 +160,6 @@ def _drain(checks: Sequence[Any], allowed: set[str], drain: float) -> float | No
 
 
 def _refuse(call: Call, checks: Sequence[Any], words: str) -> None:
-    from compose_chap.cli.screen import render
-
     failed = [check for check in checks if check.failed]
     if not failed:
         return
@@ -181,8 +173,6 @@ def _refuse(call: Call, checks: Sequence[Any], words: str) -> None:
 
 
 def _plan_text(subject: Any, checks: Sequence[Any]) -> str:
-    from compose_chap.cli.screen import render
-
     images = ", ".join(map(str, dict.fromkeys(subject.images.values())))
     fetch = [f"  pull       {images}"]
     build = []
@@ -213,9 +203,6 @@ def _plan_text(subject: Any, checks: Sequence[Any]) -> str:
 
 
 def _diff(subject: Any) -> str:
-    from compose_chap import redact
-    from compose_chap.transaction import evidence
-
     # Old releases have a password in their files, and an env file has one beside the version.
     containers = [one for service in subject.stack.services for one in service.containers]
     return redact.redact(subject.diff, evidence.secrets_of(containers))
@@ -226,9 +213,6 @@ def _by_dump(checks: Sequence[Any]) -> bool:
 
 
 def _downtime(subject: Any, checks: Sequence[Any]) -> float:
-    from compose_chap.operations import upgrade
-    from compose_chap.records import run_records
-
     project = subject.stack.project
     runs = run_records.history(project.directory, subject.world.engine.origin(project.name))
     return upgrade.expected_downtime(subject.database.size, runs, by_dump=_by_dump(checks))

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from compose_chap.image import Reference, release_key
+from compose_chap.model import Stack
 
 if TYPE_CHECKING:
     from compose_chap.engine.registry import Registry
@@ -99,3 +100,8 @@ def reported_version(target: str) -> str:
     """Return the version that a release says it is, without the `v`: not always its own."""
     version = target.removeprefix("v")
     return _REPORTED.get(version, version)
+
+
+def repositories_of(stack: Stack) -> set[str]:
+    """Return by what the releases of a stack are remembered; what Compose builds is called after the project."""
+    return {service.image.repository for service in stack.writers}

@@ -13,6 +13,7 @@ import pytest
 
 from compose_chap import errors
 from compose_chap.cli import app
+from compose_chap.cli.commands import EXIT_STATUSES
 from tests.sample.stack import SampleStack, environment
 
 ROOT = Path(__file__).parents[2]
@@ -28,7 +29,7 @@ def test_every_command_is_in_the_table() -> None:
 def test_every_exit_status_is_told_alike_in_help_and_readme() -> None:
     section = README.partition("| Exit status |")[2].partition("\n\n")[0]
     told = {int(status): words for status, words in re.findall(r"^\| (\d+) \| (.*) \|$", section, re.MULTILINE)}
-    assert told == app.EXIT_STATUSES
+    assert told == EXIT_STATUSES
     kinds = [one for one in vars(errors).values() if isinstance(one, type) and issubclass(one, errors.ChapError)]
     assert set(told) == {0, *(kind.exit_status for kind in kinds)}
 

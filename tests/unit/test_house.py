@@ -26,7 +26,7 @@ FLOORS = (
     ("postgres", "records", "project"),
     ("engine",),
     ("model",),
-    ("image", "check", "redact", "units"),
+    ("image", "check", "redact", "units", "reading"),
     ("errors",),
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
@@ -55,6 +55,7 @@ DOORS = {
 ALSO = {"docker": ("records.engine_lock",)}
 
 MOST_IN_A_FOLDER = 11
+LARGER = {"cli": 16}  # one module for each command
 LONGEST = 300
 # Longer so far: these may only shrink.
 LONGER = {
@@ -94,7 +95,7 @@ def test_a_library_is_imported_only_by_its_door(module: str) -> None:
 @pytest.mark.parametrize("folder", sorted({name.rpartition(".")[0] for name in MODULES if "." in name}))
 def test_a_folder_is_a_subject_and_says_which(folder: str) -> None:
     path = PACKAGE.joinpath(*folder.split("."))
-    assert len(list(path.glob("*.py"))) - 1 <= MOST_IN_A_FOLDER
+    assert len(list(path.glob("*.py"))) - 1 <= LARGER.get(folder, MOST_IN_A_FOLDER)
     assert ast.get_docstring(ast.parse((path / "__init__.py").read_text()))
 
 

@@ -11,6 +11,7 @@ import pytest
 from build import manual
 from compose_chap import __version__
 from compose_chap.cli import app
+from compose_chap.cli.commands import COMMANDS, EXIT_STATUSES
 
 GROFF = ("groff", "-ww", "-man", "-Tascii", "-P-cbou", "-rLL=1000n")
 NAMES = app.chap.list_commands(click.Context(app.chap))
@@ -33,13 +34,13 @@ def test_everything_that_help_says_of_a_command_is_there(name: str, read: str) -
     assert command and command.help
     records = [one.get_help_record(context) for one in command.params if isinstance(one, click.Option)]
     told = [command.help.replace("`", ""), *(text for record in records if record for text in record)]
-    for text in (*told, *(f"$ docker chap {example}" for example in app.EXAMPLES[name])):
+    for text in (*told, *(f"$ docker chap {example}" for example in COMMANDS[name].examples)):
         assert " ".join(text.split()) in read
 
 
 @needs_groff
 def test_the_page_says_what_a_status_means_and_which_version_it_is_of(read: str) -> None:
-    assert all(told.replace("`", "") in read for told in app.EXIT_STATUSES.values())
+    assert all(told.replace("`", "") in read for told in EXIT_STATUSES.values())
     assert f"docker chap {__version__}" in read
 
 

@@ -9,6 +9,7 @@ import click
 import pytest
 
 from compose_chap.cli import app
+from compose_chap.cli.commands import COMMANDS
 
 NAMES = app.chap.list_commands(click.Context(app.chap))
 
@@ -30,6 +31,34 @@ def test_help_says_what_and_shows_how(name: str, capsys: pytest.CaptureFixture[s
         words = shlex.split(example)
         assert words[:3] == ["docker", "chap", name]
         command(name).make_context(name, words[3:])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_list_of_commands_says_what_the_command_says(name: str) -> None:
+    assert COMMANDS[name].summary == command(name).get_short_help_str(100)
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"), [("upgarde", "upgrade"), ("statsu", "status"), ("restor", "restore"), ("qwerty", "")]
+)
+def test_a_mistyped_command_is_answered_with_the_right_one(
+    word: str, meant: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert app.main([word]) == 2
+    errors = capsys.readouterr().err
+    assert f"Did you mean '{meant}'?" in errors if meant else "Did you mean" not in errors
+
+
+def test_version_is_an_option_too(capsys: pytest.CaptureFixture[str]) -> None:
+    assert app.main(["--version"]) == 0 and app.main(["version"]) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == second
+
+
+def test_help_lists_the_commands_before_the_options(capsys: pytest.CaptureFixture[str]) -> None:
+    assert app.main(["--help"]) == 0
+    text = capsys.readouterr().out
+    assert text.index("Commands:") < text.index("Options:") < text.index("Exit status:")
 
 
 @pytest.mark.parametrize("name", NAMES)

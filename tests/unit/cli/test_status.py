@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from compose_chap.cli import app, look
+from compose_chap.cli import app
+from compose_chap.cli import status as status_command
 from compose_chap.cli.call import Call
 from compose_chap.model import detect
 from compose_chap.project import checkout
@@ -30,4 +31,4 @@ def test_what_the_remote_of_a_checkout_has_is_remembered_for_a_week(
     monkeypatch.setattr(checkout, "releases", lambda source: (["v2.0.0", "v2.1.0"], problem))
     assert app.main(["versions"]) == 0
     seen: Any = SimpleNamespace(stack=stack, versions={"chap": "2.0.0"})
-    assert look._update(seen, here) == update
+    assert status_command._update(seen, here) == update
