@@ -7,7 +7,7 @@ them; anything that can run code later, or elsewhere, has no place in one.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from compose_chap.errors import DumpError
@@ -145,6 +145,11 @@ class Contents:
         """Return the entries that only a superuser can restore."""
         return [entry for entry in self.entries if is_beyond_trust(entry.called) and not entry.belongs_to_server]
 
+    def without_beyond_trust(self) -> Contents:
+        """Return the contents without what only a superuser can restore."""
+        beyond = set(self.beyond_trust())
+        return replace(self, entries=tuple(entry for entry in self.entries if entry not in beyond))
+
     def without_privileges(self) -> str:
         """Return a list for `pg_restore --use-list` of all entries but privileges, which may name unknown roles."""
         return "".join(
@@ -212,7 +217,7 @@ def kind(head: bytes, name: str) -> Kind:
     begins = _begins_at(head)
     if begins and not _looks_like_sql(head[:begins]):
         said = head[:begins].decode("utf-8", "replace").strip().splitlines()
-        raise DumpError(f"{name} has something else before the dump: {(said or [''])[0][:80]!r}.", hint=_AGAIN)
+        raise DumpError(f"{name} has something else before the dump: {(said or [''])[0].strip()[:80]!r}.", hint=_AGAIN)
     if _looks_like_sql(head.removeprefix(_BYTE_ORDER_MARK)):
         return Kind.PLAIN
     raise DumpError(f"{name} is not a PostgreSQL dump.", hint="A dump is made by: docker chap backup, or by pg_dump.")

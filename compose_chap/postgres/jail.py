@@ -30,16 +30,19 @@ pg_ctl -D "$PGDATA" -s -w -t "$2" -l "$PGDATA/log" -o "$3" start || { tail -n 5 
 # It is thrown away: there is nothing to be safe for. Its errors are read, so they come in English.
 _SETTINGS = (
     "-c lc_messages=C -c fsync=off -c full_page_writes=off -c synchronous_commit=off -c autovacuum=off"
-    " -c wal_level=minimal -c max_wal_senders=0 -c listen_addresses="
+    " -c wal_level=minimal -c max_wal_senders=0 -c max_wal_size=512MB -c listen_addresses="
 )
 
 
 @contextmanager
-def server(world: World, image: str, *, network: str = "", names: Sequence[str] = ()) -> Iterator[Server]:
+def server(
+    world: World, image: str, *, network: str = "", names: Sequence[str] = (), most: int = 0
+) -> Iterator[Server]:
     """Run a PostgreSQL of `image` while the block runs. Who shares its network reaches it under `names`.
 
-    `network` is one to be on, empty for none at all. Raise DatabaseError when it does not start, and when what is done
-    in the block needs more room or time than there is.
+    `network` is one to be on, empty for none at all. `most` are the bytes that it may take, if that can be said; all
+    but a quarter of what is free is it anyway. Raise DatabaseError when it does not start, and when what is done in the
+    block needs more room or time than there is.
     """
     if not image or not world.engine.image(image):
         raise DatabaseError(
@@ -69,5 +72,17 @@ def server(world: World, image: str, *, network: str = "", names: Sequence[str] 
             raise DatabaseError(f"The throwaway PostgreSQL did not start: {first_error(started.stderr)}")
         # A quarter stays for everybody else.
         least = max(jailed.free_space() // 4, _LEAST_ROOM)
-        with room.watched(jailed.free_space, least, lambda: world.engine.discard(container), world.limit):
+
+        def free() -> int:
+            left = jailed.free_space()
+            return min(left, least + most - _taken(jailed)) if most else left
+
+        with room.watched(free, least, lambda: world.engine.discard(container), world.limit):
             yield jailed
+
+
+def _taken(jailed: Server) -> int:
+    said = jailed.engine.run(jailed.container, ["du", "-sk", _DATA], user="postgres").stdout.split()
+    if not said or not said[0].isdigit():
+        raise DatabaseError("The throwaway PostgreSQL does not say how much room it takes.")
+    return int(said[0]) * 1024

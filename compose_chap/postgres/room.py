@@ -10,9 +10,9 @@ from threading import Event
 
 from compose_chap.errors import ChapError, DatabaseError
 
-_LOOK_SECONDS = 0.25
+_LOOK_SECONDS = 0.5
 # Where the room cannot be asked for, whatever keeps us from it is ended.
-_MOST_FAILURES = 8
+_MOST_FAILURES = 4
 _LONG = "It took more than {hours:.0f} hours, and was ended."
 
 

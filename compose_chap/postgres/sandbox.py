@@ -107,7 +107,7 @@ class Quarantine:
 
     def head(self, path: str) -> bytes:
         """Return the first bytes of a file."""
-        with self.server.engine.execute(self.server.container, ["head", "-c", "1024", path], user=NOBODY) as execution:
+        with self.server.engine.execute(self.server.container, ["head", "-c", "65536", path], user=NOBODY) as execution:
             return b"".join(execution.output())
 
     def pieces(self, path: str) -> Iterator[bytes]:
@@ -164,16 +164,25 @@ class Quarantine:
             raise DumpError("The dump is cut off: the rows of a table have no end.")
 
     def restore(
-        self, path: str, entries: str, database: str, role: str, password: str, *, parallel: bool = True
+        self,
+        path: str,
+        entries: str,
+        database: str,
+        role: str,
+        password: str,
+        *,
+        parallel: bool = True,
+        strict: bool = True,
     ) -> None:
         """Restore the listed entries of an archive as `role`, with a process for each processor if `parallel`.
 
-        Raise DumpError with pg_restore's words at the first thing that fails.
+        If `strict`, raise DumpError with pg_restore's words at the first thing that fails; otherwise go on behind it.
         """
         chosen = self.upload(io.BytesIO(entries.encode()), "list")
         jobs = min(_MOST_JOBS, self.server.processors()) if parallel else 1
-        finished = self._pg_restore(path, chosen, database, role, password, "--exit-on-error", f"--jobs={jobs}")
-        if finished.status != 0:
+        options = [f"--jobs={jobs}", *(["--exit-on-error"] if strict else [])]
+        finished = self._pg_restore(path, chosen, database, role, password, *options)
+        if finished.status != 0 and strict:
             raise DumpError(f"pg_restore could not restore the dump:\n{_without_noise(finished.said)}")
 
     def restore_privileges(self, path: str, entries: str, database: str, role: str, password: str) -> set[str]:

@@ -23,7 +23,7 @@ _PRIVILEGE = re.compile(r"(GRANT|REVOKE|ALTER DEFAULT PRIVILEGES)\b", re.I)
 # roles of the server that was dumped are not wanted.
 _HARMLESS = re.compile(
     r"(ALTER .* OWNER TO|SET|RESET|DROP|SECURITY LABEL|(CREATE|ALTER) (DATABASE|ROLE|USER|GROUP|TABLESPACE)"
-    r"|COMMENT ON (EXTENSION|SCHEMA|DATABASE|ROLE)|CREATE SCHEMA (IF NOT EXISTS )?\"?public\"?;"
+    r"|COMMENT ON (EXTENSION|SCHEMA|DATABASE|ROLE)|CREATE SCHEMA (IF NOT EXISTS )?\"?public(?=[\";])"
     r"|CREATE EXTENSION (IF NOT EXISTS )?\"?plpgsql\"?"
     r"|ALTER TABLE .* (DROP CONSTRAINT|ALTER COLUMN .* DROP (DEFAULT|NOT NULL|IDENTITY)))\b",
     re.I | re.DOTALL,
@@ -34,7 +34,7 @@ _ROLE = re.compile(r'role "(.*)" does not exist')
 class Reader:
     """Reads what psql writes, line by line.
 
-    `failure` is the first error that does touch the data, `left_out` the privileges that could not be given, for people.
+    `failure` is the first error that does touch the data, `left_out` the privileges that were not given, for people.
     """
 
     def __init__(self) -> None:

@@ -89,7 +89,7 @@ UNION ALL SELECT 'pg_class'::regclass, id,
   UNION ALL SELECT 'the index', indexrelid, coalesce(indexprs::text, '') || coalesce(indpred::text, '') FROM pg_index
     WHERE indexprs IS NOT NULL OR indpred IS NOT NULL
   UNION ALL SELECT 'the partitions of', partrelid, partexprs::text FROM pg_partitioned_table WHERE partexprs IS NOT NULL
-  ) AS expressions, regexp_matches(tree, ':(?:funcid|aggfnoid|winfnoid) (\d+)', 'g') AS called
+  ) AS expressions CROSS JOIN LATERAL regexp_matches(tree, ':(?:funcid|aggfnoid|winfnoid) (\d+)', 'g') AS called
   JOIN pg_proc f ON f.oid = called[1]::oid
   JOIN pg_class t ON t.oid = id JOIN own ON own.oid = t.relnamespace
   WHERE NOT (f.pronamespace = 'pg_catalog'::regnamespace AND f.oid < 16384 AND (
@@ -171,7 +171,7 @@ def make_extensions(quarantine: Quarantine, path: str, contents: Contents, datab
         # One that the list does not have comes with the extension.
         if schema in schemas and not schemas[schema].belongs_to_server:
             made.add(schemas[schema].line)
-            statements.append(f"CREATE SCHEMA IF NOT EXISTS {identifier(schema)} AUTHORIZATION {role};")
+            statements.append(f"CREATE SCHEMA IF NOT EXISTS {identifier(schema)} AUTHORIZATION {identifier(role)};")
         statements.append(f"CREATE EXTENSION IF NOT EXISTS {identifier(name)} SCHEMA {identifier(schema)} CASCADE;")
         statements.append(_LET_FILL.format(name=literal(name), role=literal(role)))
         try:

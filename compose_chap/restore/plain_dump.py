@@ -91,7 +91,8 @@ def _load(jailed: Server, database: str, pieces: Iterator[bytes]) -> set[str]:
     """Run a plain dump in the jail, and return the privileges that it could not give. Raise DumpError if it fails."""
     end = secrets.token_hex(16)
     reader = script_errors.Reader()
-    command = ["sh", "-c", f'exec psql -XqAtb -v VERBOSITY=verbose -U {jailed.admin} -d "$1" 2>&1', "sh", database]
+    psql = ["psql", "-XqAtb", "-v", "VERBOSITY=verbose", "-U", jailed.admin, "-d", database]
+    command = ["sh", "-c", 'exec "$@" 2>&1', "sh", *psql]
 
     def read(execution: Execution) -> bool:
         ended = False
