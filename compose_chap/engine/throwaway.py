@@ -94,6 +94,8 @@ def _life_line(engine: Engine, container: str) -> Iterator[None]:
     try:
         yield
     finally:
+        # The SDK keeps the connection behind this.
+        line._response.close()
         line.close()
 
 

@@ -261,7 +261,7 @@ def test_every_such_thing_is_named(unharmed: Server) -> None:
 # The jail itself
 
 LOOK = """
-echo "user: $(id)"; echo "processes:"; for p in /proc/[0-9]*; do echo "  $(tr '\\0' ' ' <$p/cmdline | cut -c-60)"; done
+echo "user: $(id)"; echo "processes:"; for p in /proc/[0-9]*; do echo "  $(tr '\\0\\n' '  ' <$p/cmdline | cut -c-60)"; done
 echo "capabilities: $(grep -E 'Cap|NoNewPrivs' /proc/self/status | tr '\\n\\t' '  ')"
 echo "interfaces: $(ls /sys/class/net | tr '\\n' ' ')"; echo "routes: $(tail -n +2 /proc/net/route | wc -l)"
 echo "environment: $(env | cut -d= -f1 | sort | tr '\\n' ' ')"; echo "devices: $(ls /dev | tr '\\n' ' ')"
@@ -308,7 +308,8 @@ def test_what_a_shell_in_the_jail_sees_and_reaches(world: World, server: Server)
         }
         assert SECRET not in shown and line["docker socket"] == "none"
         assert set(line["writable folders"].split()) <= {"/tmp", "/var/lib/postgresql/data"}
-        mounts = set(line["writable mounts"].split())
+        # What Docker hides of /proc is hidden behind /dev/null, and an empty folder in memory.
+        mounts = {one for one in line["writable mounts"].split() if not one.startswith("/proc/")}
         assert mounts <= {
             "/dev",
             "/dev/pts",
