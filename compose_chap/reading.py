@@ -21,6 +21,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from compose_chap.errors import ChapError
+from compose_chap.ownership import not_own
 
 Failure = Callable[[str], ChapError]
 
@@ -90,28 +91,6 @@ def read_file(
 def kind(status: os.stat_result) -> str:
     """Return what stands where a file is due, in words: `a FIFO`."""
     return next((words for test, words in _KINDS if test(status.st_mode)), "a file")
-
-
-def not_own(status: os.stat_result) -> str:
-    """Return why a file or folder does not count as one's own, in words, empty when it does.
-
-    It counts when it belongs to the effective user or root, and nobody else may write it, as ssh and sudo judge.
-    """
-    if status.st_uid not in (0, os.geteuid()):
-        return f"belongs to another user ({user_name(status.st_uid)})"
-    if status.st_mode & 0o022 and not stat.S_ISLNK(status.st_mode):
-        return f"may be written by others (mode {stat.S_IMODE(status.st_mode):04o})"
-    return ""
-
-
-def user_name(number: int) -> str:
-    """Return the name of a user, or the number where there is no name."""
-    import pwd
-
-    try:
-        return pwd.getpwuid(number).pw_name
-    except KeyError:
-        return str(number)
 
 
 def _is_null(status: os.stat_result) -> bool:

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from compose_chap.backups.manifest import ChapFacts, DatabaseFacts, DumpPart, Manifest, ProjectFacts, ServerFacts
 from compose_chap.engine.engine import Engine, Image
 from compose_chap.engine.process import Finished
 from compose_chap.engine.world import World
@@ -24,6 +25,30 @@ from compose_chap.model import Container, Origin, Project
 from compose_chap.stack import chap_scripts
 
 API, WORKER = "registry.example/chap-core", "registry.example/chap-worker"
+
+
+# Questions to which there is no answer here: nobody is connected, nothing works, no role is there.
+_ASKED_IN_VAIN = ("^SELECT pid, ", "FROM pg_stat_database")
+_CHANGES = (
+    r'CREATE DATABASE "',
+    r"WITH old AS ",
+    r'ALTER DATABASE ".*" RENAME TO "',
+    r'DROP DATABASE IF EXISTS "',
+    "^DROP TABLE IF EXISTS public.alembic_version;",
+)
+# What the fake was asked and does not know: a test that gets to it cannot pass, whoever catches the error.
+UNKNOWN: list[str] = []
+
+
+def manifest(**facts: Any) -> Manifest:
+    """Return the manifest of a small backup, with these facts instead."""
+    now = datetime(2026, 11, 23, 4, tzinfo=timezone.utc)
+    known: dict[str, Any] = {
+        **{"id": "20261123T040000Z", "created_at": now, "proven_at": now, "reason": "", "tables": {}},
+        **{"project": ProjectFacts("p"), "chap": ChapFacts("2.0.0"), "server": ServerFacts(170006)},
+        **{"database": DatabaseFacts("chap_core", 1), "dump": DumpPart("a.dump", 1, "0" * 64)},
+    }
+    return Manifest(**{**known, **facts})
 
 
 class Killed(BaseException):
@@ -79,7 +104,11 @@ class FakeEngine(Engine):
         first = {"chap": f"{API}:v1", "worker": f"{WORKER}:v1", "db": "postgres:17", "redis": "valkey:8"}
         for service, image in first.items():
             self._make(service, image)
+        self.asked: list[str] = []  # the images that a throwaway container was made of
+        self.recipes: list[dict[str, Any]] = []  # and how
         self.sick: str = ""
+        self.log = ""  # of every container
+        self.makes: dict[str, int] = {}  # rows of tables that v2's migration makes
         self.port = "8000"  # that Compose gives to containers which are made now
         self.room = 1 << 20  # KiB that are free on the server's disk
 
@@ -100,6 +129,7 @@ class FakeEngine(Engine):
         """Return an engine in the same state, for the next process."""
         twin = FakeEngine(self.folder)
         twin.images, twin.databases = copy.deepcopy((self.images, self.databases))
+        twin.log, twin.makes = self.log, self.makes
         twin.boxes, twin.made, twin.sick, twin.room = dict(self.boxes), self.made, self.sick, self.room
         return twin
 
@@ -152,10 +182,12 @@ class FakeEngine(Engine):
         return []
 
     def logs(self, identity: str, lines: int = 200) -> str:
-        return ""
+        return self.log
 
     def start(self, identity: str) -> None:
         self.at("start")
+        if identity not in self.boxes:  # a throwaway container, which no project has
+            return
         self._set(identity, state="running")
         self._boot(self.boxes[identity])
         self.at("started")
@@ -175,7 +207,7 @@ class FakeEngine(Engine):
 
     @property
     def api(self) -> Any:
-        """There are no throwaway containers and networks, and nobody else has the lock."""
+        """There are no throwaway containers and networks of other runs, and nobody else has the lock."""
 
         def nothing(**given: Any) -> list[Any]:
             self.at("throwaways")
@@ -185,14 +217,20 @@ class FakeEngine(Engine):
             containers=nothing,
             networks=nothing,
             create_host_config=dict,
-            create_container=self._make_lock,
+            create_container=lambda image, **given: self._create(image, **given),
             attach_socket=lambda *given, **words: _Connection(),
             start=lambda identity: self.at("locked"),
         )
 
-    def _make_lock(self, image: str, **given: Any) -> dict[str, str]:
-        self.at("lock")
-        return {"Id": "lock"}
+    def _create(self, image: str, **given: Any) -> dict[str, str]:
+        if "docker-chap.throwaway" not in given["labels"]:
+            self.at("lock")
+            return {"Id": "lock"}
+        self.at("throwaway made")
+        self.asked.append(image)
+        alone = {"network_disabled": given["host_config"]["network_mode"] == "none"}
+        self.recipes.append({key: given[key] for key in ("environment", "volumes")} | alone)
+        return {"Id": f"throwaway of {image}"}
 
     def origin(self, project: str) -> Origin:
         return Origin(project, "engine-1", "north")
@@ -265,6 +303,10 @@ class FakeEngine(Engine):
         live = self.databases.get("chap_core")
         if box.service == "chap" and live and box.image.endswith(":v2"):
             live.columns = live.columns | {"b"}
+            for table, rows in self.makes.items():
+                live.rows.setdefault(table, rows)
+            if self.sick == "ends":
+                self._set(box.id, state="exited", exit_status=3)
             if self.sick == "loses rows":
                 live.rows["public.observation"] -= 1
 
@@ -280,6 +322,8 @@ class FakeEngine(Engine):
         user: str = "",
     ) -> Finished:
         self.at("run")
+        if chap_scripts.MODELS in command:
+            return Finished(0, json.dumps(self.models("v2" if container.endswith("2") else "v1")), "")
         box = self.boxes.get(container)
         if box is None or box.state != "running":
             raise EngineError(f"Docker could not run that: container {container} is not running.")
@@ -293,11 +337,14 @@ class FakeEngine(Engine):
             return Finished(0, version.removeprefix("v"), "")
         if chap_scripts.REQUESTS in command:
             return self._requests(version, json.loads(given or b"[]"))
-        if chap_scripts.SCHEMA in command:
-            missing = [] if version == "v1" or "b" in self.databases["chap_core"].columns else ["observation.b"]
-            schema = {"missing_tables": [], "missing_columns": missing, "alembic": [], "heads": []}
-            return Finished(0, json.dumps(schema), "")
         return Finished(0, "", "")
+
+    def models(self, version: str) -> dict[str, Any]:
+        """Return what the models of a version want."""
+        names = ["a"] if version == "v1" else ["a", "b"]
+        columns = [{"name": name, "type": "INTEGER", "nullable": True, "default": False} for name in names]
+        tables = {"observation": columns}
+        return {"version": version.removeprefix("v"), "tables": tables, "foreign_keys": [], "chain": [], "heads": []}
 
     def _requests(self, version: str, asked: list[Any]) -> Finished:
         worker = any(one.service == "worker" and one.state == "running" for one in self.boxes.values())
@@ -314,6 +361,10 @@ class FakeEngine(Engine):
         if database not in self.databases:
             return Finished(2, "", f'FATAL: database "{database}" does not exist')
         rows: list[list[Any]] = []
+        if "'SELECT json_build_object(" in sql:
+            names = sorted(self.databases[database].columns)
+            has = {"columns": [["observation", name, "integer", True, False] for name in names], "counts": []}
+            return Finished(0, json.dumps(has) + "\n", "")
         if sql.startswith("SELECT format('SELECT json_build_array(%L, count(*))"):
             counts = self.databases[database].rows
             return Finished(0, "".join(f"{json.dumps(pair)}\n" for pair in counts.items()), "")
@@ -326,14 +377,19 @@ class FakeEngine(Engine):
             rows = [[name, "chap", 1, "UTF8", "C", "C", "c", "", "", ""] for name in sorted(self.databases)]
         elif match := re.match(r"SELECT 1 FROM pg_database WHERE datname = '(.*)'", sql):
             rows = [["1"]] if match[1] in self.databases else []
+        elif "FROM pg_constraint" in sql:
+            rows = []  # no table has a primary key: no values are compared
         elif sql.startswith("SELECT n.nspname || '.'"):
             rows = [["public.observation", "id"]]
-        else:
-            self._change(sql)
+        elif sql.strip("; \n") != "SELECT 1" and not any(re.search(words, sql) for words in _ASKED_IN_VAIN):
+            self._change(sql, database)
         self.at("ran")
         return Finished(0, "".join(json.dumps(dict(enumerate(row))) + "\n" for row in rows), "")
 
-    def _change(self, sql: str) -> None:
+    def _change(self, sql: str, database: str) -> None:
+        if not any(re.search(words, sql) for words in _CHANGES):
+            UNKNOWN.append(sql)
+            raise AssertionError(f"This server does not know: {sql}")
         if match := re.search(r'CREATE DATABASE "(.*?)" TEMPLATE "(.*?)"', sql):
             self.databases[match[1]] = copy.deepcopy(self.databases[match[2]])
             self.databases[match[1]].settings = ""
@@ -347,6 +403,8 @@ class FakeEngine(Engine):
             assert new not in changed, f"{new} is there already"
             changed[new] = changed.pop(old)
         self.databases = changed
+        if sql.startswith("DROP TABLE IF EXISTS public.alembic_version"):
+            self.databases[database].rows.pop("public.alembic_version", None)
         if match := re.search(r'DROP DATABASE IF EXISTS "(.*?)"', sql):
             assert match[1] != "chap_core", "the live database is never dropped"
             self.databases.pop(match[1], None)

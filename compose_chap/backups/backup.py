@@ -41,32 +41,34 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 from compose_chap import __version__, units
 from compose_chap.backups import dump_file, other_files, restore_txt
-from compose_chap.backups.catalogue import (
-    FORMAT,
-    PARTIAL,
-    Backup,
-    document,
-    list_backups,
-    missed_tables,
-    remove_abandoned,
+from compose_chap.backups.catalogue import BAD, PARTIAL, Backup, list_backups, remove_abandoned
+from compose_chap.backups.manifest import (
+    FILE,
+    Dhis2Facts,
+    DumpPart,
+    EngineFacts,
+    Manifest,
+    Part,
+    ProjectFacts,
+    ServerFacts,
 )
-from compose_chap.backups.dump_file import Clock
 from compose_chap.engine.engine import Engine
-from compose_chap.engine.world import Notify
+from compose_chap.engine.world import World
 from compose_chap.errors import StackError, StateError
+from compose_chap.image import release_key
 from compose_chap.model import Role, Service, Stack
 from compose_chap.postgres import unexpected
 from compose_chap.postgres.server import Database, Server
-from compose_chap.records import durable, lock, run_records
+from compose_chap.records import durable, lock, own_folder, run_records
 from compose_chap.stack.databases import database_of, named, server_of
 
 # Without an earlier backup to learn from: CHAP's tables shrink to about a quarter, and a little more is kept free.
@@ -75,14 +77,12 @@ _MARGIN = 1.2
 
 
 def take(
-    engine: Engine,
+    world: World,
     stack: Stack,
     sources: Iterable[Path],
     folder: Path,
     reason: str,
     *,
-    clock: Clock,
-    notify: Notify,
     with_dhis2: bool = False,
     with_volumes: bool = False,
 ) -> Backup:
@@ -91,6 +91,7 @@ def take(
     `sources` are the files that make the stack. Raise DumpError, DatabaseError or StateError with nothing
     left behind that looks like a backup.
     """
+    engine, clock = world.engine, world.clock
     server = server_of(engine, stack)
     database = database_of(server, stack.access)
     dhis2 = dhis2_of(engine, stack) if with_dhis2 else None
@@ -99,7 +100,7 @@ def take(
     earlier = list_backups(folder, engine.origin(stack.project.name))
     needed = database.size * _ratio([one.manifest for one in earlier])
     if dhis2:
-        needed += dhis2[2].size * _ratio([one.manifest.get("dhis2") for one in earlier])
+        needed += dhis2[2].size * _ratio([one.manifest.dhis2 for one in earlier])
     if with_volumes:
         needed += _packed_volumes(earlier) or other_files.volumes_size(engine, stack)
     _check_space(folder, int(needed * _MARGIN))
@@ -107,11 +108,9 @@ def take(
     begun, partial = _new_folder(folder, clock())
     try:
         with lock.claimed(partial), dump_file.disk_errors(folder):
-            manifest = _fill(
-                engine, stack, sources, partial, begun, reason, server, database, dhis2, with_volumes, clock, notify
-            )
-            manifest |= missed_tables(manifest, earlier)
-            durable.write_file(partial / "manifest.json", document(manifest))
+            manifest = _fill(world, stack, sources, partial, begun, reason, server, database, dhis2, with_volumes)
+            manifest = with_missed_tables(manifest, earlier)
+            own_folder.write(partial / FILE, manifest.document())
             final = partial.with_name(partial.name.removesuffix(PARTIAL))
             os.rename(partial, final)
             durable.sync_folder(folder)
@@ -122,7 +121,7 @@ def take(
 
 
 def _fill(
-    engine: Engine,
+    world: World,
     stack: Stack,
     sources: Iterable[Path],
     partial: Path,
@@ -132,17 +131,16 @@ def _fill(
     database: Database,
     dhis2: tuple[Service, Server, Database] | None,
     with_volumes: bool,
-    clock: Clock,
-    notify: Notify,
-) -> dict[str, Any]:
+) -> Manifest:
     """Write everything into the folder of an unfinished backup, and return its manifest."""
+    engine, clock, notify = world.engine, world.clock, world.notify
     # Small and quick first: what is in the files now belongs to the rows that are dumped next.
     absent, origin = stack.project.absent, engine.origin(stack.project.name)
-    files = [] if absent else other_files.keep_files(sources, stack, partial)
+    files = () if absent else other_files.keep_files(sources, stack, partial)
     checkout = None if absent else other_files.keep_checkout(stack.project.directory, partial)
     with ThreadPoolExecutor() as aside:
         # CHAP takes seconds to say what it is. It does so while the dump is made.
-        chap = aside.submit(other_files.chap_facts, engine, stack)
+        chap = aside.submit(other_files.chap_facts, world, stack)
         images = aside.submit(other_files.image_facts, engine, stack)
         facts = aside.submit(dump_file.facts_of, server, database)
         strange = aside.submit(unexpected.look, server, database.name)
@@ -156,58 +154,73 @@ def _fill(
             its_server, its_database.name, partial, clock=clock, notify=notify, detail="dump of DHIS2"
         )
         spent |= {f"dhis2_{part}": took for part, took in more.seconds.items()}
-        other = {
-            "service": service.name,
-            "admin": its_server.admin,
-            "server": {"version": its_server.version()},
-            "database": dump_file.facts_of(its_server, its_database),
-            "image": service.containers[0].image_id,
-            "dump": dict(more.file),
-            "tables": dict(more.tables),
-        }
+        other = Dhis2Facts(
+            service=service.name,
+            admin=its_server.admin,
+            server=ServerFacts(its_server.version()),
+            database=dump_file.facts_of(its_server, its_database),
+            image=service.containers[0].image_id,
+            dump=DumpPart(**more.file),
+            tables=dict(more.tables),
+        )
     now = clock()
-    volumes = other_files.keep_volumes(engine, stack, partial, notify) if with_volumes else []
+    volumes = other_files.keep_volumes(engine, stack, partial, notify) if with_volumes else ()
     if with_volumes:
         spent["volumes"] = dump_file.seconds(now, clock())
 
-    manifest = {
-        "format": FORMAT,
-        "id": partial.name.removesuffix(PARTIAL),
-        "created_at": begun.isoformat(),
-        "reason": reason,
-        "tool": f"docker-chap {__version__}",
-        "project": {
-            "name": stack.project.name,
-            "directory": str(stack.project.directory),
-            "files": [str(file) for file in stack.project.files],
-            "env_files": [str(file) for file in stack.project.env_files],
-            "absent": [str(file) for file in absent],
-        },
-        "engine": {"id": origin.engine, "name": origin.server},
-        "checkout": checkout,
-        "chap": chap.result(),
-        "server": {"version": server.version(), "compression": dumped.file["compression"]},
-        "database": facts.result(),
-        "images": images.result(),
-        "dump": dict(dumped.file),
-        "tables": dict(dumped.tables),
-        "lost_tables": strange.result()[1],
-        "absent_tables": [],
-        "foreign": strange.result()[0],
-        "dhis2": other,
-        "volumes": volumes,
-        "files": files,
-        "seconds": {**spent, "all": dump_file.seconds(begun, clock())},
-        "proven_at": clock().isoformat(),
-    }
+    foreign, lost_tables = strange.result()
+    manifest = Manifest(
+        id=partial.name.removesuffix(PARTIAL),
+        created_at=begun,
+        reason=reason,
+        tool=f"docker-chap {__version__}",
+        project=ProjectFacts(
+            stack.project.name,
+            str(stack.project.directory),
+            tuple(map(str, stack.project.files)),
+            tuple(map(str, stack.project.env_files)),
+            tuple(map(str, absent)),
+        ),
+        engine=EngineFacts(origin.engine, origin.server),
+        checkout=checkout,
+        chap=chap.result(),
+        server=ServerFacts(server.version(), dumped.file["compression"]),
+        database=facts.result(),
+        images=images.result(),
+        dump=DumpPart(**dumped.file),
+        tables=dict(dumped.tables),
+        lost_tables=tuple(lost_tables),
+        foreign=tuple(foreign),
+        dhis2=other,
+        volumes=volumes,
+        files=files,
+        seconds={**spent, "all": dump_file.seconds(begun, clock())},
+        proven_at=clock(),
+    )
     text = restore_txt.text(stack, manifest).encode()
-    durable.write_file(partial / "RESTORE.txt", text)
-    manifest["instructions"] = {
-        "file": "RESTORE.txt",
-        "size": len(text),
-        "sha256": hashlib.sha256(text).hexdigest(),
-    }
-    return manifest
+    own_folder.write(partial / "RESTORE.txt", text)
+    return replace(manifest, instructions=Part("RESTORE.txt", len(text), hashlib.sha256(text).hexdigest()))
+
+
+def with_missed_tables(manifest: Manifest, earlier: Sequence[Backup]) -> Manifest:
+    """Return the manifest of a new backup with its lost and absent tables; the `earlier` ones were made before it.
+
+    Lost is what the catalog has lost, and what the last good backup had while CHAP's code still wants it, or cannot
+    be asked. Absent is what only one of the two misses: a new version drops tables, a failed migration makes none.
+    """
+    # After a rollback the newest backups are of a newer CHAP, which had tables of its own.
+    good = [one for one in earlier if one.proof.how != BAD and not _newer(one.manifest, manifest)]
+    had = {table for one in good[-1:] for table in (*one.tables, *one.lost_tables)} - set(manifest.tables)
+    wanted = {f"public.{name}" for name in manifest.chap.missing_tables} if manifest.chap.schema else had
+    lost = set(manifest.lost_tables) | (had & wanted)
+    absent = (had | wanted) - lost
+    return replace(manifest, lost_tables=tuple(sorted(lost)), absent_tables=tuple(sorted(absent)))
+
+
+def _newer(one: Manifest, other: Manifest) -> bool:
+    """Whether a backup is of a newer release of CHAP than another."""
+    key, known = release_key(one.chap.version), release_key(other.chap.version)
+    return bool(key and known and key > known)
 
 
 def _new_folder(folder: Path, now: datetime) -> tuple[datetime, Path]:
@@ -232,15 +245,15 @@ def dhis2_of(engine: Engine, stack: Stack) -> tuple[Service, Server, Database]:
     return service, server, named(server, container.environment.get("POSTGRES_DB", admin))
 
 
-def _ratio(earlier: Sequence[Mapping[str, Any] | None]) -> float:
+def _ratio(earlier: Sequence[Manifest | Dhis2Facts | None]) -> float:
     """Return how much of a database its dump takes, by the facts of earlier ones, oldest first."""
     last = next((facts for facts in reversed(earlier) if facts), None)
-    return last["dump"]["size"] / max(int(last["database"]["size"]), 1) if last else _FIRST_RATIO
+    return last.dump.size / max(last.database.size, 1) if last else _FIRST_RATIO
 
 
 def _packed_volumes(earlier: Sequence[Backup]) -> int:
     """Return the bytes that the volumes took in the last backup that has some."""
-    sizes = (sum(int(part["size"]) for part in one.manifest.get("volumes") or ()) for one in reversed(earlier))
+    sizes = (sum(part.size for part in one.manifest.volumes) for one in reversed(earlier))
     return next(filter(None, sizes), 0)
 
 

@@ -9,21 +9,23 @@ What a backup's folder and its manifest hold is told in `backup`. `proof.json` i
 from __future__ import annotations
 
 import json
+import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from shlex import quote
 from typing import Any
 
-from compose_chap.backups import dump_file
+from compose_chap import reading
+from compose_chap.backups import dump_file, manifest_reader
+from compose_chap.backups.manifest import FILE, Manifest
 from compose_chap.errors import DumpError, StackError
 from compose_chap.model import Origin, Stack
-from compose_chap.records import durable, lock
+from compose_chap.records import durable, lock, own_folder
 
-FORMAT = 1
 PARTIAL = ".partial"
 PIN_FILE = "pinned"
 PROOF_FILE = "proof.json"
@@ -33,6 +35,7 @@ CHECKSUMS, READ_BACK, RESTORED = PROOFS = ("checksums", "read back", "test-resto
 BAD = "bad"
 
 _LISTED = 5
+_LONGEST_PROOF = 1 << 20  # bytes
 
 
 @dataclass(frozen=True)
@@ -47,55 +50,45 @@ class Proof:
 
 @dataclass(frozen=True)
 class Backup:
-    """A finished backup: its folder and its manifest."""
+    """A finished backup: its folder, its manifest, and the last word about it."""
 
     folder: Path
-    manifest: Mapping[str, Any]
+    manifest: Manifest
 
     @property
     def id(self) -> str:
         """The id, which is when it was begun, in UTC."""
-        return str(self.manifest["id"])
+        return self.manifest.id
 
     @property
     def project(self) -> str:
         """The Compose project that it was made of."""
-        return str(self.manifest["project"]["name"])
+        return self.manifest.project.name
 
     @property
     def origin(self) -> Origin:
         """Which stack it was made of, as far as it says."""
-        engine = self.manifest.get("engine") or {"id": "", "name": ""}
-        return Origin(self.project, str(engine["id"]), str(engine["name"]))
+        return Origin(self.project, self.manifest.engine.id, self.manifest.engine.name)
 
     @property
     def dump(self) -> Path:
         """The dump of CHAP's database."""
-        return self.folder / str(self.manifest["dump"]["file"])
+        return self.folder / self.manifest.dump.file
 
     @property
     def tables(self) -> dict[str, int]:
         """Rows of each table at the moment of the dump."""
-        return dict(self.manifest["tables"])
+        return dict(self.manifest.tables)
 
     @property
     def created_at(self) -> datetime:
         """When it was begun."""
-        return datetime.fromisoformat(self.manifest["created_at"])
-
-    @property
-    def parts(self) -> list[dict[str, Any]]:
-        """Every file of it that has a checksum: `file`, `size`, `sha256`."""
-        one = self.manifest
-        found = [one["dump"], *one["files"], *one.get("volumes", ())]
-        found += [one["dhis2"]["dump"]] if one.get("dhis2") else []
-        found += [one["checkout"]["diff"]] if one.get("checkout") and one["checkout"]["diff"] else []
-        return found + ([one["instructions"]] if "instructions" in one else [])
+        return self.manifest.created_at
 
     @property
     def size(self) -> int:
         """Bytes of everything in it."""
-        return sum(int(part["size"]) for part in self.parts)
+        return sum(part.size for part in self.manifest.parts)
 
     @property
     def pinned(self) -> bool:
@@ -104,17 +97,17 @@ class Backup:
 
     @property
     def proof(self) -> Proof:
-        """The last word about it."""
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            found = json.loads((self.folder / PROOF_FILE).read_bytes())
-            said = (str(found.get(part, "")) for part in ("by", "why"))
-            return Proof(datetime.fromisoformat(found["at"]), str(found["how"]), *said)
-        return Proof(datetime.fromisoformat(self.manifest["proven_at"]), READ_BACK)
+        """The last word about it. One that cannot be read says nothing."""
+        with suppress(FileNotFoundError, DumpError):
+            word = reading.read_document(self.folder / PROOF_FILE, DumpError, limit=_LONGEST_PROOF, own=True)
+            by, why = (part.text() if (part := word.get(name)) else "" for name in ("by", "why"))
+            return Proof(word.at("at").moment(), word.at("how").filled(), by, why)
+        return Proof(self.manifest.proven_at, READ_BACK)
 
     @property
     def lost_tables(self) -> tuple[str, ...]:
         """The tables that the database had lost when it was made."""
-        return tuple(self.manifest.get("lost_tables") or ())
+        return self.manifest.lost_tables
 
     @property
     def fault(self) -> str:
@@ -146,45 +139,80 @@ def folder_beside(directory: Path, asked: Path | None, environment: Mapping[str,
 
 
 def list_backups(folder: Path, origin: Origin = Origin()) -> list[Backup]:
-    """Return the backups below a folder, of one stack or of all, oldest first.
+    """Return the backups below a folder, of one stack or of all, oldest first, as `look` finds them."""
+    return look(folder, origin).backups
 
-    What has no readable manifest is none. Raise StateError when this user may not look into the folder.
+
+@dataclass(frozen=True)
+class Listing:
+    """The backups below a folder, oldest first, and why what looks like one there is none that counts."""
+
+    backups: list[Backup]
+    unusable: list[str]
+
+
+def look(folder: Path, origin: Origin = Origin()) -> Listing:
+    """Return the backups below a folder, of one stack or of all. One that is bad or another's never hides the others.
+
+    What has no manifest is none. Raise StateError when this user may not look into the folder.
     """
     durable.check_readable(folder)
-    found = []
-    for path in sorted(folder.glob("*/manifest.json")):
-        with suppress(DumpError):
-            if not path.parent.name.endswith(PARTIAL):
-                found.append(load(path.parent))
-    return sorted((one for one in found if origin.owns(one.origin)), key=lambda one: one.id)
+    backups, unusable = [], []
+    for name in _folders(folder):
+        try:
+            backups.append(load(folder / name))
+        except Missing:
+            continue
+        except DumpError as error:
+            unusable.append(error.message)
+    return Listing(sorted((one for one in backups if origin.owns(one.origin)), key=lambda one: one.id), unusable)
+
+
+def _folders(folder: Path) -> list[str]:
+    """Return the names of the folders below one that may be finished backups; links are none."""
+    with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
+        return sorted(
+            entry.name for entry in entries if not entry.name.endswith(PARTIAL) and entry.is_dir(follow_symlinks=False)
+        )
+    return []
+
+
+class Missing(DumpError):
+    """A folder is no finished backup at all."""
 
 
 def load(folder: Path) -> Backup:
-    """Return the backup in a folder. Raise DumpError when there is none, or none that this version can read."""
+    """Return the backup in a folder. Raise DumpError when there is none, or none that this version can read.
+
+    One that another user made, or may write, does not count: what it says would be done. Its dump can be restored as
+    any other dump.
+    """
     try:
-        manifest = json.loads((folder / "manifest.json").read_bytes())
-        if manifest["format"] != FORMAT:
-            raise DumpError(f"{folder} was written by another version of this tool (format {manifest['format']}).")
-        found = Backup(folder, manifest)
-        parts = [PROOF_FILE, PIN_FILE, *(str(part["file"]) for part in found.parts)]
-        # What every reader takes for granted.
-        _ = found.id, found.origin, found.size, found.created_at, found.proof, found.tables, manifest["reason"]
-        _ = manifest["chap"]["version"], int(manifest["database"]["size"]), int(manifest["server"]["version"])
+        with own_folder.opened(folder, DumpError) as handle:
+            content = reading.read_file(FILE, reading.LARGEST, DumpError, within=handle, own=True)
     except FileNotFoundError:
-        raise DumpError(f"{folder} has no manifest.json: it is not a finished backup.") from None
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise DumpError(f"The manifest in {folder} cannot be read: {error}.") from None
-    for part in parts:
+        raise Missing(f"{folder} has no {FILE}: it is not a finished backup.") from None
+    except DumpError as error:
+        raise DumpError(f"{folder} is no backup that counts: {error.message}", hint=_how_to_own(folder)) from None
+    made = Backup(folder, manifest_reader.read(reading.parse(content, str(folder / FILE), DumpError), folder))
+    for file in (PROOF_FILE, PIN_FILE, *(part.file for part in made.manifest.parts)):
         # Links are followed here, so that one cannot lead out either.
-        if not (folder / part).resolve().is_relative_to(folder.resolve()):
-            raise DumpError(f"The manifest in {folder} names a file outside of it: {part}.")
-    return found
+        if not Path(os.path.realpath(folder / file)).is_relative_to(os.path.realpath(folder)):
+            raise DumpError(f"The manifest in {folder} names a file outside of it: {file}.")
+    return made
+
+
+def _how_to_own(folder: Path) -> str:
+    return (
+        f"If you trust what is in it, make it your own: chown -R $(id -u) {quote(str(folder))} &&"
+        f" chmod -R go-w {quote(str(folder))}\nIts dump alone needs no trust: docker chap restore DUMP-FILE"
+    )
 
 
 def amend(made: Backup, **facts: Any) -> Backup:
     """Write into a finished backup's manifest what nobody could be asked when it was made, and return it so."""
-    amended = Backup(made.folder, {**made.manifest, **facts})
-    durable.write_file(made.folder / "manifest.json", document(amended.manifest))
+    amended = Backup(made.folder, replace(made.manifest, **facts))
+    own_folder.write(made.folder / FILE, amended.manifest.document())
     return amended
 
 
@@ -208,7 +236,7 @@ def find(asked: str, folder: Path, origin: Origin = Origin(), *, sound: bool = F
         if backup.id == asked:
             return backup
     if asked != "latest" and Path(asked).is_dir():
-        return load(Path(asked))
+        return load(Path(asked).resolve())
     missing = f"file {asked}, and no backup of that name" if or_file and asked != "latest" else f"backup '{asked}'"
     there = ", ".join(backup.id for backup in own[-_LISTED:]) or "none"
     older = f" and {len(own) - _LISTED} older" if len(own) > _LISTED else ""
@@ -232,23 +260,9 @@ def dump_alone(backup: Backup) -> str:
     """Return how to restore the dump of CHAP's database out of a backup that is not whole; empty when that is not."""
     with suppress(DumpError):
         file = quote(str(backup.dump))
-        if dump_file.sha256_of(backup.dump) == backup.manifest["dump"]["sha256"]:
+        if dump_file.sha256_of(backup.dump) == backup.manifest.dump.sha256:
             return f"Its dump of CHAP's database is whole. To restore that alone: docker chap restore {file}"
     return ""
-
-
-def missed_tables(manifest: Mapping[str, Any], earlier: Sequence[Backup]) -> dict[str, list[str]]:
-    """Return `lost_tables` and `absent_tables` of a new backup, which was made after the `earlier` ones.
-
-    Lost is what the catalog has lost, and what the last good backup had while CHAP's code still wants it, or cannot
-    be asked. Absent is what only one of the two misses: a new version drops tables, a failed migration makes none.
-    """
-    good = [one for one in earlier if one.proof.how != BAD]
-    had = {table for one in good[-1:] for table in (*one.tables, *one.lost_tables)} - set(manifest["tables"])
-    schema = manifest["chap"]["schema"]
-    wanted = {f"public.{name}" for name in schema["missing_tables"]} if schema else had
-    lost = set(manifest["lost_tables"]) | (had & wanted)
-    return {"lost_tables": sorted(lost), "absent_tables": sorted((had | wanted) - lost)}
 
 
 def judge(backup: Backup, at: datetime, how: str, why: str = "") -> None:
@@ -264,20 +278,19 @@ def judge(backup: Backup, at: datetime, how: str, why: str = "") -> None:
     elif how == CHECKSUMS:
         # The bytes are those that were read back when it was made. That stays the last word, or becomes it again.
         if last.how == BAD:
-            (backup.folder / PROOF_FILE).unlink()
+            own_folder.remove(backup.folder / PROOF_FILE)
         return
     else:
         word = {"at": at.isoformat(), "how": how}
-    durable.write_file(backup.folder / PROOF_FILE, (json.dumps(word) + "\n").encode())
+    own_folder.write(backup.folder / PROOF_FILE, (json.dumps(word) + "\n").encode())
 
 
 def pin(backup: Backup, pinned: bool) -> None:
     """Keep a backup whatever retention says, or no longer."""
     if pinned:
-        durable.write_file(backup.folder / PIN_FILE, b"")
+        own_folder.write(backup.folder / PIN_FILE, b"")
     else:
-        (backup.folder / PIN_FILE).unlink(missing_ok=True)
-        durable.sync_folder(backup.folder)
+        own_folder.remove(backup.folder / PIN_FILE)
 
 
 def remove_abandoned(folder: Path) -> None:
@@ -285,8 +298,3 @@ def remove_abandoned(folder: Path) -> None:
     for partial in folder.glob(f"*{PARTIAL}"):
         if partial.is_dir() and lock.abandoned(partial):
             shutil.rmtree(partial, ignore_errors=True)
-
-
-def document(manifest: Mapping[str, Any]) -> bytes:
-    """Return a manifest as its file has it."""
-    return (json.dumps(manifest, indent=1) + "\n").encode()

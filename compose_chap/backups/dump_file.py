@@ -13,10 +13,13 @@ from pathlib import Path
 from queue import Full, Queue
 from typing import Any, BinaryIO
 
+from compose_chap.backups.manifest import DatabaseFacts, Privilege, Setting
 from compose_chap.engine.world import Notify
 from compose_chap.errors import DumpError, StateError
 from compose_chap.postgres import pg_tools
 from compose_chap.postgres.server import Database, Server
+from compose_chap.reading import open_file
+from compose_chap.records import own_folder
 
 # Pieces of a dump on their way to pg_restore: at most 16 MiB.
 _MOST_AHEAD = 64
@@ -95,9 +98,12 @@ def _reading(server: Server) -> Iterator[Callable[[bytes], None]]:
 
 
 @contextmanager
-def new_file(path: Path) -> Iterator[BinaryIO]:
-    """Hand out a new file, 0600, that is on the disk when the block ends well."""
-    with open(path, "xb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+def new_file(path: Path, *, anywhere: bool = False) -> Iterator[BinaryIO]:
+    """Hand out a new file, 0600, that is on the disk when the block ends well.
+
+    Its folder is one's own, but with `anywhere`. Raise OSError, StateError.
+    """
+    with open(os.open(path, own_folder.NEW, 0o600) if anywhere else own_folder.new_file(path), "wb") as file:
         yield file
         file.flush()
         os.fsync(file.fileno())
@@ -138,7 +144,7 @@ def sha256_of(path: Path, progress: Callable[[int], None] = lambda done: None) -
     """Return the SHA-256 of a file as hexadecimal text. Raise DumpError when it cannot be read."""
     digest, done = hashlib.sha256(), 0
     try:
-        with open(path, "rb") as file:
+        with open(open_file(path, DumpError, links=True), "rb") as file:
             while data := file.read(1 << 20):
                 digest.update(data)
                 done += len(data)
@@ -164,10 +170,15 @@ def disk_errors(folder: Path, what: str = "backup", option: str = "-o FOLDER") -
         ) from None
 
 
-def facts_of(server: Server, database: Database) -> dict[str, Any]:
+def facts_of(server: Server, database: Database) -> DatabaseFacts:
     """Return what a manifest says of a database: encoding, locale, owner, size, privileges, settings."""
-    facts = {key: value for key, value in vars(database).items() if key != "collation_version_now"}
-    return {**facts, **server.properties(database.name)}
+    more = server.properties(database.name)
+    facts = {key: value for key, value in vars(database).items() if key in DatabaseFacts.__dataclass_fields__}
+    return DatabaseFacts(
+        **facts,
+        privileges=tuple(Privilege(**one) for one in more["privileges"]),
+        settings=tuple(Setting(**one) for one in more["settings"]),
+    )
 
 
 def seconds(begun: datetime, ended: datetime) -> float:

@@ -66,7 +66,7 @@ def into_file(engine: Engine, stack: Stack, target: Path, notify: Notify) -> Dum
         _remove_abandoned(target)
         try:
             with ExitStack() as held:
-                with dump_file.new_file(partial) as file:
+                with dump_file.new_file(partial, anywhere=True) as file:
                     held.enter_context(lock.claimed(partial))
                     made = into(engine, stack, file.write, notify)
                 os.replace(partial, target)

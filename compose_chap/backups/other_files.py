@@ -14,15 +14,20 @@ from pathlib import Path
 from typing import Any
 
 from compose_chap.backups.dump_file import disk_errors, file_name, write_hashed
+from compose_chap.backups.manifest import ChapFacts, CheckoutFacts, ImageFacts, KeptFile, KeptVolume, Part
 from compose_chap.engine.engine import Engine
+from compose_chap.engine.world import World
 from compose_chap.errors import ChapError, DumpError
-from compose_chap.model import Container, Role, Service, Stack
+from compose_chap.model import Container, Role, Service, Stack, project
 from compose_chap.project import checkout
-from compose_chap.records import durable
-from compose_chap.stack import chap, chap_scripts
+from compose_chap.project.sources import read_source
+from compose_chap.records import own_folder
+from compose_chap.stack import chap, chap_scripts, schema
 
+MARKETPLACE = "compose.marketplace.yml"
 # Volumes that are slow to fill again, but fill themselves.
 _CACHES = re.compile(r"renv|pytensor|(^|[/_-])uv$|cache|(^|[/_-])tmp$")
+_LONGEST_NAME = 150
 _SQLITE = re.compile(r"\.(db|sqlite3?)$")
 # What SQLite keeps beside a database: changes that are not in it yet, or what to undo in it.
 _BESIDE = re.compile(r"-(wal|journal)$")
@@ -41,34 +46,37 @@ with tempfile.NamedTemporaryFile() as file:
 """
 
 
-def keep_files(sources: Iterable[Path], stack: Stack, folder: Path) -> list[dict[str, Any]]:
-    """Copy the files that make the stack into `folder`/files and return what a manifest says of them.
+def keep_files(sources: Iterable[Path], stack: Stack, folder: Path) -> tuple[KeptFile, ...]:
+    """Copy files into `folder`/files and return what a manifest says of them.
 
-    Beside the `sources` these are the model configurations of a source checkout.
+    They are the `sources`, a checkout's model configurations, and what other containers were made from.
     """
     directory = stack.project.directory
     models = sorted(path for path in (directory / "config" / "configured_models").glob("**/*") if path.is_file())
-    return [_keep_file(path, directory, folder) for path in dict.fromkeys([*sources, *models])]
+    return tuple(_keep_file(one, directory, folder) for one in dict.fromkeys([*sources, *models, *_others(stack)]))
 
 
-def _keep_file(path: Path, directory: Path, folder: Path) -> dict[str, Any]:
+def _others(stack: Stack) -> list[Path]:
+    """Return the files that any container names, as far as they are there, and the marketplace's, which none names."""
+    made_from = [project("", one.labels) for service in stack.services for one in service.containers]
+    named = [path for one in made_from for path in (*one.files, *one.env_files)]
+    return sorted({path for path in (*named, stack.project.files[0].with_name(MARKETPLACE)) if path.is_file()})
+
+
+def _keep_file(path: Path, directory: Path, folder: Path) -> KeptFile:
     inside = path.is_relative_to(directory) and ".." not in path.parts
     relative = path.relative_to(directory) if inside else Path("outside", *path.resolve().parts[1:])
     copy = folder / "files" / relative
     # One by one: `parents` makes the others as the umask says.
     for place in reversed(copy.relative_to(folder).parents[:-1]):
         (folder / place).mkdir(mode=0o700, exist_ok=True)
-    content = path.read_bytes()
-    durable.write_file(copy, content)
-    return {
-        "path": str(path),
-        "file": str(copy.relative_to(folder)),
-        "size": len(content),
-        "sha256": hashlib.sha256(content).hexdigest(),
-    }
+    content = read_source(path)
+    own_folder.write(copy, content)
+    name = str(copy.relative_to(folder))
+    return KeptFile(name, len(content), hashlib.sha256(content).hexdigest(), path=str(path))
 
 
-def keep_checkout(directory: Path, folder: Path) -> dict[str, Any] | None:
+def keep_checkout(directory: Path, folder: Path) -> CheckoutFacts | None:
     """Describe the source checkout that a stack was started from and keep a diff of local changes; None for none."""
     found = checkout.find(directory)
     try:
@@ -77,80 +85,61 @@ def keep_checkout(directory: Path, folder: Path) -> dict[str, Any] | None:
         place = None
     if found is None or place is None:
         return None
-    facts: dict[str, Any] = {
-        "commit": place.commit,
-        "branch": place.branch,
-        "describe": found.name,
-        "remote": found.address,
-        "diff": None,
-    }
+    kept = None
     if diff := found.diff:
         content = diff.encode(errors="replace")
-        durable.write_file(folder / "local-changes.diff", content)
-        facts["diff"] = {
-            "file": "local-changes.diff",
-            "size": len(content),
-            "sha256": hashlib.sha256(content).hexdigest(),
-        }
-    return facts
+        own_folder.write(folder / "local-changes.diff", content)
+        kept = Part("local-changes.diff", len(content), hashlib.sha256(content).hexdigest())
+    return CheckoutFacts(place.commit, place.branch, found.name, found.address, kept)
 
 
-def image_facts(engine: Engine, stack: Stack) -> list[dict[str, Any]]:
-    """Return the identity of every image of the stack: service, role, reference, id and digests."""
+def image_facts(engine: Engine, stack: Stack) -> tuple[ImageFacts, ...]:
+    """Return the identity of every image of the stack."""
     facts = []
     for service in stack.services:
-        image = engine.image(service.containers[0].image_id)
-        facts.append(
-            {
-                "service": service.name,
-                "role": service.role.value,
-                "image": str(service.image),
-                "id": service.containers[0].image_id,
-                "digests": list(image.digests) if image else [],
-            }
-        )
-    return facts
+        identity = service.containers[0].image_id
+        image = engine.image(identity)
+        digests = tuple(image.digests) if image else ()
+        facts.append(ImageFacts(service.name, service.role.value, str(service.image), identity, digests))
+    return tuple(facts)
 
 
-def chap_facts(engine: Engine, stack: Stack) -> dict[str, Any]:
+def chap_facts(world: World, stack: Stack) -> ChapFacts:
     """Return versions and schema verdict of CHAP; what it cannot say, as when it is down, is left empty."""
-    facts: dict[str, Any] = {"version": "", "worker_version": "", "schema": None}
-    api = stack.api.containers[0]
+    version, worker_version, judgement = "", "", None
+    engine, api = world.engine, stack.api.containers[0]
 
     workers = [worker.containers[0].id for worker in stack.of(Role.WORKER) if worker.containers[0].running]
     with ThreadPoolExecutor() as pool:
         versions = [pool.submit(chap.version_in, engine, worker) for worker in workers]
+        if api.running:
+            version = chap.version_in(engine, api.id)
         with suppress(ChapError):
-            if api.running:
-                facts["version"], schema = chap.Chap(engine, api.id).version_and_schema()
-                facts["schema"] = {**vars(schema), "verdict": schema.verdict} if schema else None
-    for version in versions:
-        facts["worker_version"] = version.result()
-    return facts
+            judgement = schema.of_stack(world, stack).to_json()
+    for asked in versions:
+        worker_version = asked.result()
+    return ChapFacts(version, worker_version, judgement)
 
 
 # Volumes, and what model services keep in their container
 
 
-def keep_volumes(engine: Engine, stack: Stack, folder: Path, notify: Callable[..., None]) -> list[dict[str, Any]]:
+def keep_volumes(engine: Engine, stack: Stack, folder: Path, notify: Callable[..., None]) -> tuple[KeptVolume, ...]:
     """Pack logs, runs and the model services' own data into `folder`/volumes, and return what a manifest says of them.
 
     Caches fill themselves again, and are left out.
     """
     (folder / "volumes").mkdir(mode=0o700)
-    facts: dict[str, dict[str, Any]] = {}
+    kept: dict[str, KeptVolume] = {}
+    names: set[str] = set()
 
     for volume, (service, place) in _volumes(engine, stack).items():
-        facts[volume] = {
-            "volume": volume,
-            "service": service.name,
-            "path": place,
-            **_pack(engine, service.containers[0], place, folder, volume, notify),
-        }
+        part = _pack(engine, service.containers[0], place, folder, (volume, unique_name(volume, names)), notify)
+        kept[volume] = KeptVolume(**part, volume=volume, service=service.name, path=place)
     for service in stack.of(Role.MODEL):
-        for fact in _keep_layer(engine, service, folder, notify):
-            facts[f"{service.name}:{fact['path']}"] = fact
-    return list(facts.values())
+        for layer in _keep_layer(engine, service, folder, names, notify):
+            kept[f"{service.name}:{layer.path}"] = layer
+    return tuple(kept.values())
 
 
 def volumes_size(engine: Engine, stack: Stack) -> int:
@@ -174,9 +163,10 @@ def _volumes(engine: Engine, stack: Stack) -> dict[str, tuple[Service, str]]:
 
 
 def _pack(
-    engine: Engine, container: Container, place: str, folder: Path, name: str, notify: Callable[..., None]
+    engine: Engine, container: Container, place: str, folder: Path, called: tuple[str, str], notify: Callable[..., None]
 ) -> dict[str, Any]:
-    target = folder / "volumes" / f"{file_name(name)}.tar.gz"
+    name, file = called
+    target = folder / "volumes" / f"{file}.tar.gz"
     with disk_errors(folder.parent):
         facts = write_hashed(
             target,
@@ -184,6 +174,17 @@ def _pack(
             lambda done: notify("backup", f"volume {name}", done, 0),
         )
     return {**facts, "file": f"volumes/{target.name}", "entries": read_tar(target)}
+
+
+def unique_name(text: str, taken: set[str]) -> str:
+    """Return a file's name, no longer than one may be, for what a container calls something; add it to `taken`."""
+    name = file_name(text)[:_LONGEST_NAME]
+    number = 1
+    while name in taken:
+        number += 1
+        name = f"{file_name(text)[:_LONGEST_NAME]}-{number}"
+    taken.add(name)
+    return name
 
 
 def read_tar(path: Path) -> int:
@@ -220,22 +221,23 @@ def _gzipped(pieces: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def _keep_layer(
-    engine: Engine, service: Service, folder: Path, notify: Callable[..., None]
-) -> Iterator[dict[str, Any]]:
+    engine: Engine, service: Service, folder: Path, names: set[str], notify: Callable[..., None]
+) -> Iterator[KeptVolume]:
     """Copy the SQLite databases that a model service keeps in its container and in no volume."""
     container = service.containers[0]
     changed = engine.changed_files(container.id)
     for place in sorted({_BESIDE.sub("", name) for name in changed}):
         if not _SQLITE.search(place):
             continue
-        target = folder / "volumes" / f"{file_name(service.name + place)}"
+        target = folder / "volumes" / unique_name(service.name + place, names)
         if container.running:
             pieces = _sqlite(engine, container, place)
         else:
             files = [place, *(name for name in changed if name != place and _BESIDE.sub("", name) == place)]
             pieces = _stopped_sqlite(engine, container, files, target.parent)
         facts = write_hashed(target, pieces, lambda done: notify("backup", f"{service.name}:{place}", done, 0))
-        yield {"volume": "", "service": service.name, "path": place, **facts, "file": f"volumes/{target.name}"}
+        facts["file"] = f"volumes/{target.name}"
+        yield KeptVolume(**facts, service=service.name, path=place)
 
 
 def _sqlite(engine: Engine, container: Container, place: str) -> Iterator[bytes]:

@@ -46,11 +46,11 @@ def check_sums(world: World, backup: Backup) -> None:
     Raise DumpError when it is bad; that is written down.
     """
     with _on_trial(world, backup, CHECKSUMS):
-        for part in backup.parts:
-            path = backup.folder / part["file"]
-            found = dump_file.sha256_of(path, lambda done: world.notify("prove", part["file"], done, part["size"]))
-            if found != part["sha256"]:
-                raise DumpError(f"Backup {backup.id} is damaged: {part['file']} is not what was written.")
+        for part in backup.manifest.parts:
+            path = backup.folder / part.file
+            found = dump_file.sha256_of(path, lambda done: world.notify("prove", part.file, done, part.size))
+            if found != part.sha256:
+                raise DumpError(f"Backup {backup.id} is damaged: {part.file} is not what was written.")
             if path.name.endswith(".tar.gz"):
                 other_files.read_tar(path)
 
@@ -89,7 +89,7 @@ def verify_deep(world: World, backup: Backup, image: str = "") -> dict[str, int]
 
 def image_of(backup: Backup) -> str:
     """Return the id of the PostgreSQL image that a backup was made with, empty when it does not say."""
-    roles = {one["role"]: str(one["id"]) for one in backup.manifest["images"]}
+    roles = {one.role: one.id for one in backup.manifest.images}
     return roles.get("database", "")
 
 
@@ -156,7 +156,7 @@ def like(server: Server, facts: Mapping[str, Any]) -> Database:
 
 
 def _dumps(backup: Backup) -> list[dict[str, Any]]:
-    one = backup.manifest
+    one = backup.manifest.to_json()
     # What DHIS2's database holds is not known, nor looked at.
     return [{**one, "image": image_of(backup)}, *([{**one["dhis2"], "foreign": None}] if one.get("dhis2") else [])]
 

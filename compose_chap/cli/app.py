@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from compose_chap import __version__
 from compose_chap.cli.call import Call, common, common_options, told
 from compose_chap.cli.commands import COMMANDS, EXIT_STATUSES
-from compose_chap.errors import Cancelled, ChapError, UsageError
+from compose_chap.errors import Bug, Cancelled, ChapError, UsageError
 
 
 class _Commands(click.Group):
@@ -33,6 +34,11 @@ class _Commands(click.Group):
         if words[0] not in COMMANDS and (near := difflib.get_close_matches(words[0], COMMANDS, 1)):
             context.fail(f"No such command '{words[0]}'. Did you mean '{near[0]}'?")
         return super().resolve_command(context, words)
+
+    def shell_complete(self, context: click.Context, incomplete: str) -> list[CompletionItem]:
+        named = [CompletionItem(name, help=entry.summary) for name, entry in COMMANDS.items()]
+        fitting = [item for item in named if item.value.startswith(incomplete)]
+        return [*fitting, *click.Command.shell_complete(self, context, incomplete)]
 
     def list_commands(self, context: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -81,6 +87,11 @@ def main(words: Sequence[str], docker: tuple[str, ...] = ("docker",)) -> int:
         return error.exit_code
     except ChapError as error:
         return _failed(error, words)
+
+
+def tell_bug(words: Sequence[str], what: str, hint: str) -> None:
+    """Print, for a script that wants JSON, that something happened that was not foreseen."""
+    _document(Bug(what, state="See it with: docker chap status", hint=hint), words)
 
 
 def _failed(error: ChapError, words: Sequence[str]) -> int:

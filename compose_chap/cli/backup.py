@@ -17,9 +17,10 @@ from compose_chap.backups.dump_only import DumpOnly
 from compose_chap.cli.call import Call, common, filled, output_option
 from compose_chap.cli.screen import render
 from compose_chap.cli.screen.backups import backup_document
+from compose_chap.cli.values import files
 from compose_chap.errors import DumpError, UsageError
+from compose_chap.operations import guard
 from compose_chap.postgres import unexpected
-from compose_chap.records import engine_lock, run_records
 from compose_chap.stack import observe
 
 
@@ -28,7 +29,13 @@ from compose_chap.stack import observe
 @click.option("--reason", default="by hand", metavar="TEXT", help="Why, for the list of backups.")
 @click.option("--with-dhis2", is_flag=True, help="DHIS2's database too.")
 @click.option("--with-volumes", is_flag=True, help="Logs, runs and the data of model services too.")
-@click.option("--dump-only", type=filled, metavar="FILE", help="Nothing but a dump of CHAP's database, - for a pipe.")
+@click.option(
+    "--dump-only",
+    type=filled,
+    shell_complete=files,
+    metavar="FILE",
+    help="Nothing but a dump of CHAP's database, - for a pipe.",
+)
 @common
 def backup_command(
     call: Call, output: Path | None, reason: str, with_dhis2: bool, with_volumes: bool, dump_only: str | None
@@ -48,17 +55,13 @@ def backup_command(
         return
     sources = tuple(observe.read_model(where, stack).sources)
     folder = catalogue.folder_for(stack, output, where.environment)
-    with engine_lock.locked(world, stack, "backup"):
-        if stack.project.here:
-            run_records.refuse_open_run(stack.project.directory)
+    with guard.guarded(world, stack, "backup"):
         made = backup.take(
-            world.engine,
+            world,
             stack,
             sources,
             folder,
             reason,
-            clock=world.clock,
-            notify=world.notify,
             with_dhis2=with_dhis2,
             with_volumes=with_volumes,
         )
@@ -67,9 +70,9 @@ def backup_command(
     state_of = "was read back" if made.fault else "is complete and was read back"
     said = (
         f"Backup {made.id} {state_of}: {rows} rows in {len(made.tables)} tables,"
-        f" {units.size(made.size)}, in {units.duration(made.manifest['seconds']['all'])}."
+        f" {units.size(made.size)}, in {units.duration(made.manifest.seconds.get('all', 0))}."
     )
-    parts = [said, unexpected.told(made.manifest["foreign"])]
+    parts = [said, unexpected.told(made.manifest.foreign)]
     text = "\n".join(render.paragraph(part) for part in parts if part)
     call.result({"backup": backup_document(made)}, f"{text}\n{made.folder}")
 
@@ -80,12 +83,12 @@ def _warnings(made: Backup) -> Iterator[str]:
             f"The database has lost {', '.join(made.lost_tables)}, so this backup lacks them too, and `latest` does not"
             " mean it. Keep the earlier ones: docker chap backups --pin ID"
         )
-    if absent := made.manifest["project"]["absent"]:
+    if absent := made.manifest.project.absent:
         yield (
             f"The Compose files are not in it: they are not on this machine ({', '.join(absent)})."
             " Back up on the server itself to keep them too."
         )
-    if absent := made.manifest["absent_tables"]:
+    if absent := made.manifest.absent_tables:
         yield f"Not in this backup, though an earlier one or CHAP has them: {', '.join(absent)}."
 
 

@@ -16,6 +16,7 @@ from compose_chap.backups.catalogue import Backup
 from compose_chap.cli.call import Call, common, output_option
 from compose_chap.cli.screen import render
 from compose_chap.cli.screen.backups import backup_document
+from compose_chap.cli.values import backups
 from compose_chap.errors import ChapError, StackError
 from compose_chap.model import Origin
 from compose_chap.postgres import jail, unexpected
@@ -24,8 +25,8 @@ from compose_chap.stack.databases import server_of
 
 
 @click.command("backups")
-@click.option("--pin", metavar="BACKUP", help="Keep a backup whatever prune says.")
-@click.option("--unpin", metavar="BACKUP", help="Let prune take it again.")
+@click.option("--pin", shell_complete=backups, metavar="BACKUP", help="Keep a backup whatever prune says.")
+@click.option("--unpin", shell_complete=backups, metavar="BACKUP", help="Let prune take it again.")
 @output_option
 @common
 def backups_command(call: Call, pin: str | None, unpin: str | None, output: Path | None) -> None:
@@ -37,17 +38,18 @@ def backups_command(call: Call, pin: str | None, unpin: str | None, output: Path
     for asked, pinned in ((pin, True), (unpin, False)):
         if asked:
             catalogue.pin(catalogue.find(asked, folder, origin), pinned)
-    found, now = catalogue.list_backups(folder), call.clock()
+    listing, now = catalogue.look(folder), call.clock()
+    found = listing.backups
     rows = [
         [
             one.id,
             units.age(one.created_at, now),
             units.size(one.size),
-            one.manifest["chap"]["version"] or "unknown",
+            one.manifest.chap.version or "unknown",
             f"{one.proof.how} {units.age(one.proof.at, now)}",
-            one.manifest["reason"]
+            one.manifest.reason
             + (", pinned" if one.pinned else "")
-            + (", needs --trust" if one.manifest.get("foreign") else ""),
+            + (", needs --trust" if one.manifest.foreign else ""),
         ]
         + ([str(one.origin)] if not all(origin.owns(other.origin) for other in found) else [])
         for one in found
@@ -56,11 +58,14 @@ def backups_command(call: Call, pin: str | None, unpin: str | None, output: Path
     text = render.table(rows, heads[: len(rows[0])]) if rows else f"No backups in {folder}."
     if faults := [f"{one.id} is not to be relied on. {one.fault}" for one in found if one.fault]:
         text += "\n\n" + "\n".join(render.paragraph(fault) for fault in faults)
-    call.result({"folder": str(folder), "backups": [backup_document(one) for one in found]}, text)
+    if listing.unusable:
+        text += "\n\nNot counted:\n" + "\n".join(render.paragraph(why) for why in listing.unusable)
+    documents = [backup_document(one) for one in found]
+    call.result({"folder": str(folder), "backups": documents, "unusable": listing.unusable}, text)
 
 
 @click.command("verify")
-@click.argument("asked", metavar="[BACKUP]", default="latest")
+@click.argument("asked", shell_complete=backups, metavar="[BACKUP]", default="latest")
 @click.option("--deep", is_flag=True, help="Restore it into a PostgreSQL that is thrown away, and compare all counts.")
 @output_option
 @common
@@ -85,7 +90,7 @@ def verify_command(call: Call, asked: str, deep: bool, output: Path | None) -> N
     if found.fault:
         said += f" It is not to be relied on all the same. {found.fault}"
         said += f" Prove it: docker chap verify {found.id} --deep" if found.proof.by == catalogue.RESTORED else ""
-    parts = [said, unexpected.told(found.manifest.get("foreign", ()))]
+    parts = [said, unexpected.told(found.manifest.foreign)]
     text = "\n".join(render.paragraph(part) for part in parts if part)
     call.result({"backup": backup_document(found), "proven_by": how, "tables": tables}, text)
 

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from compose_chap.cli.screen.plain import plain
+from compose_chap.cli.values import files, projects
 from compose_chap.errors import Cancelled, UsageError
 
 if TYPE_CHECKING:
@@ -111,7 +113,7 @@ class Call:
                 hint="Add --yes to go on without a question.",
             )
         _end_progress()
-        if not click.confirm(question, err=True):
+        if not click.confirm(plain(question), err=True):
             raise Cancelled("You said no.", state="Nothing was changed.")
 
 
@@ -127,15 +129,32 @@ _COMMON = (
         *("-f", "--file", "files"),
         multiple=True,
         type=Path,
+        shell_complete=files,
         metavar="FILE",
         help="A Compose file, as with docker compose.",
     ),
-    click.option("-p", "--project-name", metavar="NAME", help="The Compose project, where there are several."),
     click.option(
-        "--project-directory", type=Path, metavar="FOLDER", help="The project's folder, as with docker compose."
+        "-p",
+        "--project-name",
+        shell_complete=projects,
+        metavar="NAME",
+        help="The Compose project, where there are several.",
     ),
     click.option(
-        "--env-file", "env_files", multiple=True, type=Path, metavar="FILE", help="An env file, as with docker compose."
+        "--project-directory",
+        type=Path,
+        shell_complete=files,
+        metavar="FOLDER",
+        help="The project's folder, as with docker compose.",
+    ),
+    click.option(
+        "--env-file",
+        "env_files",
+        multiple=True,
+        type=Path,
+        shell_complete=files,
+        metavar="FILE",
+        help="An env file, as with docker compose.",
     ),
     click.option("--json", is_flag=True, default=None, help="Print the result as one JSON document."),
     click.option(
@@ -156,8 +175,14 @@ def common_options(function: _Function) -> _Function:
 
 def told(call: Call, given: dict[str, Any]) -> Call:
     """Take the common options out of `given` and return the call with those that were said."""
-    said = {name: given.pop(name) for name in _COMMON_NAMES}
+    said = {name: given.pop(name, None) for name in _COMMON_NAMES}
     return replace(call, **{name: value for name, value in said.items() if value})
+
+
+def given_call(context: click.Context) -> Call:
+    """Return the call that the options before and behind the command's name make, as far as they are typed."""
+    call = told(context.find_root().obj, dict(context.find_root().params))
+    return told(call, dict(context.params))
 
 
 def common(function: Callable[..., None]) -> Callable[..., None]:
@@ -192,6 +217,7 @@ output_option = click.option(
     "-o",
     "--output",
     type=_path,
+    shell_complete=files,
     metavar="FOLDER",
     help="The folder of the backups, instead of backups/ beside the Compose file.",
 )

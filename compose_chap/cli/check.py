@@ -10,6 +10,7 @@ import click
 
 from compose_chap.cli.call import Call, common, output_option
 from compose_chap.cli.screen import render
+from compose_chap.cli.values import versions
 from compose_chap.image import release_tag
 from compose_chap.preflight import preflight
 from compose_chap.project import checkout
@@ -18,7 +19,7 @@ from compose_chap.stack import observe, releases
 
 
 @click.command("check")
-@click.argument("version", default="")
+@click.argument("version", shell_complete=versions, default="")
 @output_option
 @common
 def check_command(call: Call, version: str, output: Path | None) -> None:

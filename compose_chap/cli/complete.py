@@ -1,34 +1,32 @@
-"""What a shell offers behind `docker chap`, told in the form that Docker's own completion reads."""
+"""What a shell offers behind `docker chap`, in the form that Docker's own completion reads."""
 
 from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
 
 import click
+from click.shell_completion import CompletionItem, ShellComplete
 
 from compose_chap import units
-from compose_chap.cli.call import Call
-from compose_chap.cli.commands import COMMANDS
-
-if TYPE_CHECKING:
-    from compose_chap.engine.engine import Engine
-    from compose_chap.image import Reference
-    from compose_chap.project.checkout import Checkout
-    from compose_chap.stack.location import Where
+from compose_chap.backups import catalogue
+from compose_chap.cli.call import Call, given_call
+from compose_chap.engine.engine import Engine
+from compose_chap.engine.registry import Registry
+from compose_chap.errors import ChapError
+from compose_chap.image import Reference
+from compose_chap.model import detect
+from compose_chap.project import checkout, pin
+from compose_chap.project.checkout import Checkout
+from compose_chap.stack import location, observe, releases
+from compose_chap.stack.location import Where
 
 # The last line of the answer: what else the shell may offer.
 FILES, NOTHING, NOTHING_IN_ORDER = 0, 4, 36
 
 LIMIT = 2.0  # seconds; nobody waits longer for a tab
-
-_Offer = tuple[Iterable[str], int]
-
-_FILE_OPTIONS = {"files", "env_files", "project_directory", "output", "dump_only", "metrics_file"}
 
 
 def offer(group: click.Group, words: Sequence[str], docker: tuple[str, ...]) -> int:
@@ -39,115 +37,52 @@ def offer(group: click.Group, words: Sequence[str], docker: tuple[str, ...]) -> 
 
     signal.signal(signal.SIGALRM, stop)
     signal.setitimer(signal.ITIMER_REAL, LIMIT)
-    lines: list[str] = []
-    directive = NOTHING
+    items: list[CompletionItem] = []
     with suppress(Exception):
-        found, directive = _offers(group, list(words[:-1]), words[-1] if words else "", Call(docker))
-        lines = list(found)
+        completer = ShellComplete(group, {"obj": Call(docker)}, "docker chap", "")
+        items = completer.get_completions(list(words[:-1]), words[-1] if words else "")
     signal.setitimer(signal.ITIMER_REAL, 0)
-    print("\n".join([*lines, f":{directive}"]))
+    print("\n".join([*(_line(item) for item in items if item.type == "plain"), f":{_directive(items)}"]))
     return 0
 
 
-def _offers(group: click.Group, before: list[str], last: str, call: Call) -> _Offer:
-    context = click.Context(group, info_name="docker chap", obj=call)
-    command, given, values = _read(group, context, before)
-    options = _options(command or group)
-    known = options.get(before[-1]) if before else None
-    name, equals, value = last.partition("=")
-
-    if known and known.nargs == 1 and not known.is_flag:
-        return _values_of(known, last, given)
-    if equals and name in options:
-        return _values_of(options[name], value, given)
-    if last.startswith("-"):
-        return _matching(last, {spelled: option.help or "" for spelled, option in options.items()})
-    if command is None:
-        return _matching(last, {name: entry.summary for name, entry in COMMANDS.items()})
-    return _arguments(command, given, values, last)
+def _line(item: CompletionItem) -> str:
+    about = " ".join((item.help or "").split())
+    return f"{item.value}\t{about}" if about else str(item.value)
 
 
-def _read(group: click.Group, context: click.Context, words: list[str]) -> tuple[click.Command | None, Call, list[str]]:
-    """Return the command, the call that the common options make, and how many values came before."""
-    from compose_chap.cli.call import told
-
-    command: click.Command | None = None
-    said: dict[str, list[str]] = {}
-    values: list[str] = []
-    rest = iter(words)
-    for word in rest:
-        name, equals, value = word.partition("=")
-        option = _options(command or group).get(name)
-        if option:
-            text = "1" if option.is_flag else value if equals else next(rest, "")
-            said.setdefault(option.name or "", []).append(text)
-        elif command is None:
-            command = group.get_command(context, word)
-        else:
-            values.append(word)
-    last = {name: found[-1] for name, found in said.items()}
-    directory = last.get("project_directory")
-    common = {
-        "files": tuple(map(Path, said.get("files", ()))),
-        "project_name": last.get("project_name"),
-        "project_directory": Path(directory) if directory else None,
-        "env_files": tuple(map(Path, said.get("env_files", ()))),
-        "json": None,
-        "progress": "quiet",
-    }
-    return command, told(context.obj, common), values
+def _directive(items: Iterable[CompletionItem]) -> int:
+    kinds = {item.type for item in items}
+    if kinds & {"file", "dir"}:
+        return FILES
+    return NOTHING_IN_ORDER if "in order" in kinds else NOTHING
 
 
-def _options(command: click.Command) -> dict[str, click.Option]:
-    found = (one for one in command.params if isinstance(one, click.Option) and not one.hidden)
-    return {spelled: option for option in found for spelled in (*option.opts, *option.secondary_opts)}
-
-
-def _values_of(option: click.Option, last: str, call: Call) -> _Offer:
-    if isinstance(option.type, click.Choice):
-        return _matching(last, dict.fromkeys(map(str, option.type.choices), ""))
-    if option.name == "project_name":
+def values(kind: str, context: click.Context, last: str) -> list[CompletionItem]:
+    """Return what a value of this kind (`PROJECT`, `BACKUP`, `VERSION`) can be that begins with `last`."""
+    call = given_call(context)
+    if kind == "PROJECT":
         return _matching(last, dict.fromkeys(_projects(call), ""))
-    if option.name in ("pin", "unpin", "source"):
-        return _matching(last, _backups(call))
-    return (), FILES if option.name in _FILE_OPTIONS else NOTHING
+    if kind == "VERSION":
+        return [*_matching(last, _versions(call, last)), CompletionItem("", type="in order")]
+    backups = _matching(last, {"latest": "the newest backup", **_backups(call)})
+    return backups or [CompletionItem(last, type="file")]  # or a dump's file
 
 
-def _arguments(command: click.Command, call: Call, values: list[str], last: str) -> _Offer:
-    arguments = [one for one in command.params if isinstance(one, click.Argument)]
-    if len(values) >= len(arguments):
-        return (), NOTHING
-    wanted = arguments[len(values)].make_metavar(click.Context(command)).strip("[].")
-    if wanted == "VERSION":
-        return _matching(last, _versions(call, last))[0], NOTHING_IN_ORDER
-    if wanted == "BACKUP":
-        found = list(_matching(last, {"latest": "the newest backup", **_backups(call)})[0])
-        return found, NOTHING if found else FILES  # or a dump's file
-    return (), FILES
-
-
-def _matching(last: str, offers: dict[str, str]) -> _Offer:
-    fitting = ((value, " ".join(told.split())) for value, told in offers.items() if value.startswith(last))
-    return [f"{value}\t{told}" if told else value for value, told in fitting], NOTHING
+def _matching(last: str, offers: dict[str, str]) -> list[CompletionItem]:
+    return [CompletionItem(value, help=about) for value, about in offers.items() if value.startswith(last)]
 
 
 def _projects(call: Call) -> list[str]:
-    from compose_chap.engine.engine import Engine
-    from compose_chap.model import detect
-
     return sorted(stack.project.name for stack in detect(Engine(call.docker).containers()))
 
 
 def _backups(call: Call) -> dict[str, str]:
-    from compose_chap.backups import catalogue
-    from compose_chap.engine.engine import Engine
-    from compose_chap.stack import observe
-
     where = call.where()
     stack = observe.find_stack(Engine(call.docker), where)
     found = catalogue.list_backups(catalogue.folder_for(stack, None, where.environment))
     told = {
-        one.id: f"{units.age(one.created_at, call.clock())}, {units.size(one.size)}, {one.manifest['reason']}"
+        one.id: f"{units.age(one.created_at, call.clock())}, {units.size(one.size)}, {one.manifest.reason}"
         + (", bad" if one.fault else "")
         for one in found
     }
@@ -155,11 +90,6 @@ def _backups(call: Call) -> dict[str, str]:
 
 
 def _versions(call: Call, last: str) -> dict[str, str]:
-    from compose_chap.engine.engine import Engine
-    from compose_chap.engine.registry import Registry
-    from compose_chap.project import checkout
-    from compose_chap.stack import releases
-
     engine, where = Engine(call.docker), call.where()
     images = _images(engine, where)
     # What Compose built is in no registry, and its name is nobody's business there.
@@ -174,18 +104,10 @@ def _versions(call: Call, last: str) -> dict[str, str]:
 
 
 def _checkout(engine: Engine, where: Where) -> Checkout | None:
-    from compose_chap.project import checkout
-    from compose_chap.stack import observe
-
     return checkout.find(observe.find_directory(engine, where))
 
 
 def _images(engine: Engine, where: Where) -> dict[str, Reference]:
-    from compose_chap.errors import ChapError
-    from compose_chap.image import Reference
-    from compose_chap.project import pin
-    from compose_chap.stack import location, observe
-
     with suppress(ChapError):
         return {service.name: service.image for service in observe.find_stack(engine, where).writers}
     model = location.read_project(where)

@@ -8,6 +8,7 @@ import click
 
 from compose_chap.cli.call import Call, common
 from compose_chap.cli.screen import render
+from compose_chap.cli.values import versions
 from compose_chap.engine.registry import Registry, is_loopback
 from compose_chap.errors import RegistryError
 from compose_chap.image import Reference, release_tag
@@ -18,7 +19,7 @@ from compose_chap.stack import location
 
 
 @click.command("pin")
-@click.argument("version")
+@click.argument("version", shell_complete=versions)
 @click.option("--digest", is_flag=True, help="Write the digest too, as the registry gives it.")
 @click.option("--dry-run", is_flag=True, help="Show the changes of the files, and change nothing.")
 @common

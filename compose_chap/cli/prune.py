@@ -11,11 +11,12 @@ import click
 from compose_chap import units
 from compose_chap.backups import catalogue
 from compose_chap.cli.call import Call, common, output_option, yes_option
-from compose_chap.operations import prune
-from compose_chap.records import engine_lock, lock, run_records
+from compose_chap.cli.screen.plain import plain
+from compose_chap.operations import guard, prune
+from compose_chap.records import lock
 from compose_chap.stack import observe
 from compose_chap.stack.databases import server_of
-from compose_chap.transaction import change
+from compose_chap.transaction import kept
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -58,18 +59,17 @@ def prune_command(
     folder = catalogue.folder_for(stack, output, where.environment)
     retention = prune.Retention(keep_last, keep_daily, keep_weekly, keep_monthly, floor, keep_databases)
 
-    with engine_lock.locked(world, stack, "prune"):
-        run_records.refuse_open_run(stack.project.directory)
+    with guard.guarded(world, stack, "prune"):
         server, origin = server_of(world.engine, stack), world.engine.origin(stack.project.name)
-        images = change.kept_images(world, stack.project.name)
+        images = kept.kept_images(world, stack.project.name)
         chosen = prune.plan(stack, origin, server, folder, retention, world.clock(), images)
         lines = [f"backup    {one.id}  {units.size(one.size)}" for one in chosen.backups]
         lines += [f"database  {name}  {units.size(bytes_)}" for name, bytes_ in chosen.databases]
         lines += [f"images    of the run {run}" for run in chosen.image_runs]
-        text = "\n".join(lines) or _nothing(prune.kept_databases(stack, server), keep_databases)
+        text = "\n".join(lines) or _nothing(kept.kept_databases(server.databases(), stack.access.name), keep_databases)
         if not (chosen.empty or dry_run):
             if not (call.json or yes):
-                click.echo(text, err=True)
+                click.echo(plain(text), err=True)
             call.confirm("Remove these for good?", yes=yes)
             with lock.signals_held():
                 prune.execute(world, stack, server, chosen)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -10,13 +11,15 @@ import click
 
 from compose_chap import units
 from compose_chap.backups import catalogue
+from compose_chap.check import Check
 from compose_chap.cli.call import Call, common, output_option, patience_option
 from compose_chap.cli.screen import render
+from compose_chap.cli.values import backups, versions
 from compose_chap.errors import ChapError
 from compose_chap.image import release_tag
-from compose_chap.operations import rehearse
+from compose_chap.operations import guard, rehearse
 from compose_chap.operations.rehearse import Rehearsal
-from compose_chap.records import engine_lock, run_records
+from compose_chap.preflight import roads
 from compose_chap.stack import observe
 
 _SAID = {
@@ -27,8 +30,15 @@ _SAID = {
 
 
 @click.command("rehearse")
-@click.argument("version")
-@click.option("--from", "source", default="", metavar="BACKUP", help="Take the data of a backup, not today's.")
+@click.argument("version", shell_complete=versions)
+@click.option(
+    "--from",
+    "source",
+    shell_complete=backups,
+    default="",
+    metavar="BACKUP",
+    help="Take the data of a backup, not today's.",
+)
 @click.option(
     "--online",
     is_flag=True,
@@ -48,8 +58,7 @@ def rehearse_command(call: Call, version: str, source: str, online: bool, output
     world, where = call.world(), call.where()
     stack = observe.find_whole_stack(world.engine, where)
 
-    with engine_lock.locked(world, stack, "rehearse"):
-        run_records.refuse_open_run(stack.project.directory)
+    with guard.guarded(world, stack, "rehearse"):
         subject = call.subject(world, stack, target, output)
         if subject.built:
             raise ChapError(
@@ -66,9 +75,11 @@ def rehearse_command(call: Call, version: str, source: str, online: bool, output
             catalogue.find(source, subject.backups, origin, sound=True) if source else None,
             online,
         )
+        known = roads.between(subject)
         done = rehearse.execute(world, plan)
 
     good = done.verdict != rehearse.BAD
+    checks = [*roads.seen(known, done.checks, subject.release, target), *done.checks]
     data = {
         "ok": good,
         "verdict": done.verdict,
@@ -76,25 +87,25 @@ def rehearse_command(call: Call, version: str, source: str, online: bool, output
         "to": target,
         "source": plan.source.id if plan.source else None,
         "online": online,
-        "checks": [asdict(check) for check in done.checks],
+        "checks": [asdict(check) for check in checks],
         "tables": dict(done.tables),
         "columns": {"added": done.added, "removed": done.removed},
         "seconds": dict(done.seconds),
         "expected_downtime_seconds": done.downtime,
         "log": "" if done.verdict == rehearse.GOOD else done.log,
     }
-    call.result(data, _text(done, target))
+    call.result(data, _text(done, checks, target))
     if not good:
         raise click.exceptions.Exit(1)
 
 
-def _text(done: Rehearsal, target: str) -> str:
-    lines = [render.checks_text(done.checks, colour=render.colourful(sys.stdout))]
+def _text(done: Rehearsal, checks: Sequence[Check], target: str) -> str:
+    lines = [render.checks_text(checks, colour=render.colourful(sys.stdout))]
     lines += [f"New columns: {', '.join(done.added)}."] if done.added else []
     lines += [f"Columns that go, with what is in them: {', '.join(done.removed)}."] if done.removed else []
-    if done.verdict == "bad":
+    if done.verdict == "bad" and not any(check.name == "start" and check.failed for check in done.checks):
         lines += ["The end of what the API wrote:", *(f"  {line}" for line in done.log.splitlines()[-10:])]
-    else:
+    if done.verdict != "bad":
         lines.append(f"An upgrade would stop CHAP for about {units.duration(done.downtime)}.")
     lines.append(_SAID[done.verdict].format(target=target))
     lines.append("Your stack was not touched, and the copy is gone.")

@@ -22,11 +22,13 @@ from compose_chap.cli.call import (
 )
 from compose_chap.cli.rollback import roll_back
 from compose_chap.cli.screen import render
+from compose_chap.cli.values import backups
 from compose_chap.engine.world import World
 from compose_chap.errors import UsageError
 from compose_chap.image import release_key, release_tag
 from compose_chap.model import Stack
-from compose_chap.records import durable, engine_lock, run_records
+from compose_chap.operations import guard
+from compose_chap.records import durable
 from compose_chap.restore import restore, source
 from compose_chap.restore.restore import Outlook, Restored, RestorePlan
 from compose_chap.restore.source import Source
@@ -34,12 +36,13 @@ from compose_chap.stack import observe, releases
 
 
 @click.command("restore")
-@click.argument("asked", metavar="[BACKUP]", required=False)
+@click.argument("asked", shell_complete=backups, metavar="[BACKUP]", required=False)
 @click.option("--undo", is_flag=True, help="Undo the last restore.")
 @click.option("--with-version", is_flag=True, help="Bring the version of CHAP back that the backup was made by.")
 @yes_option
 @output_option
 @click.option("--trust", is_flag=True, help="Restore a dump that holds what no dump of CHAP has.")
+@click.option("--allow-empty", is_flag=True, help="Restore a dump that has no rows at all.")
 @patience_option
 @dhis2_options
 @common
@@ -51,6 +54,7 @@ def restore_command(
     yes: bool,
     output: Path | None,
     trust: bool,
+    allow_empty: bool,
     dhis2_user: str,
 ) -> None:
     """Put a backup or a dump back.
@@ -73,8 +77,7 @@ def restore_command(
     folder = catalogue.folder_for(stack, output, where.environment)
     found = source.recognise(asked, folder, world.engine.origin(stack.project.name))
 
-    with engine_lock.locked(world, stack, "restore"):
-        run_records.refuse_open_run(stack.project.directory)
+    with guard.guarded(world, stack, "restore"):
         started = []
         if name := restore.stopped_database(stack):
             call.confirm(f"The database service {name} does not run. Start it, and go on?", yes=yes)
@@ -82,6 +85,7 @@ def restore_command(
             stack = observe.find_whole_stack(world.engine, where)
             started = [f"The database service {name} did not run. It was started."]
         plan = _plan(call, world, stack, found, output, trust=trust, with_version=with_version)
+        plan = replace(plan, empty=allow_empty)
         outlook = restore.foresee(world, plan)
         outlook = replace(outlook, notes=(*started, *outlook.notes))
         if not call.json:
@@ -121,8 +125,8 @@ def _plan(
 
 def _release_of(found: Source) -> str:
     # A few releases say that they are another; what Git called the commit is right then.
-    checkout = found.backup.manifest["checkout"] if found.backup else None
-    tag = str(checkout["describe"]) if checkout else ""
+    checkout = found.backup.manifest.checkout if found.backup else None
+    tag = checkout.describe if checkout else ""
     return tag if release_key(tag) and releases.reported_version(tag) == found.version else f"v{found.version}"
 
 

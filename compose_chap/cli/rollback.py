@@ -12,8 +12,8 @@ from compose_chap.cli.call import Call, common, dhis2_credentials, dhis2_options
 from compose_chap.cli.screen import render
 from compose_chap.engine import throwaway
 from compose_chap.errors import EngineError, Locked
-from compose_chap.operations import recover, rollback
-from compose_chap.records import engine_lock, lock, run_records
+from compose_chap.operations import guard, recover, rollback
+from compose_chap.records import lock, run_records
 from compose_chap.stack import observe
 from compose_chap.stack.databases import server_of
 from compose_chap.transaction import baseline
@@ -50,8 +50,7 @@ def roll_back(call: Call, operation: str, yes: bool, dhis2_user: str) -> None:
     stack = observe.find_whole_stack(world.engine, call.where())
     directory = stack.project.directory
 
-    with engine_lock.locked(world, stack, "rollback"):
-        run_records.refuse_open_run(directory)
+    with guard.guarded(world, stack, "rollback"):
         plan = rollback.plan_rollback(world, stack, operation)
         sessions = baseline.strangers(server_of(world.engine, stack), stack)
         written = ", ".join(f"{table} {rows:+}" for table, rows in plan.written_since.items()) or "no table"

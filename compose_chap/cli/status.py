@@ -12,6 +12,7 @@ from compose_chap.cli.call import Call, common
 from compose_chap.cli.screen import metrics
 from compose_chap.cli.screen.fleet import contexts_text, stacks_text
 from compose_chap.cli.screen.status import status_document, status_text
+from compose_chap.cli.values import files
 from compose_chap.engine.world import World
 from compose_chap.errors import ChapError, UsageError
 from compose_chap.model import Stack
@@ -23,7 +24,11 @@ from compose_chap.stack import observe, releases
 
 @click.command("status")
 @click.option(
-    "--metrics-file", type=Path, metavar="FILE", help="Write a file for Prometheus too; its name should end in .prom."
+    "--metrics-file",
+    type=Path,
+    shell_complete=files,
+    metavar="FILE",
+    help="Write a file for Prometheus too; its name should end in .prom.",
 )
 @click.option("--all-stacks", is_flag=True, help="Every CHAP stack of the engine, in one table.")
 @click.option("--all-contexts", is_flag=True, help="Every CHAP stack of every Docker context, side by side.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,13 +21,15 @@ from compose_chap.cli.call import (
     yes_option,
 )
 from compose_chap.cli.screen import render
+from compose_chap.cli.values import versions
 from compose_chap.errors import ChapError
 from compose_chap.image import release_tag
-from compose_chap.operations import upgrade
+from compose_chap.operations import guard, upgrade
 from compose_chap.operations.upgrade import Upgraded
-from compose_chap.preflight import preflight
+from compose_chap.preflight import preflight, roads
+from compose_chap.preflight.known_roads import ROADS
 from compose_chap.preflight.subject import Subject
-from compose_chap.records import engine_lock, run_records
+from compose_chap.records import run_records
 from compose_chap.stack import observe, releases
 from compose_chap.stack.jobs import wait_for_jobs
 from compose_chap.transaction import evidence
@@ -39,8 +41,17 @@ _KEPT = {
 }
 
 
+def _road_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Give the command a flag for each way that is known to go wrong, to go it all the same."""
+    for road in reversed(ROADS):
+        if road.allow:
+            help_text = f"Go on although this goes wrong: {road.summary}."
+            function = click.option(road.allow, is_flag=True, help=help_text)(function)
+    return function
+
+
 @click.command("upgrade")
-@click.argument("version")
+@click.argument("version", shell_complete=versions)
 @click.option("--dry-run", is_flag=True, help="Show the plan and the changes of the files, and change nothing.")
 @yes_option
 @output_option
@@ -52,6 +63,12 @@ _KEPT = {
 @click.option("--allow-downgrade", is_flag=True, help="Go to an older version.")
 @click.option("--allow-unhealthy", is_flag=True, help="Go on although CHAP is not well now.")
 @click.option("--allow-moved-mounts", is_flag=True, help="Go on although the new files keep CHAP's data elsewhere.")
+@_road_options
+@click.option(
+    "--repair",
+    is_flag=True,
+    help="Let the upgrade mend what is known to go wrong with the data on this way: the checks name it.",
+)
 @click.option("--no-cache", is_flag=True, help="From source: build every layer anew.")
 @dhis2_options
 @common
@@ -65,6 +82,7 @@ def upgrade_command(
     drain: float,
     dhis2_user: str,
     no_cache: bool,
+    repair: bool,
     **allow: bool,
 ) -> None:
     """Upgrade CHAP: all new and verified, or all old.
@@ -77,13 +95,13 @@ def upgrade_command(
     world, where = call.world(), call.where()
     stack = observe.find_whole_stack(world.engine, where)
 
-    with engine_lock.locked(world, stack, "upgrade"):
-        run_records.refuse_open_run(stack.project.directory)
+    with guard.guarded(world, stack, "upgrade"):
         subject = call.subject(world, stack, target, output, digest=digest)
         if drain:
             wait_for_jobs(world, stack, drain)
         allowed = {name for name, flag in preflight.OVERRIDES.items() if allow.get(flag.lstrip("-").replace("-", "_"))}
         found = preflight.examine(subject)
+        found = roads.repaired(found) if repair else found
         checks = preflight.overridden(found, allowed)
         _refuse(call, checks, target + (f" -o {output}" if output else ""))
         if _runs_already(subject):
@@ -106,6 +124,7 @@ def upgrade_command(
             _by_dump(checks),
             subject.move,
             no_cache,
+            roads.repairs(found) if repair else (),
         )
         text = _plan_text(subject, checks)
         if dry_run:
@@ -135,9 +154,16 @@ def upgrade_command(
         + "\n"
         + render.checks_text(done.checks, colour=render.colourful(sys.stdout))
         + "\n"
+        + _to_put_back(done)
         + _to_go_back(done)
         + f"\nReport: {run_records.report_file(stack.project.directory, done.run)}",
     )
+
+
+def _to_put_back(done: Upgraded) -> str:
+    # Never broken into lines: it is copied from here.
+    commands = [check.details["put_back"]["command"] for check in done.checks if "put_back" in check.details]
+    return "".join(f"To put back the values that the migration lost:\n{command}\n" for command in commands)
 
 
 def _to_go_back(done: Upgraded) -> str:
@@ -165,11 +191,13 @@ def _refuse(call: Call, checks: Sequence[Any], words: str) -> None:
         return
     if not call.json:
         call.tell(render.checks_text(checks, colour=render.colourful(sys.stderr)))
-    raise ChapError(
+    refused = ChapError(
         " ".join(dict.fromkeys(check.message for check in failed)),
         state="Nothing was changed.",
         hint=next((check.hint for check in failed if check.hint), f"See: docker chap check {words}"),
     )
+    refused.details = {"run": None, "report": None, "checks": [asdict(check) for check in checks]}
+    raise refused
 
 
 def _plan_text(subject: Any, checks: Sequence[Any]) -> str:

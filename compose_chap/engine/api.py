@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from compose_chap.engine.link import Link
@@ -26,11 +27,24 @@ def connect(way: Link) -> APIClient:
         def get_connection(self, url: str | bytes, proxies: Any = None) -> Any:
             return super().get_connection("engine", proxies)
 
+    _leave_settings_alone()
     with engine_errors("reach the Docker engine", way):
         api = docker.APIClient(base_url=way.socket, version="auto", timeout=_QUIET_LIMIT)
         api.get_adapter("http+docker://").close()
         api.mount("http+docker://", OnePool(way.socket.replace("unix:", "http+unix:"), _QUIET_LIMIT))
         return api
+
+
+def _leave_settings_alone() -> None:
+    """Keep the SDK from reading Docker's settings: one odd login in them would end it, where Docker goes on.
+
+    Each pull is given its login, and the settings say nothing else that is used here.
+    """
+    from docker import auth
+    from docker.api import client
+
+    setattr(client, "config", SimpleNamespace(load_general_config=dict))
+    setattr(client, "auth", SimpleNamespace(load_config=lambda **_: auth.AuthConfig({})))
 
 
 @contextmanager

@@ -44,19 +44,21 @@ def run(
     on_line: Callable[[str], None] | None = None,
     given: str | None = None,
     owner: int | None = None,
+    alone: bool = False,
 ) -> Finished:
     """Run a command to its end and return what it did, whatever its status.
 
-    `environment` is added to the process's own. `on_line` is given each line as it comes, of standard output and
-    error alike, and what is returned then has the last of both as `stdout`. `given` goes into its standard input.
-    `owner` is the user that root runs it as. The child gets a session of its own, so that Ctrl-C on the terminal
-    reaches only this process, which then ends the child in order. Raise EngineError when the program cannot be started.
+    `environment` is added to the process's own. `on_line` is given each line as it comes, of standard output and error
+    alike, and what is returned then has the last of both as `stdout`. `given` goes into its standard input. `owner` is
+    the user that root runs it as. With `alone` the child has `environment` and nothing of this process. The child gets
+    a session of its own, so that Ctrl-C on the terminal reaches only this process, which then ends the child in order.
+    Raise EngineError when the program cannot be started.
     """
     try:
         child = subprocess.Popen(
             command,
             cwd=folder,
-            env={**os.environ, **(environment or {}), **_home(owner)},
+            env={**({} if alone else os.environ), **(environment or {}), **_home(owner)},
             stdin=subprocess.DEVNULL if given is None else subprocess.PIPE,
             stdout=subprocess.PIPE,
             # Two pipes, read one after the other, stop a child that fills the second one.
@@ -65,7 +67,7 @@ def run(
             errors="replace",
             start_new_session=True,
             # The lock is the only thing that can be inherited: while a child works, the stack is not free.
-            close_fds=False,
+            close_fds=alone,
             **_as_user(owner),
         )
     except OSError as error:
@@ -139,11 +141,14 @@ def run_into(
     environment: Mapping[str, str] | None = None,
     owner: int | None = None,
 ) -> None:
-    """Run a command with its standard output going into a file. Raise EngineError when it is not there or fails."""
+    """Run a command with its standard output going into a file; with an `environment`, it has nothing but that.
+
+    Raise EngineError when it is not there or fails.
+    """
     try:
         finished = subprocess.run(
             command,
-            env={**os.environ, **(environment or {}), **_home(owner)},
+            env={**(os.environ if environment is None else environment), **_home(owner)},
             stdin=subprocess.DEVNULL,
             stdout=target,
             stderr=subprocess.PIPE,
@@ -178,7 +183,9 @@ def _as_user(owner: int | None) -> dict[str, Any]:
 
 def _home(owner: int | None) -> dict[str, str]:
     user = _user(owner) if owner is not None else None
-    return {"HOME": user.pw_dir} if user else {}
+    if owner is None:
+        return {}
+    return {"HOME": user.pw_dir if user else "/nonexistent"}
 
 
 def _user(owner: int) -> pwd.struct_passwd | None:

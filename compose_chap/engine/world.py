@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any, TypeVar
 
 from compose_chap.engine.engine import Engine
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -15,7 +18,8 @@ class World:
 
     `notify(step, detail, done, total)` is told of each step and, for long ones, of bytes or seconds done out
     of `total` (0 where that is not known). `patience` is how many seconds CHAP may do nothing that can be
-    seen before a wait for it fails, `limit` how many it may take in all.
+    seen before a wait for it fails, `limit` how many it may take in all. `memory` holds answers that do not change
+    while a command runs.
     """
 
     engine: Engine
@@ -25,6 +29,20 @@ class World:
     patience: float = 120
     limit: float = 6 * 3600
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    memory: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    def until(self, condition: Callable[[float], T | None], limit: float, pause: float = 0.5) -> T | None:
+        """Ask `condition` again and again until it returns something, and return that; None after `limit` seconds.
+
+        It is given the seconds that were waited so far, and asked a last time when they are `limit` or more.
+        """
+        begun = self.clock()
+        while True:
+            waited = (self.clock() - begun).total_seconds()
+            answer = condition(waited)
+            if answer is not None or waited >= limit:
+                return answer
+            self.sleep(pause)
 
 
 Notify = Callable[..., None]

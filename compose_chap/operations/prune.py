@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 from compose_chap.backups import catalogue
 from compose_chap.backups.catalogue import Backup
@@ -16,9 +14,7 @@ from compose_chap.engine.world import World
 from compose_chap.model import Origin, Stack
 from compose_chap.postgres.server import Server
 from compose_chap.records import run_records
-from compose_chap.transaction import change
-
-_RUN_AT_END = re.compile(r"_(before|after)_(\d{8}t\d{6}z)(_failed)?$")
+from compose_chap.transaction import kept
 
 
 @dataclass(frozen=True)
@@ -86,66 +82,29 @@ def plan(
     stays.
     """
     backups = catalogue.list_backups(folder, origin)
-    kept = keep(backups, retention)
-    needed = _undoable(run_records.standing_runs(stack.project.directory, origin))
+    staying = keep(backups, retention)
+    needed = kept.needed_runs(run_records.standing_runs(stack.project.directory, origin))
     # By name: the folder that a run wrote down may have been spelled in another way.
     of_runs = {Path(run["facts"].get("backup", "")).name for run in needed}
 
     for one in backups:
         if one.pinned:
-            kept[one.id] = "pinned"
+            staying[one.id] = "pinned"
         elif one.id in of_runs:
-            kept[one.id] = "the last upgrade's"
+            staying[one.id] = "the last upgrade's"
 
-    aside = {name: size for name, size in _sizes(server).items() if _is_kept(name, stack.access.name)}
-    staying = {run["facts"].get("kept", "") for run in needed}
-    databases = {
-        name: size for name, size in aside.items() if name not in staying and _old(_run_of(name), retention, now)
-    }
-    runs = {tag.removeprefix(f"{stack.project.name}-")[:16] for tag in images}
-    held = {run["id"] for run in needed} | {_run_of(name) for name in aside.keys() - databases.keys()}
+    live, age = stack.access.name, timedelta(days=retention.databases_days)
+    databases = server.databases() if server else {}
+    going = kept.droppable(databases, live, needed, age, now)
+    # Images stay as long as data that they belong to.
+    held = {kept.run_of(name, live) for name in kept.kept_databases(databases, live) if name not in going}
+    held |= {str(run["id"]) for run in needed}
     return PrunePlan(
-        tuple(one for one in backups if one.id not in kept),
-        tuple(databases.items()),
-        tuple(sorted(run for run in runs - held if _old(run, retention, now))),
-        tuple(kept.items()),
+        tuple(one for one in backups if one.id not in staying),
+        tuple((name, databases[name].size) for name in going),
+        tuple(kept.droppable_images(images, stack.project.name, held, age, now)),
+        tuple(staying.items()),
     )
-
-
-def _undoable(standing: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the runs that can be undone one after the other: the last, and where restores came after it an upgrade."""
-    since = next((at for at, run in enumerate(reversed(standing), 1) if run["operation"] != "restore"), 1)
-    return list(standing[-since:])
-
-
-def kept_since(database: str) -> datetime | None:
-    """Return when a database was set aside, by its name; None for one that was not."""
-    run = _run_of(database)
-    return run_records.run_began(run) if run else None
-
-
-def _sizes(server: Server | None) -> dict[str, int]:
-    return {name: one.size for name, one in server.databases().items()} if server else {}
-
-
-def _old(run: str, retention: Retention, now: datetime) -> bool:
-    return now - run_records.run_began(run) >= timedelta(days=retention.databases_days)
-
-
-def _run_of(kept: str) -> str:
-    match = _RUN_AT_END.search(kept)
-    return match[2].upper() if match else ""
-
-
-def _is_kept(name: str, live: str) -> bool:
-    # The very name that a run gave it: other applications may have databases with names of this kind.
-    match = _RUN_AT_END.search(name)
-    return match is not None and name.removesuffix("_failed") == change.kept_name(live, match[1], match[2])
-
-
-def kept_databases(stack: Stack, server: Server) -> list[str]:
-    """Return the databases that runs set aside, old and new."""
-    return [name for name in server.databases() if _is_kept(name, stack.access.name)]
 
 
 def execute(world: World, stack: Stack, server: Server | None, chosen: PrunePlan) -> None:
@@ -161,4 +120,4 @@ def execute(world: World, stack: Stack, server: Server | None, chosen: PrunePlan
         if server:
             server.drop(name)
     for run in chosen.image_runs:
-        change.let_images_go(world, run, stack.project.name)
+        kept.untag_kept_images(world, run, stack.project.name)

@@ -14,9 +14,10 @@ from compose_chap.errors import ChapError, EngineError, Interrupted, NeedsPerson
 from compose_chap.model import Origin
 from compose_chap.records import durable, engine_lock, lock
 from compose_chap.records.run_records import Journal
+from compose_chap.records.steps import Step
 from compose_chap.restore import side_database
-from compose_chap.transaction import evidence, forward, undo
-from compose_chap.transaction.change import Change, containers_of, let_images_go, server_of, wait_for_server
+from compose_chap.transaction import evidence, forward, kept, undo
+from compose_chap.transaction.change import Change, containers_of, server_of, wait_for_server
 
 
 @dataclass(frozen=True)
@@ -73,14 +74,14 @@ def _recover(world: World, journal: Journal) -> Recovered:
             f"The {journal.operation} of {journal.id} could not be undone: {error.message}",
             state=evidence.state_now(world, change),
             hint=(f"{error.hint}\n" if error.hint else "") + "Mend the cause, then run again: docker chap recover\n"
-            f"Or by hand:\n{evidence.by_hand(world, change, journal.facts.get('kept_dump', ''))}",
+            f"Or by hand:\n{evidence.by_hand(world, change, journal)}",
         ) from error
 
 
 def _finish(world: World, change: Change, journal: Journal) -> Recovered | None:
     """Close a run that is all new and verified, and return it; None for one that has to be undone."""
     done: forward.Done | None
-    if journal.began("finish"):
+    if journal.began(Step.FINISH):
         # Everything was verified already.
         facts = journal.facts
         done = forward.Done(tuple(Check(**one) for one in facts["checks"]), facts["downtime"])
@@ -91,14 +92,14 @@ def _finish(world: World, change: Change, journal: Journal) -> Recovered | None:
     forward.finish(change, journal, done, recovered=True)
     if undone := journal.record.get("undoes"):
         with suppress(EngineError):
-            let_images_go(world, undone, change.project.name)
+            kept.untag_kept_images(world, undone, change.project.name)
     return Recovered(journal.id, journal.operation, "finished", change.project.name, done.checks)
 
 
 def _undo(world: World, change: Change | None, journal: Journal) -> Recovered:
     checks = _back(world, change, journal) if change else []
     _remove_leftovers(world, journal, change)
-    outcome = "undone" if journal.began("stop") or journal.began("checkout") else "nothing changed"
+    outcome = "undone" if journal.began(Step.STOP) or journal.began(Step.CHECKOUT) else "nothing changed"
     journal.end(outcome, checks=[asdict(check) for check in checks], recovered=True)
     return Recovered(journal.id, journal.operation, outcome, change.project.name if change else "", tuple(checks))
 
@@ -112,7 +113,7 @@ def _unpin(journal: Journal) -> Recovered:
 
 
 def _back(world: World, change: Change, journal: Journal) -> list[Check]:
-    if journal.began("stop"):
+    if journal.began(Step.STOP):
         return undo.undo(world, change, journal, cut_off=True)
     undo.sources_back(world, change, journal)
     # Pull, build, backup and a side database leave the running stack alone. Only a restart of the engine stops it.
@@ -134,6 +135,6 @@ def _remove_leftovers(world: World, journal: Journal, change: Change | None) -> 
         catalogue.remove_abandoned(Path(folder))
     if change is None:
         return
-    let_images_go(world, journal.id, change.project.name)
+    kept.untag_kept_images(world, journal.id, change.project.name)
     if journal.operation == "restore":
         side_database.remove(server_of(world, change), journal.id, change.incoming)

@@ -21,7 +21,7 @@ from compose_chap.check import Check
 from compose_chap.engine import pull, throwaway
 from compose_chap.engine.throwaway import Recipe
 from compose_chap.engine.world import World
-from compose_chap.errors import ChapError, DatabaseError
+from compose_chap.errors import DatabaseError
 from compose_chap.image import Reference
 from compose_chap.model import Role, Service, Stack
 from compose_chap.operations import upgrade
@@ -32,6 +32,7 @@ from compose_chap.records import lock, run_records
 from compose_chap.stack.chap_scripts import PYTHON
 from compose_chap.stack.databases import database_of, server_of
 from compose_chap.transaction import evidence, verify
+from compose_chap.transaction.verify import EndedAtStart
 
 GOOD, MIGRATES, BAD = "good", "migrates", "bad"
 
@@ -39,7 +40,7 @@ GOOD, MIGRATES, BAD = "good", "migrates", "bad"
 _ROOM = 1.5
 _LOG_LINES = 40
 _PORT = 5432
-# CHAP fetches its models from GitHub whenever it starts, after it has migrated, and ends when it cannot.
+# Up to v2.1.0 CHAP fetches its models from GitHub whenever it starts, after it has migrated, and ends when it cannot.
 _NO_MODELS = re.compile(r"assert content !=|raw\.githubusercontent\.com|MLproject")
 _STAY = "import signal; signal.pause()"
 
@@ -115,7 +116,7 @@ def execute(world: World, plan: RehearsalPlan) -> Rehearsal:
 def _bring_data(world: World, plan: RehearsalPlan, server: Server, live: Database, password: str) -> Mapping[str, int]:
     """Restore the data into the throwaway server, and return the rows of every table once they are proven."""
     access, made = plan.stack.access, plan.source
-    size = int(made.manifest["database"]["size"]) if made else live.size
+    size = made.manifest.database.size if made else live.size
     if server.free_space() < size * _ROOM:
         raise DatabaseError(f"The engine's disk has no room for the copy: {int(size * _ROOM) >> 20} MiB are needed.")
     quarantine = Quarantine(server, "rehearsal")
@@ -248,22 +249,20 @@ def _stack_of(world: World, stack: Stack, api: str, server: Server) -> Stack:
 
 
 def _start(world: World, copy: Stack, plan: RehearsalPlan) -> Check:
-    begun, api = world.clock(), copy.api.containers[0].id
+    begun = world.clock()
     try:
         health = verify.wait_for_api(world, copy, workers=False)
-    except ChapError:
-        found = world.engine.container(api)
-        status = found.exit_status if found else "unknown"
-        log = world.engine.logs(api, _LOG_LINES)
-        if not plan.online and _NO_MODELS.search(log):
+    except EndedAtStart as error:
+        # Newer releases only log it when they cannot reach GitHub, and end for another reason.
+        if not plan.online and _NO_MODELS.search(error.reason):
             return Check(
                 "start",
                 "warn",
-                f"Whether the API starts could not be seen (it ended with exit status {status}): CHAP fetches its"
-                " models from GitHub when it starts, and the rehearsal has no internet.",
+                f"Whether the API starts could not be seen ({error.reason}): up to v2.1.0 CHAP fetches its models from"
+                " GitHub when it starts, and the rehearsal has no internet.",
                 hint=f"To see that too: docker chap rehearse {plan.target} --online",
             )
-        return Check("start", "fail", f"The API ended at its start (exit status {status}).")
+        return Check("start", "fail", error.message)
     took = (world.clock() - begun).total_seconds()
     if health.ready or verify.only_workers_amiss(health):
         return Check("start", "ok", f"The API answered after {took:.0f} s, migration included.")

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from compose_chap.check import Check
 from compose_chap.engine.world import World
-from compose_chap.errors import StateError
+from compose_chap.errors import EngineError, StateError
 from compose_chap.model import Origin, Stack
+from compose_chap.postgres.server import Server
 from compose_chap.project import checkout_move
 from compose_chap.project.checkout import Checkout, Move
 from compose_chap.records import durable, lock, run_records
 from compose_chap.records.durable import Edit
+from compose_chap.stack import model_schema, schema
 from compose_chap.stack.jobs import lost_jobs
-from compose_chap.transaction import forward, undo
+from compose_chap.stack.schema import Schema
+from compose_chap.transaction import forward, kept, undo
 from compose_chap.transaction.baseline import baseline_of
-from compose_chap.transaction.change import Change, describe, kept_name, let_images_go, server_of
+from compose_chap.transaction.change import Change, describe, server_of
 
 _UNDONE_BY = {"upgrade": "rollback", "restore": "restore --undo"}
 
@@ -56,8 +59,7 @@ def last_undoable(directory: Path, operation: str, origin: Origin = Origin()) ->
             f"After the {operation} to undo there was another run: {done[-1]['operation']} {done[-1]['id']}.",
             hint=f"Undo that first: docker chap {_UNDONE_BY[done[-1]['operation']]}",
         )
-    record: dict[str, Any] = json.loads(run_records.undo_file(directory, done[-1]["id"]).read_bytes())
-    return record
+    return run_records.undo_record(directory, done[-1]["id"])
 
 
 def plan_rollback(world: World, stack: Stack, operation: str) -> RollbackPlan:
@@ -78,9 +80,10 @@ def plan_rollback(world: World, stack: Stack, operation: str) -> RollbackPlan:
             f"The database {done.kept}, which the {operation} kept, is gone.",
             hint=f"Restore a backup instead: docker chap restore {Path(record['facts'].get('backup', 'latest')).name}",
         )
-    kept = server.counts(done.kept)
-    written = undo.rows_since(done.tables or kept, server.counts(done.live))
+    rows = server.counts(done.kept)
+    written = undo.rows_since(record["facts"].get("new_tables") or done.tables or rows, server.counts(done.live))
 
+    amiss = _amiss(world, server, done)
     change = Change(
         operation="rollback",
         **describe(stack),
@@ -90,13 +93,14 @@ def plan_rollback(world: World, stack: Stack, operation: str) -> RollbackPlan:
         recreate=done.recreate,
         images_after=done.images,
         expected=done.baseline.version,
-        tables=kept,
+        tables=rows,
+        accepted=amiss.verdict if amiss else "",
         baseline=baseline_of(world, stack),
         move=_way_back(done.move, operation),
     )
     _refuse_what_cannot_go_back(world, change, operation)
-    lost = lost_jobs(world, stack)
-    return RollbackPlan(record, change, written, (lost,) if lost else ())
+    before = f"The data that come back were not in order before either. {amiss.words}" if amiss else ""
+    return RollbackPlan(record, change, written, tuple(filter(None, (lost_jobs(world, stack), before))))
 
 
 def roll_back(world: World, plan: RollbackPlan, credentials: Mapping[str, str]) -> Undone:
@@ -114,12 +118,24 @@ def roll_back(world: World, plan: RollbackPlan, credentials: Mapping[str, str]) 
             **{"from": change.baseline.version, "to": change.expected},
         )
         # What is kept is called by the run that keeps it.
-        change = replace(change, kept=kept_name(change.live, "after", journal.id))
+        change = replace(change, kept=kept.kept_name(change.live, kept.AFTER, journal.id))
         journal.learn(**change.to_facts())
     done = forward.run(world, change, journal, credentials)
     # The kept images are the live ones again.
-    let_images_go(world, undone, change.project.name)
+    kept.untag_kept_images(world, undone, change.project.name)
     return Undone(journal.id, change.kept, done.checks)
+
+
+def _amiss(world: World, server: Server, done: Change) -> Schema | None:
+    """Return how the kept data stand to the code that comes back with them, None where they are in order.
+
+    Asked now, so that nothing of it lies in the downtime. What cannot be asked is looked at when that code runs.
+    """
+    with suppress(EngineError):
+        models = model_schema.of_image(world, done.images[done.writers[0]]["id"])
+        found = schema.look(models, server, done.kept)
+        return found if found.status == "fail" else None
+    return None
 
 
 def _way_back(move: Move | None, operation: str) -> Move | None:

@@ -15,9 +15,11 @@ from compose_chap.errors import ChapError, EngineError, StackError
 from compose_chap.model import Origin, Role, Service, Stack
 from compose_chap.project import checkout
 from compose_chap.records import durable, engine_lock, run_records
-from compose_chap.stack.chap import Active, Chap, Health, Jobs, Overview, Schema, version_in
+from compose_chap.stack import schema
+from compose_chap.stack.chap import Active, Chap, Health, Jobs, Overview, version_in
 from compose_chap.stack.databases import server_of
-from compose_chap.transaction.change import kept_images
+from compose_chap.stack.schema import Schema
+from compose_chap.transaction import kept
 
 
 @dataclass(frozen=True)
@@ -73,25 +75,31 @@ def look(world: World, stack: Stack) -> Status:
     # Each question waits for a program in a container: asked side by side, they take as long as the slowest.
     with ThreadPoolExecutor() as pool:
         overview = pool.submit(attempt, chap.overview) if api.running else None
-        inspection = pool.submit(attempt, lambda: chap.inspection(stack.workers)) if api.running else None
+        working = pool.submit(attempt, lambda: chap.active(stack.workers)) if api.running else None
+        judged = pool.submit(attempt, lambda: schema.of_stack(world, stack))
         asked = pool.submit(attempt, lambda: server_of(world.engine, stack).databases())
         versions = {
             worker.name: pool.submit(attempt, lambda one=worker: version_in(world.engine, one.containers[0].id))
             for worker in stack.of(Role.WORKER)
             if worker.running
         }
-        images = pool.submit(attempt, lambda: kept_images(world, stack.project.name))
+        images = pool.submit(attempt, lambda: kept.kept_images(world, stack.project.name))
         whose = pool.submit(world.engine.origin, stack.project.name)
         holder = pool.submit(attempt, lambda: engine_lock.holder(world.engine, stack.project.name))
         digests = {service.name: _digest(world, service) for service in stack.services}
 
     origin = whose.result()
     said: Overview | None = overview.result() if overview else None
-    schema, active = (inspection.result() if inspection else None) or (None, None)
-    problems += [one.message for one in (schema, active) if isinstance(one, EngineError)]
+    active: Active | None = working.result() if working else None
+    judgement: Schema | None = judged.result()
+    listed = said.listed if said else None
+    problems += [listed.message] if isinstance(listed, EngineError) else []
+    if judgement and judgement.status != "ok":
+        problems.append(judgement.words)
     databases = asked.result() or {}
     name, seen = attempt(lambda: stack.access.name) or "", attempt(lambda: _backups(world, stack, origin))
-    backups: list[Backup] = seen or []
+    backups: list[Backup] = seen.backups if seen else []
+    problems += seen.unusable if seen else []
     sound = [one for one in backups if not one.fault]
     newer = backups[backups.index(sound[-1]) + 1 :] if sound else backups
     problems += [f"Backup {one.id} is not to be relied on. {one.fault}" for one in newer]
@@ -104,16 +112,10 @@ def look(world: World, stack: Stack) -> Status:
             **{worker: version.result() or "" for worker, version in versions.items()},
         },
         health=said.health if said else None,
-        schema=schema if isinstance(schema, Schema) else None,
-        jobs=Jobs.of(said.listed, active) if said and isinstance(active, Active) else None,
+        schema=judgement,
+        jobs=Jobs.of(listed, active) if active and isinstance(listed, Mapping) else None,
         database_size=databases[name].size if name in databases else None,
-        kept={
-            other: database.size
-            for other, database in databases.items()
-            if other.startswith(name[:20])
-            and other != name
-            and ("_before_" in other or "_after_" in other or "_incoming_" in other)
-        },
+        kept={other: databases[other].size for other in kept.databases_of_runs(databases, name)},
         kept_images=tuple(images.result() or ()),
         last_backup=sound[-1] if sound else None,
         backups_known=stack.project.here and seen is not None,
@@ -139,12 +141,12 @@ def _source(stack: Stack) -> Source | None:
     return Source(str(found.folder), found.place.commit, found.place.branch, found.name)
 
 
-def _backups(world: World, stack: Stack, origin: Origin) -> list[Backup]:
+def _backups(world: World, stack: Stack, origin: Origin) -> catalogue.Listing:
     for file in () if world.engine.elsewhere else stack.project.absent:
         durable.check_readable(file)
     with suppress(StackError):  # beside files that are not here nobody can look
-        return catalogue.list_backups(catalogue.folder_for(stack, None, world.environment), origin)
-    return []
+        return catalogue.look(catalogue.folder_for(stack, None, world.environment), origin)
+    return catalogue.Listing([], [])
 
 
 def _open_run(world: World, stack: Stack, origin: Origin) -> Mapping[str, Any] | None:

@@ -14,28 +14,21 @@ from compose_chap.check import Check
 from compose_chap.engine.process import check as succeeded
 from compose_chap.engine.pull import pull
 from compose_chap.engine.world import World
-from compose_chap.errors import Cancelled, ChapError, EngineError, NeedsPerson
+from compose_chap.errors import Cancelled, ChapError, EngineError, NeedsPerson, RolledBack
 from compose_chap.image import Reference
 from compose_chap.model import Stack
+from compose_chap.preflight import roads
 from compose_chap.project import checkout_move
 from compose_chap.project.checkout import Move
 from compose_chap.records import durable, lock, run_records
 from compose_chap.records.durable import Edit
 from compose_chap.records.run_records import Journal
-from compose_chap.stack import releases
+from compose_chap.records.steps import Step
+from compose_chap.stack import model_schema, releases
 from compose_chap.stack.jobs import wait_for_jobs
-from compose_chap.transaction import forward, undo
+from compose_chap.transaction import evidence, forward, kept, undo
 from compose_chap.transaction.baseline import Baseline
-from compose_chap.transaction.change import (
-    KEPT_IMAGES,
-    Change,
-    begin,
-    describe,
-    kept_name,
-    kept_tag,
-    let_images_go,
-    server_of,
-)
+from compose_chap.transaction.change import Change, begin, describe, server_of
 
 # Until a server has an upgrade of its own to learn from: a start of CHAP, and a copy inside PostgreSQL.
 _STOP_SECONDS, _START_SECONDS = 3.0, 17.0
@@ -51,7 +44,7 @@ class UpgradePlan:
     names the checks that the operator chose to go against. `drain` is for how many seconds jobs are waited for,
     None where they may be lost or cannot be asked for. With `by_dump` the old data are kept as a second dump.
     `move` is the way of the checkout that CHAP is built from, None for images; its `edits` are of env files. With
-    `no_cache` every layer is built anew.
+    `no_cache` every layer is built anew. `repairs` are the known faults that are mended on the way, by name.
     """
 
     stack: Stack
@@ -67,6 +60,7 @@ class UpgradePlan:
     by_dump: bool = False
     move: Move | None = None
     no_cache: bool = False
+    repairs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -93,29 +87,38 @@ def execute(world: World, plan: UpgradePlan, credentials: Mapping[str, str]) -> 
     facts = {**change.to_facts(), "backups": str(plan.backups), "sources": [str(path) for path in plan.sources]}
     whose = world.engine.origin(stack.project.name).to_json()
     about = {"stack": whose, "from": baseline.version, "to": plan.target, "overridden": list(plan.overridden)}
+    about["repairs"] = list(plan.repairs)
     with lock.one_interruption():
         journal = run_records.begin_run(stack.project.directory, "upgrade", facts, world.clock, **about)
         try:
-            change = replace(change, kept=kept_name(change.live, "before", journal.id))
+            change = replace(change, kept=kept.kept_name(change.live, kept.BEFORE, journal.id))
             _keep_images(world, plan, journal)
             if plan.move is None:
                 change = replace(change, images_after=_pull(world, plan, journal))
+                _learn_models(world, change)
             change = replace(change, mark=server_of(world, change).mark() if plan.by_dump else "")
             taken = _back_up(world, plan, journal)
             if plan.move:
                 # The backup holds the files and the commit of before, so the checkout comes after it.
                 change = replace(change, images_after=_build(world, plan, plan.move, journal))
+                _learn_models(world, change)
             journal.learn(backup=str(taken.folder), **change.to_facts())
             _refuse_new_jobs(world, plan)
         except BaseException as error:
             with lock.signals_held():
                 left = _end_unchanged(world, journal, change, error)
-            raise _nothing_changed(error, baseline, left) from None
-        done = forward.run(world, change, journal, credentials)
+            details = evidence.of_run(stack.project.directory, journal, [], ended=not left)
+            raise _nothing_changed(error, baseline, left, details) from None
+        try:
+            done = forward.run(world, change, journal, credentials)
+        except RolledBack as error:
+            road = roads.hint_after(error.message, baseline.version, plan.target)
+            error.hint = "\n".join(filter(None, (road, error.hint)))
+            raise
     if dump := journal.facts.get("kept_dump"):
         taken = catalogue.load(Path(dump))
-    kept = "" if dump else change.kept
-    return Upgraded(journal.id, baseline.version, plan.target, taken, kept, done.downtime, done.checks)
+    aside = "" if dump else change.kept
+    return Upgraded(journal.id, baseline.version, plan.target, taken, aside, done.downtime, done.checks)
 
 
 def expected_downtime(size: int, runs: Sequence[Mapping[str, Any]], *, by_dump: bool = False) -> float:
@@ -146,11 +149,9 @@ def _refuse_new_jobs(world: World, plan: UpgradePlan) -> None:
 
 
 def _back_up(world: World, plan: UpgradePlan, journal: Journal) -> Backup:
-    begin(world, journal, "backup")
+    begin(world, journal, Step.BACKUP)
     reason = f"before upgrade to {plan.target}"
-    return backup.take(
-        world.engine, plan.stack, plan.sources, plan.backups, reason, clock=world.clock, notify=world.notify
-    )
+    return backup.take(world, plan.stack, plan.sources, plan.backups, reason)
 
 
 def _end_unchanged(world: World, journal: Journal, change: Change, error: BaseException) -> str:
@@ -158,9 +159,9 @@ def _end_unchanged(world: World, journal: Journal, change: Change, error: BaseEx
     journal.give_room()
     try:
         undo.sources_back(world, change, journal)
-        let_images_go(world, journal.id, change.project.name)
+        kept.untag_kept_images(world, journal.id, change.project.name)
     except ChapError as second:
-        if journal.began("checkout"):
+        if journal.began(Step.CHECKOUT):
             raise NeedsPerson(
                 f"The upgrade failed: {redact.redact(str(error))}\nThe way back failed too: {second.message}",
                 state="CHAP still runs as before. Its checkout, or the names of its images, may be the new ones.",
@@ -177,7 +178,7 @@ def _change(plan: UpgradePlan, baseline: Baseline, run: str) -> Change:
     return Change(
         operation="upgrade",
         **described,
-        kept=kept_name(described["live"], "before", run),
+        kept=kept.kept_name(described["live"], kept.BEFORE, run),
         incoming="",
         edits=plan.edits,
         recreate=True,
@@ -187,24 +188,22 @@ def _change(plan: UpgradePlan, baseline: Baseline, run: str) -> Change:
         baseline=baseline,
         by_dump=plan.by_dump,
         move=plan.move,
+        repairs=plan.repairs,
     )
 
 
 def _keep_images(world: World, plan: UpgradePlan, journal: Journal) -> None:
-    # The old images get a name of ours, so that neither `docker image prune` nor a moved tag takes them.
     for service in plan.stack.writers:
-        world.engine.tag(
-            service.containers[0].image_id, KEPT_IMAGES, kept_tag(plan.stack.project.name, journal.id, service.name)
-        )
+        kept.keep_image(world, service.containers[0].image_id, plan.stack.project.name, journal.id, service.name)
 
 
 def _build(world: World, plan: UpgradePlan, move: Move, journal: Journal) -> dict[str, dict[str, str]]:
     """Check the release out and build it, while the old containers serve. Return reference and id of each image."""
     project, writers = plan.stack.project, [service.name for service in plan.stack.writers]
-    begin(world, journal, "checkout", f"{plan.target} in {move.folder}")
+    begin(world, journal, Step.CHECKOUT, f"{plan.target} in {move.folder}")
     checkout_move.go(move)
     durable.apply_edits(plan.edits)
-    begin(world, journal, "build", ", ".join(writers))
+    begin(world, journal, Step.BUILD, ", ".join(writers))
     finished = world.engine.compose(
         project,
         "build",
@@ -222,7 +221,7 @@ def _build(world: World, plan: UpgradePlan, move: Move, journal: Journal) -> dic
 
 def _pull(world: World, plan: UpgradePlan, journal: Journal) -> dict[str, dict[str, str]]:
     """Pull every new image, and return reference and id of each writer's."""
-    journal.begin("pull")
+    journal.begin(Step.PULL)
     ids: dict[Reference, str] = {}
     for reference in dict.fromkeys(plan.images.values()):
         world.notify("pull", str(reference))
@@ -232,19 +231,26 @@ def _pull(world: World, plan: UpgradePlan, journal: Journal) -> dict[str, dict[s
     return after
 
 
+def _learn_models(world: World, change: Change) -> None:
+    """Ask the new image what it wants of the database, while CHAP serves: to ask takes seconds."""
+    model_schema.of_image(world, change.images_after[change.writers[0]]["id"])
+
+
 def _digests(world: World, images: Mapping[str, Mapping[str, str]]) -> dict[str, list[str]]:
     found = {name: world.engine.image(image["id"]) for name, image in images.items()}
     return {name: list(image.digests) if image else [] for name, image in found.items()}
 
 
-def _nothing_changed(error: BaseException, baseline: Baseline, left: str) -> BaseException:
+def _nothing_changed(error: BaseException, baseline: Baseline, left: str, details: dict[str, Any]) -> BaseException:
     state_now = f"Nothing was changed: CHAP {baseline.version or ''} still runs as before.".replace("  ", " ")
     if left:
         state_now += f"\nThe run could not clean up after itself: {left}"
     hint = "When the engine answers again: docker chap recover" if left else ""
     if isinstance(error, KeyboardInterrupt):
-        return Cancelled("The upgrade was cancelled.", state=state_now, hint=hint)
-    if isinstance(error, ChapError):
+        error = Cancelled("The upgrade was cancelled.", state=state_now, hint=hint)
+    elif isinstance(error, ChapError):
         error.state = state_now if left else error.state or state_now
         error.hint = hint or error.hint
+    if isinstance(error, ChapError):
+        error.details = details
     return error

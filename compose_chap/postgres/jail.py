@@ -50,7 +50,7 @@ def server(
             hint="Start the stack's database, or pull its image, then try again.",
         )
     world.notify("start database", "a throwaway PostgreSQL without a network")
-    # As a user that nothing else in there is, it waits for the end of this process; or of its time, if nobody sees that.
+    # As a user that nothing else in there is, it waits for the end of this process; or of its time, at the latest.
     wait = ("timeout", "-s", "KILL", str(int(world.limit) + _START_SECONDS * 2), "cat")
     recipe = Recipe(
         image,

@@ -103,6 +103,10 @@ class Server:
                 answers[-1].append(_row(line))
         return answers
 
+    def document(self, sql: str, database: str = "postgres") -> str:
+        """Run statements (psql's `\\gexec` included) that answer with one text, and return that."""
+        return self._run(sql, database)
+
     def command(self, sql: str, database: str = "postgres") -> None:
         """Run statements (psql's `\\gexec` included) that answer nothing. Raise DatabaseError with psql's words."""
         self._run(sql, database)

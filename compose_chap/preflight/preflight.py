@@ -20,9 +20,10 @@ from compose_chap.errors import ChapError
 from compose_chap.image import nearest_releases, release_key
 from compose_chap.model import Role
 from compose_chap.postgres import unexpected
-from compose_chap.preflight import release_files, release_notes, running_files
+from compose_chap.preflight import release_files, release_notes, roads, running_files
 from compose_chap.preflight.subject import Subject
 from compose_chap.records import durable, run_records
+from compose_chap.stack.jobs import own_jobs
 from compose_chap.stack.releases import available
 from compose_chap.transaction.baseline import strangers
 
@@ -38,6 +39,7 @@ OVERRIDES = {
     "version_path": "--allow-downgrade",
     "healthy_now": "--allow-unhealthy",
     "mounts": "--allow-moved-mounts",
+    **roads.OVERRIDES,
 }
 
 _Look = Callable[[Subject], Check]
@@ -68,7 +70,10 @@ def examine(subject: Subject) -> list[Check]:
     if checks["interrupted_run"].failed:
         # To start or mend anything before the run is undone may do harm.
         found = [one if one.name == "interrupted_run" else replace(one, hint="") for one in found]
-    return found + release_notes.between(subject.stack, subject.release, subject.target) if subject.target else found
+    if not subject.target:
+        return found
+    notes = release_notes.between(subject.stack, subject.release, subject.target)
+    return found + roads.between(subject, blocked) + notes
 
 
 def overridden(checks: list[Check], allowed: set[str]) -> list[Check]:
@@ -150,11 +155,9 @@ def _healthy_now(subject: Subject) -> Check:
 
 def _schema(subject: Subject) -> Check:
     schema = subject.schema
-    if schema.verdict == "incomplete":
-        missing = ", ".join((*schema.missing_tables, *schema.missing_columns))
-        return Check("", "warn", f"The database misses what the running version needs: {missing}.")
-    said = f"The schema is {schema.verdict}" + ("" if schema.verdict == "complete" else ", which CHAP does not mind")
-    return Check("", "ok", f"{said}.", details={"verdict": schema.verdict})
+    # What is amiss already is no reason to refuse: an upgrade may be what mends it.
+    status = "warn" if schema.status == "fail" and subject.target else schema.status
+    return Check("", status, schema.words, details=schema.to_json())
 
 
 def _version_path(subject: Subject) -> Check:
@@ -300,16 +303,17 @@ def _room(subject: Subject) -> Check:
 
 def _jobs(subject: Subject) -> Check:
     jobs = subject.jobs
-    zombies = f" {len(jobs.zombies)} more say so but are dead." if jobs.zombies else ""
+    details = {"running": jobs.running, "waiting": jobs.waiting, "zombies": jobs.zombies, "own": jobs.own}
+    dead = f"{len(jobs.zombies)} more say so but are dead." if jobs.zombies else ""
+    said = "No job runs."
     if jobs.running or jobs.waiting:
-        return Check(
-            "",
-            "fail",
-            f"{len(jobs.running)} job(s) run and {len(jobs.waiting)} wait; an upgrade would lose them.{zombies}",
-            "Wait for them with --drain, or lose them with --abandon-jobs.",
-            {"running": list(jobs.running), "waiting": list(jobs.waiting), "zombies": list(jobs.zombies)},
-        )
-    return Check("", "ok", f"No job runs.{zombies}", details={"zombies": list(jobs.zombies)})
+        said = f"{len(jobs.running)} job(s) run and {len(jobs.waiting)} wait; an upgrade would lose them."
+    elif jobs.own:
+        said = "Nobody's job runs."
+    said = " ".join(filter(None, (said, dead, own_jobs(jobs))))
+    if jobs.running or jobs.waiting:
+        return Check("", "fail", said, "Wait for them with --drain, or lose them with --abandon-jobs.", details)
+    return Check("", "ok", said, details=details)
 
 
 def _models(subject: Subject) -> Check:

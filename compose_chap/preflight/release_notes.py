@@ -21,6 +21,8 @@ def between(stack: Stack, now: str, target: str) -> list[Check]:
     if not here or not there:
         return []
     found = [check for release, look in _NOTES if here < release <= there for check in look(stack)]
+    if any(here < release <= there for release in _MOVES_COLUMNS):
+        found += _columns_move()
     return [*found, *_number_of_another(target)]
 
 
@@ -73,9 +75,11 @@ def _token_is_looked_at(stack: Stack) -> Iterator[Check]:
         yield Check("note_route_token", "warn", said, "Add the header Authorization: Bearer … to the route in DHIS2.")
 
 
-def _columns_move(stack: Stack) -> Iterator[Check]:
-    said = "Releases after v2.1.0 rename and drop columns of backtests and models: old code cannot read the new data."
-    yield Check("note_columns", "warn", said, "Going back later means going back to the data of before, too.")
+def _columns_move() -> Iterator[Check]:
+    said = "This release renames, moves or drops columns: older code cannot read the data that it makes."
+    yield Check(
+        "note_columns", "warn", said, "Going back later means going back to the old data, too: docker chap rollback"
+    )
 
 
 _NOTES: tuple[tuple[_Release, Callable[[Stack], Iterator[Check]]], ...] = (
@@ -85,5 +89,7 @@ _NOTES: tuple[tuple[_Release, Callable[[Stack], Iterator[Check]]], ...] = (
     ((2, 0, 0), _models_of_their_own),
     # The first release after v2.1.0, whatever its number will be.
     ((2, 1, 1), _token_is_looked_at),
-    ((2, 1, 1), _columns_move),
 )
+
+# Releases whose migration takes columns away: lengths of predictions, parameters of backtests.
+_MOVES_COLUMNS: tuple[_Release, ...] = ((2, 2, 0), (2, 3, 0))

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TypeVar
 
 from compose_chap.engine.registry import Manifest, Registry
 from compose_chap.engine.world import World
@@ -21,18 +20,11 @@ from compose_chap.project.checkout import Checkout, Move, Place
 from compose_chap.project.compose_files import Model, ServiceDefinition
 from compose_chap.records import durable
 from compose_chap.records.durable import Edit
-from compose_chap.stack import releases
-from compose_chap.stack.chap import Active, Chap, Jobs, Overview, Schema
+from compose_chap.stack import releases, schema
+from compose_chap.stack.chap import Chap, Jobs, Overview
 from compose_chap.stack.databases import database_of, server_of
+from compose_chap.stack.schema import Schema
 from compose_chap.transaction.baseline import Baseline, baseline_of
-
-_T = TypeVar("_T")
-
-
-def _answer(found: _T | EngineError) -> _T:
-    if isinstance(found, EngineError):
-        raise found
-    return found
 
 
 @dataclass(frozen=True)
@@ -87,18 +79,16 @@ class Subject:
         return baseline_of(self.world, self.stack, self.overview)
 
     @cached_property
-    def _inspection(self) -> tuple[Schema | EngineError, Active | EngineError]:
-        return self.chap.inspection(self.stack.workers)
-
-    @property
     def schema(self) -> Schema:
-        """How the database stands to the running code. Raise EngineError when CHAP cannot tell."""
-        return _answer(self._inspection[0])
+        """How the database stands to the running code. Raise EngineError or DatabaseError when one cannot tell."""
+        return schema.of_stack(self.world, self.stack)
 
-    @property
+    @cached_property
     def jobs(self) -> Jobs:
         """The jobs that run, wait, or only say so. Raise EngineError when the workers cannot be asked."""
-        return Jobs.of(self.overview.listed, _answer(self._inspection[1]))
+        if isinstance(self.overview.listed, EngineError):
+            raise self.overview.listed
+        return Jobs.of(self.overview.listed, self.chap.active(self.stack.workers))
 
     @cached_property
     def built(self) -> bool:

@@ -10,14 +10,17 @@ import os
 import re
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+from compose_chap import ownership
 from compose_chap.engine import process
 from compose_chap.errors import CommandFailed, StackError
 from compose_chap.image import release_key
+from compose_chap.project.sources import read_source
 
 _GIT = (
     "git",
@@ -86,8 +89,10 @@ class Checkout:
 
     @property
     def name(self) -> str:
-        """What Git calls the commit: its tag, or the nearest tag before it, or its number."""
-        return git(self.folder, "describe", "--tags", "--always", "--dirty").stdout.strip()
+        """What Git calls the commit: its release tag, or the nearest one before it, or its number."""
+        # A commit may have the tag of a chart too.
+        words = ("--match=v[0-9]*.[0-9]*.[0-9]*", "--exclude=*[!v0-9.]*", "--exclude=*.*.*.*")
+        return git(self.folder, "describe", "--tags", "--always", "--dirty", *words).stdout.strip()
 
     @property
     def release(self) -> str:
@@ -118,10 +123,14 @@ class Checkout:
 
 
 def find(path: Path) -> Checkout | None:
-    """Return the checkout that a folder lies in, None when it lies in none. Git is not asked."""
-    for folder in (path, *path.parents):
-        if (folder / ".git").exists():
-            return Checkout(folder)
+    """Return the checkout that a folder lies in, None when it lies in none. Git is not asked.
+
+    One that another user put into the folder does not count: Git would run what its settings say.
+    """
+    for folder in ownership.upwards(path):
+        with suppress(FileNotFoundError):
+            if os.lstat(folder / ".git").st_uid in (0, os.stat(folder).st_uid):
+                return Checkout(folder)
     return None
 
 
@@ -210,7 +219,7 @@ def reader(move: Move) -> Callable[[Path], bytes]:
     def read(path: Path) -> bytes:
         name = str(path.relative_to(move.folder)) if path.is_relative_to(move.folder) else ""
         if name not in differing:
-            return path.read_bytes()
+            return read_source(path)
         if differing[name] == "D":
             raise FileNotFoundError(path)
         return content(move, name)
@@ -221,8 +230,9 @@ def reader(move: Move) -> Callable[[Path], bytes]:
 def content(move: Move, name: str) -> bytes:
     """Return a file as it is at the end of the move."""
     with tempfile.TemporaryFile() as file:
-        command = (*_GIT, "-C", str(move.folder), "cat-file", "blob", f"{move.after.commit}:{name}")
-        process.run_into(command, cast(BinaryIO, file), environment=_QUIET, owner=owner(move.folder))
+        runs_as, blob = owner(move.folder), f"{move.after.commit}:{name}"
+        command = (*_GIT, "-C", str(move.folder), "cat-file", "blob", blob)
+        process.run_into(command, cast(BinaryIO, file), environment=_clean(runs_as), owner=runs_as)
         file.seek(0)
         return file.read()
 
@@ -235,10 +245,25 @@ def owner(folder: Path) -> int | None:
 
 def git(folder: Path, *words: str, given: str | None = None) -> process.Finished:
     """Run Git in a checkout and return what it did."""
-    environment = {**_QUIET}
-    if "GIT_SSH_COMMAND" not in os.environ:
-        environment["GIT_SSH_COMMAND"] = "ssh -oBatchMode=yes -oConnectTimeout=15"
-    return process.run([*_GIT, "-C", str(folder), *words], environment=environment, given=given, owner=owner(folder))
+    runs_as = owner(folder)
+    return process.run(
+        [*_GIT, "-C", str(folder), *words], environment=_clean(runs_as), given=given, owner=runs_as, alone=True
+    )
+
+
+# What Git needs to reach a remote. All else stays here: a checkout's filters and helpers are programs of its owner.
+_NEEDED = re.compile(r"PATH|LANG|LC_\w+|TZ|TMPDIR|(?:https?|all|no)_proxy|SSL_CERT_(?:FILE|DIR)", re.IGNORECASE)
+_OF_THE_USER = re.compile(r"HOME|USER|LOGNAME|XDG_CONFIG_HOME|SSH_AUTH_SOCK|GIT_SSH(?:_COMMAND)?|GIT_SSL_CAINFO")
+
+
+def _clean(runs_as: int | None) -> dict[str, str]:
+    """Return all the environment that Git gets: nothing of ours, and what is this user's only for this user."""
+    known = {
+        name: value
+        for name, value in os.environ.items()
+        if _NEEDED.fullmatch(name) or (runs_as is None and _OF_THE_USER.fullmatch(name))
+    }
+    return {"GIT_SSH_COMMAND": "ssh -oBatchMode=yes -oConnectTimeout=15", **known, **_QUIET}
 
 
 def said(folder: Path, doing: str, *words: str, given: str | None = None) -> str:

@@ -181,7 +181,8 @@ class _Sources:
         """Return the bytes of a file. Raise ComposeFileError."""
         content = self.optional(path)
         if content is None:
-            raise ComposeFileError("this file does not exist", path=str(path))
+            what = "this is a folder, and a file is due" if path.is_dir() else "this file does not exist"
+            raise ComposeFileError(what, path=str(path))
 
         return content
 

@@ -11,6 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from compose_chap.errors import StateError
+from compose_chap.ownership import not_own, user_name
+from compose_chap.reading import read_file
+from compose_chap.records import own_folder
+
+_LARGEST = 64 << 20  # bytes of a file that is edited
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,7 @@ def write_file(path: Path, content: bytes) -> None:
 
     A new file gets mode 0600. Raise StateError when it cannot be written; then the old content stands.
     """
+    _refuse_foreign_link(path)
     target, draft = Path(os.path.realpath(path)), _draft(path)
 
     try:
@@ -57,6 +63,18 @@ def write_file(path: Path, content: bytes) -> None:
         sync_folder(target.parent)
     except OSError as error:
         raise StateError(f"Cannot write {path}: {error.strerror}.", hint="Check owner and free space.") from None
+
+
+def _refuse_foreign_link(path: Path) -> None:
+    """Raise StateError for a link of another user that leads to a file which is not his: he chose what is written."""
+    if path.is_symlink():
+        link, target = os.lstat(path), Path(os.path.realpath(path))
+        there = target if target.exists() else target.parent
+        if link.st_uid not in (0, os.geteuid()) and there.exists() and there.stat().st_uid != link.st_uid:
+            raise StateError(
+                f"{path} is a link of another user ({user_name(link.st_uid)}) to a file that is not his: {target}.",
+                hint="Put the file itself in its place, or name it with -f.",
+            )
 
 
 def _draft(path: Path) -> Path:
@@ -91,15 +109,18 @@ def check_writable(path: Path) -> None:
 
 
 def private_folder(folder: Path) -> Path:
-    """Make a folder 0700 that Git ignores, with what is missing above it, and return it."""
+    """Make a folder 0700 that Git ignores, with what is missing above it, and return it.
+
+    One that is there may be another user's, but no link that another user made. Raise StateError.
+    """
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        ignore = folder / ".gitignore"
-        if not ignore.exists():
-            write_file(ignore, b"*\n")
+        status = os.lstat(folder)
+        if stat.S_ISLNK(status.st_mode) and (fault := not_own(status)):
+            raise StateError(f"{folder} is a link that {fault}.", hint=f"Name where it leads: {os.readlink(folder)}")
+        own_folder.keep_from_git(folder)
     except OSError as error:
-        hint = "Run it as root, or with sudo." if isinstance(error, PermissionError) else ""
-        raise StateError(f"Cannot make the folder {folder}: {error.strerror}.", hint=hint) from None
+        raise own_folder.cannot("make the folder", folder, error) from None
     return folder
 
 
@@ -124,7 +145,7 @@ def _unpacked(content: str | None) -> bytes | None:
 def content_of(path: Path) -> bytes | None:
     """Return the bytes of a file, None where there is none."""
     try:
-        return path.read_bytes()
+        return read_file(path, _LARGEST, StateError, links=True)
     except FileNotFoundError:
         return None
 

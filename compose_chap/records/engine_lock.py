@@ -15,8 +15,9 @@ from typing import Any
 
 from compose_chap.engine.engine import Engine
 from compose_chap.engine.world import World
-from compose_chap.errors import EngineError, Locked
+from compose_chap.errors import EngineError, Locked, StateError
 from compose_chap.model import Container, Role, Stack
+from compose_chap.reading import Value
 from compose_chap.records import lock
 from compose_chap.records.run_records import operator
 from compose_chap.units import moment
@@ -69,7 +70,7 @@ def held(world: World, project: str, images: Iterable[str], operation: str) -> I
 
 
 def holder(engine: Engine, project: str) -> dict[str, str] | None:
-    """Return who works on a project now, as `operation`, `by` and `since` (ISO 8601); None for nobody."""
+    """Return who works on a project now, as `operation`, `by` and `since` (ISO 8601, or empty); None for nobody."""
     found = engine.container(_name(project))
     return _said(found) if found and found.running else None
 
@@ -167,7 +168,12 @@ def _held_by(other: Container, name: str) -> Locked:
 
 
 def _said(found: Container) -> dict[str, str]:
-    return {fact: found.labels.get(f"{_LABEL}.{fact}", "") for fact in ("operation", "by", "since")}
+    who = {fact: found.labels.get(f"{_LABEL}.{fact}", "") for fact in ("operation", "by", "since")}
+    try:
+        _ = Value(who["since"], "The lock", StateError, "since").moment()
+    except StateError:
+        who["since"] = ""
+    return who
 
 
 def _name(project: str) -> str:

@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import signal
+import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -15,10 +16,13 @@ from pathlib import Path
 from types import FrameType
 
 from compose_chap.errors import Locked, StateError
-from compose_chap.records.durable import private_folder
-from compose_chap.records.run_records import FOLDER, journal_file, operator
+from compose_chap.ownership import not_own
+from compose_chap.reading import kind, parse
+from compose_chap.records import own_folder
+from compose_chap.records.run_records import FOLDER, LARGEST_JOURNAL, journal_file, operator
 from compose_chap.units import moment
 
+_LOOK = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -65,12 +69,8 @@ def locked(directory: Path, operation: str, now: datetime, patience: float = 0) 
     The kernel holds it: when the process dies, however, it is free, once the children that the process
     started have ended too. Raise Locked, with who holds it, when another run still does after `patience` seconds.
     """
-    path = private_folder(directory / FOLDER) / "lock"
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise StateError(f"Cannot open {path}: {error.strerror}.") from None
-
+    path = own_folder.make(directory / FOLDER) / "lock"
+    descriptor = _open_lock(path)
     try:
         while not _try_lock(descriptor, path):
             if patience <= 0:
@@ -87,6 +87,22 @@ def locked(directory: Path, operation: str, now: datetime, patience: float = 0) 
         os.close(descriptor)
 
 
+def _open_lock(path: Path) -> int:
+    """Open the lock's file, made if need be: a file of one's own and nothing else, for it will be emptied."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    try:
+        with own_folder.opened(path.parent) as handle:
+            descriptor = os.open(path.name, flags, 0o600, dir_fd=handle)
+    except OSError as error:
+        raise own_folder.cannot("open", path, error) from None
+    status = os.fstat(descriptor)
+    fault = not_own(status) or ("" if stat.S_ISREG(status.st_mode) else f"is {kind(status)}, where a file is due")
+    if fault or status.st_nlink != 1:
+        os.close(descriptor)
+        raise StateError(f"{path} {fault or 'has another name too'}.", hint=f"Look at it, and remove it: ls -l {path}")
+    return descriptor
+
+
 def _try_lock(descriptor: int, path: Path) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -98,14 +114,14 @@ def _try_lock(descriptor: int, path: Path) -> bool:
 
 
 def _held_by(content: bytes, directory: Path) -> Locked:
-    step = "start"
-    with suppress(OSError, ValueError, LookupError):
-        step = json.loads(journal_file(directory).read_bytes())["steps"][-1]["step"]
-    try:
-        owner = json.loads(content)
-        who = f"{owner['operation']} by {owner['by']}, since {moment(owner['since'])}, now at step '{step}'"
-    except (ValueError, KeyError):
-        who = "another docker chap"
+    who, step = "another docker chap", "start"
+    with suppress(OSError, StateError, LookupError):
+        journal = parse(own_folder.read(journal_file(directory), LARGEST_JOURNAL), "the journal", StateError)
+        step = list(journal.at("steps").items())[-1].at("step").text()
+    with suppress(StateError):
+        owner = parse(content, "the lock", StateError)
+        operation, by = owner.at("operation").text(), owner.at("by").text()
+        who = f"{operation} by {by}, since {moment(owner.at('since').moment())}, now at step '{step}'"
     return Locked(
         f"Another run works on this stack: {who}.",
         state="This command changed nothing.",
@@ -119,7 +135,7 @@ def _held_by(content: bytes, directory: Path) -> Locked:
 @contextmanager
 def claimed(path: Path) -> Iterator[None]:
     """Mark a folder or file as worked on while the block runs; the kernel takes the mark from a process that died."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    descriptor = os.open(path, _LOOK)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
@@ -128,12 +144,12 @@ def claimed(path: Path) -> Iterator[None]:
 
 
 def abandoned(path: Path) -> bool:
-    """Whether nobody works on a folder or file that was `claimed`."""
+    """Whether nobody works on a folder or file of one's own that was `claimed`."""
     with suppress(OSError):
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(path, _LOOK)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
+            return not not_own(os.fstat(descriptor))
         finally:
             os.close(descriptor)
     return False

@@ -15,6 +15,7 @@ from __future__ import annotations
 import getpass
 import json
 import os
+import re
 import socket
 from collections.abc import Callable
 from contextlib import suppress
@@ -24,10 +25,16 @@ from typing import Any
 
 from compose_chap.errors import Interrupted, StateError
 from compose_chap.model import Origin
-from compose_chap.records import durable
+from compose_chap.ownership import not_own
+from compose_chap.reading import parse
+from compose_chap.records import own_folder
+from compose_chap.records.steps import Step
 from compose_chap.units import moment
 
 FOLDER = ".docker-chap"
+LARGEST_JOURNAL = 64 << 20  # bytes: it holds the files that a run changes
+
+_RUN = re.compile(r"\w[\w.-]{0,63}", re.ASCII)
 
 # Enough for the journal, a record and some files, so that a disk that fills up does not stop the way back.
 _ROOM = 512 * 1024
@@ -81,14 +88,14 @@ class Journal:
         """The record without the bytes of the files, which may hold secrets."""
         return {**self.record, "facts": {key: value for key, value in self.facts.items() if key != "edits"}}
 
-    def began(self, step: str) -> bool:
+    def began(self, step: Step) -> bool:
         """Whether a step was begun; it may have been cut off anywhere."""
         return step in self.steps
 
-    def begin(self, step: str, **facts: Any) -> None:
+    def begin(self, step: Step, **facts: Any) -> None:
         """Write down that a step begins, with the facts that undoing it needs, before it has any effect."""
         self.record["facts"].update(facts)
-        self.record["steps"].append({"step": step, "at": self._clock().isoformat()})
+        self.record["steps"].append({"step": step.value, "at": self._clock().isoformat()})
         self._write()
 
     def learn(self, **facts: Any) -> None:
@@ -104,33 +111,33 @@ class Journal:
 
     def give_room(self) -> None:
         """Free the room on the disk that was set aside for the way back."""
-        with suppress(OSError):  # a disk that became read-only
-            (self._directory / FOLDER / "room").unlink(missing_ok=True)
+        with suppress(StateError):  # a disk that became read-only
+            own_folder.remove(self._directory / FOLDER / "room")
 
     def end(self, result: str, **more: Any) -> None:
         """Close the run: keep its record under `runs/` and take the open journal away."""
         self.record.update(result=result, ended_at=self._clock().isoformat(), **more)
-        (self._runs() / self.id).mkdir(mode=0o700, exist_ok=True)
-        durable.write_file(undo_file(self._directory, self.id), _document(self.record))
-        durable.write_file(report_file(self._directory, self.id), _document(self.report))
+        self._evidence_folder()
+        own_folder.write(undo_file(self._directory, self.id), _document(self.record))
+        own_folder.write(report_file(self._directory, self.id), _document(self.report))
         self.give_room()
-        journal_file(self._directory).unlink(missing_ok=True)
-        durable.sync_folder(self._directory / FOLDER)
+        own_folder.remove(journal_file(self._directory))
 
     def evidence(self, name: str, content: str | bytes) -> Path:
         """Keep something that explains a failure, and return where."""
-        folder = self._runs() / self.id
-        folder.mkdir(mode=0o700, exist_ok=True)
-        durable.write_file(folder / name, content if isinstance(content, bytes) else content.encode(errors="replace"))
-        return folder / name
+        path = self._evidence_folder() / name
+        own_folder.write(path, content if isinstance(content, bytes) else content.encode(errors="replace"))
+        return path
 
-    def _runs(self) -> Path:
-        folder = self._directory / FOLDER / "runs"
-        folder.mkdir(mode=0o700, exist_ok=True)
+    def _evidence_folder(self) -> Path:
+        folder = self._directory / FOLDER / "runs" / self.id
+        for path in (folder.parent, folder):
+            with own_folder.opened(path.parent) as handle, suppress(FileExistsError):
+                os.mkdir(path.name, 0o700, dir_fd=handle)
         return folder
 
     def _write(self) -> None:
-        durable.write_file(journal_file(self._directory), json.dumps(self.record).encode())
+        own_folder.write(journal_file(self._directory), json.dumps(self.record).encode())
 
 
 def begin_run(
@@ -151,34 +158,65 @@ def begin_run(
         "facts": facts,
         "steps": [],
     }
-    durable.private_folder(directory / FOLDER)
+    own_folder.make(directory / FOLDER)
     journal = Journal(directory, record, clock)
     try:
-        durable.write_file(directory / FOLDER / "room", os.urandom(_ROOM))
+        own_folder.write(directory / FOLDER / "room", os.urandom(_ROOM))
         journal._write()
     except BaseException:
         journal.give_room()
-        journal_file(directory).unlink(missing_ok=True)
+        own_folder.remove(journal_file(directory))
         raise
     return journal
 
 
 def open_run(directory: Path, clock: Callable[[], datetime]) -> Journal | None:
-    """Return the run that was not ended, None where there is none. Raise StateError when it cannot be read."""
-    durable.check_readable(directory / FOLDER)
+    """Return the run that was not ended, None where there is none.
+
+    Raise StateError when it cannot be read, or when its journal is another user's: what it says would be done.
+    """
     path = journal_file(directory)
     try:
-        journal = Journal(directory, json.loads(path.read_bytes()), clock)
+        journal = Journal(directory, _read(path), clock)
         if (directory / FOLDER / "runs" / f"{journal.id}.json").exists():
             # It had ended; only the last step, taking the journal away, was cut off.
             journal.give_room()
-            path.unlink()
+            own_folder.remove(path)
             return None
         return journal
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
-        raise StateError(f"The journal {path} cannot be read: {error}.") from None
+    except StateError as error:
+        raise error if _own(path.parent) and _own(path) else own_folder.not_obeyed(path.parent, error) from None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Return the record of a run as a file of one's own has it. Raise FileNotFoundError, StateError."""
+    value = parse(own_folder.read(path, LARGEST_JOURNAL), str(path), StateError, LARGEST_JOURNAL)
+    if not _RUN.fullmatch(value.at("id").text(64)):
+        raise value.at("id").wrong("is no id of a run")
+    _ = value.at("operation").filled(), value.at("facts").members()
+    for name in ("by", "result", "undoes", "from", "to"):
+        _ = text.text() if (text := value.get(name)) else ""
+    if started := value.get("started_at"):
+        started.moment()
+    if steps := value.get("steps"):
+        _ = [(step.at("step").filled(), step.at("at").moment()) for step in steps.items()]
+    if stack := value.get("stack"):
+        _ = [stack.at(name).text() for name in ("project", "engine", "server")]
+    return dict(value.data)
+
+
+def count(directory: Path) -> bool:
+    """Whether the records in a folder, if there are any, are one's own, as far as this user may see."""
+    return _own(directory / FOLDER)
+
+
+def _own(path: Path) -> bool:
+    try:
+        return not not_own(os.lstat(path))
+    except OSError:
+        return True
 
 
 def open_origin(directory: Path) -> Origin | None:
@@ -204,11 +242,12 @@ def refuse_open_run(directory: Path) -> None:
 
 def history(directory: Path, origin: Origin = Origin()) -> list[dict[str, Any]]:
     """Return the records of a stack's runs that ended, oldest first; a record that cannot be read is left out."""
-    durable.check_readable(directory / FOLDER)
-    records = []
-    for path in sorted((directory / FOLDER / "runs").glob("*.json")):
-        with suppress(OSError, ValueError):
-            records.append(json.loads(path.read_bytes()))
+    runs, records = directory / FOLDER / "runs", []
+    with suppress(FileNotFoundError), own_folder.opened(runs.parent):
+        for name in own_folder.names(runs):
+            if name.endswith(".json"):
+                with suppress(OSError, StateError):
+                    records.append(_read(runs / name))
     return [record for record in records if origin.owns(Origin.of(record))]
 
 
@@ -231,6 +270,14 @@ def run_id(now: datetime) -> str:
 def run_began(run: str) -> datetime:
     """Return when a run or backup with such an id began."""
     return datetime.strptime(f"{run}+0000", "%Y%m%dT%H%M%SZ%z")
+
+
+def undo_record(directory: Path, run: str) -> dict[str, Any]:
+    """Return the full journal of an ended run. Raise StateError when it is gone, or cannot be read."""
+    try:
+        return _read(undo_file(directory, run))
+    except FileNotFoundError:
+        raise StateError(f"The journal of {run} is gone: {undo_file(directory, run)}.") from None
 
 
 def undo_file(directory: Path, run: str) -> Path:

@@ -26,18 +26,21 @@ from compose_chap.postgres.server import Server, Session
 from compose_chap.records import lock, run_records
 from compose_chap.records.durable import Edit
 from compose_chap.records.run_records import Journal
-from compose_chap.restore import side_database, source, version_guard
+from compose_chap.restore import fitness, marks, side_database, source, version_guard
 from compose_chap.restore.source import Source
 from compose_chap.stack.databases import server_of
 from compose_chap.stack.jobs import lost_jobs
-from compose_chap.transaction import forward
+from compose_chap.transaction import evidence, forward, kept
 from compose_chap.transaction.baseline import Baseline, baseline_of, strangers
-from compose_chap.transaction.change import KEPT_IMAGES, Change, describe, kept_name, kept_tag, let_images_go
+from compose_chap.transaction.change import Change, describe
+
+# Seconds within which a database that was started has to answer: its log may have to be replayed.
+_DATABASE_STARTS = 120.0
 
 
 @dataclass(frozen=True)
 class RestorePlan:
-    """Everything a restore will do. `trust` lets a dump hold what no dump of CHAP has.
+    """Everything a restore will do. `trust` lets a dump hold what no dump of CHAP has, `empty` no rows at all.
 
     With `images_after`, the version of the backup comes back with it: `edits` name its images, `expected` is it.
     """
@@ -48,6 +51,7 @@ class RestorePlan:
     edits: tuple[Edit, ...] = ()
     images_after: Mapping[str, Mapping[str, str]] | None = None
     expected: str = ""
+    empty: bool = False
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,7 @@ def foresee(world: World, plan: RestorePlan) -> Outlook:
         sessions, jobs = pool.submit(strangers, server, stack), pool.submit(lost_jobs, world, stack)
         source.check_room(plan.source, server)
         if plan.source.backup:
-            source.check_server(int(plan.source.backup.manifest["server"]["version"]) // 10000, server)
+            source.check_server(plan.source.backup.manifest.server.version // 10000, server)
     baseline = asked.result()
     running = plan.expected or version_guard.version_here(stack, plan.source, baseline)
     version_guard.refuse_version(plan.source.version, running)
@@ -114,7 +118,7 @@ def _database_notes(plan: RestorePlan, server: Server, live: str) -> list[str]:
     in_backup = plan.source.backup.tables if plan.source.backup else {}
     if more := [f"{table} {rows[table] - of:+}" for table, of in in_backup.items() if rows.get(table, 0) > of]:
         notes.append(f"The live data have more rows than the backup: {', '.join(more)}. They are kept, not merged.")
-    made_with = str(plan.source.backup.manifest["database"]["collation_version"]) if plan.source.backup else ""
+    made_with = plan.source.backup.manifest.database.collation_version if plan.source.backup else ""
     if made_with and made_with != there[live].collation_version_now:
         notes.append(
             f"The server sorts text by version {there[live].collation_version_now or 'unknown'} of its locale, the"
@@ -140,9 +144,15 @@ def execute(world: World, plan: RestorePlan, baseline: Baseline, credentials: Ma
         try:
             _keep_images(world, stack, change, journal)
             left_out = side_database.make(world, server, plan.source, change, journal, trust=plan.trust)
-            if not (plan.images_after or plan.trust):
-                version_guard.refuse_columns(world, stack, plan.source, server, change)
-            change = replace(change, tables=server.counts(change.incoming))
+            if not plan.images_after:
+                change = replace(
+                    change, repairs=fitness.mends(world, plan.stack, plan.source, server, change, trust=plan.trust)
+                )
+            change = replace(
+                change,
+                tables=server.counts(change.incoming),
+                accepted=fitness.judge(world, plan.stack, server, change, trust=plan.trust),
+            )
             _compare(plan, change.tables)
             journal.learn(**change.to_facts())
             Quarantine(server, journal.id).remove()
@@ -150,9 +160,9 @@ def execute(world: World, plan: RestorePlan, baseline: Baseline, credentials: Ma
             with lock.signals_held():
                 raise _nothing_changed(world, server, change, journal, error) from None
         done = forward.run(world, change, journal, credentials)
-    kept = change.kept if server.exists(change.kept) else ""
+    aside = change.kept if server.exists(change.kept) else ""
     checks = (*done.checks, *_left_out(left_out, change.live))
-    return Restored(journal.id, plan.source.path, kept, change.tables, done.downtime, checks)
+    return Restored(journal.id, plan.source.path, aside, change.tables, done.downtime, checks)
 
 
 def _left_out(names: Sequence[str], live: str) -> tuple[Check, ...]:
@@ -165,8 +175,7 @@ def _keep_images(world: World, stack: Stack, change: Change, journal: Journal) -
     journal.learn(**change.to_facts())
     if change.recreate:
         for service in stack.writers:
-            tag = kept_tag(stack.project.name, journal.id, service.name)
-            world.engine.tag(service.containers[0].image_id, KEPT_IMAGES, tag)
+            kept.keep_image(world, service.containers[0].image_id, stack.project.name, journal.id, service.name)
 
 
 def images_of(
@@ -176,7 +185,7 @@ def images_of(
 
     Raise EngineError when one is neither here nor in the registry.
     """
-    recorded = {one["service"]: str(one["id"]) for one in made.manifest["images"]}
+    recorded = {one.service: one.id for one in made.manifest.images}
     found = {}
     for name, reference in references.items():
         known = world.engine.image(recorded.get(name, "")) if recorded.get(name) else None
@@ -211,14 +220,14 @@ def start_database(world: World, stack: Stack) -> None:
         hint = "Is its image gone? Pull or load the very version that wrote the data: a newer one cannot read them.\n"
         hint += "Is the database outside of this project? Then restore it where it runs."
         process.check(finished, f"Starting {name}", hint=hint)
-    for _ in range(240):
-        found = [one for one in world.engine.containers(stack.project.name) if one.service == name and one.running]
-        if found:
-            admin = found[0].environment.get("POSTGRES_USER", "postgres")
-            if Server(world.engine, found[0].id, admin).listening():
-                return
-        world.sleep(0.5)
-    raise StackError(f"The database service {name} was started and does not answer.", hint="Look at its logs.")
+
+    def listening(waited: float) -> bool | None:
+        running = [one for one in world.engine.containers(stack.project.name) if one.service == name and one.running]
+        admin = running[0].environment.get("POSTGRES_USER", "postgres") if running else ""
+        return bool(running) and Server(world.engine, running[0].id, admin).listening() or None
+
+    if not world.until(listening, _DATABASE_STARTS):
+        raise StackError(f"The database service {name} was started and does not answer.", hint="Look at its logs.")
 
 
 def _change(plan: RestorePlan, baseline: Baseline, journal: Journal) -> Change:
@@ -227,8 +236,8 @@ def _change(plan: RestorePlan, baseline: Baseline, journal: Journal) -> Change:
     return Change(
         operation="restore",
         **described,
-        kept=kept_name(live, "before", journal.id),
-        incoming=kept_name(live, "incoming", journal.id),
+        kept=kept.kept_name(live, kept.BEFORE, journal.id),
+        incoming=kept.kept_name(live, kept.INCOMING, journal.id),
         edits=plan.edits,
         recreate=bool(plan.images_after),
         images_after=plan.images_after or described["images"],
@@ -247,7 +256,7 @@ def _nothing_changed(
     journal.give_room()
     try:
         side_database.remove(server, journal.id, change.incoming)
-        let_images_go(world, journal.id, change.project.name)
+        kept.untag_kept_images(world, journal.id, change.project.name)
         journal.end("cancelled" if cancelled else "failed", failure=redact.redact(str(error)))
         hint = ""
     except ChapError as second:
@@ -255,10 +264,12 @@ def _nothing_changed(
         said += f"\nWhat was made beside it could not be removed: {second.message}"
         hint = "When the database runs again: docker chap recover"
     if cancelled:
-        return Cancelled("The restore was cancelled.", state=said, hint=hint)
-    if isinstance(error, ChapError):
+        error = Cancelled("The restore was cancelled.", state=said, hint=hint)
+    elif isinstance(error, ChapError):
         error.state = said if hint else error.state or said
         error.hint = hint or error.hint
+    if isinstance(error, ChapError):
+        error.details = evidence.of_run(change.project.directory, journal, [], ended=not hint)
     return error
 
 
@@ -267,3 +278,8 @@ def _compare(plan: RestorePlan, tables: Mapping[str, int]) -> None:
         raise DumpError(f"{plan.source.path} has no tables.")
     if plan.source.backup:
         proof.compare(tables, plan.source.backup.tables)
+    elif not plan.empty and not any(rows for table, rows in tables.items() if table != marks.TABLE):
+        raise DumpError(
+            f"{plan.source.path} has {len(tables)} tables and not one row: it was made without data (pg_dump -s?).",
+            hint="Use another one: docker chap backups. If an empty CHAP is what you want: --allow-empty",
+        )

@@ -6,7 +6,7 @@ import re
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from compose_chap.backups import proof
@@ -17,6 +17,7 @@ from compose_chap.postgres.dump_format import Kind
 from compose_chap.postgres.sandbox import Quarantine
 from compose_chap.postgres.server import Server, identifier, literal
 from compose_chap.records.run_records import Journal
+from compose_chap.records.steps import Step
 from compose_chap.restore import plain_dump, source
 from compose_chap.restore.source import Source
 from compose_chap.transaction.change import Change
@@ -50,7 +51,7 @@ def make(
 
     if given.backup:
         proof.check_sums(world, given.backup)
-    journal.begin("read dump")
+    journal.begin(Step.READ_DUMP)
     world.notify("read dump", str(given.path))
     quarantine.make()
     kind, path = source.bring(given, quarantine, progress)
@@ -63,14 +64,14 @@ def make(
         left_out |= made.left_out
     contents = source.check_contents(quarantine, given, kind, path, trust=trust)
 
-    journal.begin("restore beside")
+    journal.begin(Step.RESTORE_BESIDE)
     world.notify("restore beside", change.incoming)
     role, password = restore_role(journal.id), secrets.token_urlsafe(24)
     server.command(
         f"SET log_statement = none; CREATE ROLE {role} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE"
         f" PASSWORD {literal(password)};"
     )
-    lost = given.backup.manifest["database"] if given.backup and not server.exists(change.live) else None
+    lost = asdict(given.backup.manifest.database) if given.backup and not server.exists(change.live) else None
     _create(server, change, role, lost)
     with _while_there_is_room(world, server, role):
         # PostgreSQL reads tar archives from one end to the other only.
@@ -83,7 +84,7 @@ def make(
         if contents.default_privileges():
             left_out.add(script_errors.DEFAULT_PRIVILEGES)
 
-    journal.begin("check beside")
+    journal.begin(Step.CHECK_BESIDE)
     world.notify("check beside", change.incoming)
     of_itself = _take_back(server, change.incoming)
     unexpected.refuse([*of_itself, *unexpected.objects(server, change.incoming)], trust=trust)

@@ -59,7 +59,7 @@ class Source:
     @property
     def version(self) -> str:
         """The version of CHAP that it was made by, empty when it does not say."""
-        return str(self.backup.manifest["chap"]["version"]) if self.backup else ""
+        return self.backup.manifest.chap.version if self.backup else ""
 
 
 def recognise(asked: str, folder: Path, origin: Origin = Origin()) -> Source:
@@ -106,7 +106,7 @@ def _recognise_file(path: Path) -> Source:
 def check_room(source: Source, server: Server) -> None:
     """Raise DatabaseError when the server has no room for the dump and a second database made of it."""
     size = source.size
-    database = int(source.backup.manifest["database"]["size"]) if source.backup else size * _UNPACKED
+    database = source.backup.manifest.database.size if source.backup else size * _UNPACKED
     if source.kind is Kind.PLAIN and source.packing is Packing.NONE:
         # In the jail, as the archive that comes out of it, and beside the live one.
         database = size * 4

@@ -13,47 +13,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from compose_chap import reading
 from compose_chap.engine.engine import Engine
 from compose_chap.engine.process import Finished
 from compose_chap.errors import EngineError
+from compose_chap.reading import Value
 from compose_chap.stack import chap_scripts
+from compose_chap.stack.chap_answers import Answer, Job, answers_of, checks_in, jobs_in, models_in
 
 PORT = 8000
 
 _UNFINISHED_JOBS = "?status=STARTED&status=PENDING"
-
-
-@dataclass(frozen=True)
-class Answer:
-    """An HTTP answer: its status (0 when nothing answered) and its text."""
-
-    status: int
-    body: str
-
-    @property
-    def json(self) -> Any:
-        """The body as JSON, None when it is none: a login page also answers 200."""
-        try:
-            return json.loads(self.body)
-        except ValueError:
-            return None
-
-
-@dataclass(frozen=True)
-class Schema:
-    """What the running code's models miss in the database, and where Alembic stands."""
-
-    missing_tables: tuple[str, ...]
-    missing_columns: tuple[str, ...]
-    alembic: tuple[str, ...]
-    heads: tuple[str, ...]
-
-    @property
-    def verdict(self) -> str:
-        """`complete`, `complete, Alembic behind` or `incomplete`."""
-        if self.missing_tables or self.missing_columns:
-            return "incomplete"
-        return "complete" if self.alembic and set(self.alembic) >= set(self.heads) else "complete, Alembic behind"
+# What v2.5.0 and newer queue without being asked, and queue again where it is missing.
+_QUEUED_BY_CHAP = ("run_baseline",)
 
 
 @dataclass(frozen=True)
@@ -93,29 +65,40 @@ class Active:
 
 @dataclass(frozen=True)
 class Jobs:
-    """The jobs that run now, those that wait, and those that say so but are dead (zombies)."""
+    """The jobs that run now, those that wait, and those that say so but are dead (zombies).
+
+    `own` are those that run or wait and that CHAP queued by itself: they are in neither of the first two.
+    """
 
     running: tuple[str, ...]
     waiting: tuple[str, ...]
     zombies: tuple[str, ...]
     workers: tuple[str, ...]
+    own: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, listed: Mapping[str, str], active: Active) -> Jobs:
-        """Return what CHAP's own list (status by id) and its workers say together."""
-        started = {identity for identity, status in listed.items() if status == "STARTED"}
-        waiting = tuple(sorted(identity for identity, status in listed.items() if status == "PENDING"))
-        return cls(tuple(sorted(active.jobs)), waiting, tuple(sorted(started - active.jobs)), active.workers)
+    def of(cls, listed: Mapping[str, Job], active: Active) -> Jobs:
+        """Return what CHAP's own list (jobs by id) and its workers say together."""
+        started = {identity for identity, job in listed.items() if job.status == "STARTED"}
+        waiting = {identity for identity, job in listed.items() if job.status == "PENDING"}
+        own = {identity for identity, job in listed.items() if job.type in _QUEUED_BY_CHAP}
+        return cls(
+            tuple(sorted(active.jobs - own)),
+            tuple(sorted(waiting - own)),
+            tuple(sorted(started - active.jobs)),
+            active.workers,
+            tuple(sorted((active.jobs | waiting) & own)),
+        )
 
 
 @dataclass(frozen=True)
 class Overview:
-    """What CHAP says of itself at one moment; `listed` are the jobs of its own list, status by id."""
+    """What CHAP says of itself at one moment; `listed` are the jobs of its own list by id, or why not."""
 
     version: str
     health: Health
     models: tuple[str, ...]
-    listed: Mapping[str, str]
+    listed: Mapping[str, Job] | EngineError
 
     @classmethod
     def of_nothing(cls) -> Overview:
@@ -134,27 +117,10 @@ class Chap:
         """Return the version that the installed code reports, such as `2.1.0`, `` when it does not say."""
         return version_in(self.engine, self.container)
 
-    def schema(self) -> Schema:
-        """Compare the models of the running code with the live database.
-
-        Raise EngineError when the container cannot answer: old releases have no SQLModel database.
-        """
-        return _schema(self._python(chap_scripts.SCHEMA))
-
-    def version_and_schema(self) -> tuple[str, Schema | None]:
-        """Return what `version` and `schema` return, asked at once; None for a schema that it cannot tell."""
-        (version, _), (schema, _) = self._python(chap_scripts.together(chap_scripts.VERSION, chap_scripts.SCHEMA))
-        return version.strip(), _schema(json.loads(schema)) if schema else None
-
-    def model_columns(self) -> list[str]:
-        """Return every `table.column` that the running code knows. Raise EngineError when it cannot say."""
-        return [str(name) for name in self._python(chap_scripts.MODEL_COLUMNS)]
-
     def overview(self) -> Overview:
         """Ask everything that CHAP's own API tells, at once."""
         version, answers = self._ask("/health", "/health/ready", "/v2/services", f"/v1/jobs{_UNFINISHED_JOBS}")
-        listed = {job["id"]: job["status"] for job in _list(answers[3].json)}
-        return Overview(version, _health(*answers[:2]), _models(answers[2]), listed)
+        return Overview(version, _health(*answers[:2]), models_in(answers[2]), _listed(answers[3]))
 
     def health(self) -> Health:
         """Ask CHAP how it is. `/health` alone proves nothing: it is 200 with database and broker dead."""
@@ -165,26 +131,25 @@ class Chap:
 
         `/v1/crud/model-templates` is not asked: reading it archives every model that is away for a moment.
         """
-        return _models(*self.get("/v2/services"))
+        return models_in(*self.get("/v2/services"))
 
-    def jobs(self, workers: int, listed: Mapping[str, str] | None = None) -> Jobs:
+    def jobs(self, workers: int, listed: Mapping[str, Job] | None = None) -> Jobs:
         """Return what CHAP's job list (`listed`, where it was asked already) and its workers say together.
 
         A job whose worker died stays STARTED for ever, so a job runs only when a worker says so too.
         `workers` is how many to wait for; 0 waits three seconds. Raise EngineError when they cannot be asked.
         """
         if listed is None:
-            listed = {job["id"]: job["status"] for job in _list(self.get(f"/v1/jobs{_UNFINISHED_JOBS}")[0].json)}
-        return Jobs.of(listed, _active(self._python(chap_scripts.ACTIVE_JOBS, CHAP_WORKERS=str(workers))))
+            listed = jobs_in(self.get(f"/v1/jobs{_UNFINISHED_JOBS}")[0])
+        return Jobs.of(listed, self.active(workers))
 
-    def inspection(self, workers: int) -> tuple[Schema | EngineError, Active | EngineError]:
-        """Return schema and active jobs, asked at once; an error in the place of what could not be asked."""
-        program = chap_scripts.together(chap_scripts.SCHEMA, chap_scripts.ACTIVE_JOBS)
-        (schema, amiss), (active, failed) = self._python(program, CHAP_WORKERS=str(workers))
-        return (
-            EngineError(f"CHAP cannot tell its schema: {amiss}") if amiss else _schema(json.loads(schema)),
-            EngineError(f"The workers cannot be asked: {failed}") if failed else _active(json.loads(active)),
-        )
+    def active(self, workers: int) -> Active:
+        """Return the workers that answer, and the jobs that they run now.
+
+        `workers` is how many to wait for; 0 waits three seconds. Raise EngineError when they cannot be asked.
+        """
+        script, answer = chap_scripts.ACTIVE_JOBS, "What the workers answered"
+        return _active(python(self.engine, self.container, script, answer, CHAP_WORKERS=str(workers)))
 
     def get(self, *paths: str, timeout: float = 10) -> list[Answer]:
         """Ask CHAP's own REST API."""
@@ -206,15 +171,10 @@ class Chap:
         finished = self.engine.run(self.container, [*chap_scripts.PYTHON, chap_scripts.REQUESTS], given=given)
         if finished.status != 0:
             return "", [Answer(0, _amiss(finished))] * len(requests)
-        found = json.loads(finished.stdout)
-        return str(found["version"]), [Answer(one["status"], one["body"]) for one in found["answers"]]
-
-    def _python(self, script: str, **environment: str) -> Any:
-        finished = self.engine.run(self.container, [*chap_scripts.PYTHON, script], environment=environment)
         try:
-            return json.loads(finished.stdout.strip().splitlines()[-1])
-        except (IndexError, ValueError):
-            raise EngineError(f"CHAP could not be asked in its container: {_amiss(finished)}") from None
+            return answers_of(finished.stdout, len(requests))
+        except EngineError as error:
+            return "", [Answer(0, error.message)] * len(requests)
 
 
 # With the line of the source that Python shows below it. CHAP warns at every start: that is never why it failed.
@@ -229,19 +189,14 @@ def _amiss(finished: Finished) -> str:
     return _WARNING.sub("", finished.said).strip() or f"it said nothing (exit status {finished.status})"
 
 
-def _schema(found: Mapping[str, Any]) -> Schema:
-    return Schema(*(tuple(found[key]) for key in ("missing_tables", "missing_columns", "alembic", "heads")))
-
-
-def _active(found: Mapping[str, Any]) -> Active:
-    return Active(tuple(found["workers"]), frozenset(found["jobs"]))
+def _active(answer: Value) -> Active:
+    return Active(answer.at("workers").texts(), frozenset(answer.at("jobs").texts()))
 
 
 def _health(alive: Answer, ready: Answer) -> Health:
     if alive.status == 0:
         return Health("silent", {"http": alive.body})
-    checks = (ready.json or {}).get("checks") if isinstance(ready.json, dict) else None
-    if checks:
+    if checks := checks_in(ready):
         return Health("ready" if ready.status == 200 else "answering", checks)
     if ready.status in (404, 401):
         # Before v2.0.0 there is nothing better than the sign of life.
@@ -249,13 +204,23 @@ def _health(alive: Answer, ready: Answer) -> Health:
     return Health("answering", {"http": f"/health/ready answered {ready.status}"})
 
 
-def _models(answer: Answer) -> tuple[str, ...]:
-    services = answer.json.get("services", []) if isinstance(answer.json, dict) else []
-    return tuple(sorted(service["id"] for service in services))
+def _listed(answer: Answer) -> dict[str, Job] | EngineError:
+    try:
+        return jobs_in(answer)
+    except EngineError as error:
+        return error
 
 
-def _list(data: Any) -> list[Any]:
-    return data if isinstance(data, list) else []
+def python(engine: Engine, container: str, script: str, answer: str, **environment: str) -> Value:
+    """Run one of `chap_scripts` in a container and return what it printed, called `answer` in errors.
+
+    Raise EngineError with why it could not.
+    """
+    finished = engine.run(container, [*chap_scripts.PYTHON, script], environment=environment)
+    printed = finished.stdout.strip().splitlines()
+    if finished.status != 0 or not printed:
+        raise EngineError(f"CHAP could not be asked in its container: {_amiss(finished)}")
+    return reading.parse(printed[-1], answer, EngineError)
 
 
 def version_in(engine: Engine, container: str) -> str:

@@ -8,9 +8,19 @@ print(importlib.metadata.version("chap_core"))
 """
 
 REQUESTS = """
-import json, os, sys, urllib.error, urllib.request
+import json, os, signal, sys, urllib.error, urllib.parse, urllib.request
 given = json.load(sys.stdin)
-opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+class SameServer(urllib.request.HTTPRedirectHandler):
+    # A login is for the server that it is for, and for no other that this one leads to.
+    def redirect_request(self, request, answer, code, message, headers, target):
+        before, after = urllib.parse.urlsplit(request.full_url), urllib.parse.urlsplit(target)
+        if (before.scheme, before.netloc) != (after.scheme, after.netloc):
+            return None
+        return super().redirect_request(request, answer, code, message, headers, target)
+opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), SameServer)
+def too_late(*_):
+    raise TimeoutError("the answer does not come to its end")
+signal.signal(signal.SIGALRM, too_late)
 answers = []
 for one in given:
     headers = dict(one.get("headers") or {})
@@ -18,6 +28,8 @@ for one in given:
     if token and one.get("own"):
         headers["Authorization"] = "Bearer " + token
     request = urllib.request.Request(one["url"], headers=headers)
+    # A server that sends a letter now and then never exceeds the other limit.
+    signal.setitimer(signal.ITIMER_REAL, 2 * one["timeout"])
     try:
         try:
             answer = opener.open(request, timeout=one["timeout"])
@@ -28,6 +40,8 @@ for one in given:
     except Exception as error:
         reason = getattr(error, "reason", error)
         answers.append({"status": 0, "body": str(getattr(reason, "strerror", None) or reason).lower()})
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
 import importlib.metadata
 try:
     version = importlib.metadata.version("chap_core")
@@ -36,31 +50,36 @@ except Exception:
 print(json.dumps({"version": version, "answers": answers}))
 """
 
-# The models of the running code, held against the database it uses: the only marker of the schema that can be
-# trusted, since CHAP swallows a failed migration and most installations have no alembic_version at all.
-SCHEMA = """
-import json, os, sys
+# Keeps a container alive to be asked things.
+STAY = "import signal; signal.pause()"
+
+# What the models of the installed code want, and the revisions that Alembic has for it. No database is asked: a URL
+# is given only because some releases want one when they are imported.
+MODELS = """
+import json, logging, os, sys
 out = sys.stdout
 sys.stdout = sys.stderr
+os.environ.setdefault("CHAP_DATABASE_URL", "postgresql://nobody@127.0.0.1:9/nothing")
+import importlib.metadata
 import chap_core.database.database
-import sqlalchemy
+from sqlalchemy.dialects import postgresql
 from sqlmodel import SQLModel
-engine = sqlalchemy.create_engine(os.environ["CHAP_DATABASE_URL"])
-there = sqlalchemy.inspect(engine)
-tables = set(there.get_table_names())
-missing_tables, missing_columns = [], []
+dialect = postgresql.dialect()
+def spelled(type_):
+    try:
+        return str(type_.compile(dialect=dialect))
+    except Exception:
+        return type(type_).__name__
+tables, keys = {}, []
 for name, table in sorted(SQLModel.metadata.tables.items()):
-    if name not in tables:
-        missing_tables.append(name)
-        continue
-    found = {column["name"] for column in there.get_columns(name)}
-    missing_columns += [name + "." + column.name for column in table.columns if column.name not in found]
-current, heads = [], []
-if "alembic_version" in tables:
-    with engine.connect() as connection:
-        current = [row[0] for row in connection.execute(sqlalchemy.text("SELECT version_num FROM alembic_version"))]
+    tables[name] = [{"name": column.name, "type": spelled(column.type), "nullable": bool(column.nullable),
+                     "default": column.server_default is not None} for column in table.columns]
+    keys += [{"table": name, "column": column.name, "to_table": key.target_fullname.rpartition(".")[0],
+              "to_column": key.target_fullname.rpartition(".")[2]}
+             for column in table.columns if not column.nullable for key in column.foreign_keys
+             if len(key.constraint.elements) == 1]
+chain, heads = [], []
 try:
-    import logging
     logging.disable(logging.CRITICAL)
     from alembic.config import Config
     from alembic.script import ScriptDirectory
@@ -70,12 +89,19 @@ try:
         if os.path.exists(path):
             configuration = Config(path)
             configuration.set_main_option("script_location", os.path.join(folder, "alembic"))
-            heads = list(ScriptDirectory.from_config(configuration).get_heads())
+            scripts = ScriptDirectory.from_config(configuration)
+            chain = [script.revision for script in scripts.walk_revisions()][::-1]
+            heads = list(scripts.get_heads())
             break
 except Exception as error:
     print(error, file=sys.stderr)
-print(json.dumps({"missing_tables": missing_tables, "missing_columns": missing_columns,
-                  "alembic": current, "heads": heads}), file=out)
+    chain, heads = [], []
+try:
+    version = importlib.metadata.version("chap_core")
+except Exception:
+    version = ""
+print(json.dumps({"version": version, "tables": tables, "foreign_keys": sorted(keys, key=str),
+                  "chain": chain, "heads": heads}), file=out)
 """
 
 ACTIVE_JOBS = """
@@ -83,40 +109,18 @@ import json, os, sys
 out = sys.stdout
 sys.stdout = sys.stderr
 from celery import Celery
-from chap_core.rest_api import celery_tasks
-application = next(value for value in vars(celery_tasks).values() if isinstance(value, Celery))
+broker = os.environ.get("CELERY_BROKER")
+if broker:
+    # Made as CHAP makes its own: to import that takes seconds.
+    application = Celery("worker", broker=broker)
+    application.conf.update(task_serializer="pickle", accept_content=["pickle", "json"],
+                            broker_transport_options={"socket_connect_timeout": 2})
+else:
+    from chap_core.rest_api import celery_tasks
+    application = next(value for value in vars(celery_tasks).values() if isinstance(value, Celery))
 # The answers are collected until so many workers have answered, or the time is over.
 limit = int(os.environ["CHAP_WORKERS"]) or None
 answers = application.control.inspect(timeout=3, limit=limit).active() or {}
 jobs = [task["id"] for tasks in answers.values() for task in tasks]
 print(json.dumps({"workers": sorted(answers), "jobs": jobs}), file=out)
 """
-
-MODEL_COLUMNS = """
-import json, sys
-out = sys.stdout
-sys.stdout = sys.stderr
-import chap_core.database.database
-from sqlmodel import SQLModel
-print(json.dumps([name + "." + column.name for name, table in SQLModel.metadata.tables.items()
-                  for column in table.columns]), file=out)
-"""
-
-# Importing chap_core takes seconds: two questions that need it are asked by one program.
-_TOGETHER = """
-import io, json, sys
-real, answers = sys.stdout, []
-for source in {sources!r}:
-    sys.stdout = said = io.StringIO()
-    try:
-        exec(source, {{}})
-        answers.append([said.getvalue(), ""])
-    except Exception as error:
-        answers.append(["", type(error).__name__ + ": " + str(error).partition("\\n")[0]])
-print(json.dumps(answers), file=real)
-"""
-
-
-def together(*sources: str) -> str:
-    """Return one program that asks several questions; each answer comes with what went wrong, or nothing."""
-    return _TOGETHER.format(sources=sources)

@@ -23,6 +23,12 @@ def wait_for_jobs(world: World, stack: Stack, limit: float) -> Jobs:
         world.sleep(2)
 
 
+def own_jobs(jobs: Jobs) -> str:
+    """Say which jobs are nobody's work, `` for none."""
+    said = f"{len(jobs.own)} job(s) run or wait that CHAP queued by itself (baselines); it queues them again."
+    return said if jobs.own else ""
+
+
 def lost_jobs(world: World, stack: Stack) -> str:
     """Say which jobs are lost when CHAP is stopped now, `` for none."""
     api = stack.api.containers[0]
@@ -33,5 +39,5 @@ def lost_jobs(world: World, stack: Stack) -> str:
     except EngineError:
         return "The workers do not say which jobs run. A job that runs when CHAP stops is lost."
     if not (jobs.running or jobs.waiting):
-        return ""
+        return own_jobs(jobs)
     return f"{len(jobs.running)} job(s) run, and are lost when CHAP stops; {len(jobs.waiting)} wait, and may be lost."

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from compose_chap import ownership
+from compose_chap.records import run_records
+
 if TYPE_CHECKING:
     from compose_chap.project.compose_files import Layout, Model
 
@@ -42,9 +45,12 @@ class Where:
 
     @property
     def places(self) -> tuple[Path, ...]:
-        """The folders where the records may lie: those that are named, else this one and those above it."""
+        """The folders where the records may lie: those that are named, else this one and those above it.
+
+        Records of others above are passed over: whoever stands in a folder below did not choose them.
+        """
         named = (self.directory,) if self.directory else tuple(path.parent for path in self.chosen)
-        return self.absolute(named) or (self.folder, *self.folder.parents)
+        return self.absolute(named) or tuple(filter(run_records.count, ownership.upwards(self.folder)))
 
     @property
     def here(self) -> tuple[Path, ...]:
@@ -58,23 +64,24 @@ class Where:
 
 def read_project(where: Where) -> Model:
     """Return the project that Compose would take in this folder with these options. Raise ComposeFileError."""
-    from compose_chap.project import compose_files  # not above: it brings YAML, and finding a stack needs none
+    from compose_chap.project import compose_files, sources  # not above: it brings YAML, and finding a stack needs none
 
     layout = layout_of(where)
     return compose_files.load(
-        layout.files, layout.project_directory, layout.env_files, _environment(where), Path.read_bytes
+        layout.files, layout.project_directory, layout.env_files, _environment(where), sources.read_source
     )
 
 
 def layout_of(where: Where) -> Layout:
     """Return the files that Compose would take in this folder with these options. Raise ComposeFileError."""
-    from compose_chap.project import compose_files
+    from compose_chap.project import compose_files, sources
 
     return compose_files.discover(
         where.folder,
         _environment(where),
-        os.path.exists,
-        Path.read_bytes,
+        # Compose passes over a folder of such a name.
+        lambda path: os.path.exists(path) and not os.path.isdir(path),
+        sources.read_source,
         files=where.files,
         project_directory=where.directory,
         env_files=where.env_files,

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from compose_chap.errors import StateError
 from compose_chap.image import Reference, release_key
 from compose_chap.model import Stack
+from compose_chap.records import cache
 
 if TYPE_CHECKING:
     from compose_chap.engine.registry import Registry
@@ -47,10 +46,10 @@ def remembered(
     repositories: Collection[str], environment: Mapping[str, str], now: datetime, oldest: timedelta
 ) -> list[str] | None:
     """Return the releases that were found last, None where that was too long ago or never."""
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        record = json.loads(_memory(repositories, environment).read_text())
-        age = now - datetime.fromisoformat(record["asked"])
-        releases = [str(release) for release in record["releases"]]
+    record = cache.recall(_name(repositories), environment)
+    with suppress(StateError):
+        age = now - record.at("asked").moment() if record else A_WEEK
+        releases = list(record.at("releases").texts()) if record else []
         if timedelta(0) <= age < (oldest if releases else min(oldest, _AFTER_FAILURE)):
             return releases
     return None
@@ -60,13 +59,7 @@ def remember(
     repositories: Collection[str], environment: Mapping[str, str], now: datetime, releases: Collection[str]
 ) -> None:
     """Keep what was found, where there is a cache of this user's own."""
-    memory = _memory(repositories, environment)
-    unfinished = memory.with_suffix(f".{os.getpid()}")
-    with suppress(OSError):
-        memory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if memory.parent.stat().st_uid == os.geteuid():
-            unfinished.write_text(json.dumps({"asked": now.isoformat(), "releases": list(releases)}))
-            unfinished.replace(memory)
+    cache.keep(_name(repositories), {"asked": now.isoformat(), "releases": list(releases)}, environment)
 
 
 def newer(version: str, releases: Collection[str]) -> str:
@@ -76,10 +69,8 @@ def newer(version: str, releases: Collection[str]) -> str:
     return max(found)[1] if found else ""
 
 
-def _memory(repositories: Collection[str], environment: Mapping[str, str]) -> Path:
-    base = environment.get("XDG_CACHE_HOME") or os.path.join(environment.get("HOME") or "/nonexistent", ".cache")
-    name = hashlib.sha256(" ".join(sorted(repositories)).encode()).hexdigest()[:16]
-    return Path(base, "docker-chap", f"releases-{name}.json")
+def _name(repositories: Collection[str]) -> str:
+    return "releases-" + hashlib.sha256(" ".join(sorted(repositories)).encode()).hexdigest()[:16]
 
 
 def available(registry: Registry, images: Mapping[str, Reference]) -> list[str]:

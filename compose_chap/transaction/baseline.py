@@ -11,13 +11,18 @@ from compose_chap.engine.world import World
 from compose_chap.errors import ChapError
 from compose_chap.model import Role, Stack
 from compose_chap.postgres.server import Server, Session
+from compose_chap.stack import schema
 from compose_chap.stack.chap import Chap, Overview, version_in
 from compose_chap.stack.databases import server_of
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """What was true before anything was changed; `has_data` says that CHAP's database was there and answered."""
+    """What was true before anything was changed.
+
+    `has_data` says that CHAP's database was there and answered. `schema` is the verdict on it, empty where there was
+    none.
+    """
 
     version: str
     worker_versions: Mapping[str, str]
@@ -26,6 +31,7 @@ class Baseline:
     ready: bool
     has_data: bool
     untouched: Mapping[str, Mapping[str, bool]]
+    schema: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return it as a journal can hold it."""
@@ -53,6 +59,7 @@ def baseline_of(world: World, stack: Stack, overview: Overview | None = None) ->
         ready=overview.health.ready,
         has_data=_has_data(world, stack),
         untouched=_others(stack),
+        schema=_verdict(world, stack),
     )
 
 
@@ -77,6 +84,12 @@ def _has_data(world: World, stack: Stack) -> bool:
         return bool(server_of(world.engine, stack).columns(stack.access.name))
     except ChapError:
         return False
+
+
+def _verdict(world: World, stack: Stack) -> str:
+    with suppress(ChapError):
+        return schema.of_stack(world, stack).verdict
+    return ""
 
 
 def _others(stack: Stack) -> dict[str, dict[str, bool]]:

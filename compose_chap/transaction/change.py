@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,9 +21,13 @@ from compose_chap.project.checkout import Move
 from compose_chap.records import durable
 from compose_chap.records.durable import Edit
 from compose_chap.records.run_records import Journal
+from compose_chap.records.steps import Step
+from compose_chap.transaction import data_plan
 from compose_chap.transaction.baseline import Baseline
+from compose_chap.transaction.data_plan import DataPlan, Kind, Names
 
-KEPT_IMAGES = "docker-chap/kept"
+# For how many seconds PostgreSQL may be silent: its image may be loaded, its log replayed after a crash.
+_PATIENCE = 120.0
 
 # Where a container says which Compose files it was made from.
 CONFIG_FILES = "com.docker.compose.project.config_files"
@@ -42,10 +46,11 @@ class Change:
     are made anew from the files after `edits`; otherwise the old ones are started again. `expected` is the
     version that must answer afterwards, empty for any, and `tables` the rows that must be there then, where
     they are not those of the kept data.
-    `images_after` is what the recreated writers must run. With `by_dump` no copy of the database is tried;
+    `accepted` is a verdict on the schema that does not stop the change though it is a bad one: old data come back as
+    they were. `images_after` is what the recreated writers must run. With `by_dump` no copy of the database is tried;
     `mark` is what the server said of its transactions before the backup, empty where that is of no use. `move` is
     the way of the checkout that the writers are built from, None where they are not built; `edits` are then settings
-    that its new files need.
+    that its new files need. `repairs` are the known faults of the new version that are mended, by name.
     """
 
     operation: str
@@ -65,14 +70,21 @@ class Change:
     expected: str
     tables: Mapping[str, int]
     baseline: Baseline
+    accepted: str = ""
     by_dump: bool = False
     mark: str = ""
     move: Move | None = None
+    repairs: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> Names:
+        """The names of its databases."""
+        return Names(self.live, self.kept, self.incoming)
 
     @property
     def failed(self) -> str:
         """The name that data take which did not prove good, until they are dropped."""
-        return f"{self.kept}_failed"
+        return self.names.failed
 
     def to_facts(self) -> dict[str, Any]:
         """Return it as a journal can hold it."""
@@ -97,6 +109,7 @@ class Change:
             tuple(map(Path, project["env_files"])),
         )
         known["writers"] = tuple(facts["writers"])
+        known["repairs"] = tuple(facts.get("repairs", ()))
         known["edits"] = durable.unpack_edits(facts["edits"])
         known["baseline"] = Baseline.from_json(facts["baseline"])
         known["move"] = Move.from_json(facts["move"]) if facts.get("move") else None
@@ -120,10 +133,39 @@ def describe(stack: Stack) -> dict[str, Any]:
     }
 
 
-def begin(world: World, journal: Journal, step: str, detail: str = "") -> None:
-    """Write down that a step begins, then tell of it."""
-    journal.begin(step)
-    world.notify(step, detail, 0, 0)
+def begin(world: World, journal: Journal, step: Step, detail: str = "", **facts: Any) -> None:
+    """Write down that a step begins, with facts that its way back needs, then tell of it."""
+    journal.begin(step, **facts)
+    world.notify(step.value, detail, 0, 0)
+
+
+def kind_of(change: Change, journal: Journal) -> Kind:
+    """Return what a change does with the data; whether a copy or a dump was made is in its journal."""
+    if change.incoming:
+        return Kind.ROLLBACK if change.operation == "rollback" else Kind.RESTORE
+    return Kind.DUMP if journal.facts.get("kept_dump") else Kind.COPY
+
+
+def data_back(change: Change, journal: Journal, present: Collection[str]) -> DataPlan:
+    """Return how the old data become the live ones again, as `data_plan.way_back`."""
+    facts = journal.facts
+    return data_plan.way_back(
+        kind_of(change, journal),
+        change.names,
+        present,
+        journal.steps,
+        # Version 0.1.0 did not write it down.
+        had_live=facts.get("had_live", change.baseline.has_data),
+        came_back=facts.get("data_came_back", False),
+    )
+
+
+def move_data(server: Server, plan: DataPlan) -> None:
+    """Carry a plan of the databases out. Raise DatabaseError."""
+    if plan.renames:
+        server.rename(*plan.renames)
+    for name in plan.drops:
+        server.drop(name)
 
 
 def containers_of(world: World, project: Project, service: str) -> list[Container]:
@@ -164,22 +206,27 @@ def start_what_ran(world: World, change: Change) -> None:
 
 
 def wait_for_server(world: World, change: Change) -> Server:
-    """Start what ran before, and return PostgreSQL when it answers. Raise ChapError when it does not for a minute.
+    """Start what ran before, and return PostgreSQL when it answers. Raise ChapError when it does not for two minutes.
 
     The engine may be away for a moment too: an update of Docker starts it anew.
     """
-    amiss: ChapError
-    for _ in range(120):
-        amiss = StackError("The database does not answer.", hint="Look at its logs with docker compose logs.")
+    amiss: ChapError = StackError("The database does not answer.", hint="Look at its logs with docker compose logs.")
+    silent = amiss
+
+    def answering(waited: float) -> Server | None:
+        nonlocal amiss
+        amiss = silent
         try:
             server = server_of(world, change)
             # Each time anew: what is still dying when it is looked at first is dead a moment later.
             start_what_ran(world, change)
-            if server.ready():
-                return server
+            return server if server.ready() else None
         except EngineError as error:
             amiss = error
-        world.sleep(0.5)
+            return None
+
+    if server := world.until(answering, _PATIENCE):
+        return server
     raise amiss
 
 
@@ -236,27 +283,3 @@ def name_image(world: World, image: Mapping[str, str]) -> None:
             hint=f"Get it back: docker pull {reference}",
         )
     world.engine.tag(image["id"], reference.repository, reference.tag or "latest")
-
-
-def kept_name(live: str, word: str, run: str) -> str:
-    """Return the name of a database that is kept: PostgreSQL cuts names at 63 bytes, so the live one's gives way."""
-    tail = f"_{word}_{run.lower()}"
-    return live[: 63 - len(tail) - len("_failed")] + tail
-
-
-def kept_tag(project: str, run: str, service: str) -> str:
-    """Return the tag under which an old image is kept."""
-    return f"{project}-{run}-{service}"
-
-
-def kept_images(world: World, project: str) -> list[str]:
-    """Return the tags under which old images of a project are kept."""
-    ours = re.compile(re.escape(f"{KEPT_IMAGES}:{project}-") + r"(\d{8}T\d{6}Z-.+)")
-    return sorted(name.partition(":")[2] for name in world.engine.tags(KEPT_IMAGES) if ours.fullmatch(name))
-
-
-def let_images_go(world: World, run: str, project: str) -> None:
-    """Take our own names from the images that a run kept."""
-    for name in world.engine.tags(KEPT_IMAGES):
-        if name.startswith(f"{KEPT_IMAGES}:{project}-{run}-"):
-            world.engine.untag(name)

@@ -21,17 +21,19 @@ from compose_chap.postgres.server import Server
 from compose_chap.project import checkout_move
 from compose_chap.records import durable, lock
 from compose_chap.records.run_records import Journal
-from compose_chap.transaction import evidence, safety_copy, undo, verify
+from compose_chap.records.steps import Step
+from compose_chap.transaction import data_plan, evidence, safety_copy, undo, value_query, values, verify
 from compose_chap.transaction.change import (
     Change,
     begin,
     containers_of,
+    move_data,
     recreate,
     server_of,
     stop_writers,
     wait_for_server,
 )
-from compose_chap.transaction.verify import VerifyFailed
+from compose_chap.transaction.verify import EndedAtStart, VerifyFailed
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ def finish(change: Change, journal: Journal, done: Done, **record: Any) -> None:
     journal.give_room()
     try:
         # From here on a run that was cut off is finished, not undone.
-        journal.begin("finish", **result)
+        journal.begin(Step.FINISH, **result)
         journal.end("done", **result, **record)
     except StateError as error:
         raise NeedsPerson(
@@ -82,33 +84,35 @@ def _forward(world: World, change: Change, journal: Journal, credentials: Mappin
     server.version()
     config = _all_but_images(world, change) if change.edits and not change.move else {}
     journal.learn(settings=undo.settings_of(world, change))
-    begin(world, journal, "stop", ", ".join(change.writers))
+    begin(world, journal, Step.STOP, ", ".join(change.writers))
     down = world.clock()
     stop_writers(world, change)
 
     if change.incoming:
         _rewrite(world, change, journal, config)
-        begin(world, journal, "swap", f"{change.incoming} becomes {change.live}")
-        _swap(server, change)
+        _swap(world, change, server, journal)
     else:
-        begin(world, journal, "keep", f"{change.live} as {change.kept}")
+        begin(world, journal, Step.KEEP, f"{change.live} as {change.kept}")
         safety_copy.keep(world, change, server, journal)
         _rewrite(world, change, journal, config)
 
     api, *workers = change.writers
-    begin(world, journal, "start api", api)
+    begin(world, journal, Step.START_API, api)
+    # From here on the way back brings the kept data: not before may the live ones be changed.
+    remembered = value_query.before_start(server, change)
     _bring_up(world, change, [api])
     # Counted while the API starts: the old data as they were when nobody wrote to them any more.
     journal.learn(old_tables=_old_rows(server, change) or journal.facts.get("old_tables", {}))
-    begin(world, journal, "verify api")
+    begin(world, journal, Step.VERIFY_API)
     stack = _answering(world, change)
     up = world.clock()
-    checks = _look_at_api(world, change, journal, stack)
+    repaired = value_query.after_migration(server, change, remembered)
+    checks = [*repaired, *_look_at_api(world, change, journal, stack), *_values(server, change, journal)]
 
     # The worker comes second: it may not run against a schema that nobody has looked at.
-    begin(world, journal, "start worker", ", ".join(workers))
+    begin(world, journal, Step.START_WORKER, ", ".join(workers))
     _bring_up(world, change, workers)
-    begin(world, journal, "verify")
+    begin(world, journal, Step.VERIFY)
     whole = _look_at_all(world, change, credentials)
     return Done((*checks, *verify.demand(whole)), (up - down).total_seconds())
 
@@ -120,7 +124,7 @@ def look_again(world: World, change: Change, journal: Journal) -> Done | None:
     when the database does not answer.
     """
     begun = {event["step"]: datetime.fromisoformat(event["at"]) for event in journal.record["steps"]}
-    if "verify" not in begun or "go back" in begun or "failure" in journal.record:
+    if Step.VERIFY not in begun or Step.GO_BACK in begun or "failure" in journal.record:
         return None
     world.notify("verify", "", 0, 0)
     wait_for_server(world, change)
@@ -132,7 +136,7 @@ def look_again(world: World, change: Change, journal: Journal) -> Done | None:
         checks += verify.demand(verify.forgiving(_look_at_all(world, change, {})))
     except ChapError:
         return None
-    return Done(tuple(checks), (begun["start worker"] - begun["stop"]).total_seconds())
+    return Done(tuple(checks), (begun[Step.START_WORKER] - begun[Step.STOP]).total_seconds())
 
 
 def _answering(world: World, change: Change) -> Stack:
@@ -144,7 +148,24 @@ def _answering(world: World, change: Change) -> Stack:
 
 def _look_at_api(world: World, change: Change, journal: Journal, stack: Stack) -> list[Check]:
     tables = change.tables or journal.facts["old_tables"]
-    return verify.demand(verify.check_api(world, stack, change.expected, tables))
+    found = verify.check_api(world, stack, change.expected, tables)
+    checks = verify.demand(verify.as_before(found, change.accepted))
+    # What is written from now on is somebody's work; what the migration made is not.
+    journal.learn(new_tables=next((check.details["now"] for check in checks if "now" in check.details), {}))
+    return checks
+
+
+def _values(server: Server, change: Change, journal: Journal) -> list[Check]:
+    """Return what the migration made of the values, as a check. What cannot be asked is no reason to go back."""
+    if change.operation != "upgrade":
+        return []
+    try:
+        if not server.exists(change.kept):
+            return [Check("values", "skipped", "The old data are kept as a dump: their values were not compared.")]
+        found = value_query.compare(server, change.kept, change.live, journal.facts["old_tables"])
+    except DatabaseError as error:
+        return [Check("values", "warn", f"Whether values changed could not be seen: {error.message}")]
+    return [values.check(found, evidence.sql_command(change, found.put_back))]
 
 
 def _look_at_all(world: World, change: Change, credentials: Mapping[str, str]) -> list[Check]:
@@ -163,13 +184,13 @@ def _old_rows(server: Server, change: Change) -> dict[str, int]:
 
 
 def _rewrite(world: World, change: Change, journal: Journal, before: Mapping[str, Any]) -> None:
-    if change.move and not journal.began("checkout"):
-        begin(world, journal, "checkout", f"{change.move.after} in {change.move.folder}")
+    if change.move and not journal.began(Step.CHECKOUT):
+        begin(world, journal, Step.CHECKOUT, f"{change.move.after} in {change.move.folder}")
         checkout_move.go(change.move)
         durable.apply_edits(change.edits)
     if change.move or not change.edits:
         return
-    begin(world, journal, "rewrite", ", ".join(str(edit.path) for edit in change.edits))
+    begin(world, journal, Step.REWRITE, ", ".join(str(edit.path) for edit in change.edits))
     durable.apply_edits(change.edits)
     if before != _all_but_images(world, change):
         raise StateError("Compose reads more changes in the edited files than the images.")
@@ -187,13 +208,13 @@ def _all_but_images(world: World, change: Change) -> dict[str, Any]:
     return {**{key: value for key, value in config.items() if not key.startswith("x-")}, "services": services}
 
 
-def _swap(server: Server, change: Change) -> None:
-    there = server.databases()
-    if change.live in there:
+def _swap(world: World, change: Change, server: Server, journal: Journal) -> None:
+    present = server.databases()
+    had_live = change.live in present
+    begin(world, journal, Step.SWAP, f"{change.incoming} becomes {change.live}", had_live=had_live)
+    if had_live:
         server.carry(change.live, change.incoming)
-        server.rename((change.live, change.kept), (change.incoming, change.live))
-    else:
-        server.rename((change.incoming, change.live))
+    move_data(server, data_plan.swap(change.names, present))
 
 
 def _bring_up(world: World, change: Change, services: list[str]) -> None:
@@ -210,29 +231,36 @@ def _bring_up(world: World, change: Change, services: list[str]) -> None:
 def _back_after(world: World, change: Change, journal: Journal, error: BaseException) -> None:
     cancelled = isinstance(error, KeyboardInterrupt)
     cause = redact.redact(error.message if isinstance(error, ChapError) else str(error) or type(error).__name__)
-    seen = [asdict(check) for check in error.checks] if isinstance(error, VerifyFailed) else []
+    seen = _failed(error)
     journal.give_room()
-    journal.note(failure="cancelled" if cancelled else cause, failed_checks=seen)
+    journal.note(failure="cancelled" if cancelled else cause, failed_checks=[asdict(check) for check in seen])
     found = evidence.gather(world, change, journal)
     try:
         checks = undo.undo(world, change, journal)
         journal.end("cancelled" if cancelled else "rolled back", checks=[asdict(check) for check in checks])
     except Exception as second:
         said = second.message if isinstance(second, ChapError) else f"{type(second).__name__}: {second}"
-        raise NeedsPerson(
+        needed = NeedsPerson(
             f"The {change.operation} failed: {cause}\nThe way back failed too: {redact.redact(said)}",
             state=evidence.state_now(world, change),
             hint=(f"{second.hint}\n" if isinstance(second, ChapError) and second.hint else "")
             + "Mend the cause, then run: docker chap recover\n"
-            f"Or by hand:\n{evidence.by_hand(world, change, journal.facts.get('kept_dump', ''))}"
-            + (f"\n{found}" if found else ""),
-        ) from error
+            f"Or by hand:\n{evidence.by_hand(world, change, journal)}" + (f"\n{found}" if found else ""),
+        )
+        needed.details = evidence.of_run(change.project.directory, journal, seen, ended=False)
+        raise needed from error
     told = ("chap_version", "rows", "ready")
     proof = " ".join(check.message for check in checks if check.name in told or check.status == "warn")
+    state = f"All is as it was before. {proof}"
+    ended: ChapError = RolledBack(f"The {change.operation} failed: {cause}", state=state, hint=found)
     if cancelled:
-        raise Cancelled(f"The {change.operation} was cancelled.", state=f"All is as it was before. {proof}") from None
-    raise RolledBack(
-        f"The {change.operation} failed: {cause}",
-        state=f"All is as it was before. {proof}",
-        hint=found,
-    ) from error
+        ended = Cancelled(f"The {change.operation} was cancelled.", state=state)
+    ended.details = evidence.of_run(change.project.directory, journal, [*seen, *checks], ended=True)
+    raise ended from (None if cancelled else error)
+
+
+def _failed(error: BaseException) -> list[Check]:
+    """Return what was looked at and is not good, as checks."""
+    if isinstance(error, VerifyFailed):
+        return error.checks
+    return [Check("start", "fail", error.message)] if isinstance(error, EndedAtStart) else []

@@ -45,16 +45,14 @@ def _dump(world: World, change: Change, server: Server, journal: Journal) -> Bac
         return first
     stack = replace(verify.refreshed(world, change.project.name), project=change.project)
     made = backup.take(
-        world.engine,
+        world,
         stack,
         [Path(path) for path in journal.facts["sources"]],
         Path(journal.facts["backups"]),
         f"the last rows before {journal.id}",
-        clock=world.clock,
-        notify=world.notify,
     )
     # CHAP is stopped and cannot say what it is; it is what it was a moment ago.
-    return catalogue.amend(made, chap=first.manifest["chap"])
+    return catalogue.amend(made, chap=first.manifest.chap)
 
 
 def bring_back(world: World, change: Change, server: Server, journal: Journal) -> None:
@@ -71,7 +69,7 @@ def bring_back(world: World, change: Change, server: Server, journal: Journal) -
         server.drop(side)
         server.create(side, replace(there[now], owner=change.owner))
         server.carry(now, side)
-        if server.free_space() < int(made.manifest["database"]["size"]) * _ROOM:
+        if server.free_space() < made.manifest.database.size * _ROOM:
             if now == change.live:
                 server.rename((change.live, change.failed))
             server.drop(change.failed)

@@ -6,7 +6,7 @@ It reads only the journal and the world, so it can be cut off anywhere and run a
 from __future__ import annotations
 
 import json
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -19,14 +19,17 @@ from compose_chap.postgres.server import Server
 from compose_chap.project import checkout_move
 from compose_chap.records import durable
 from compose_chap.records.run_records import Journal
+from compose_chap.records.steps import Step
 from compose_chap.stack import drift
-from compose_chap.transaction import safety_copy, verify
+from compose_chap.transaction import data_plan, kept, safety_copy, verify
 from compose_chap.transaction.change import (
     CONFIG_FILES,
     Change,
     begin,
     containers_of,
-    let_images_go,
+    data_back,
+    kind_of,
+    move_data,
     name_image,
     recreate,
     start_what_ran,
@@ -49,7 +52,7 @@ def undo(world: World, change: Change, journal: Journal, *, cut_off: bool = Fals
     journal.give_room()
     with suppress(StateError):
         # A full disk must not stand in the way: all that this needs is in the journal already.
-        begin(world, journal, "go back")
+        begin(world, journal, Step.GO_BACK)
     server = wait_for_server(world, change)
     stop_writers(world, change)
     server.end_own_sessions()
@@ -59,9 +62,10 @@ def undo(world: World, change: Change, journal: Journal, *, cut_off: bool = Fals
     _data_back(world, server, change, journal)
     if journal.facts.get("kept_dump"):
         journal.learn(data_came_back=True)
-    aside = _set_aside(server, change, change.tables or journal.facts.get("old_tables", {}))
+    facts = journal.facts
+    aside = _set_aside(server, change, facts.get("new_tables") or change.tables or facts.get("old_tables", {}))
     # Rows that were changed, or took the place of others, do not show in their number.
-    served = cut_off or journal.began("start worker")
+    served = cut_off or journal.began(Step.START_WORKER)
     start_what_ran(world, change)
     # With a checkout the edits are settings that the old files do not read.
     amiss = foreign if foreign and not change.move and not _names_old_images(world, change) else []
@@ -74,7 +78,8 @@ def undo(world: World, change: Change, journal: Journal, *, cut_off: bool = Fals
         raise
     checks += _settings_back(change, journal.facts.get("settings", {}), settings_of(world, change))
     if not aside and not served:
-        server.drop(change.failed)
+        if name := data_plan.disposable(kind_of(change, journal), change.names):
+            server.drop(name)
     elif server.exists(change.failed):
         said = f"What was written meanwhile is kept in the database {change.failed}, until docker chap prune."
         checks.append(Check("written_meanwhile", "warn", said, details={"tables": aside}))
@@ -86,7 +91,7 @@ def undo(world: World, change: Change, journal: Journal, *, cut_off: bool = Fals
     if foreign:
         said = f"Changed by someone else meanwhile, and left so: {', '.join(map(str, foreign))}."
         checks.append(Check("files", "warn", said))
-    let_images_go(world, journal.id, change.project.name)
+    kept.untag_kept_images(world, journal.id, change.project.name)
     return checks
 
 
@@ -95,7 +100,7 @@ def sources_back(world: World, change: Change, journal: Journal) -> list[str]:
 
     Return the files that someone else changed meanwhile: they are put back too, and kept in the run's records.
     """
-    if change.move is None or not journal.began("checkout"):
+    if change.move is None or not journal.began(Step.CHECKOUT):
         return []
     durable.revert_edits(change.edits)
     for name in change.writers:
@@ -124,38 +129,11 @@ def _names_old_images(world: World, change: Change) -> bool:
 
 
 def _data_back(world: World, server: Server, change: Change, journal: Journal) -> None:
-    there = server.databases()
-    if journal.facts.get("kept_dump") and journal.began("start api") and not _came_back(change, journal, there):
+    plan = data_back(change, journal, server.databases())
+    if plan.from_dump:
         safety_copy.bring_back(world, change, server, journal)
-        there = server.databases()
-
-    if change.incoming:
-        # A restore can make its side database again. What a rollback brings in is all there is of the old data.
-        only_one = change.operation == "rollback"
-        if change.incoming not in there and journal.began("swap"):
-            away = change.incoming if only_one else change.failed
-            pairs = [(change.live, away)] if change.live in there else []
-            if change.kept in there:
-                server.rename(*pairs, (change.kept, change.live))
-            elif pairs and not change.baseline.has_data:
-                server.rename(*pairs)
-        if not only_one:
-            server.drop(change.incoming)
-    elif change.kept in there:
-        if journal.began("start api") and change.live in there:
-            # The new version may have migrated the live one; the settings of a copy cut short are completed.
-            server.carry(change.live, change.kept)
-            server.rename((change.live, change.failed), (change.kept, change.live))
-        elif change.live in there:
-            server.drop(change.kept)
-        else:
-            server.rename((change.kept, change.live))
-
-
-def _came_back(change: Change, journal: Journal, there: Container[str]) -> bool:
-    """Whether the data of a dump are already the live ones, or wait under the kept name to become so."""
-    swapped = change.live in there and change.failed in there
-    return change.kept in there or swapped or journal.facts.get("data_came_back", False)
+        plan = data_back(change, journal, server.databases())
+    move_data(server, plan)
 
 
 def _containers_back(world: World, change: Change, journal: Journal, *, files_amiss: bool) -> None:
@@ -210,7 +188,7 @@ def look(world: World, change: Change, server: Server, tables: Mapping[str, int]
     stack = verify.refreshed(world, change.project.name)
     if baseline.ready:
         verify.wait_for_api(world, stack, workers=True)
-        checks = verify.check_api(world, stack, baseline.version, tables)
+        checks = verify.as_before(verify.check_api(world, stack, baseline.version, tables), baseline.schema)
         checks += verify.forgiving(verify.check_whole(world, stack, baseline.version, baseline, {}))
     elif tables:
         # It was not well before either: only what it had can be asked of it.
@@ -228,11 +206,13 @@ def _set_aside(server: Server, change: Change, old: Mapping[str, int]) -> dict[s
     there = server.databases()
     if change.failed not in there or change.live not in there:
         return {}
-    since = rows_since(old or server.counts(change.live), server.counts(change.failed))
-    return {table: rows for table, rows in since.items() if rows > 0}
+    old = old or server.counts(change.live)
+    since = rows_since(old, server.counts(change.failed))
+    # What is in a table that only the new version has was made of the old rows.
+    return {table: rows for table, rows in since.items() if rows > 0 and table in old}
 
 
 def rows_since(old: Mapping[str, int], new: Mapping[str, int]) -> dict[str, int]:
     """Return how many rows more each table has now, fewer as a negative number; those that CHAP adds do not count."""
     more = {table: new.get(table, 0) - old.get(table, 0) for table in sorted({*old, *new})}
-    return {table: rows for table, rows in more.items() if rows < 0 or (rows and table not in verify.SEEDED)}
+    return {table: rows for table, rows in more.items() if rows < 0 or (rows and table not in verify.NOBODYS)}

@@ -6,23 +6,29 @@ A check has the shape that chap-checker gives its own: name, status, message, hi
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 from compose_chap.check import Check, failures
 from compose_chap.engine.world import World
 from compose_chap.errors import ChapError, StackError
 from compose_chap.model import Role, Stack, detect
+from compose_chap.stack import schema
 from compose_chap.stack.chap import Chap, Health, version_in
 from compose_chap.stack.databases import server_of
+from compose_chap.stack.schema import Schema
+from compose_chap.transaction import evidence
 from compose_chap.transaction.baseline import Baseline, route_of
 
 # A model service registers again within this time after CHAP came back: a keepalive of 10 to 15 s that must fail
 # first, 30 s of grace, and a few seconds (seen with servicekit).
 MODELS_BACK = 100.0
 
-# Tables that CHAP itself adds to when it starts: more rows there are nobody's work.
-SEEDED = ("public.modeltemplatedb", "public.configuredmodeldb")
+# Tables that CHAP itself adds to: more rows there are nobody's work. The last one is Alembic's mark.
+NOBODYS = (
+    *("public.modeltemplatedb", "public.configuredmodeldb", "public.specificationbaseline"),
+    "public.alembic_version",
+)
 
 
 def wait_for_api(world: World, stack: Stack, *, workers: bool) -> Health:
@@ -30,7 +36,7 @@ def wait_for_api(world: World, stack: Stack, *, workers: bool) -> Health:
 
     Without `workers` it is enough that nothing but the worker is amiss. Progress, not a clock, decides: while
     the container lives and work is done in the database, a migration may take as long as it needs. Raise
-    ChapError when the container ends.
+    EndedAtStart when the container ends.
     """
     api = stack.api.containers[0]
     chap, server = Chap(world.engine, api.id), server_of(world.engine, stack)
@@ -40,8 +46,8 @@ def wait_for_api(world: World, stack: Stack, *, workers: bool) -> Health:
     while True:
         found = world.engine.container(api.id)
         if found is None or not found.running or found.restarts > api.restarts:
-            status = found.exit_status if found else "unknown"
-            raise ChapError(f"CHAP's container {api.name} ended at its start (exit status {status}).")
+            why = evidence.why_ended(world, api)
+            raise EndedAtStart(f"CHAP ended at its start: {why or 'its container is gone'}", why)
 
         health = chap.health()
         if health.ready or (not workers and only_workers_amiss(health)):
@@ -69,7 +75,7 @@ def check_api(world: World, stack: Stack, expected: str, tables: Mapping[str, in
     chap = Chap(world.engine, api.id)
     return [
         _timed(world, "chap_version", lambda: _version("API", chap.version(), expected)),
-        _timed(world, "schema", lambda: _schema(chap)),
+        _timed(world, "schema", lambda: _schema(schema.of_stack(world, stack))),
         _timed(world, "rows", lambda: _rows(world, stack, tables)),
     ]
 
@@ -94,6 +100,16 @@ def forgiving(checks: Iterable[Check]) -> list[Check]:
     """Return checks in which what others changed is told of, and does not stand in the way: no way back mends it."""
     return [
         replace(check, status="warn") if check.failed and check.name in ("route", "other_containers") else check
+        for check in checks
+    ]
+
+
+def as_before(checks: Iterable[Check], verdict: str) -> list[Check]:
+    """Return checks in which a schema that is amiss is only a warning where it had that verdict before already."""
+    return [
+        replace(check, status="warn", message=f"As before: {check.message}")
+        if check.name == "schema" and check.failed and check.details.get("verdict") == verdict
+        else check
         for check in checks
     ]
 
@@ -129,21 +145,8 @@ def _worker_versions(world: World, stack: Stack, expected: str) -> Check:
     return Check("worker_version", "ok", f"{len(versions)} worker(s) report the same version.", details=details)
 
 
-def _schema(chap: Chap) -> Check:
-    schema = chap.schema()
-    details = {key: list(value) for key, value in asdict(schema).items()}
-    if schema.verdict == "incomplete":
-        missing = ", ".join((*schema.missing_tables, *schema.missing_columns))
-        return Check("schema", "fail", f"The database misses what this version needs: {missing}.", details=details)
-    if schema.verdict == "complete":
-        return Check("schema", "ok", "Every table and column that this version needs is there.", details=details)
-    return Check(
-        "schema",
-        "ok",
-        "Every table and column that this version needs is there. Alembic's own mark is behind, as in most CHAP"
-        " installations; CHAP itself does not use it.",
-        details=details,
-    )
+def _schema(found: Schema) -> Check:
+    return Check("schema", found.status, found.words, details=found.to_json())
 
 
 def _rows(world: World, stack: Stack, tables: Mapping[str, int]) -> Check:
@@ -161,7 +164,7 @@ def compare_rows(before: Mapping[str, int], after: Mapping[str, int]) -> Check:
         return Check(
             "rows", "fail", f"Rows are missing: {said}.", details={"lost": {k: list(v) for k, v in lost.items()}}
         )
-    return Check("rows", "ok", f"No row is missing ({total}).")
+    return Check("rows", "ok", f"No row is missing ({total}).", details={"now": dict(after)})
 
 
 def _ready(world: World, stack: Stack) -> Check:
@@ -249,6 +252,14 @@ def _timed(world: World, name: str, ask: Callable[[], Check]) -> Check:
         check = Check(name, "error", error.message, error.hint)
     took = int((world.clock() - begun).total_seconds() * 1000)
     return Check(name, check.status, check.message, check.hint, check.details, took)
+
+
+class EndedAtStart(ChapError):
+    """CHAP's API ended when it was started; `reason` is what its log or exit status says of it."""
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class VerifyFailed(ChapError):

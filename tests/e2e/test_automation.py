@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from compose_chap.cli import app
-from tests.e2e.calls import AUTOMATION, COMMON, OF_A_FAILURE, chap, promised
+from tests.e2e.calls import AUTOMATION, COMMON, OF_A_FAILED_RUN, chap, promised
 from tests.sample.stack import SampleStack, environment
 
 # Of these few other tests read the document; those of all other commands are looked at wherever a test runs one.
@@ -74,6 +74,7 @@ def test_every_document_has_the_names_that_are_promised(small: SampleStack) -> N
 
 def test_a_failure_is_a_document_too(small: SampleStack) -> None:
     document = chap(small, "upgrade", "v9.9.9", "--yes", expect=1)
-    assert set(document) - COMMON == OF_A_FAILURE and document["exit_status"] == 1
+    assert set(document) - COMMON == OF_A_FAILED_RUN and document["exit_status"] == 1
+    assert document["run"] is None and [check["name"] for check in document["checks"] if check["status"] == "fail"]
     assert set(document["error"]) == {"code", "message", "state", "hint"}
     assert all(document["error"].values())

@@ -73,8 +73,8 @@ def test_rows_written_meanwhile_do_not_upset_the_counts(small: SampleStack) -> N
     def write() -> None:
         while not stop.is_set():
             small.sql(
-                "INSERT INTO observation (dataset_id, period, org_unit, value, feature_name, element_id)"
-                " SELECT min(id), '2026-01', 'ou', 1, 'rainfall', 'x' FROM dataset"
+                "INSERT INTO observation (dataset_id, period, org_unit, value, feature_name)"
+                " SELECT min(id), '2026-01', 'ou', 1, 'rainfall' FROM dataset"
             )
 
     writer = threading.Thread(target=write)

@@ -261,7 +261,8 @@ def test_every_such_thing_is_named(unharmed: Server) -> None:
 # The jail itself
 
 LOOK = """
-echo "user: $(id)"; echo "processes:"; for p in /proc/[0-9]*; do echo "  $(tr '\\0\\n' '  ' <$p/cmdline | cut -c-60)"; done
+echo "user: $(id)"; echo "processes:"
+for p in /proc/[0-9]*; do echo "  $(tr '\\0\\n' '  ' <$p/cmdline | cut -c-60)"; done
 echo "capabilities: $(grep -E 'Cap|NoNewPrivs' /proc/self/status | tr '\\n\\t' '  ')"
 echo "interfaces: $(ls /sys/class/net | tr '\\n' ' ')"; echo "routes: $(tail -n +2 /proc/net/route | wc -l)"
 echo "environment: $(env | cut -d= -f1 | sort | tr '\\n' ' ')"; echo "devices: $(ls /dev | tr '\\n' ' ')"

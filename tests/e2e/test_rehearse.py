@@ -119,7 +119,7 @@ def test_a_good_version_on_fresh_data_with_no_network_at_all(stack: SampleStack)
     [
         pytest.param("v2.1.3", "schema", "prediction.calibration", marks=pytest.mark.torture),
         ("v2.1.5", "rows", "public.observation had 2000, has 1800"),
-        pytest.param("v2.1.1", "start", "exit status", marks=pytest.mark.torture),
+        pytest.param("v2.1.1", "start", "RuntimeError: this build cannot start", marks=pytest.mark.torture),
         pytest.param("v2.1.7", "chap_version", "reports version 2.1.0", marks=pytest.mark.torture),
     ],
 )

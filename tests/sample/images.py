@@ -21,6 +21,9 @@ import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from tests.sample.chain import write_chain  # noqa: E402
+
 SAMPLE = Path(__file__).resolve().parent
 IMAGES = SAMPLE / "images"
 OUT = SAMPLE.parents[1] / "build" / "out"
@@ -31,7 +34,7 @@ NEEDED = (BASE, *(f"{PREFIX}/{image}" for image in ("postgres:17", "valkey:8", "
 
 APP_PACKAGES = (
     "python3-fastapi", "gunicorn", "python3-uvicorn", "python3-sqlmodel",
-    "python3-psycopg2", "alembic", "python3-celery", "python3-redis",
+    "python3-psycopg2", "python3-yaml", "alembic", "python3-celery", "python3-redis",
 )
 DATA_PACKAGES = ("postgresql-17", "valkey-server", "locales")
 
@@ -115,8 +118,7 @@ def write_releases(folder: Path) -> list[tuple[str, str]]:
             info.mkdir()
             (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: chap_core\nVersion: {reported}\n")
             (info / "INSTALLER").write_text("pip\n")
-            if version != "2.0.0":
-                shutil.copytree(IMAGES / "chap/since/2.1.0", top / "app/alembic/versions")
+            write_chain(version, top / "app/alembic/versions")
     return images
 
 
@@ -195,7 +197,7 @@ def build(registry: str) -> list[tuple[str, str]]:
     run("docker", "tag", base["app"], BASE)
     context = OUT / "context"
     shutil.rmtree(context, ignore_errors=True)
-    shutil.copytree(IMAGES / "chap", context, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(IMAGES / "chap", context, ignore=shutil.ignore_patterns("__pycache__", "chain"))
     pushed = write_releases(context / "releases")
     targets: dict[str, dict[str, object]] = {}
     for image, start in {"postgres:17": "postgres", "valkey:8": "valkey", "dhis2:sample": "app"}.items():

@@ -27,7 +27,7 @@ FLOORS = (
     ("engine",),
     ("model",),
     ("image", "check", "redact", "units", "reading"),
-    ("errors",),
+    ("errors", "ownership"),
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 
@@ -48,7 +48,7 @@ DOORS = {
     "requests": "engine",  # the errors of the docker package
     "subprocess": "engine",
     "ruamel": "project.document",
-    "httpx": "engine.registry",
+    "httpx": "engine",
     "fcntl": "records",
 }
 # The lock of a stack is a container, and its errors are docker's.

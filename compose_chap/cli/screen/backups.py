@@ -10,7 +10,7 @@ from compose_chap.backups.catalogue import Backup
 def backup_document(one: Backup) -> dict[str, Any]:
     bad = one.proof.how == "bad"
     return {
-        **one.manifest,
+        **one.manifest.to_json(),
         "folder": str(one.folder),
         "size": one.size,
         "pinned": one.pinned,

@@ -31,7 +31,15 @@ def _rows(answer: Answer, now: datetime) -> list[list[str]]:
         return [["not reached", "", "", "", "", ""]]
     if not answer.stacks:
         return [[answer.server, "no CHAP", "", "", "", ""]]
-    return [[answer.server, *_row(stack, now)] for stack in answer.stacks]
+    return [[answer.server, *_row_of_any(stack, now)] for stack in answer.stacks]
+
+
+def _row_of_any(stack: Mapping[str, Any], now: datetime) -> list[str]:
+    """Return the row of a stack, also where another server's answer is not what this version knows."""
+    try:
+        return _row(stack, now)
+    except (LookupError, TypeError, ValueError, AttributeError):
+        return ["?", "", "its answer cannot be used", "", ""]
 
 
 def _row(stack: Mapping[str, Any], now: datetime) -> list[str]:

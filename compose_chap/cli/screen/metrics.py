@@ -31,7 +31,7 @@ def _lines(seen: Status | None, update: str | None, now: datetime) -> Iterator[_
         return
     last, jobs = seen.last_backup, seen.jobs
     yield "docker_chap_ready", "Whether CHAP says that all its parts work.", bool(seen.health and seen.health.ready)
-    complete = seen.schema.verdict != "incomplete" if seen.schema else None
+    complete = seen.schema.status != "fail" if seen.schema else None
     yield "docker_chap_schema_complete", "Whether the database has all that the running version needs.", complete
     waits = None if seen.open_run is None else bool(seen.open_run)
     yield "docker_chap_run_open", "Whether a run was cut off and waits for docker chap recover.", waits

@@ -13,6 +13,7 @@ from datetime import datetime, timezone
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, TextIO
 
+from compose_chap.cli.screen.plain import on_one_line, plain
 from compose_chap.errors import ChapError
 from compose_chap.units import duration, size
 
@@ -112,7 +113,7 @@ class Progress:
 
     def _title(self, step: str, detail: str) -> str:
         name = _STEPS.get(step, step.capitalize())
-        return f"{name}: {detail}" if detail else name
+        return f"{name}: {on_one_line(detail)}" if detail else name
 
     def _waited(self, seconds: float) -> bool:
         return time.monotonic() - self._drawn > seconds
@@ -170,12 +171,12 @@ def document(command: str, data: Mapping[str, Any]) -> str:
 def failure_document(command: str, error: ChapError) -> str:
     """Return a failure as a JSON document."""
     parts = {"code": error.code, "message": error.message, "state": error.state, "hint": error.hint}
-    return document(command, {"ok": False, "error": parts, "exit_status": error.exit_status})
+    return document(command, {"ok": False, "error": parts, "exit_status": error.exit_status, **error.details})
 
 
 def table(rows: Sequence[Sequence[str]], head: Sequence[str] = ()) -> str:
     """Return rows in columns, two spaces apart; on a narrow terminal the last columns go below the first ones."""
-    everything = [head, *rows] if head else list(rows)
+    everything = [[on_one_line(cell) for cell in row] for row in ([head, *rows] if head else rows)]
     if not everything:
         return ""
     widths = [max(len(row[at]) for row in everything) for at in range(len(everything[0]))]
@@ -200,7 +201,7 @@ def facts(pairs: Sequence[tuple[str, str]]) -> str:
     """Return names and what is told of each; long tellings go on in lines of their own on a terminal."""
     indent = max(len(name) for name, _ in pairs) + 2
     width = _width_of_a_terminal(sys.stdout)
-    return "\n".join(f"{name:<{indent}}{_hanging(told, indent, width)}" for name, told in pairs)
+    return "\n".join(f"{name:<{indent}}{_hanging(on_one_line(told), indent, width)}" for name, told in pairs)
 
 
 def paragraph(text: str, stream: TextIO | None = None) -> str:
@@ -248,10 +249,10 @@ def now() -> datetime:
 def tell(text: str) -> None:
     """Print something that is no result, if there still is a terminal."""
     with suppress(OSError):
-        print(text, file=sys.stderr, flush=True)
+        print(plain(text), file=sys.stderr, flush=True)
 
 
 def write(text: str) -> None:
     """Print a result."""
     if text:
-        print(text, file=sys.stdout)
+        print(plain(text, colours=colourful(sys.stdout)), file=sys.stdout)

@@ -12,10 +12,9 @@ from compose_chap.backups.catalogue import Backup
 from compose_chap.cli.screen import render
 from compose_chap.errors import ChapError
 from compose_chap.model import Role, Service, Stack
-from compose_chap.operations import prune
 from compose_chap.operations.status import Source, Status
 from compose_chap.stack.chap import Jobs
-from compose_chap.transaction.change import KEPT_IMAGES
+from compose_chap.transaction import kept
 
 
 def status_document(seen: Status, now: datetime) -> dict[str, Any]:
@@ -43,7 +42,7 @@ def status_document(seen: Status, now: datetime) -> dict[str, Any]:
             for service in stack.services
         ],
         "health": {"level": seen.health.level, "checks": dict(seen.health.checks)} if seen.health else None,
-        "schema": {**asdict(seen.schema), "verdict": seen.schema.verdict} if seen.schema else None,
+        "schema": seen.schema.to_json() if seen.schema else None,
         "jobs": asdict(seen.jobs) if seen.jobs else None,
         "database": {"name": _access_name(stack), "size": seen.database_size, "kept": dict(seen.kept)},
         "kept_images": list(seen.kept_images),
@@ -69,11 +68,11 @@ def _backup(last: Backup | None, now: datetime) -> dict[str, Any] | None:
         "id": last.id,
         "folder": str(last.folder),
         "size": last.size,
-        "created_at": last.manifest["created_at"],
+        "created_at": last.created_at.isoformat(),
         "proven_at": last.proof.at.isoformat(),
         "proven_by": last.proof.how,
         "age_seconds": int((now - last.created_at).total_seconds()),
-        "chap_version": last.manifest["chap"]["version"],
+        "chap_version": last.manifest.chap.version,
     }
 
 
@@ -96,14 +95,15 @@ def status_text(seen: Status, now: datetime) -> str:
     ]
     parts = [render.facts(facts), render.table(rows, ["SERVICE", "ROLE", "STATE", "VERSION", "IMAGE"])]
     if seen.kept:
-        kept = [[name, units.size(bytes_), _age_of(name, now)] for name, bytes_ in seen.kept.items()]
-        parts.append("Kept databases\n" + render.table(kept))
+        live = _access_name(stack) or ""
+        rows = [[name, units.size(bytes_), _age_of(name, live, now)] for name, bytes_ in seen.kept.items()]
+        parts.append("Kept databases\n" + render.table(rows))
     if seen.kept_images:
-        parts.append("Kept images\n" + render.table([[f"{KEPT_IMAGES}:{tag}"] for tag in seen.kept_images]))
+        parts.append("Kept images\n" + render.table([[f"{kept.KEPT_IMAGES}:{tag}"] for tag in seen.kept_images]))
     if seen.working:
         parts.append(
             f"At work now: {seen.working['operation']} by {seen.working['by']},"
-            f" since {units.moment(seen.working['since'])}."
+            f" since {units.moment(seen.working['since']) if seen.working['since'] else 'an unknown time'}."
         )
     elif seen.open_run:
         steps = seen.open_run["steps"]
@@ -116,8 +116,8 @@ def status_text(seen: Status, now: datetime) -> str:
     return "\n\n".join(parts)
 
 
-def _age_of(database: str, now: datetime) -> str:
-    since = prune.kept_since(database)
+def _age_of(database: str, live: str, now: datetime) -> str:
+    since = kept.kept_since(database, live)
     return units.age(since, now) if since else ""
 
 
@@ -134,7 +134,8 @@ def _jobs(jobs: Jobs | None) -> str:
     if jobs is None:
         return "not known"
     said = f"{len(jobs.running)} running, {len(jobs.waiting)} waiting"
-    return said + (f", {len(jobs.zombies)} dead but listed as running" if jobs.zombies else "")
+    said += f", {len(jobs.zombies)} dead but listed as running" if jobs.zombies else ""
+    return said + (f", {len(jobs.own)} queued by CHAP itself" if jobs.own else "")
 
 
 def _database(seen: Status) -> str:

@@ -15,8 +15,10 @@ import pytest
 
 from compose_chap.backups import backup, other_files
 from compose_chap.backups.catalogue import Backup
+from compose_chap.backups.manifest import DatabaseFacts, DumpPart, KeptVolume, Manifest
 from compose_chap.errors import DumpError
 from compose_chap.model import Role
+from tests.fakes import manifest
 
 DATA = "/app/data/models.db"
 
@@ -38,7 +40,7 @@ def stopped(files: dict[str, bytes]) -> tuple[Any, Any]:
     return engine, SimpleNamespace(writers=(), of=lambda role: (model,) if role is Role.MODEL else ())
 
 
-def keep(files: dict[str, bytes], folder: Path) -> list[dict[str, Any]]:
+def keep(files: dict[str, bytes], folder: Path) -> tuple[KeptVolume, ...]:
     engine, stack = stopped(files)
     return other_files.keep_volumes(engine, stack, folder, lambda *told: None)
 
@@ -57,9 +59,9 @@ def test_what_a_killed_model_service_had_committed_is_in_its_copy(tmp_path: Path
         files = {f"{DATA}{path.name.removeprefix('live.db')}": path.read_bytes() for path in tmp_path.glob("live.db*")}
     assert f"{DATA}-{'wal' if mode == 'wal' else 'journal'}" in files
     (kept,) = keep(files, tmp_path)
-    assert kept["path"] == DATA
+    assert kept.path == DATA
     assert [path.name for path in (tmp_path / "volumes").iterdir()] == ["model_app_data_models.db"]
-    with closing(sqlite3.connect(f"file:{tmp_path / kept['file']}?immutable=1", uri=True)) as copy:
+    with closing(sqlite3.connect(f"file:{tmp_path / kept.file}?immutable=1", uri=True)) as copy:
         assert copy.execute("SELECT name FROM configs").fetchall() == [("one",), ("two",)]
 
 
@@ -69,13 +71,15 @@ def test_a_damaged_database_of_a_model_service_is_told_of(tmp_path: Path) -> Non
 
 
 def test_room_is_asked_for_by_what_earlier_backups_took() -> None:
-    def facts(size: int, dump: int) -> dict[str, Any]:
-        return {"database": {"size": size}, "dump": {"size": dump}}
+    def facts(size: int, dump: int) -> Manifest:
+        return manifest(database=DatabaseFacts("chap_core", size), dump=DumpPart("a.dump", dump, ""))
+
+    def packed(*sizes: int) -> Backup:
+        return Backup(Path("/b"), manifest(volumes=tuple(KeptVolume("v", size, "") for size in sizes)))
 
     assert backup._ratio([facts(100, 10), facts(100, 20), None]) == 0.2
     assert backup._ratio([]) == backup._ratio([None]) == 0.35
-    earlier = [Backup(Path("/b"), {"volumes": [{"size": 3}, {"size": 4}]}), Backup(Path("/b"), {"volumes": []})]
-    assert backup._packed_volumes(earlier) == 7 and backup._packed_volumes([]) == 0
+    assert backup._packed_volumes([packed(3, 4), packed()]) == 7 and backup._packed_volumes([]) == 0
 
 
 def test_volumes_are_measured_where_they_can_be() -> None:
@@ -87,3 +91,29 @@ def test_volumes_are_measured_where_they_can_be() -> None:
     services = [SimpleNamespace(name=name, containers=[SimpleNamespace(id=name, running=True)]) for name in ("a", "b")]
     stack: Any = SimpleNamespace(writers=services, of=lambda role: ())
     assert other_files.volumes_size(engine, stack) == 40 * 1024
+
+
+def test_files_that_only_other_containers_name_are_kept_too(tmp_path: Path) -> None:
+    directory, kept = tmp_path / "chap", tmp_path / "kept"
+    for folder in (directory, kept):
+        folder.mkdir()
+    names = ("compose.yml", "compose.ewars.yml", "ewars.env", other_files.MARKETPLACE)
+    for name in names:
+        (directory / name).write_text(name)
+    files, env_files = "com.docker.compose.project.config_files", "com.docker.compose.project.environment_file"
+
+    def service(**labels: Any) -> Any:
+        return SimpleNamespace(containers=[SimpleNamespace(labels=labels)])
+
+    stack: Any = SimpleNamespace(
+        project=SimpleNamespace(name="p", directory=directory, files=(directory / "compose.yml",)),
+        services=[
+            service(**{files: f"{directory}/compose.yml"}),
+            service(**{files: f"{directory}/compose.yml,{directory}/compose.ewars.yml"}),
+            # A temporary copy that is gone.
+            service(**{files: f"{tmp_path}/tmp.yml", env_files: f"{directory}/ewars.env"}),
+        ],
+    )
+    made = other_files.keep_files([directory / "compose.yml"], stack, kept)
+    assert sorted(one.path for one in made) == sorted(str(directory / name) for name in names)
+    assert all((kept / one.file).read_text() == Path(one.path).name for one in made)

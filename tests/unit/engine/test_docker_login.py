@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,8 +12,10 @@ from typing import Any
 import httpx
 import pytest
 
+from compose_chap.engine.api import connect
 from compose_chap.engine.docker_login import credentials
 from compose_chap.engine.engine import Engine
+from compose_chap.engine.link import Link
 from compose_chap.engine.registry import Registry, locate
 from compose_chap.errors import RegistryError
 
@@ -74,8 +77,19 @@ def test_a_helper_is_asked(
     assert credentials(["docker"], REGISTRY) == ("kept", f"for {REGISTRY}")
 
 
+ODD = [
+    *('""', '{"auth": ""}', '{"auth": "x"}', '{"auth": "Y2hhcA=="}', '{"auth": 7}', '{"auth": "é"}', "null", "7", "[]"),
+    *("{}", '{"identitytoken": 7}', '{"auth": "//79"}'),
+]
+
+
 @pytest.mark.parametrize(
-    "written", ["", "{}", "no json", '{"auths": {"127.0.0.1:5900": {"auth": ""}}}', '{"credsStore": "missing"}']
+    "written",
+    [
+        *("", "{}", "[]", "null", "no json", '{"auths": []}', '{"auths": null}', '{"credHelpers": 7}', "[" * 99999),
+        *('{"credsStore": "missing"}', '{"credsStore": 7}', '{"credHelpers": {"127.0.0.1:5900": ["x"]}}'),
+        *(f'{{"auths": {{"127.0.0.1:5900": {entry}}}}}' for entry in ODD),
+    ],
 )
 def test_what_cannot_be_used_is_no_login(written: str, home: Path) -> None:
     home.mkdir()
@@ -109,3 +123,21 @@ def test_who_is_not_logged_in_is_told_how(repository: str, hint: str) -> None:
     with pytest.raises(RegistryError) as told:
         registry.tags(repository)
     assert told.value.hint == f"Log in with: {hint}"
+
+
+@pytest.mark.parametrize("entry", ODD)
+def test_one_odd_login_hides_no_other_and_does_not_end_the_sdk(
+    entry: str, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    auth = base64.b64encode(b"chap:s3cret").decode()
+    home.mkdir()
+    (home / "config.json").write_text(f'{{"auths": {{"odd.example": {entry}, "{REGISTRY}": {{"auth": "{auth}"}}}}}}')
+    assert credentials(["docker"], REGISTRY) == ("chap", "s3cret")
+    monkeypatch.setattr("docker.APIClient._retrieve_server_version", lambda self: "1.41")
+    assert connect(Link("unix:///nowhere", "unix:///nowhere")).base_url
+
+
+def test_settings_that_are_no_file_are_no_login(home: Path) -> None:
+    home.mkdir()
+    os.mkfifo(home / "config.json")
+    assert credentials(["docker"], REGISTRY) is None

@@ -12,11 +12,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from compose_chap.backups import catalogue
+from compose_chap.backups import backup, catalogue
 from compose_chap.backups.catalogue import Backup
+from compose_chap.backups.manifest import ChapFacts
 from compose_chap.errors import DumpError
 from compose_chap.model import Origin
 from compose_chap.operations.prune import Retention, keep, plan
+from tests.fakes import manifest
 
 NOW = datetime(2026, 11, 23, 4, tzinfo=timezone.utc)
 HERE = Origin("p", "engine-1", "north")
@@ -24,8 +26,7 @@ HERE = Origin("p", "engine-1", "north")
 
 def made(when: datetime) -> Backup:
     identity = when.strftime("%Y%m%dT%H%M%SZ")
-    now = when.isoformat()
-    return Backup(Path("/b") / identity, {"id": identity, "created_at": now, "proven_at": now})
+    return Backup(Path("/b") / identity, manifest(id=identity, created_at=when, proven_at=when))
 
 
 def daily(days: int) -> list[Backup]:
@@ -91,9 +92,10 @@ def test_a_word_against_a_backup_stands_until_as_good_a_proof(tmp_path: Path) ->
 
 def missed(now: set[str], wanted: tuple[str, ...] | None, *earlier: dict[str, Any]) -> dict[str, list[str]]:
     schema = None if wanted is None else {"missing_tables": wanted}
-    manifest = {"tables": dict.fromkeys(now, 1), "lost_tables": ["public.gone"], "chap": {"schema": schema}}
-    before = [Backup(Path("/b"), {"proven_at": NOW.isoformat(), **one}) for one in earlier]
-    return catalogue.missed_tables(manifest, before)
+    new = manifest(tables=dict.fromkeys(now, 1), lost_tables=("public.gone",), chap=ChapFacts("2.1.0", "", schema))
+    before = [Backup(Path("/b"), manifest(**one)) for one in earlier]
+    told = backup.with_missed_tables(new, before)
+    return {"lost_tables": list(told.lost_tables), "absent_tables": list(told.absent_tables)}
 
 
 def test_a_table_is_missed_that_was_there_and_is_still_wanted() -> None:
@@ -106,6 +108,20 @@ def test_a_table_is_missed_that_was_there_and_is_still_wanted() -> None:
     # CHAP runs: it wants one of them, and one that never was there.
     found = missed({"public.a"}, ("b", "new"), earlier)
     assert found == {"lost_tables": ["public.b", "public.gone"], "absent_tables": ["public.c", "public.new"]}
+
+
+def test_tables_that_only_a_newer_version_had_are_not_missed_after_a_rollback() -> None:
+    old: dict[str, Any] = {"tables": {"public.a": 1}, "chap": ChapFacts("2.1.0")}
+    tables = {"public.a": 1, "public.alert": 1}
+    newer: dict[str, Any] = {"tables": tables, "chap": ChapFacts("2.10.0")}
+    nothing = {"lost_tables": ["public.gone"], "absent_tables": []}
+    assert missed({"public.a"}, (), old, newer) == missed({"public.a"}, None, old, newer) == nothing
+    # Of the same version, or one that does not say, it is missed.
+    for version in ("2.1.0", ""):
+        same = {"tables": tables, "chap": ChapFacts(version)}
+        assert missed({"public.a"}, (), old, same)["absent_tables"] == ["public.alert"]
+    # What the older one had is still looked for.
+    assert missed(set(), ("a",), old, newer)["lost_tables"] == ["public.a", "public.gone"]
 
 
 def test_more_backups_never_make_retention_keep_fewer_days() -> None:
@@ -224,12 +240,16 @@ def write(folder: Path, when: datetime, *, pinned: bool = False) -> Path:
     """Write what is needed of a backup to be listed as one."""
     identity = when.strftime("%Y%m%dT%H%M%SZ")
     (folder / identity).mkdir(parents=True)
-    manifest = {
+    document = {
         **{"format": 1, "id": identity, "created_at": when.isoformat(), "reason": "", "proven_at": when.isoformat()},
         **{"project": {"name": "p"}, "tables": {}, "files": [], "checkout": None, "chap": {"version": "2.0.0"}},
-        **{"database": {"size": 1}, "server": {"version": 170006}, "dump": {"file": "a.dump", "size": 1, "sha256": ""}},
+        **{
+            "database": {"name": "chap_core", "size": 1},
+            "server": {"version": 170006},
+            "dump": {"file": "a.dump", "size": 1, "sha256": "0" * 64},
+        },
     }
-    (folder / identity / "manifest.json").write_text(json.dumps(manifest))
+    (folder / identity / "manifest.json").write_text(json.dumps(document))
     if pinned:
         (folder / identity / "pinned").touch()
     return folder / identity

@@ -13,6 +13,7 @@ from compose_chap.model import detect
 from compose_chap.preflight import preflight, running_files
 from compose_chap.preflight.subject import Subject
 from compose_chap.records import run_records
+from compose_chap.stack.chap import Jobs
 from tests.fakes import WORKER, FakeEngine, world
 
 
@@ -72,3 +73,14 @@ def test_while_a_run_is_open_nothing_is_said_but_to_recover(tmp_path: Path, monk
 def test_the_nearest_versions_are_so_by_their_order(wanted: str, found: list[str]) -> None:
     assert nearest_releases(wanted, ["v2.0.0", "v2.1.4", "v2.1.10", "v2.2.0"]) == found
     assert nearest_releases(wanted, []) == []
+
+
+def test_jobs_that_chap_queued_by_itself_do_not_stand_in_the_way() -> None:
+    subject: Any = SimpleNamespace(jobs=Jobs((), (), (), ("w",), ("c", "d")))
+    check = preflight._jobs(subject)
+    assert check.status == "ok" and "CHAP queued by itself" in check.message and check.details["own"] == ("c", "d")
+    subject.jobs = Jobs(("a",), (), (), ("w",), ("c",))
+    check = preflight._jobs(subject)
+    assert check.failed and check.message.startswith("1 job(s) run and 0 wait") and "by itself" in check.message
+    subject.jobs = Jobs((), (), ("z",), ("w",))
+    assert preflight._jobs(subject).message == "No job runs. 1 more say so but are dead."

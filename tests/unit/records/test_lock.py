@@ -16,6 +16,7 @@ from compose_chap import units
 from compose_chap.engine import process
 from compose_chap.errors import Locked
 from compose_chap.records import lock, run_records
+from compose_chap.records.steps import Step
 
 NOW = datetime(2026, 11, 23, tzinfo=timezone.utc)
 
@@ -23,7 +24,7 @@ NOW = datetime(2026, 11, 23, tzinfo=timezone.utc)
 def test_the_second_run_is_told_who_works_since_when_and_where(tmp_path: Path) -> None:
     with lock.locked(tmp_path, "upgrade", NOW):
         journal = run_records.begin_run(tmp_path, "upgrade", {}, lambda: NOW)
-        journal.begin("keep")
+        journal.begin(Step.KEEP)
         with pytest.raises(Locked) as refused, lock.locked(tmp_path, "backup", NOW):
             pass
     assert f"upgrade by {run_records.operator()}, since {units.moment(NOW)}, now at step 'keep'" in str(refused.value)

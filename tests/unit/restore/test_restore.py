@@ -11,6 +11,7 @@ import pytest
 from compose_chap.engine.process import Finished
 from compose_chap.errors import ChapError
 from compose_chap.model import detect
+from compose_chap.records import run_records
 from compose_chap.restore import restore
 from compose_chap.transaction import evidence
 from compose_chap.transaction.baseline import baseline_of
@@ -54,5 +55,6 @@ def test_by_hand_too_nothing_is_pulled_or_built(tmp_path: Path) -> None:
         tables={},
         baseline=baseline_of(here, stack),
     )
-    ups = [line for line in evidence.by_hand(here, change).splitlines() if "up" in shlex.split(line)]
+    journal = run_records.begin_run(tmp_path, "restore", change.to_facts(), here.clock)
+    ups = [line for line in evidence.by_hand(here, change, journal).splitlines() if "up" in shlex.split(line)]
     assert len(ups) == 2 and all(words in line for words in NEITHER for line in ups)

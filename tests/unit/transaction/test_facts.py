@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -15,6 +18,7 @@ from compose_chap.postgres import server
 from compose_chap.preflight import release_notes
 from compose_chap.records import run_records
 from compose_chap.transaction import undo
+from compose_chap.transaction.evidence import secrets_of
 
 
 def record(directory: Path, identity: str, operation: str, result: str = "done", undoes: str = "") -> None:
@@ -111,3 +115,54 @@ def test_a_warning_is_no_reason_for_a_failure() -> None:
     error = "pg_restore: error: could not read from input file: end of file"
     assert server.first_error(f"{warning}\n{error}\n") == error
     assert server.first_error(f"{warning}\n") == warning
+
+
+SECRETS = ("sword/fish@7", "s:w/o@rd", 'quo"ted\\one', "it's/mine", "p%40ss/word")
+
+
+@pytest.mark.parametrize("secret", SECRETS)
+@pytest.mark.parametrize(
+    "told",
+    [
+        "no connection to postgresql+psycopg2://chap:{}@db:5432/chap, gave up",
+        '{{"CHAP_DATABASE_URL": "postgresql://chap:{}@db/chap"}}',
+        "redis://:{}@redis:6379/0",
+        "it said {} and no more",
+    ],
+)
+def test_a_password_of_any_spelling_is_hidden(secret: str, told: str) -> None:
+    environment = {"CHAP_DATABASE_URL": f"postgresql://chap:{secret}@db:5432/chap", "PATH": "/bin", "PWD": "/app/where"}
+    (hidden,) = {one for one in secrets_of([container(environment)]) if one == secret}
+    for spelled in (secret, json.dumps(secret)[1:-1], quote(secret, safe="")):
+        assert spelled not in redact.redact(told.format(spelled), secrets_of([container(environment)]))
+    assert hidden == secret
+
+
+@pytest.mark.parametrize(
+    "name", ["CHAP_DB_PWD", "DBPWD", "POSTGRES_PASSWORD", "PGPASSWORD", "API_KEY", "CHAP_API_TOKEN"]
+)
+def test_a_setting_whose_name_says_so_is_secret(name: str) -> None:
+    assert secrets_of([container({name: "swordfish", "PWD": "/app/where", "OLDPWD": "/home/chap"})]) == ["swordfish"]
+
+
+@pytest.mark.parametrize(
+    "dsn", ["host=db password=swordfish dbname=x", "host=db password='swordfish'", "x?password=swordfish&y"]
+)
+def test_a_dsn_is_hidden_in_settings_and_in_logs(dsn: str) -> None:
+    assert "swordfish" in secrets_of([container({"CHAP_DSN": dsn})])
+    assert "swordfish" not in redact.redact(f"could not connect: {dsn}")
+
+
+def test_what_is_no_secret_stays() -> None:
+    for text in (
+        "password authentication failed for user chap",
+        "token: expired, PWD=/app",
+        "http://chap:8000/health and mail@example.org",
+        "POSTGRES_PASSWORD=${POSTGRES_PASSWORD:?set it}",
+        "v2.0.0 -> v2.1.0",
+    ):
+        assert redact.redact(text) == text
+
+
+def container(environment: dict[str, str]) -> Any:
+    return SimpleNamespace(environment=environment)

@@ -10,27 +10,29 @@ import copy
 import functools
 import json
 import os
+import shlex
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from compose_chap.backups import backup, catalogue, proof
-from compose_chap.errors import ChapError, EngineError, NeedsPerson, RolledBack, StateError
+from compose_chap.engine.world import World
+from compose_chap.errors import Cancelled, ChapError, EngineError, NeedsPerson, RolledBack, StateError
 from compose_chap.image import Reference
 from compose_chap.model import detect
 from compose_chap.operations import recover, rollback, upgrade
 from compose_chap.operations.upgrade import UpgradePlan
 from compose_chap.postgres import pg_tools
 from compose_chap.postgres.server import Server
-from compose_chap.records import durable, run_records
+from compose_chap.records import durable, own_folder, run_records
 from compose_chap.records.durable import Edit
 from compose_chap.transaction.baseline import baseline_of
 from compose_chap.transaction.change import CONFIG_FILES
-from tests.fakes import API, WORKER, Database, FakeEngine, Killed, world
+from tests.fakes import API, WORKER, Database, FakeEngine, Killed, manifest, world
 
 OLD = f"chap {API}:v1\nworker {WORKER}:v1\ndb postgres:17\nredis valkey:8\n".encode()
 NEW = OLD.replace(b":v1", b":v2")
@@ -71,12 +73,14 @@ def engine(place: Path, monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
     def made() -> catalogue.Backup:
         return catalogue.Backup(
             folder / "backups" / "1",
-            {"id": "1", "tables": dict(saved[-1].rows), "database": {"size": 1}, "proven_at": "2026-11-23"},
+            manifest(id="1", tables=dict(saved[-1].rows)),
         )
 
-    def take(engine: FakeEngine, *given: Any, **named: Any) -> catalogue.Backup:
-        engine.at("backup")
-        saved.append(copy.deepcopy(engine.databases["chap_core"]))
+    def take(world: World, *given: Any, **named: Any) -> catalogue.Backup:
+        here = world.engine
+        assert isinstance(here, FakeEngine)
+        here.at("backup")
+        saved.append(copy.deepcopy(here.databases["chap_core"]))
         return made()
 
     def fill(server: Server, database: str, pieces: Iterator[bytes]) -> None:
@@ -98,18 +102,30 @@ def engine(place: Path, monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
     return FakeEngine(folder)
 
 
-def watch_files(monkeypatch: pytest.MonkeyPatch, engine: FakeEngine, write: Callable[..., None]) -> None:
+def writers() -> dict[str, Callable[..., None]]:
+    """Return what writes files: those of the stack, and our own."""
+    modules = {"compose_chap.records.durable.write_file": durable.write_file}
+    return {**modules, "compose_chap.records.own_folder.write": own_folder.write}
+
+
+def watch_files(
+    monkeypatch: pytest.MonkeyPatch, engine: FakeEngine, writers: Mapping[str, Callable[..., None]]
+) -> None:
     """Make every file that is written a place where a fault can strike, before and after."""
 
-    def writes(path: Path, content: bytes) -> None:
-        engine.at(f"write {path.name}")
-        write(path, content)
-        engine.at(f"wrote {path.name}")
+    def watched(write: Callable[..., None]) -> Callable[[Path, bytes], None]:
+        def writes(path: Path, content: bytes) -> None:
+            engine.at(f"write {path.name}")
+            write(path, content)
+            engine.at(f"wrote {path.name}")
 
-    monkeypatch.setattr(durable, "write_file", writes)
+        return writes
+
+    for name, write in writers.items():
+        monkeypatch.setattr(name, watched(write))
 
 
-def run_upgrade(engine: FakeEngine, *, by_dump: bool = False) -> None:
+def run_upgrade(engine: FakeEngine, *, by_dump: bool = False, repairs: tuple[str, ...] = ()) -> None:
     """Upgrade from v1 to v2."""
     here = world(engine)
     (stack,) = detect(engine.containers())
@@ -123,6 +139,7 @@ def run_upgrade(engine: FakeEngine, *, by_dump: bool = False) -> None:
         "linux/amd64",
         baseline_of(here, stack),
         by_dump=by_dump,
+        repairs=repairs,
     )
     upgrade.execute(here, plan, {})
 
@@ -178,7 +195,7 @@ class Theorem:
     """A run whose every call is struck by a fault, from the same start each time."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-        self.monkeypatch, self.folder, self.write = monkeypatch, folder, durable.write_file
+        self.monkeypatch, self.folder, self.writers = monkeypatch, folder, writers()
 
     def run(
         self,
@@ -197,13 +214,14 @@ class Theorem:
                 fault(name)
 
         engine.strike, engine.calls = strike, 0
-        watch_files(self.monkeypatch, engine, self.write)
+        watch_files(self.monkeypatch, engine, self.writers)
         try:
             run(engine)
         except (ChapError, KeyboardInterrupt, Killed) as raised:
             return struck, raised
         finally:
-            self.monkeypatch.setattr(durable, "write_file", self.write)
+            for name, write in self.writers.items():
+                self.monkeypatch.setattr(name, write)
         return struck, None
 
     def prove(
@@ -414,7 +432,7 @@ def cut_off(engine: FakeEngine, step: str) -> FakeEngine:
 
     engine.strike = strike
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
-        watch_files(patch, engine, durable.write_file)
+        watch_files(patch, engine, writers())
         run_upgrade(engine)
     return engine.copy()
 
@@ -473,6 +491,82 @@ def test_a_container_that_had_ended_may_be_gone_afterwards(engine: FakeEngine) -
     assert run_records.history(engine.folder)[-1]["result"] == "done"
 
 
+def test_why_the_new_version_ended_is_said_without_secrets_and_with_the_way_that_is_good(engine: FakeEngine) -> None:
+    engine.sick = "ends"
+    engine.log = (
+        "Traceback (most recent call last):\n"
+        '  File "x.py", line 1, in f\n'
+        "sqlalchemy.exc.IntegrityError: (psycopg2.errors.NotNullViolation) null value in column"
+        ' "target_column" at postgresql://chap:geheim@db/chap_core\n'
+        "[SQL: INSERT INTO backtestspecification]\n"
+    )
+    with pytest.raises(RolledBack) as failure:
+        run_upgrade(engine)
+    said = failure.value.message
+    assert said.startswith("The upgrade failed: CHAP ended at its start: sqlalchemy.exc.IntegrityError: (psycopg2")
+    assert "INSERT" not in said and "geheim" not in said + str(failure.value.details)
+    assert "exit status" not in said
+    (run,) = run_records.history(engine.folder)
+    assert failure.value.details["run"] == run["id"] and run["failure"] in said
+    assert Path(failure.value.details["report"]).is_file()
+    start, *after = failure.value.details["checks"]
+    assert start["name"] == "start" and start["status"] == "fail" and "rows" in {one["name"] for one in after}
+    engine.log = ""
+    with pytest.raises(RolledBack, match=r"ended at its start: exit status 3$"):
+        run_upgrade(engine)
+
+
+def test_a_cancelled_upgrade_names_its_run_and_report(engine: FakeEngine) -> None:
+    def cancel(call: int, name: str) -> None:
+        if name == when:
+            engine.strike = lambda call, name: None
+            raise KeyboardInterrupt
+
+    for when in ("backup", "compose started"):
+        engine.strike = cancel
+        with pytest.raises(Cancelled) as failure:
+            run_upgrade(engine)
+        details = failure.value.details
+        assert set(details) == {"run", "report", "checks"} and details["run"] in details["report"]
+        assert Path(details["report"]).is_file()
+
+
+MADE = {"public.alembic_version": 1, "public.backtestspecification": 3}
+
+
+def test_rows_that_a_migration_made_are_nobodys_work(engine: FakeEngine) -> None:
+    engine.makes, engine.sick, before = MADE, "loses rows", set(engine.databases)
+    with pytest.raises(RolledBack):
+        run_upgrade(engine)
+    assert [name for name in engine.databases if name.endswith("_failed")] == []
+    assert set(engine.databases) == before
+
+    engine.sick = ""
+    run_upgrade(engine)
+    here, (stack,) = world(engine), detect(engine.containers())
+    assert rollback.plan_rollback(here, stack, "upgrade").written_since == {}
+    engine.databases["chap_core"].rows["public.backtestspecification"] += 2
+    engine.databases["chap_core"].rows["public.alert"] = 1
+    written = rollback.plan_rollback(here, stack, "upgrade").written_since
+    assert written == {"public.backtestspecification": 2, "public.alert": 1}
+
+
+def test_an_old_mark_is_dropped_only_once_the_way_back_brings_it_again(engine: FakeEngine) -> None:
+    rows = engine.databases["chap_core"].rows
+    rows["public.alembic_version"], engine.makes = 1, MADE
+    for sick in ("ends", "never ready", ""):
+        engine.sick = sick
+        if sick:
+            with pytest.raises(RolledBack):
+                run_upgrade(engine, repairs=("old_mark",))
+            assert engine.databases["chap_core"].rows["public.alembic_version"] == 1
+        else:
+            run_upgrade(engine, repairs=("old_mark",))
+    assert run_records.history(engine.folder)[-1]["repairs"] == ["old_mark"]
+    checks = run_records.history(engine.folder)[-1]["checks"]
+    assert [one["message"] for one in checks if one["name"] == "repaired"]
+
+
 def test_where_the_old_image_was_pruned_the_way_back_says_how_to_get_it_again(engine: FakeEngine) -> None:
     engine.sick = "never ready"
 
@@ -513,3 +607,50 @@ def test_other_settings_after_the_way_back_are_named(engine: FakeEngine) -> None
     (said,) = (one for one in record["checks"] if one["name"] == "settings")
     assert "chap: ports (8000->8000 before, 9000->8000 now)" in said["message"]
     assert "docker compose up -d --no-deps chap worker" in said["hint"]
+
+
+def by_hand(engine: FakeEngine, hint: str) -> None:
+    """Do to the databases what a failure tells a person to do."""
+    for line in hint.splitlines():
+        if " psql " in line:
+            engine._change(shlex.split(line)[-1], "postgres")
+
+
+def stuck(engine: FakeEngine) -> Callable[[int, str], None]:
+    """Return what lets the new containers fail at their start, and every way back stop before it moves data."""
+
+    def strike(call: int, name: str) -> None:
+        journal = engine.folder / ".docker-chap" / "journal.json"
+        steps = [one["step"] for one in json.loads(journal.read_text())["steps"]] if journal.exists() else []
+        if "start api" in steps and name in ("compose started", "stop"):
+            raise EngineError("The engine is out of order.")
+
+    return strike
+
+
+def test_by_hand_a_rollback_gives_the_old_data_their_own_name_back(engine: FakeEngine) -> None:
+    run_upgrade(engine)
+    before = copy.deepcopy(engine.databases)
+    engine.strike = stuck(engine)
+    with pytest.raises(NeedsPerson) as failure:
+        run_rollback(engine)
+    assert "ALTER DATABASE" in failure.value.hint
+    engine.strike = lambda call, name: None
+    by_hand(engine, failure.value.hint)
+    assert engine.databases == before
+    run_recover(engine)
+    assert engine.databases == before
+    run_rollback(engine)
+    assert picture(engine)[0] == OLD
+
+
+def test_by_hand_an_upgrade_comes_back_as_by_itself(engine: FakeEngine) -> None:
+    before = copy.deepcopy(engine.databases)
+    engine.strike = stuck(engine)
+    with pytest.raises(NeedsPerson) as failure:
+        run_upgrade(engine)
+    engine.strike = lambda call, name: None
+    by_hand(engine, failure.value.hint)
+    assert {name: engine.databases[name] for name in before} == before
+    run_recover(engine)
+    assert {name: engine.databases[name] for name in before} == before

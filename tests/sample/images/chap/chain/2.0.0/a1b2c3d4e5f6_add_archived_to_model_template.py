@@ -9,4 +9,4 @@ down_revision = "ff2b1bbb8418"
 
 def upgrade() -> None:
     # The start-up has added it already: this fails, and with it the whole transaction.
-    op.add_column("modeltemplatedb", sa.Column("archived", sa.Boolean()))
+    op.add_column("modeltemplatedb", sa.Column("archived", sa.Boolean(), nullable=False, server_default="false"))

@@ -1,0 +1,129 @@
+"""What the models of a CHAP image want of a database. It never changes, so it is asked once per image id.
+
+The image itself is asked, in a throwaway container: without a network, and with nothing of production's. So an
+upgrade can ask its target while CHAP still serves, and no import of chap_core lies in any downtime.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from compose_chap.engine import throwaway
+from compose_chap.engine.throwaway import Recipe
+from compose_chap.engine.world import World
+from compose_chap.errors import EngineError, StateError
+from compose_chap.model import Stack
+from compose_chap.postgres.database_schema import Column, ForeignKey
+from compose_chap.reading import Value
+from compose_chap.records import cache
+from compose_chap.stack import chap_scripts
+from compose_chap.stack.chap import python
+
+_ANSWER = "What CHAP's models want"
+
+
+@dataclass(frozen=True)
+class ModelSchema:
+    """What the models of one image want.
+
+    `tables` has the columns of each table. `foreign_keys` are those that the models declare NOT NULL. `chain` has
+    the revisions of Alembic, the oldest first, and `heads` its last; both are empty where the image has none.
+    """
+
+    version: str
+    tables: Mapping[str, tuple[Column, ...]]
+    foreign_keys: tuple[ForeignKey, ...]
+    chain: tuple[str, ...]
+    heads: tuple[str, ...]
+
+    @property
+    def never_null(self) -> tuple[tuple[str, str], ...]:
+        """Table and name of every column that may not be NULL."""
+        return tuple((name, one.name) for name, columns in self.tables.items() for one in columns if not one.nullable)
+
+    @property
+    def column_names(self) -> frozenset[str]:
+        """Every column, as `public.table.column`."""
+        return frozenset(f"public.{name}.{one.name}" for name, columns in self.tables.items() for one in columns)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON can hold it."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Value) -> ModelSchema:
+        """Return what `to_json`, or CHAP's container, wrote. Raise what `data` raises for anything else."""
+        tables = {
+            name: tuple(
+                Column(
+                    column.at("name").filled(),
+                    column.at("type").filled(),
+                    nullable=column.at("nullable").flag(),
+                    default=column.at("default").flag(),
+                )
+                for column in columns.items()
+            )
+            for name, columns in data.at("tables").members().items()
+        }
+        if not tables:
+            raise data.wrong("is empty", "tables")
+        keys = ("table", "column", "to_table", "to_column")
+        return cls(
+            version=data.at("version").text(),
+            tables=tables,
+            foreign_keys=tuple(
+                ForeignKey(*(one.at(key).filled() for key in keys)) for one in data.at("foreign_keys").items()
+            ),
+            chain=data.at("chain").texts(),
+            heads=data.at("heads").texts(),
+        )
+
+
+def of_image(world: World, image: str, container: str = "") -> ModelSchema:
+    """Return what the models of an image want, from memory where it was asked before.
+
+    `image` is its id. `container` is a running one of that image: where the image itself is gone, it is asked. Raise
+    EngineError when neither can say, as CHAP before v1.0.17 cannot.
+    """
+    known = world.memory.get(image) or _remembered(world, image)
+    if known is None:
+        known = _ask(world, image, container)
+        cache.keep(_name(image), {"image": image, **known.to_json()}, world.environment)
+    world.memory[image] = known
+    return known
+
+
+def of_stack(world: World, stack: Stack) -> ModelSchema:
+    """Return what the models of a stack's API want, whether it runs or not. Raise EngineError as `of_image` does."""
+    api = stack.api.containers[0]
+    return of_image(world, api.image_id, api.id if api.running else "")
+
+
+def _remembered(world: World, image: str) -> ModelSchema | None:
+    record = cache.recall(_name(image), world.environment)
+    with suppress(StateError):
+        if record and record.at("image").text() == image:
+            return ModelSchema.from_json(record)
+    return None
+
+
+def _name(image: str) -> str:
+    # Another question has another answer: that of another version of this tool.
+    return "models-" + hashlib.sha256(f"{image}\n{chap_scripts.MODELS}".encode()).hexdigest()[:32]
+
+
+def _ask(world: World, image: str, container: str) -> ModelSchema:
+    throwaway.remove_abandoned(world.engine)
+    recipe = Recipe(image, {}, entrypoint=chap_scripts.PYTHON, command=[chap_scripts.STAY])
+    try:
+        with throwaway.throwaway(world.engine, recipe) as identity:
+            answer = python(world.engine, identity, chap_scripts.MODELS, _ANSWER)
+    except EngineError:
+        if not container:
+            raise
+        answer = python(world.engine, container, chap_scripts.MODELS, _ANSWER)
+    return ModelSchema.from_json(answer)

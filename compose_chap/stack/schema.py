@@ -1,0 +1,233 @@
+"""The verdict on a database: is it what the models of a CHAP image want? Pure, but for `look`.
+
+No single mark can be trusted. Up to v2.1.0 Alembic never ends well and nobody minds; v2.2.0 to v2.3.1 swallow a
+migration that failed, or do not commit it; from v2.4.0 on a failure ends the API. So what the models want is held
+against what the database has.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from compose_chap.engine.world import World
+from compose_chap.image import release_key
+from compose_chap.model import Stack
+from compose_chap.postgres import database_schema
+from compose_chap.postgres.database_schema import Column, DatabaseSchema
+from compose_chap.postgres.server import Server
+from compose_chap.stack import model_schema
+from compose_chap.stack.databases import server_of
+from compose_chap.stack.model_schema import ModelSchema
+
+COMPLETE, ALEMBIC_BEHIND, MARK_BEHIND = "complete", "complete, Alembic behind", "complete, mark behind"
+MARK_UNKNOWN, NOT_MIGRATED, INCOMPLETE = "complete, mark unknown", "not migrated", "incomplete"
+
+# The mark counts from v2.2.0 on, whose chain begins with this revision. A database without a mark is stamped with
+# the one before it: that is what CHAP's own way of adding columns and tables brings about.
+_FIRST_THAT_COUNTS, _FIRST_RELEASE = "b8c9d0e1f2a3", (2, 2, 0)
+
+# Revisions that a database can do without, since CHAP adds the same by itself: backtest.chap_version.
+_HARMLESS = frozenset({"a3b4c5d6e7f2"})
+
+
+@dataclass(frozen=True)
+class Schema:
+    """How a database stands to the code of `version`.
+
+    `unknown_columns` are NOT NULL, have no default, and the code does not know them: no row can be saved. `orphans`
+    has the rows whose foreign key points at nothing, where the models declare it NOT NULL. `differences` are types
+    and NULLs that the models do not expect, in words. `alembic` are the marks in the database, `heads` the ones that
+    the code wants, `pending` the revisions between them, where marks count (`mark_counts`). `unknown_marks` are in no
+    chain of the code.
+    """
+
+    version: str
+    missing_tables: tuple[str, ...]
+    missing_columns: tuple[str, ...]
+    unknown_columns: tuple[str, ...]
+    orphans: Mapping[str, int]
+    differences: tuple[str, ...]
+    alembic: tuple[str, ...]
+    heads: tuple[str, ...]
+    pending: tuple[str, ...]
+    unknown_marks: tuple[str, ...]
+    mark_counts: bool
+
+    @property
+    def verdict(self) -> str:
+        """The one word for it: `complete` with what is to be known of Alembic's mark, `not migrated`, `incomplete`."""
+        if self.missing_tables or self.missing_columns:
+            return INCOMPLETE
+        if self.unknown_columns or self.orphans or set(self.pending) - _HARMLESS:
+            return NOT_MIGRATED
+        if self.unknown_marks:
+            return MARK_UNKNOWN
+        if self.heads and set(self.alembic) >= set(self.heads):
+            return COMPLETE
+        return MARK_BEHIND if self.mark_counts else ALEMBIC_BEHIND
+
+    @property
+    def status(self) -> str:
+        """`ok`, `warn` or `fail`, as of a check."""
+        if self.verdict in (NOT_MIGRATED, INCOMPLETE):
+            return "fail"
+        return "warn" if self.verdict in (MARK_BEHIND, MARK_UNKNOWN) or self.differences else "ok"
+
+    @property
+    def start_migrates(self) -> bool:
+        """Whether a start of this code may still bring such a database to what it wants."""
+        return bool(self.missing_tables or self.missing_columns or self.pending)
+
+    @property
+    def words(self) -> str:
+        """What an operator should know, in sentences."""
+        return " ".join(f"{sentence[0].upper()}{sentence[1:]}." for sentence in self._sentences())
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it for scripts, with its verdict."""
+        return {**asdict(self), "verdict": self.verdict, "status": self.status}
+
+    def _sentences(self) -> Iterator[str]:
+        code = f"CHAP {self.version}" if self.version else "this version of CHAP"
+        if self.verdict == INCOMPLETE:
+            missing = ", ".join((*self.missing_tables, *self.missing_columns))
+            yield f"the database misses what this version needs: {missing}"
+        elif self.verdict == NOT_MIGRATED:
+            yield f"the database is not migrated to {code}"
+        else:
+            yield "every table and column that this version needs is there"
+        if self.unknown_columns:
+            yield f"{code} cannot save rows, for it does not fill {', '.join(self.unknown_columns)} (NOT NULL)"
+        if self.orphans:
+            rows = ", ".join(f"{name} ({count} {_rows(count)})" for name, count in self.orphans.items())
+            yield f"rows point at nothing: {rows}"
+        yield from self._mark(code)
+        if self.differences:
+            yield f"not as in the models: {', '.join(self.differences)}"
+
+    def _mark(self, code: str) -> Iterator[str]:
+        now, wanted = ", ".join(self.alembic) or "missing", ", ".join(self.heads) or "not known"
+        if self.unknown_marks:
+            yield f"{code} does not know Alembic's mark {', '.join(self.unknown_marks)}: a newer release made it"
+        elif self.pending and set(self.pending) <= _HARMLESS:
+            yield f"Alembic's mark is {now}, not {wanted}, which does no harm here"
+        elif self.pending:
+            yield f"Alembic's mark is {now}, and {code} wants {wanted}"
+        elif self.verdict == MARK_BEHIND:
+            yield f"whether Alembic's mark ({now}) is right cannot be seen: the image has no revisions"
+        elif self.verdict == ALEMBIC_BEHIND:
+            yield "Alembic's own mark is behind, as in most CHAP installations; up to v2.1.0 CHAP does not use it"
+
+
+def of_stack(world: World, stack: Stack) -> Schema:
+    """Return how CHAP's own database stands to the code of its API, whether that runs or not.
+
+    Raise EngineError when the image cannot say what it wants, DatabaseError or StackError when the database cannot.
+    """
+    return look(model_schema.of_stack(world, stack), server_of(world.engine, stack), stack.access.name)
+
+
+def look(models: ModelSchema, server: Server, database: str) -> Schema:
+    """Return how any database of a server stands to the models of an image. Raise DatabaseError."""
+    return judge(models, database_schema.read(server, database, models.foreign_keys, models.never_null))
+
+
+def judge(models: ModelSchema, has: DatabaseSchema) -> Schema:
+    """Return how what a database has stands to what the models of an image want."""
+    wanted = {table: {column.name: column for column in columns} for table, columns in models.tables.items()}
+    there = {table: {column.name: column for column in has.tables[table]} for table in wanted if table in has.tables}
+    counts = mark_counts(models)
+    return Schema(
+        version=models.version,
+        missing_tables=tuple(sorted(set(wanted) - set(there))),
+        missing_columns=tuple(
+            f"{table}.{name}" for table in sorted(there) for name in wanted[table] if name not in there[table]
+        ),
+        unknown_columns=tuple(
+            f"{table}.{column.name}"
+            for table, columns in sorted(there.items())
+            for column in columns.values()
+            if column.name not in wanted[table] and not column.nullable and not column.default
+        ),
+        orphans=dict(sorted(has.orphans.items())),
+        differences=tuple(
+            f"{table}.{column.name} {difference}"
+            for table, columns in sorted(there.items())
+            for column in columns.values()
+            if column.name in wanted[table]
+            for difference in _differences(wanted[table][column.name], column, f"{table}.{column.name}" in has.empty)
+        ),
+        alembic=has.marks,
+        heads=models.heads,
+        pending=pending(models, has.marks) if counts else (),
+        unknown_marks=tuple(mark for mark in has.marks if models.chain and mark not in models.chain),
+        mark_counts=counts,
+    )
+
+
+def mark_counts(models: ModelSchema) -> bool:
+    """Whether this code is brought to its schema by Alembic: from v2.2.0 on. Before, its mark says nothing."""
+    return _FIRST_THAT_COUNTS in models.chain or (release_key(models.version) or ()) >= _FIRST_RELEASE
+
+
+def pending(models: ModelSchema, marks: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the revisions of the chain that a database with these marks has not seen, the oldest first.
+
+    One without a mark has all that comes before v2.2.0. Of one that only a newer release knows nothing is said.
+    """
+    chain = list(models.chain)
+    reached = [chain.index(mark) + 1 for mark in marks if mark in chain]
+    if marks and not reached:
+        return ()
+    stamped = chain.index(_FIRST_THAT_COUNTS) if _FIRST_THAT_COUNTS in chain else 0
+    return tuple(chain[max(reached, default=stamped) :])
+
+
+def _rows(count: int) -> str:
+    return "row" if count == 1 else "rows"
+
+
+# How SQLAlchemy spells types, as PostgreSQL does; and those that hold each other's values as CHAP uses them.
+_SPELLED = {
+    **{"varchar": "character varying", "float": "double precision", "decimal": "numeric", "datetime": "timestamp"},
+    **{"char": "character", "int": "integer", "bool": "boolean"},
+}
+_ALIKE = {
+    **{"text": "character varying", "bigint": "integer", "smallint": "integer", "jsonb": "json"},
+    **{"real": "double precision", "numeric": "double precision", "timestamp without time zone": "timestamp"},
+    **{"timestamp with time zone": "timestamp"},
+}
+_LENGTH = re.compile(r"\((\d+)\)")
+
+
+def _differences(wanted: Column, has: Column, empty: bool) -> Iterator[str]:
+    """Yield what of a column can do harm.
+
+    Databases that were upgraded differ from new ones in much that does none: a column that may be NULL and never is,
+    one that takes longer text.
+    """
+    if _kind(wanted.type) != _kind(has.type):
+        yield f"is {has.type}, not {_spelled(wanted.type)}"
+    elif _length(has.type) < _length(wanted.type):
+        yield f"is {has.type}, which is too short"
+    if empty and not wanted.nullable:
+        yield "has rows without a value"
+    if wanted.nullable and not has.nullable and not has.default:
+        yield "does not take NULL"
+
+
+def _kind(type_: str) -> str:
+    return _ALIKE.get(_spelled(type_), _spelled(type_))
+
+
+def _spelled(type_: str) -> str:
+    name = re.sub(r"\s+", " ", _LENGTH.sub("", type_.lower())).strip()
+    return _SPELLED.get(name, name)
+
+
+def _length(type_: str) -> float:
+    match = _LENGTH.search(type_)
+    return float(match[1]) if match and "char" in type_.lower() else float("inf")
