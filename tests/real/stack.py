@@ -12,9 +12,7 @@ from typing import Any
 
 from tests.real.releases import Release
 from tests.sample.images import PREFIX
-from tests.sample.stack import (
-    PROJECT_PREFIX, WRITTEN_REGISTRY, SampleError, SampleStack, environment, free_port, registry, wait_until,
-)
+from tests.sample.stack import PROJECT_PREFIX, WRITTEN_REGISTRY, SampleError, SampleStack, free_port, registry
 
 REAL = Path(__file__).resolve().parent
 ROWS = (REAL / "inside/rows.py").read_text()
@@ -57,6 +55,12 @@ class RealStack(SampleStack):
         """Return the content of the stack's files."""
         return {name: (self.folder / name).read_bytes() for name in ("compose.yml", ".env")}
 
+    def copy_database(self, source: str, target: str) -> None:
+        """Copy a database of the server while it is used."""
+        self.sql(f'CREATE DATABASE "{target}"', "postgres")
+        load = f"psql -X -q -v ON_ERROR_STOP=1 -U {self.user} -d {target}"
+        self.inside("bash", "-o", "pipefail", "-c", f"pg_dump -U {self.user} {source} | {load} >/dev/null")
+
     @contextmanager
     def alone(self, release: Release, database: str, *words: str) -> Iterator[tuple[str, int]]:
         """Run a release's API, or other `words`, on another database of the server; give the container and its port.
@@ -81,6 +85,11 @@ class RealStack(SampleStack):
         finally:
             self.docker("rm", "-fv", name)
 
+    def log(self, container: str) -> str:
+        """Return all that a container printed."""
+        done = self.docker("logs", container)
+        return done.stdout + done.stderr
+
     def ended(self, container: str) -> int | None:
         """Return the exit status of a container, None while it runs."""
         state = self.docker("inspect", "--format", "{{.State.Running}} {{.State.ExitCode}}", container).stdout.split()
@@ -90,6 +99,3 @@ class RealStack(SampleStack):
 def ask(port: int, path: str) -> tuple[int, Any]:
     """Ask an API on a port of this machine; the status is 0 when nothing answers."""
     return SampleStack(folder=REAL, project="", files=[], port=port).api(path, timeout=60)
-
-
-__all__ = ["PATIENCE", "RealStack", "ask", "environment", "wait_until"]
