@@ -26,7 +26,7 @@ class Road:
     @property
     def name(self) -> str:
         """What the road is called in a test's name and in the table."""
-        return f"{self.old.version}→{self.new.version}" + (" mended" if self.settings else "")
+        return f"{self.old.version}-to-{self.new.version}" + ("-mended" if self.settings else "")
 
     @property
     def refused(self) -> bool:
