@@ -34,7 +34,9 @@ CA = "/etc/ssl/certs/ca-certificates.crt"
 # How pip reaches PyPI from here. A build has no use for the rest of its settings, and not for folders of this machine.
 REACH = ("index-url", "extra-index-url", "trusted-host", "proxy", "timeout", "retries")
 # What pip says where an index is out of reach, or does not have a package.
-NO_ANSWER = r"No matching distribution|Retrying \(|Max retries|Failed to resolve|Connection|timed out|SSLError|HTTP error"
+NO_ANSWER = (
+    r"No matching distribution|Retrying \(|Max retries|Failed to resolve|Connection|timed out|SSLError|HTTP error"
+)
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
 
 
@@ -100,7 +102,9 @@ def dependencies() -> str:
     words = ["docker", "buildx", "build", "--progress=plain", "--provenance=false", "-f", str(recipe), "-t", image]
     words += [f"--secret=id={name},src={path}" for name, path in secrets.items()]
     words += [f"--build-arg={name}" for name in PROXIES if os.environ.get(name)]
-    done = subprocess.run([*words, f"--build-arg=BASE={BASE}", str(context)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [*words, f"--build-arg=BASE={BASE}", str(context)], capture_output=True, text=True, check=False
+    )
     for path in secrets.values():
         path.unlink()
     (WORK / "dependencies.log").write_text(done.stdout + done.stderr)

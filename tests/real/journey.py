@@ -71,7 +71,11 @@ class Journey:
         if stack.api("/health/ready")[0] != 200:
             wrong.append("it is not ready")
         now = stack.checksum()
-        wrong += [f"rows of {name} differ" for name in sorted({*now, *self.checksum}) if now.get(name) != self.checksum.get(name)]
+        wrong += [
+            f"rows of {name} differ"
+            for name in sorted({*now, *self.checksum})
+            if now.get(name) != self.checksum.get(name)
+        ]
         if stack.columns() != self.columns:
             wrong.append("columns differ")
         wrong += [f"{name} differs" for name, content in stack.written().items() if content != self.files[name]]

@@ -1,6 +1,6 @@
 """Pin what the releases of chap-core need: requirements.in, resolved in the image that they will run in.
 
-    python -m tests.real.lock         the environment of build/out/env.sh must be set
+python -m tests.real.lock         the environment of build/out/env.sh must be set
 """
 
 from __future__ import annotations

@@ -79,7 +79,9 @@ class RealStack(SampleStack):
         label = f"--label=com.docker.compose.project={self.project}"
         once = "--label=com.docker.compose.oneoff=True"
         network, published = f"--network={self.project}_default", f"--publish=127.0.0.1:{port}:8000"
-        self.docker("run", "-d", "--quiet", "--init", "--name", name, network, published, label, once, *environ, image, *words)
+        self.docker(
+            "run", "-d", "--quiet", "--init", "--name", name, network, published, label, once, *environ, image, *words
+        )
         try:
             yield name, port
         finally:

@@ -132,7 +132,9 @@ def test_backup_and_restore(journey: Journey) -> None:
     stack = journey.stack
     made = journey.chap("backup")
     assert made.status == 0, made.printed
-    stack.sql("DELETE FROM observation WHERE id % 3 = 0; UPDATE prediction SET name = 'other'; DELETE FROM backtestmetric")
+    stack.sql(
+        "DELETE FROM observation WHERE id % 3 = 0; UPDATE prediction SET name = 'other'; DELETE FROM backtestmetric"
+    )
     assert journey.at_the_beginning()
     restored = journey.chap("restore", made.document["backup"]["id"], "--yes")
     wrong = journey.at_the_beginning()

@@ -18,7 +18,8 @@ logconfig_dict = {
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "plain", "stream": sys.stdout}},
     "root": {"level": "INFO", "handlers": ["console"]},
     "loggers": {
-        name: {"level": "INFO", "handlers": ["console"], "propagate": False} for name in ("gunicorn.error", "gunicorn.access")
+        name: {"level": "INFO", "handlers": ["console"], "propagate": False}
+        for name in ("gunicorn.error", "gunicorn.access")
     },
 }
 

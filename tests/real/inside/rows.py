@@ -25,7 +25,9 @@ WEEKS = [f"{year}W{week:02}" for year in range(2019, 2024) for week in range(1, 
 
 def kept(model, **values):
     """Make a row of a model of the values that this release has a column for."""
-    return model(**{name: value for name, value in values.items() if name in model.model_fields or hasattr(model, name)})
+    return model(
+        **{name: value for name, value in values.items() if name in model.model_fields or hasattr(model, name)}
+    )
 
 
 def units(number):
@@ -39,8 +41,15 @@ def sources():
 def dataset(session, name, periods, period_type, places):
     """Write a dataset with an observation for each period, place and feature; some are known to be missing."""
     row = DataSet(
-        name=name, type="backtesting", created=NOW, data_sources=sources(), covariates=list(FEATURES[1:]),
-        first_period=periods[0], last_period=periods[-1], org_units=places, period_type=period_type,
+        name=name,
+        type="backtesting",
+        created=NOW,
+        data_sources=sources(),
+        covariates=list(FEATURES[1:]),
+        first_period=periods[0],
+        last_period=periods[-1],
+        org_units=places,
+        period_type=period_type,
         geojson=json.dumps({"type": "FeatureCollection", "features": []}),
     )
     session.add(row)
@@ -48,7 +57,10 @@ def dataset(session, name, periods, period_type, places):
     made = itertools.product(enumerate(periods), enumerate(places), FEATURES)
     session.add_all(
         Observation(
-            dataset_id=row.id, period=period, org_unit=place, feature_name=feature,
+            dataset_id=row.id,
+            period=period,
+            org_unit=place,
+            feature_name=feature,
             value=None if (when, where) == (3, 1) else when * 1.25 + where / 7 + len(feature),
         )
         for (when, period), (where, place), feature in made
@@ -60,12 +72,21 @@ def dataset(session, name, periods, period_type, places):
 def template(session, name, version, shortest, longest):
     """Write a model template; the bounds of its horizon are called otherwise from v2.2.0 on."""
     row = kept(
-        ModelTemplateDB, name=name, version=version, display_name=name.title(), description="Ünïcode, 'quotes' and \\",
-        required_covariates=["rainfall"], source_url=f"https://example.org/{name}@{'ab' * 20}",
-        user_options={"lags": {"type": "integer", "default": 3}}, requires_geo=True,
-        min_prediction_length=shortest, max_prediction_length=longest,
-        min_prediction_periods=shortest, max_prediction_periods=longest,
-        source_digest="ab" * 20, is_live=True,
+        ModelTemplateDB,
+        name=name,
+        version=version,
+        display_name=name.title(),
+        description="Ünïcode, 'quotes' and \\",
+        required_covariates=["rainfall"],
+        source_url=f"https://example.org/{name}@{'ab' * 20}",
+        user_options={"lags": {"type": "integer", "default": 3}},
+        requires_geo=True,
+        min_prediction_length=shortest,
+        max_prediction_length=longest,
+        min_prediction_periods=shortest,
+        max_prediction_periods=longest,
+        source_digest="ab" * 20,
+        is_live=True,
     )
     session.add(row)
     session.commit()
@@ -84,17 +105,30 @@ def backtest(wrapper, model, dataset_id, name, periods, places, n_periods, n_spl
     seen = [len(periods) - n_periods - 1 - split * stride for split in reversed(range(n_splits))]
     forecasts = [
         tables.BacktestForecast(
-            period=periods[last + ahead], org_unit=place, last_train_period=periods[seen[0]],
-            last_seen_period=periods[last], values=[last + ahead / 3 + sample / 10 for sample in range(50)],
+            period=periods[last + ahead],
+            org_unit=place,
+            last_train_period=periods[seen[0]],
+            last_seen_period=periods[last],
+            values=[last + ahead / 3 + sample / 10 for sample in range(50)],
         )
         for last in seen
         for ahead in range(1, n_periods + 1)
         for place in places
     ]
     row = kept(
-        tables.Backtest, dataset_id=dataset_id, model_id=model.name, model_db_id=model.id, name=name, created=NOW,
-        model_template_version="1.0", org_units=places, split_periods=[periods[last + 1] for last in seen],
-        max_horizon_distance=n_periods, aggregate_metrics={"crps": 1.5, "mae": 2.25}, forecasts=forecasts, **params,
+        tables.Backtest,
+        dataset_id=dataset_id,
+        model_id=model.name,
+        model_db_id=model.id,
+        name=name,
+        created=NOW,
+        model_template_version="1.0",
+        org_units=places,
+        split_periods=[periods[last + 1] for last in seen],
+        max_horizon_distance=n_periods,
+        aggregate_metrics={"crps": 1.5, "mae": 2.25},
+        forecasts=forecasts,
+        **params,
     )
     wrapper.add_backtest(row)
     return row.id
@@ -110,21 +144,39 @@ def configured(wrapper, template_id, name, lags):
 def predictions(session, model, dataset_id, backtest_id):
     """Write a setup that runs on a schedule, and two predictions, of which it made one."""
     setup = tables.PredictionSetup(
-        name="Monthly", created=NOW, backtest_id=backtest_id, configured_model_id=model.id, start_period="202401",
-        org_units=units(5), covariate_sources=sources(), period_type="month", schedule_cron_expression="0 6 2 * *",
-        schedule_enabled=True, quantile_targets=[tables.QuantileTarget(quantile="0.5", data_element_id="deMedian00")],
+        name="Monthly",
+        created=NOW,
+        backtest_id=backtest_id,
+        configured_model_id=model.id,
+        start_period="202401",
+        org_units=units(5),
+        covariate_sources=sources(),
+        period_type="month",
+        schedule_cron_expression="0 6 2 * *",
+        schedule_enabled=True,
+        quantile_targets=[tables.QuantileTarget(quantile="0.5", data_element_id="deMedian00")],
     )
     session.add(setup)
     session.commit()
     for number, by in enumerate((setup.id, None)):
         samples = [
-            tables.PredictionSamplesEntry(period=f"20240{ahead}", org_unit=place, values=[ahead + s / 9 for s in range(100)])
+            tables.PredictionSamplesEntry(
+                period=f"20240{ahead}", org_unit=place, values=[ahead + s / 9 for s in range(100)]
+            )
             for ahead in (1, 2, 3)
             for place in units(20)
         ]
         prediction = tables.Prediction(
-            dataset_id=dataset_id, model_id=model.name, model_db_id=model.id, n_periods=3, name=f"Forecast {number}",
-            created=NOW, meta_data={"by": "seed"}, org_units=units(20), prediction_setup_id=by, forecasts=samples,
+            dataset_id=dataset_id,
+            model_id=model.name,
+            model_db_id=model.id,
+            n_periods=3,
+            name=f"Forecast {number}",
+            created=NOW,
+            meta_data={"by": "seed"},
+            org_units=units(20),
+            prediction_setup_id=by,
+            forecasts=samples,
         )
         session.add(prediction)
     session.commit()
