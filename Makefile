@@ -39,7 +39,8 @@ venv:  ## Make the virtual environment for all of the below.
 	@build/venv
 
 check: venv  ## Check style and types, run the unit tests, and audit what is pinned.
-	$(RUN) flake8
+	$(RUN) ruff check -q
+	$(RUN) ruff format --check -q
 	$(RUN) mypy
 	$(RUN) pytest -q -n auto tests/unit
 	@$(RUN) build.audit

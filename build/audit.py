@@ -49,9 +49,7 @@ def ask(service: str, packages: list[tuple[str, str]]) -> dict[str, list[str]]:
 
     Raise httpx.HTTPError, ValueError or KeyError when there is no answer, or none to every question.
     """
-    queries = [
-        {"package": {"ecosystem": "PyPI", "name": name}, "version": version} for name, version in packages
-    ]
+    queries = [{"package": {"ecosystem": "PyPI", "name": name}, "version": version} for name, version in packages]
     answer = httpx.post(f"{service}/v1/querybatch", json={"queries": queries}, timeout=20)
     results = answer.raise_for_status().json()["results"]
     if len(results) != len(packages):

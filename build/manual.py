@@ -10,7 +10,9 @@ from collections.abc import Iterator, Sequence
 
 import click
 
-from compose_chap import __version__, cli
+from compose_chap import __version__
+from compose_chap.cli import app
+from compose_chap.cli.commands import COMMANDS, EXIT_STATUSES
 
 _ENVIRONMENT = {
     "DOCKER_HOST, DOCKER_CONTEXT, DOCKER_CONFIG": "As for every command of docker.",
@@ -30,19 +32,19 @@ _FILES = {
 
 def page() -> str:
     """Return the page, in the language of troff's `man` macros."""
-    context = click.Context(cli.chap, info_name="docker chap")
-    commands = [(name, cli.chap.get_command(context, name)) for name in cli.chap.list_commands(context)]
+    context = click.Context(app.chap, info_name="docker chap")
+    commands = [(name, app.chap.get_command(context, name)) for name in app.chap.list_commands(context)]
     return "\n".join(
         [
             f'.TH DOCKER-CHAP 1 "" "docker chap {__version__}" "User Commands"',
             *(".SH NAME", r"docker\-chap \- back up, upgrade and restore a running CHAP stack"),
             *(".SH SYNOPSIS", r".B docker chap", r"[\fIOPTIONS\fP] \fICOMMAND\fP [\fIOPTIONS\fP] [\fIARGUMENTS\fP]"),
-            *(".SH DESCRIPTION", _text(cli.chap.help or "")),
+            *(".SH DESCRIPTION", _text(app.chap.help or "")),
             "The options of every command may stand before its name or behind it.",
-            *(".SH OPTIONS OF EVERY COMMAND", *_options(cli.chap, context)),
+            *(".SH OPTIONS OF EVERY COMMAND", *_options(app.chap, context)),
             ".SH COMMANDS",
             *(line for name, command in commands if command for line in _command(name, command, context)),
-            *(".SH EXIT STATUS", *_list({str(status): told for status, told in cli.EXIT_STATUSES.items()})),
+            *(".SH EXIT STATUS", *_list({str(status): told for status, told in EXIT_STATUSES.items()})),
             *(".SH ENVIRONMENT", *_list(_ENVIRONMENT)),
             *(".SH FILES", *_list(_FILES)),
             *(".SH SEE ALSO", ".BR docker (1),", ".BR docker\\-compose (1)"),
@@ -56,9 +58,9 @@ def _command(name: str, command: click.Command, above: click.Context) -> Iterato
     arguments = [one.make_metavar(context) for one in command.params if isinstance(one, click.Argument)]
     yield ".SS " + _text(" ".join([name, *arguments]))
     yield "\n.PP\n".join(map(_text, (command.help or "").split("\n\n")))
-    yield from _options(command, context, without=cli.chap.get_params(context))
+    yield from _options(command, context, without=app.chap.get_params(context))
     yield from (".PP", ".nf", ".RS")
-    yield from (_text(f"$ docker chap {example}") for example in cli.EXAMPLES[name])
+    yield from (_text(f"$ docker chap {example}") for example in COMMANDS[name].examples)
     yield from (".RE", ".fi")
 
 

@@ -14,17 +14,20 @@ ChapError
 │   └── Interrupted     an earlier run was cut off                              exit 5
 ├── RolledBack          it failed, and everything is as it was                  exit 3
 ├── NeedsPerson         it failed, and so did the way back                      exit 4
+├── Bug                 what was not foreseen                               exit 1
 └── Cancelled           the operator stopped it; nothing is left half done      exit 130
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class ChapError(Exception):
     """A failure that an operator can act on: what failed, the state now, the command to run next.
 
-    `code` is a stable word for scripts. `exit_status` is what the process returns: 1 means
-    refused or failed with nothing changed.
+    `code` is a stable word for scripts, `details` is what else their JSON document has. `exit_status` is what the
+    process returns: 1 means refused or failed with nothing changed.
     """
 
     code = "failed"
@@ -35,6 +38,7 @@ class ChapError(Exception):
         self.message = message
         self.state = state
         self.hint = hint
+        self.details: dict[str, Any] = {}
 
 
 class UsageError(ChapError):
@@ -132,6 +136,12 @@ class NeedsPerson(ChapError):
 
     code = "needs-person"
     exit_status = 4
+
+
+class Bug(ChapError):
+    """What was not foreseen. Only a document for scripts is made of it."""
+
+    code = "bug"
 
 
 class Cancelled(ChapError):

@@ -54,7 +54,7 @@ def main() -> int:
         if isinstance(error, BrokenPipeError) and nobody_reads():
             status = BROKEN_PIPE
         else:
-            report(error, debug=asks_for_debug(flags))
+            report(error, words, debug=asks_for_debug(flags))
             status = 1
     # Python puts down what listens to signals before it ends: one that comes then would take the place of the status.
     for number in _STOPS:
@@ -127,19 +127,19 @@ def run(words: list[str], docker: tuple[str, ...]) -> int:
     if words in (["version"], ["chap", "version"]):
         print(f"docker chap {__version__}")  # without the time that it takes to load the commands
         return 0
-    from compose_chap import cli
+    from compose_chap.cli import app
 
     match words:
         case ["__complete", "chap", *rest]:
-            return cli.complete(rest, docker)
+            return app.complete(rest, docker)
         case ["help" | "--help" | "-h", "chap", *rest]:
-            return cli.main([*rest, "--help"], docker)
+            return app.main([*rest, "--help"], docker)
         case ["--version" | "-v", "chap", *_]:
-            return cli.main(["version"], docker)
+            return app.main(["version"], docker)
         case ["chap", *rest] | ["--", "chap", *rest]:
-            return cli.main(rest, docker)
+            return app.main(rest, docker)
         case _:
-            return cli.main(words, docker)
+            return app.main(words, docker)
 
 
 def listen_for_the_end() -> None:
@@ -186,8 +186,8 @@ def watch(address: str) -> None:
     threading.Thread(target=wait, args=[threading.get_ident()], name="cancel socket", daemon=True).start()
 
 
-def report(error: Exception, *, debug: bool) -> None:
-    """Say what was not foreseen, where, and what to do next.
+def report(error: Exception, words: Sequence[str], *, debug: bool) -> None:
+    """Say what was not foreseen, where, and what to do next; to a script that asked for JSON as a document too.
 
     The words of an error may hold a secret, but for those that come from the operating system.
     """
@@ -196,14 +196,20 @@ def report(error: Exception, *, debug: bool) -> None:
     if debug:
         traceback.print_exception(error)
     frames = traceback.extract_tb(error.__traceback__)
-    place = [frame for frame in frames if "compose_chap" in frame.filename][-1]
+    place = ([frame for frame in frames if "compose_chap" in frame.filename] or frames)[-1]
     what = str(error) if isinstance(error, OSError) else type(error).__name__
+    what += f" (in {os.path.basename(place.filename)}, line {place.lineno})"
+    hint = "To report the bug, run the same command as `docker --debug chap ...` and send what it prints."
     print(
-        f"Error: {what} (in {os.path.basename(place.filename)}, line {place.lineno})\n"
+        f"Error: {what}\n"
         f"This is a bug in docker chap {__version__}. To see the state of the stack now, run `docker chap status`.\n"
-        "To report the bug, run the same command as `docker --debug chap ...` and send what it prints.",
+        f"{hint}",
         file=sys.stderr,
     )
+    if "--json" in words:
+        from compose_chap.cli import app
+
+        app.tell_bug(words, f"{what}. This is a bug in docker chap {__version__}.", hint)
 
 
 def nobody_reads() -> bool:

@@ -13,8 +13,18 @@ settings.load_profile("unhurried")
 
 # Several files run at a time. The longest begin first, so that no process is left alone with one at the end.
 LONGEST = (
-    "test_faults", "test_main_job", "test_restore", "test_refusals", "test_restore_emergency", "test_source",
-    "test_proofs", "test_older", "test_rehearse", "test_jobs", "test_upgrade", "test_elsewhere",
+    "test_faults",
+    "test_main_job",
+    "test_restore",
+    "test_refusals",
+    "test_restore_emergency",
+    "test_source",
+    "test_proofs",
+    "test_older",
+    "test_rehearse",
+    "test_jobs",
+    "test_upgrade",
+    "test_elsewhere",
 )
 
 # A shell starts what it puts in the background with Ctrl-C ignored, and nohup ignores a lost terminal too: what a test

@@ -46,9 +46,7 @@ def world(small: SampleStack) -> tuple[object, ...]:
 
 
 @pytest.fixture
-def unharmed(
-    small: SampleStack, world: tuple[object, ...], monkeypatch: pytest.MonkeyPatch
-) -> Iterator[SampleStack]:
+def unharmed(small: SampleStack, world: tuple[object, ...], monkeypatch: pytest.MonkeyPatch) -> Iterator[SampleStack]:
     """Give a stack that has to be as it was before the module's first dump, for code that is called in this process."""
     for name, value in environment().items():
         monkeypatch.setenv(name, value)

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from compose_chap import postgres_dump
-from compose_chap.engine import Engine
+from compose_chap.engine.engine import Engine
 from compose_chap.errors import DumpError
-from compose_chap.postgres import Server
+from compose_chap.postgres import pg_tools
+from compose_chap.postgres.server import Server
 from tests.e2e.calls import chap, kill, server_crashed, standstill, started, tools_running, until
 from tests.sample.stack import SampleStack, environment
 
@@ -72,8 +72,10 @@ def test_rows_written_meanwhile_do_not_upset_the_counts(small: SampleStack) -> N
 
     def write() -> None:
         while not stop.is_set():
-            small.sql("INSERT INTO observation (dataset_id, period, org_unit, value, feature_name, element_id)"
-                      " SELECT min(id), '2026-01', 'ou', 1, 'rainfall', 'x' FROM dataset")
+            small.sql(
+                "INSERT INTO observation (dataset_id, period, org_unit, value, feature_name)"
+                " SELECT min(id), '2026-01', 'ou', 1, 'rainfall' FROM dataset"
+            )
 
     writer = threading.Thread(target=write)
     writer.start()
@@ -105,7 +107,10 @@ def test_a_dump_alone_goes_to_a_file_or_a_pipe(small: SampleStack) -> None:
     for content in ((small.folder / "alone.dump").read_bytes(), piped.stdout):
         read = subprocess.run(
             ["docker", "compose", "exec", "-T", small.database_service, "pg_restore", "--list"],
-            cwd=small.folder, env=environment(), input=content, capture_output=True,
+            cwd=small.folder,
+            env=environment(),
+            input=content,
+            capture_output=True,
         )
         assert read.returncode == 0 and b"TABLE DATA public observation" in read.stdout
 
@@ -134,10 +139,10 @@ def test_damage_is_found(small: SampleStack, backup_folder: Path, tmp_path: Path
 def test_a_dump_cut_anywhere_is_found(small: SampleStack, backup_folder: Path) -> None:
     whole = next(backup_folder.glob("*.dump")).read_bytes()
     server = Server(Engine(), small.containers()[small.database_service]["id"], small.user)
-    postgres_dump.read_whole(server, [whole])
+    pg_tools.read_whole(server, [whole])
     for percent in range(5, 100, 5):
         with pytest.raises(DumpError):
-            postgres_dump.read_whole(server, [whole[: len(whole) * percent // 100]])
+            pg_tools.read_whole(server, [whole[: len(whole) * percent // 100]])
 
 
 def ids(stack: SampleStack) -> list[str]:
@@ -186,9 +191,16 @@ def test_a_full_disk_leaves_nothing(small: SampleStack, backup_folder: Path, tmp
 def peak_memory(stack: SampleStack, *words: str) -> float:
     """Run the plugin itself to its end, which must be good, and return the most memory that it had, in MiB."""
     plugin = Path(environment()["DOCKER_CONFIG"], "cli-plugins", "docker-chap")
-    peak, child = 0.0, subprocess.Popen(
-        [plugin, "chap", *words], cwd=stack.folder, env=environment(),
-        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    peak, child = (
+        0.0,
+        subprocess.Popen(
+            [plugin, "chap", *words],
+            cwd=stack.folder,
+            env=environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        ),
     )
     while child.poll() is None:
         # The kernel keeps the highest value since the program began; what has ended has none.
@@ -224,14 +236,20 @@ def test_prune_keeps_its_word(small: SampleStack, backup_folder: Path, tmp_path:
     left = sorted(path.name[6:8] for path in tmp_path.iterdir())
     assert left == ["02", "25", "26", "27", "28"] and done["backups"] == chosen["backups"]
     chap(small, "backups", "-o", str(tmp_path), "--unpin", "20260102T000000Z")
-    chap(small, "prune", "-o", str(tmp_path), *(w for p in ("last", "daily", "weekly", "monthly")
-                                                for w in (f"--keep-{p}", "0")), "--yes")
+    chap(
+        small,
+        "prune",
+        "-o",
+        str(tmp_path),
+        *(w for p in ("last", "daily", "weekly", "monthly") for w in (f"--keep-{p}", "0")),
+        "--yes",
+    )
     assert [path.name[6:8] for path in tmp_path.iterdir()] == ["28"]
 
 
 def test_gzip_of_python_is_what_a_restore_reads() -> None:
     # belongings packs volumes with it, piece by piece.
-    from compose_chap.belongings import _gzipped
+    from compose_chap.backups.other_files import _gzipped
 
     pieces = [b"a" * 100_000, b"", b"b"]
     assert gzip.GzipFile(fileobj=io.BytesIO(b"".join(_gzipped(iter(pieces))))).read() == b"".join(pieces)

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.calls import chap, server_crashed, tools_running, until
 from tests.e2e import faults
+from tests.e2e.calls import chap, server_crashed, tools_running, until
 from tests.e2e.faults import Fault, Picture, Run, Ways, tiny_disk
 from tests.sample.stack import SampleStack
 

@@ -25,10 +25,19 @@ def dhis2_sql(stack: SampleStack, query: str) -> list[str]:
 @pytest.fixture(scope="module")
 def made(bundled: SampleStack) -> Iterator[Any]:
     """A backup of everything, made while DHIS2's database has extensions, as PostGIS is one."""
-    dhis2_sql(bundled, "CREATE EXTENSION pg_trgm; CREATE EXTENSION hstore; CREATE TABLE of_hstore (a hstore);"
-                       " INSERT INTO of_hstore VALUES ('a=>1')")
-    bundled.compose("exec", "-T", "chap", "sh", "-c", "mkdir -p /data/runs/7 && echo trained > /data/runs/7/model"
-                                                      " && echo line > /data/logs/chap.log")
+    dhis2_sql(
+        bundled,
+        "CREATE EXTENSION pg_trgm; CREATE EXTENSION hstore; CREATE TABLE of_hstore (a hstore);"
+        " INSERT INTO of_hstore VALUES ('a=>1')",
+    )
+    bundled.compose(
+        "exec",
+        "-T",
+        "chap",
+        "sh",
+        "-c",
+        "mkdir -p /data/runs/7 && echo trained > /data/runs/7/model && echo line > /data/logs/chap.log",
+    )
     yield chap(bundled, "backup", "--with-dhis2", "--with-volumes")["backup"]
 
 
@@ -93,9 +102,12 @@ def with_postgis(tmp_path: Path) -> Iterator[SampleStack]:
     file.write_text(head + service + tail.replace("docker-chap-test/postgres:17", image, 1))
     for started in running(stack):
         dhis2_sql(started, "CREATE EXTENSION postgis")
-        dhis2_sql(started, "CREATE TABLE places AS SELECT id, ST_SetSRID(ST_MakePoint(id, -id), 4326) AS geometry"
-                           " FROM generate_series(1, 85) AS id; CREATE INDEX ON places USING gist (geometry);"
-                           " INSERT INTO spatial_ref_sys VALUES (990001, 'ministry', 1, '', '+proj=longlat')")
+        dhis2_sql(
+            started,
+            "CREATE TABLE places AS SELECT id, ST_SetSRID(ST_MakePoint(id, -id), 4326) AS geometry"
+            " FROM generate_series(1, 85) AS id; CREATE INDEX ON places USING gist (geometry);"
+            " INSERT INTO spatial_ref_sys VALUES (990001, 'ministry', 1, '', '+proj=longlat')",
+        )
         yield started
 
 

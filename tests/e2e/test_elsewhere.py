@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from compose_chap import engine_lock
-from compose_chap.engine import Engine
-from compose_chap.stack import detect
-from compose_chap.world import World
+from compose_chap.engine.engine import Engine
+from compose_chap.engine.world import World
+from compose_chap.model import detect
+from compose_chap.records import engine_lock
 from tests.e2e.calls import kill, plugin_process, reach, started, until
 from tests.sample.remote import private_config
 from tests.sample.stack import SampleStack, environment
@@ -42,8 +42,13 @@ def away(small: SampleStack, copy: Path) -> Iterator[Path]:
 
 def run(folder: Path, *words: str, environ: Mapping[str, str] = {}) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        ["docker", "chap", *words], cwd=folder, env={**environment(), **environ}, stdin=subprocess.DEVNULL,
-        capture_output=True, text=True, check=False,
+        ["docker", "chap", *words],
+        cwd=folder,
+        env={**environment(), **environ},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 
@@ -83,8 +88,10 @@ def test_a_backup_without_the_files_says_so(small: SampleStack, away: Path, tmp_
 
 def test_what_changes_the_stack_is_refused_without_the_files(small: SampleStack, away: Path, tmp_path: Path) -> None:
     for words in (
-        ("upgrade", "v2.1.0", "--yes"), ("restore", "latest", "--yes", "-o", str(tmp_path)),
-        ("prune", "--yes", "-o", str(tmp_path)), ("rehearse", "v2.1.0"),
+        ("upgrade", "v2.1.0", "--yes"),
+        ("restore", "latest", "--yes", "-o", str(tmp_path)),
+        ("prune", "--yes", "-o", str(tmp_path)),
+        ("rehearse", "v2.1.0"),
     ):
         refused = document(tmp_path, "-p", small.project, *words, expect=1)["error"]
         assert str(small.folder / "compose.yml") in refused["message"], words

@@ -34,16 +34,35 @@ from tests.sample.stack import SampleStack
 # At most so many seconds into a step the fault strikes: about as long as the step lasts.
 STEPS = {
     "upgrade": {
-        "pull": 0.3, "backup": 2.0, "stop": 3.0, "keep": 1.0, "rewrite": 1.0, "start api": 2.5, "verify api": 5.0,
-        "start worker": 2.5, "verify": 4.0,
+        "pull": 0.3,
+        "backup": 2.0,
+        "stop": 3.0,
+        "keep": 1.0,
+        "rewrite": 1.0,
+        "start api": 2.5,
+        "verify api": 5.0,
+        "start worker": 2.5,
+        "verify": 4.0,
     },
     "rollback": {
-        "stop": 3.0, "rewrite": 1.0, "swap": 0.6, "start api": 2.5, "verify api": 5.0, "start worker": 2.5,
+        "stop": 3.0,
+        "rewrite": 1.0,
+        "swap": 0.6,
+        "start api": 2.5,
+        "verify api": 5.0,
+        "start worker": 2.5,
         "verify": 4.0,
     },
     "restore": {
-        "read dump": 0.6, "restore beside": 1.5, "check beside": 1.0, "stop": 3.0, "swap": 0.6, "start api": 1.0,
-        "verify api": 5.0, "start worker": 1.0, "verify": 4.0,
+        "read dump": 0.6,
+        "restore beside": 1.5,
+        "check beside": 1.0,
+        "stop": 3.0,
+        "swap": 0.6,
+        "start api": 1.0,
+        "verify api": 5.0,
+        "start worker": 1.0,
+        "verify": 4.0,
     },
     "recover": {"go back": 12.0},
 }
@@ -62,12 +81,7 @@ CHOSEN = [
     ("upgrade", "verify api", "engine lost"),
     ("upgrade", "keep", "disk full"),
 ]
-EVERY = [
-    _cell(operation, step, fault)
-    for operation, steps in STEPS.items()
-    for step in steps
-    for fault in FAULTS
-]
+EVERY = [_cell(operation, step, fault) for operation, steps in STEPS.items() for step in steps for fault in FAULTS]
 SICK = [release["version"] for release in releases() if release.get("vice") not in (None, "slow-migration")]
 
 

@@ -37,8 +37,13 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Remote]:
 
 def status(fleet: Remote, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        ["docker", *words], cwd=folder, env=fleet.environment, stdin=subprocess.DEVNULL,
-        capture_output=True, text=True, check=False,
+        ["docker", *words],
+        cwd=folder,
+        env=fleet.environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 from compose_chap.errors import ChapError, DumpError
-from compose_chap.postgres import Server
+from compose_chap.postgres.server import Server
 from tests.e2e.calls import chap, server_crashed
 from tests.e2e.test_restore import HOSTILE, assert_no_harm, dump, give, restore_beside
 from tests.sample.stack import SampleStack

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from compose_chap.engine import Engine
+from compose_chap.engine.engine import Engine
 from compose_chap.errors import EngineError
 from tests.sample.stack import OUT, SampleStack, environment, free_port, registry
 
@@ -40,7 +40,9 @@ def private(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with open(folder / "log", "wb") as log:
         process = subprocess.Popen(
             [program, "serve", str(folder / "config.yml")],
-            env=os.environ | {"OTEL_TRACES_EXPORTER": "none"}, stdout=log, stderr=log,
+            env=os.environ | {"OTEL_TRACES_EXPORTER": "none"},
+            stdout=log,
+            stderr=log,
         )
     try:
         for _ in range(200):

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from compose_chap import dumpfile, foreign
-from compose_chap.engine import Engine
-from compose_chap.postgres import Server
+from compose_chap.engine.engine import Engine
+from compose_chap.postgres import dump_format, unexpected
+from compose_chap.postgres.server import Server
 from tests.e2e.calls import chap
 from tests.sample.stack import SampleStack, environment
 
@@ -93,8 +93,8 @@ def kinds(names: list[str]) -> set[str]:
 @pytest.mark.torture
 def test_what_a_restore_would_refuse_is_known_when_the_backup_is_made(strange: SampleStack) -> None:
     strange.sql(BEYOND_TRUST)
-    found = foreign.objects(server_of(strange), strange.database)
-    refused = dumpfile.contents(listing(strange)).foreign()
+    found = unexpected.objects(server_of(strange), strange.database)
+    refused = dump_format.contents(listing(strange)).foreign()
     # Comments and users of what is named are not named by themselves. pg_restore has other words for large objects.
     said = {entry.kind for entry in refused} - {"COMMENT", "USER MAPPING", "BLOB", "BLOBS", "BLOB METADATA"}
     said -= {"PUBLICATION TABLE", "MATERIALIZED VIEW DATA"}
@@ -123,18 +123,20 @@ def test_what_a_restore_would_refuse_is_known_when_the_backup_is_made(strange: S
 
 @pytest.mark.torture
 def test_with_trust_everything_comes_back_but_power(strange: SampleStack) -> None:
-    strange.sql("CREATE TABLE ext.words (word text); INSERT INTO ext.words VALUES ('rain');"
-                "CREATE INDEX ON ext.words USING gin (word ext.gin_trgm_ops)")
+    strange.sql(
+        "CREATE TABLE ext.words (word text); INSERT INTO ext.words VALUES ('rain');"
+        "CREATE INDEX ON ext.words USING gin (word ext.gin_trgm_ops)"
+    )
     made = chap(strange, "backup")["backup"]
-    before, found = strange.checksum(), foreign.objects(server_of(strange), strange.database)
-    assert not any(dumpfile.is_beyond_trust(name) for name in found)
+    before, found = strange.checksum(), unexpected.objects(server_of(strange), strange.database)
+    assert not any(dump_format.is_beyond_trust(name) for name in found)
     assert "EXTENSION" in chap(strange, "restore", made["id"], "--yes", expect=1)["error"]["message"]
     chap(strange, "verify", made["id"], "--deep")
 
     strange.sql("DELETE FROM observation; UPDATE more SET b = 'changed'")
     chap(strange, "restore", made["id"], "--yes", "--trust")
     assert strange.checksum() == before
-    now = foreign.objects(server_of(strange), strange.database)
+    now = unexpected.objects(server_of(strange), strange.database)
     assert [one for one in now if "LARGE OBJECT" not in one] == [one for one in found if "LARGE OBJECT" not in one]
     assert strange.sql("SELECT convert_from(lo_get(oid), 'UTF8') FROM pg_largeobject_metadata") == [["large"]]
     assert strange.sql("SELECT word FROM ext.words WHERE word OPERATOR(ext.%) 'rainy'") == [["rain"]]

@@ -1,4 +1,4 @@
-"""What README promises: every command is in its table, and every example runs as it is printed."""
+"""What README and docs promise: every command is in its table, and every example runs as it is printed."""
 
 from __future__ import annotations
 
@@ -11,22 +11,25 @@ from pathlib import Path
 import click
 import pytest
 
-from compose_chap import cli, errors
+from compose_chap import errors
+from compose_chap.cli import app
+from compose_chap.cli.commands import EXIT_STATUSES
 from tests.sample.stack import SampleStack, environment
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
 ROWS = re.findall(r"^\| `(\w+)` \| .* \| `(docker chap [^`]+)` \|$", README, re.MULTILINE)
 
 
 def test_every_command_is_in_the_table() -> None:
-    context = click.Context(cli.chap)
-    assert [name for name, _ in ROWS] == cli.chap.list_commands(context)
+    context = click.Context(app.chap)
+    assert [name for name, _ in ROWS] == app.chap.list_commands(context)
 
 
 def test_every_exit_status_is_told_alike_in_help_and_readme() -> None:
     section = README.partition("| Exit status |")[2].partition("\n\n")[0]
     told = {int(status): words for status, words in re.findall(r"^\| (\d+) \| (.*) \|$", section, re.MULTILINE)}
-    assert told == cli.EXIT_STATUSES
+    assert told == EXIT_STATUSES
     kinds = [one for one in vars(errors).values() if isinstance(one, type) and issubclass(one, errors.ChapError)]
     assert set(told) == {0, *(kind.exit_status for kind in kinds)}
 
@@ -42,7 +45,14 @@ def test_a_backup_is_restored_by_hand_as_its_own_text_says(small: SampleStack) -
     small.wait_ready()
     assert small.checksum() == before and small.databases() == ["chap_core", "postgres"]
 
-    printed = README.partition("### By hand")[2].partition("```\n")[2].partition("```")[0].splitlines()
+    printed = (
+        (ROOT / "docs/backups.md")
+        .read_text()
+        .partition("### By hand")[2]
+        .partition("```\n")[2]
+        .partition("```")[0]
+        .splitlines()
+    )
     compose = commands[0].partition(" stop ")[0]
     assert printed == [command.replace(compose, "docker compose") for command in commands[: len(printed)]]
 

@@ -31,8 +31,13 @@ def remote(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 def chap(remote: Remote, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """Run docker with these words in a folder, in the environment that can go there."""
     return subprocess.run(
-        ["docker", *words], cwd=folder, env=remote.environment, stdin=subprocess.DEVNULL,
-        capture_output=True, text=True, check=False,
+        ["docker", *words],
+        cwd=folder,
+        env=remote.environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 

@@ -15,25 +15,38 @@ from typing import Any
 
 import pytest
 
-from compose_chap import beside, observe, restore, source, state
-from compose_chap.baseline import Baseline
-from compose_chap.engine import Engine
+from compose_chap.engine.engine import Engine
+from compose_chap.engine.world import World
 from compose_chap.errors import DumpError
-from compose_chap.place import Where
-from compose_chap.postgres import Server
-from compose_chap.world import World
+from compose_chap.postgres.server import Server
+from compose_chap.records import run_records
+from compose_chap.restore import restore, side_database, source
+from compose_chap.stack import observe
+from compose_chap.stack.location import Where
+from compose_chap.transaction.baseline import Baseline
 from tests.e2e.calls import chap, kill, reach, server_crashed, started, tools_running, until
 from tests.sample.stack import SampleStack, environment
 
-FORMATS = ("custom", "tar", "directory", "plain", "plain with --create --clean", "plain.gz", "custom.zst",
-           pytest.param("custom.gz", marks=pytest.mark.torture))
+FORMATS = (
+    "custom",
+    "tar",
+    "directory",
+    "plain",
+    "plain with --create --clean",
+    "plain.gz",
+    "custom.zst",
+    pytest.param("custom.gz", marks=pytest.mark.torture),
+)
 
 
 def give(stack: SampleStack, given: bytes, *words: str) -> None:
     """Run a program in the database's container with something on its standard input."""
     done = subprocess.run(
         ["docker", "compose", "exec", "-T", stack.database_service, *words],
-        cwd=stack.folder, env=environment(), input=given, capture_output=True,
+        cwd=stack.folder,
+        env=environment(),
+        input=given,
+        capture_output=True,
     )
     assert done.returncode == 0, done.stderr
 
@@ -62,20 +75,18 @@ def restore_beside(
 ) -> Any:
     """Carry a restore out until the swap, and return the checksums of the side database, or what `look` sees in it."""
     world = World(Engine(), lambda: datetime.now(timezone.utc), time.sleep, lambda *_: None)
-    found = observe.find_stack(
-        world.engine, Where((), stack.project, None, (), stack.folder, environment())
-    )
+    found = observe.find_stack(world.engine, Where((), stack.project, None, (), stack.folder, environment()))
     plan = restore.RestorePlan(found, source.recognise(str(path), stack.folder / "backups"), trust)
     # Nothing that CHAP says of itself is looked at before the swap.
     nothing_asked = Baseline("", {}, (), "", ready=False, has_data=True, untouched={})
-    journal = state.begin_run(stack.folder, "restore", {}, world.clock)
+    journal = run_records.begin_run(stack.folder, "restore", {}, world.clock)
     change = restore._change(plan, nothing_asked, journal)
     server = Server(world.engine, found.database.containers[0].id, found.access.admin)
     try:
-        beside.make(world, server, plan.source, change, journal, trust=trust)
+        side_database.make(world, server, plan.source, change, journal, trust=trust)
         return (look or stack.checksum)(change.incoming)
     finally:
-        beside.remove(server, journal.id, change.incoming)
+        side_database.remove(server, journal.id, change.incoming)
         journal.end("failed")
 
 
@@ -211,9 +222,9 @@ def test_a_trap_for_the_administrator_behind_a_table_s_name_is_refused(unharmed:
     toc = (path / "toc.dat").read_bytes()
     # A text stands behind its length, and its kind is a label beside it.
     at = toc.index(b"CREATE TABLE public.dataset (")
-    end = at + int.from_bytes(toc[at - 4:at], "little")
+    end = at + int.from_bytes(toc[at - 4 : at], "little")
     length = (end - at + len(TRAP)).to_bytes(4, "little")
-    (path / "toc.dat").write_bytes(toc[:at - 4] + length + toc[at:end] + TRAP + toc[end:])
+    (path / "toc.dat").write_bytes(toc[: at - 4] + length + toc[at:end] + TRAP + toc[end:])
     with pytest.raises(DumpError, match="FUNCTION regexp_replace"):
         restore_beside(unharmed, path)
 
@@ -225,11 +236,13 @@ def test_a_restore_keeps_what_belongs_to_the_database(small: SampleStack) -> Non
     made = chap(small, "backup")["backup"]
     at_first = small.checksum()
     small.sql("CREATE ROLE reader LOGIN", "postgres")
-    small.sql(f"COMMENT ON DATABASE {small.database} IS 'of the ministry';"
-              f"ALTER DATABASE {small.database} SET statement_timeout = '1h';"
-              f"ALTER ROLE reader IN DATABASE {small.database} SET work_mem = '9MB';"
-              f"REVOKE ALL ON DATABASE {small.database} FROM PUBLIC;"
-              f"GRANT CONNECT ON DATABASE {small.database} TO reader; DELETE FROM observation")
+    small.sql(
+        f"COMMENT ON DATABASE {small.database} IS 'of the ministry';"
+        f"ALTER DATABASE {small.database} SET statement_timeout = '1h';"
+        f"ALTER ROLE reader IN DATABASE {small.database} SET work_mem = '9MB';"
+        f"REVOKE ALL ON DATABASE {small.database} FROM PUBLIC;"
+        f"GRANT CONNECT ON DATABASE {small.database} TO reader; DELETE FROM observation"
+    )
     what = (
         "SELECT pg_get_userbyid(datdba), (SELECT string_agg(x::text, ' ' ORDER BY x::text) FROM unnest(datacl) x),"
         " shobj_description(oid, 'pg_database'), (SELECT string_agg(setconfig::text, ' ' ORDER BY setconfig::text)"
@@ -238,11 +251,17 @@ def test_a_restore_keeps_what_belongs_to_the_database(small: SampleStack) -> Non
     before = small.sql(what, "postgres")
     looker = subprocess.Popen(
         ["docker", "compose", "exec", "-T", small.database_service, "psql", "-U", small.user, "-d", small.database],
-        cwd=small.folder, env=environment(), stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        cwd=small.folder,
+        env=environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
-    until(lambda: bool(small.sql("SELECT 1 FROM pg_stat_activity WHERE application_name = 'psql' AND state = 'idle'",
-                                 "postgres")))
+    until(
+        lambda: bool(
+            small.sql("SELECT 1 FROM pg_stat_activity WHERE application_name = 'psql' AND state = 'idle'", "postgres")
+        )
+    )
     done = chap(small, "restore", made["id"], "--yes")
     assert looker.stdin
     looker.stdin.close()

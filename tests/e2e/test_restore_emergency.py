@@ -28,7 +28,7 @@ def accepting(stack: SampleStack) -> bool:
 
 def break_a_page(stack: SampleStack) -> None:
     """Overwrite the first page of a table on the disk, as a dying disk does."""
-    (path,), = stack.sql("CHECKPOINT; SELECT pg_relation_filepath('observation')")
+    ((path,),) = stack.sql("CHECKPOINT; SELECT pg_relation_filepath('observation')")
     stack.compose("stop", stack.api_service, stack.worker_service)
     stack.inside("sh", "-c", 'head -c 8192 /dev/urandom | dd of="$PGDATA/$1" conv=notrunc 2>/dev/null', "sh", path)
 
@@ -40,7 +40,7 @@ def lose_a_catalog_row(stack: SampleStack) -> None:
 
 def lose_the_files(stack: SampleStack) -> None:
     """Remove the folder of the database: nobody can connect to it any more."""
-    (oid,), = stack.sql("CHECKPOINT; SELECT oid FROM pg_database WHERE datname = current_database()")
+    ((oid,),) = stack.sql("CHECKPOINT; SELECT oid FROM pg_database WHERE datname = current_database()")
     stack.compose("stop", stack.api_service, stack.worker_service)
     stack.inside("sh", "-c", 'rm -rf "$PGDATA/base/$1"', "sh", oid)
 
@@ -51,7 +51,7 @@ def backup(small: SampleStack) -> str:
     small.sql(
         f"COMMENT ON DATABASE {small.database} IS 'of the ministry, ''2026''';"
         f"ALTER DATABASE {small.database} SET statement_timeout = '1h';"
-        f"ALTER DATABASE {small.database} SET search_path = \"$user\", public;"
+        f'ALTER DATABASE {small.database} SET search_path = "$user", public;'
         f"REVOKE ALL ON DATABASE {small.database} FROM PUBLIC;"
         f"GRANT CONNECT ON DATABASE {small.database} TO reader"
     )

@@ -87,7 +87,12 @@ def neighbour(stack: SampleStack, tmp_path_factory: pytest.TempPathFactory) -> I
 def docker(folder: Path, *words: str, expect: int = 0) -> str:
     """Run `docker` in a folder and return what it printed."""
     done = subprocess.run(
-        ["docker", *words], cwd=folder, env=environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        ["docker", *words],
+        cwd=folder,
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
         check=False,
     )
     assert done.returncode == expect, done.stdout + done.stderr
@@ -129,7 +134,10 @@ PROJECT = "com.docker.compose.project"
 def test_what_is_seen_of_them(stack: SampleStack, neighbour: Path) -> None:
     roles = {one["name"]: (one["role"], len(one["containers"])) for one in chap(stack, "status")["services"]}
     assert roles == {
-        "malaria-api": ("api", 1), "jobs": ("worker", 2), "more-jobs": ("worker", 1), "data": ("database", 1),
+        "malaria-api": ("api", 1),
+        "jobs": ("worker", 2),
+        "more-jobs": ("worker", 1),
+        "data": ("database", 1),
         "queue": ("broker", 1),
     }
     # Of the second project what can be seen is shown, and what cannot be undone is not begun.

@@ -28,14 +28,16 @@ SHELLS = {
     "zsh": ("zsh -f", "autoload -U compinit; compinit -u; . <(docker completion zsh); compdef _docker docker"),
     "fish": ("fish --no-config", "docker completion fish | source"),
 }
-RECIPE = "".join(
-    f"""
+RECIPE = (
+    "".join(
+        f"""
 FROM {BASE} AS {package}
 LABEL {LABEL}
 RUN apt-get update && apt-get install -y --no-install-recommends {package}
 """
-    for package in SHELLS
-) + f"""
+        for package in SHELLS
+    )
+    + f"""
 FROM {BASE} AS python
 LABEL {LABEL}
 # Of the suite that is being made, a mirror may have a copy that is some weeks old.
@@ -44,6 +46,7 @@ RUN cat /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null | sed 's/tri
  && apt-get -o Acquire::Check-Valid-Until=false update \\
  && apt-get install -y --no-install-recommends -t forky python3.14
 """
+)
 HAS_COMPLETION = subprocess.run([DOCKER, "completion", "bash"], capture_output=True, check=False).returncode == 0
 
 

@@ -1,4 +1,4 @@
-"""Packed into a copy of docker-chap in place of compose_chap/cli.py: shows what arrives there, and ends as told."""
+"""Packed into a copy of docker-chap in place of compose_chap/cli/app.py: shows what arrives there, and ends as told."""
 
 from __future__ import annotations
 

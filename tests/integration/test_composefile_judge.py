@@ -18,14 +18,18 @@ from typing import Any
 
 import pytest
 
-from compose_chap import pin, project
 from compose_chap.errors import ComposeFileError
-from tests.unit.composefiles.projects import Project, project as random_project
+from compose_chap.project import compose_files, pin
+from tests.unit.project.composefiles.projects import Project
+from tests.unit.project.composefiles.projects import project as random_project
 
 COUNT = 600
 PLUGIN_FOLDERS = (
-    "~/.docker/cli-plugins", "/usr/local/lib/docker/cli-plugins", "/usr/local/libexec/docker/cli-plugins",
-    "/usr/lib/docker/cli-plugins", "/usr/libexec/docker/cli-plugins",
+    "~/.docker/cli-plugins",
+    "/usr/local/lib/docker/cli-plugins",
+    "/usr/local/libexec/docker/cli-plugins",
+    "/usr/lib/docker/cli-plugins",
+    "/usr/libexec/docker/cli-plugins",
 )
 
 
@@ -57,7 +61,10 @@ def config(compose: Path, case: Project, root: Path) -> dict[str, Any]:
     command += [word for name in case.env_files for word in ("--env-file", str(root / name))]
     done = subprocess.run(
         [*command, "--profile", "*", "config", "--format", "json"],
-        cwd=root / case.directory, env={"HOME": str(root), **case.environ}, capture_output=True, check=False,
+        cwd=root / case.directory,
+        env={"HOME": str(root), **case.environ},
+        capture_output=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr.decode()
     answer: dict[str, Any] = json.loads(done.stdout)
@@ -73,11 +80,15 @@ def judged(compose: Path, seed: int, root: Path) -> str:
     (root / case.directory).mkdir(parents=True, exist_ok=True)
 
     before = config(compose, case, root)
-    layout = project.discover(
-        root / case.directory, case.environ, Path.exists, Path.read_bytes,
-        files=[root / name for name in case.compose_files], env_files=[root / name for name in case.env_files],
+    layout = compose_files.discover(
+        root / case.directory,
+        case.environ,
+        Path.exists,
+        Path.read_bytes,
+        files=[root / name for name in case.compose_files],
+        env_files=[root / name for name in case.env_files],
     )
-    model = project.load(layout.files, layout.project_directory, layout.env_files, case.environ, Path.read_bytes)
+    model = compose_files.load(layout.files, layout.project_directory, layout.env_files, case.environ, Path.read_bytes)
     # Compose writes every dollar twice, so that its answer can be read as a Compose file again.
     assert {name: str(service.image).replace("$", "$$") for name, service in model.services.items()} == {
         name: service["image"] for name, service in before["services"].items()

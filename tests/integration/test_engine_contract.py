@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from compose_chap.engine import Engine
+from compose_chap.engine.engine import Engine
+from compose_chap.engine.process import check
 from compose_chap.errors import EngineError
-from compose_chap.postgres import Server
-from compose_chap.process import check
-from compose_chap.stack import Project, Stack, detect
+from compose_chap.model import Project, Stack, detect
+from compose_chap.postgres.server import Server
 from tests.fakes import API, WORKER, FakeEngine
 from tests.sample.stack import SampleStack, environment
 

@@ -410,7 +410,7 @@ def with_commands(content: bytes, commands: bytes) -> bytes:
         packed = {name: archive.read(name) for name in archive.namelist() if not name.endswith("/")}
     about = {**json.loads(packed["environment.json"]), "build_id": hashlib.sha256(commands).hexdigest()}
     packed["environment.json"] = json.dumps(about).encode()
-    packed["site-packages/compose_chap/cli.py"] = commands
+    packed["site-packages/compose_chap/cli/app.py"] = commands
     return recipe.assemble(packed)
 
 

@@ -1,5 +1,6 @@
-"""Which Alembic revisions a release of CHAP ships: those of every folder up to its version, the later file in place of the earlier.
+"""Which Alembic revisions a release of CHAP ships.
 
+They are those of every folder up to its version, a later file in place of an earlier one of the same name.
 The files run on the sample's tables and on those of the real package alike. Beside them an image needs
 `alembic.ini`, `alembic/env.py` and `alembic/existing.py`.
 """
@@ -14,13 +15,9 @@ CHAIN = Path(__file__).resolve().parent / "images/chap/chain"
 
 def chain(version: str) -> dict[str, Path]:
     """Return the files of a release such as "2.3.1" or "v2.3.1", by the name they have in `alembic/versions`."""
-    folders = sorted((folder for folder in CHAIN.iterdir() if folder.is_dir()), key=lambda folder: _numbers(folder.name))
-    return {
-        file.name: file
-        for folder in folders
-        if _numbers(folder.name) <= _numbers(version)
-        for file in sorted(folder.glob("*.py"))
-    }
+    folders = [folder for folder in CHAIN.iterdir() if _numbers(folder.name) <= _numbers(version)]
+    folders.sort(key=lambda folder: _numbers(folder.name))
+    return {file.name: file for folder in folders for file in sorted(folder.glob("*.py"))}
 
 
 def write_chain(version: str, folder: Path) -> None:

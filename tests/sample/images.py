@@ -34,7 +34,7 @@ NEEDED = (BASE, *(f"{PREFIX}/{image}" for image in ("postgres:17", "valkey:8", "
 
 APP_PACKAGES = (
     "python3-fastapi", "gunicorn", "python3-uvicorn", "python3-sqlmodel",
-    "python3-psycopg2", "alembic", "python3-celery", "python3-redis",
+    "python3-psycopg2", "python3-yaml", "alembic", "python3-celery", "python3-redis",
 )
 DATA_PACKAGES = ("postgresql-17", "valkey-server", "locales")
 

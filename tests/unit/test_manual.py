@@ -9,10 +9,12 @@ import click
 import pytest
 
 from build import manual
-from compose_chap import __version__, cli
+from compose_chap import __version__
+from compose_chap.cli import app
+from compose_chap.cli.commands import COMMANDS, EXIT_STATUSES
 
 GROFF = ("groff", "-ww", "-man", "-Tascii", "-P-cbou", "-rLL=1000n")
-NAMES = cli.chap.list_commands(click.Context(cli.chap))
+NAMES = app.chap.list_commands(click.Context(app.chap))
 
 needs_groff = pytest.mark.skipif(not shutil.which("groff"), reason="groff, which reads the page, is not installed")
 
@@ -27,18 +29,18 @@ def read() -> str:
 @needs_groff
 @pytest.mark.parametrize("name", NAMES)
 def test_everything_that_help_says_of_a_command_is_there(name: str, read: str) -> None:
-    context = click.Context(cli.chap, info_name="docker chap")
-    command = cli.chap.get_command(context, name)
+    context = click.Context(app.chap, info_name="docker chap")
+    command = app.chap.get_command(context, name)
     assert command and command.help
     records = [one.get_help_record(context) for one in command.params if isinstance(one, click.Option)]
     told = [command.help.replace("`", ""), *(text for record in records if record for text in record)]
-    for text in (*told, *(f"$ docker chap {example}" for example in cli.EXAMPLES[name])):
+    for text in (*told, *(f"$ docker chap {example}" for example in COMMANDS[name].examples)):
         assert " ".join(text.split()) in read
 
 
 @needs_groff
 def test_the_page_says_what_a_status_means_and_which_version_it_is_of(read: str) -> None:
-    assert all(told.replace("`", "") in read for told in cli.EXIT_STATUSES.values())
+    assert all(told.replace("`", "") in read for told in EXIT_STATUSES.values())
     assert f"docker chap {__version__}" in read
 
 

@@ -17,13 +17,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import compose_chap
-from compose_chap import plugin
+from compose_chap import cli, plugin
 
 Call = tuple[list[str], tuple[str, ...]]
 
 
 class CommandLine:
-    """Stands in for compose_chap.cli: keeps what it is given, and ends as the test wishes."""
+    """Stands in for compose_chap.cli.app: keeps what it is given, and ends as the test wishes."""
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
@@ -42,8 +42,8 @@ class CommandLine:
 @pytest.fixture
 def command_line(monkeypatch: pytest.MonkeyPatch) -> CommandLine:
     stand_in = CommandLine()
-    monkeypatch.setitem(sys.modules, "compose_chap.cli", stand_in)
-    monkeypatch.setattr(compose_chap, "cli", stand_in, raising=False)
+    monkeypatch.setitem(sys.modules, "compose_chap.cli.app", stand_in)
+    monkeypatch.setattr(cli, "app", stand_in, raising=False)
     return stand_in
 
 
@@ -224,7 +224,8 @@ def test_only_a_later_request_breaks_off_the_way_back(
 def test_a_request_that_comes_when_python_ends_does_not_change_the_exit_status() -> None:
     script = """
 import os, signal, sys
-from compose_chap import cli, plugin
+from compose_chap import plugin
+from compose_chap.cli import app
 
 class Last:
     def __del__(self, kill=os.kill, me=os.getpid(), number=signal.SIGINT):
@@ -234,7 +235,7 @@ def interrupted(words, docker):
     raise KeyboardInterrupt
 
 last = Last()
-cli.main = interrupted
+app.main = interrupted
 sys.exit(plugin.main())
 """
     done = subprocess.run([sys.executable, "-c", script, "chap", "status"], capture_output=True, text=True, check=False)

@@ -1,30 +1,24 @@
 """Bring the database up to date at start, in the order and with the vices of the real CHAP."""
 
-import contextlib
 import functools
-import http.server
 import logging
 import os
-import threading
 import time
-import urllib.request
-from collections.abc import Iterator
+from typing import Any
 
 import sqlalchemy
 from sqlalchemy.exc import OperationalError
-from sqlmodel import Session, SQLModel, create_engine, select, text
+from sqlmodel import SQLModel, create_engine, text
 
-from chap_core.database import tables
+from chap_core.database import alert_tables, specification_tables, tables  # noqa: F401
 from chap_core.release import RELEASE
 
 logger = logging.getLogger(__name__)
 
-MODELS = [
-    "naive_model", "chap_auto_ewars_monthly", "chap_auto_ewars_weekly", "minimalist_multiregion", "auto_regressive_monthly",
-    "auto_regressive_weekly", "madagascar_arima", "epidemiar", "rwanda_random_forest",
-]
-if RELEASE.at_least("2.1.0"):
-    MODELS += ["auto_regressive_monthly_v2", "auto_regressive_weekly_v2"]
+# What the generic migration and create_all bring about on a database without a mark, whatever it was before.
+GENERIC = "a7b8c9d0e1f2"
+# From these versions on the mark counts; a chain is committed in every case, and its failure ends the API.
+STAMPS, RAISES = RELEASE.at_least("2.2.0"), RELEASE.at_least("2.4.0")
 
 
 @functools.cache
@@ -43,14 +37,17 @@ def create_db_and_tables() -> None:
             if RELEASE.vice == "loses-rows":
                 _lose_rows()
             SQLModel.metadata.create_all(engine())
+            _run_alembic()
             break
         except OperationalError:
             if attempt == 29:
                 raise
             logger.warning("The database is not there yet")
             time.sleep(1)
-    _run_alembic()
-    _seed_models()
+    # Imported after Alembic has disabled every logger that exists: the seed's own still speaks.
+    from chap_core.database.seed import seed_models
+
+    seed_models()
     logger.info("Database migration and initialization complete.")
 
 
@@ -66,9 +63,10 @@ def _run_generic_migration() -> None:
                     continue
                 # One commit per column, and an error is only logged: the real one does just that.
                 try:
-                    connection.execute(text(f'ALTER TABLE {table.name} ADD COLUMN "{column.name}" {_type(table.name, column)}'))
-                    if column.default is not None and column.default.is_scalar:
-                        connection.execute(text(f'UPDATE {table.name} SET "{column.name}" = :value'), {"value": column.default.arg})
+                    add = f'ALTER TABLE {table.name} ADD COLUMN "{column.name}" {_type(table.name, column)}'
+                    connection.execute(text(add))
+                    if (value := _filling(column)) is not None:
+                        connection.execute(text(f'UPDATE {table.name} SET "{column.name}" = :value'), {"value": value})
                     connection.commit()
                 except Exception as error:
                     connection.rollback()
@@ -79,6 +77,14 @@ def _type(table: str, column: sqlalchemy.Column) -> str:
     if (table, column.name) == ("prediction", "calibration"):
         return "JSONBB"
     return column.type.compile(dialect=engine().dialect)
+
+
+def _filling(column: sqlalchemy.Column) -> Any:
+    """Return what rows that exist get in a new column: also where it may be NULL, which is what the real one does."""
+    if column.default is not None and column.default.is_scalar:
+        return column.default.arg
+    empty = {sqlalchemy.String: "", sqlalchemy.Integer: 0, sqlalchemy.Boolean: False}
+    return next((value for kind, value in empty.items() if isinstance(column.type, kind)), None)
 
 
 def _migrate_slowly(seconds: float) -> None:
@@ -93,66 +99,39 @@ def _lose_rows() -> None:
 
 
 def _run_alembic() -> None:
-    # Imported late: the API's own start does not need it.
+    # Imported late: the worker does not need it.
     from alembic import command
     from alembic.config import Config
 
     try:
-        command.upgrade(Config("/app/alembic.ini"), "head")
+        config = Config("/app/alembic.ini")
+        with engine().connect() as connection:
+            config.attributes["connection"] = connection
+            if STAMPS and not _prepare_mark(connection, config):
+                return
+            command.upgrade(config, "head")
+            if RAISES:
+                connection.commit()
     except Exception as error:
+        # Alembic has disabled this logger, so nobody reads of it.
         logger.error("Error during Alembic migrations: %s", error)
+        if RAISES:
+            raise
 
 
-def _seed_models() -> None:
-    with _models_url() as base, Session(engine()) as session:
-        for name in MODELS:
-            content = _fetch(f"{base}/{name}/MLproject")
-            assert content != ""
-            template = session.exec(select(tables.ModelTemplateDB).where(tables.ModelTemplateDB.name == name)).first()
-            if template is None:
-                template = tables.ModelTemplateDB(
-                    name=name,
-                    display_name=name.replace("_", " "),
-                    source_url=f"https://models.example/{name}",
-                    required_covariates=["rainfall", "mean_temperature"],
-                )
-                session.add(template)
-                session.flush()
-                session.add(tables.ConfiguredModelDB(name=name, model_template_id=template.id))
-        session.commit()
+def _prepare_mark(connection: sqlalchemy.Connection, config: Any) -> bool:
+    """Mark a database that has no mark, and return whether the chain is to be run."""
+    from alembic import command
+    from alembic.migration import MigrationContext
+    from alembic.script import ScriptDirectory
 
-
-def _fetch(url: str) -> str:
-    try:
-        with urllib.request.urlopen(url, timeout=5) as answer:
-            return answer.read().decode()
-    except OSError:
-        return ""
-
-
-class _MLproject(http.server.BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        self.send_response(200)
-        self.end_headers()
-        self.wfile.write(f"name: {self.path.split('/')[1]}\n".encode())
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@contextlib.contextmanager
-def _models_url() -> Iterator[str]:
-    # The real CHAP asks GitHub. Here it asks itself, unless the test names a place, for example one that does not answer.
-    url = os.environ.get("CHAP_TEST_MODELS_URL", "")
-    if RELEASE.vice == "seeding-fails":
-        url = "http://127.0.0.1:9"
-    if url:
-        yield url
-        return
-    server = http.server.HTTPServer(("127.0.0.1", 0), _MLproject)
-    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
+    # To read the mark begins a transaction, which Alembic then does not commit, as it did not begin it. Before v2.4.0
+    # nobody else does, so that on a database with a mark the whole chain is taken back in silence.
+    mark = MigrationContext.configure(connection).get_current_revision()
+    if mark is None:
+        command.stamp(config, GENERIC)
+        connection.commit()
+    elif RAISES and mark not in {each.revision for each in ScriptDirectory.from_config(config).walk_revisions()}:
+        logger.warning("The database is at Alembic revision %s, which this release does not know. It is left as it is.", mark)
+        return False
+    return True

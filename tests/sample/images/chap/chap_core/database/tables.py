@@ -1,16 +1,44 @@
-"""The tables, as SQLModel classes; columns that came later appear from their version on."""
+"""The tables, as SQLModel classes; what came later or went appears from its version on, or up to it.
+
+Tables, columns, types, and what may be NULL are those of the real package: v2.0.0 has 127 columns, v2.1.0 128.
+"""
 
 from datetime import datetime
+from enum import Enum
 from typing import Any
 
-from sqlalchemy import JSON, Column
+from sqlalchemy import JSON, Column, String, UniqueConstraint, false
 from sqlmodel import Field, SQLModel
 
 from chap_core.release import RELEASE
 
+# Templates and configurations have versions, and a backtest its parameters.
+VERSIONED = RELEASE.at_least("2.2.0")
+# The parameters have moved into a table of their own.
+SPECIFIED = RELEASE.at_least("2.3.0")
 
-def _json(default: Any = None) -> Any:
+
+def as_json(default: Any = None) -> Any:
+    """Return a column that holds JSON."""
     return Field(default=default, sa_column=Column(JSON))
+
+
+class PeriodType(Enum):
+    """How long a model's periods are; a type of its own in the database."""
+
+    week = "week"
+    month = "month"
+    any = "any"
+
+
+class AuthorAssessedStatus(Enum):
+    """What a model's author thinks of it."""
+
+    gray = "gray"
+    red = "red"
+    orange = "orange"
+    yellow = "yellow"
+    green = "green"
 
 
 class FeatureType(SQLModel, table=True):
@@ -26,29 +54,35 @@ class FeatureSource(SQLModel, table=True):
 
     name: str = Field(primary_key=True)
     display_name: str
-    url: str | None = None
-    description: str
+    feature_type: str = Field(foreign_key="featuretype.name")
     provider: str
-    supported_features: list[str] | None = _json()
-    created: datetime | None = None
+    supported_period_types: list[str] | None = as_json()
 
 
-class ModelSpec(SQLModel, table=True):
+class About(SQLModel):
+    """What a person wants to know of a model."""
+
+    display_name: str = "No Display Name"
+    description: str = "No Description"
+    author_note: str = "No Author note"
+    author_assessed_status: AuthorAssessedStatus = AuthorAssessedStatus.red
+    author: str = "Unknown"
+    organization: str | None = None
+    organization_logo_url: str | None = None
+    contact_email: str | None = None
+    citation_info: str | None = None
+    documentation_url: str | None = None
+
+
+class ModelSpec(About, table=True):
     """A model as the catalogue describes it."""
 
     id: int | None = Field(primary_key=True, default=None)
     name: str
-    display_name: str = "No Display Name"
-    version: str | None = None
     source_url: str | None = None
-    description: str = "No Description"
-    author: str = "Unknown"
-    author_note: str | None = None
-    organization: str | None = None
-    contact_email: str | None = None
-    citation_info: str | None = None
-    supported_period_type: str = "any"
-    target_name: str | None = None
+    supported_period_type: PeriodType = PeriodType.any
+    target_name: str = Field(foreign_key="featuretype.name")
+    configuration: dict[str, Any] | None = as_json()
 
 
 class ModelFeatureLink(SQLModel, table=True):
@@ -58,47 +92,56 @@ class ModelFeatureLink(SQLModel, table=True):
     feature_type: str = Field(primary_key=True, foreign_key="featuretype.name")
 
 
-class ModelTemplateDB(SQLModel, table=True):
+class ModelTemplateDB(About, table=True):
     """A model that can be configured."""
 
+    if VERSIONED:
+        __table_args__ = (UniqueConstraint("name", "version", name="uq_modeltemplatedb_name_version"),)
     id: int | None = Field(primary_key=True, default=None)
-    name: str = Field(unique=True)
-    version: str | None = None
+    name: str = Field(unique=not VERSIONED)
     source_url: str | None = None
-    display_name: str = "No Display Name"
-    description: str = "No Description"
-    author: str = "Unknown"
-    author_note: str | None = None
-    author_assessed_status: str = "red"
-    organization: str | None = None
-    organization_logo_url: str | None = None
-    contact_email: str | None = None
-    citation_info: str | None = None
-    supported_period_type: str = "any"
-    required_covariates: list[str] | None = _json()
-    allow_free_additional_continuous_covariates: bool = False
-    user_options: dict[str, Any] | None = _json()
+    supported_period_type: PeriodType = PeriodType.any
+    user_options: dict[str, Any] | None = as_json()
+    hpo_search_space: dict[str, Any] | None = as_json()
+    required_covariates: list[str] | None = as_json()
     target: str = "disease_cases"
-    hpo_search_space: dict[str, Any] | None = _json()
-    archived: bool = False
-    min_prediction_length: int | None = None
-    max_prediction_length: int | None = None
+    allow_free_additional_continuous_covariates: bool = False
     requires_geo: bool = False
+    archived: bool = False
     uses_chapkit: bool = False
-    documentation_url: str | None = None
+    if VERSIONED:
+        version: str
+        source_digest: str | None = None
+        is_live: bool = True
+        min_prediction_periods: int | None = None
+        max_prediction_periods: int | None = None
+    else:
+        version: str | None = None
+        min_prediction_length: int | None = None
+        max_prediction_length: int | None = None
+    if RELEASE.at_least("2.5.0"):
+        role: str | None = Field(default=None, sa_column=Column(String(32)))
 
 
 class ConfiguredModelDB(SQLModel, table=True):
     """A template with its options chosen."""
 
+    if VERSIONED:
+        __table_args__ = (
+            UniqueConstraint(
+                "model_template_id", "name", "configuration_digest", name="uq_configuredmodeldb_template_name_digest"
+            ),
+        )
     id: int | None = Field(primary_key=True, default=None)
-    name: str = Field(unique=True)
-    model_template_id: int = Field(foreign_key="modeltemplatedb.id")
-    user_option_values: dict[str, Any] | None = _json()
-    additional_continuous_covariates: list[str] | None = _json()
+    name: str = Field(unique=not VERSIONED)
+    user_option_values: dict[str, Any] | None = as_json()
+    additional_continuous_covariates: list[str] | None = as_json()
+    model_template_id: int = Field(foreign_key="modeltemplatedb.id", ondelete="CASCADE")
     archived: bool = False
     uses_chapkit: bool = False
-    created: datetime | None = None
+    if VERSIONED:
+        configuration_digest: str = ""
+        is_live: bool = True
 
 
 class DataSet(SQLModel, table=True):
@@ -106,16 +149,18 @@ class DataSet(SQLModel, table=True):
 
     id: int | None = Field(primary_key=True, default=None)
     name: str
-    created: datetime | None = None
+    data_sources: list[Any] | None = as_json()
     type: str | None = None
-    geojson: str | None = None
-    covariates: list[str] | None = _json()
+    covariates: list[str] | None = as_json()
     first_period: str | None = None
     last_period: str | None = None
-    data_sources: list[Any] | None = _json()
-    org_units: list[str] | None = _json()
+    org_units: list[str] | None = as_json()
+    created: datetime | None = None
     period_type: str | None = None
-    if RELEASE.at_least("2.2.0"):
+    geojson: str | None = None
+    if RELEASE.at_least("2.4.0"):
+        created_manually: bool = Field(default=False, sa_column_kwargs={"server_default": false()})
+    if RELEASE.at_least("2.6.0"):
         source_revision: str | None = None
 
 
@@ -128,7 +173,6 @@ class Observation(SQLModel, table=True):
     org_unit: str
     value: float | None = None
     feature_name: str | None = None
-    element_id: str | None = None
 
 
 class PredictionSetup(SQLModel, table=True):
@@ -136,47 +180,64 @@ class PredictionSetup(SQLModel, table=True):
 
     id: int | None = Field(primary_key=True, default=None)
     name: str
-    configured_model_id: int | None = Field(foreign_key="configuredmodeldb.id", default=None)
     created: datetime | None = None
-    period_type: str | None = None
+    backtest_id: int = Field(foreign_key="backtest.id", unique=True)
+    configured_model_id: int = Field(foreign_key="configuredmodeldb.id")
     start_period: str | None = None
-    org_units: list[str] | None = _json()
-    data_sources: list[Any] | None = _json()
-    archived: bool = False
-    last_run: datetime | None = None
+    org_units: list[str] | None = as_json()
+    covariate_sources: list[Any] | None = as_json()
+    period_type: str | None = None
+    schedule_cron_expression: str | None = None
+    schedule_enabled: bool = False
+    quantile_targets: list[Any] | None = as_json()
+    if RELEASE.at_least("2.4.0"):
+        alert_policy_id: int | None = Field(default=None, foreign_key="alertpolicy.id", ondelete="RESTRICT")
 
 
-class BackTest(SQLModel, table=True):
+class Params(SQLModel):
+    """How an evaluation was made; two are comparable where all of these are the same."""
+
+    n_periods: int = 3
+    n_splits: int = 7
+    stride: int = 1
+    n_retrain: int = 1
+    future_weather_provider: str = "climatology"
+
+
+class Backtest(Params if VERSIONED and not SPECIFIED else SQLModel, table=True):
     """An evaluation of a model."""
 
     id: int | None = Field(primary_key=True, default=None)
     dataset_id: int = Field(foreign_key="dataset.id")
     model_id: str
-    model_db_id: int | None = Field(foreign_key="configuredmodeldb.id", default=None)
+    model_db_id: int = Field(foreign_key="configuredmodeldb.id")
     model_template_version: str | None = None
     name: str | None = None
     created: datetime | None = None
-    org_units: list[str] | None = _json()
-    split_periods: list[str] | None = _json()
-    meta_data: str | None = None
-    aggregate_metrics: dict[str, float] | None = _json()
+    org_units: list[str] | None = as_json()
+    split_periods: list[str] | None = as_json()
+    aggregate_metrics: dict[str, float] | None = as_json()
     if RELEASE.at_least("2.1.0"):
         max_horizon_distance: int | None = None
+    if SPECIFIED:
+        specification_id: int = Field(foreign_key="backtestspecification.id")
+    if RELEASE.at_least("2.3.1"):
+        chap_version: str | None = None
 
 
-class BackTestForecast(SQLModel, table=True):
+class BacktestForecast(SQLModel, table=True):
     """The samples of one forecast of an evaluation."""
 
     id: int | None = Field(primary_key=True, default=None)
     backtest_id: int = Field(foreign_key="backtest.id", index=True)
     period: str
     org_unit: str
-    values: list[float] | None = _json()
+    values: list[float] = Field(sa_column=Column(JSON, nullable=False))
     last_train_period: str
     last_seen_period: str
 
 
-class BackTestMetric(SQLModel, table=True):
+class BacktestMetric(SQLModel, table=True):
     """One figure about an evaluation."""
 
     id: int | None = Field(primary_key=True, default=None)
@@ -186,7 +247,7 @@ class BackTestMetric(SQLModel, table=True):
     org_unit: str
     last_train_period: str
     last_seen_period: str
-    value: float | None = None
+    value: float
 
 
 class Prediction(SQLModel, table=True):
@@ -195,15 +256,15 @@ class Prediction(SQLModel, table=True):
     id: int | None = Field(primary_key=True, default=None)
     dataset_id: int = Field(foreign_key="dataset.id")
     model_id: str
-    model_db_id: int | None = Field(foreign_key="configuredmodeldb.id", default=None)
+    model_db_id: int = Field(foreign_key="configuredmodeldb.id")
     name: str
-    created: datetime | None = None
+    created: datetime
     n_periods: int
-    meta_data: str | None = None
-    org_units: list[str] | None = _json()
+    meta_data: dict[str, Any] | None = as_json()
+    org_units: list[str] | None = as_json()
     prediction_setup_id: int | None = Field(foreign_key="predictionsetup.id", default=None)
     if RELEASE.vice == "silent-migration":
-        calibration: dict[str, float] | None = _json()
+        calibration: dict[str, float] | None = as_json()
 
 
 class PredictionSamplesEntry(SQLModel, table=True):
@@ -213,4 +274,4 @@ class PredictionSamplesEntry(SQLModel, table=True):
     prediction_id: int = Field(foreign_key="prediction.id", index=True)
     period: str
     org_unit: str
-    values: list[float] | None = _json()
+    values: list[float] = Field(sa_column=Column(JSON, nullable=False))

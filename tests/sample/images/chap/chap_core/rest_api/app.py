@@ -6,25 +6,24 @@ import os
 import platform
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Annotated, Any
 
-import sqlalchemy
 from celery.exceptions import TimeoutError as NoAnswer
-from fastapi import Body, Depends, FastAPI, HTTPException, Query, Request, Response
+from fastapi import Body, FastAPI, HTTPException, Query, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
-from sqlmodel import Session, SQLModel, select, text
+from sqlmodel import text
 
 import chap_core
-from chap_core.database import tables
+from chap_core.database import seed, tables
 from chap_core.database.database import engine
 from chap_core.release import RELEASE
-from chap_core.rest_api import celery_tasks
+from chap_core.rest_api import backtests, celery_tasks, crud
 from chap_core.rest_api.broker import jobs, registry
+from chap_core.rest_api.crud import Database
 
-TOKEN = os.environ.get("CHAP_API_TOKEN", "") if RELEASE.at_least("2.1.1") else ""
+TOKEN = os.environ.get("CHAP_API_TOKEN", "") if RELEASE.at_least("2.2.0") else ""
 OPEN_PATHS = {"/health", "/health/ready", "/system/info"}
 REGISTRY_SECONDS = int(os.environ.get("CHAP_TEST_REGISTRY_SECONDS") or 30)
 
@@ -34,23 +33,20 @@ app = FastAPI(title="CHAP", version=chap_core.__version__, root_path=os.environ.
 @app.middleware("http")
 async def _ask_for_token(request: Request, call_next: Any) -> Response:
     if TOKEN and request.url.path not in OPEN_PATHS:
-        given = request.headers.get("X-Service-Key") or request.headers.get("Authorization", "").removeprefix("Bearer ")
+        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+        given = given if scheme.lower() in ("bearer", "apitoken") else request.headers.get("X-Service-Key", "")
         if not hmac.compare_digest(given.encode(), TOKEN.encode()):
             return JSONResponse({"detail": "Missing or invalid API token"}, 401, {"WWW-Authenticate": "Bearer"})
     return await call_next(request)
 
 
+app.include_router(crud.router)
+app.include_router(backtests.router)
+
+
 @app.exception_handler(Exception)
 async def _unhandled(_: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"detail": "Internal server error", "error": str(error), "type": type(error).__name__}, 500)
-
-
-def _session() -> Iterator[Session]:
-    with Session(engine()) as session:
-        yield session
-
-
-Database = Annotated[Session, Depends(_session)]
 
 
 @app.get("/health")
@@ -117,7 +113,7 @@ def system_info() -> dict[str, Any]:
         "server_time_zone_id": "Etc/UTC",
         "revision": "",
     }
-    if RELEASE.at_least("2.1.1"):
+    if RELEASE.at_least("2.2.0"):
         info["auth_required"] = bool(TOKEN)
     return info
 
@@ -138,12 +134,8 @@ def register(request: Annotated[dict[str, Any], Body()], session: Database) -> d
     info = request["info"]
     service = {"id": info["id"], "url": request["url"], "info": info, "registered_at": celery_tasks.now()}
     _keep(service)
-    template = session.exec(select(tables.ModelTemplateDB).where(tables.ModelTemplateDB.name == info["id"])).first()
-    if template is None:
-        template = tables.ModelTemplateDB(name=info["id"], uses_chapkit=True, source_url=request["url"])
-        session.add(template)
-        session.flush()
-        session.add(tables.ConfiguredModelDB(name=info["id"], model_template_id=template.id, uses_chapkit=True))
+    model = seed.Model(info["id"], info.get("version"), fetched=False)
+    template = seed.add_model(session, model, uses_chapkit=True, source_url=request["url"])
     template.display_name = info.get("display_name", info["id"])
     template.version = info.get("version")
     template.archived = False
@@ -273,51 +265,3 @@ def write(name: str, session: Database) -> dict[str, int | None]:
     session.add(row)
     session.commit()
     return {"id": row.id}
-
-
-# The tables, as the Modeling App reads them.
-
-
-def _rows(session: Session, table: type[SQLModel], limit: int) -> list[dict[str, Any]]:
-    return [row.model_dump(mode="json") for row in session.exec(select(table).order_by(sqlalchemy.text("id")).limit(limit))]
-
-
-@app.get("/v1/crud/datasets")
-def datasets(session: Database, limit: int = 1000) -> list[dict[str, Any]]:
-    """List the datasets."""
-    return _rows(session, tables.DataSet, limit)
-
-
-@app.get("/v1/crud/backtests")
-def backtests(session: Database, limit: int = 1000) -> list[dict[str, Any]]:
-    """List the evaluations."""
-    return _rows(session, tables.BackTest, limit)
-
-
-@app.get("/v1/crud/predictions")
-def predictions(session: Database, limit: int = 1000) -> list[dict[str, Any]]:
-    """List the predictions."""
-    return _rows(session, tables.Prediction, limit)
-
-
-@app.get("/v1/crud/prediction-setups")
-def prediction_setups(session: Database, limit: int = 1000) -> list[dict[str, Any]]:
-    """List the prediction setups."""
-    return _rows(session, tables.PredictionSetup, limit)
-
-
-@app.get("/v1/crud/configured-models")
-def configured_models(session: Database) -> list[dict[str, Any]]:
-    """List the configured models whose template is not archived."""
-    kept = {template.id for template in session.exec(select(tables.ModelTemplateDB).where(~tables.ModelTemplateDB.archived))}
-    return [model.model_dump(mode="json") for model in session.exec(select(tables.ConfiguredModelDB)) if model.model_template_id in kept]
-
-
-@app.get("/v1/crud/model-templates")
-def model_templates(session: Database) -> list[dict[str, Any]]:
-    """List the templates, and archive those of model services that are not registered at this moment."""
-    registered = {key.removeprefix("service:") for key in registry().scan_iter("service:*")}
-    for template in session.exec(select(tables.ModelTemplateDB).where(tables.ModelTemplateDB.uses_chapkit)):
-        template.archived = template.name not in registered
-    session.commit()
-    return [row for row in _rows(session, tables.ModelTemplateDB, 1000) if not row["archived"]]

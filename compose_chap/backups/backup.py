@@ -1,0 +1,272 @@
+"""Take a backup: a folder with the dump, the files that make the stack, and a manifest.
+
+    20261123T041500Z/
+        manifest.json      what is in here; written last, so a folder without one is no backup
+        chap_core.dump     PostgreSQL's custom format, for pg_restore
+        files/             the Compose files, env files and whatever else they name
+        local-changes.diff what was changed in a source checkout
+        dhis2.dump         DHIS2's database, on request
+        volumes/           logs, runs and the model services' own data, on request
+        RESTORE.txt        how to restore by hand
+        proof.json         the last word about how good it is; see `catalogue`
+        pinned             keeps it from being pruned
+
+A backup is made under a name that ends with `.partial` and renamed when it is proven.
+
+The manifest, `"format": 1`, holds no secret:
+
+    format, id, created_at, reason, tool     what this is, when it was begun (UTC) and why
+    project         name, directory, files and env_files of the Compose project; absent: those that were out of reach
+    engine          id and name of the engine that it runs on
+    checkout        commit, describe, remote and diff of a source checkout; null for none
+    chap            version and worker_version that ran, schema verdict
+    server          PostgreSQL's version, such as 170006
+    database        name, owner, size, encoding, locale, collation_version, comment, privileges, settings
+    images          service, role, image, id and digests of each service
+    dump            file, size, sha256, compression
+    tables          rows of each table at the moment of the dump
+    lost_tables     tables that were there and are not: the database is damaged, or somebody dropped them
+    absent_tables   tables that are missed with less reason: an earlier version had them, or the running one wants them
+    foreign         what the database holds that no database of CHAP has; its restore needs --trust
+    dhis2           the same facts of DHIS2's database; null when it was not asked for
+    volumes         volume, service, path, file, size, sha256 of each
+    files           path, file, size, sha256 of each
+    instructions    the same of RESTORE.txt
+    seconds         how long each part took
+    proven_at       when the dump had been read back
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from compose_chap import __version__, units
+from compose_chap.backups import dump_file, other_files, restore_txt
+from compose_chap.backups.catalogue import BAD, PARTIAL, Backup, list_backups, remove_abandoned
+from compose_chap.backups.dump_file import Clock
+from compose_chap.backups.manifest import (
+    FILE,
+    Dhis2Facts,
+    DumpPart,
+    EngineFacts,
+    Manifest,
+    Part,
+    ProjectFacts,
+    ServerFacts,
+)
+from compose_chap.engine.engine import Engine
+from compose_chap.engine.world import Notify
+from compose_chap.errors import StackError, StateError
+from compose_chap.image import release_key
+from compose_chap.model import Role, Service, Stack
+from compose_chap.postgres import unexpected
+from compose_chap.postgres.server import Database, Server
+from compose_chap.records import durable, lock, own_folder, run_records
+from compose_chap.stack.databases import database_of, named, server_of
+
+# Without an earlier backup to learn from: CHAP's tables shrink to about a quarter, and a little more is kept free.
+_FIRST_RATIO = 0.35
+_MARGIN = 1.2
+
+
+def take(
+    engine: Engine,
+    stack: Stack,
+    sources: Iterable[Path],
+    folder: Path,
+    reason: str,
+    *,
+    clock: Clock,
+    notify: Notify,
+    with_dhis2: bool = False,
+    with_volumes: bool = False,
+) -> Backup:
+    """Back the stack up into a new folder below `folder` and return the proven backup.
+
+    `sources` are the files that make the stack. Raise DumpError, DatabaseError or StateError with nothing
+    left behind that looks like a backup.
+    """
+    server = server_of(engine, stack)
+    database = database_of(server, stack.access)
+    dhis2 = dhis2_of(engine, stack) if with_dhis2 else None
+    durable.private_folder(folder)
+    remove_abandoned(folder)
+    earlier = list_backups(folder, engine.origin(stack.project.name))
+    needed = database.size * _ratio([one.manifest for one in earlier])
+    if dhis2:
+        needed += dhis2[2].size * _ratio([one.manifest.dhis2 for one in earlier])
+    if with_volumes:
+        needed += _packed_volumes(earlier) or other_files.volumes_size(engine, stack)
+    _check_space(folder, int(needed * _MARGIN))
+
+    begun, partial = _new_folder(folder, clock())
+    try:
+        with lock.claimed(partial), dump_file.disk_errors(folder):
+            manifest = _fill(
+                engine, stack, sources, partial, begun, reason, server, database, dhis2, with_volumes, clock, notify
+            )
+            manifest = with_missed_tables(manifest, earlier)
+            own_folder.write(partial / FILE, manifest.document())
+            final = partial.with_name(partial.name.removesuffix(PARTIAL))
+            os.rename(partial, final)
+            durable.sync_folder(folder)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    return Backup(final, manifest)
+
+
+def _fill(
+    engine: Engine,
+    stack: Stack,
+    sources: Iterable[Path],
+    partial: Path,
+    begun: datetime,
+    reason: str,
+    server: Server,
+    database: Database,
+    dhis2: tuple[Service, Server, Database] | None,
+    with_volumes: bool,
+    clock: Clock,
+    notify: Notify,
+) -> Manifest:
+    """Write everything into the folder of an unfinished backup, and return its manifest."""
+    # Small and quick first: what is in the files now belongs to the rows that are dumped next.
+    absent, origin = stack.project.absent, engine.origin(stack.project.name)
+    files = () if absent else other_files.keep_files(sources, stack, partial)
+    checkout = None if absent else other_files.keep_checkout(stack.project.directory, partial)
+    with ThreadPoolExecutor() as aside:
+        # CHAP takes seconds to say what it is. It does so while the dump is made.
+        chap = aside.submit(other_files.chap_facts, engine, stack)
+        images = aside.submit(other_files.image_facts, engine, stack)
+        facts = aside.submit(dump_file.facts_of, server, database)
+        strange = aside.submit(unexpected.look, server, database.name)
+        dumped = dump_file.dump_database(server, database.name, partial, clock=clock, notify=notify)
+    spent = dict(dumped.seconds)
+
+    other = None
+    if dhis2:
+        service, its_server, its_database = dhis2
+        more = dump_file.dump_database(
+            its_server, its_database.name, partial, clock=clock, notify=notify, detail="dump of DHIS2"
+        )
+        spent |= {f"dhis2_{part}": took for part, took in more.seconds.items()}
+        other = Dhis2Facts(
+            service=service.name,
+            admin=its_server.admin,
+            server=ServerFacts(its_server.version()),
+            database=dump_file.facts_of(its_server, its_database),
+            image=service.containers[0].image_id,
+            dump=DumpPart(**more.file),
+            tables=dict(more.tables),
+        )
+    now = clock()
+    volumes = other_files.keep_volumes(engine, stack, partial, notify) if with_volumes else ()
+    if with_volumes:
+        spent["volumes"] = dump_file.seconds(now, clock())
+
+    foreign, lost_tables = strange.result()
+    manifest = Manifest(
+        id=partial.name.removesuffix(PARTIAL),
+        created_at=begun,
+        reason=reason,
+        tool=f"docker-chap {__version__}",
+        project=ProjectFacts(
+            stack.project.name,
+            str(stack.project.directory),
+            tuple(map(str, stack.project.files)),
+            tuple(map(str, stack.project.env_files)),
+            tuple(map(str, absent)),
+        ),
+        engine=EngineFacts(origin.engine, origin.server),
+        checkout=checkout,
+        chap=chap.result(),
+        server=ServerFacts(server.version(), dumped.file["compression"]),
+        database=facts.result(),
+        images=images.result(),
+        dump=DumpPart(**dumped.file),
+        tables=dict(dumped.tables),
+        lost_tables=tuple(lost_tables),
+        foreign=tuple(foreign),
+        dhis2=other,
+        volumes=volumes,
+        files=files,
+        seconds={**spent, "all": dump_file.seconds(begun, clock())},
+        proven_at=clock(),
+    )
+    text = restore_txt.text(stack, manifest).encode()
+    own_folder.write(partial / "RESTORE.txt", text)
+    return replace(manifest, instructions=Part("RESTORE.txt", len(text), hashlib.sha256(text).hexdigest()))
+
+
+def with_missed_tables(manifest: Manifest, earlier: Sequence[Backup]) -> Manifest:
+    """Return the manifest of a new backup with its lost and absent tables; the `earlier` ones were made before it.
+
+    Lost is what the catalog has lost, and what the last good backup had while CHAP's code still wants it, or cannot
+    be asked. Absent is what only one of the two misses: a new version drops tables, a failed migration makes none.
+    """
+    # After a rollback the newest backups are of a newer CHAP, which had tables of its own.
+    good = [one for one in earlier if one.proof.how != BAD and not _newer(one.manifest, manifest)]
+    had = {table for one in good[-1:] for table in (*one.tables, *one.lost_tables)} - set(manifest.tables)
+    wanted = {f"public.{name}" for name in manifest.chap.missing_tables} if manifest.chap.schema else had
+    lost = set(manifest.lost_tables) | (had & wanted)
+    absent = (had | wanted) - lost
+    return replace(manifest, lost_tables=tuple(sorted(lost)), absent_tables=tuple(sorted(absent)))
+
+
+def _newer(one: Manifest, other: Manifest) -> bool:
+    """Whether a backup is of a newer release of CHAP than another."""
+    key, known = release_key(one.chap.version), release_key(other.chap.version)
+    return bool(key and known and key > known)
+
+
+def _new_folder(folder: Path, now: datetime) -> tuple[datetime, Path]:
+    # Several stacks may have their backups in one folder.
+    while True:
+        identity = run_records.run_id(now)
+        with suppress(FileExistsError):
+            if not (folder / identity).exists():
+                (folder / f"{identity}{PARTIAL}").mkdir(mode=0o700)
+                return now, folder / f"{identity}{PARTIAL}"
+        now += timedelta(seconds=1)
+
+
+def dhis2_of(engine: Engine, stack: Stack) -> tuple[Service, Server, Database]:
+    """Return DHIS2's database service, its server and its database. Raise StackError when the project has none."""
+    service = stack.one(Role.DHIS2_DATABASE)
+    container = service.containers[0]
+    if not container.running:
+        raise StackError(f"DHIS2's database container {container.name} does not run.", state="Nothing was changed.")
+    admin = container.environment.get("POSTGRES_USER", "postgres")
+    server = Server(engine, container.id, admin)
+    return service, server, named(server, container.environment.get("POSTGRES_DB", admin))
+
+
+def _ratio(earlier: Sequence[Manifest | Dhis2Facts | None]) -> float:
+    """Return how much of a database its dump takes, by the facts of earlier ones, oldest first."""
+    last = next((facts for facts in reversed(earlier) if facts), None)
+    return last.dump.size / max(last.database.size, 1) if last else _FIRST_RATIO
+
+
+def _packed_volumes(earlier: Sequence[Backup]) -> int:
+    """Return the bytes that the volumes took in the last backup that has some."""
+    sizes = (sum(part.size for part in one.manifest.volumes) for one in reversed(earlier))
+    return next(filter(None, sizes), 0)
+
+
+def _check_space(folder: Path, needed: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise StateError(
+            f"Not enough room in {folder}: about {units.size(needed)} are needed, {units.size(free)} are free.",
+            state="Nothing was changed.",
+            hint="Make room (docker chap prune), or write elsewhere: docker chap backup -o FOLDER",
+        )

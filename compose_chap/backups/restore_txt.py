@@ -1,0 +1,82 @@
+"""How to restore a backup by hand: the text that each backup has with it.
+
+Its commands are copied into a shell. Every word in them that comes from elsewhere is quoted for it.
+"""
+
+from __future__ import annotations
+
+import shlex
+from shlex import quote
+
+from compose_chap.backups.manifest import Manifest
+from compose_chap.engine.engine import compose_command
+from compose_chap.model import Role, Stack
+from compose_chap.postgres.server import identifier
+
+
+def text(stack: Stack, manifest: Manifest) -> str:
+    """Return the text of RESTORE.txt: the very commands for this stack."""
+    compose = shlex.join(["docker", *compose_command(stack.project)])
+    writers = shlex.join(service.name for service in stack.writers)
+    name, owner, admin = map(quote, (stack.access.name, stack.access.owner, stack.access.admin))
+    old = quote(f"{stack.access.name}_old")
+    inside = f"{compose} exec -T {quote(stack.database.name)}"
+    rename = _renaming(stack.access.name)
+    images = "\n".join(
+        f"   {quote(_shown(f'{one.service}: {one.image}'))}  {quote(_shown(one.id))}" for one in manifest.images
+    )
+    compare, files = "with those in files/", ", ".join(_shown(str(file)) for file in stack.project.absent)
+    if files:
+        compare = "with your own copy of them"
+        files = f"\nThe Compose files are NOT in this backup. They are on the server: {files}\nGo there for this.\n"
+    told = f"""\
+This folder is a backup of CHAP {_shown(manifest.chap.version)}, made {manifest.created_at.isoformat()}.
+The easy way to restore it:
+
+    docker chap restore {quote(manifest.id)}
+{files}
+By hand, without that tool, in this folder. The old database is kept under another name.
+
+1. Stop what writes to the database:
+   {compose} stop {writers}
+2. Keep the old database, and make a new one:
+   {inside} psql -U {admin} -d postgres -c {rename}
+   {inside} createdb -U {admin} -O {owner} {name}
+3. Put the dump into it. It must end without an error:
+   {inside} pg_restore -U {admin} -d {name} --exit-on-error < {quote(manifest.dump.file)}
+4. If the Compose files were changed since, compare them {compare}. The images were:
+{images}
+5. Start CHAP again:
+   {compose} up -d --no-deps {writers}
+
+When CHAP works again, the old database can go:
+   {inside} dropdb -U {admin} {old}
+"""
+    if dhis2 := manifest.dhis2:
+        name, owner, admin = map(quote, (dhis2.database.name, dhis2.database.owner, dhis2.admin))
+        inside = f"{compose} exec -T {quote(dhis2.service)}"
+        rename = _renaming(dhis2.database.name)
+        # A command without the name of a service would stop everything.
+        others = shlex.join(one.name for one in stack.of(Role.DHIS2)) or "DHIS2-SERVICE"
+        told += f"""
+DHIS2's database. Stop DHIS2, keep the old one, restore, start:
+   {compose} stop {others}
+   {inside} psql -U {admin} -d postgres -c {rename}
+   {inside} createdb -U {admin} -O {owner} {name}
+   {inside} pg_restore -U {admin} -d {name} --exit-on-error < {quote(dhis2.dump.file)}
+   {compose} start {others}
+"""
+    for one in manifest.volumes:
+        file, place = quote(one.file), quote(f"{one.service}:{one.path}")
+        source = f"gunzip -c {file} | {compose} cp - {place}" if one.volume else f"{compose} cp {file} {place}"
+        told += f"\n{_shown(one.volume or 'Data of ' + one.service)}:\n   {source}\n"
+    return told
+
+
+def _shown(text: str) -> str:
+    """Return a text that stands between the commands: on one line, whatever it holds."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
+def _renaming(name: str) -> str:
+    return quote(f"ALTER DATABASE {identifier(name)} RENAME TO {identifier(f'{name}_old')}")

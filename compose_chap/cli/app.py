@@ -1,0 +1,130 @@
+"""Run the words of an operator: find the command, call it, and show what a failure looks like."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Sequence
+from typing import Any
+
+import click
+from click.shell_completion import CompletionItem
+
+from compose_chap import __version__
+from compose_chap.cli.call import Call, common, common_options, told
+from compose_chap.cli.commands import COMMANDS, EXIT_STATUSES
+from compose_chap.errors import Bug, Cancelled, ChapError, UsageError
+
+
+class _Commands(click.Group):
+    def format_epilog(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Exit status"):
+            formatter.write_dl([(str(status), told) for status, told in EXIT_STATUSES.items()])
+        super().format_epilog(context, formatter)
+
+    def format_options(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        # The commands are what a reader looks for; the options are the same for all of them.
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, entry.summary) for name, entry in COMMANDS.items()])
+        click.Command.format_options(self, context, formatter)
+
+    def resolve_command(
+        self, context: click.Context, words: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if words[0] not in COMMANDS and (near := difflib.get_close_matches(words[0], COMMANDS, 1)):
+            context.fail(f"No such command '{words[0]}'. Did you mean '{near[0]}'?")
+        return super().resolve_command(context, words)
+
+    def shell_complete(self, context: click.Context, incomplete: str) -> list[CompletionItem]:
+        named = [CompletionItem(name, help=entry.summary) for name, entry in COMMANDS.items()]
+        fitting = [item for item in named if item.value.startswith(incomplete)]
+        return [*fitting, *click.Command.shell_complete(self, context, incomplete)]
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        entry = COMMANDS.get(name)
+        if entry is None:
+            return None
+        module = importlib.import_module(f"compose_chap.cli.{entry.module}")
+        command = getattr(module, f"{name}_command")
+        assert isinstance(command, click.Command)
+        examples = (f"  docker chap {example}" for example in entry.examples)
+        command.epilog = "\n".join(["\b", "Examples:", *examples])
+        return command
+
+
+@click.group(
+    cls=_Commands,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Help on a command: docker chap COMMAND --help",
+)
+@common_options
+@click.version_option(__version__, message="docker chap %(version)s", help="Show the version of this tool and exit.")
+@click.pass_context
+def chap(context: click.Context, /, **given: Any) -> None:
+    """Back up, upgrade and restore a running CHAP stack."""
+    context.obj = told(context.obj, given)
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+def main(words: Sequence[str], docker: tuple[str, ...] = ("docker",)) -> int:
+    """Run the words of an operator and return the exit status."""
+    if list(words[:1]) == ["help"]:
+        words = [*words[1:], "--help"]
+    try:
+        # The status of a command that asked to exit comes back as a value here, not as an exception.
+        status = chap.main(list(words), prog_name="docker chap", standalone_mode=False, obj=Call(docker))
+        return status if isinstance(status, int) else 0
+    except click.Abort:
+        return _failed(Cancelled("Cancelled.", state="Nothing was changed."), words)
+    except click.ClickException as error:
+        _document(UsageError(error.format_message(), state="Nothing was changed.", hint=_help(error)), words)
+        error.show()
+        return error.exit_code
+    except ChapError as error:
+        return _failed(error, words)
+
+
+def tell_bug(words: Sequence[str], what: str, hint: str) -> None:
+    """Print, for a script that wants JSON, that something happened that was not foreseen."""
+    _document(Bug(what, state="See it with: docker chap status", hint=hint), words)
+
+
+def _failed(error: ChapError, words: Sequence[str]) -> int:
+    from compose_chap.cli.screen import render
+
+    _document(error, words)
+    render.tell(render.failure(error))
+    return error.exit_status
+
+
+def _document(error: ChapError, words: Sequence[str]) -> None:
+    """Print a failure for a script that wants JSON, also where the words could not be understood."""
+    if "--json" in words:
+        from compose_chap.cli.screen import render
+
+        command = next((word for word in words if word in COMMANDS), "")
+        render.write(render.failure_document(command, error))
+
+
+def _help(error: click.ClickException) -> str:
+    context = getattr(error, "ctx", None)
+    return f"See: {context.command_path if context else 'docker chap'} --help"
+
+
+def complete(words: Sequence[str], docker: tuple[str, ...]) -> int:
+    """Print completions of the last word, as Docker's own completion wants them."""
+    from compose_chap.cli import complete
+
+    return complete.offer(chap, words, docker)
+
+
+@click.command("version")
+@common
+def version_command(call: Call) -> None:
+    """Show the version of this tool."""
+    call.result({"tool_version": __version__}, f"docker chap {__version__}")

@@ -1,0 +1,143 @@
+"""The commands about backups that exist: backups, verify."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import click
+
+from compose_chap import units
+from compose_chap.backups import catalogue, proof
+from compose_chap.backups.catalogue import Backup
+from compose_chap.cli.call import Call, common, output_option
+from compose_chap.cli.screen import render
+from compose_chap.cli.screen.backups import backup_document
+from compose_chap.cli.values import backups
+from compose_chap.errors import ChapError, StackError
+from compose_chap.model import Origin
+from compose_chap.postgres import unexpected
+from compose_chap.stack import observe
+from compose_chap.stack.databases import server_of
+
+
+@click.command("backups")
+@click.option("--pin", shell_complete=backups, metavar="BACKUP", help="Keep a backup whatever prune says.")
+@click.option("--unpin", shell_complete=backups, metavar="BACKUP", help="Let prune take it again.")
+@output_option
+@common
+def backups_command(call: Call, pin: str | None, unpin: str | None, output: Path | None) -> None:
+    """List the backups, or pin one.
+
+    A backup that is pinned is never removed by `docker chap prune`.
+    """
+    folder, origin = _folder(call, output)
+    for asked, pinned in ((pin, True), (unpin, False)):
+        if asked:
+            catalogue.pin(catalogue.find(asked, folder, origin), pinned)
+    listing, now = catalogue.look(folder), call.clock()
+    found = listing.backups
+    rows = [
+        [
+            one.id,
+            units.age(one.created_at, now),
+            units.size(one.size),
+            one.manifest.chap.version or "unknown",
+            f"{one.proof.how} {units.age(one.proof.at, now)}",
+            one.manifest.reason
+            + (", pinned" if one.pinned else "")
+            + (", needs --trust" if one.manifest.foreign else ""),
+        ]
+        + ([str(one.origin)] if not all(origin.owns(other.origin) for other in found) else [])
+        for one in found
+    ]
+    heads = ["BACKUP", "AGE", "SIZE", "CHAP", "PROVEN", "REASON", "STACK"]
+    text = render.table(rows, heads[: len(rows[0])]) if rows else f"No backups in {folder}."
+    if faults := [f"{one.id} is not to be relied on. {one.fault}" for one in found if one.fault]:
+        text += "\n\n" + "\n".join(render.paragraph(fault) for fault in faults)
+    if listing.unusable:
+        text += "\n\nNot counted:\n" + "\n".join(render.paragraph(why) for why in listing.unusable)
+    documents = [backup_document(one) for one in found]
+    call.result({"folder": str(folder), "backups": documents, "unusable": listing.unusable}, text)
+
+
+@click.command("verify")
+@click.argument("asked", shell_complete=backups, metavar="[BACKUP]", default="latest")
+@click.option("--deep", is_flag=True, help="Restore it into a PostgreSQL that is thrown away, and compare all counts.")
+@output_option
+@common
+def verify_command(call: Call, asked: str, deep: bool, output: Path | None) -> None:
+    """Prove a backup once more.
+
+    Every checksum is compared, and PostgreSQL reads the dump from its first byte to its last. Without BACKUP it is
+    `latest`, the newest one without a known fault. This works on another machine too, without the stack.
+    """
+    found = _find(call, asked, output)
+    world = call.world()
+    said = f"Backup {found.id} is whole: every checksum fits"
+    tables: dict[str, int] = {}
+    if deep:
+        tables, how = proof.verify_deep(world, found, _image(call)), catalogue.RESTORED
+        said += f", and restoring it gave all {sum(tables.values())} rows in {len(tables)} tables."
+    else:
+        with _reader(call, found) as server:
+            how = proof.verify(world, found, server)
+        read = ", the dump was read back." if server else ". It was not read back: no PostgreSQL is here to do it."
+        said += read
+    if found.fault:
+        said += f" It is not to be relied on all the same. {found.fault}"
+        said += f" Prove it: docker chap verify {found.id} --deep" if found.proof.by == catalogue.RESTORED else ""
+    parts = [said, unexpected.told(found.manifest.foreign)]
+    text = "\n".join(render.paragraph(part) for part in parts if part)
+    call.result({"backup": backup_document(found), "proven_by": how, "tables": tables}, text)
+
+
+def _find(call: Call, asked: str, output: Path | None) -> Backup:
+    try:
+        folder, origin = _folder(call, output)
+    except StackError:
+        # Nobody can say where backups lie; one that is named by its folder needs no other.
+        if Path(asked).is_dir():
+            return catalogue.load(Path(asked))
+        raise
+    found = catalogue.find(asked, folder, origin, sound=True)
+    for note in catalogue.passed_over(asked, found, folder, origin):
+        call.tell(render.paragraph(f"Note:  {note}", sys.stderr))
+    return found
+
+
+def _image(call: Call) -> str:
+    """Return the id of the image that the stack's database runs, empty where there is no stack."""
+    with suppress(ChapError):
+        return str(observe.find_stack(call.world().engine, call.where()).database.containers[0].image_id)
+    return ""
+
+
+@contextmanager
+def _reader(call: Call, found: Any) -> Iterator[Any]:
+    """Hand out the stack's PostgreSQL; where that does not run one of the backup's own image; None without both."""
+    world, server = call.world(), None
+    with suppress(ChapError):
+        server = server_of(world.engine, observe.find_stack(world.engine, call.where()))
+    image = ""
+    with suppress(ChapError):
+        image = proof.image_of(found) if world.engine.image(proof.image_of(found)) else ""
+    if server or not image:
+        yield server
+        return
+    with proof.throwaway_server(world, image) as other:
+        yield other
+
+
+def _folder(call: Call, output: Path | None) -> tuple[Path, Origin]:
+    """Return where the backups lie, and of which stack; of any where none is found, as on another machine."""
+    where, engine = call.where(), call.world().engine
+    try:
+        stack = observe.find_stack(engine, where)
+        origin = engine.origin(stack.project.name)
+    except ChapError:
+        return catalogue.folder_beside(where.directory or where.folder, output, where.environment), Origin(where.name)
+    return catalogue.folder_for(stack, output, where.environment), origin

@@ -1,0 +1,272 @@
+"""What every command has: Compose's own options, `--json`, progress, and how to ask."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from compose_chap.cli.screen.plain import plain
+from compose_chap.cli.values import files, projects
+from compose_chap.errors import Cancelled, UsageError
+
+if TYPE_CHECKING:
+    from compose_chap.engine.world import World
+    from compose_chap.model import Stack
+    from compose_chap.preflight.subject import Subject
+    from compose_chap.stack.location import Where
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a command: where the stack is, and how to speak."""
+
+    docker: tuple[str, ...]
+    command: str = ""
+    files: tuple[Path, ...] = ()
+    project_name: str = ""
+    project_directory: Path | None = None
+    env_files: tuple[Path, ...] = ()
+    json: bool = False
+    progress: str = "auto"
+    patience: float = 120.0
+
+    def world(self) -> World:
+        """Return engine, clock and progress for this call: however often it is asked, one progress has the terminal."""
+        from compose_chap.cli.screen.render import Progress, now
+        from compose_chap.engine.engine import Engine
+        from compose_chap.engine.world import World
+
+        context = click.get_current_context()
+        if "progress" not in context.meta:
+            notify = Progress(sys.stderr, "quiet" if self.json and self.progress == "auto" else self.progress)
+            context.meta["progress"] = notify
+            context.call_on_close(notify.end)
+        notify = context.meta["progress"]
+        return World(Engine(self.docker), now, time.sleep, notify, self.patience, environment=dict(os.environ))
+
+    def clock(self) -> datetime:
+        """Return the time."""
+        from compose_chap.cli.screen import render
+
+        return render.now()
+
+    def where(self) -> Where:
+        """Return what was said of the place of the stack."""
+        from compose_chap.stack.location import Where
+
+        return Where(
+            self.files, self.project_name, self.project_directory, self.env_files, Path.cwd(), dict(os.environ)
+        )
+
+    def subject(self, world: World, stack: Stack, target: str, output: Path | None, *, digest: bool = False) -> Subject:
+        """Return what the preflight looks at."""
+        from compose_chap.backups import catalogue
+        from compose_chap.engine.registry import Registry
+        from compose_chap.preflight.subject import Subject
+        from compose_chap.stack import observe
+
+        where = self.where()
+        world.notify("check", stack.project.name)
+        return Subject(
+            world,
+            stack,
+            observe.read_model(where, stack),
+            target,
+            Registry(world.engine.insecure_registry, world.engine.credentials),
+            # Without the files nothing is looked at that needs the folder.
+            catalogue.folder_for(stack, output, where.environment) if stack.project.here else where.folder,
+            digest,
+        )
+
+    def result(self, data: dict[str, Any], text: str) -> None:
+        """Print a result, as JSON or as text."""
+        from compose_chap.cli.screen import render
+
+        _end_progress()
+        render.write(render.document(self.command, {"ok": True, **data}) if self.json else text)
+
+    def tell(self, text: str) -> None:
+        """Say something that is no result, on standard error."""
+        from compose_chap.cli.screen import render
+
+        _end_progress()
+        render.tell(text)
+
+    def confirm(self, question: str, *, yes: bool) -> None:
+        """Ask before something is changed. Raise UsageError where there is nobody to ask, Cancelled on a no."""
+        if yes:
+            return
+        if self.json or not sys.stdin.isatty():
+            raise UsageError(
+                "This changes the stack, and there is no terminal to ask on.",
+                state="Nothing was changed.",
+                hint="Add --yes to go on without a question.",
+            )
+        _end_progress()
+        if not click.confirm(plain(question), err=True):
+            raise Cancelled("You said no.", state="Nothing was changed.")
+
+
+def _end_progress() -> None:
+    """Leave the line of a progress that is live, before anything else is written."""
+    if progress := click.get_current_context().meta.get("progress"):
+        progress.end()
+
+
+# Before the command's name or behind it, as an operator is used to from `docker compose`.
+_COMMON = (
+    click.option(
+        *("-f", "--file", "files"),
+        multiple=True,
+        type=Path,
+        shell_complete=files,
+        metavar="FILE",
+        help="A Compose file, as with docker compose.",
+    ),
+    click.option(
+        "-p",
+        "--project-name",
+        shell_complete=projects,
+        metavar="NAME",
+        help="The Compose project, where there are several.",
+    ),
+    click.option(
+        "--project-directory",
+        type=Path,
+        shell_complete=files,
+        metavar="FOLDER",
+        help="The project's folder, as with docker compose.",
+    ),
+    click.option(
+        "--env-file",
+        "env_files",
+        multiple=True,
+        type=Path,
+        shell_complete=files,
+        metavar="FILE",
+        help="An env file, as with docker compose.",
+    ),
+    click.option("--json", is_flag=True, default=None, help="Print the result as one JSON document."),
+    click.option(
+        "--progress",
+        type=click.Choice(["auto", "plain", "quiet", "json"]),
+        help="How to tell of progress, on standard error.",
+    ),
+)
+_COMMON_NAMES = ("files", "project_name", "project_directory", "env_files", "json", "progress")
+
+
+def common_options(function: _Function) -> _Function:
+    """Give a function the options that every command has."""
+    for option in reversed(_COMMON):
+        function = option(function)
+    return function
+
+
+def told(call: Call, given: dict[str, Any]) -> Call:
+    """Take the common options out of `given` and return the call with those that were said."""
+    said = {name: given.pop(name, None) for name in _COMMON_NAMES}
+    return replace(call, **{name: value for name, value in said.items() if value})
+
+
+def given_call(context: click.Context) -> Call:
+    """Return the call that the options before and behind the command's name make, as far as they are typed."""
+    call = told(context.find_root().obj, dict(context.find_root().params))
+    return told(call, dict(context.params))
+
+
+def common(function: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that every command has, and a `call` as its first argument."""
+
+    @common_options
+    @click.pass_context
+    def wrapped(context: click.Context, /, **given: Any) -> None:
+        call = replace(told(context.obj, given), command=context.info_name or "")
+        patience = given.pop("patience", call.patience)
+        context.invoke(function, replace(call, patience=patience), **given)
+
+    wrapped.__doc__ = function.__doc__
+    own = getattr(function, "__click_params__", [])
+    wrapped.__click_params__ = [*wrapped.__click_params__, *own]  # type: ignore[attr-defined]
+    return wrapped
+
+
+def filled(text: str) -> str:
+    """Return a word. Raise BadParameter for an empty one, which would mean the current folder."""
+    if not text:
+        raise click.BadParameter("It is empty. Is a variable of your shell not set?")
+    return text
+
+
+def _path(text: str) -> Path:
+    return Path(filled(text))
+
+
+yes_option = click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+output_option = click.option(
+    "-o",
+    "--output",
+    type=_path,
+    shell_complete=files,
+    metavar="FOLDER",
+    help="The folder of the backups, instead of backups/ beside the Compose file.",
+)
+patience_option = click.option(
+    "--wait",
+    "patience",
+    metavar="SECONDS",
+    default=120.0,
+    show_default="120",
+    help="How long CHAP may do nothing that can be seen before it counts as stuck.",
+)
+dhis2_options = click.option(
+    "--dhis2-user",
+    default="",
+    metavar="NAME",
+    help="Check through DHIS2 too, as this user. The password comes from DHIS2_PASSWORD, from the file that"
+    " DHIS2_PASSWORD_FILE names, or is asked for.",
+)
+
+
+def dhis2_credentials(user: str) -> dict[str, str]:
+    """Return the header that logs in to DHIS2, from the environment, a file or a question; empty where none was wanted.
+
+    A password is never taken from the command line, where everybody on the machine could read it.
+    """
+    from compose_chap.stack.chap import basic_credentials
+
+    if token := _secret("DHIS2_TOKEN"):
+        return {"Authorization": f"ApiToken {token}"}
+    user = user or os.environ.get("DHIS2_USERNAME", "")
+    if not user:
+        return {}
+    password = _secret("DHIS2_PASSWORD")
+    if password is None:
+        if not sys.stdin.isatty():
+            raise UsageError(
+                "There is no password for DHIS2.", hint="Set DHIS2_PASSWORD or DHIS2_PASSWORD_FILE in the environment."
+            )
+        password = click.prompt(f"Password of {user} in DHIS2", hide_input=True, err=True)
+    return basic_credentials(user, password)
+
+
+def _secret(name: str) -> str | None:
+    """Return what the environment has for a name, or the file that `NAME_FILE` names there; None for neither."""
+    file = os.environ.get(f"{name}_FILE")
+    if name in os.environ or not file:
+        return os.environ.get(name)
+    try:
+        return Path(file).read_text().rstrip("\r\n")
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise UsageError(f"Cannot read {file}, which {name}_FILE names: {why}.") from None

@@ -1,0 +1,70 @@
+"""Which commands there are, in the order of help, and what each exit status means."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A command: the module in this folder that has it, what it does in a sentence, and examples."""
+
+    module: str
+    summary: str
+    examples: tuple[str, ...]
+
+
+# A command's module is imported when the command is called: a list of commands must not wait for all that they need.
+COMMANDS = {
+    "status": Entry(
+        "status",
+        "Show what runs, how it is, and the last backup.",
+        ("status", "status --all-contexts", "status --metrics-file /var/lib/prometheus/node-exporter/chap.prom"),
+    ),
+    "check": Entry("check", "Run the checks that come before an upgrade.", ("check", "check v2.1.0")),
+    "versions": Entry("check", "List the versions that CHAP can move to, newest last.", ("versions",)),
+    "backup": Entry(
+        "backup",
+        "Make a backup, and prove it by reading it back.",
+        ("backup", "backup -o /mnt/backups --reason 'before the audit'"),
+    ),
+    "backups": Entry("backups", "List the backups, or pin one.", ("backups", "backups --json")),
+    "verify": Entry("backups", "Prove a backup once more.", ("verify latest", "verify 20261123T044925Z --deep")),
+    "prune": Entry(
+        "prune", "Remove old backups, kept databases and kept images.", ("prune --dry-run", "prune --keep-last 5 --yes")
+    ),
+    "upgrade": Entry(
+        "upgrade",
+        "Upgrade CHAP: all new and verified, or all old.",
+        ("upgrade v2.1.0 --dry-run", "upgrade v2.1.0", "upgrade v2.1.0 --yes --drain 600"),
+    ),
+    "rehearse": Entry(
+        "rehearse",
+        "Try the upgrade to VERSION on a copy of the data, beside production, and throw it away.",
+        ("rehearse v2.1.0", "rehearse v2.1.0 --from latest", "rehearse v2.1.0 --online"),
+    ),
+    "rollback": Entry("rollback", "Undo the last upgrade: files, images and data.", ("rollback",)),
+    "restore": Entry(
+        "restore",
+        "Put a backup or a dump back.",
+        ("restore latest", "restore chap_core_pre-upgrade.dump", "restore --undo"),
+    ),
+    "recover": Entry("rollback", "Finish or undo a run that was cut off.", ("recover",)),
+    "pin": Entry(
+        "pin",
+        "Write a version into the Compose files, and nothing else.",
+        ("pin v2.1.0 --dry-run", "pin v2.1.0 --digest"),
+    ),
+    "history": Entry("history", "Show what was done, when, by whom, with which result.", ("history",)),
+    "version": Entry("app", "Show the version of this tool.", ("version",)),
+}
+
+EXIT_STATUSES = {
+    0: "Done.",
+    1: "Refused or failed; nothing was changed.",
+    2: "The command was not understood.",
+    3: "It failed, and everything was put back and verified.",
+    4: "It failed, and so did the way back. The message says what state each part is in.",
+    5: "Another run works on this stack, or one was cut off: `docker chap recover`.",
+    130: "Cancelled; everything was put back.",
+}

@@ -1,0 +1,92 @@
+"""The command that removes old backups and kept databases: prune."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from compose_chap import units
+from compose_chap.backups import catalogue
+from compose_chap.cli.call import Call, common, output_option, yes_option
+from compose_chap.cli.screen.plain import plain
+from compose_chap.operations import guard, prune
+from compose_chap.records import lock
+from compose_chap.stack import observe
+from compose_chap.stack.databases import server_of
+from compose_chap.transaction import kept
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def _number(name: str, default: int, text: str, least: int = 0) -> Callable[[_Function], _Function]:
+    kind = click.IntRange(least)
+    return click.option(name, type=kind, metavar="N", default=default, show_default=True, help=text)
+
+
+@click.command("prune")
+@_number("--keep-last", 3, "The last N backups stay.")
+@_number("--keep-daily", 7, "The newest backup of each of the last N days stays.")
+@_number("--keep-weekly", 4, "The newest backup of each of the last N weeks stays.")
+@_number("--keep-monthly", 6, "The newest backup of each of the last N months stays.")
+@_number("--keep-databases", 7, "Kept databases stay for N days.")
+@_number("--floor", 1, "Never fewer than N backups stay.", least=1)
+@click.option("--dry-run", is_flag=True, help="Show what would go, and remove nothing.")
+@yes_option
+@output_option
+@common
+def prune_command(
+    call: Call,
+    keep_last: int,
+    keep_daily: int,
+    keep_weekly: int,
+    keep_monthly: int,
+    keep_databases: int,
+    floor: int,
+    dry_run: bool,
+    yes: bool,
+    output: Path | None,
+) -> None:
+    """Remove old backups, kept databases and kept images.
+
+    A pinned backup stays, and the last one, and everything that `docker chap rollback` or `docker chap restore --undo`
+    still needs. What would go is shown first.
+    """
+    world, where = call.world(), call.where()
+    stack = observe.find_whole_stack(world.engine, where)
+    folder = catalogue.folder_for(stack, output, where.environment)
+    retention = prune.Retention(keep_last, keep_daily, keep_weekly, keep_monthly, floor, keep_databases)
+
+    with guard.guarded(world, stack, "prune"):
+        server, origin = server_of(world.engine, stack), world.engine.origin(stack.project.name)
+        images = kept.kept_images(world, stack.project.name)
+        chosen = prune.plan(stack, origin, server, folder, retention, world.clock(), images)
+        lines = [f"backup    {one.id}  {units.size(one.size)}" for one in chosen.backups]
+        lines += [f"database  {name}  {units.size(bytes_)}" for name, bytes_ in chosen.databases]
+        lines += [f"images    of the run {run}" for run in chosen.image_runs]
+        text = "\n".join(lines) or _nothing(kept.kept_databases(server.databases(), stack.access.name), keep_databases)
+        if not (chosen.empty or dry_run):
+            if not (call.json or yes):
+                click.echo(plain(text), err=True)
+            call.confirm("Remove these for good?", yes=yes)
+            with lock.signals_held():
+                prune.execute(world, stack, server, chosen)
+            text = f"Removed:\n{text}"
+    call.result(
+        {
+            "removed": not (chosen.empty or dry_run),
+            "backups": [one.id for one in chosen.backups],
+            "databases": [name for name, _ in chosen.databases],
+            "image_runs": list(chosen.image_runs),
+            "kept": dict(chosen.kept),
+        },
+        text,
+    )
+
+
+def _nothing(databases: list[str], days: int) -> str:
+    if not databases:
+        return "Nothing to remove."
+    return f"Nothing to remove. A kept database stays for {days} days: {', '.join(databases)}."

@@ -1,0 +1,160 @@
+"""The command that puts a backup back: restore."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from compose_chap import units
+from compose_chap.backups import catalogue
+from compose_chap.cli.call import (
+    Call,
+    common,
+    dhis2_credentials,
+    dhis2_options,
+    output_option,
+    patience_option,
+    yes_option,
+)
+from compose_chap.cli.rollback import roll_back
+from compose_chap.cli.screen import render
+from compose_chap.cli.values import backups
+from compose_chap.engine.world import World
+from compose_chap.errors import UsageError
+from compose_chap.image import release_key, release_tag
+from compose_chap.model import Stack
+from compose_chap.operations import guard
+from compose_chap.records import durable
+from compose_chap.restore import restore, source
+from compose_chap.restore.restore import Outlook, Restored, RestorePlan
+from compose_chap.restore.source import Source
+from compose_chap.stack import observe, releases
+
+
+@click.command("restore")
+@click.argument("asked", shell_complete=backups, metavar="[BACKUP]", required=False)
+@click.option("--undo", is_flag=True, help="Undo the last restore.")
+@click.option("--with-version", is_flag=True, help="Bring the version of CHAP back that the backup was made by.")
+@yes_option
+@output_option
+@click.option("--trust", is_flag=True, help="Restore a dump that holds what no dump of CHAP has.")
+@patience_option
+@dhis2_options
+@common
+def restore_command(
+    call: Call,
+    asked: str | None,
+    undo: bool,
+    with_version: bool,
+    yes: bool,
+    output: Path | None,
+    trust: bool,
+    dhis2_user: str,
+) -> None:
+    """Put a backup or a dump back.
+
+    BACKUP is an id, `latest`, the folder of a backup, or a file that PostgreSQL's tools wrote (custom, tar, directory
+    or plain SQL, also .gz or .zst). The data go into a second database while CHAP serves; only when they are proven
+    are the two swapped. The present data are kept.
+    """
+    if undo and asked:
+        raise UsageError("--undo undoes the last restore, and takes no backup.")
+    if undo:
+        roll_back(call, "restore", yes, dhis2_user)
+        return
+    if not asked:
+        raise UsageError(
+            "Say what to restore: a backup's id, latest, or a file.", hint="List them: docker chap backups"
+        )
+    world, where = call.world(), call.where()
+    stack = observe.find_whole_stack(world.engine, where)
+    folder = catalogue.folder_for(stack, output, where.environment)
+    found = source.recognise(asked, folder, world.engine.origin(stack.project.name))
+
+    with guard.guarded(world, stack, "restore"):
+        started = []
+        if name := restore.stopped_database(stack):
+            call.confirm(f"The database service {name} does not run. Start it, and go on?", yes=yes)
+            restore.start_database(world, stack)
+            stack = observe.find_whole_stack(world.engine, where)
+            started = [f"The database service {name} did not run. It was started."]
+        plan = _plan(call, world, stack, found, output, trust=trust, with_version=with_version)
+        outlook = restore.foresee(world, plan)
+        outlook = replace(outlook, notes=(*started, *outlook.notes))
+        if not call.json:
+            _tell(call, outlook)
+        call.confirm(
+            f"Restore {found.name} into {stack.access.name} of {stack.project.name}? The present data are kept aside.",
+            yes=yes,
+        )
+        done = restore.execute(world, plan, outlook.baseline, dhis2_credentials(dhis2_user))
+    call.result(_data(done, outlook), _text(done, found))
+
+
+def _plan(
+    call: Call, world: World, stack: Stack, found: Source, output: Path | None, *, trust: bool, with_version: bool
+) -> RestorePlan:
+    if not with_version:
+        return restore.RestorePlan(stack, found, trust)
+    if not found.backup or not found.version:
+        raise UsageError(
+            f"{found.name} does not say which version of CHAP made it.",
+            hint="Leave --with-version away, or bring the files to that version first: docker chap pin VERSION",
+        )
+    subject = call.subject(world, stack, release_tag(found.version), output)
+    if subject.built:
+        raise UsageError(
+            "CHAP is built from source here, and --with-version brings images back only.",
+            state="Nothing was changed.",
+            hint=f"Build that version first: docker chap upgrade {_release_of(found)} --allow-downgrade"
+            f"\nThen: docker chap restore {found.backup.id}",
+        )
+    edits = subject.edits
+    for edit in edits:
+        durable.check_writable(edit.path)
+    images = restore.images_of(world, found.backup, subject.images, subject.platform)
+    return restore.RestorePlan(stack, found, trust, edits, images, found.version)
+
+
+def _release_of(found: Source) -> str:
+    # A few releases say that they are another; what Git called the commit is right then.
+    checkout = found.backup.manifest.checkout if found.backup else None
+    tag = checkout.describe if checkout else ""
+    return tag if release_key(tag) and releases.reported_version(tag) == found.version else f"v{found.version}"
+
+
+def _tell(call: Call, outlook: Outlook) -> None:
+    for note in (*outlook.notes, *map(render.session_ends, outlook.sessions)):
+        call.tell(f"Note:  {note}")
+
+
+def _data(done: Restored, outlook: Outlook) -> dict[str, Any]:
+    return {
+        "run": done.run,
+        "source": str(done.source),
+        "tables": dict(done.tables),
+        "kept_database": done.kept,
+        "downtime_seconds": done.downtime,
+        "notes": list(outlook.notes),
+        "sessions_ended": [asdict(one) for one in outlook.sessions],
+        "checks": [asdict(one) for one in done.checks],
+    }
+
+
+def _text(done: Restored, found: Source) -> str:
+    text = (
+        render.paragraph(
+            f"Restored {found.name}: {sum(done.tables.values())} rows in {len(done.tables)} tables. CHAP was down for"
+            f" {units.duration(done.downtime)}."
+        )
+        + "\n"
+        + render.checks_text(done.checks, colour=render.colourful(sys.stdout))
+    )
+    if done.kept:
+        text += "\n" + render.paragraph(f"The data of before are kept as database {done.kept}. To go back to them:")
+        text += " docker chap restore --undo"
+    return text

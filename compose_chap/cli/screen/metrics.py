@@ -1,0 +1,51 @@
+"""A status as numbers that a monitoring system collects, in Prometheus' text format."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+
+from compose_chap.operations.status import Status
+
+_Line = tuple[str, str, float | None]
+
+
+def text(seen: Status | None, update: str | None, now: datetime) -> str:
+    """Return the numbers of a status; of None, which stands for a status that failed, only that it did.
+
+    A number that is not known is left out: a made-up zero would be believed. `update` is the newer release,
+    empty when there is none, None when that is not known.
+    """
+    labels = f'{{project="{_escaped(seen.stack.project.name)}"}}' if seen else ""
+    lines: list[str] = []
+    for name, told, value in _lines(seen, update, now):
+        if value is not None:
+            lines += [f"# HELP {name} {told}", f"# TYPE {name} gauge", f"{name}{labels} {value:.0f}"]
+    return "\n".join(lines) + "\n"
+
+
+def _lines(seen: Status | None, update: str | None, now: datetime) -> Iterator[_Line]:
+    yield "docker_chap_status_success", "Whether the stack could be looked at.", seen is not None
+    yield "docker_chap_status_timestamp_seconds", "When it was looked at.", now.timestamp()
+    if seen is None:
+        return
+    last, jobs = seen.last_backup, seen.jobs
+    yield "docker_chap_ready", "Whether CHAP says that all its parts work.", bool(seen.health and seen.health.ready)
+    complete = seen.schema.verdict != "incomplete" if seen.schema else None
+    yield "docker_chap_schema_complete", "Whether the database has all that the running version needs.", complete
+    waits = None if seen.open_run is None else bool(seen.open_run)
+    yield "docker_chap_run_open", "Whether a run was cut off and waits for docker chap recover.", waits
+    never = 0 if seen.backups_known else None
+    made = last.created_at.timestamp() if last else never
+    yield "docker_chap_last_backup_timestamp_seconds", "When the newest sound backup was made, 0 for never.", made
+    proven = last.proof.at.timestamp() if last else never
+    yield "docker_chap_last_backup_proven_timestamp_seconds", "When it was last read back, 0 for never.", proven
+    yield "docker_chap_last_backup_size_bytes", "The size of the newest backup.", last.size if last else None
+    yield "docker_chap_database_size_bytes", "The size of CHAP's database.", seen.database_size
+    yield "docker_chap_jobs_running", "Jobs that run.", len(jobs.running) if jobs else None
+    yield "docker_chap_jobs_waiting", "Jobs that wait.", len(jobs.waiting) if jobs else None
+    yield "docker_chap_update_available", "Whether there is a newer release.", None if update is None else bool(update)
+
+
+def _escaped(label: str) -> str:
+    return label.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

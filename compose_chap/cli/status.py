@@ -1,0 +1,112 @@
+"""The command that shows what runs: one stack, all of an engine, or all of every context."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import click
+
+from compose_chap.cli.call import Call, common
+from compose_chap.cli.screen import metrics
+from compose_chap.cli.screen.fleet import contexts_text, stacks_text
+from compose_chap.cli.screen.status import status_document, status_text
+from compose_chap.cli.values import files
+from compose_chap.engine.world import World
+from compose_chap.errors import ChapError, UsageError
+from compose_chap.model import Stack
+from compose_chap.operations import fleet, status
+from compose_chap.operations.status import Status
+from compose_chap.records import durable
+from compose_chap.stack import observe, releases
+
+
+@click.command("status")
+@click.option(
+    "--metrics-file",
+    type=Path,
+    shell_complete=files,
+    metavar="FILE",
+    help="Write a file for Prometheus too; its name should end in .prom.",
+)
+@click.option("--all-stacks", is_flag=True, help="Every CHAP stack of the engine, in one table.")
+@click.option("--all-contexts", is_flag=True, help="Every CHAP stack of every Docker context, side by side.")
+@click.option(
+    "--time-limit",
+    type=float,
+    metavar="SECONDS",
+    default=30.0,
+    show_default="30",
+    help="With --all-contexts: how long to wait for each.",
+)
+@common
+def status_command(
+    call: Call, metrics_file: Path | None, all_stacks: bool, all_contexts: bool, time_limit: float
+) -> None:
+    """Show what runs, how it is, and the last backup.
+
+    Nothing is changed. A part of CHAP that is down is told of, and is no failure of this command. With --all-contexts
+    the exit status is 1 when a context could not be asked; all others are shown.
+    """
+    if all_stacks or all_contexts:
+        if metrics_file or call.files or call.project_name or call.project_directory or (all_stacks and all_contexts):
+            raise UsageError("--all-stacks and --all-contexts go with no other choice of a stack, and no metrics file.")
+        if all_contexts:
+            _show_contexts(call, time_limit)
+        else:
+            _show_stacks(call)
+        return
+    world = call.world()
+    try:
+        seen = status.look(world, observe.find_stack(world.engine, call.where()))
+    except ChapError:
+        if metrics_file:
+            _write_metrics(metrics_file, metrics.text(None, None, world.clock()))
+        raise
+    update = _update(seen, world)
+    if metrics_file:
+        _write_metrics(metrics_file, metrics.text(seen, update, world.clock()))
+    told = status_text(seen, world.clock())
+    if update:
+        told += f"\n\nThere is a newer version. See: docker chap check {update}"
+    call.result({**status_document(seen, world.clock()), "update_available": update}, told)
+
+
+def _show_stacks(call: Call) -> None:
+    world = call.world()
+
+    def look(stack: Stack) -> dict[str, Any]:
+        try:
+            seen = status.look(world, stack)
+        except ChapError as error:
+            return {"project": {"name": stack.project.name}, "problems": [error.message]}
+        return {**status_document(seen, world.clock()), "update_available": _update(seen, world)}
+
+    server = world.engine.origin("").server
+    with ThreadPoolExecutor() as pool:
+        stacks = list(pool.map(look, observe.find_stacks(world.engine)))
+    call.result({"server": server, "stacks": stacks}, stacks_text(server, stacks, world.clock()))
+
+
+def _show_contexts(call: Call, time_limit: float) -> None:
+    call.world().notify("ask", "every Docker context")
+    answers = fleet.ask(call.docker, time_limit)
+    good = not any(one.error for one in answers)
+    call.result({"ok": good, "contexts": [one.to_json() for one in answers]}, contexts_text(answers, call.clock()))
+    if not good:
+        raise click.exceptions.Exit(1)
+
+
+def _update(seen: Status, world: World) -> str | None:
+    """Return the newer release, empty for none; None where nothing asked the registry in the last week."""
+    known = releases.remembered(releases.repositories_of(seen.stack), world.environment, world.clock(), releases.A_WEEK)
+    version = seen.versions.get(seen.stack.api.name, "")
+    return releases.newer(version, known) if known and version else None
+
+
+def _write_metrics(file: Path, text: str) -> None:
+    new = not file.exists()
+    durable.write_file(file.absolute(), text.encode())
+    if new:
+        file.chmod(0o644)  # what collects it is another user, and it holds no secret

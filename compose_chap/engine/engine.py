@@ -1,0 +1,491 @@
+"""The Docker engine and `docker compose`. The only door of the `docker` package; knows nothing of CHAP.
+
+Both ways to the engine, the API and the children that run `docker compose`, start from the one command
+that docker was called with, so that they can never talk to two different engines.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import struct
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from compose_chap.engine import docker_login, process
+from compose_chap.engine.api import connect, engine_errors
+from compose_chap.engine.link import Link, link
+from compose_chap.engine.process import Finished
+from compose_chap.errors import EngineError
+from compose_chap.model import Container, Origin, Project
+
+if TYPE_CHECKING:
+    from docker import APIClient
+
+OLDEST_COMPOSE = (2, 20)
+
+_CHUNK = 64 * 1024
+_STDERR_KEPT = 64 * 1024
+
+# Docker leaves the process in a container running when its client dies. So the client keeps the standard
+# input open for nothing else, and this wrapper ends the process as soon as that input does. It waits for both of
+# its children: an orphan becomes a child of the container's first process, and PostgreSQL, which is that in its
+# container, takes a child that a signal ended for a crash and restarts with every session lost.
+_WATCHDOG = (
+    "exec 3<&0 </dev/null; "
+    '"$@" 3<&- & p=$!; '
+    "( exec >/dev/null 2>&1; while read -r _; do :; done <&3; kill -TERM $p ) & w=$!; "
+    "exec 3<&-; wait $p; rc=$?; kill $w 2>/dev/null; wait $w 2>/dev/null; exit $rc"
+)
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image that the engine has: id, the digests it was pulled by, bytes on disk, platform, names of its labels."""
+
+    id: str
+    digests: tuple[str, ...]
+    size: int
+    platform: str
+    volumes: tuple[str, ...]
+    labels: tuple[str, ...] = ()
+
+
+class Execution:
+    """A process inside a container, its three standard streams on one connection to the engine."""
+
+    def __init__(self, api: APIClient, identity: str, connection: Any) -> None:
+        self._api = api
+        self._identity = identity
+        self._raw = connection
+        self._socket = connection._sock
+        # The client gives up after 60 quiet seconds; pg_restore is often quiet for longer.
+        self._socket.settimeout(None)
+        # The first bytes of the stream may already sit in the buffer behind the response's headers.
+        self._reader = connection._response.raw._fp.fp
+        self.stderr = b""
+
+    def send(self, data: bytes) -> None:
+        """Write to the standard input of the process. Raise EngineError when it has ended."""
+        try:
+            self._socket.sendall(data)
+        except OSError as error:
+            raise EngineError(f"The process in the container ended early: {error.strerror}.") from None
+
+    def end_input(self) -> None:
+        """Close the standard input of the process."""
+        try:
+            self._socket.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass
+
+    def feed(self, pieces: Iterable[bytes]) -> bool:
+        """Write all pieces, wait for the end, and return whether the process took every piece and ended well.
+
+        Its standard output is dropped. What `pieces` raises passes through.
+        """
+        whole = True
+        for data in pieces:
+            try:
+                self.send(data)
+            except EngineError:
+                # It ended early: its own words say why.
+                whole = False
+                break
+        self.end_input()
+        for _ in self.output():
+            pass
+        return self.status() == 0 and whole
+
+    def output(self) -> Iterator[bytes]:
+        """Yield the standard output as it comes; standard error collects in `stderr` (its last 64 KiB)."""
+        while len(header := self._read(8)) == 8:
+            stream, left = struct.unpack(">BxxxL", header)
+
+            while left > 0 and (data := self._read(min(left, _CHUNK))):
+                left -= len(data)
+                if stream == 2:
+                    self.stderr = (self.stderr + data)[-_STDERR_KEPT:]
+                else:
+                    yield data
+
+    def _read(self, size: int) -> bytes:
+        # A connection that breaks looks like one that ended: `status` tells the two apart.
+        try:
+            return bytes(self._reader.read(size))
+        except OSError:
+            return b""
+
+    def status(self) -> int:
+        """Return the exit status of the process after its output ended.
+
+        Raise EngineError when the engine cannot say: then the stream was cut, and what was read is not whole.
+        """
+        with engine_errors("ask how the process in the container ended"):
+            for _ in range(100):
+                found = self._api.exec_inspect(self._identity)
+                if not found["Running"] and found["ExitCode"] is not None:
+                    return int(found["ExitCode"])
+                time.sleep(0.05)
+        raise EngineError("The connection to the Docker engine was lost while a command ran in a container.")
+
+    def close(self) -> None:
+        """Give the connection up; a process that still runs under the watchdog is ended by that."""
+        self.end_input()
+        self._raw._response.close()
+        self._raw.close()
+
+
+class Engine:
+    """One Docker engine, reached as the command `docker` (with its global flags) reaches it."""
+
+    def __init__(self, docker: Sequence[str] = ("docker",)) -> None:
+        self.docker = tuple(docker)
+
+    # Containers and images, through the engine's API
+
+    @cached_property
+    def _api(self) -> APIClient:
+        return connect(self._link)
+
+    @property
+    def api(self) -> APIClient:
+        """The SDK's client, for the other part of this door."""
+        return self._api
+
+    def errors(self, doing: str) -> AbstractContextManager[None]:
+        """Turn what the SDK raises in the block into EngineErrors, for the other part of this door."""
+        return engine_errors(doing, self._link)
+
+    @cached_property
+    def _link(self) -> Link:
+        # Asked of the CLI itself: the SDK falls back to the local socket where the CLI would refuse.
+        asked = process.run([*self.docker, "context", "inspect", "--format", "{{json .Endpoints.docker}}"])
+        if asked.status != 0:
+            raise EngineError(f"Docker does not know where its engine is.\n{asked.said}", hint="docker context ls")
+        return link(self.docker, str(json.loads(asked.stdout)["Host"]))
+
+    @property
+    def address(self) -> str:
+        """Where the engine is, as Docker has it: `unix:///var/run/docker.sock`, `ssh://user@host`."""
+        return self._link.address
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether it is on another machine: it has another host name, and is reached by more than a Unix socket."""
+        return self._link.folder is not None and str(self._about["Name"]) != socket.gethostname()
+
+    def origin(self, project: str) -> Origin:
+        """Return what records of a project on this engine say of themselves."""
+        known = self._about
+        return Origin(project, str(known["ID"]), str(known["Name"]))
+
+    def version(self) -> str:
+        """Return the engine's version. Raise EngineError when none answers."""
+        with engine_errors("ask the Docker engine for its version", self._link):
+            return str(self._api.version()["Version"])
+
+    @cached_property
+    def _about(self) -> dict[str, Any]:
+        # What `docker info` knows.
+        with engine_errors("ask the Docker engine about itself", self._link):
+            return dict(self._api.info())
+
+    def containers(self, project: str = "") -> tuple[Container, ...]:
+        """Return the Compose containers of the engine, running and stopped, of one project or of all."""
+        label = "com.docker.compose.project" + (f"={project}" if project else "")
+        with engine_errors("list the containers", self._link):
+            listed = self._api.containers(all=True, filters={"label": label})
+        inspected = (self._inspect(one["Id"]) for one in listed)
+        return tuple(_container(facts) for facts in inspected if facts)
+
+    def container(self, identity: str) -> Container | None:
+        """Return a container by id or name, None where there is none."""
+        facts = self._inspect(identity)
+        return _container(facts) if facts else None
+
+    def health_log(self, identity: str) -> list[dict[str, Any]]:
+        """Return the last results of a container's healthcheck, oldest first."""
+        facts = self._inspect(identity) or {}
+        return list((facts.get("State", {}).get("Health") or {}).get("Log") or [])
+
+    def _inspect(self, identity: str) -> dict[str, Any] | None:
+        import docker.errors
+
+        with engine_errors("inspect a container", self._link):
+            try:
+                return dict(self._api.inspect_container(identity))
+            except docker.errors.NotFound:
+                return None
+
+    def creation(self, identity: str) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return what a container was made with, as `docker inspect` has it, and the Config of its image.
+
+        Both may hold secrets: they are for comparing only. Both are empty where the container is gone.
+        """
+        import docker.errors
+
+        facts = self._inspect(identity)
+        if not facts:
+            return {}, {}
+        with engine_errors("inspect an image", self._link):
+            try:
+                image = self._api.inspect_image(facts["Image"])  # type: ignore[no-untyped-call]
+            except docker.errors.ImageNotFound:
+                return facts, {}
+        return facts, dict(image.get("Config") or {})
+
+    def logs(self, identity: str, lines: int = 200) -> str:
+        """Return the last lines that a container wrote, with times."""
+        with engine_errors("read the logs of a container", self._link):
+            text: bytes = self._api.logs(identity, tail=lines, timestamps=True)
+        return text.decode(errors="replace")
+
+    def volumes(self, identity: str) -> list[tuple[str, str]]:
+        """Return the named volumes of a container, each with the place where it is mounted."""
+        mounts = (self._inspect(identity) or {}).get("Mounts") or ()
+        # An anonymous volume is called by 64 hexadecimal digits.
+        return sorted(
+            (one["Name"], one["Destination"])
+            for one in mounts
+            if one.get("Type") == "volume" and not re.fullmatch(r"[0-9a-f]{64}", one["Name"])
+        )
+
+    def archive(self, identity: str, path: str) -> Iterator[bytes]:
+        """Yield a tar archive of a file or folder of a container, running or not."""
+        with engine_errors(f"read {path} of a container", self._link):
+            pieces, _ = self._api.get_archive(identity, path, chunk_size=_CHUNK)
+            yield from pieces
+
+    def changed_files(self, identity: str) -> list[str]:
+        """Return what was added to or changed in a container's own layer, folders included."""
+        with engine_errors("compare a container with its image", self._link):
+            return sorted(one["Path"] for one in self._api.diff(identity) or () if one["Kind"] != 2)
+
+    def start(self, identity: str) -> None:
+        """Start a stopped container; it keeps its id, files and network."""
+        with engine_errors("start a container", self._link):
+            self._api.start(identity)
+
+    def rename(self, identity: str, name: str) -> None:
+        """Give a container another name."""
+        with engine_errors("rename a container", self._link):
+            self._api.rename(identity, name)
+
+    def stop(self, identity: str) -> None:
+        """Stop a container and wait for its end, by the container's own stop signal and time limit."""
+        with engine_errors("stop a container", self._link):
+            self._api.stop(identity)
+
+    def image(self, reference: str) -> Image | None:
+        """Return an image of the engine by reference or id, None where it has none such."""
+        import docker.errors
+
+        with engine_errors("inspect an image", self._link):
+            try:
+                facts = self._api.inspect_image(reference)  # type: ignore[no-untyped-call]
+            except docker.errors.ImageNotFound:
+                return None
+        return Image(
+            facts["Id"],
+            tuple(facts.get("RepoDigests") or ()),
+            int(facts.get("Size", 0)),
+            f"{facts.get('Os', 'linux')}/{facts.get('Architecture', '')}",
+            tuple((facts.get("Config") or {}).get("Volumes") or ()),
+            tuple((facts.get("Config") or {}).get("Labels") or ()),
+        )
+
+    def tag(self, image_id: str, repository: str, tag: str) -> None:
+        """Give an image one more name; a name that another image had moves to this one."""
+        with engine_errors(f"tag an image as {repository}:{tag}", self._link):
+            self._api.tag(image_id, repository, tag)
+
+    def tags(self, repository: str) -> dict[str, str]:
+        """Return the image id of each tag of a repository that the engine has."""
+        with engine_errors("list images", self._link):
+            found = self._api.images(name=repository)
+        return {name: image["Id"] for image in found for name in image.get("RepoTags") or ()}
+
+    def untag(self, reference: str) -> None:
+        """Take a name from an image; the image itself goes when that was its last name. No error where it is gone."""
+        import docker.errors
+
+        with engine_errors(f"remove the tag {reference}", self._link):
+            try:
+                self._api.remove_image(reference, noprune=True)
+            except docker.errors.ImageNotFound:
+                pass
+
+    def pull(self, repository: str, tag: str, platform: str, progress: Callable[[int, int], None]) -> None:
+        """Pull one image; `progress` is given bytes done and bytes known of so far.
+
+        Raise EngineError with the registry's own words when it fails. Layers that arrived stay: a second
+        pull goes on where the first one stopped.
+        """
+        layers: dict[str, tuple[int, int]] = {}
+
+        with engine_errors(f"pull {repository}:{tag}", self._link):
+            login = docker_login.stored(self.docker, docker_login.registry_of(repository))
+            for event in self._api.pull(
+                repository, tag=tag, platform=platform, stream=True, decode=True, auth_config=login
+            ):
+                if "error" in event:
+                    raise EngineError(f"Cannot pull {repository}:{tag}: {event['error']}")
+                detail = event.get("progressDetail") or {}
+                if event.get("status") == "Downloading" and "total" in detail:
+                    layers[event["id"]] = (detail["current"], detail["total"])
+                    progress(sum(now for now, _ in layers.values()), sum(total for _, total in layers.values()))
+
+    def insecure_registry(self, registry: str) -> bool:
+        """Tell whether the engine speaks plain HTTP to this registry (`host:port`)."""
+        configured = self._about.get("RegistryConfig") or {}
+        index = (configured.get("IndexConfigs") or {}).get(registry) or {}
+        host = registry.rpartition(":")[0] or registry
+        return index.get("Secure") is False or host == "localhost" or host.startswith("127.")
+
+    def credentials(self, registry: str) -> tuple[str, str] | None:
+        """Return user and password that `docker login` stored for a registry, None where it stored none."""
+        return docker_login.credentials(self.docker, registry)
+
+    # Processes inside containers
+
+    @contextmanager
+    def execute(
+        self,
+        container: str,
+        command: Sequence[str],
+        *,
+        watched: bool = True,
+        environment: Mapping[str, str] | None = None,
+        user: str = "",
+    ) -> Iterator[Execution]:
+        """Run a command in a container and hand out its streams.
+
+        A `watched` command has no standard input and ends when this process does, however it dies.
+        One that is not watched reads what `send` gives it. Secrets go in by `environment` or `send`,
+        never by `command`.
+        """
+        if watched:
+            command = ["sh", "-c", _WATCHDOG, "docker-chap", *command]
+        with engine_errors(f"run {command[-1] if not watched else command[4]} in a container", self._link):
+            identity = self._api.exec_create(
+                container, list(command), stdin=True, environment=dict(environment or {}), user=user
+            )["Id"]
+            execution = Execution(self._api, identity, self._api.exec_start(identity, socket=True))
+        try:
+            yield execution
+        finally:
+            execution.close()
+
+    def run(
+        self,
+        container: str,
+        command: Sequence[str],
+        *,
+        given: bytes | None = None,
+        environment: Mapping[str, str] | None = None,
+        user: str = "",
+    ) -> Finished:
+        """Run a command in a container to its end, with `given` as its standard input, and return what it did."""
+        watched = given is None
+        with self.execute(container, command, watched=watched, environment=environment, user=user) as execution:
+            if given is not None:
+                execution.send(given)
+                execution.end_input()
+            stdout = b"".join(execution.output())
+            status = execution.status()
+        return Finished(status, stdout.decode(errors="replace"), execution.stderr.decode(errors="replace"))
+
+    def discard(self, identity: str) -> None:
+        """Remove a container and its anonymous volumes, running or not. No error where it is gone."""
+        import docker.errors
+
+        with engine_errors("remove a container", self._link):
+            try:
+                self._api.remove_container(identity, force=True, v=True)
+            except docker.errors.NotFound:
+                pass
+
+    # docker compose
+
+    def compose_version(self) -> str:
+        """Return the version of Compose. Raise EngineError when it is missing or older than 2.20."""
+        asked = self._docker("compose", "version", "--short")
+        version = asked.stdout.strip().removeprefix("v")
+
+        if asked.status != 0:
+            raise EngineError(
+                "Docker Compose v2 is not installed (`docker compose` does not answer).",
+                hint="Install the package docker-compose-plugin, then try again.",
+            )
+        numbers = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
+        if numbers < OLDEST_COMPOSE:
+            raise EngineError(
+                f"Docker Compose {version} is too old: CHAP's files need 2.20 or newer.",
+                hint="Upgrade the package docker-compose-plugin, then try again.",
+            )
+        return version
+
+    def compose(
+        self, project: Project, *arguments: str, on_line: Callable[[str], None] | None = None
+    ) -> process.Finished:
+        """Run `docker compose` on a project with every file and env file named, as it was started.
+
+        All profiles are on, for a service that runs may be of any. What starts something has to name its services.
+        """
+        return self._docker(*compose_command(project), "--profile", "*", *arguments, on_line=on_line)
+
+    def _docker(self, *words: str, on_line: Callable[[str], None] | None = None) -> Finished:
+        return process.run([*self.docker, *words], environment=self._link.environment, on_line=on_line)
+
+    def compose_config(self, project: Project) -> dict[str, Any]:
+        """Return the project as Compose itself resolves it: merged, included and interpolated."""
+        finished = self.compose(project, "config", "--format", "json")
+        return dict(json.loads(process.check(finished, "Reading the Compose files with docker compose")))
+
+
+# How services are started, to be named behind it: alone, and never from an image that is pulled or built now.
+UP_ALONE = ("up", "-d", "--no-deps", "--no-build", "--pull", "never")
+
+
+def compose_command(project: Project) -> tuple[str, ...]:
+    """Return the words after `docker` that point Compose at exactly this project."""
+    words = ["compose", "-p", project.name, "--project-directory", str(project.directory)]
+    for file in project.files:
+        words += ["-f", str(file)]
+    for file in project.env_files:
+        words += ["--env-file", str(file)]
+    return tuple(words)
+
+
+def _container(facts: Mapping[str, Any]) -> Container:
+    config, state = facts["Config"], facts["State"]
+    labels = config.get("Labels") or {}
+    networks = list(((facts.get("NetworkSettings") or {}).get("Networks") or {}).values())
+    aliases = {alias for network in networks for alias in (network.get("Aliases") or ())}
+    name = facts["Name"].lstrip("/")
+    service = labels.get("com.docker.compose.service", "")
+
+    return Container(
+        id=facts["Id"],
+        name=name,
+        project=labels.get("com.docker.compose.project", ""),
+        service=service,
+        image=config["Image"],
+        image_id=facts["Image"],
+        state=state["Status"],
+        health=(state.get("Health") or {}).get("Status", ""),
+        exit_status=int(state.get("ExitCode", 0)),
+        restarts=int(facts.get("RestartCount", 0)),
+        started_at=state.get("StartedAt", ""),
+        command=(*(config.get("Entrypoint") or ()), *(config.get("Cmd") or ())),
+        names=frozenset({name, service, *aliases}),
+        addresses=frozenset(network["IPAddress"] for network in networks if network.get("IPAddress")),
+        labels=labels,
+        environment=dict(item.partition("=")[::2] for item in config.get("Env") or ()),
+    )

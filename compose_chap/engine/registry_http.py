@@ -1,0 +1,104 @@
+"""Ask a registry over HTTP: bounded in bytes and time, and no password goes where it was not meant to go."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+
+import httpx
+
+from compose_chap.errors import RegistryError
+from compose_chap.reading import Value, parse
+
+_TRIES = 4
+_LARGEST = 8 << 20  # bytes of an answer: a page of 1000 tags has some 50 KB
+_LONGEST = 60.0  # seconds for an answer, however it drips
+_MOST_REDIRECTS = 5
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer: its status, headers and body, and the host that was asked."""
+
+    host: str
+    status: int
+    headers: httpx.Headers
+    body: bytes
+
+    @property
+    def good(self) -> bool:
+        """Whether it is what was asked for."""
+        return 200 <= self.status < 300
+
+    def document(self, what: str) -> Value:
+        """Return the body as JSON; `what` is what errors call it. Raise RegistryError."""
+        if not self.good:
+            raise RegistryError(f"The registry {self.host} answered {self.status} where an answer was due.")
+        value = parse(self.body, what, RegistryError)
+        _ = value.members()
+        return value
+
+    def next_page(self) -> str:
+        """Return the path of the page that comes next, empty on the last one."""
+        following = re.search(r'<([^>]+)>;\s*rel="?next', self.headers.get("Link", ""))
+        try:
+            return httpx.URL(following[1]).raw_path.decode() if following else ""
+        except httpx.InvalidURL:
+            raise RegistryError(f"The registry {self.host} names a next page that is no address.") from None
+
+
+class RegistryHttp:
+    """The only door of `httpx`."""
+
+    def __init__(self, transport: httpx.BaseTransport | None, timeout: float) -> None:
+        self._client = httpx.Client(transport=transport, timeout=timeout)
+
+    def get(
+        self, host: str, url: str, headers: Mapping[str, str], parameters: Mapping[str, str] | None = None
+    ) -> Answer:
+        """Return the answer of a registry, called `host` in errors. Raise RegistryError when there is none.
+
+        Redirects are followed, without the login as soon as one leads to another host, and never out of TLS.
+        """
+        try:
+            address = httpx.URL(url)
+            return self._follow(host, address.copy_merge_params(parameters) if parameters else address, dict(headers))
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+            raise RegistryError(
+                f"The registry {host} does not answer: {error or type(error).__name__}.",
+                hint="Is there a network? Images that are already on the server can be used without it.",
+            ) from None
+
+    def _follow(self, host: str, url: httpx.URL, headers: dict[str, str]) -> Answer:
+        for _ in range(_MOST_REDIRECTS + 1):
+            answer = self._tried(host, url, headers)
+            if answer.status not in (301, 302, 303, 307, 308) or "Location" not in answer.headers:
+                return answer
+            target = url.join(answer.headers["Location"])
+            if url.scheme == "https" and target.scheme != "https":
+                raise RegistryError(f"The registry {host} leads from TLS to an address without it ({target.host}).")
+            if (target.scheme, target.host, target.port) != (url.scheme, url.host, url.port):
+                headers.pop("Authorization", None)
+            url = target
+        raise RegistryError(f"The registry {host} leads from one address to the next without end.")
+
+    def _tried(self, host: str, url: httpx.URL, headers: Mapping[str, str]) -> Answer:
+        # A poor link breaks in the middle of an answer. One that does not answer at all is not asked again.
+        for _ in range(_TRIES - 1):
+            with suppress(httpx.ReadError, httpx.RemoteProtocolError):
+                return self._asked(host, url, headers)
+        return self._asked(host, url, headers)
+
+    def _asked(self, host: str, url: httpx.URL, headers: Mapping[str, str]) -> Answer:
+        begun, body = time.monotonic(), bytearray()
+        with self._client.stream("GET", url, headers=headers) as answer:
+            for piece in answer.iter_bytes():
+                body += piece
+                if len(body) > _LARGEST:
+                    raise RegistryError(f"The registry {host} sends an answer without end.")
+                if time.monotonic() - begun > _LONGEST:
+                    raise RegistryError(f"The registry {host} does not come to the end of an answer.")
+            return Answer(host, answer.status_code, answer.headers, bytes(body))

@@ -1,0 +1,46 @@
+"""What a procedure needs of the world, handed to it: the engine, the clock, a way to wait and to tell of progress."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TypeVar
+
+from compose_chap.engine.engine import Engine
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class World:
+    """Engine, clock, `sleep` (seconds), and `notify`.
+
+    `notify(step, detail, done, total)` is told of each step and, for long ones, of bytes or seconds done out
+    of `total` (0 where that is not known). `patience` is how many seconds CHAP may do nothing that can be
+    seen before a wait for it fails, `limit` how many it may take in all.
+    """
+
+    engine: Engine
+    clock: Callable[[], datetime]
+    sleep: Callable[[float], None]
+    notify: Callable[..., None]
+    patience: float = 120
+    limit: float = 6 * 3600
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    def until(self, condition: Callable[[float], T | None], limit: float, pause: float = 0.5) -> T | None:
+        """Ask `condition` again and again until it returns something, and return that; None after `limit` seconds.
+
+        It is given the seconds that were waited so far, and asked a last time when they are `limit` or more.
+        """
+        begun = self.clock()
+        while True:
+            waited = (self.clock() - begun).total_seconds()
+            answer = condition(waited)
+            if answer is not None or waited >= limit:
+                return answer
+            self.sleep(pause)
+
+
+Notify = Callable[..., None]

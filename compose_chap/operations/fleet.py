@@ -1,0 +1,74 @@
+"""Every server that there is a Docker context for: each is asked for its stacks, side by side.
+
+Each context has a process of its own, the same command with that context: one that hangs can be ended at any moment,
+and none can be taken for another.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from compose_chap.engine import process
+from compose_chap.engine.process import Finished
+from compose_chap.errors import EngineError, UsageError
+
+_ASK = ("chap", "status", "--all-stacks", "--json")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a context's engine answered: the documents of its stacks, or an `error` as a failure's document has it."""
+
+    context: str
+    address: str
+    server: str = ""
+    stacks: tuple[Mapping[str, Any], ...] = ()
+    error: Mapping[str, str] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it for scripts."""
+        return {**vars(self), "stacks": list(self.stacks)}
+
+
+def ask(docker: Sequence[str], limit: float) -> list[Answer]:
+    """Ask the engine of every Docker context, each for `limit` seconds at most, and return all answers.
+
+    Raise UsageError where `docker` names a host: contexts cannot be told from it. Raise EngineError without Docker.
+    """
+    if any(word.startswith(("-H", "--host")) for word in docker[1:]):
+        raise UsageError("--all-contexts goes to every Docker context; -H names one engine.", hint="Leave -H away.")
+    contexts = _contexts(docker)
+    finished = process.run_together([[*docker, "--context", name, *_ASK] for name, _ in contexts], limit)
+    return [_answer(name, address, done, limit) for (name, address), done in zip(contexts, finished)]
+
+
+def _contexts(docker: Sequence[str]) -> list[tuple[str, str]]:
+    listed = process.run([*docker, "context", "ls", "--format", "{{json .}}"])
+    if listed.status != 0:
+        raise EngineError(f"Docker does not say which contexts there are.\n{listed.said}", hint="docker context ls")
+    found = [json.loads(line) for line in listed.stdout.splitlines()]
+    return [(one["Name"], one["DockerEndpoint"]) for one in found]
+
+
+def _answer(name: str, address: str, done: Finished | None, limit: float) -> Answer:
+    if done is None:
+        said = f"It did not answer within {limit:g} seconds."
+        return Answer(name, address, error=_error("late", said, "Wait longer with --time-limit SECONDS."))
+    try:
+        document = json.loads(done.stdout)
+        if document["ok"]:
+            return Answer(name, address, document["server"], tuple(document["stacks"]))
+        return Answer(name, address, error=document["error"])
+    except (ValueError, LookupError, TypeError):
+        hint = f"Try it alone: docker --context {name} chap status --all-stacks"
+        return Answer(name, address, error=_error("failed", done.said or "It said nothing.", hint))
+
+
+def _error(code: str, message: str, hint: str) -> dict[str, str]:
+    return {"code": code, "message": message, "state": "", "hint": hint}
+
+
+# For people

@@ -1,0 +1,123 @@
+"""Retention: which backups and kept databases may go. Nothing is removed that a rollback still needs."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from compose_chap.backups import catalogue
+from compose_chap.backups.catalogue import Backup
+from compose_chap.engine.world import World
+from compose_chap.model import Origin, Stack
+from compose_chap.postgres.server import Server
+from compose_chap.records import run_records
+from compose_chap.transaction import kept
+
+
+@dataclass(frozen=True)
+class Retention:
+    """How many backups stay: the last ones, and the newest of each day, week and month; never fewer than `floor`."""
+
+    last: int = 3
+    daily: int = 7
+    weekly: int = 4
+    monthly: int = 6
+    floor: int = 1
+    databases_days: int = 7
+
+
+@dataclass(frozen=True)
+class PrunePlan:
+    """What would go, and why each of the others stays."""
+
+    backups: tuple[Backup, ...]
+    databases: tuple[tuple[str, int], ...]
+    image_runs: tuple[str, ...]
+    kept: tuple[tuple[str, str], ...]
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to remove."""
+        return not (self.backups or self.databases or self.image_runs)
+
+
+def keep(backups: Sequence[Backup], retention: Retention) -> dict[str, str]:
+    """Return the ids of the backups that retention keeps, with the reason. `backups` are oldest first."""
+    # One with a fault never counts, so that it does not push a sound one out.
+    sound = [one for one in backups if not one.fault]
+    newest = sound[-1].id if sound else ""
+    kept = {one.id: "nothing sound is newer" for one in backups if one.id > newest}
+    newest_first = list(reversed(sound))
+
+    for one in newest_first[: max(retention.last, retention.floor)]:
+        kept[one.id] = "one of the last"
+    for count, pattern, word in (
+        (retention.daily, "%Y-%m-%d", "day"),
+        (retention.weekly, "%G-%V", "week"),
+        (retention.monthly, "%Y-%m", "month"),
+    ):
+        periods: dict[str, str] = {}
+        for one in newest_first:
+            periods.setdefault(one.created_at.strftime(pattern), one.id)
+        for identity in list(periods.values())[:count]:
+            kept.setdefault(identity, f"newest of its {word}")
+    return kept
+
+
+def plan(
+    stack: Stack,
+    origin: Origin,
+    server: Server | None,
+    folder: Path,
+    retention: Retention,
+    now: datetime,
+    images: Sequence[str] = (),
+) -> PrunePlan:
+    """Return what may go of what has this origin. Without a `server` no kept database is looked at.
+
+    What can still be undone keeps its backup, database and `images` (the tags of kept ones); a pinned backup always
+    stays.
+    """
+    backups = catalogue.list_backups(folder, origin)
+    staying = keep(backups, retention)
+    needed = kept.needed_runs(run_records.standing_runs(stack.project.directory, origin))
+    # By name: the folder that a run wrote down may have been spelled in another way.
+    of_runs = {Path(run["facts"].get("backup", "")).name for run in needed}
+
+    for one in backups:
+        if one.pinned:
+            staying[one.id] = "pinned"
+        elif one.id in of_runs:
+            staying[one.id] = "the last upgrade's"
+
+    live, age = stack.access.name, timedelta(days=retention.databases_days)
+    databases = server.databases() if server else {}
+    going = kept.droppable(databases, live, needed, age, now)
+    # Images stay as long as data that they belong to.
+    held = {kept.run_of(name, live) for name in kept.kept_databases(databases, live) if name not in going}
+    held |= {str(run["id"]) for run in needed}
+    return PrunePlan(
+        tuple(one for one in backups if one.id not in staying),
+        tuple((name, databases[name].size) for name in going),
+        tuple(kept.droppable_images(images, stack.project.name, held, age, now)),
+        tuple(staying.items()),
+    )
+
+
+def execute(world: World, stack: Stack, server: Server | None, chosen: PrunePlan) -> None:
+    """Remove what a plan chose, and what backups that were killed left behind."""
+    for folder in {one.folder.parent for one in chosen.backups}:
+        catalogue.remove_abandoned(folder)
+    for one in chosen.backups:
+        # Renamed first: a folder half removed must not look like a backup.
+        doomed = one.folder.with_name(one.folder.name + catalogue.PARTIAL)
+        one.folder.rename(doomed)
+        shutil.rmtree(doomed)
+    for name, _ in chosen.databases:
+        if server:
+            server.drop(name)
+    for run in chosen.image_runs:
+        kept.untag_kept_images(world, run, stack.project.name)

@@ -1,0 +1,140 @@
+"""After the fact: finish or undo a run that was cut off."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from compose_chap.backups import catalogue
+from compose_chap.check import Check
+from compose_chap.engine import throwaway
+from compose_chap.engine.world import World
+from compose_chap.errors import ChapError, EngineError, Interrupted, NeedsPerson, StateError
+from compose_chap.model import Origin
+from compose_chap.records import durable, engine_lock, lock
+from compose_chap.records.run_records import Journal
+from compose_chap.records.steps import Step
+from compose_chap.restore import side_database
+from compose_chap.transaction import evidence, forward, kept, undo
+from compose_chap.transaction.change import Change, containers_of, server_of, wait_for_server
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """What `recover` did with a run of a project: `finished`, `undone`, or nothing because it had changed nothing.
+
+    `checks` are what proves the state that was reached. `project` is empty where the run needed no engine.
+    """
+
+    run: str
+    operation: str
+    outcome: str
+    project: str
+    checks: tuple[Check, ...]
+
+
+def recover(world: World, journal: Journal) -> Recovered:
+    """Bring an interrupted run to its end: all new when it is complete and good, all old otherwise.
+
+    Safe to run again. Raise Locked when somebody elsewhere works on the stack, Interrupted when the run is one of
+    another engine, NeedsPerson when the way back fails: the journal then stays open.
+    """
+    if journal.operation == "pin":
+        journal.give_room()
+        return _unpin(journal)
+    whose = Origin.of(journal.record)
+    project = whose.project or str(journal.facts.get("project", {}).get("name", ""))
+    if not world.engine.origin(project).owns(whose):
+        raise Interrupted(
+            f"The {journal.operation} that was cut off is one of {whose}, and this is another engine.",
+            state="Nothing was changed.",
+            hint=f"Call docker with the context of {whose.server}: docker --context NAME chap recover",
+        )
+    if not project:
+        return _recover(world, journal)  # it was cut off before it knew what to change
+    images = [one.image_id for one in world.engine.containers(project)]
+    with engine_lock.held(world, project, images, "recover"):
+        return _recover(world, journal)
+
+
+def _recover(world: World, journal: Journal) -> Recovered:
+    journal.give_room()
+    throwaway.remove_abandoned(world.engine)
+    change = Change.from_facts(journal.facts) if "baseline" in journal.facts else None
+    try:
+        with lock.signals_held():
+            return (change and _finish(world, change, journal)) or _undo(world, change, journal)
+    except NeedsPerson:
+        raise
+    except ChapError as error:
+        if not change:
+            raise
+        raise NeedsPerson(
+            f"The {journal.operation} of {journal.id} could not be undone: {error.message}",
+            state=evidence.state_now(world, change),
+            hint=(f"{error.hint}\n" if error.hint else "") + "Mend the cause, then run again: docker chap recover\n"
+            f"Or by hand:\n{evidence.by_hand(world, change, journal)}",
+        ) from error
+
+
+def _finish(world: World, change: Change, journal: Journal) -> Recovered | None:
+    """Close a run that is all new and verified, and return it; None for one that has to be undone."""
+    done: forward.Done | None
+    if journal.began(Step.FINISH):
+        # Everything was verified already.
+        facts = journal.facts
+        done = forward.Done(tuple(Check(**one) for one in facts["checks"]), facts["downtime"])
+    else:
+        done = forward.look_again(world, change, journal)
+    if done is None:
+        return None
+    forward.finish(change, journal, done, recovered=True)
+    if undone := journal.record.get("undoes"):
+        with suppress(EngineError):
+            kept.untag_kept_images(world, undone, change.project.name)
+    return Recovered(journal.id, journal.operation, "finished", change.project.name, done.checks)
+
+
+def _undo(world: World, change: Change | None, journal: Journal) -> Recovered:
+    checks = _back(world, change, journal) if change else []
+    _remove_leftovers(world, journal, change)
+    outcome = "undone" if journal.began(Step.STOP) or journal.began(Step.CHECKOUT) else "nothing changed"
+    journal.end(outcome, checks=[asdict(check) for check in checks], recovered=True)
+    return Recovered(journal.id, journal.operation, outcome, change.project.name if change else "", tuple(checks))
+
+
+def _unpin(journal: Journal) -> Recovered:
+    foreign = durable.revert_edits(durable.unpack_edits(journal.facts["edits"]))
+    if foreign:
+        raise StateError(f"{foreign[0]} was changed by someone else meanwhile, and was left as it is.")
+    journal.end("undone", recovered=True)
+    return Recovered(journal.id, journal.operation, "undone", "", ())
+
+
+def _back(world: World, change: Change, journal: Journal) -> list[Check]:
+    if journal.began(Step.STOP):
+        return undo.undo(world, change, journal, cut_off=True)
+    undo.sources_back(world, change, journal)
+    # Pull, build, backup and a side database leave the running stack alone. Only a restart of the engine stops it.
+    server = wait_for_server(world, change)
+    server.end_own_sessions()
+    if change.baseline.version:
+        for name in change.writers:
+            for container in containers_of(world, change.project, name):
+                world.engine.start(container.id)
+    try:
+        return undo.look(world, change, server, {})
+    except ChapError as error:
+        # The run had no part in this: it is told of, and does not stand in the way.
+        return [Check("ready", "error", error.message, error.hint)]
+
+
+def _remove_leftovers(world: World, journal: Journal, change: Change | None) -> None:
+    if folder := journal.facts.get("backups"):
+        catalogue.remove_abandoned(Path(folder))
+    if change is None:
+        return
+    kept.untag_kept_images(world, journal.id, change.project.name)
+    if journal.operation == "restore":
+        side_database.remove(server_of(world, change), journal.id, change.incoming)

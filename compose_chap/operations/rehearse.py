@@ -1,0 +1,248 @@
+"""Rehearse an upgrade: the new version's API on a copy of the data, beside production, timed and thrown away.
+
+Production is only read, as a backup reads it. The copy lives in containers of our own on a network that has
+nothing of production on it and, unless asked for, no way out.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+from compose_chap import redact
+from compose_chap.backups import dump_file, proof
+from compose_chap.backups.catalogue import Backup
+from compose_chap.check import Check
+from compose_chap.engine import pull, throwaway
+from compose_chap.engine.throwaway import Recipe
+from compose_chap.engine.world import World
+from compose_chap.errors import DatabaseError
+from compose_chap.image import Reference
+from compose_chap.model import Role, Service, Stack
+from compose_chap.operations import upgrade
+from compose_chap.postgres import dump_format, pg_tools
+from compose_chap.postgres.sandbox import Quarantine
+from compose_chap.postgres.server import Database, Server, identifier, literal
+from compose_chap.records import lock, run_records
+from compose_chap.stack.chap_scripts import PYTHON
+from compose_chap.stack.databases import database_of, server_of
+from compose_chap.transaction import evidence, verify
+from compose_chap.transaction.verify import EndedAtStart
+
+GOOD, MIGRATES, BAD = "good", "migrates", "bad"
+
+# The restored rows, and beside them the dump that they come from.
+_ROOM = 1.5
+_LOG_LINES = 40
+# Up to v2.1.0 CHAP fetches its models from GitHub whenever it starts, after it has migrated, and ends when it cannot.
+_NO_MODELS = re.compile(r"assert content !=|raw\.githubusercontent\.com|MLproject")
+_STAY = "import signal; signal.pause()"
+
+
+@dataclass(frozen=True)
+class RehearsalPlan:
+    """What is rehearsed: `image` is the API's at the target; the data are those of `source`, or a fresh dump.
+
+    With `online` the copy may reach the internet.
+    """
+
+    stack: Stack
+    target: str
+    image: Reference
+    platform: str
+    source: Backup | None
+    online: bool
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """What came of it.
+
+    `verdict` is `good`, `bad`, or `migrates`: the data are well, and that the API starts could not be seen.
+    `added` and `removed` are the columns that the migration makes and takes away. `seconds` are those of the
+    copy, and of the API from its start to its answer. `downtime` is what an upgrade would need. `log` is
+    the end of what the API wrote.
+    """
+
+    verdict: str
+    checks: tuple[Check, ...]
+    tables: Mapping[str, int]
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+    seconds: Mapping[str, float]
+    downtime: float
+    log: str
+
+
+def execute(world: World, plan: RehearsalPlan) -> Rehearsal:
+    """Carry a rehearsal out and remove all that it made. Raise ChapError when there is no copy to try it on."""
+    engine, stack = world.engine, plan.stack
+    live = database_of(server_of(engine, stack), stack.access)
+    with lock.one_interruption(), ExitStack() as copy:
+        throwaway.remove_abandoned(engine)
+        world.notify("pull", str(plan.image))
+        image = pull.pull(world, plan.image, plan.platform).id
+
+        begun = world.clock()
+        name = f"docker-chap-rehearsal-{stack.project.name}-{run_records.run_id(begun).lower()}"
+        network = copy.enter_context(throwaway.private_network(engine, name, way_out=plan.online))
+        of_database = stack.database.containers[0]
+        server = copy.enter_context(
+            proof.throwaway_server(world, of_database.image_id, network, sorted(of_database.names))
+        )
+        for service in stack.of(Role.BROKER):
+            twin = Recipe(service.containers[0].image_id, {}, network, sorted(service.containers[0].names))
+            copy.enter_context(throwaway.throwaway(engine, twin))
+        tables = _bring_data(world, plan, server, live)
+        took = (world.clock() - begun).total_seconds()
+        return _try(world, plan, _recipe(world, stack, image, network), server, tables, took, live.size)
+
+
+def _bring_data(world: World, plan: RehearsalPlan, server: Server, live: Database) -> Mapping[str, int]:
+    """Restore the data into the throwaway server, and return the rows of every table once they are proven."""
+    access, made = plan.stack.access, plan.source
+    size = made.manifest.database.size if made else live.size
+    if server.free_space() < size * _ROOM:
+        raise DatabaseError(f"The engine's disk has no room for the copy: {int(size * _ROOM) >> 20} MiB are needed.")
+    quarantine = Quarantine(server, "rehearsal")
+    quarantine.make()
+    done = 0
+    with quarantine.receiving("dump") as (path, send):
+
+        def pass_on(data: bytes) -> None:
+            nonlocal done
+            send(data)
+            done += len(data)
+            world.notify("copy data", made.id if made else access.name, done, made.dump.stat().st_size if made else 0)
+
+        if made:
+            proof.check_sums(world, made)
+            with open(made.dump, "rb") as file:
+                while data := file.read(1 << 18):
+                    pass_on(data)
+            tables: Mapping[str, int] = made.tables
+        else:
+            source = server_of(world.engine, plan.stack)
+            # It goes from one container into the other: no file with the data is left on this machine.
+            tables = dump_file.dump_into(source, access.name, pg_tools.compression(source), pass_on)
+
+    password = plan.stack.database_url.password or secrets.token_urlsafe(24)
+    # What it may do in production it may do here; and here there is nothing else that it could do.
+    power = "SUPERUSER" if access.owner == access.admin else "NOSUPERUSER"
+    verb = "ALTER" if access.owner == server.admin else "CREATE"
+    server.command(f"{verb} ROLE {identifier(access.owner)} LOGIN {power} PASSWORD {literal(password)};")
+    server.create(access.name, replace(live, owner=access.owner))
+    contents = dump_format.contents(quarantine.listing(path))
+    quarantine.restore(path, contents.without_privileges(), access.name, access.owner, password)
+    proof.compare(server.counts(access.name), tables)
+    quarantine.remove()
+    return tables
+
+
+def _recipe(world: World, stack: Stack, image: str, network: str) -> Recipe:
+    """Return how Compose would make the API's container, with nothing of production mounted or in reach."""
+    running, project = stack.api.containers[0], stack.project
+    wanted: dict[str, Any] = world.engine.compose_config(project)["services"].get(stack.api.name, {})
+    # Compose writes $ as $$, and null for a variable that is to be taken from a shell that has none.
+    settings = {key: str(value).replace("$$", "$") for key, value in (wanted.get("environment") or {}).items() if value}
+    return Recipe(
+        image,
+        {**settings, "CHAP_DATABASE_URL": running.environment["CHAP_DATABASE_URL"]},
+        network,
+        sorted(running.names),
+        command=wanted.get("command") or (),
+        entrypoint=wanted.get("entrypoint") or (),
+        user=str(wanted.get("user") or ""),
+        places=[str(one["target"]) for one in wanted.get("volumes") or () if one.get("type") == "volume"],
+        tmpfs=[str(one) for one in wanted.get("tmpfs") or ()],
+    )
+
+
+def _try(
+    world: World,
+    plan: RehearsalPlan,
+    recipe: Recipe,
+    server: Server,
+    tables: Mapping[str, int],
+    took: float,
+    size: int,
+) -> Rehearsal:
+    """Start the API on the copy, and look at what it made of it."""
+    name, engine = plan.stack.access.name, world.engine
+    before, begun = _columns(server, name), world.clock()
+    world.notify("start copy", str(plan.image))
+    with throwaway.throwaway(engine, recipe) as identity:
+        copy = _stack_of(world, plan.stack, identity, server)
+        started = _start(world, copy, plan)
+        start = (world.clock() - begun).total_seconds()
+        world.notify("verify copy", name)
+        with _answering(world, plan.stack, copy, recipe, server) as asked:
+            checks = verify.check_api(world, asked, plan.target, tables)
+        log = redact.redact(engine.logs(identity, _LOG_LINES), evidence.secrets_of([copy.api.containers[0]]))
+    checks.insert(0, started)
+    verdict = BAD if any(check.failed for check in checks) else MIGRATES if started.status == "warn" else GOOD
+    after = _columns(server, name)
+    return Rehearsal(
+        verdict,
+        tuple(checks),
+        tables,
+        tuple(sorted(after - before)),
+        tuple(sorted(before - after)),
+        {"copy": round(took, 1), "start": round(start, 1)},
+        round(upgrade.downtime_with(size, start), 1),
+        log,
+    )
+
+
+def _columns(server: Server, database: str) -> set[str]:
+    return {f"{table}.{column}" for table, columns in server.columns(database).items() for column in columns}
+
+
+def _stack_of(world: World, stack: Stack, api: str, server: Server) -> Stack:
+    """Return the stack of production with the throwaway containers in the place of its own."""
+    found = [world.engine.container(identity) for identity in (api, server.container)]
+    services = [
+        Service(service.name, service.role, (container,))
+        for service, container in zip((stack.api, stack.database), found)
+        if container
+    ]
+    if len(services) < 2:
+        raise DatabaseError("The containers of the rehearsal are gone.", hint="Run the command again.")
+    return Stack(stack.project, tuple(services))
+
+
+def _start(world: World, copy: Stack, plan: RehearsalPlan) -> Check:
+    begun = world.clock()
+    try:
+        health = verify.wait_for_api(world, copy, workers=False)
+    except EndedAtStart as error:
+        # Newer releases only log it when they cannot reach GitHub, and end for another reason.
+        if not plan.online and _NO_MODELS.search(error.reason):
+            return Check(
+                "start",
+                "warn",
+                f"Whether the API starts could not be seen ({error.reason}): up to v2.1.0 CHAP fetches its models from"
+                " GitHub when it starts, and the rehearsal has no internet.",
+                hint=f"To see that too: docker chap rehearse {plan.target} --online",
+            )
+        return Check("start", "fail", error.message)
+    took = (world.clock() - begun).total_seconds()
+    if health.ready or verify.only_workers_amiss(health):
+        return Check("start", "ok", f"The API answered after {took:.0f} s, migration included.")
+    return Check("start", "fail", f"The API does not get ready: {health.problems or health.level}.")
+
+
+@contextmanager
+def _answering(world: World, stack: Stack, copy: Stack, recipe: Recipe, server: Server) -> Iterator[Stack]:
+    """Hand out the copy with an API container that can be asked: where it ended, another of the same image."""
+    found = world.engine.container(copy.api.containers[0].id)
+    if found and found.running:
+        yield copy
+        return
+    asleep = replace(recipe, entrypoint=PYTHON, command=[_STAY])
+    with throwaway.throwaway(world.engine, asleep) as identity:
+        yield _stack_of(world, stack, identity, server)

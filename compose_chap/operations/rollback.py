@@ -1,0 +1,155 @@
+"""Undo a run that had succeeded: its files, images and data come back, and the newer data are kept aside."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from compose_chap.check import Check
+from compose_chap.engine.world import World
+from compose_chap.errors import StateError
+from compose_chap.model import Origin, Stack
+from compose_chap.project import checkout_move
+from compose_chap.project.checkout import Checkout, Move
+from compose_chap.records import durable, lock, run_records
+from compose_chap.records.durable import Edit
+from compose_chap.stack.jobs import lost_jobs
+from compose_chap.transaction import forward, kept, undo
+from compose_chap.transaction.baseline import baseline_of
+from compose_chap.transaction.change import Change, describe, server_of
+
+_UNDONE_BY = {"upgrade": "rollback", "restore": "restore --undo"}
+
+
+@dataclass(frozen=True)
+class RollbackPlan:
+    """How to undo a run that succeeded: its record, the change that undoes it, and how tables grew or shrank since.
+
+    `notes` say what is lost by it. The change does not say yet how the newer data will be called.
+    """
+
+    undone: Mapping[str, Any]
+    change: Change
+    written_since: Mapping[str, int]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Undone:
+    """What a rollback did; `kept` is the database of the newer data."""
+
+    run: str
+    kept: str
+    checks: tuple[Check, ...]
+
+
+def last_undoable(directory: Path, operation: str, origin: Origin = Origin()) -> dict[str, Any]:
+    """Return the record of a stack's last run of this kind, if it is the one to undo. Raise StateError otherwise."""
+    done = run_records.standing_runs(directory, origin)
+    if not any(run["operation"] == operation for run in done):
+        raise StateError(f"There is no {operation} to undo.", hint="See what was done: docker chap history")
+    if done[-1]["operation"] != operation:
+        raise StateError(
+            f"After the {operation} to undo there was another run: {done[-1]['operation']} {done[-1]['id']}.",
+            hint=f"Undo that first: docker chap {_UNDONE_BY[done[-1]['operation']]}",
+        )
+    return run_records.undo_record(directory, done[-1]["id"])
+
+
+def plan_rollback(world: World, stack: Stack, operation: str) -> RollbackPlan:
+    """Return the plan to undo the last upgrade or restore of a stack.
+
+    Raise StateError when there is none, or when what it kept is gone.
+    """
+    record = last_undoable(stack.project.directory, operation, world.engine.origin(stack.project.name))
+    done = Change.from_facts(record["facts"])
+    server = server_of(world, done)
+    if dump := record["facts"].get("kept_dump"):
+        raise StateError(
+            f"The {operation} kept the old data as a backup, {Path(dump).name}, and not as a database.",
+            hint=f"Restore it with its version: docker chap restore {Path(dump).name} --with-version",
+        )
+    if not server.exists(done.kept):
+        raise StateError(
+            f"The database {done.kept}, which the {operation} kept, is gone.",
+            hint=f"Restore a backup instead: docker chap restore {Path(record['facts'].get('backup', 'latest')).name}",
+        )
+    rows = server.counts(done.kept)
+    written = undo.rows_since(record["facts"].get("new_tables") or done.tables or rows, server.counts(done.live))
+
+    change = Change(
+        operation="rollback",
+        **describe(stack),
+        kept="",
+        incoming=done.kept,
+        edits=tuple(Edit(edit.path, edit.after, edit.before) for edit in done.edits),
+        recreate=done.recreate,
+        images_after=done.images,
+        expected=done.baseline.version,
+        tables=rows,
+        baseline=baseline_of(world, stack),
+        move=_way_back(done.move, operation),
+    )
+    _refuse_what_cannot_go_back(world, change, operation)
+    lost = lost_jobs(world, stack)
+    return RollbackPlan(record, change, written, (lost,) if lost else ())
+
+
+def roll_back(world: World, plan: RollbackPlan, credentials: Mapping[str, str]) -> Undone:
+    """Carry a rollback out. Raise RolledBack, NeedsPerson or Cancelled as every transaction does."""
+    change, undone = plan.change, str(plan.undone["id"])
+    with lock.signals_held():
+        journal = run_records.begin_run(
+            change.project.directory,
+            "rollback",
+            change.to_facts(),
+            world.clock,
+            stack=world.engine.origin(change.project.name).to_json(),
+            undoes=undone,
+            rows_set_aside=dict(plan.written_since),
+            **{"from": change.baseline.version, "to": change.expected},
+        )
+        # What is kept is called by the run that keeps it.
+        change = replace(change, kept=kept.kept_name(change.live, kept.AFTER, journal.id))
+        journal.learn(**change.to_facts())
+    done = forward.run(world, change, journal, credentials)
+    # The kept images are the live ones again.
+    kept.untag_kept_images(world, undone, change.project.name)
+    return Undone(journal.id, change.kept, done.checks)
+
+
+def _way_back(move: Move | None, operation: str) -> Move | None:
+    if move is None:
+        return None
+    now = Checkout(move.folder).place
+    if now.commit != move.after.commit:
+        raise StateError(
+            f"The checkout {move.folder} is at {now}, and no longer at {move.after}, where the {operation} left it.",
+            state="Nothing was changed.",
+            hint=f"Go there, then roll back: git -C {move.folder} checkout --detach {move.after.commit}",
+        )
+    way = Move(move.folder, now, move.before)
+    checkout_move.refuse_what_cannot_move(way)
+    return way
+
+
+def _refuse_what_cannot_go_back(world: World, change: Change, operation: str) -> None:
+    for edit in change.edits:
+        durable.check_writable(edit.path)
+        if durable.content_of(edit.path) != edit.before:
+            raise StateError(
+                f"{edit.path} is no longer as the {operation} left it.",
+                state="Nothing was changed.",
+                hint="Take the later changes out of the file, roll back, and put them in again.",
+            )
+    for image in change.images_after.values() if change.recreate else ():
+        if world.engine.image(image["id"]) is None:
+            raise StateError(
+                f"The image {image['reference']} of before ({image['id'][:19]}) is no longer on this server.",
+                state="Nothing was changed.",
+                hint="Restore the backup instead: docker chap backups"
+                if change.move
+                else f"Get it back: docker pull {image['reference']}",
+            )

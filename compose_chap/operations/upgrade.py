@@ -1,0 +1,251 @@
+"""Upgrade CHAP to another version: pull and back up while it serves, then one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from compose_chap import redact
+from compose_chap.backups import backup, catalogue
+from compose_chap.backups.catalogue import Backup
+from compose_chap.check import Check
+from compose_chap.engine.process import check as succeeded
+from compose_chap.engine.pull import pull
+from compose_chap.engine.world import World
+from compose_chap.errors import Cancelled, ChapError, EngineError, NeedsPerson, RolledBack
+from compose_chap.image import Reference
+from compose_chap.model import Stack
+from compose_chap.preflight import roads
+from compose_chap.project import checkout_move
+from compose_chap.project.checkout import Move
+from compose_chap.records import durable, lock, run_records
+from compose_chap.records.durable import Edit
+from compose_chap.records.run_records import Journal
+from compose_chap.records.steps import Step
+from compose_chap.stack import releases
+from compose_chap.stack.jobs import wait_for_jobs
+from compose_chap.transaction import evidence, forward, kept, undo
+from compose_chap.transaction.baseline import Baseline
+from compose_chap.transaction.change import Change, begin, describe, server_of
+
+# Until a server has an upgrade of its own to learn from: a start of CHAP, and a copy inside PostgreSQL.
+_STOP_SECONDS, _START_SECONDS = 3.0, 17.0
+_COPIED_PER_SECOND = 150e6
+_DUMPED_PER_SECOND = 40e6
+
+
+@dataclass(frozen=True)
+class UpgradePlan:
+    """Everything an upgrade will do, before it does anything.
+
+    `images` is the new reference of each writer. `sources` are the files that the backup keeps. `overridden`
+    names the checks that the operator chose to go against. `drain` is for how many seconds jobs are waited for,
+    None where they may be lost or cannot be asked for. With `by_dump` the old data are kept as a second dump.
+    `move` is the way of the checkout that CHAP is built from, None for images; its `edits` are of env files. With
+    `no_cache` every layer is built anew. `repairs` are the known faults that are mended on the way, by name.
+    """
+
+    stack: Stack
+    target: str
+    images: Mapping[str, Reference]
+    edits: tuple[Edit, ...]
+    sources: tuple[Path, ...]
+    backups: Path
+    platform: str
+    baseline: Baseline
+    overridden: tuple[str, ...] = ()
+    drain: float | None = None
+    by_dump: bool = False
+    move: Move | None = None
+    no_cache: bool = False
+    repairs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Upgraded:
+    """What an upgrade did. The old data are kept as database `kept`; where that is empty, as `backup`."""
+
+    run: str
+    before: str
+    after: str
+    backup: Backup
+    kept: str
+    downtime: float
+    checks: tuple[Check, ...]
+
+
+def execute(world: World, plan: UpgradePlan, credentials: Mapping[str, str]) -> Upgraded:
+    """Carry an upgrade out. On a failure everything is brought back first.
+
+    Raise RolledBack, NeedsPerson or Cancelled once the writers were stopped; before that any ChapError,
+    and then nothing has changed.
+    """
+    stack, baseline = plan.stack, plan.baseline
+    change = _change(plan, baseline, run_records.run_id(world.clock()))
+    facts = {**change.to_facts(), "backups": str(plan.backups), "sources": [str(path) for path in plan.sources]}
+    whose = world.engine.origin(stack.project.name).to_json()
+    about = {"stack": whose, "from": baseline.version, "to": plan.target, "overridden": list(plan.overridden)}
+    about["repairs"] = list(plan.repairs)
+    with lock.one_interruption():
+        journal = run_records.begin_run(stack.project.directory, "upgrade", facts, world.clock, **about)
+        try:
+            change = replace(change, kept=kept.kept_name(change.live, kept.BEFORE, journal.id))
+            _keep_images(world, plan, journal)
+            if plan.move is None:
+                change = replace(change, images_after=_pull(world, plan, journal))
+            change = replace(change, mark=server_of(world, change).mark() if plan.by_dump else "")
+            taken = _back_up(world, plan, journal)
+            if plan.move:
+                # The backup holds the files and the commit of before, so the checkout comes after it.
+                change = replace(change, images_after=_build(world, plan, plan.move, journal))
+            journal.learn(backup=str(taken.folder), **change.to_facts())
+            _refuse_new_jobs(world, plan)
+        except BaseException as error:
+            with lock.signals_held():
+                left = _end_unchanged(world, journal, change, error)
+            details = evidence.of_run(stack.project.directory, journal, [], ended=not left)
+            raise _nothing_changed(error, baseline, left, details) from None
+        try:
+            done = forward.run(world, change, journal, credentials)
+        except RolledBack as error:
+            road = roads.hint_after(error.message, baseline.version, plan.target)
+            error.hint = "\n".join(filter(None, (road, error.hint)))
+            raise
+    if dump := journal.facts.get("kept_dump"):
+        taken = catalogue.load(Path(dump))
+    aside = "" if dump else change.kept
+    return Upgraded(journal.id, baseline.version, plan.target, taken, aside, done.downtime, done.checks)
+
+
+def expected_downtime(size: int, runs: Sequence[Mapping[str, Any]], *, by_dump: bool = False) -> float:
+    """Return for how many seconds CHAP will not answer, from the last upgrade here or from the database's size."""
+    if by_dump:
+        return downtime_with(size, _START_SECONDS) + size / _DUMPED_PER_SECOND
+    earlier = [run["downtime"] for run in runs if run["operation"] == "upgrade" and run.get("downtime")]
+    return float(earlier[-1]) if earlier else downtime_with(size, _START_SECONDS)
+
+
+def downtime_with(size: int, start: float) -> float:
+    """Return for how many seconds CHAP will not answer, from the database's size and how long the new API starts."""
+    return _STOP_SECONDS + start + size / _COPIED_PER_SECOND
+
+
+def _refuse_new_jobs(world: World, plan: UpgradePlan) -> None:
+    # A pull over a slow link takes an hour, and CHAP serves all the while: somebody may have begun a prediction.
+    if plan.drain is None:
+        return
+    jobs = wait_for_jobs(world, plan.stack, plan.drain)
+    if jobs.running or jobs.waiting:
+        raise ChapError(
+            f"Jobs were begun during pull and backup: {len(jobs.running)} run and {len(jobs.waiting)} wait."
+            " Stopping CHAP now would lose them.",
+            hint="Run the command again: the images are here now, so it is quick. Wait for jobs with --drain,"
+            " or lose them with --abandon-jobs.",
+        )
+
+
+def _back_up(world: World, plan: UpgradePlan, journal: Journal) -> Backup:
+    begin(world, journal, Step.BACKUP)
+    reason = f"before upgrade to {plan.target}"
+    return backup.take(
+        world.engine, plan.stack, plan.sources, plan.backups, reason, clock=world.clock, notify=world.notify
+    )
+
+
+def _end_unchanged(world: World, journal: Journal, change: Change, error: BaseException) -> str:
+    """Close a run that had stopped nothing. Return why that could not be: its journal is open then, `` for done."""
+    journal.give_room()
+    try:
+        undo.sources_back(world, change, journal)
+        kept.untag_kept_images(world, journal.id, change.project.name)
+    except ChapError as second:
+        if journal.began(Step.CHECKOUT):
+            raise NeedsPerson(
+                f"The upgrade failed: {redact.redact(str(error))}\nThe way back failed too: {second.message}",
+                state="CHAP still runs as before. Its checkout, or the names of its images, may be the new ones.",
+                hint="Mend the cause, then run: docker chap recover",
+            ) from error
+        return second.message
+    said = redact.redact(error.message if isinstance(error, ChapError) else str(error))
+    journal.end("cancelled" if isinstance(error, KeyboardInterrupt) else "failed", failure=said)
+    return ""
+
+
+def _change(plan: UpgradePlan, baseline: Baseline, run: str) -> Change:
+    described = describe(plan.stack)
+    return Change(
+        operation="upgrade",
+        **described,
+        kept=kept.kept_name(described["live"], kept.BEFORE, run),
+        incoming="",
+        edits=plan.edits,
+        recreate=True,
+        images_after={},
+        expected=releases.reported_version(plan.target),
+        tables={},
+        baseline=baseline,
+        by_dump=plan.by_dump,
+        move=plan.move,
+        repairs=plan.repairs,
+    )
+
+
+def _keep_images(world: World, plan: UpgradePlan, journal: Journal) -> None:
+    for service in plan.stack.writers:
+        kept.keep_image(world, service.containers[0].image_id, plan.stack.project.name, journal.id, service.name)
+
+
+def _build(world: World, plan: UpgradePlan, move: Move, journal: Journal) -> dict[str, dict[str, str]]:
+    """Check the release out and build it, while the old containers serve. Return reference and id of each image."""
+    project, writers = plan.stack.project, [service.name for service in plan.stack.writers]
+    begin(world, journal, Step.CHECKOUT, f"{plan.target} in {move.folder}")
+    checkout_move.go(move)
+    durable.apply_edits(plan.edits)
+    begin(world, journal, Step.BUILD, ", ".join(writers))
+    finished = world.engine.compose(
+        project,
+        "build",
+        *(["--no-cache"] if plan.no_cache else []),
+        *writers,
+        on_line=lambda line: world.notify("build", line),
+    )
+    succeeded(finished, f"Building {', '.join(writers)}")
+
+    found = {name: world.engine.image(str(reference)) for name, reference in plan.images.items()}
+    if missing := [str(plan.images[name]) for name, image in found.items() if image is None]:
+        raise EngineError(f"The build ended well, and the engine does not have {', '.join(missing)}.")
+    return {name: {"reference": str(plan.images[name]), "id": image.id} for name, image in found.items() if image}
+
+
+def _pull(world: World, plan: UpgradePlan, journal: Journal) -> dict[str, dict[str, str]]:
+    """Pull every new image, and return reference and id of each writer's."""
+    journal.begin(Step.PULL)
+    ids: dict[Reference, str] = {}
+    for reference in dict.fromkeys(plan.images.values()):
+        world.notify("pull", str(reference))
+        ids[reference] = pull(world, reference, plan.platform).id
+    after = {name: {"reference": str(reference), "id": ids[reference]} for name, reference in plan.images.items()}
+    journal.note(digests={"before": _digests(world, describe(plan.stack)["images"]), "after": _digests(world, after)})
+    return after
+
+
+def _digests(world: World, images: Mapping[str, Mapping[str, str]]) -> dict[str, list[str]]:
+    found = {name: world.engine.image(image["id"]) for name, image in images.items()}
+    return {name: list(image.digests) if image else [] for name, image in found.items()}
+
+
+def _nothing_changed(error: BaseException, baseline: Baseline, left: str, details: dict[str, Any]) -> BaseException:
+    state_now = f"Nothing was changed: CHAP {baseline.version or ''} still runs as before.".replace("  ", " ")
+    if left:
+        state_now += f"\nThe run could not clean up after itself: {left}"
+    hint = "When the engine answers again: docker chap recover" if left else ""
+    if isinstance(error, KeyboardInterrupt):
+        error = Cancelled("The upgrade was cancelled.", state=state_now, hint=hint)
+    elif isinstance(error, ChapError):
+        error.state = state_now if left else error.state or state_now
+        error.hint = hint or error.hint
+    if isinstance(error, ChapError):
+        error.details = details
+    return error

@@ -1,0 +1,49 @@
+"""Whose a file or folder is, and so whether it counts. Root runs this in folders that others own."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def not_own(status: os.stat_result) -> str:
+    """Return why a file or folder does not count as one's own, in words, empty when it does.
+
+    It counts when it belongs to the effective user or root, and nobody else may write it, as ssh and sudo judge.
+    """
+    if status.st_uid not in (0, os.geteuid()):
+        return f"belongs to another user ({user_name(status.st_uid)})"
+    if status.st_mode & 0o022 and not stat.S_ISLNK(status.st_mode):
+        return f"may be written by others (mode {stat.S_IMODE(status.st_mode):04o})"
+    return ""
+
+
+def user_name(number: int) -> str:
+    """Return the name of a user, or the number where there is no name."""
+    import pwd
+
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return str(number)
+
+
+def upwards(folder: Path) -> Iterator[Path]:
+    """Yield a folder and those above it, as far as nobody else can have put there what is looked for.
+
+    It ends below a folder of another user than root, this one and the owner of the first, and below one that
+    everybody may write, such as /tmp.
+    """
+    owners: set[int] = set()
+    for place in (folder, *folder.parents):
+        try:
+            status = os.stat(place)
+        except OSError:  # a folder that is gone, or that this user may not reach
+            continue
+        if not owners:
+            owners = {0, os.geteuid(), status.st_uid}
+        elif status.st_uid not in owners or status.st_mode & 0o002:
+            return
+        yield place

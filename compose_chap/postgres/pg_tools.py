@@ -1,0 +1,120 @@
+"""pg_dump and pg_restore inside the database's container, with the dump on a stream: it is in no file there."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager
+
+from compose_chap.engine.engine import Execution
+from compose_chap.errors import DatabaseError, DumpError
+from compose_chap.postgres.server import WITH_PASSWORD, Server, counted, first_error
+from compose_chap.postgres.statements import COUNT
+
+_PIECE = 256 * 1024
+
+
+def compression(server: Server) -> str:
+    """Return the fastest compression that the server's pg_dump knows: `zstd:1` or `gzip:1`, else `1`."""
+    # Zstandard is a choice of whoever built the server, and only pg_dump itself can tell.
+    probe = server.tool(
+        "pg_dump", "-U", server.admin, "-d", "postgres", "-Fc", "-Z", "zstd:1", "-s", "--no-sync", "-f", "/dev/null"
+    )
+    if probe.status == 0:
+        return "zstd:1"
+    said = server.engine.run(server.container, ["pg_dump", "--version"]).stdout
+    major = re.search(r"(\d+)", said)
+    return "gzip:1" if major and int(major[1]) >= 16 else "1"
+
+
+class Snapshot:
+    """A transaction that stays open: its exported id for pg_dump, and the row counts at that moment."""
+
+    def __init__(self, execution: Execution) -> None:
+        self._execution = execution
+        self._output = execution.output()
+        execution.send(b"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT pg_export_snapshot();\n")
+        self.id = self._first_line()
+        # The server counts while pg_dump runs. The transaction stays open until the answer is read.
+        execution.send(COUNT.encode())
+
+    def counts(self) -> dict[str, int]:
+        """Return the rows of every table at the moment of the snapshot, and let the moment go."""
+        self._execution.end_input()
+        text = "".join(data.decode() for data in self._output)
+        if self._execution.status() != 0:
+            raise DatabaseError(f"Counting rows failed: {first_error(self._execution.stderr.decode())}")
+        return counted(text)
+
+    def _first_line(self) -> str:
+        text = ""
+        for data in self._output:
+            text += data.decode()
+            if "\n" in text:
+                return text.strip()
+        raise DatabaseError(f"PostgreSQL gave no snapshot: {first_error(self._execution.stderr.decode())}")
+
+
+@contextmanager
+def snapshot(server: Server, database: str) -> Iterator[Snapshot]:
+    """Hold one moment of a database still: what is dumped and what is counted in the block is the same data."""
+    with server.session(database) as execution:
+        yield Snapshot(execution)
+
+
+def dump(server: Server, database: str, moment: Snapshot, packing: str) -> Generator[bytes, None, None]:
+    """Yield a dump in custom format, as of a snapshot and packed with `packing`, piece by piece.
+
+    Raise DatabaseError behind the last piece unless pg_dump itself ended well; what came until then is no dump.
+    """
+    command = ["pg_dump", "-U", server.admin, "-d", database, "-Fc", "-Z", packing, f"--snapshot={moment.id}"]
+    with server.engine.execute(server.container, [*WITH_PASSWORD, *command]) as execution:
+        yield from gathered(execution.output())
+        status = execution.status()
+    if status != 0:
+        raise DatabaseError(
+            f"pg_dump failed (exit status {status}): {first_error(execution.stderr.decode())}",
+            hint="See whether the database is whole: docker chap check",
+        )
+
+
+def gathered(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the same bytes in few large pieces, which cost less to hand on: pg_dump writes 4 KiB at a time."""
+    held, size = [], 0
+    for data in pieces:
+        held.append(data)
+        size += len(data)
+        if size >= _PIECE:
+            yield b"".join(held)
+            held, size = [], 0
+    if held:
+        yield b"".join(held)
+
+
+def read_whole(server: Server, pieces: Iterable[bytes]) -> None:
+    """Have pg_restore read an archive from its first byte to its last. What `pieces` raises passes through.
+
+    Listing is not enough: the list stands at the front, and a truncated archive still has it. Raise DumpError
+    when the archive cannot be read, DatabaseError when pg_restore cannot do it here.
+    """
+    with server.engine.execute(server.container, ["pg_restore", "-f", "/dev/null"], watched=False) as execution:
+        whole = execution.feed(pieces)
+    if not whole:
+        said = execution.stderr.decode(errors="replace")
+        # An older server's tools do not know the format of a newer one; without words somebody ended it.
+        at_fault = "pg_restore:" in said and "unsupported version" not in said
+        kind = DumpError if at_fault else DatabaseError
+        raise kind(f"pg_restore cannot read the dump: {first_error(said)}")
+
+
+def fill(server: Server, database: str, pieces: Iterable[bytes]) -> None:
+    """Restore an archive of our own, which comes piece by piece, into an empty database: all of it or nothing.
+
+    It needs no room but that of the rows. Raise DatabaseError with pg_restore's words when it fails.
+    """
+    command = ["pg_restore", "-U", server.admin, "-d", database, "--exit-on-error", "--single-transaction"]
+    with server.engine.execute(server.container, [*WITH_PASSWORD, *command], watched=False) as execution:
+        whole = execution.feed(pieces)
+    if not whole:
+        said = first_error(execution.stderr.decode(errors="replace"))
+        raise DatabaseError(f"pg_restore could not restore the dump: {said}")

@@ -1,0 +1,228 @@
+"""A private folder in the database's container where a dump is unpacked, read and restored.
+
+Whoever wrote the dump is not trusted: everything here runs as the user `nobody`, and in the database as a role
+that owns nothing but the database beside the live one.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import BinaryIO
+
+from compose_chap import units
+from compose_chap.engine.engine import Execution
+from compose_chap.engine.process import Finished
+from compose_chap.errors import DatabaseError, DumpError, EngineError
+from compose_chap.postgres import dump_format
+from compose_chap.postgres.pg_tools import gathered
+from compose_chap.postgres.server import WITH_PASSWORD, Server, first_error
+
+_NOBODY = "nobody"
+_MOST_JOBS = 4
+_ALL_ENDED = (
+    "/^-- Data for Name: .*; Type: TABLE DATA;/ {tables++} /^COPY .* FROM stdin;$/ {copied++} /^[\\\\][.]$/ {ended++}"
+    " END {exit copied && tables != ended}"
+)
+_FAST = "-c synchronous_commit=off -c maintenance_work_mem=256MB"
+
+
+class Quarantine:
+    """The folder of one run, `/tmp/docker-chap-RUN`."""
+
+    def __init__(self, server: Server, run: str) -> None:
+        self.server = server
+        self.folder = f"/tmp/docker-chap-{run}"
+
+    def make(self) -> None:
+        """Make the folder, for this user alone."""
+        self._demand(["mkdir", "-m", "700", self.folder])
+
+    def remove(self) -> None:
+        """Remove the folder with all that is in it. No error when it is gone."""
+        self.server.engine.run(self.server.container, ["rm", "-rf", self.folder])
+
+    def upload(self, file: BinaryIO, name: str, progress: Callable[[int], None] = lambda done: None) -> str:
+        """Copy a file into the folder and return its path there. Raise DatabaseError when it does not arrive whole."""
+        sent = 0
+        with self.receiving(name) as (path, send):
+            while data := file.read(1 << 18):
+                send(data)
+                sent += len(data)
+                progress(sent)
+        return path
+
+    @contextmanager
+    def receiving(self, name: str) -> Iterator[tuple[str, Callable[[bytes], None]]]:
+        """Hand out the path of a new file of the folder, and what writes to it piece by piece.
+
+        Raise DatabaseError, at the latest at the end of the block, when it does not arrive whole.
+        """
+        path, sent = f"{self.folder}/{name}", 0
+        command = ["sh", "-c", 'umask 077; cat > "$1" && wc -c < "$1"', "sh", path]
+        with self.server.engine.execute(self.server.container, command, watched=False, user=_NOBODY) as execution:
+
+            def send(data: bytes) -> None:
+                nonlocal sent
+                try:
+                    execution.send(data)
+                except EngineError:
+                    raise _not_whole(execution) from None
+                sent += len(data)
+
+            yield path, send
+            execution.end_input()
+            arrived = b"".join(execution.output()).strip()
+            whole = execution.status() == 0
+        if not whole or arrived != str(sent).encode():
+            raise _not_whole(execution)
+
+    def has(self, program: str) -> bool:
+        """Whether the database's image has a program."""
+        return self._run(["sh", "-c", 'command -v "$1"', "sh", program]).status == 0
+
+    def unpack(self, program: str, path: str) -> str:
+        """Unpack a file of the folder with `gzip` or `zstd`, and return the path of what was in it.
+
+        Half of what is free is the most that it may take: a small file can unpack to any size.
+        """
+        most = self.server.free_space("/tmp") // 2
+        script = 'umask 077; trap "" XFSZ; ulimit -f "$1"; exec "$2" -dc "$3" > "$4"'
+        finished = self._run(["sh", "-c", script, "sh", dump_format.blocks(most), program, path, f"{path}.unpacked"])
+        if "too large" in finished.stderr:
+            raise DumpError(f"The dump unpacks to more than {units.size(most)}, half of what the server has free.")
+        if finished.status != 0:
+            raise DumpError(f"The dump cannot be unpacked: {first_error(finished.stderr)}")
+        return f"{path}.unpacked"
+
+    def unpack_directory(self, archive: str) -> str:
+        """Unpack a flat tar archive of the folder, and return the path of the new folder."""
+        script = 'mkdir "$2" && exec tar -C "$2" --no-same-owner -xf "$1"'
+        self._demand(["sh", "-c", script, "sh", archive, f"{archive}.unpacked"])
+        return f"{archive}.unpacked"
+
+    def head(self, path: str) -> bytes:
+        """Return the first bytes of a file."""
+        with self.server.engine.execute(self.server.container, ["head", "-c", "1024", path], user=_NOBODY) as execution:
+            return b"".join(execution.output())
+
+    def lines(self, path: str) -> Iterator[bytes]:
+        """Yield the lines of a file."""
+        with self.server.engine.execute(self.server.container, ["cat", path], user=_NOBODY) as execution:
+            held: list[bytes] = []
+            for data in execution.output():
+                first, *others = data.split(b"\n")
+                held.append(first)
+                dump_format.check_line(sum(map(len, held)))
+                if others:
+                    yield b"".join(held) + b"\n"
+                    yield from (line + b"\n" for line in others[:-1])
+                    held = others[-1:]
+            if execution.status() != 0:
+                raise DumpError("The dump could not be read to its end.")
+            if rest := b"".join(held):
+                yield rest
+
+    def listing(self, path: str) -> str:
+        """Return what `pg_restore --list` says of an archive. Raise DumpError when it is none."""
+        finished = self._run(["pg_restore", "--list", path])
+        if finished.status != 0:
+            raise DumpError(f"pg_restore cannot read the dump: {first_error(finished.stderr)}")
+        return finished.stdout
+
+    def sql(self, path: str, entries: str) -> str:
+        """Return the SQL of the listed entries of an archive. Nothing runs it."""
+        chosen = self.upload(io.BytesIO(entries.encode()), "wanted")
+        finished = self._run(["pg_restore", "-f", "-", f"--use-list={chosen}", path])
+        if finished.status != 0:
+            raise DumpError(f"pg_restore cannot read the dump: {first_error(finished.stderr)}")
+        return finished.stdout
+
+    def check_tar(self, path: str) -> None:
+        """Raise DumpError for a tar archive that was cut off: pg_restore would read its end for ever."""
+        # One that ends where a file of it would begin is well to tar. But an archive ends with two blocks of nothing.
+        script = 'tar -tf "$1" >/dev/null && test "$(tail -c 1024 "$1" | tr -d "\\000" | wc -c)" -eq 0'
+        finished = self._run(["sh", "-c", script, "sh", path])
+        if finished.status != 0:
+            said = first_error(finished.stderr) if finished.stderr.strip() else "its end is missing"
+            raise DumpError(f"The dump is cut off: {said}")
+
+    def read_whole(self, path: str) -> None:
+        """Have pg_restore read an archive from its first byte to its last. Raise DumpError when it cannot."""
+        finished = self._run(["pg_restore", "-f", "/dev/null", path])
+        if finished.status != 0:
+            raise DumpError(f"The dump is damaged: {first_error(finished.stderr)}")
+
+    def check_directory(self, path: str) -> None:
+        """Raise DumpError for a directory in which the rows of a table were cut off.
+
+        They lie in a file for each table, and pg_restore takes the end of a file for the end of the rows. But pg_dump
+        ends them with a line of its own, if it wrote them for COPY.
+        """
+        finished = self._run(["sh", "-c", f"pg_restore -f - \"$1\" | awk '{_ALL_ENDED}'", "sh", path])
+        if finished.status != 0:
+            raise DumpError("The dump is cut off: the rows of a table have no end.")
+
+    def restore(
+        self, path: str, entries: str, database: str, role: str, password: str, *, parallel: bool = True
+    ) -> None:
+        """Restore the listed entries of an archive as `role`, with a process for each processor if `parallel`.
+
+        Raise DumpError with pg_restore's words at the first thing that fails.
+        """
+        chosen = self.upload(io.BytesIO(entries.encode()), "list")
+        jobs = min(_MOST_JOBS, self.server.processors()) if parallel else 1
+        finished = self._pg_restore(path, chosen, database, role, password, "--exit-on-error", f"--jobs={jobs}")
+        if finished.status != 0:
+            raise DumpError(f"pg_restore could not restore the dump:\n{_without_noise(finished.said)}")
+
+    def restore_what_fits(self, path: str, entries: str, database: str, role: str, password: str) -> bool:
+        """Restore the listed entries of an archive, go on where one fails, and return whether none did."""
+        chosen = self.upload(io.BytesIO(entries.encode()), "fitting")
+        return self._pg_restore(path, chosen, database, role, password).status == 0
+
+    def _pg_restore(self, path: str, entries: str, database: str, role: str, password: str, *options: str) -> Finished:
+        command = ["pg_restore", "-U", role, "-d", database, "--no-owner", *options, f"--use-list={entries}", path]
+        return self._run(command, {"PGPASSWORD": password, "PGOPTIONS": _FAST})
+
+    def feed_psql(self, database: str, role: str, password: str, lines: Iterable[bytes]) -> None:
+        """Run SQL in one transaction as `role`. What `lines` raises passes through.
+
+        Raise DumpError with psql's words when any of it fails.
+        """
+        # Variables of psql are off limits for a dump; none is defined but those that psql itself needs.
+        command = ["psql", "-XqAt1", "-o", "/dev/null", "-v", "ON_ERROR_STOP=1", "-U", role, "-d", database]
+        with self.server.engine.execute(
+            self.server.container, command, watched=False, environment={"PGPASSWORD": password}, user=_NOBODY
+        ) as execution:
+            whole = execution.feed(gathered(lines))
+        if not whole:
+            raise DumpError(
+                f"psql could not restore the dump: {first_error(execution.stderr.decode(errors='replace'))}"
+            )
+
+    def _demand(self, command: Sequence[str]) -> None:
+        finished = self._run(command)
+        if finished.status != 0:
+            raise DatabaseError(f"In the database's container: {finished.said}")
+
+    def _run(self, command: Sequence[str], environment: dict[str, str] | None = None) -> Finished:
+        return self.server.engine.run(
+            self.server.container, [*WITH_PASSWORD, *command], environment=environment, user=_NOBODY
+        )
+
+
+def _not_whole(execution: Execution) -> DatabaseError:
+    for _ in execution.output():
+        pass  # what it wrote to standard error collects on the way, and says why
+    return DatabaseError(
+        f"The dump could not be copied into the database's container: {first_error(execution.stderr.decode())}",
+        hint="Is its disk full? Look with: docker system df",
+    )
+
+
+def _without_noise(said: str) -> str:
+    # The data of a row that failed are nobody's business on a screen.
+    return re.sub(r"(?m)^(CONTEXT|DETAIL):.*$\n?", "", said).strip()

@@ -1,0 +1,169 @@
+"""What no database of CHAP holds: how it is found in one, and how much of it a restore may bring back.
+
+CHAP's database is tables, their rows and what belongs to them. All else may run code later, or elsewhere.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+
+from compose_chap.errors import DatabaseError, DumpError
+from compose_chap.postgres import dump_format
+from compose_chap.postgres.dump_format import Contents
+from compose_chap.postgres.sandbox import Quarantine
+from compose_chap.postgres.server import Server, identifier, literal
+
+# Each by the kind that pg_dump gives it. What belongs to an extension comes with that, and is not named by itself;
+# PL/pgSQL is everywhere, so what says it belongs to that is looked at.
+_OBJECTS = r"""
+WITH own AS (SELECT oid FROM pg_namespace WHERE nspname NOT IN ('pg_catalog', 'information_schema')),
+found (class, oid, said) AS (
+-- An aggregate is made of functions, and has no language of its own.
+SELECT 'pg_proc'::regclass, p.oid, CASE WHEN l.lanpltrusted OR p.prokind = 'a' THEN '' ELSE 'UNTRUSTED ' END
+       || CASE p.prokind WHEN 'p' THEN 'PROCEDURE ' WHEN 'a' THEN 'AGGREGATE ' ELSE 'FUNCTION ' END || p.proname
+  FROM pg_proc p JOIN own ON own.oid = p.pronamespace JOIN pg_language l ON l.oid = p.prolang
+UNION ALL SELECT 'pg_class'::regclass, c.oid,
+       CASE c.relkind WHEN 'v' THEN 'VIEW ' WHEN 'm' THEN 'MATERIALIZED VIEW ' ELSE 'FOREIGN TABLE ' END || c.relname
+  FROM pg_class c JOIN own ON own.oid = c.relnamespace WHERE c.relkind IN ('v', 'm', 'f')
+UNION ALL SELECT 'pg_trigger'::regclass, oid, 'TRIGGER ' || tgname FROM pg_trigger WHERE NOT tgisinternal
+UNION ALL SELECT 'pg_event_trigger'::regclass, oid, 'EVENT TRIGGER ' || evtname FROM pg_event_trigger
+UNION ALL SELECT 'pg_rewrite'::regclass, r.oid, 'RULE ' || r.rulename FROM pg_rewrite r
+  JOIN pg_class c ON c.oid = r.ev_class JOIN own ON own.oid = c.relnamespace WHERE r.rulename <> '_RETURN'
+UNION ALL SELECT 'pg_policy'::regclass, oid, 'POLICY ' || polname FROM pg_policy
+UNION ALL SELECT 'pg_class'::regclass, c.oid, 'ROW SECURITY ' || c.relname
+  FROM pg_class c JOIN own ON own.oid = c.relnamespace WHERE c.relrowsecurity
+UNION ALL SELECT 'pg_extension'::regclass, oid, 'EXTENSION ' || extname FROM pg_extension WHERE extname <> 'plpgsql'
+UNION ALL SELECT 'pg_language'::regclass, oid, 'PROCEDURAL LANGUAGE ' || lanname FROM pg_language
+  WHERE lanispl AND lanname <> 'plpgsql'
+UNION ALL SELECT 'pg_foreign_data_wrapper'::regclass, oid, 'FOREIGN DATA WRAPPER ' || fdwname
+  FROM pg_foreign_data_wrapper
+UNION ALL SELECT 'pg_foreign_server'::regclass, oid, 'SERVER ' || srvname FROM pg_foreign_server
+UNION ALL SELECT 'pg_publication'::regclass, oid, 'PUBLICATION ' || pubname FROM pg_publication
+UNION ALL SELECT 'pg_subscription'::regclass, s.oid, 'SUBSCRIPTION ' || subname FROM pg_subscription s
+  JOIN pg_database d ON d.oid = subdbid WHERE datname = current_database()
+UNION ALL SELECT 'pg_operator'::regclass, o.oid, 'OPERATOR ' || oprname FROM pg_operator o
+  JOIN own ON own.oid = o.oprnamespace
+UNION ALL SELECT 'pg_opclass'::regclass, o.oid, 'OPERATOR CLASS ' || opcname FROM pg_opclass o
+  JOIN own ON own.oid = o.opcnamespace
+UNION ALL SELECT 'pg_opfamily'::regclass, o.oid, 'OPERATOR FAMILY ' || opfname FROM pg_opfamily o
+  JOIN own ON own.oid = o.opfnamespace
+UNION ALL SELECT 'pg_am'::regclass, oid, 'ACCESS METHOD ' || amname FROM pg_am WHERE oid >= 16384
+UNION ALL SELECT 'pg_type'::regclass, t.oid, CASE t.typtype WHEN 'd' THEN 'DOMAIN ' ELSE 'SHELL TYPE ' END || typname
+  FROM pg_type t JOIN own ON own.oid = t.typnamespace
+  -- A base type that is no array is made by a superuser, out of functions.
+  WHERE t.typtype IN ('d', 'p') OR (t.typtype = 'b' AND NOT EXISTS (SELECT 1 FROM pg_type e WHERE e.typarray = t.oid))
+UNION ALL SELECT 'pg_cast'::regclass, oid, 'CAST ' || castsource::regtype || ' to ' || casttarget::regtype
+  FROM pg_cast WHERE oid >= 16384
+UNION ALL SELECT 'pg_transform'::regclass, oid, 'TRANSFORM ' || trftype::regtype FROM pg_transform
+UNION ALL SELECT 'pg_collation'::regclass, c.oid, 'COLLATION ' || collname FROM pg_collation c
+  JOIN own ON own.oid = c.collnamespace
+UNION ALL SELECT 'pg_conversion'::regclass, c.oid, 'CONVERSION ' || conname FROM pg_conversion c
+  JOIN own ON own.oid = c.connamespace
+UNION ALL SELECT 'pg_ts_config'::regclass, c.oid, 'TEXT SEARCH CONFIGURATION ' || cfgname FROM pg_ts_config c
+  JOIN own ON own.oid = c.cfgnamespace
+UNION ALL SELECT 'pg_ts_dict'::regclass, d.oid, 'TEXT SEARCH DICTIONARY ' || dictname FROM pg_ts_dict d
+  JOIN own ON own.oid = d.dictnamespace
+UNION ALL SELECT 'pg_ts_parser'::regclass, p.oid, 'TEXT SEARCH PARSER ' || prsname FROM pg_ts_parser p
+  JOIN own ON own.oid = p.prsnamespace
+UNION ALL SELECT 'pg_ts_template'::regclass, t.oid, 'TEXT SEARCH TEMPLATE ' || tmplname FROM pg_ts_template t
+  JOIN own ON own.oid = t.tmplnamespace
+UNION ALL SELECT 'pg_largeobject'::regclass, oid, 'LARGE OBJECT ' || oid FROM pg_largeobject_metadata
+UNION ALL SELECT 'pg_seclabel'::regclass, NULL, 'SECURITY LABEL ' || provider FROM pg_seclabel
+UNION ALL SELECT 'pg_statistic_ext'::regclass, oid, 'STATISTICS ' || stxname FROM pg_statistic_ext
+UNION ALL SELECT NULL, NULL, 'PARTITIONS OF ' || partrelid::regclass FROM pg_partitioned_table
+  WHERE partexprs IS NOT NULL
+UNION ALL SELECT class, id, 'EXPRESSION ' || said FROM (
+  SELECT 'pg_class'::regclass AS class, adrelid AS id, pg_get_expr(adbin, adrelid) AS said FROM pg_attrdef
+  UNION ALL SELECT 'pg_class'::regclass, conrelid, pg_get_constraintdef(c.oid) FROM pg_constraint c
+    JOIN own ON own.oid = connamespace WHERE contype IN ('c', 'x')
+  UNION ALL SELECT 'pg_class'::regclass, indrelid, pg_get_expr(indexprs, indrelid) FROM pg_index
+    WHERE indexprs IS NOT NULL
+  UNION ALL SELECT 'pg_class'::regclass, indrelid, pg_get_expr(indpred, indrelid) FROM pg_index
+    WHERE indpred IS NOT NULL) AS expressions
+  WHERE regexp_replace(said, '(nextval|now|lower|upper|length|char_length|timezone|CHECK|VALUES|ANY|IN|AND|OR|NOT)'
+        || '\s*\(', '', 'gi') ~ '[A-Za-z_0-9"]\s*\(')
+SELECT DISTINCT said FROM found WHERE NOT EXISTS (
+  SELECT 1 FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid
+  WHERE d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e' AND e.extname <> 'plpgsql'
+        AND d.classid = found.class AND d.objid = found.oid)
+ORDER BY 1
+"""
+
+
+# Tables that the catalog has lost: their row types are there, and they are not. Nobody who asks the catalog misses
+# such a table, pg_dump neither.
+_LOST = """
+SELECT n.nspname || '.' || t.typname FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace
+WHERE t.typrelid <> 0 AND NOT EXISTS (SELECT 1 FROM pg_class c WHERE c.oid = t.typrelid)
+      AND n.nspname NOT IN ('pg_catalog', 'information_schema') ORDER BY 1
+"""
+
+
+def objects(server: Server, database: str) -> list[str]:
+    """Return what a database holds that no database of CHAP has: kind and name of each."""
+    return look(server, database)[0]
+
+
+def look(server: Server, database: str) -> tuple[list[str], list[str]]:
+    """Return what `objects` returns, and the tables that the catalog of the database has lost."""
+    found, lost = server.answers(_OBJECTS, _LOST, database=database)
+    return [name for (name,) in found], [name for (name,) in lost]
+
+
+def told(names: Sequence[str]) -> str:
+    """Return what an operator has to know of a backup of a database that holds these; empty for none."""
+    if not names:
+        return ""
+    said = f"It holds what no database of CHAP holds: {_some(names)}. A restore needs --trust."
+    if beyond := [name for name in names if dump_format.is_beyond_trust(name)]:
+        said += f" Even then {_some(beyond)} can be restored by hand only, with pg_restore, by a superuser."
+    return said
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+_NAME = r'("(?:[^"]|"")+"|\w+)'
+_EXTENSION = re.compile(rf"^CREATE EXTENSION IF NOT EXISTS {_NAME} WITH SCHEMA {_NAME};$", re.MULTILINE)
+
+
+def make_extensions(quarantine: Quarantine, path: str, contents: Contents, database: str, role: str) -> Contents:
+    """Make the extensions of an archive that is trusted, and return its contents without them.
+
+    The administrator makes them, for most extensions want one. The dump gets no power by that: only the names are
+    taken from it, the code is the server's own, and the administrator owns it. `role` may fill their tables.
+    Raise DumpError when this server cannot make one.
+    """
+    wanted = [entry for entry in contents.entries if entry.kind == "EXTENSION" and not entry.belongs_to_server]
+    if not wanted:
+        return contents
+    schemas = {entry.name: entry for entry in contents.entries if entry.kind == "SCHEMA"}
+    made = {entry.line for entry in contents.entries if entry.called.startswith("COMMENT - EXTENSION ")}
+    made |= {entry.line for entry in wanted}
+    for quoted in _EXTENSION.findall(quarantine.sql(path, "".join(entry.line + "\n" for entry in wanted))):
+        name, schema = (part[1:-1].replace('""', '"') if part.startswith('"') else part for part in quoted)
+        statements = []
+        # One that the list does not have comes with the extension.
+        if schema in schemas and not schemas[schema].belongs_to_server:
+            made.add(schemas[schema].line)
+            statements.append(f"CREATE SCHEMA IF NOT EXISTS {identifier(schema)} AUTHORIZATION {role};")
+        statements.append(f"CREATE EXTENSION IF NOT EXISTS {identifier(name)} SCHEMA {identifier(schema)} CASCADE;")
+        statements.append(_LET_FILL.format(name=literal(name), role=literal(role)))
+        try:
+            quarantine.server.command("\n".join(statements), database)
+        except DatabaseError as error:
+            raise DumpError(
+                f"The dump needs the extension {name}, and this server cannot make it: {error.message}",
+                hint="Use the PostgreSQL image that the dump was made with.",
+            ) from None
+    return replace(contents, entries=tuple(entry for entry in contents.entries if entry.line not in made))
+
+
+# A dump has the rows that somebody added to a table of an extension.
+_LET_FILL = """
+SELECT format('GRANT ALL ON %s TO %I', filled::regclass, {role})
+  FROM pg_extension, unnest(extconfig) AS filled WHERE extname = {name} \\gexec
+"""

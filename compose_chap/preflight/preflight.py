@@ -1,0 +1,355 @@
+"""The preflight: what is looked at before an upgrade, each question a named check.
+
+No check changes anything. One whose prerequisite failed is skipped, and says so.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime
+
+from compose_chap import units
+from compose_chap.check import Check
+from compose_chap.engine.engine import compose_command
+from compose_chap.errors import ChapError
+from compose_chap.image import nearest_releases, release_key
+from compose_chap.model import Role
+from compose_chap.postgres import unexpected
+from compose_chap.preflight import release_files, release_notes, roads, running_files
+from compose_chap.preflight.subject import Subject
+from compose_chap.records import durable, run_records
+from compose_chap.stack.jobs import own_jobs
+from compose_chap.stack.releases import available
+from compose_chap.transaction.baseline import strangers
+
+# Unpacked layers take two to three times their compressed size.
+_UNPACKED = 3
+_YOUNG_DAYS = 3
+OLDEST_ENGINE = (20, 10)
+
+# The checks that an operator may go against, and the flag that says so.
+OVERRIDES = {
+    "drift": "--allow-drift",
+    "jobs": "--abandon-jobs",
+    "version_path": "--allow-downgrade",
+    "healthy_now": "--allow-unhealthy",
+    "mounts": "--allow-moved-mounts",
+    **roads.OVERRIDES,
+}
+
+_Look = Callable[[Subject], Check]
+
+
+def examine(subject: Subject) -> list[Check]:
+    """Run every check that fits: all of them with a target version, those of the running stack without."""
+    checks: dict[str, Check] = {}
+    blocked: set[str] = set()
+
+    for name, requires, look in _CHECKS:
+        if look in _FOR_TARGET and not subject.target:
+            continue
+        if missing := [one for one in requires if one in blocked]:
+            checks[name] = Check(name, "skipped", f"Not looked at, because of {missing[0]}.")
+            blocked.add(name)
+            continue
+        begun = subject.world.clock()
+        try:
+            check = look(subject)
+        except ChapError as error:
+            check = Check(name, "fail", error.message, error.hint)
+        took = int((subject.world.clock() - begun).total_seconds() * 1000)
+        checks[name] = replace(check, name=name, duration_ms=took)
+        if check.failed:
+            blocked.add(name)
+    found = list(checks.values())
+    if checks["interrupted_run"].failed:
+        # To start or mend anything before the run is undone may do harm.
+        found = [one if one.name == "interrupted_run" else replace(one, hint="") for one in found]
+    if not subject.target:
+        return found
+    notes = release_notes.between(subject.stack, subject.release, subject.target)
+    return found + roads.between(subject, blocked) + notes
+
+
+def overridden(checks: list[Check], allowed: set[str]) -> list[Check]:
+    """Return the checks with those failures turned into warnings that the operator chose to go against."""
+    return [
+        replace(check, status="warn", message=f"{check.message} (allowed with {OVERRIDES[check.name]})")
+        if check.failed and check.name in allowed
+        else check
+        for check in checks
+    ]
+
+
+def _engine(subject: Subject) -> Check:
+    version = subject.world.engine.version()
+    numbers = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
+    if numbers < OLDEST_ENGINE:
+        return Check("", "warn", f"Docker Engine {version} is older than any this was tried on (20.10).")
+    return Check("", "ok", f"Docker Engine {version}.")
+
+
+def _compose(subject: Subject) -> Check:
+    return Check("", "ok", f"Docker Compose {subject.world.engine.compose_version()}.")
+
+
+def _stack(subject: Subject) -> Check:
+    stack = subject.stack
+    if not stack.of(Role.DATABASE):
+        return _no_database(subject)
+    stopped = [service.name for service in (*stack.writers, stack.database) if not service.running]
+    if stopped:
+        names = " ".join(stopped)
+        return Check(
+            "", "fail", f"Not running: {', '.join(stopped)}.", f"docker compose -p {stack.project.name} start {names}"
+        )
+    if len(stack.writers) < 2:
+        return Check("", "fail", f"Project '{stack.project.name}' has no CHAP worker.")
+    names = ", ".join(f"{service.name} ({service.role.value})" for service in (*stack.writers, stack.database))
+    return Check("", "ok", f"Project '{stack.project.name}': {names}.")
+
+
+def _no_database(subject: Subject) -> Check:
+    project, host = subject.stack.project, subject.stack.database_host
+    for service in subject.model.services.values():
+        if host in (service.name, service.container_name):
+            up = shlex.join(["docker", *compose_command(project), "up", "-d", "--no-deps", service.name])
+            return Check("", "fail", f"The database service {service.name} has no container.", f"Make it anew: {up}")
+    writers = " ".join(service.name for service in subject.stack.writers)
+    return Check(
+        "",
+        "fail",
+        f"CHAP's database is at '{host or 'nowhere'}', outside of project '{project.name}': it could not be put back.",
+        "Back it up where it runs. Then upgrade by hand: docker chap pin VERSION, and"
+        f" docker compose up -d --no-deps {writers}",
+    )
+
+
+def _interrupted(subject: Subject) -> Check:
+    if not subject.stack.project.here:
+        return Check("", "skipped", "Not looked at, because of compose_files.")
+    run_records.refuse_open_run(subject.stack.project.directory)
+    return Check("", "ok", "No earlier run was cut off.")
+
+
+def _same_version(subject: Subject) -> Check:
+    wrong = {name: found for name, found in subject.baseline.worker_versions.items() if found != subject.version}
+    if wrong:
+        said = ", ".join(f"{name} {found or 'says nothing'}" for name, found in wrong.items())
+        return Check("", "warn", f"The API is {subject.version}, but: {said}.")
+    return Check("", "ok", f"API and workers are version {subject.version or 'unknown'}.")
+
+
+def _healthy_now(subject: Subject) -> Check:
+    health = subject.overview.health
+    if not health.ready:
+        hint = "Mend it first, or go on with --allow-unhealthy."
+        return Check("", "fail", f"CHAP is not well even now: {health.problems or health.level}.", hint)
+    return Check("", "ok", "CHAP is ready: " + (", ".join(health.checks) or "it answers") + ".")
+
+
+def _schema(subject: Subject) -> Check:
+    schema = subject.schema
+    if schema.verdict == "incomplete":
+        missing = ", ".join((*schema.missing_tables, *schema.missing_columns))
+        return Check("", "warn", f"The database misses what the running version needs: {missing}.")
+    said = f"The schema is {schema.verdict}" + ("" if schema.verdict == "complete" else ", which CHAP does not mind")
+    return Check("", "ok", f"{said}.", details={"verdict": schema.verdict})
+
+
+def _version_path(subject: Subject) -> Check:
+    now, then = release_key(subject.release), release_key(subject.target)
+    if now and then and then < now:
+        return Check(
+            "",
+            "fail",
+            f"{subject.target} is older than the running {subject.release}.",
+            "To undo an upgrade: docker chap rollback. To go back all the same: --allow-downgrade",
+        )
+    return Check("", "ok", f"From {subject.release or 'unknown'} to {subject.target.removeprefix('v')}.")
+
+
+def _images(subject: Subject) -> Check:
+    if subject.built:
+        return Check("", "skipped", "The images are built, not pulled.")
+    engine = subject.world.engine
+    try:
+        manifests = subject.manifests
+    except ChapError as error:
+        missing = [str(reference) for reference in subject.images.values() if not engine.image(str(reference))]
+        if missing:
+            return Check("", "fail", f"{error.message} Not on this server: {', '.join(missing)}.", error.hint)
+        return Check("", "warn", f"{error.message} The images that are on this server will be used.")
+
+    absent = [str(subject.images[name]) for name, found in manifests.items() if found is None]
+    if absent and not all(engine.image(reference) for reference in absent):
+        partly = len(absent) < len(manifests)
+        there = " The other image has that tag: it may still be being published." if partly else ""
+        return Check("", "fail", f"The registry does not have {', '.join(absent)}.{there}", _suggest(subject))
+    size = to_pull(subject)
+    young = _age(subject)
+    if young is not None and young < _YOUNG_DAYS:
+        said = f"Both images exist; they were made {_days(young)}: few have used them yet."
+        return Check("", "warn", f"{said} To pull: at most {units.size(size)}.")
+    return Check("", "ok", f"Both images exist. To pull: at most {units.size(size)}.", details={"bytes": size})
+
+
+def _days(age: int) -> str:
+    return "today" if age < 1 else f"{age} day{'s' if age > 1 else ''} ago"
+
+
+def to_pull(subject: Subject) -> int:
+    """Return how many bytes the new images have, each layer once, without those that are here already whole."""
+    layers: dict[str, int] = {}
+    for name, manifest in subject.manifests.items():
+        if manifest and not subject.world.engine.image(str(subject.images[name])):
+            layers.update(manifest.layers)
+    return sum(layers.values())
+
+
+def _age(subject: Subject) -> int | None:
+    made = [one.created[:10] for one in subject.manifests.values() if one and one.created[:4] > "1980"]
+    try:
+        return (subject.world.clock().date() - datetime.fromisoformat(max(made)).date()).days if made else None
+    except ValueError:
+        return None
+
+
+def _suggest(subject: Subject) -> str:
+    try:
+        releases = [one for one in available(subject.registry, subject.images) if one != subject.target]
+    except ChapError:
+        return "See what there is: docker chap versions"
+    return f"Nearest: {', '.join(nearest_releases(subject.target, releases)) or 'none'}. See all: docker chap versions"
+
+
+def _files(subject: Subject) -> Check:
+    for edit in subject.edits:
+        durable.check_writable(edit.path)
+    if not subject.edits and not subject.built:
+        return Check("", "ok", f"The files already name {subject.target}.")
+    changed = [*subject.changed_files, *(edit.path for edit in subject.edits)]
+    return Check("", "ok", f"To change: {', '.join(map(str, changed)) or 'no Compose file'}.")
+
+
+def _database(subject: Subject) -> Check:
+    database, name = subject.database, subject.database.name
+    said = f"Database '{name}' has {units.size(database.size)}."
+    strange, lost = unexpected.look(subject.server, database.name)
+    if lost:
+        return Check("", "fail", f"{said} It has lost {', '.join(lost)}.", "Get them back: docker chap restore latest")
+    if database.collation_version and database.collation_version != database.collation_version_now:
+        return Check(
+            "",
+            "warn",
+            f"{said} Its text order was made by another version of the C library"
+            f" ({database.collation_version}, now {database.collation_version_now}).",
+            f"After the upgrade: REINDEX DATABASE {name}; ALTER DATABASE {name} REFRESH COLLATION VERSION;",
+        )
+    said, details = f"{said} {unexpected.told(strange)}".strip(), {"size": database.size, "foreign": strange}
+    return Check("", "warn" if strange else "ok", said, details=details)
+
+
+def _sessions(subject: Subject) -> Check:
+    found = strangers(subject.server, subject.stack)
+    others = [f"{one.application or one.role} from {one.address}" for one in found]
+    if others:
+        return Check("", "warn", f"Others use the database, and will be disconnected: {', '.join(others)}.")
+    return Check("", "ok", "Only CHAP uses the database.")
+
+
+def _room(subject: Subject) -> Check:
+    size = subject.database.size
+    in_server = subject.server.free_space()
+    # What the migration writes, and the new images; a copy of the database comes on top.
+    least = size // 5 + (64 << 20)
+    if subject.target and not subject.built:
+        with suppress(ChapError):
+            least += to_pull(subject) * _UNPACKED
+    needed = least + size
+    if in_server < least:
+        return Check(
+            "",
+            "fail",
+            f"The server's disk has {units.size(in_server)} free; a copy of the database and the images need"
+            f" {units.size(needed)}.",
+            "Make room: docker image prune, docker chap prune.",
+        )
+    by_dump = in_server < needed
+    # A backup makes what is missing of its folder.
+    folder = next(one for one in (subject.backups, *subject.backups.parents) if one.exists())
+    free = shutil.disk_usage(folder).free
+    in_folder = int(size * (0.8 if by_dump else 0.4))
+    if free < in_folder:
+        hint = "Make room (docker chap prune), or write elsewhere: -o FOLDER"
+        said = f"{folder} has {units.size(free)} free; backups may need {units.size(in_folder)}."
+        return Check("", "fail", said, hint)
+    if by_dump:
+        return Check(
+            "",
+            "warn",
+            f"The server's disk has {units.size(in_server)} free; a copy of the database would need"
+            f" {units.size(needed)}."
+            " An upgrade keeps the old data as a second dump instead: slower, and on a failure CHAP is down until it is"
+            " restored.",
+            "For the quick way make room: docker image prune, docker chap prune.",
+            {"keep": "dump"},
+        )
+    return Check("", "ok", f"{units.size(in_server)} free on the server's disk, {units.size(needed)} needed.")
+
+
+def _jobs(subject: Subject) -> Check:
+    jobs = subject.jobs
+    details = {"running": jobs.running, "waiting": jobs.waiting, "zombies": jobs.zombies, "own": jobs.own}
+    dead = f"{len(jobs.zombies)} more say so but are dead." if jobs.zombies else ""
+    said = "No job runs."
+    if jobs.running or jobs.waiting:
+        said = f"{len(jobs.running)} job(s) run and {len(jobs.waiting)} wait; an upgrade would lose them."
+    elif jobs.own:
+        said = "Nobody's job runs."
+    said = " ".join(filter(None, (said, dead, own_jobs(jobs))))
+    if jobs.running or jobs.waiting:
+        return Check("", "fail", said, "Wait for them with --drain, or lose them with --abandon-jobs.", details)
+    return Check("", "ok", said, details=details)
+
+
+def _models(subject: Subject) -> Check:
+    return Check("", "ok", f"Registered model services: {', '.join(subject.overview.models) or 'none'}.")
+
+
+def _route(subject: Subject) -> Check:
+    route = subject.baseline.route
+    if not route:
+        return Check("", "skipped", "This project has no DHIS2 with a route to CHAP.")
+    if not route.endswith("/**"):
+        return Check("", "warn", f"DHIS2's route points at {route}; it should end in /**.")
+    return Check("", "ok", f"DHIS2's route points at {route}.")
+
+
+_CHECKS: tuple[tuple[str, tuple[str, ...], _Look], ...] = (
+    ("engine", (), _engine),
+    ("compose", ("engine",), _compose),
+    release_files.BEFORE_ALL,
+    ("interrupted_run", (), _interrupted),
+    ("stack", ("engine",), _stack),
+    ("database", ("stack",), _database),
+    ("sessions", ("database",), _sessions),
+    ("same_version", ("stack",), _same_version),
+    ("healthy_now", ("stack",), _healthy_now),
+    ("schema", ("stack",), _schema),
+    ("jobs", ("stack",), _jobs),
+    ("models", ("stack",), _models),
+    ("route", ("stack",), _route),
+    *running_files.CHECKS,
+    ("version_path", ("stack",), _version_path),
+    *release_files.CHECKS,
+    ("files", ("stack", "sources"), _files),
+    ("images", ("stack",), _images),
+    ("room", ("database", "compose_files"), _room),
+)
+_FOR_TARGET = (_version_path, _files, _images, *release_files.OF_RELEASE)

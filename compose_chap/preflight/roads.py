@@ -1,0 +1,146 @@
+"""Whether the way to a release is one of those that are known to go wrong, and which one goes well."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+from compose_chap.check import Check
+from compose_chap.errors import ChapError, EngineError
+from compose_chap.image import release_key
+from compose_chap.preflight import unpinned
+from compose_chap.preflight.known_roads import ANY, EVER, NEWEST_KNOWN, ROADS, Facts, Road
+from compose_chap.preflight.subject import Subject
+
+OVERRIDES = {road.name: road.allow for road in ROADS if road.allow}
+
+_MARK = "SELECT version_num FROM public.alembic_version"
+_BACKTESTS = "SELECT count(*) FROM public.backtest"
+# The column is there or not; as JSON it may be asked for in either case.
+_LENGTHS = (
+    "SELECT count(*) FROM public.modeltemplatedb t WHERE coalesce(to_jsonb(t) ->> 'min_prediction_length',"
+    " to_jsonb(t) ->> 'max_prediction_length') IS NOT NULL"
+)
+
+
+def between(subject: Subject, blocked: Collection[str] = ()) -> list[Check]:
+    """Return what is known of the way to the target: a check for each fault on it, and where knowledge ends.
+
+    `blocked` names the checks that failed: without a stack and a database nothing can be asked.
+    """
+    way = [road for road in ROADS if _leads(road, subject.release, subject.target)]
+    try:
+        askable = way and not {"stack", "database"} & set(blocked)
+        checks = known(way, facts(subject), subject.release, subject.target) if askable else []
+    except ChapError as error:
+        checks = [Check("roads", "fail", error.message, error.hint)]
+    return [*checks, *newer_than_known(subject.target)]
+
+
+def known(roads: Iterable[Road], found: Facts, now: str, target: str) -> list[Check]:
+    """Return a check for each road that goes wrong with these facts. Without a flag to go it, it is a warning."""
+    words = {"now": now, "target": target.removeprefix("v"), "facts": _Spoken(found)}
+    return [
+        Check(
+            road.name,
+            "fail" if road.allow else "warn",
+            road.what.format(**words),
+            road.instead.format(**words) + (f" To go all the same: {road.allow}" if road.allow else ""),
+            {"source": road.source, "repaired": road.repaired.format(**words)},
+        )
+        for road in roads
+        if road.on(found)
+    ]
+
+
+def repaired(checks: Sequence[Check]) -> list[Check]:
+    """Return checks as they stand with `--repair`: what it makes good does not stand in the way."""
+    return [
+        Check(check.name, "warn", check.details["repaired"], "", check.details)
+        if check.details.get("repaired")
+        else check
+        for check in checks
+    ]
+
+
+def repairs(checks: Iterable[Check]) -> tuple[str, ...]:
+    """Return the names of what `--repair` has to make good."""
+    return tuple(check.name for check in checks if check.details.get("repaired"))
+
+
+def hint_after(reason: str, now: str, target: str) -> str:
+    """Return what to do after the API of the target ended at its start for a reason, empty where that is not known."""
+    for road in ROADS:
+        if road.words and road.words in reason and _leads(road, now, target):
+            return road.afterwards.format(now=now, target=target.removeprefix("v"))
+    return ""
+
+
+def seen(checks: Sequence[Check], tried: Iterable[Check], now: str, target: str) -> list[Check]:
+    """Return what is known of a way that was tried on a copy: no reason to refuse it, and its stop where it failed."""
+    reasons = " ".join(check.message for check in tried if check.failed)
+    hints = [hint_after(reasons, now, target)]
+    stops = [
+        Check("stop", "warn", f"There is a way with a stop from {now} to {target}.", hint) for hint in hints if hint
+    ]
+    return [replace(check, status="warn") if check.failed else check for check in checks] + stops
+
+
+def newer_than_known(target: str) -> list[Check]:
+    """Return one line where the target is newer than what this tool knows of CHAP."""
+    there, newest = release_key(target), release_key(NEWEST_KNOWN)
+    if not there or not newest or there <= newest:
+        return []
+    said = f"{target} is newer than what this tool knows of CHAP (up to v{NEWEST_KNOWN}). It goes by what it sees."
+    return [Check("note_newer", "warn", said, f"Try it first: docker chap rehearse {target}")]
+
+
+def facts(subject: Subject) -> Facts:
+    """Return what is true of the stack. Raise ChapError when its database does not say."""
+    database = subject.database.name
+    there = subject.server.columns(database)
+    asked = {"alembic_version": _MARK, "backtest": _BACKTESTS, "modeltemplatedb": _LENGTHS}
+    asked = {table: question for table, question in asked.items() if f"public.{table}" in there}
+    answers: dict[str, Any] = {}
+    if asked:
+        answers = dict(zip(asked, subject.server.answers(*asked.values(), database=database)))
+    return Facts(
+        marks=tuple(row[0] for row in answers.get("alembic_version", ())),
+        backtests=_number(answers.get("backtest")),
+        lengths=_number(answers.get("modeltemplatedb")),
+        unpinned=_unpinned(subject),
+    )
+
+
+def _unpinned(subject: Subject) -> tuple[str, ...]:
+    # Where it cannot be asked, the new API says so itself, and everything goes back.
+    with suppress(EngineError):
+        return unpinned.entries(subject.world.engine, subject.stack.api.containers[0], built=subject.built)
+    return ()
+
+
+def _number(rows: Any) -> int:
+    return int(rows[0][0]) if rows else 0
+
+
+def _leads(road: Road, now: str, target: str) -> bool:
+    return _within(now, road.now) and _within(target, road.target)
+
+
+def _within(release: str, span: tuple[str, str]) -> bool:
+    # A release that nobody knows goes every way that all go.
+    if span == (ANY, EVER):
+        return True
+    key, first, last = release_key(release), release_key(span[0]), release_key(span[1])
+    return bool(key and first and last and first <= key <= last)
+
+
+class _Spoken:
+    """Facts as a sentence names them: several things with commas between them, and no more than three."""
+
+    def __init__(self, found: Facts) -> None:
+        self.marks, self.lengths, self.backtests = found.marks, found.lengths, found.backtests
+        more = len(found.unpinned) - 3
+        self.unpinned = ", ".join(found.unpinned[:3]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,85 @@
+"""The checks of what runs against what the files say: what a recreated container would get, and this one has not.
+
+Where the files name another image than runs, what runs could not be gone back to: nobody may go against that. For
+all else Compose's own config hash is asked first. Where it differs, a dry run says whether the container would really
+be made anew, and `drift` names the difference.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from compose_chap.check import Check
+from compose_chap.engine.engine import UP_ALONE
+from compose_chap.engine.process import check as succeeded
+from compose_chap.model import Service
+from compose_chap.preflight.subject import Subject
+from compose_chap.stack import drift
+
+
+def _named_images(subject: Subject) -> Check:
+    differing = {
+        f"{one.name} runs {one.image}, the files say {wanted}": service.name
+        for service in subject.stack.writers
+        if service.name in subject.model.services and (wanted := subject.model.services[service.name].image) is not None
+        for one in service.containers
+        if str(wanted) != one.image
+    }
+    if differing:
+        names = " ".join(dict.fromkeys(differing.values()))
+        return Check(
+            "",
+            "fail",
+            f"{'. '.join(differing)}. An upgrade that fails could not go back to what runs.",
+            "Let the files name what runs: docker chap pin VERSION. Or let what they name run first:"
+            f" docker compose up -d --no-deps {names}",
+        )
+    return Check("", "ok", "The files name the images that run.")
+
+
+def _drift(subject: Subject) -> Check:
+    finished = subject.world.engine.compose(subject.stack.project, "config", "--hash", "*")
+    hashes = dict(
+        line.split(" ", 1) for line in succeeded(finished, "docker compose config").splitlines() if " " in line
+    )
+    found = {service.name: _differences(subject, service, hashes) for service in subject.stack.writers}
+    if differing := [f"{name}: {', '.join(told)}" for name, told in found.items() if told]:
+        return Check(
+            "",
+            "fail",
+            f"What runs is not what the files say. {'. '.join(differing)}.",
+            "A recreated container would get the new settings. Put them back as they were, or use --allow-drift.",
+            {"services": {name: told for name, told in found.items() if told}},
+        )
+    return Check("", "ok", "The running containers are what the files say.")
+
+
+def _differences(subject: Subject, service: Service, hashes: Mapping[str, str]) -> list[str]:
+    """Name what differs between a service's containers and the files, never a value that may be secret."""
+    first = service.containers[0]
+    recorded = first.labels.get("com.docker.compose.config-hash")
+    if not recorded or hashes.get(service.name, recorded) == recorded or not _would_be_made_anew(subject, service):
+        return []
+    config = subject.world.engine.compose_config(subject.stack.project)
+    written = config["services"].get(service.name, {})
+    found = drift.differences(*subject.world.engine.creation(first.id), written, config)
+    return found or ["something else than variables, ports, volumes, networks and command"]
+
+
+def _would_be_made_anew(subject: Subject, service: Service) -> bool:
+    # Compose 2.26 hashes also which of the services that a service depends on it was told to start: after --no-deps,
+    # as in every upgrade, none. A label keeps their names.
+    first = service.containers[0]
+    recorded = first.labels.get("com.docker.compose.depends_on", "")
+    told = [service.name, *(entry.partition(":")[0] for entry in recorded.split(",") if entry)]
+    scale = f"--scale={service.name}={len(service.containers)}"
+    finished = subject.world.engine.compose(subject.stack.project, "--dry-run", *UP_ALONE, scale, *told)
+    made_anew = rf"Container {re.escape(first.name)} +Recreate"
+    return finished.status != 0 or bool(re.search(made_anew, finished.stderr + finished.stdout))
+
+
+CHECKS = (
+    ("named_images", ("stack", "compose_files"), _named_images),
+    ("drift", ("compose", "named_images"), _drift),
+)

@@ -1,0 +1,257 @@
+"""What the preflight looks at, each fact asked once and only when a check needs it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TypeVar
+
+from compose_chap.engine.registry import Manifest, Registry
+from compose_chap.engine.world import World
+from compose_chap.errors import ChapError, EngineError, RegistryError, StackError
+from compose_chap.image import Reference, release_key
+from compose_chap.model import Stack
+from compose_chap.postgres.server import Database, Server
+from compose_chap.preflight import env_settings
+from compose_chap.preflight.env_settings import Setting
+from compose_chap.project import checkout, compose_files, pin
+from compose_chap.project.checkout import Checkout, Move, Place
+from compose_chap.project.compose_files import Model, ServiceDefinition
+from compose_chap.records import durable
+from compose_chap.records.durable import Edit
+from compose_chap.stack import releases
+from compose_chap.stack.chap import Active, Chap, Jobs, Overview, Schema
+from compose_chap.stack.databases import database_of, server_of
+from compose_chap.transaction.baseline import Baseline, baseline_of
+
+_T = TypeVar("_T")
+
+
+def _answer(found: _T | EngineError) -> _T:
+    if isinstance(found, EngineError):
+        raise found
+    return found
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What the preflight looks at: a stack, its files, and the version it should move to (empty for none).
+
+    With `digest` the files are to name the registry's digests too.
+    """
+
+    world: World
+    stack: Stack
+    model: Model
+    target: str
+    registry: Registry
+    backups: Path
+    digest: bool = False
+
+    @cached_property
+    def server(self) -> Server:
+        """The stack's PostgreSQL."""
+        return server_of(self.world.engine, self.stack)
+
+    @cached_property
+    def database(self) -> Database:
+        """CHAP's database."""
+        return database_of(self.server, self.stack.access)
+
+    @cached_property
+    def chap(self) -> Chap:
+        """The running API."""
+        return Chap(self.world.engine, self.stack.api.containers[0].id)
+
+    @cached_property
+    def overview(self) -> Overview:
+        """What the running API says of itself, asked once."""
+        return self.chap.overview() if self.stack.api.containers[0].running else Overview.of_nothing()
+
+    @property
+    def version(self) -> str:
+        """The version that runs, empty when it does not say."""
+        return self.overview.version
+
+    @cached_property
+    def release(self) -> str:
+        """The release that runs, without the `v`: what the checkout says, where the code says the same."""
+        tag = self.checkout.release if self.checkout else ""
+        return tag.removeprefix("v") if tag and releases.reported_version(tag) == self.version else self.version
+
+    @cached_property
+    def baseline(self) -> Baseline:
+        """What has to be kept."""
+        return baseline_of(self.world, self.stack, self.overview)
+
+    @cached_property
+    def _inspection(self) -> tuple[Schema | EngineError, Active | EngineError]:
+        return self.chap.inspection(self.stack.workers)
+
+    @property
+    def schema(self) -> Schema:
+        """How the database stands to the running code. Raise EngineError when CHAP cannot tell."""
+        return _answer(self._inspection[0])
+
+    @property
+    def jobs(self) -> Jobs:
+        """The jobs that run, wait, or only say so. Raise EngineError when the workers cannot be asked."""
+        return Jobs.of(_answer(self.overview.listed), _answer(self._inspection[1]))
+
+    @cached_property
+    def built(self) -> bool:
+        """Whether the writers are built from source. Raise ChapError when only some are."""
+        kinds = {service.name: _is_built(self._definition(self.model, service.name)) for service in self.stack.writers}
+        if len(set(kinds.values())) > 1:
+            named = ", ".join(name for name, built in kinds.items() if built)
+            raise ChapError(
+                f"Only some of CHAP's services are built from source: {named}.",
+                hint="Let the Compose files build all of them, or none.",
+            )
+        return kinds[self.stack.api.name]
+
+    @cached_property
+    def checkout(self) -> Checkout | None:
+        """The checkout that the writers are built from, None for images. Raise ChapError when there is not one."""
+        if not self.built:
+            return None
+        contexts = {self.model.services[service.name].build.get("context", "") for service in self.stack.writers}
+        found = {checkout.find(Path(context)) if context.startswith("/") else None for context in contexts}
+        one = next(iter(found))
+        if len(found) > 1 or one is None:
+            raise StackError(
+                f"CHAP is built from {', '.join(sorted(contexts))}, and that is not one Git checkout.",
+                hint="Clone CHAP with git clone, so that its releases can be checked out.",
+            )
+        return one
+
+    @cached_property
+    def move(self) -> Move | None:
+        """The way of the checkout to the target; its tag is fetched where it is missing. None for images."""
+        if self.checkout is None or not self.target:
+            return None
+        return Move(self.checkout.folder, self.checkout.place, Place(checkout.commit_of(self.checkout, self.target)))
+
+    @cached_property
+    def after(self) -> Model:
+        """The project as its files will define it after the upgrade. Raise ChapError when they will not.
+
+        Nothing is changed for it: the files of a release are read from Git.
+        """
+        if self.move is None:
+            return pin.edited(self.model, self._pins) if self.target else self.model
+        return self._released(self.move, {}, *self.edits)
+
+    def _released(self, move: Move, more: Mapping[str, str], *edits: Edit) -> Model:
+        """Return the project as the files of the target define it, with more variables, or after edits of env files."""
+        layout, read = self.model.layout, checkout.reader(move)
+        written = {edit.path: edit.after for edit in edits if edit.after is not None}
+        return compose_files.load(
+            layout.files,
+            layout.project_directory,
+            tuple(dict.fromkeys((*layout.env_files, *written))),
+            {**self.model.environ, **more},
+            lambda path: written[path] if path in written else read(path),
+        )
+
+    @cached_property
+    def settings(self) -> tuple[Setting, ...]:
+        """What the files of the target take from an env file and nobody has set, as what runs has it."""
+        if self.move is None:
+            return ()
+        # The address that CHAP uses now counts, whatever the database was once made with.
+        services = (*self.stack.writers, self.stack.database)
+        return env_settings.find(partial(self._released, self.move), services)
+
+    @property
+    def env_file(self) -> Path:
+        """The env file that the settings go into."""
+        layout = self.model.layout
+        return layout.env_files[-1] if layout.env_files else layout.project_directory / ".env"
+
+    @cached_property
+    def images(self) -> dict[str, Reference]:
+        """The image that each writer should have after the upgrade, by name. Raise ChapError."""
+        # What Compose builds it names itself, and no registry has it.
+        if self.stack.project.absent and any("/" not in one.image.repository for one in self.stack.writers):
+            raise StackError(
+                "CHAP is built from source, and its checkout is not on this machine.",
+                hint="Run this on the server where it is.",
+            )
+        return {service.name: self._image(service.name) for service in self.stack.writers}
+
+    def _image(self, name: str) -> Reference:
+        if self.built:
+            # Compose gives what it builds the name of project and service.
+            image = self._definition(self.after, name).image
+            return Reference.parse(str(image or f"{self.stack.project.name}-{name}"))
+        repository, _, _ = pin.split(str(self._definition(self.model, name).image))
+        reference = Reference(repository, self.target)
+        if not self.digest:
+            return reference
+        manifest = self.registry.manifest(reference, self.platform)
+        if manifest is None:
+            raise RegistryError(f"The registry does not have {reference}.", hint="See: docker chap versions")
+        return Reference(repository, self.target, manifest.digest)
+
+    @staticmethod
+    def _definition(model: Model, name: str) -> ServiceDefinition:
+        definition = model.services.get(name)
+        if definition is None:
+            raise ChapError(
+                f"The running service '{name}' is not in the Compose files.", hint="Name all files with -f."
+            )
+        return definition
+
+    @cached_property
+    def _pins(self) -> tuple[pin.Edit, ...]:
+        wanted = {name: pin.Reference(reference.tag, reference.digest) for name, reference in self.images.items()}
+        return pin.edits(self.model, wanted)
+
+    @cached_property
+    def edits(self) -> tuple[Edit, ...]:
+        """The edits of the files; from source those of an env file. Raise ComposeFileError when they are not safe."""
+        if self.built:
+            before = durable.content_of(self.env_file)
+            return (env_settings.edit(self.env_file, before, self.settings, self.target),) if self.settings else ()
+        return tuple(Edit(edit.path, edit.before, edit.after) for edit in self._pins)
+
+    @property
+    def changed_files(self) -> list[Path]:
+        """The Compose and env files that the checkout of the target changes."""
+        if self.move is None:
+            return []
+        differing = {self.move.folder / path for path in checkout.changed(self.move)}
+        return [path for path in {**self.model.sources, **self.after.sources} if path in differing]
+
+    @property
+    def changes_files(self) -> bool:
+        """Whether the upgrade changes a file or the commit."""
+        return bool(self.edits) or bool(self.move and self.move.before.commit != self.move.after.commit)
+
+    @property
+    def diff(self) -> str:
+        """Every change of the Compose and env files, as a unified diff without the values of settings."""
+        if self.move is None:
+            return pin.diff(self._pins if not self.built else ())
+        added = "".join(env_settings.diff(edit, self.settings) for edit in self.edits)
+        return checkout.diff(self.move, self.changed_files) + added
+
+    @cached_property
+    def platform(self) -> str:
+        """The platform of the images that run."""
+        image = self.world.engine.image(self.stack.api.containers[0].image_id)
+        return image.platform if image else "linux/amd64"
+
+    @cached_property
+    def manifests(self) -> dict[str, Manifest | None]:
+        """What the registry has for each new image. Raise RegistryError when it does not answer."""
+        return {name: self.registry.manifest(reference, self.platform) for name, reference in self.images.items()}
+
+
+def _is_built(definition: ServiceDefinition) -> bool:
+    image = definition.image
+    # With both, the release in the image's name is what `docker compose up` would pull.
+    return bool(definition.build) and (image is None or release_key(Reference.parse(str(image)).tag) is None)

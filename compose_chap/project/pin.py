@@ -1,0 +1,275 @@
+"""Image tags changed in the files they come from, and not one character more."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from compose_chap.errors import ComposeFileError, StackError
+from compose_chap.model import Role, classify
+from compose_chap.project.compose_files import Model, load, place
+from compose_chap.project.document import Data
+from compose_chap.project.variables import Piece, Text, decode, encode
+
+_TAG = re.compile(r"\w[\w.-]{0,127}", re.ASCII)
+_DIGEST = re.compile(r"[a-z0-9]+(?:[.+_-][a-z0-9]+)*:[0-9a-fA-F]{32,}")
+_REPOSITORY = re.compile(r"[^\s@$]+")
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The tag that an image should have, and the digest too if it should be pinned to one."""
+
+    tag: str
+    digest: str = ""
+
+
+@dataclass(frozen=True)
+class Edit:
+    """A file before and after."""
+
+    path: Path
+    before: bytes
+    after: bytes
+
+
+@dataclass(frozen=True, order=True)
+class _Splice:
+    """Characters `start` to `end` of the decoded `path`, to be replaced by `text`."""
+
+    path: Path
+    start: int
+    end: int
+    text: str
+
+
+def chap_services(model: Model) -> tuple[str, ...]:
+    """Return the API and the workers of a project, the API first. Raise StackError when there is no API."""
+    roles = {
+        name: classify(
+            str(service.image or ""),
+            (*service.entrypoint, *service.command),
+            service.environment,
+            service.build.get("dockerfile", "Dockerfile" if service.build else ""),
+        )
+        for name, service in model.services.items()
+    }
+    chosen = [name for role in (Role.API, Role.WORKER) for name in roles if roles[name] is role]
+    if Role.API not in roles.values():
+        raise StackError(
+            f"No service in {', '.join(map(str, model.layout.files))} runs CHAP's API.",
+            hint="Name the right files with -f.",
+        )
+    return tuple(chosen)
+
+
+def edits(model: Model, wanted: Mapping[str, Reference]) -> tuple[Edit, ...]:
+    """Return the edits that give each service of `wanted` its reference, and change nothing else.
+
+    Raise ComposeFileError when that cannot be done safely. What is already so needs no edit.
+    """
+    splices = sorted({splice for name, reference in wanted.items() for splice in _splices(model, name, reference)})
+    for first, second in zip(splices, splices[1:]):
+        if first.path == second.path and second.start < max(first.end, first.start + 1):
+            raise _refusal(
+                model,
+                Piece("", first.path, first.start),
+                f"services of different tags ({first.text}, {second.text}) share this text",
+                "Give each service an image line of its own.",
+            )
+    result = tuple(_edit(model, path, splices) for path in dict.fromkeys(splice.path for splice in splices))
+    if result:
+        _check(model, result, wanted, splices[0])
+
+    return result
+
+
+def edited(model: Model, changes: Iterable[Edit]) -> Model:
+    """Return the project as its files define it after these edits. Raise ComposeFileError."""
+    contents = {**model.sources, **{edit.path: edit.after for edit in changes}}
+
+    def read(path: Path) -> bytes:
+        if path not in contents:
+            raise FileNotFoundError(path)
+        return contents[path]
+
+    layout = model.layout
+    return load(layout.files, layout.project_directory, layout.env_files, model.environ, read)
+
+
+def diff(changes: Iterable[Edit]) -> str:
+    """Return edits as a unified diff for people."""
+    lines: list[str] = []
+    for edit in changes:
+        before, after = (
+            re.findall(r"[^\n]*\n|[^\n]+", content.decode("utf-8", "replace")) for content in (edit.before, edit.after)
+        )
+        for line in difflib.unified_diff(before, after, str(edit.path), str(edit.path)):
+            lines.append(line if line.endswith("\n") else line + "\n\\ No newline at end of file\n")
+
+    return "".join(lines)
+
+
+def _splices(model: Model, name: str, reference: Reference) -> Iterator[_Splice]:
+    """Return what to replace so that a service has `reference`. Raise ComposeFileError."""
+    if not _TAG.fullmatch(reference.tag):
+        raise ComposeFileError(f"{reference.tag!r} is not an image tag", hint="A tag looks like v2.1.0.")
+    if reference.digest and not _DIGEST.fullmatch(reference.digest):
+        raise ComposeFileError(f"{reference.digest!r} is not a digest", hint="A digest looks like sha256:7839f1e1...")
+    image = _image(model, name)
+    repository, tag, digest = split(image)
+    if digest and not reference.digest:
+        raise _refusal(
+            model,
+            image.cut(len(image) - len(digest), len(image)).pieces[0],
+            f"service {name} is pinned to the digest {digest[:19]}..., which no tag can change",
+            "Give --digest to write the new version with its digest, or remove the digest from the file.",
+        )
+    tag_start, tag_end = (len(repository) + 1, len(repository) + 1 + len(tag)) if tag else (len(repository),) * 2
+    if not digest and not tag and reference.digest:
+        changes = [(tag_end, tag_end, f":{reference.tag}@{reference.digest}")]
+    else:
+        changes = [(tag_start, tag_end, reference.tag if tag else f":{reference.tag}")]
+        if reference.digest:
+            start = len(image) - len(digest)
+            changes.append((start, len(image), reference.digest if digest else f"@{reference.digest}"))
+    for start, end, text in changes:
+        if image[start:end] != text:
+            yield _splice(model, name, image, start, end, text)
+
+
+def split(image: str) -> tuple[str, str, str]:
+    """Return repository, tag and digest of an image reference; what is missing is empty."""
+    named, _, digest = image.partition("@")
+    repository, colon, tag = named.rpartition(":")
+    if not colon or "/" in tag:
+        return named, "", digest
+
+    return repository, tag, digest
+
+
+def _image(model: Model, name: str) -> Text:
+    """Return the image of a service that can be taken apart. Raise ComposeFileError."""
+    service = model.services.get(name)
+    if service is None:
+        raise ComposeFileError(f"there is no service {name} in these files")
+    image = service.image
+    if not image:
+        raise ComposeFileError(
+            f"service {name} has no image in these files",
+            path=str(model.layout.files[0]),
+            hint="It is built from source: use docker chap upgrade." if service.build else "Give it an image.",
+        )
+    origin = image.origin or Piece("")
+    if image.problem:
+        raise _refusal(
+            model,
+            origin,
+            f"the image of service {name} is unknown: {image.problem}",
+            "Set the variable where Compose finds it, in .env for example.",
+        )
+    repository, tag, digest = split(image)
+    well_formed = _REPOSITORY.fullmatch(repository) and (_TAG.fullmatch(tag) or not tag)
+    if not well_formed or image.endswith((":", "@")) or ":@" in image:
+        raise _refusal(
+            model,
+            origin,
+            f"service {name} has an image that Docker does not understand: {image!r}",
+            "Correct the image, or set the variables in it.",
+        )
+
+    return image
+
+
+def _splice(model: Model, name: str, image: Text, start: int, end: int, text: str) -> _Splice:
+    """Return the one replacement in a file that puts `text` for the characters `start` to `end` of an image."""
+    if start == end:
+        last = image.cut(0, start).pieces[-1]
+        _demand_editable(model, name, last)
+        return _Splice(last.path or Path(), last.end, last.end, text)
+
+    pieces = image.cut(start, end).pieces
+    for index, piece in reversed(list(enumerate(pieces))):
+        # When several pieces make the tag, one is enough if the others stay as they are: v${VERSION}.
+        before = "".join(other.text for other in pieces[:index])
+        after = "".join(other.text for other in pieces[index + 1 :])
+        if len(before) + len(after) < len(text) and text.startswith(before) and text.endswith(after):
+            _demand_editable(model, name, piece)
+            return _Splice(piece.path or Path(), piece.offset, piece.end, text[len(before) : len(text) - len(after)])
+    raise _refusal(
+        model,
+        image.origin or pieces[0],
+        f"the tag of service {name} is put together from several places, and {text} would change more than one",
+        "Let one variable hold the whole tag, or write it into the image.",
+    )
+
+
+def _demand_editable(model: Model, name: str, piece: Piece) -> None:
+    if piece.variable:
+        raise ComposeFileError(
+            f"service {name} takes {piece.text!r} from {piece.variable} of the process environment,"
+            " which wins over every file",
+            hint=f"Unset {piece.variable}, or set it in .env instead, and run this again.",
+        )
+    if piece.path is None or not piece.verbatim:
+        raise _refusal(
+            model,
+            piece,
+            f"{piece.text!r}, for the image of service {name}, is written with escapes or over several lines",
+            "Write it plainly on one line, like image: repository:tag, and run this again.",
+        )
+
+
+def _edit(model: Model, path: Path, splices: Iterable[_Splice]) -> Edit:
+    before = model.sources[path]
+    text = decode(before)
+    for splice in sorted(splices, reverse=True):
+        if splice.path == path:
+            text = text[: splice.start] + splice.text + text[splice.end :]
+
+    return Edit(path, before, encode(text))
+
+
+def _check(model: Model, changes: Iterable[Edit], wanted: Mapping[str, Reference], first: _Splice) -> None:
+    """Read the project again, edited. Raise ComposeFileError unless the wanted images, and only they, are new."""
+    after = edited(model, changes)
+    allowed = {("services", name, "image") for name in wanted}
+    others = [".".join(path) for path in _differences(model.data, after.data) if path not in allowed]
+    if others:
+        raise _refusal(
+            model,
+            Piece("", first.path, first.start),
+            f"a change here would also change {', '.join(sorted(others))}",
+            "Give the CHAP services a tag, or a variable, of their own.",
+        )
+    for name, reference in wanted.items():
+        _, tag, digest = split(after.services[name].image or "")
+        if (tag, digest) != (reference.tag, reference.digest):
+            raise _refusal(
+                model,
+                Piece("", first.path, first.start),
+                f"service {name} would become {after.services[name].image!r} instead of {reference.tag}",
+                "Change this file by hand.",
+            )
+
+
+def _differences(before: Data, after: Data, where: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Yield the paths at which two projects differ, extensions (`x-`) aside: Compose makes nothing of them."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        for key in {**before, **after}:
+            if key.startswith("x-") and len(where) in (0, 2):
+                continue
+            if (key in before) != (key in after):
+                yield (*where, key)
+            else:
+                yield from _differences(before[key], after[key], (*where, key))
+    elif before != after:
+        yield where
+
+
+def _refusal(model: Model, piece: Piece, problem: str, hint: str) -> ComposeFileError:
+    path, line = place(piece, model.sources) or ("", 0)
+    return ComposeFileError(problem, path=str(path), line=line, hint=hint)

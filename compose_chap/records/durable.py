@@ -1,0 +1,179 @@
+"""Files that survive a crash: replaced at once, or not at all, and edits of them that can be taken back."""
+
+from __future__ import annotations
+
+import base64
+import os
+import stat
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from compose_chap.errors import StateError
+from compose_chap.ownership import not_own
+from compose_chap.reading import read_file
+from compose_chap.records import own_folder
+
+_LARGEST = 64 << 20  # bytes of a file that is edited
+
+
+@dataclass(frozen=True)
+class Edit:
+    """A change of one file from exactly these bytes to those; None is no file."""
+
+    path: Path
+    before: bytes | None
+    after: bytes | None
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames and removals in a folder survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Replace a file at once and durably; an existing file keeps its mode and owner, and a symlink keeps pointing.
+
+    A new file gets mode 0600. Raise StateError when it cannot be written; then the old content stands.
+    """
+    target, draft = Path(os.path.realpath(path)), _draft(path)
+
+    try:
+        try:
+            draft.unlink(missing_ok=True)
+            with open(draft, "xb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+                file.write(content)
+                with suppress(FileNotFoundError):
+                    old = target.stat()
+                    os.fchmod(file.fileno(), stat.S_IMODE(old.st_mode))
+                    if (old.st_uid, old.st_gid) != (os.geteuid(), os.getegid()):
+                        os.fchown(file.fileno(), old.st_uid, old.st_gid)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(draft, target)
+        except BaseException:
+            draft.unlink(missing_ok=True)
+            raise
+        sync_folder(target.parent)
+    except OSError as error:
+        raise StateError(f"Cannot write {path}: {error.strerror}.", hint="Check owner and free space.") from None
+
+
+def _draft(path: Path) -> Path:
+    # Always the same name, so that the draft of a killed run is found and removed. The lock keeps others away.
+    target = Path(os.path.realpath(path))
+    return target.with_name(f".{target.name}.docker-chap")
+
+
+def check_readable(path: Path) -> None:
+    """Raise StateError when this user may not look at a file, or into a folder. What is not there hides nothing."""
+    try:
+        os.scandir(path).close()
+    except PermissionError:
+        raise StateError(f"{path} cannot be read by this user.", hint="Run it as root, or with sudo.") from None
+    except OSError:
+        pass
+
+
+def check_writable(path: Path) -> None:
+    """Raise StateError when `write_file` could not replace this file and leave it to its owner."""
+    target = Path(os.path.realpath(path))
+    for place in (path, target.parent):
+        if place.exists() and not os.access(place, os.W_OK):
+            raise StateError(f"{place} cannot be written by this user.", hint=f"Check its owner: ls -ld {place}")
+    if target.exists() and os.geteuid() != 0:
+        old, groups = target.stat(), (os.getegid(), *os.getgroups())
+        if old.st_uid != os.geteuid() or old.st_gid not in groups:
+            raise StateError(
+                f"{path} belongs to another user or group, and only they or root can change it and leave it so.",
+                hint=f"Run this as its owner, or with sudo. Its owner: ls -l {path}",
+            )
+
+
+def private_folder(folder: Path) -> Path:
+    """Make a folder 0700 that Git ignores, with what is missing above it, and return it.
+
+    One that is there may be another user's, but no link that another user made. Raise StateError.
+    """
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = os.lstat(folder)
+        if stat.S_ISLNK(status.st_mode) and (fault := not_own(status)):
+            raise StateError(f"{folder} is a link that {fault}.", hint=f"Name where it leads: {os.readlink(folder)}")
+        own_folder.keep_from_git(folder)
+    except OSError as error:
+        raise own_folder.cannot("make the folder", folder, error) from None
+    return folder
+
+
+def pack_edits(edits: Iterable[Edit]) -> list[dict[str, str | None]]:
+    """Return edits as a journal can hold them."""
+    return [{"path": str(edit.path), "before": _packed(edit.before), "after": _packed(edit.after)} for edit in edits]
+
+
+def unpack_edits(packed: Iterable[dict[str, str]]) -> tuple[Edit, ...]:
+    """Return the edits that `pack_edits` packed."""
+    return tuple(Edit(Path(one["path"]), _unpacked(one["before"]), _unpacked(one["after"])) for one in packed)
+
+
+def _packed(content: bytes | None) -> str | None:
+    return None if content is None else base64.b64encode(content).decode()
+
+
+def _unpacked(content: str | None) -> bytes | None:
+    return None if content is None else base64.b64decode(content)
+
+
+def content_of(path: Path) -> bytes | None:
+    """Return the bytes of a file, None where there is none."""
+    try:
+        return read_file(path, _LARGEST, StateError, links=True)
+    except FileNotFoundError:
+        return None
+
+
+def _put(path: Path, content: bytes | None) -> None:
+    """Give a file this content, or take it away. One that is new belongs to the owner of its folder."""
+    new = not path.exists()
+    if content is not None:
+        write_file(path, content)
+    try:
+        if content is None:
+            path.unlink(missing_ok=True)
+            sync_folder(path.parent)
+        elif new and os.geteuid() == 0:
+            os.chown(path, path.parent.stat().st_uid, path.parent.stat().st_gid)
+    except OSError as error:
+        raise StateError(f"Cannot remove or give away {path}: {error.strerror}.") from None
+
+
+def apply_edits(edits: Iterable[Edit]) -> None:
+    """Write every edit, if every file still is what was read. Raise StateError, with nothing written, otherwise.
+
+    The caller has the edits in an open journal, so a crash between two files is undone by `revert_edits`.
+    """
+    edits = tuple(edits)
+    for edit in edits:
+        check_writable(edit.path)
+        if content_of(edit.path) != edit.before:
+            raise StateError(f"{edit.path} was changed by someone else meanwhile.", hint="Run the command again.")
+    for edit in edits:
+        _put(edit.path, edit.after)
+
+
+def revert_edits(edits: Iterable[Edit]) -> list[Path]:
+    """Put the old bytes back wherever the new ones stand; return the files that hold neither, left as they are."""
+    foreign = []
+    for edit in edits:
+        _draft(edit.path).unlink(missing_ok=True)
+        content = content_of(edit.path)
+        if content == edit.after:
+            _put(edit.path, edit.before)
+        elif content != edit.before:
+            foreign.append(edit.path)
+    return foreign

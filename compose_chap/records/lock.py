@@ -1,0 +1,155 @@
+"""The right to change one stack: one run at a time, and not interrupted twice."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import signal
+import stat
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from pathlib import Path
+from types import FrameType
+
+from compose_chap.errors import Locked, StateError
+from compose_chap.ownership import not_own
+from compose_chap.reading import kind, parse
+from compose_chap.records import own_folder
+from compose_chap.records.run_records import FOLDER, LARGEST_JOURNAL, journal_file, operator
+from compose_chap.units import moment
+
+_LOOK = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@contextmanager
+def signals_held() -> Iterator[None]:
+    """Let nothing interrupt the block: Ctrl-C, SIGTERM and a lost terminal are ignored until it ends."""
+    with _handled(_SIGNALS, signal.SIG_IGN):
+        yield
+
+
+@contextmanager
+def one_interruption() -> Iterator[None]:
+    """Let the first Ctrl-C, SIGTERM or lost terminal interrupt the block, and none after it."""
+    names = [name for name in _SIGNALS if signal.getsignal(name) is not signal.SIG_IGN]
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        for name in names:
+            signal.signal(name, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    with _handled(names, interrupt):
+        yield
+
+
+@contextmanager
+def _handled(
+    names: Sequence[signal.Signals], handler: Callable[[int, FrameType | None], None] | signal.Handlers
+) -> Iterator[None]:
+    old = [(name, signal.signal(name, handler)) for name in names]
+    try:
+        yield
+    finally:
+        for name, before in old:
+            signal.signal(name, before)
+
+
+# The lock
+
+
+@contextmanager
+def locked(directory: Path, operation: str, now: datetime, patience: float = 0) -> Iterator[None]:
+    """Hold the lock of the stack whose main folder is `directory` while the block runs.
+
+    The kernel holds it: when the process dies, however, it is free, once the children that the process
+    started have ended too. Raise Locked, with who holds it, when another run still does after `patience` seconds.
+    """
+    path = own_folder.make(directory / FOLDER) / "lock"
+    descriptor = _open_lock(path)
+    try:
+        while not _try_lock(descriptor, path):
+            if patience <= 0:
+                raise _held_by(os.pread(descriptor, 4096, 0), directory)
+            time.sleep(0.25)
+            patience -= 0.25
+        # A Compose that outlives this process still works on the stack: it inherits the lock.
+        os.set_inheritable(descriptor, True)
+        owner = {"operation": operation, "by": operator(), "since": now.isoformat()}
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, json.dumps(owner).encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _open_lock(path: Path) -> int:
+    """Open the lock's file, made if need be: a file of one's own and nothing else, for it will be emptied."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    try:
+        with own_folder.opened(path.parent) as handle:
+            descriptor = os.open(path.name, flags, 0o600, dir_fd=handle)
+    except OSError as error:
+        raise own_folder.cannot("open", path, error) from None
+    status = os.fstat(descriptor)
+    fault = not_own(status) or ("" if stat.S_ISREG(status.st_mode) else f"is {kind(status)}, where a file is due")
+    if fault or status.st_nlink != 1:
+        os.close(descriptor)
+        raise StateError(f"{path} {fault or 'has another name too'}.", hint=f"Look at it, and remove it: ls -l {path}")
+    return descriptor
+
+
+def _try_lock(descriptor: int, path: Path) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    except OSError as error:
+        if error.errno in (errno.EAGAIN, errno.EACCES):
+            return False
+        raise StateError(f"Cannot lock {path}: {error.strerror}.") from None
+
+
+def _held_by(content: bytes, directory: Path) -> Locked:
+    who, step = "another docker chap", "start"
+    with suppress(OSError, StateError, LookupError):
+        journal = parse(own_folder.read(journal_file(directory), LARGEST_JOURNAL), "the journal", StateError)
+        step = list(journal.at("steps").items())[-1].at("step").text()
+    with suppress(StateError):
+        owner = parse(content, "the lock", StateError)
+        operation, by = owner.at("operation").text(), owner.at("by").text()
+        who = f"{operation} by {by}, since {moment(owner.at('since').moment())}, now at step '{step}'"
+    return Locked(
+        f"Another run works on this stack: {who}.",
+        state="This command changed nothing.",
+        hint="Wait until it has ended, then try again. See it with: docker chap status",
+    )
+
+
+# What a run fills
+
+
+@contextmanager
+def claimed(path: Path) -> Iterator[None]:
+    """Mark a folder or file as worked on while the block runs; the kernel takes the mark from a process that died."""
+    descriptor = os.open(path, _LOOK)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def abandoned(path: Path) -> bool:
+    """Whether nobody works on a folder or file of one's own that was `claimed`."""
+    with suppress(OSError):
+        descriptor = os.open(path, _LOOK)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return not not_own(os.fstat(descriptor))
+        finally:
+            os.close(descriptor)
+    return False

@@ -1,0 +1,273 @@
+"""Put a backup back: into a database beside the live one, proven there, and then the names are swapped.
+
+The stack serves until the swap, so the downtime does not depend on the size of the data. The old database
+stays under another name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from compose_chap import redact
+from compose_chap.backups import proof
+from compose_chap.backups.catalogue import Backup
+from compose_chap.check import Check
+from compose_chap.engine import process, pull
+from compose_chap.engine.engine import UP_ALONE
+from compose_chap.engine.world import World
+from compose_chap.errors import Cancelled, ChapError, DatabaseError, DumpError, StackError
+from compose_chap.image import Reference, release_key
+from compose_chap.model import Role, Stack
+from compose_chap.postgres.sandbox import Quarantine
+from compose_chap.postgres.server import Server, Session
+from compose_chap.records import lock, run_records
+from compose_chap.records.durable import Edit
+from compose_chap.records.run_records import Journal
+from compose_chap.restore import side_database, source, version_guard
+from compose_chap.restore.source import Source
+from compose_chap.stack.databases import server_of
+from compose_chap.stack.jobs import lost_jobs
+from compose_chap.transaction import evidence, forward, kept
+from compose_chap.transaction.baseline import Baseline, baseline_of, strangers
+from compose_chap.transaction.change import Change, describe
+
+# Seconds within which a database that was started has to answer: its log may have to be replayed.
+_DATABASE_STARTS = 120.0
+
+
+@dataclass(frozen=True)
+class RestorePlan:
+    """Everything a restore will do. `trust` lets a dump hold what no dump of CHAP has.
+
+    With `images_after`, the version of the backup comes back with it: `edits` name its images, `expected` is it.
+    """
+
+    stack: Stack
+    source: Source
+    trust: bool
+    edits: tuple[Edit, ...] = ()
+    images_after: Mapping[str, Mapping[str, str]] | None = None
+    expected: str = ""
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What an operator should know before saying yes: in words, and who would be cut off from the database.
+
+    `baseline` is how the stack is now, which the restore keeps.
+    """
+
+    notes: tuple[str, ...]
+    sessions: tuple[Session, ...]
+    baseline: Baseline
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What a restore did; `kept` is the name of the database that was live before, empty where there was none."""
+
+    run: str
+    source: Path
+    kept: str
+    tables: Mapping[str, int]
+    downtime: float
+    checks: tuple[Check, ...]
+
+
+def foresee(world: World, plan: RestorePlan) -> Outlook:
+    """Look ahead, changing nothing. Raise DumpError or DatabaseError for what cannot be restored here."""
+    stack, server = plan.stack, server_of(world.engine, plan.stack)
+    live, notes = stack.access.name, []
+    # Each question waits for a program in a container: asked side by side, they take as long as the slowest.
+    with ThreadPoolExecutor() as pool:
+        asked = pool.submit(baseline_of, world, stack)
+        of_database = pool.submit(_database_notes, plan, server, live)
+        sessions, jobs = pool.submit(strangers, server, stack), pool.submit(lost_jobs, world, stack)
+        source.check_room(plan.source, server)
+        if plan.source.backup:
+            source.check_server(plan.source.backup.manifest.server.version // 10000, server)
+    baseline = asked.result()
+    running = plan.expected or version_guard.version_here(stack, plan.source, baseline)
+    version_guard.refuse_version(plan.source.version, running)
+
+    old, new = release_key(plan.source.version), release_key(running)
+    if old and new and old < new:
+        notes.append(
+            f"The backup was made by CHAP {plan.source.version}. CHAP {running} will migrate it when it starts."
+            " To bring the old version back too: --with-version"
+        )
+    notes += [*source.notes(plan.source, world.engine.origin(stack.project.name)), *of_database.result()]
+    notes += filter(None, [version_guard.not_known(stack, plan.source, running, baseline), jobs.result()])
+    return Outlook(tuple(notes), sessions.result(), baseline)
+
+
+def _database_notes(plan: RestorePlan, server: Server, live: str) -> list[str]:
+    there = server.databases()
+    if live not in there:
+        lost = f"There is no database {live} now. Nothing will be kept of before, and no rows can be compared."
+        return [lost] if plan.source.backup else [f"{lost} A dump alone does not know its settings and privileges."]
+    try:
+        rows = server.counts(live)
+    except DatabaseError as error:
+        return [f"The database {live} is damaged: its rows are not compared, it is kept as it is. {error.message}"]
+    notes = []
+    in_backup = plan.source.backup.tables if plan.source.backup else {}
+    if more := [f"{table} {rows[table] - of:+}" for table, of in in_backup.items() if rows.get(table, 0) > of]:
+        notes.append(f"The live data have more rows than the backup: {', '.join(more)}. They are kept, not merged.")
+    made_with = plan.source.backup.manifest.database.collation_version if plan.source.backup else ""
+    if made_with and made_with != there[live].collation_version_now:
+        notes.append(
+            f"The server sorts text by version {there[live].collation_version_now or 'unknown'} of its locale, the"
+            f" backup was made with {made_with}. All indexes are made anew, so that does no harm."
+        )
+    return notes
+
+
+def execute(world: World, plan: RestorePlan, baseline: Baseline, credentials: Mapping[str, str]) -> Restored:
+    """Carry a restore out. On a failure before the swap the side database is dropped, after it all is swapped back.
+
+    Raise RolledBack, NeedsPerson or Cancelled once the writers were stopped; before that any ChapError, and
+    then nothing has changed.
+    """
+    stack = plan.stack
+    server = server_of(world.engine, stack)
+    whose = world.engine.origin(stack.project.name).to_json()
+    about = {"from": baseline.version, "to": plan.expected or baseline.version, "trusted": plan.trust}
+    about |= {"stack": whose, "source": str(plan.source.path)}
+    with lock.one_interruption():
+        journal = run_records.begin_run(stack.project.directory, "restore", {}, world.clock, **about)
+        change = _change(plan, baseline, journal)
+        try:
+            _keep_images(world, stack, change, journal)
+            left_out = side_database.make(world, server, plan.source, change, journal, trust=plan.trust)
+            if not (plan.images_after or plan.trust):
+                version_guard.refuse_columns(world, stack, plan.source, server, change)
+            change = replace(change, tables=server.counts(change.incoming))
+            _compare(plan, change.tables)
+            journal.learn(**change.to_facts())
+            Quarantine(server, journal.id).remove()
+        except BaseException as error:
+            with lock.signals_held():
+                raise _nothing_changed(world, server, change, journal, error) from None
+        done = forward.run(world, change, journal, credentials)
+    aside = change.kept if server.exists(change.kept) else ""
+    checks = (*done.checks, *_left_out(left_out, change.live))
+    return Restored(journal.id, plan.source.path, aside, change.tables, done.downtime, checks)
+
+
+def _left_out(names: Sequence[str], live: str) -> tuple[Check, ...]:
+    said = f"Not everything came back that belongs to the database {live}: {', '.join(names)}."
+    return (Check("properties", "warn", said, hint="Set them again yourself."),) if names else ()
+
+
+def _keep_images(world: World, stack: Stack, change: Change, journal: Journal) -> None:
+    """Write down what the way back needs; where other images come, the present ones are kept from being pruned."""
+    journal.learn(**change.to_facts())
+    if change.recreate:
+        for service in stack.writers:
+            kept.keep_image(world, service.containers[0].image_id, stack.project.name, journal.id, service.name)
+
+
+def images_of(
+    world: World, made: Backup, references: Mapping[str, Reference], platform: str
+) -> dict[str, dict[str, str]]:
+    """Return reference and id of the images that a backup was made with, by service; what is not here is pulled.
+
+    Raise EngineError when one is neither here nor in the registry.
+    """
+    recorded = {one.service: one.id for one in made.manifest.images}
+    found = {}
+    for name, reference in references.items():
+        known = world.engine.image(recorded.get(name, "")) if recorded.get(name) else None
+        image = known or pull.pull(world, reference, platform)
+        found[name] = {"reference": str(reference), "id": image.id}
+    return found
+
+
+# Where the database itself is down
+
+
+def stopped_database(stack: Stack) -> str:
+    """Return the database service of a stack when it has no running container, empty when it runs."""
+    services = stack.of(Role.DATABASE)
+    if services and services[0].containers[0].running:
+        return ""
+    return services[0].name if services else stack.database_host
+
+
+def start_database(world: World, stack: Stack) -> None:
+    """Start the database service of a stack, made anew where its container is gone.
+
+    Raise ChapError when it stays down.
+    """
+    name = stopped_database(stack)
+    world.notify("start database", name)
+    there = stack.of(Role.DATABASE)
+    if there:
+        world.engine.start(there[0].containers[0].id)
+    else:
+        finished = world.engine.compose(stack.project, *UP_ALONE, name)
+        hint = "Is its image gone? Pull or load the very version that wrote the data: a newer one cannot read them.\n"
+        hint += "Is the database outside of this project? Then restore it where it runs."
+        process.check(finished, f"Starting {name}", hint=hint)
+
+    def listening(waited: float) -> bool | None:
+        running = [one for one in world.engine.containers(stack.project.name) if one.service == name and one.running]
+        admin = running[0].environment.get("POSTGRES_USER", "postgres") if running else ""
+        return bool(running) and Server(world.engine, running[0].id, admin).listening() or None
+
+    if not world.until(listening, _DATABASE_STARTS):
+        raise StackError(f"The database service {name} was started and does not answer.", hint="Look at its logs.")
+
+
+def _change(plan: RestorePlan, baseline: Baseline, journal: Journal) -> Change:
+    live = plan.stack.access.name
+    described = describe(plan.stack)
+    return Change(
+        operation="restore",
+        **described,
+        kept=kept.kept_name(live, kept.BEFORE, journal.id),
+        incoming=kept.kept_name(live, kept.INCOMING, journal.id),
+        edits=plan.edits,
+        recreate=bool(plan.images_after),
+        images_after=plan.images_after or described["images"],
+        expected=plan.expected or baseline.version,
+        tables={},
+        baseline=baseline,
+    )
+
+
+def _nothing_changed(
+    world: World, server: Server, change: Change, journal: Journal, error: BaseException
+) -> BaseException:
+    """Remove what was made beside the live database, close the run, and return what to raise."""
+    cancelled = isinstance(error, KeyboardInterrupt)
+    said = "The live database was not touched; CHAP still runs on it."
+    journal.give_room()
+    try:
+        side_database.remove(server, journal.id, change.incoming)
+        kept.untag_kept_images(world, journal.id, change.project.name)
+        journal.end("cancelled" if cancelled else "failed", failure=redact.redact(str(error)))
+        hint = ""
+    except ChapError as second:
+        # The journal stays open: what could not be removed now is removed by `recover`.
+        said += f"\nWhat was made beside it could not be removed: {second.message}"
+        hint = "When the database runs again: docker chap recover"
+    if cancelled:
+        error = Cancelled("The restore was cancelled.", state=said, hint=hint)
+    elif isinstance(error, ChapError):
+        error.state = said if hint else error.state or said
+        error.hint = hint or error.hint
+    if isinstance(error, ChapError):
+        error.details = evidence.of_run(change.project.directory, journal, [], ended=not hint)
+    return error
+
+
+def _compare(plan: RestorePlan, tables: Mapping[str, int]) -> None:
+    if not tables:
+        raise DumpError(f"{plan.source.path} has no tables.")
+    if plan.source.backup:
+        proof.compare(tables, plan.source.backup.tables)

@@ -1,0 +1,213 @@
+"""The database beside the live one that a dump is restored into, by a role that can touch nothing else."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, replace
+from threading import Event
+from typing import Any
+
+from compose_chap.backups import proof
+from compose_chap.engine.world import World
+from compose_chap.errors import ChapError, DatabaseError, DumpError
+from compose_chap.postgres import plain_sql, unexpected
+from compose_chap.postgres.dump_format import Kind
+from compose_chap.postgres.sandbox import Quarantine
+from compose_chap.postgres.server import Server, identifier, literal
+from compose_chap.records.run_records import Journal
+from compose_chap.records.steps import Step
+from compose_chap.restore import source
+from compose_chap.restore.source import Source
+from compose_chap.transaction.change import Change
+
+# The rest of the server needs room too while a dump is restored.
+_LEAST_ROOM = 256 << 20
+
+
+def restore_role(run: str) -> str:
+    """Return the name of the role that a restore works as: no superuser, and owner of the side database only."""
+    return f"docker_chap_{run.lower()}"
+
+
+def make(
+    world: World, server: Server, given: Source, change: Change, journal: Journal, *, trust: bool
+) -> tuple[str, ...]:
+    """Restore a dump into the database `change.incoming`, and look at what came of it.
+
+    Where the live database is gone, a backup says what belongs to it beside its rows. Return what of that, and of the
+    privileges that the dump holds, the new one did not get. Raise DumpError, DatabaseError or EngineError; what was
+    made until then is removed by `remove`.
+    """
+    quarantine = Quarantine(server, journal.id)
+    total = given.size
+
+    def progress(done: int) -> None:
+        world.notify(journal.steps[-1], str(given.path), done, total)
+
+    if given.backup:
+        proof.check_sums(world, given.backup)
+    journal.begin(Step.READ_DUMP)
+    world.notify("read dump", str(given.path))
+    kind, path = source.bring(given, quarantine, progress)
+    contents = None
+    if kind is Kind.PLAIN:
+        source.check_server(plain_sql.server_major(source.head(given, quarantine, path)), server)
+    else:
+        contents = source.check_contents(quarantine, given, kind, path, trust=trust)
+
+    journal.begin(Step.RESTORE_BESIDE)
+    world.notify("restore beside", change.incoming)
+    role, password = restore_role(journal.id), secrets.token_urlsafe(24)
+    server.command(
+        f"SET log_statement = none; CREATE ROLE {role} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE"
+        f" PASSWORD {literal(password)};"
+    )
+    lost = asdict(given.backup.manifest.database) if given.backup and not server.exists(change.live) else None
+    _create(server, change, role, lost)
+    left_out: set[str] = set()
+    with _while_there_is_room(server, role):
+        if contents:
+            # PostgreSQL reads tar archives from one end to the other only.
+            parallel = kind is not Kind.TAR
+            contents = unexpected.make_extensions(quarantine, path, contents, change.incoming, role)
+            quarantine.restore(path, contents.without_privileges(), change.incoming, role, password, parallel=parallel)
+            if privileges := contents.privileges():
+                # Privileges may name roles that this server does not have. The data are whole without them.
+                if not quarantine.restore_what_fits(path, privileges, change.incoming, role, password):
+                    left_out.add(plain_sql.SOME_PRIVILEGES)
+            if contents.default_privileges():
+                left_out.add(plain_sql.DEFAULT_PRIVILEGES)
+        else:
+            sql = plain_sql.harmless_sql(source.lines(given, quarantine, path, progress), left_out, trust=trust)
+            quarantine.feed_psql(change.incoming, role, password, sql)
+
+    journal.begin(Step.CHECK_BESIDE)
+    world.notify("check beside", change.incoming)
+    _take_back(server, identifier(change.incoming))
+    strange = unexpected.objects(server, change.incoming)
+    if strange and not trust:
+        raise DumpError(
+            f"The dump holds what no dump of CHAP has: {', '.join(strange[:5])}.",
+            hint="If you know where it comes from, and want these: --trust",
+        )
+    not_given = _give(server, change, role, lost) if lost else ()
+    owned = f"REASSIGN OWNED BY {role} TO {identifier(change.owner)}; DROP OWNED BY {role};"
+    server.command(f"{owned} DROP ROLE {role};", change.incoming)
+    return (*sorted(left_out), *not_given)
+
+
+def _take_back(server: Server, database: str) -> None:
+    """Undo what an owner may do to its database as a whole, before the administrator enters it.
+
+    The dump ran as the owner, and settings of a database hold for everybody who enters, a superuser too.
+    """
+    server.command(
+        f"ALTER DATABASE {database} RESET ALL;\nALTER DATABASE {database} IS_TEMPLATE false CONNECTION LIMIT -1;"
+    )
+
+
+@contextmanager
+def _while_there_is_room(server: Server, role: str) -> Iterator[None]:
+    """End what `role` does in the block before the server's disk is full: without room for its log the server stops.
+
+    What a dump grows to is not known before. Raise DatabaseError when it was ended.
+    """
+    free, short, done = server.free_space(), Event(), Event()
+
+    def watch(least: int, last: int) -> None:
+        while not done.wait(0.5):
+            with suppress(ChapError):
+                if not short.is_set():
+                    last, before = server.free_space(), last
+                    # A fast disk is filled between two looks, and a busy server takes another one to end what fills it.
+                    if last - 2 * max(before - last, 0) < least:
+                        short.set()
+                if short.is_set():
+                    server.end_sessions(role)
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(watch, min(_LEAST_ROOM, free // 4), free)
+        try:
+            yield
+        except DumpError:
+            if short.is_set():
+                raise DatabaseError(
+                    "The dump needs more room than the database's disk has. It was ended before the disk was full.",
+                    hint="Make room: docker chap prune, docker image prune. Then run the command again.",
+                ) from None
+            raise
+        finally:
+            done.set()
+
+
+def remove(server: Server, run: str, incoming: str) -> None:
+    """Remove everything that a restore made beside the live database. No error for what is not there.
+
+    Raise ChapError when that cannot be done, as when the server is down.
+    """
+    Quarantine(server, run).remove()
+    server.drop(incoming)
+    server.command(f"DROP ROLE IF EXISTS {restore_role(run)};")
+
+
+def _create(server: Server, change: Change, role: str, lost: Mapping[str, Any] | None) -> None:
+    there = server.databases()
+    # Where the live database is gone, the server's own first one has the locale that it was made with.
+    like = replace(there.get(change.live) or there["postgres"], owner=role)
+    if lost:
+        # The backup knows better, if this server has that locale.
+        with suppress(DatabaseError):
+            server.create(change.incoming, replace(proof.like(server, lost), owner=role))
+            return
+    server.create(change.incoming, like)
+
+
+# What belongs to a database beside what is in it
+
+_PRIVILEGES = ("CREATE", "CONNECT", "TEMPORARY")
+_SETTING = re.compile(r"[a-z_]{1,63}")
+_LISTS = ("search_path", "temp_tablespaces", "local_preload_libraries")
+
+
+def _give(server: Server, change: Change, role: str, facts: Mapping[str, Any]) -> tuple[str, ...]:
+    """Give the side database comment, privileges and settings of a manifest, and return those that it did not get.
+
+    Nobody vouches for a manifest. So they are given by the role without power: no setting that needs a superuser.
+    """
+    refused = []
+    for name, statement in _properties(identifier(change.incoming), facts):
+        try:
+            if not statement:
+                raise DatabaseError("It is not in the backup.")
+            server.command(f"SET SESSION AUTHORIZATION {role}; {statement};")
+        except DatabaseError:
+            refused.append(name)
+    return tuple(refused)
+
+
+def _properties(database: str, facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield what a manifest says of a database: a name for it, and the statement that brings it back, if one can."""
+    if facts["comment"]:
+        yield "comment", f"COMMENT ON DATABASE {database} IS {literal(str(facts['comment']))}"
+    if facts["privileges"]:
+        yield "privileges of PUBLIC", f"REVOKE ALL ON DATABASE {database} FROM PUBLIC"
+    for one in facts["privileges"]:
+        role = "PUBLIC" if one["role"] == "PUBLIC" else identifier(str(one["role"]))
+        known = one["privilege"] in _PRIVILEGES
+        statement = f"GRANT {one['privilege']} ON DATABASE {database} TO {role}" if known else ""
+        yield f"privilege {one['privilege']} of {one['role']}", statement
+    for one in facts["settings"]:
+        name, value = str(one["name"]), one["value"]
+        whole = not one["role"] and value is not None and _SETTING.fullmatch(name)
+        name_too = f"setting {name}" + (f" of {one['role']}" if one["role"] else "")
+        yield name_too, f"ALTER DATABASE {database} SET {name} = {_value(name, str(value))}" if whole else ""
+
+
+def _value(name: str, value: str) -> str:
+    # A list of names is stored quoted already.
+    parts = re.findall(r'"[^"]*"|[^,\s"]+', value) if name in _LISTS else []
+    return ", ".join(literal(part.strip('"')) for part in parts) or literal(value)

@@ -1,0 +1,255 @@
+"""What an operator wants restored: found, recognised by its content, and brought into the database's container."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import shutil
+import tarfile
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import IO, BinaryIO, cast
+
+from compose_chap import units
+from compose_chap.backups import catalogue
+from compose_chap.backups.catalogue import Backup
+from compose_chap.engine import process
+from compose_chap.errors import DatabaseError, DumpError, EngineError
+from compose_chap.model import Origin
+from compose_chap.postgres import dump_format
+from compose_chap.postgres.dump_format import Contents, Kind, Packing
+from compose_chap.postgres.sandbox import Quarantine
+from compose_chap.postgres.server import Server
+
+# A dump of rows unpacks to about this much, and a database with its indexes takes as much again.
+_UNPACKED = 8
+_MARGIN = 1.2
+_READ = 1 << 20
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is to be restored: a file or folder, what kind of dump it is, and the backup it belongs to, if any."""
+
+    path: Path
+    kind: Kind
+    packing: Packing
+    backup: Backup | None = None
+    # What to know of newer ones of the project that `latest` does not mean, for they have a fault.
+    passed_over: tuple[str, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """Bytes to copy to the server."""
+        if self.path.is_dir():
+            return sum(part.stat().st_size for part in self.path.iterdir())
+        return self.path.stat().st_size
+
+    @property
+    def name(self) -> str:
+        """What to call it."""
+        return f"backup {self.backup.id}" if self.backup else str(self.path)
+
+    @property
+    def version(self) -> str:
+        """The version of CHAP that it was made by, empty when it does not say."""
+        return self.backup.manifest.chap.version if self.backup else ""
+
+
+def recognise(asked: str, folder: Path, origin: Origin = Origin()) -> Source:
+    """Return what an operator means: a backup's id, `latest`, its folder, or any dump file or folder of PostgreSQL.
+
+    Raise DumpError when there is none, or when it is empty or no dump.
+    """
+    path = Path(asked)
+    if path.is_file():
+        return _recognise_file(path)
+    if (path / "toc.dat").is_file():
+        return Source(path, Kind.DIRECTORY, Packing.NONE)
+    found = catalogue.find(asked, folder, origin, sound=True, or_file=True)
+    passed_over = catalogue.passed_over(asked, found, folder, origin)
+    return replace(_recognise_file(found.dump), backup=found, passed_over=tuple(passed_over))
+
+
+def notes(source: Source, origin: Origin) -> list[str]:
+    """Return what to know of a source before it goes into a stack."""
+    made = source.backup
+    said = list(source.passed_over)
+    if made and made.fault:
+        said.append(f"Do not rely on this backup. {made.fault}")
+    if made and not origin.owns(made.origin):
+        said.append(f"The backup was made of another stack, {made.origin}. Its data replace those of {origin}.")
+    return said
+
+
+def _recognise_file(path: Path) -> Source:
+    try:
+        with open(path, "rb") as file:
+            head = file.read(1024)
+        packing = dump_format.packing(head)
+        if packing is Packing.GZIP:
+            with gzip.open(path) as unpacked:
+                head = unpacked.read(1024)
+    except (OSError, EOFError) as error:
+        raise DumpError(f"Cannot read {path}: {error}.") from None
+    # What is inside Zstandard is seen once the database's container has unpacked it.
+    kind = Kind.CUSTOM if packing is Packing.ZSTD else dump_format.kind(head, str(path))
+    return Source(path, kind, packing)
+
+
+def check_room(source: Source, server: Server) -> None:
+    """Raise DatabaseError when the server has no room for the dump and a second database made of it."""
+    size = source.size
+    database = source.backup.manifest.database.size if source.backup else size * _UNPACKED
+    if source.kind is Kind.PLAIN and source.packing is Packing.NONE:
+        database = size * 2
+    needed = int((size + database) * _MARGIN)
+    free = min(server.free_space(), server.free_space("/tmp") + database)
+    if free < needed:
+        raise DatabaseError(
+            f"The database's disk has no room for a second database: about {units.size(needed)} are needed,"
+            f" {units.size(free)} are free.",
+            state="Nothing was changed.",
+            hint="Make room: docker chap prune, docker image prune.",
+        )
+
+
+def bring(source: Source, quarantine: Quarantine, progress: Callable[[int], None]) -> tuple[Kind, str]:
+    """Copy the dump into the server's container and unpack it there; return its kind and path.
+
+    Plain SQL is not copied, unless it has to be unpacked there: it is fed to psql line by line.
+    """
+    if source.kind is Kind.PLAIN and source.packing is not Packing.ZSTD:
+        return Kind.PLAIN, ""
+    quarantine.make()
+    if source.kind is Kind.DIRECTORY:
+        with quarantine.receiving("directory.tar") as (path, send):
+            _pack(source.path, send, progress)
+        return Kind.DIRECTORY, quarantine.unpack_directory(path)
+
+    if source.packing is Packing.ZSTD and not quarantine.has("zstd"):
+        with tempfile.TemporaryFile() as unpacked_here:
+            _unpack_here(source, unpacked_here)
+            path = quarantine.upload(unpacked_here, "dump", progress)
+        return dump_format.kind(quarantine.head(path), str(source.path)), path
+    with open(source.path, "rb") as file:
+        path = quarantine.upload(file, "dump", progress)
+    if source.packing is Packing.NONE:
+        return source.kind, path
+    unpacked = quarantine.unpack("gzip" if source.packing is Packing.GZIP else "zstd", path)
+    return dump_format.kind(quarantine.head(unpacked), str(source.path)), unpacked
+
+
+def _unpack_here(source: Source, target: BinaryIO) -> None:
+    most = shutil.disk_usage(tempfile.gettempdir()).free // 2
+    bounded = ["sh", "-c", 'trap "" XFSZ; ulimit -f "$1"; exec zstd -dc -- "$2"', "sh", dump_format.blocks(most)]
+    try:
+        process.run_into([*bounded, str(source.path)], target)
+    except EngineError as error:
+        raise DumpError(
+            f"{source.path} cannot be unpacked: {error.message}",
+            hint=f"Unpack it yourself (zstd -d {source.path}), then restore what comes out.",
+        ) from None
+    target.seek(0)
+
+
+def _pack(folder: Path, send: Callable[[bytes], None], progress: Callable[[int], None]) -> None:
+    done = 0
+
+    def write(data: bytes) -> None:
+        nonlocal done
+        send(data)
+        done += len(data)
+        progress(done)
+
+    # A directory dump is flat; anything else in the folder, and any link, is left behind.
+    stream = cast("IO[bytes]", SimpleNamespace(write=write))
+    with tarfile.open(fileobj=stream, mode="w|", bufsize=_READ) as archive:
+        for path in sorted(folder.iterdir()):
+            if path.is_file() and not path.is_symlink():
+                member = tarfile.TarInfo(path.name)
+                member.size = path.stat().st_size
+                with open(path, "rb") as file:
+                    archive.addfile(member, file)
+
+
+def lines(source: Source, quarantine: Quarantine, path: str, progress: Callable[[int], None]) -> Iterator[bytes]:
+    """Yield the lines of a plain dump, from this machine or from where `bring` unpacked it."""
+    if path:
+        yield from quarantine.lines(path)
+        return
+    done = 0
+    try:
+        with _opened(source) as file:
+            while line := file.readline(_READ):
+                while not line.endswith(b"\n") and (more := file.readline(_READ)):
+                    line += more
+                    dump_format.check_line(len(line))
+                # A line is too little to tell of.
+                if done // _READ != (done + len(line)) // _READ:
+                    progress(done)
+                done += len(line)
+                yield line
+    except (OSError, EOFError) as error:
+        raise DumpError(f"{source.path} is damaged: {error}.") from None
+
+
+def _opened(source: Source) -> BinaryIO:
+    if source.packing is Packing.GZIP:
+        return io.BufferedReader(gzip.open(source.path))
+    return open(source.path, "rb")
+
+
+def head(source: Source, quarantine: Quarantine, path: str) -> bytes:
+    """Return the first lines of a plain dump."""
+    if path:
+        return quarantine.head(path)
+    try:
+        with _opened(source) as file:
+            return file.read(1024)
+    except (OSError, EOFError) as error:
+        raise DumpError(f"{source.path} is damaged: {error}.") from None
+
+
+def check_contents(quarantine: Quarantine, source: Source, kind: Kind, path: str, *, trust: bool) -> Contents:
+    """Read an archive's table of contents, then the whole of it, and return its contents.
+
+    One of a backup is not read whole: its checksum says that it is what was read whole when it was made.
+
+    Raise DumpError for kinds of entries that CHAP never has, unless that is trusted, and for a damaged one.
+    """
+    if kind is Kind.TAR:
+        quarantine.check_tar(path)
+    contents = dump_format.contents(quarantine.listing(path))
+    check_server(contents.server_major, quarantine.server)
+    foreign = contents.foreign()
+    if foreign and not trust:
+        kinds = ", ".join(entry.called for entry in foreign[:5])
+        raise DumpError(
+            f"The dump holds what no dump of CHAP has: {kinds}.",
+            hint="If you know where it comes from, and want these: --trust",
+        )
+    if beyond := contents.beyond_trust():
+        # Whoever lets a dump make these gives it the whole server.
+        raise DumpError(
+            f"Only a superuser can restore {', '.join(entry.called for entry in beyond[:5])}.",
+            hint="Restore it by hand, as RESTORE.txt of any backup tells, if you know where it comes from.",
+        )
+    if not source.backup:
+        quarantine.read_whole(path)
+        if kind is Kind.DIRECTORY:
+            quarantine.check_directory(path)
+    return contents
+
+
+def check_server(major: int, server: Server) -> None:
+    """Raise DumpError when a dump was made of a newer PostgreSQL than the server."""
+    own = server.version() // 10000
+    if major > own:
+        raise DumpError(
+            f"The dump is from PostgreSQL {major}, the server is {own}.",
+            hint="PostgreSQL cannot put a dump into an older server. Upgrade PostgreSQL first.",
+        )

@@ -1,0 +1,100 @@
+"""Whether data are of a newer CHAP than the one that is here: old code does not know what to do with them."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from compose_chap.engine.world import World
+from compose_chap.errors import DatabaseError, DumpError, EngineError
+from compose_chap.image import release_key
+from compose_chap.model import Stack
+from compose_chap.postgres.server import Server
+from compose_chap.restore.source import Source
+from compose_chap.stack.chap import Chap
+from compose_chap.transaction.baseline import Baseline
+from compose_chap.transaction.change import Change
+
+
+def version_here(stack: Stack, source: Source, baseline: Baseline) -> str:
+    """Return the version of the code that is here, empty when nothing says it.
+
+    CHAP that is down cannot. Then a backup that was made with the very same image knows it, or the worker, or what the
+    image is called, if that is a release.
+    """
+    tag = stack.api.image.tag if release_key(stack.api.image.tag) else ""
+    same = source.version if _same_code(stack, source) else ""
+    said = [baseline.version, same, *baseline.worker_versions.values(), tag.removeprefix("v")]
+    return next(filter(None, said), "")
+
+
+def _same_code(stack: Stack, source: Source) -> bool:
+    images = source.backup.manifest.images if source.backup else ()
+    return stack.api.containers[0].image_id in [one.id for one in images]
+
+
+def not_known(stack: Stack, source: Source, version: str, baseline: Baseline) -> str:
+    """Return what to know where neither versions nor what the code says can be compared, empty otherwise."""
+    if stack.api.containers[0].running or _same_code(stack, source) or (version and source.version):
+        return ""
+    said = "CHAP is down and cannot say what it knows. Whether the data are of a newer one"
+    if baseline.has_data:
+        return f"{said} is seen by the columns of the live database only."
+    return f"{said} cannot be seen."
+
+
+def refuse_version(made_by: str, running: str) -> None:
+    """Raise DumpError for a backup of a newer CHAP than the one that runs."""
+    written, known = release_key(made_by), release_key(running)
+    if written and known and written > known:
+        raise DumpError(
+            f"The backup was made by CHAP {made_by}, and CHAP {running} runs.",
+            state="Nothing was changed.",
+            hint=f"Upgrade first: docker chap upgrade v{made_by}. Or bring that version back with it: --with-version",
+        )
+
+
+def refuse_columns(world: World, stack: Stack, source: Source, server: Server, change: Change) -> None:
+    """Raise DumpError for data with columns that the code here does not know, where no versions could be compared.
+
+    CHAP that is down cannot say what it knows. Then it is what the live database has.
+    """
+    versions = source.version, version_here(stack, source, change.baseline)
+    if _same_code(stack, source) or all(release_key(one) for one in versions):
+        return
+    by_code = _columns_of_code(world, stack)
+    known = set(by_code)
+    # The live one may be gone or damaged.
+    with suppress(DatabaseError):
+        known |= _columns(server, change.live)
+    if not known:
+        return
+    found, tables = _columns(server, change.incoming), {_table(name) for name in known}
+    if not {_table(name) for name in found} & tables:
+        raise DumpError(f"{source.path} has none of CHAP's tables: it is a dump of something else.")
+    more = sorted(name for name in found - known if _table(name) in tables)
+    if more and by_code:
+        raise DumpError(
+            f"The dump is from a newer CHAP: the one that runs does not know {', '.join(more[:5])}.",
+            hint="Upgrade first (docker chap upgrade), then restore.",
+        )
+    if more:
+        raise DumpError(
+            f"The dump may be from a newer CHAP: the live database does not have {', '.join(more[:5])}.",
+            hint="CHAP is down and cannot say what it knows. Start it, then restore. If you know that it fits: --trust",
+        )
+
+
+def _columns_of_code(world: World, stack: Stack) -> set[str]:
+    api = stack.api.containers[0]
+    if api.running:
+        with suppress(EngineError):
+            return {f"public.{name}" for name in Chap(world.engine, api.id).model_columns()}
+    return set()
+
+
+def _columns(server: Server, database: str) -> set[str]:
+    return {f"{table}.{name}" for table, names in server.columns(database).items() for name in names}
+
+
+def _table(column: str) -> str:
+    return column.rpartition(".")[0]

@@ -1,0 +1,273 @@
+"""What CHAP says of itself, asked inside its own containers.
+
+Asking from inside works for every kind of Docker context and needs no published port, and a token that CHAP
+itself has never leaves its container. The facts about CHAP's answers come from chap-core v1.0.1 to v2.1.0.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from compose_chap.engine.engine import Engine
+from compose_chap.engine.process import Finished
+from compose_chap.errors import EngineError
+from compose_chap.reading import Value, parse
+from compose_chap.stack import chap_scripts
+from compose_chap.stack.chap_answers import Answer, Job, answers_of, checks_in, jobs_in, models_in
+
+PORT = 8000
+
+_UNFINISHED_JOBS = "?status=STARTED&status=PENDING"
+# What v2.5.0 and newer queue without being asked, and queue again where it is missing.
+_QUEUED_BY_CHAP = ("run_baseline",)
+
+
+@dataclass(frozen=True)
+class Schema:
+    """What the running code's models miss in the database, and where Alembic stands."""
+
+    missing_tables: tuple[str, ...]
+    missing_columns: tuple[str, ...]
+    alembic: tuple[str, ...]
+    heads: tuple[str, ...]
+
+    @property
+    def verdict(self) -> str:
+        """`complete`, `complete, Alembic behind` or `incomplete`."""
+        if self.missing_tables or self.missing_columns:
+            return "incomplete"
+        return "complete" if self.alembic and set(self.alembic) >= set(self.heads) else "complete, Alembic behind"
+
+
+@dataclass(frozen=True)
+class Health:
+    """How well CHAP answers: `ready`, `answering` (but not ready) or `silent`; what is wrong by part."""
+
+    level: str
+    checks: Mapping[str, str]
+
+    @property
+    def ready(self) -> bool:
+        """Whether everything that this version of CHAP can tell of is well."""
+        return self.level == "ready"
+
+    @property
+    def problems(self) -> str:
+        """The parts that are not well, in words."""
+        if self.level == "silent" and self.checks:
+            return f"does not answer ({self.checks['http']})"
+        return ", ".join(f"{part}: {said}" for part, said in self.checks.items() if said != "ok")
+
+    @property
+    def words(self) -> str:
+        """All of it in words; one that is silent says no more than that."""
+        if self.ready:
+            return self.level
+        return self.problems if self.level == "silent" else f"{self.level}: {self.problems}"
+
+
+@dataclass(frozen=True)
+class Active:
+    """The workers that answered, and the jobs that they run now."""
+
+    workers: tuple[str, ...]
+    jobs: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Jobs:
+    """The jobs that run now, those that wait, and those that say so but are dead (zombies).
+
+    `own` are those that run or wait and that CHAP queued by itself: they are in neither of the first two.
+    """
+
+    running: tuple[str, ...]
+    waiting: tuple[str, ...]
+    zombies: tuple[str, ...]
+    workers: tuple[str, ...]
+    own: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, listed: Mapping[str, Job], active: Active) -> Jobs:
+        """Return what CHAP's own list (jobs by id) and its workers say together."""
+        started = {identity for identity, job in listed.items() if job.status == "STARTED"}
+        waiting = {identity for identity, job in listed.items() if job.status == "PENDING"}
+        own = {identity for identity, job in listed.items() if job.type in _QUEUED_BY_CHAP}
+        return cls(
+            tuple(sorted(active.jobs - own)),
+            tuple(sorted(waiting - own)),
+            tuple(sorted(started - active.jobs)),
+            active.workers,
+            tuple(sorted((active.jobs | waiting) & own)),
+        )
+
+
+@dataclass(frozen=True)
+class Overview:
+    """What CHAP says of itself at one moment; `listed` are the jobs of its own list by id, or why not."""
+
+    version: str
+    health: Health
+    models: tuple[str, ...]
+    listed: Mapping[str, Job] | EngineError
+
+    @classmethod
+    def of_nothing(cls) -> Overview:
+        """Return what a CHAP that does not run says."""
+        return cls("", Health("silent", {}), (), {})
+
+
+class Chap:
+    """The CHAP inside one API container."""
+
+    def __init__(self, engine: Engine, container: str) -> None:
+        self.engine = engine
+        self.container = container
+
+    def version(self) -> str:
+        """Return the version that the installed code reports, such as `2.1.0`, `` when it does not say."""
+        return version_in(self.engine, self.container)
+
+    def schema(self) -> Schema:
+        """Compare the models of the running code with the live database.
+
+        Raise EngineError when the container cannot answer: old releases have no SQLModel database.
+        """
+        return _schema(self._python(chap_scripts.SCHEMA))
+
+    def version_and_schema(self) -> tuple[str, Schema | None]:
+        """Return what `version` and `schema` return, asked at once; None for a schema that it cannot tell."""
+        (version, _), (schema, _) = self._python(chap_scripts.together(chap_scripts.VERSION, chap_scripts.SCHEMA))
+        return version.strip(), _schema(json.loads(schema)) if schema else None
+
+    def model_columns(self) -> list[str]:
+        """Return every `table.column` that the running code knows. Raise EngineError when it cannot say."""
+        return [str(name) for name in self._python(chap_scripts.MODEL_COLUMNS)]
+
+    def overview(self) -> Overview:
+        """Ask everything that CHAP's own API tells, at once."""
+        version, answers = self._ask("/health", "/health/ready", "/v2/services", f"/v1/jobs{_UNFINISHED_JOBS}")
+        return Overview(version, _health(*answers[:2]), models_in(answers[2]), _listed(answers[3]))
+
+    def health(self) -> Health:
+        """Ask CHAP how it is. `/health` alone proves nothing: it is 200 with database and broker dead."""
+        return _health(*self.get("/health", "/health/ready", timeout=5))
+
+    def models(self) -> tuple[str, ...]:
+        """Return the ids of the model services that are registered now; none before v1.3.0.
+
+        `/v1/crud/model-templates` is not asked: reading it archives every model that is away for a moment.
+        """
+        return models_in(*self.get("/v2/services"))
+
+    def jobs(self, workers: int, listed: Mapping[str, Job] | None = None) -> Jobs:
+        """Return what CHAP's job list (`listed`, where it was asked already) and its workers say together.
+
+        A job whose worker died stays STARTED for ever, so a job runs only when a worker says so too.
+        `workers` is how many to wait for; 0 waits three seconds. Raise EngineError when they cannot be asked.
+        """
+        if listed is None:
+            listed = jobs_in(self.get(f"/v1/jobs{_UNFINISHED_JOBS}")[0])
+        return Jobs.of(listed, _active(self._python(chap_scripts.ACTIVE_JOBS, CHAP_WORKERS=str(workers))))
+
+    def inspection(self, workers: int) -> tuple[Schema | EngineError, Active | EngineError]:
+        """Return schema and active jobs, asked at once; an error in the place of what could not be asked."""
+        program = chap_scripts.together(chap_scripts.SCHEMA, chap_scripts.ACTIVE_JOBS)
+        (schema, amiss), (active, failed) = self._python(program, CHAP_WORKERS=str(workers))
+        return (
+            EngineError(f"CHAP cannot tell its schema: {amiss}") if amiss else _schema(json.loads(schema)),
+            EngineError(f"The workers cannot be asked: {failed}")
+            if failed
+            else _active(parse(active, "What the workers answered", EngineError).data),
+        )
+
+    def get(self, *paths: str, timeout: float = 10) -> list[Answer]:
+        """Ask CHAP's own REST API."""
+        return self._ask(*paths, timeout=timeout)[1]
+
+    def _ask(self, *paths: str, timeout: float = 10) -> tuple[str, list[Answer]]:
+        return self._requests(
+            [{"url": f"http://127.0.0.1:{PORT}{path}", "timeout": timeout, "own": True} for path in paths]
+        )
+
+    def dhis2_get(self, host: str, credentials: Mapping[str, str], *paths: str, timeout: float = 15) -> list[Answer]:
+        """Ask DHIS2 on the stack's own network; `credentials` is a header such as Authorization."""
+        return self._requests(
+            [{"url": f"http://{host}:8080{path}", "headers": dict(credentials), "timeout": timeout} for path in paths]
+        )[1]
+
+    def _requests(self, requests: Sequence[Mapping[str, Any]]) -> tuple[str, list[Answer]]:
+        given = json.dumps(list(requests)).encode()
+        finished = self.engine.run(self.container, [*chap_scripts.PYTHON, chap_scripts.REQUESTS], given=given)
+        if finished.status != 0:
+            return "", [Answer(0, _amiss(finished))] * len(requests)
+        try:
+            return answers_of(finished.stdout, len(requests))
+        except EngineError as error:
+            return "", [Answer(0, error.message)] * len(requests)
+
+    def _python(self, script: str, **environment: str) -> Any:
+        finished = self.engine.run(self.container, [*chap_scripts.PYTHON, script], environment=environment)
+        try:
+            return json.loads(finished.stdout.strip().splitlines()[-1])
+        except (IndexError, ValueError):
+            raise EngineError(f"CHAP could not be asked in its container: {_amiss(finished)}") from None
+
+
+# With the line of the source that Python shows below it. CHAP warns at every start: that is never why it failed.
+_WARNING = re.compile(r"^.*:\d+: \w*Warning: .*\n?(?:[ \t]+.*\n?)?", re.MULTILINE)
+_KILLED = 137
+
+
+def _amiss(finished: Finished) -> str:
+    """Return why a program in a container gave no answer, in words."""
+    if finished.status == _KILLED:
+        return "its container is stopping, or has no memory left"
+    return _WARNING.sub("", finished.said).strip() or f"it said nothing (exit status {finished.status})"
+
+
+def _schema(found: Mapping[str, Any]) -> Schema:
+    return Schema(*(tuple(found[key]) for key in ("missing_tables", "missing_columns", "alembic", "heads")))
+
+
+def _active(found: Any) -> Active:
+    value = Value(found, "What the workers answered", EngineError)
+    return Active(value.at("workers").texts(), frozenset(value.at("jobs").texts()))
+
+
+def _health(alive: Answer, ready: Answer) -> Health:
+    if alive.status == 0:
+        return Health("silent", {"http": alive.body})
+    if checks := checks_in(ready):
+        return Health("ready" if ready.status == 200 else "answering", checks)
+    if ready.status in (404, 401):
+        # Before v2.0.0 there is nothing better than the sign of life.
+        return Health("ready" if alive.status in (200, 404) else "answering", {})
+    return Health("answering", {"http": f"/health/ready answered {ready.status}"})
+
+
+def _listed(answer: Answer) -> dict[str, Job] | EngineError:
+    try:
+        return jobs_in(answer)
+    except EngineError as error:
+        return error
+
+
+def version_in(engine: Engine, container: str) -> str:
+    """Return the version of the CHAP code in a container, API or worker; `` when it cannot say.
+
+    The package's metadata are read, for importing chap_core takes seconds and prints warnings.
+    """
+    finished = engine.run(container, [*chap_scripts.PYTHON, chap_scripts.VERSION])
+    lines = finished.stdout.strip().splitlines()
+    return lines[-1] if finished.status == 0 and lines else ""
+
+
+def basic_credentials(user: str, password: str) -> dict[str, str]:
+    """Return the header that logs in to DHIS2 with user and password."""
+    return {"Authorization": "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()}

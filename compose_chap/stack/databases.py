@@ -1,0 +1,33 @@
+"""CHAP's PostgreSQL server and its database, as the stack's own settings name them."""
+
+from __future__ import annotations
+
+from compose_chap.engine.engine import Engine
+from compose_chap.errors import DatabaseError, StackError
+from compose_chap.model import DatabaseAccess, Stack
+from compose_chap.postgres.server import Database, Server
+
+
+def server_of(engine: Engine, stack: Stack) -> Server:
+    """Return the stack's PostgreSQL. Raise StackError when its container does not run."""
+    container = stack.database.containers[0]
+    if not container.running:
+        raise StackError(
+            f"The database container {container.name} does not run (it is {container.state}).",
+            state="Nothing was changed.",
+            hint=f"Start it: docker start {container.name}",
+        )
+    return Server(engine, container.id, stack.access.admin)
+
+
+def database_of(server: Server, access: DatabaseAccess) -> Database:
+    """Return CHAP's database. Raise DatabaseError when the server has none of that name."""
+    return named(server, access.name)
+
+
+def named(server: Server, name: str) -> Database:
+    """Return a database of the server. Raise DatabaseError when it has none of that name."""
+    found = server.databases()
+    if name not in found:
+        raise DatabaseError(f"The server has no database '{name}'. It has: {', '.join(found) or 'none'}.")
+    return found[name]

@@ -1,0 +1,43 @@
+"""Wait for CHAP's jobs to end, and say which would be lost."""
+
+from __future__ import annotations
+
+from compose_chap.engine.world import World
+from compose_chap.errors import EngineError
+from compose_chap.model import Stack
+from compose_chap.stack.chap import Chap, Jobs
+
+
+def wait_for_jobs(world: World, stack: Stack, limit: float) -> Jobs:
+    """Wait up to `limit` seconds until no job runs or waits, and return what there is then.
+
+    Raise EngineError when CHAP or its workers cannot be asked.
+    """
+    chap, begun = Chap(world.engine, stack.api.containers[0].id), world.clock()
+    while True:
+        jobs = chap.jobs(stack.workers)
+        waited = (world.clock() - begun).total_seconds()
+        if not (jobs.running or jobs.waiting) or waited >= limit:
+            return jobs
+        world.notify("drain", f"{len(jobs.running)} running, {len(jobs.waiting)} waiting", waited, limit)
+        world.sleep(2)
+
+
+def own_jobs(jobs: Jobs) -> str:
+    """Say which jobs are nobody's work, `` for none."""
+    said = f"{len(jobs.own)} job(s) run or wait that CHAP queued by itself (baselines); it queues them again."
+    return said if jobs.own else ""
+
+
+def lost_jobs(world: World, stack: Stack) -> str:
+    """Say which jobs are lost when CHAP is stopped now, `` for none."""
+    api = stack.api.containers[0]
+    if not api.running:
+        return ""
+    try:
+        jobs = Chap(world.engine, api.id).jobs(stack.workers)
+    except EngineError:
+        return "The workers do not say which jobs run. A job that runs when CHAP stops is lost."
+    if not (jobs.running or jobs.waiting):
+        return own_jobs(jobs)
+    return f"{len(jobs.running)} job(s) run, and are lost when CHAP stops; {len(jobs.waiting)} wait, and may be lost."

@@ -1,0 +1,91 @@
+"""What the operator said of the place of a stack, and the Compose files that lie there. No engine is asked."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from compose_chap import ownership
+from compose_chap.records import run_records
+
+if TYPE_CHECKING:
+    from compose_chap.project.compose_files import Layout, Model
+
+
+@dataclass(frozen=True)
+class Where:
+    """What the operator said of the place: Compose's own options, the folder and the environment."""
+
+    files: tuple[Path, ...]
+    name: str
+    directory: Path | None
+    env_files: tuple[Path, ...]
+    folder: Path
+    environment: Mapping[str, str]
+
+    @property
+    def named(self) -> bool:
+        """Whether an option says which stack is meant."""
+        return bool(self.name or self.files or self.directory)
+
+    @property
+    def told(self) -> bool:
+        """Whether an option or the environment says which stack is meant."""
+        return self.named or bool(self.chosen or self.environment.get("COMPOSE_PROJECT_NAME"))
+
+    @property
+    def chosen(self) -> tuple[Path, ...]:
+        """The Compose files that are named by options, else by the environment, absolute; none where neither does."""
+        exported = self.environment.get("COMPOSE_FILE", "")
+        separator = self.environment.get("COMPOSE_PATH_SEPARATOR", ":")
+        return self.absolute(self.files or [Path(part) for part in exported.split(separator) if part])
+
+    @property
+    def places(self) -> tuple[Path, ...]:
+        """The folders where the records may lie: those that are named, else this one and those above it.
+
+        Records of others above are passed over: whoever stands in a folder below did not choose them.
+        """
+        named = (self.directory,) if self.directory else tuple(path.parent for path in self.chosen)
+        return self.absolute(named) or tuple(filter(run_records.count, ownership.upwards(self.folder)))
+
+    @property
+    def here(self) -> tuple[Path, ...]:
+        """This folder and those above it, links resolved."""
+        return (self.folder.resolve(), *self.folder.resolve().parents)
+
+    def absolute(self, paths: Iterable[Path]) -> tuple[Path, ...]:
+        """Return paths as seen from this folder."""
+        return tuple(self.folder / path for path in paths)
+
+
+def read_project(where: Where) -> Model:
+    """Return the project that Compose would take in this folder with these options. Raise ComposeFileError."""
+    from compose_chap.project import compose_files, sources  # not above: it brings YAML, and finding a stack needs none
+
+    layout = layout_of(where)
+    return compose_files.load(
+        layout.files, layout.project_directory, layout.env_files, _environment(where), sources.read_source
+    )
+
+
+def layout_of(where: Where) -> Layout:
+    """Return the files that Compose would take in this folder with these options. Raise ComposeFileError."""
+    from compose_chap.project import compose_files, sources
+
+    return compose_files.discover(
+        where.folder,
+        _environment(where),
+        os.path.exists,
+        sources.read_source,
+        files=where.files,
+        project_directory=where.directory,
+        env_files=where.env_files,
+    )
+
+
+def _environment(where: Where) -> dict[str, str]:
+    return {**where.environment, **({"COMPOSE_PROJECT_NAME": where.name} if where.name else {})}

@@ -1,0 +1,101 @@
+"""What is true of a stack before anything is changed: what an operation has to keep or to bring back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from compose_chap.engine.world import World
+from compose_chap.errors import ChapError
+from compose_chap.model import Role, Stack
+from compose_chap.postgres.server import Server, Session
+from compose_chap.stack.chap import Chap, Overview, version_in
+from compose_chap.stack.databases import server_of
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """What was true before anything was changed; `has_data` says that CHAP's database was there and answered."""
+
+    version: str
+    worker_versions: Mapping[str, str]
+    models: tuple[str, ...]
+    route: str
+    ready: bool
+    has_data: bool
+    untouched: Mapping[str, Mapping[str, bool]]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as a journal can hold it."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Baseline:
+        """Return what `to_json` wrote."""
+        return cls(**{**data, "models": tuple(data["models"])})
+
+
+def baseline_of(world: World, stack: Stack, overview: Overview | None = None) -> Baseline:
+    """Return the baseline of a stack. What cannot be asked is left empty, a lost database included.
+
+    `overview` is what the API said of itself, when it was asked already.
+    """
+    api = stack.api.containers[0]
+    if overview is None:
+        overview = Chap(world.engine, api.id).overview() if api.running else Overview.of_nothing()
+    return Baseline(
+        version=overview.version,
+        worker_versions=worker_versions(world, stack),
+        models=overview.models,
+        route=route_of(world, stack),
+        ready=overview.health.ready,
+        has_data=_has_data(world, stack),
+        untouched=_others(stack),
+    )
+
+
+def worker_versions(world: World, stack: Stack) -> dict[str, str]:
+    """Return the version that each running worker reports, by container."""
+    return {
+        container.name: version_in(world.engine, container.id)
+        for worker in stack.of(Role.WORKER)
+        for container in worker.containers
+        if container.running
+    }
+
+
+def strangers(server: Server, stack: Stack) -> tuple[Session, ...]:
+    """Return who is connected to CHAP's database besides CHAP: a change ends these sessions."""
+    own = {address for service in stack.writers for one in service.containers for address in one.addresses}
+    return tuple(one for one in server.sessions(stack.access.name) if one.address not in own)
+
+
+def _has_data(world: World, stack: Stack) -> bool:
+    try:
+        return bool(server_of(world.engine, stack).columns(stack.access.name))
+    except ChapError:
+        return False
+
+
+def _others(stack: Stack) -> dict[str, dict[str, bool]]:
+    return {
+        service.name: {container.id: container.running for container in service.containers}
+        for service in stack.services
+        if service not in stack.writers
+    }
+
+
+def route_of(world: World, stack: Stack) -> str:
+    """Return where DHIS2's route to CHAP points, as its own database has it; `` where there is no DHIS2 to ask."""
+    for service in stack.of(Role.DHIS2_DATABASE):
+        container = service.containers[0]
+        user = container.environment.get("POSTGRES_USER", "postgres")
+        if container.running:
+            with suppress(ChapError):
+                rows = Server(world.engine, container.id, user).query(
+                    "SELECT url FROM public.route WHERE code = 'chap'", container.environment.get("POSTGRES_DB", user)
+                )
+                return str(rows[0][0] or "") if rows else ""
+    return ""

@@ -1,0 +1,166 @@
+"""What a person needs when a run failed: what was found, the state of each part, and the commands to go on by hand."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from compose_chap import units
+from compose_chap.check import Check
+from compose_chap.engine.engine import UP_ALONE, compose_command
+from compose_chap.engine.last_error import last_error
+from compose_chap.engine.world import World
+from compose_chap.errors import ChapError
+from compose_chap.model import Container
+from compose_chap.postgres.server import identifier
+from compose_chap.project.checkout import Checkout
+from compose_chap.records.durable import content_of
+from compose_chap.records.run_records import Journal, report_file
+from compose_chap.redact import passwords_in, redact
+from compose_chap.transaction.change import Change, containers_of, data_back, kind_of, server_of
+from compose_chap.transaction.data_plan import DataPlan, Kind
+
+# A shorter value is a known default or a word of its own; hiding it would only make a log unreadable.
+_SHORTEST_SECRET = 6
+_SECRET = re.compile(r"PASS|SECRET|TOKEN|KEY|CREDENTIAL|[^D]_?PWD", re.IGNORECASE)
+# A chained exception with the statement behind it.
+_LINES_OF_AN_ERROR = 2000
+_KILLED = 137
+
+
+def gather(world: World, change: Change, journal: Journal) -> str:
+    """Keep logs, health results and exit statuses of the writers before anything is undone.
+
+    Return how to look at them, `` where nothing could be gathered.
+    """
+    folder: Path | None = None
+    with suppress(ChapError):
+        containers = world.engine.containers(change.project.name)
+        hidden = secrets_of(containers)
+        for container in containers:
+            if container.service not in (*change.writers, change.database):
+                continue
+            with suppress(ChapError, OSError):
+                facts = {
+                    "container": container.name,
+                    "image": container.image,
+                    "image_id": container.image_id,
+                    "state": container.state,
+                    "exit_status": container.exit_status,
+                    "health": container.health,
+                    "health_log": world.engine.health_log(container.id),
+                }
+                text = redact(json.dumps(facts, indent=1), hidden)
+                folder = journal.evidence(f"{container.name}.json", text).parent
+                journal.evidence(f"{container.name}.log", redact(world.engine.logs(container.id), hidden))
+    return f"What was found, logs included: ls {shlex.quote(str(folder))}" if folder else ""
+
+
+def secrets_of(containers: Iterable[Container]) -> list[str]:
+    """Return the values in the environments of containers that may not be seen, longest first."""
+    settings = [setting for container in containers for setting in container.environment.items()]
+    found = {value for name, value in settings if _SECRET.search(name)}
+    found |= {password for _, value in settings for password in passwords_in(value)}
+    return sorted((one for one in found if len(one) >= _SHORTEST_SECRET), key=len, reverse=True)
+
+
+def of_run(directory: Path, journal: Journal, checks: Iterable[Check], *, ended: bool) -> dict[str, Any]:
+    """Return what the JSON document of a failed run has: `run`, `report` (null until it ended) and `checks`."""
+    report = str(report_file(directory, journal.id)) if ended else None
+    return {"run": journal.id, "report": report, "checks": [asdict(check) for check in checks]}
+
+
+def why_ended(world: World, container: Container) -> str:
+    """Return why a container ended, in words, `` where neither its log nor its exit status says."""
+    reason = ""
+    with suppress(ChapError):
+        log = world.engine.logs(container.id, _LINES_OF_AN_ERROR)
+        reason = redact(last_error(log), secrets_of([container]))
+    found = world.engine.container(container.id)
+    if reason or found is None:
+        return reason
+    status = found.exit_status
+    return f"exit status {status}" + (": it was killed, or the machine had no memory left" if status == _KILLED else "")
+
+
+def state_now(world: World, change: Change) -> str:
+    """Say what state each part is in, for a person who has to go on by hand."""
+    lines = []
+    for edit in change.edits:
+        with suppress(OSError):
+            content = content_of(edit.path)
+            which = "old" if content == edit.before else "new" if content == edit.after else "changed by someone else"
+            lines.append(f"{edit.path}: {which}")
+    if change.move:
+        with suppress(ChapError):
+            lines.append(f"{change.move.folder}: {Checkout(change.move.folder).place}")
+    try:
+        for name in change.writers:
+            there = containers_of(world, change.project, name)
+            lines += [f"{one.name}: {one.state}, image {one.image}" for one in there] or [f"{name}: no container"]
+        databases = server_of(world, change).databases()
+        for name in (change.live, change.kept, change.incoming, change.failed):
+            if name in databases:
+                lines.append(f"database {name}: there, {units.size(databases[name].size)}")
+    except ChapError as error:
+        lines.append(error.message)
+    return "\n".join(lines)
+
+
+def sql_command(change: Change, sql: str) -> str:
+    """Return the command that runs statements on CHAP's database, all or none of them, as it can be pasted."""
+    psql = ["psql", "-U", change.admin, "-d", change.live, "-v", "ON_ERROR_STOP=1", "-c", sql.replace("\n", " ")]
+    return shlex.join(["docker", *compose_command(change.project), "exec", "-T", change.database, *psql])
+
+
+def by_hand(world: World, change: Change, journal: Journal) -> str:
+    """Return the commands that bring the old state back by hand, for when `docker chap recover` cannot."""
+    compose = ["docker", *compose_command(change.project)]
+    psql = [*compose, "exec", change.database, "psql", "-U", change.admin, "-d", "postgres", "-c"]
+    commands = [
+        [*compose, *UP_ALONE, "--no-recreate", change.database],
+        [*compose, "stop", *change.writers],
+    ]
+
+    plan, notes = DataPlan(), []
+    try:
+        plan = data_back(change, journal, server_of(world, change).databases())
+    except ChapError as error:
+        # The database may be what failed.
+        previous = f"{change.kept} where that is there, else in {change.live}"
+        if kind_of(change, journal) is Kind.DUMP:
+            previous = journal.facts["kept_dump"]
+        notes.append(f"# {error.message.splitlines()[0]} The old data are in {previous}.")
+    if plan.from_dump:
+        notes.append(f"# the old data are in {journal.facts['kept_dump']}: steps 2 and 3 of RESTORE.txt there")
+    commands += [[*psql, statement] for statement in statements(plan)]
+    for name in change.writers:
+        image = change.images[name]
+        commands.append(["docker", "tag", image["id"], image["reference"].partition("@")[0]])
+    commands.append([*compose, *UP_ALONE, *change.writers])
+
+    if change.move:
+        before = change.move.before
+        place = before.branch.removeprefix("refs/heads/") or before.commit
+        commands.insert(2, ["git", "-C", str(change.move.folder), "checkout", place])
+    lines = [shlex.join(command) for command in commands]
+    if change.edits:
+        files = ", ".join(str(edit.path) for edit in change.edits)
+        what = "take out again what was written into" if change.move else "put the old image tags back into"
+        lines.insert(2, f"# {what} {files}")
+    lines[2:2] = notes
+    return "\n".join(lines)
+
+
+def statements(plan: DataPlan) -> list[str]:
+    """Return the SQL that carries a plan of the databases out, one statement each."""
+    return [
+        *(f"ALTER DATABASE {identifier(old)} RENAME TO {identifier(new)}" for old, new in plan.renames),
+        *(f"DROP DATABASE IF EXISTS {identifier(name)}" for name in plan.drops),
+    ]

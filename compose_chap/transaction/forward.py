@@ -1,0 +1,265 @@
+"""The one way forward that upgrade, restore and rollback share.
+
+A change stops the writers, keeps the old data under another name, replaces files, data and containers as far
+as it has to, and looks at the result. Every step is in the journal before it begins. Whatever goes wrong,
+`undo` brings everything back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+from compose_chap import redact
+from compose_chap.check import Check
+from compose_chap.engine.world import World
+from compose_chap.errors import Cancelled, ChapError, DatabaseError, NeedsPerson, RolledBack, StateError
+from compose_chap.model import Stack
+from compose_chap.postgres.server import Server
+from compose_chap.project import checkout_move
+from compose_chap.records import durable, lock
+from compose_chap.records.run_records import Journal
+from compose_chap.records.steps import Step
+from compose_chap.transaction import data_plan, evidence, safety_copy, undo, value_query, values, verify
+from compose_chap.transaction.change import (
+    Change,
+    begin,
+    containers_of,
+    move_data,
+    recreate,
+    server_of,
+    stop_writers,
+    wait_for_server,
+)
+from compose_chap.transaction.verify import EndedAtStart, VerifyFailed
+
+
+@dataclass(frozen=True)
+class Done:
+    """A change that was carried out: what was verified, and for how many seconds CHAP did not answer."""
+
+    checks: tuple[Check, ...]
+    downtime: float
+
+
+def run(world: World, change: Change, journal: Journal, credentials: Mapping[str, str]) -> Done:
+    """Carry a change out and close its journal. On any failure go all the way back first.
+
+    Raise RolledBack (all is as it was), Cancelled (the same, on the operator's word) or NeedsPerson.
+    """
+    with lock.one_interruption():
+        try:
+            done = _forward(world, change, journal, credentials)
+        except BaseException as error:
+            with lock.signals_held():
+                _back_after(world, change, journal, error)
+            raise AssertionError("unreachable") from None
+        with lock.signals_held():
+            finish(change, journal, done)
+    return done
+
+
+def finish(change: Change, journal: Journal, done: Done, **record: Any) -> None:
+    """Close the journal of a change that is verified, with `record` added. Raise NeedsPerson where it cannot be."""
+    result = {"checks": [asdict(check) for check in done.checks], "downtime": done.downtime}
+    journal.give_room()
+    try:
+        # From here on a run that was cut off is finished, not undone.
+        journal.begin(Step.FINISH, **result)
+        journal.end("done", **result, **record)
+    except StateError as error:
+        raise NeedsPerson(
+            f"The {change.operation} could not be recorded: {error.message}",
+            state=f"The {change.operation} itself is done and verified.",
+            hint="Mend the cause, then run: docker chap recover",
+        ) from error
+
+
+def _forward(world: World, change: Change, journal: Journal, credentials: Mapping[str, str]) -> Done:
+    server = server_of(world, change)
+
+    # Asked once and remembered, and Compose takes a moment to read the files: neither need be while CHAP is down.
+    server.version()
+    config = _all_but_images(world, change) if change.edits and not change.move else {}
+    journal.learn(settings=undo.settings_of(world, change))
+    begin(world, journal, Step.STOP, ", ".join(change.writers))
+    down = world.clock()
+    stop_writers(world, change)
+
+    if change.incoming:
+        _rewrite(world, change, journal, config)
+        _swap(world, change, server, journal)
+    else:
+        begin(world, journal, Step.KEEP, f"{change.live} as {change.kept}")
+        safety_copy.keep(world, change, server, journal)
+        _rewrite(world, change, journal, config)
+
+    api, *workers = change.writers
+    begin(world, journal, Step.START_API, api)
+    # From here on the way back brings the kept data: not before may the live ones be changed.
+    remembered = value_query.before_start(server, change)
+    _bring_up(world, change, [api])
+    # Counted while the API starts: the old data as they were when nobody wrote to them any more.
+    journal.learn(old_tables=_old_rows(server, change) or journal.facts.get("old_tables", {}))
+    begin(world, journal, Step.VERIFY_API)
+    stack = _answering(world, change)
+    up = world.clock()
+    repaired = value_query.after_migration(server, change, remembered)
+    checks = [*repaired, *_look_at_api(world, change, journal, stack), *_values(server, change, journal)]
+
+    # The worker comes second: it may not run against a schema that nobody has looked at.
+    begin(world, journal, Step.START_WORKER, ", ".join(workers))
+    _bring_up(world, change, workers)
+    begin(world, journal, Step.VERIFY)
+    whole = _look_at_all(world, change, credentials)
+    return Done((*checks, *verify.demand(whole)), (up - down).total_seconds())
+
+
+def look_again(world: World, change: Change, journal: Journal) -> Done | None:
+    """Return what is verified now of a change that was cut off while its result was looked at; None: it is no good.
+
+    All was in place then, and CHAP may have served ever since: to go back would put that aside. Raise ChapError
+    when the database does not answer.
+    """
+    begun = {event["step"]: datetime.fromisoformat(event["at"]) for event in journal.record["steps"]}
+    if Step.VERIFY not in begun or Step.GO_BACK in begun or "failure" in journal.record:
+        return None
+    world.notify("verify", "", 0, 0)
+    wait_for_server(world, change)
+    try:
+        for name in change.writers:
+            for container in containers_of(world, change.project, name):
+                world.engine.start(container.id)
+        checks = _look_at_api(world, change, journal, _answering(world, change))
+        checks += verify.demand(verify.forgiving(_look_at_all(world, change, {})))
+    except ChapError:
+        return None
+    return Done(tuple(checks), (begun[Step.START_WORKER] - begun[Step.STOP]).total_seconds())
+
+
+def _answering(world: World, change: Change) -> Stack:
+    """Return the stack as it is now, when its API answers."""
+    stack = verify.refreshed(world, change.project.name)
+    verify.wait_for_api(world, stack, workers=False)
+    return stack
+
+
+def _look_at_api(world: World, change: Change, journal: Journal, stack: Stack) -> list[Check]:
+    tables = change.tables or journal.facts["old_tables"]
+    checks = verify.demand(verify.check_api(world, stack, change.expected, tables))
+    # What is written from now on is somebody's work; what the migration made is not.
+    journal.learn(new_tables=next((check.details["now"] for check in checks if "now" in check.details), {}))
+    return checks
+
+
+def _values(server: Server, change: Change, journal: Journal) -> list[Check]:
+    """Return what the migration made of the values, as a check. What cannot be asked is no reason to go back."""
+    if change.operation != "upgrade":
+        return []
+    try:
+        if not server.exists(change.kept):
+            return [Check("values", "skipped", "The old data are kept as a dump: their values were not compared.")]
+        found = value_query.compare(server, change.kept, change.live, journal.facts["old_tables"])
+    except DatabaseError as error:
+        return [Check("values", "warn", f"Whether values changed could not be seen: {error.message}")]
+    return [values.check(found, evidence.sql_command(change, found.put_back))]
+
+
+def _look_at_all(world: World, change: Change, credentials: Mapping[str, str]) -> list[Check]:
+    stack = verify.refreshed(world, change.project.name)
+    return verify.check_whole(world, stack, change.expected, change.baseline, credentials)
+
+
+def _old_rows(server: Server, change: Change) -> dict[str, int]:
+    try:
+        return server.counts(change.kept) if server.exists(change.kept) else {}
+    except DatabaseError:
+        # Damaged data are what a restore is for: what comes in is compared with the dump, not with them.
+        if change.operation == "restore":
+            return {}
+        raise
+
+
+def _rewrite(world: World, change: Change, journal: Journal, before: Mapping[str, Any]) -> None:
+    if change.move and not journal.began(Step.CHECKOUT):
+        begin(world, journal, Step.CHECKOUT, f"{change.move.after} in {change.move.folder}")
+        checkout_move.go(change.move)
+        durable.apply_edits(change.edits)
+    if change.move or not change.edits:
+        return
+    begin(world, journal, Step.REWRITE, ", ".join(str(edit.path) for edit in change.edits))
+    durable.apply_edits(change.edits)
+    if before != _all_but_images(world, change):
+        raise StateError("Compose reads more changes in the edited files than the images.")
+
+
+def _all_but_images(world: World, change: Change) -> dict[str, Any]:
+    config = world.engine.compose_config(change.project)
+    for name in change.writers:
+        config["services"][name].pop("image", None)
+    # Extensions are prose to Compose: an anchor that holds an image may stand there.
+    services = {
+        name: {key: value for key, value in service.items() if not key.startswith("x-")}
+        for name, service in config["services"].items()
+    }
+    return {**{key: value for key, value in config.items() if not key.startswith("x-")}, "services": services}
+
+
+def _swap(world: World, change: Change, server: Server, journal: Journal) -> None:
+    present = server.databases()
+    had_live = change.live in present
+    begin(world, journal, Step.SWAP, f"{change.incoming} becomes {change.live}", had_live=had_live)
+    if had_live:
+        server.carry(change.live, change.incoming)
+    move_data(server, data_plan.swap(change.names, present))
+
+
+def _bring_up(world: World, change: Change, services: list[str]) -> None:
+    if not services:
+        return
+    if change.recreate:
+        recreate(world, change, services, change.images_after)
+        return
+    for name in services:
+        for container in containers_of(world, change.project, name):
+            world.engine.start(container.id)
+
+
+def _back_after(world: World, change: Change, journal: Journal, error: BaseException) -> None:
+    cancelled = isinstance(error, KeyboardInterrupt)
+    cause = redact.redact(error.message if isinstance(error, ChapError) else str(error) or type(error).__name__)
+    seen = _failed(error)
+    journal.give_room()
+    journal.note(failure="cancelled" if cancelled else cause, failed_checks=[asdict(check) for check in seen])
+    found = evidence.gather(world, change, journal)
+    try:
+        checks = undo.undo(world, change, journal)
+        journal.end("cancelled" if cancelled else "rolled back", checks=[asdict(check) for check in checks])
+    except Exception as second:
+        said = second.message if isinstance(second, ChapError) else f"{type(second).__name__}: {second}"
+        needed = NeedsPerson(
+            f"The {change.operation} failed: {cause}\nThe way back failed too: {redact.redact(said)}",
+            state=evidence.state_now(world, change),
+            hint=(f"{second.hint}\n" if isinstance(second, ChapError) and second.hint else "")
+            + "Mend the cause, then run: docker chap recover\n"
+            f"Or by hand:\n{evidence.by_hand(world, change, journal)}" + (f"\n{found}" if found else ""),
+        )
+        needed.details = evidence.of_run(change.project.directory, journal, seen, ended=False)
+        raise needed from error
+    told = ("chap_version", "rows", "ready")
+    proof = " ".join(check.message for check in checks if check.name in told or check.status == "warn")
+    state = f"All is as it was before. {proof}"
+    ended: ChapError = RolledBack(f"The {change.operation} failed: {cause}", state=state, hint=found)
+    if cancelled:
+        ended = Cancelled(f"The {change.operation} was cancelled.", state=state)
+    ended.details = evidence.of_run(change.project.directory, journal, [*seen, *checks], ended=True)
+    raise ended from (None if cancelled else error)
+
+
+def _failed(error: BaseException) -> list[Check]:
+    """Return what was looked at and is not good, as checks."""
+    if isinstance(error, VerifyFailed):
+        return error.checks
+    return [Check("start", "fail", error.message)] if isinstance(error, EndedAtStart) else []

@@ -1,0 +1,280 @@
+"""Look at a stack and say what it is: before an operation (the baseline) and after it (the checks).
+
+A check has the shape that chap-checker gives its own: name, status, message, hint, details, duration.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, replace
+from typing import Any
+
+from compose_chap.check import Check, failures
+from compose_chap.engine.world import World
+from compose_chap.errors import ChapError, StackError
+from compose_chap.model import Role, Stack, detect
+from compose_chap.stack.chap import Chap, Health, version_in
+from compose_chap.stack.databases import server_of
+from compose_chap.transaction import evidence
+from compose_chap.transaction.baseline import Baseline, route_of
+
+# A model service registers again within this time after CHAP came back: a keepalive of 10 to 15 s that must fail
+# first, 30 s of grace, and a few seconds (seen with servicekit).
+MODELS_BACK = 100.0
+
+# Tables that CHAP itself adds to: more rows there are nobody's work. The last one is Alembic's mark.
+NOBODYS = (
+    *("public.modeltemplatedb", "public.configuredmodeldb", "public.specificationbaseline"),
+    "public.alembic_version",
+)
+
+
+def wait_for_api(world: World, stack: Stack, *, workers: bool) -> Health:
+    """Wait until the API is ready and return how it is then or when the wait ended.
+
+    Without `workers` it is enough that nothing but the worker is amiss. Progress, not a clock, decides: while
+    the container lives and work is done in the database, a migration may take as long as it needs. Raise
+    EndedAtStart when the container ends.
+    """
+    api = stack.api.containers[0]
+    chap, server = Chap(world.engine, api.id), server_of(world.engine, stack)
+    begun = last = world.clock()
+    seen: Any = None
+
+    while True:
+        found = world.engine.container(api.id)
+        if found is None or not found.running or found.restarts > api.restarts:
+            why = evidence.why_ended(world, api)
+            raise EndedAtStart(f"CHAP ended at its start: {why or 'its container is gone'}", why)
+
+        health = chap.health()
+        if health.ready or (not workers and only_workers_amiss(health)):
+            return health
+
+        now, sign = world.clock(), (health, server.activity(stack.access.name))
+        if sign != seen or (health.level == "silent" and server.working(stack.access.name)):
+            seen, last = sign, now
+        waited = (now - begun).total_seconds()
+        world.notify("wait", "for its first answer" if health.level == "silent" else health.problems, waited, 0)
+        if (now - last).total_seconds() > world.patience or waited > world.limit:
+            return health
+        world.sleep(0.2)
+
+
+def only_workers_amiss(health: Health) -> bool:
+    """Whether an API that is not ready lacks nothing but its workers."""
+    amiss = [part for part, said in health.checks.items() if said != "ok"]
+    return health.level == "answering" and amiss == ["celery"]
+
+
+def check_api(world: World, stack: Stack, expected: str, tables: Mapping[str, int]) -> list[Check]:
+    """Check the API of a stack: its version, its schema, and that no table has fewer rows than in `tables`."""
+    api = stack.api.containers[0]
+    chap = Chap(world.engine, api.id)
+    return [
+        _timed(world, "chap_version", lambda: _version("API", chap.version(), expected)),
+        _timed(world, "schema", lambda: _schema(chap)),
+        _timed(world, "rows", lambda: _rows(world, stack, tables)),
+    ]
+
+
+def check_whole(
+    world: World, stack: Stack, expected: str, baseline: Baseline, credentials: Mapping[str, str]
+) -> list[Check]:
+    """Check everything that an operation must leave well once API and workers run."""
+    checks = [
+        _timed(world, "worker_version", lambda: _worker_versions(world, stack, expected)),
+        _timed(world, "ready", lambda: _ready(world, stack)),
+        _timed(world, "models", lambda: _models(world, stack, baseline)),
+        _timed(world, "route", lambda: _route(world, stack, baseline)),
+        _timed(world, "other_containers", lambda: _untouched(world, stack, baseline)),
+    ]
+    if stack.of(Role.DHIS2):
+        checks.append(_timed(world, "dhis2_chap_ping", lambda: _through_dhis2(world, stack, credentials)))
+    return checks
+
+
+def forgiving(checks: Iterable[Check]) -> list[Check]:
+    """Return checks in which what others changed is told of, and does not stand in the way: no way back mends it."""
+    return [
+        replace(check, status="warn") if check.failed and check.name in ("route", "other_containers") else check
+        for check in checks
+    ]
+
+
+def refreshed(world: World, name: str) -> Stack:
+    """Return the stack of a project as it is now: containers that were recreated have other ids."""
+    found = detect(world.engine.containers(name))
+    if not found:
+        raise StackError(f"The CHAP containers of project '{name}' are gone.", hint=f"docker compose -p {name} ps -a")
+    return found[0]
+
+
+def _version(part: str, found: str, expected: str) -> Check:
+    name = "chap_version"
+    if not expected:
+        return Check(name, "ok", f"The {part} reports version {found or 'nothing'}.")
+    if found == expected.removeprefix("v"):
+        return Check(name, "ok", f"The {part} reports version {found}.")
+    return Check(name, "fail", f"The {part} reports version {found or 'nothing'}, not {expected.removeprefix('v')}.")
+
+
+def _worker_versions(world: World, stack: Stack, expected: str) -> Check:
+    versions = {
+        container.name: version_in(world.engine, container.id) if container.running else "not running"
+        for worker in stack.of(Role.WORKER)
+        for container in worker.containers
+    }
+    wrong = {name: found for name, found in versions.items() if expected and found != expected.removeprefix("v")}
+    details = {"versions": versions}
+    if wrong:
+        said = ", ".join(f"{name}: {found or 'nothing'}" for name, found in wrong.items())
+        return Check("worker_version", "fail", f"Not every worker reports {expected}: {said}.", details=details)
+    return Check("worker_version", "ok", f"{len(versions)} worker(s) report the same version.", details=details)
+
+
+def _schema(chap: Chap) -> Check:
+    schema = chap.schema()
+    details = {key: list(value) for key, value in asdict(schema).items()}
+    if schema.verdict == "incomplete":
+        missing = ", ".join((*schema.missing_tables, *schema.missing_columns))
+        return Check("schema", "fail", f"The database misses what this version needs: {missing}.", details=details)
+    if schema.verdict == "complete":
+        return Check("schema", "ok", "Every table and column that this version needs is there.", details=details)
+    return Check(
+        "schema",
+        "ok",
+        "Every table and column that this version needs is there. Alembic's own mark is behind, as in most CHAP"
+        " installations; CHAP itself does not use it.",
+        details=details,
+    )
+
+
+def _rows(world: World, stack: Stack, tables: Mapping[str, int]) -> Check:
+    return compare_rows(tables, server_of(world.engine, stack).counts(stack.access.name))
+
+
+def compare_rows(before: Mapping[str, int], after: Mapping[str, int]) -> Check:
+    """Check that no table lost rows; one that is gone lost all it had. Without rows of `before` nothing is said."""
+    if not before:
+        return Check("rows", "ok", "The data are those of before: nothing had changed them yet.")
+    lost = {table: (rows, after.get(table, 0)) for table, rows in before.items() if after.get(table, 0) < rows}
+    total = f"{sum(before.values())} rows in {len(before)} tables"
+    if lost:
+        said = ", ".join(f"{table} had {old}, has {new}" for table, (old, new) in sorted(lost.items()))
+        return Check(
+            "rows", "fail", f"Rows are missing: {said}.", details={"lost": {k: list(v) for k, v in lost.items()}}
+        )
+    return Check("rows", "ok", f"No row is missing ({total}).", details={"now": dict(after)})
+
+
+def _ready(world: World, stack: Stack) -> Check:
+    health = wait_for_api(world, stack, workers=True)
+    details = {"checks": dict(health.checks)}
+    if health.ready:
+        return Check(
+            "ready", "ok", "CHAP is ready: " + (", ".join(health.checks) or "it answers") + ".", details=details
+        )
+    return Check("ready", "fail", f"CHAP is not ready: {health.problems or health.level}.", details=details)
+
+
+def _models(world: World, stack: Stack, baseline: Baseline) -> Check:
+    if not baseline.models:
+        return Check("models", "skipped", "No model service was registered before.")
+    chap, begun = Chap(world.engine, stack.api.containers[0].id), world.clock()
+
+    while missing := sorted(set(baseline.models) - set(chap.models())):
+        waited = (world.clock() - begun).total_seconds()
+        if waited > MODELS_BACK:
+            return Check(
+                "models",
+                "warn",
+                f"Model services did not register again: {', '.join(missing)}.",
+                hint="Restart them: " + ", ".join(f"docker restart {one}" for one in _model_containers(stack)),
+            )
+        world.notify("wait", f"for {', '.join(missing)} to register again", waited, MODELS_BACK)
+        world.sleep(1)
+    return Check("models", "ok", f"Registered: {', '.join(baseline.models)}.")
+
+
+def _model_containers(stack: Stack) -> list[str]:
+    return [container.name for service in stack.of(Role.MODEL) for container in service.containers]
+
+
+def _route(world: World, stack: Stack, baseline: Baseline) -> Check:
+    if not baseline.route:
+        return Check("route", "skipped", "This project has no DHIS2 with a route to CHAP.")
+    now = route_of(world, stack)
+    if now != baseline.route:
+        return Check(
+            "route", "fail", f"DHIS2's route to CHAP pointed at {baseline.route} and now at {now or 'nothing'}."
+        )
+    return Check("route", "ok", f"DHIS2's route still points at {now}.")
+
+
+def _untouched(world: World, stack: Stack, baseline: Baseline) -> Check:
+    now = {
+        service.name: {one.id for one in service.containers}
+        for service in refreshed(world, stack.project.name).services
+    }
+    # A container that had done its work and ended is gone after any `docker container prune`.
+    changed = [
+        name
+        for name, ids in baseline.untouched.items()
+        if now.get(name, set()) - set(ids) or {one for one, ran in ids.items() if ran} - now.get(name, set())
+    ]
+    if changed:
+        return Check(
+            "other_containers", "fail", f"Containers that were not to be touched changed: {', '.join(changed)}."
+        )
+    return Check("other_containers", "ok", f"The {len(baseline.untouched)} other services kept their containers.")
+
+
+def _through_dhis2(world: World, stack: Stack, credentials: Mapping[str, str]) -> Check:
+    name = "dhis2_chap_ping"
+    if not credentials:
+        return Check(name, "skipped", "No DHIS2 credentials were given.", hint="See: docker chap upgrade --help")
+    (answer,) = Chap(world.engine, stack.api.containers[0].id).dhis2_get(
+        stack.of(Role.DHIS2)[0].name, credentials, "/api/routes/chap/run/health"
+    )
+    details = {"http_status": answer.status, "path": "/api/routes/chap/run/health"}
+    if answer.status == 200 and isinstance(answer.json, dict):
+        return Check(name, "ok", "CHAP answers through DHIS2's route.", details=details)
+    if answer.status in (401, 403):
+        return Check(name, "warn", f"DHIS2 refused the credentials ({answer.status}).", details=details)
+    return Check(name, "fail", f"CHAP does not answer through DHIS2's route ({answer.status}).", details=details)
+
+
+def _timed(world: World, name: str, ask: Callable[[], Check]) -> Check:
+    begun = world.clock()
+    try:
+        check = ask()
+    except ChapError as error:
+        check = Check(name, "error", error.message, error.hint)
+    took = int((world.clock() - begun).total_seconds() * 1000)
+    return Check(name, check.status, check.message, check.hint, check.details, took)
+
+
+class EndedAtStart(ChapError):
+    """CHAP's API ended when it was started; `reason` is what its log or exit status says of it."""
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class VerifyFailed(ChapError):
+    """The result was looked at and is not good; `checks` says why."""
+
+    code = "verify"
+
+    def __init__(self, checks: list[Check]) -> None:
+        super().__init__(failures(checks))
+        self.checks = checks
+
+
+def demand(checks: list[Check]) -> list[Check]:
+    """Return the checks. Raise VerifyFailed when one of them failed."""
+    if any(check.failed for check in checks):
+        raise VerifyFailed(checks)
+    return checks

@@ -1,0 +1,82 @@
+"""Which backup an operator means, and what is said when it is none that can be used."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from compose_chap.backups import catalogue, proof
+from compose_chap.backups.catalogue import Backup
+from compose_chap.errors import DumpError
+from compose_chap.model import Origin
+from compose_chap.restore import source
+from tests.fakes import FakeEngine, world
+from tests.unit.operations.test_prune import NOW, write
+
+
+def whole(folder: Path) -> Backup:
+    """Return a backup whose dump and instructions are what its manifest says."""
+    path = write(folder, NOW)
+    manifest = json.loads((path / "manifest.json").read_bytes())
+    for part, name in (("dump", "a.dump"), ("instructions", "RESTORE.txt")):
+        content = b"PGDMP" + name.encode()
+        (path / name).write_bytes(content)
+        manifest[part] = {"file": name, "size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    (path / "manifest.json").write_text(json.dumps(manifest))
+    return catalogue.load(path)
+
+
+def test_a_whole_dump_in_a_backup_that_is_not_is_named(tmp_path: Path) -> None:
+    folder = tmp_path / "back ups"
+    made, here = whole(folder), world(FakeEngine(tmp_path))
+    proof.check_sums(here, made)
+    (made.folder / "RESTORE.txt").unlink()
+    command = f"docker chap restore '{made.dump}'"
+    with pytest.raises(DumpError, match="RESTORE.txt") as by_name:
+        proof.check_sums(here, made)
+    with pytest.raises(DumpError, match="is sound") as by_latest:
+        source.recognise("latest", folder)
+    assert all(told.value.hint.endswith(command) for told in (by_name, by_latest))
+    assert "name it" not in by_latest.value.hint
+    assert source.recognise(str(made.dump), folder).backup is None
+
+    made.dump.write_bytes(b"PGDMP, damaged")
+    with pytest.raises(DumpError, match="a.dump") as by_name:
+        proof.check_sums(here, made)
+    with pytest.raises(DumpError, match="is sound") as by_latest:
+        source.recognise("latest", folder)
+    assert all(command not in told.value.hint for told in (by_name, by_latest))
+    assert by_latest.value.hint.endswith(f"docker chap verify {made.id}")
+
+
+def test_one_that_is_refused_only_as_latest_can_be_named(tmp_path: Path) -> None:
+    made = whole(tmp_path)
+    catalogue.amend(made, lost_tables=["public.a"])
+    with pytest.raises(DumpError, match="It lacks public.a") as told:
+        source.recognise("latest", tmp_path)
+    assert f"name it instead of latest: {made.id}" in told.value.hint
+    assert source.recognise(made.id, tmp_path).backup
+
+
+def test_what_latest_passes_over_is_told_and_what_is_named_passes_nothing_over(tmp_path: Path) -> None:
+    old, bad = (catalogue.load(write(tmp_path, NOW + timedelta(days=day))) for day in (0, 1))
+    catalogue.judge(bad, NOW, catalogue.CHECKSUMS, "It is damaged.")
+    [note] = catalogue.passed_over("latest", old, tmp_path, Origin())
+    assert note.startswith(f"Backup {bad.id} is newer, and was passed over.") and "It is damaged." in note
+    assert not catalogue.passed_over(old.id, old, tmp_path, Origin())
+
+
+def test_a_missing_file_is_called_one_and_no_backup_is_kept_secret(tmp_path: Path) -> None:
+    for day in range(7):
+        write(tmp_path, NOW + timedelta(days=day))
+    with pytest.raises(DumpError, match="There is no file /no/such.dump, and no backup of that name") as told:
+        source.recognise("/no/such.dump", tmp_path)
+    assert "20261129T040000Z and 2 older." in told.value.message
+    with pytest.raises(DumpError, match="There is no backup 'x'"):
+        catalogue.find("x", tmp_path)
+    with pytest.raises(DumpError, match="There is no backup 'latest'. In .*: none."):
+        source.recognise("latest", tmp_path / "empty")

@@ -1,0 +1,93 @@
+"""The words as an operator meets them: help, examples, mistakes."""
+
+from __future__ import annotations
+
+import json
+import shlex
+
+import click
+import pytest
+
+from compose_chap.cli import app
+from compose_chap.cli.commands import COMMANDS
+
+NAMES = app.chap.list_commands(click.Context(app.chap))
+
+
+def command(name: str) -> click.Command:
+    found = app.chap.get_command(click.Context(app.chap), name)
+    assert found
+    return found
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_help_says_what_and_shows_how(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert app.main([name, "--help"]) == 0
+    told = capsys.readouterr().out
+    assert told.startswith(f"Usage: docker chap {name}")
+    assert (command(name).help or "").split("\n")[0] in " ".join(told.split())
+    [_, examples] = told.split("Examples:\n")
+    for example in examples.splitlines():
+        words = shlex.split(example)
+        assert words[:3] == ["docker", "chap", name]
+        command(name).make_context(name, words[3:])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_list_of_commands_says_what_the_command_says(name: str) -> None:
+    assert COMMANDS[name].summary == command(name).get_short_help_str(100)
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"), [("upgarde", "upgrade"), ("statsu", "status"), ("restor", "restore"), ("qwerty", "")]
+)
+def test_a_mistyped_command_is_answered_with_the_right_one(
+    word: str, meant: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert app.main([word]) == 2
+    errors = capsys.readouterr().err
+    assert f"Did you mean '{meant}'?" in errors if meant else "Did you mean" not in errors
+
+
+def test_version_is_an_option_too(capsys: pytest.CaptureFixture[str]) -> None:
+    assert app.main(["--version"]) == 0 and app.main(["version"]) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == second
+
+
+def test_help_lists_the_commands_before_the_options(capsys: pytest.CaptureFixture[str]) -> None:
+    assert app.main(["--help"]) == 0
+    text = capsys.readouterr().out
+    assert text.index("Commands:") < text.index("Options:") < text.index("Exit status:")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_option_says_what_it_is_for(name: str) -> None:
+    options = [one for one in command(name).params if isinstance(one, click.Option)]
+    assert options and all(one.help and one.help.endswith((".", ")")) for one in options)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_usage_shows_what_may_be_left_away(name: str) -> None:
+    context = click.Context(command(name))
+    arguments = [one for one in command(name).params if isinstance(one, click.Argument)]
+    assert all(one.make_metavar(context).startswith("[") != one.required for one in arguments)
+
+
+@pytest.mark.parametrize("words", [["nosuch"], ["upgrade"], ["status", "--nosuch"], ["upgrade", "v1", "v2"]])
+def test_a_mistake_is_told_with_a_way_to_help(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert app.main(words) == 2
+    told = capsys.readouterr()
+    assert told.out == "" and "--help" in told.err and "Error:" in told.err
+    for spelled in (["--json", *words], [*words, "--json"]):
+        assert app.main(spelled) == 2
+        told = capsys.readouterr()
+        document = json.loads(told.out)
+        assert (document["ok"], document["exit_status"], document["error"]["code"]) == (False, 2, "usage")
+        assert document["error"]["message"] and "--help" in document["error"]["hint"] and "Error:" in told.err
+
+
+def test_no_words_are_a_question_for_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert app.main([]) == 0
+    told = capsys.readouterr().out
+    assert all(f"  {name} " in told for name in NAMES)

@@ -1,0 +1,17 @@
+"""A child's words are read as they come, however many there are."""
+
+from __future__ import annotations
+
+import sys
+
+from compose_chap.engine import process
+
+
+def test_a_child_that_says_much_on_both_ways_does_not_stand_still() -> None:
+    # A pipe holds 64 KiB: Compose writes what a build says to standard output, and warnings to standard error.
+    chatter = "import sys\nfor n in range(9999): print('step', n); print('warning', n, file=sys.stderr)\nsys.exit(3)"
+    lines: list[str] = []
+    finished = process.run([sys.executable, "-c", chatter], on_line=lines.append)
+    assert finished.status == 3
+    assert sorted(lines) == sorted(f"{word} {n}" for n in range(9999) for word in ("step", "warning"))
+    assert finished.said.splitlines()[-1] == lines[-1]

@@ -1,0 +1,264 @@
+"""Retention, pure: which backups stay, and why."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from compose_chap.backups import backup, catalogue
+from compose_chap.backups.catalogue import Backup
+from compose_chap.backups.manifest import ChapFacts
+from compose_chap.errors import DumpError
+from compose_chap.model import Origin
+from compose_chap.operations.prune import Retention, keep, plan
+from tests.fakes import manifest
+
+NOW = datetime(2026, 11, 23, 4, tzinfo=timezone.utc)
+HERE = Origin("p", "engine-1", "north")
+
+
+def made(when: datetime) -> Backup:
+    identity = when.strftime("%Y%m%dT%H%M%SZ")
+    return Backup(Path("/b") / identity, manifest(id=identity, created_at=when, proven_at=when))
+
+
+def daily(days: int) -> list[Backup]:
+    return [made(NOW - timedelta(days=day)) for day in reversed(range(days))]
+
+
+def test_the_last_ones_stay() -> None:
+    backups = daily(10)
+    kept = keep(backups, Retention(3, 0, 0, 0))
+    assert list(kept) == [one.id for one in reversed(backups[-3:])]
+
+
+def test_never_fewer_than_the_floor() -> None:
+    assert len(keep(daily(10), Retention(0, 0, 0, 0, floor=2))) == 2
+    assert keep([], Retention()) == {}
+
+
+def test_the_newest_of_each_day_week_and_month_stays() -> None:
+    backups = daily(400)
+    twice = sorted([*backups, made(NOW - timedelta(hours=2))], key=lambda one: one.id)
+    kept = keep(twice, Retention(1, 7, 4, 6))
+    assert made(NOW - timedelta(hours=2)).id not in kept
+    days = {identity[:8] for identity, why in kept.items() if why in ("one of the last", "newest of its day")}
+    assert days == {(NOW - timedelta(days=day)).strftime("%Y%m%d") for day in range(7)}
+    months = {identity[:6] for identity in kept}
+    assert months == {"202606", "202607", "202608", "202609", "202610", "202611"}
+    assert "20261031T040000Z" in kept
+
+
+def test_a_gap_does_not_cost_a_backup() -> None:
+    # Days without a backup do not count: an office that was closed for a month keeps its seven.
+    backups = [made(NOW - timedelta(days=30 + day)) for day in reversed(range(7))]
+    assert len(keep(backups, Retention(0, 7, 0, 0))) == 7
+
+
+def test_a_bad_one_pushes_no_sound_one_out(tmp_path: Path) -> None:
+    backups = [catalogue.load(write(tmp_path, NOW - timedelta(hours=age))) for age in (5, 4, 3, 2, 1)]
+    for bad in (backups[1], backups[3], backups[4]):
+        catalogue.judge(bad, NOW, catalogue.CHECKSUMS, "It is damaged.")
+    kept = keep(backups, Retention(2, 0, 0, 0))
+    assert set(kept) == {backups[0].id, backups[2].id, backups[3].id, backups[4].id}
+    # Once there is a newer sound one, the bad ones go.
+    backups.append(catalogue.load(write(tmp_path, NOW)))
+    assert set(keep(backups, Retention(1, 0, 0, 0))) == {backups[5].id}
+
+
+def test_a_word_against_a_backup_stands_until_as_good_a_proof(tmp_path: Path) -> None:
+    one = catalogue.load(write(tmp_path, NOW))
+    assert not one.fault and one.proof.how == catalogue.READ_BACK
+    catalogue.judge(one, NOW, catalogue.RESTORED, "Rows are missing.")
+    for weaker in (catalogue.CHECKSUMS, catalogue.READ_BACK):
+        catalogue.judge(one, NOW, weaker)
+        assert one.proof.how == catalogue.BAD and "Rows are missing." in one.fault
+    with pytest.raises(DumpError, match="Rows are missing"):
+        catalogue.find("latest", tmp_path, sound=True)
+    assert catalogue.find("latest", tmp_path).id == catalogue.find(one.id, tmp_path, sound=True).id == one.id
+    catalogue.judge(one, NOW, catalogue.RESTORED)
+    assert not one.fault and catalogue.find("latest", tmp_path, sound=True).id == one.id
+    catalogue.judge(one, NOW, catalogue.CHECKSUMS, "A file is damaged.")
+    catalogue.judge(one, NOW, catalogue.CHECKSUMS)
+    assert one.proof == catalogue.Proof(NOW, catalogue.READ_BACK)
+
+
+def missed(now: set[str], wanted: tuple[str, ...] | None, *earlier: dict[str, Any]) -> dict[str, list[str]]:
+    schema = None if wanted is None else {"missing_tables": wanted}
+    new = manifest(tables=dict.fromkeys(now, 1), lost_tables=("public.gone",), chap=ChapFacts("2.1.0", "", schema))
+    before = [Backup(Path("/b"), manifest(**one)) for one in earlier]
+    told = backup.with_missed_tables(new, before)
+    return {"lost_tables": list(told.lost_tables), "absent_tables": list(told.absent_tables)}
+
+
+def test_a_table_is_missed_that_was_there_and_is_still_wanted() -> None:
+    earlier = {"tables": {"public.a": 1, "public.b": 1}, "lost_tables": ["public.c"]}
+    at_first = {"lost_tables": ["public.gone"], "absent_tables": []}
+    assert missed({"public.a"}, None) == at_first
+    assert missed({"public.a", "public.b", "public.c"}, (), earlier) == at_first
+    # CHAP is down, and nobody can say whether they are wanted. What was lost before still is.
+    assert missed({"public.a"}, None, earlier)["lost_tables"] == ["public.b", "public.c", "public.gone"]
+    # CHAP runs: it wants one of them, and one that never was there.
+    found = missed({"public.a"}, ("b", "new"), earlier)
+    assert found == {"lost_tables": ["public.b", "public.gone"], "absent_tables": ["public.c", "public.new"]}
+
+
+def test_tables_that_only_a_newer_version_had_are_not_missed_after_a_rollback() -> None:
+    old: dict[str, Any] = {"tables": {"public.a": 1}, "chap": ChapFacts("2.1.0")}
+    tables = {"public.a": 1, "public.alert": 1}
+    newer: dict[str, Any] = {"tables": tables, "chap": ChapFacts("2.10.0")}
+    nothing = {"lost_tables": ["public.gone"], "absent_tables": []}
+    assert missed({"public.a"}, (), old, newer) == missed({"public.a"}, None, old, newer) == nothing
+    # Of the same version, or one that does not say, it is missed.
+    for version in ("2.1.0", ""):
+        same = {"tables": tables, "chap": ChapFacts(version)}
+        assert missed({"public.a"}, (), old, same)["absent_tables"] == ["public.alert"]
+    # What the older one had is still looked for.
+    assert missed(set(), ("a",), old, newer)["lost_tables"] == ["public.a", "public.gone"]
+
+
+def test_more_backups_never_make_retention_keep_fewer_days() -> None:
+    for count in range(1, 60):
+        kept = keep(daily(count), Retention(1, 5, 0, 0))
+        assert len(kept) == min(count, 5)
+
+
+def retentions() -> st.SearchStrategy[Retention]:
+    few = st.integers(0, 12)
+    return st.builds(Retention, few, few, few, few, floor=st.integers(1, 4), databases_days=few)
+
+
+hours_ago = st.lists(st.integers(0, 24 * 900), unique=True, max_size=60)
+
+
+@given(hours_ago, retentions())
+def test_whatever_was_made_when_the_promises_hold(ages: list[int], retention: Retention) -> None:
+    backups = [made(NOW - timedelta(hours=age)) for age in sorted(ages, reverse=True)]
+    kept = keep(backups, retention)
+    newest_first = [one.id for one in reversed(backups)]
+    assert newest_first[: max(retention.last, retention.floor)] == [
+        one for one in newest_first if kept.get(one) == "one of the last"
+    ]
+    assert len(kept) >= min(len(backups), retention.floor)
+    for count, shape in ((retention.daily, "%Y%m%d"), (retention.weekly, "%G%V"), (retention.monthly, "%Y%m")):
+        newest: dict[str, str] = {}
+        for one in reversed(backups):
+            newest.setdefault(one.created_at.strftime(shape), one.id)
+        assert set(list(newest.values())[:count]) <= set(kept)
+    # What goes today is not missed tomorrow: to prune twice is to prune once.
+    again = [one for one in backups if one.id in kept]
+    assert keep(again, retention).keys() == kept.keys()
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(st.tuples(st.integers(0, 24 * 400), st.booleans()), unique_by=lambda one: one[0], max_size=12),
+    retentions(),
+    st.data(),
+)
+def test_a_pinned_and_a_needed_one_stay_whatever_retention_says(
+    tmp_path_factory: pytest.TempPathFactory, ages: list[tuple[int, bool]], retention: Retention, data: st.DataObject
+) -> None:
+    directory = tmp_path_factory.mktemp("stack")
+    folder = directory / "backups"
+    written = [write(folder, NOW - timedelta(hours=age), pinned=pinned) for age, pinned in ages]
+    needed = data.draw(st.sampled_from(written)) if written else None
+    runs = directory / ".docker-chap" / "runs"
+    runs.mkdir(parents=True)
+    live, aside = "chap_core", "chap_core_before_20260101t000000z"
+    record = {"id": "1", "operation": "upgrade", "result": "done", "facts": {"backup": str(needed), "kept": aside}}
+    (runs / "1.json").write_text(json.dumps(record))
+
+    server = server_with(live, aside, "postgres", "other_before")
+    chosen = plan(stack_in(directory, live), HERE, server, folder, retention, NOW)
+    going = {one.folder for one in chosen.backups}
+    assert not going & {path for path in written if (path / "pinned").exists() or path == needed}
+    assert len(written) - len(going) >= min(len(written), retention.floor)
+    assert going | {folder / identity for identity, _ in chosen.kept} == set(written)
+    # The database that a rollback needs stays, however old it is, and so does everything that is not ours.
+    assert not chosen.databases
+    (runs / "1.json").unlink()
+    later = plan(stack_in(directory, live), HERE, server, folder, retention, NOW)
+    assert [name for name, _ in later.databases] == [aside]
+
+
+RUNS = ("20260101T000000Z", "20260102T000000Z", "20260103T000000Z")
+
+
+def recorded(directory: Path, *operations: str, **facts: str) -> list[str]:
+    """Write the records of runs that succeeded, each with a kept database, and return the names of those."""
+    runs = directory / ".docker-chap" / "runs"
+    runs.mkdir(parents=True)
+    names = [f"chap_core_before_{identity.lower()}" for identity in RUNS]
+    for identity, operation, kept in zip(RUNS, operations, names):
+        record = {"id": identity, "operation": operation, "result": "done", "facts": {"kept": kept, **facts}}
+        (runs / f"{identity}.json").write_text(json.dumps(record))
+    return names[: len(operations)]
+
+
+@pytest.mark.parametrize(
+    ("operations", "going"),
+    [
+        (("upgrade", "restore", "restore"), 0),
+        (("restore", "upgrade", "restore"), 1),
+        (("upgrade", "restore", "upgrade"), 2),
+        (("restore", "restore", "restore"), 2),
+    ],
+)
+def test_what_can_be_undone_one_after_the_other_stays(tmp_path: Path, operations: tuple[str, ...], going: int) -> None:
+    names = recorded(tmp_path, *operations)
+    tags = [f"p-{identity}-{service}" for identity in RUNS for service in ("chap", "worker")]
+    none = Retention(0, 0, 0, 0, databases_days=0)
+    chosen = plan(stack_in(tmp_path, "chap_core"), HERE, server_with(*names), tmp_path, none, NOW, tags)
+    assert [name for name, _ in chosen.databases] == names[:going] and chosen.image_runs == RUNS[:going]
+
+
+def test_a_needed_backup_is_known_however_its_folder_is_spelled(tmp_path: Path) -> None:
+    made, _ = write(tmp_path / "real", NOW - timedelta(days=2)), write(tmp_path / "real", NOW)
+    (tmp_path / "link").symlink_to("real")
+    recorded(tmp_path, "upgrade", backup=str(tmp_path / "x" / ".." / "link" / made.name))
+    chosen = plan(stack_in(tmp_path, "chap_core"), HERE, None, tmp_path / "real", Retention(0, 0, 0, 0), NOW)
+    assert chosen.backups == () and dict(chosen.kept)[made.name] == "the last upgrade's"
+
+
+def test_images_of_a_run_that_kept_a_dump_go_when_it_cannot_be_undone(tmp_path: Path) -> None:
+    recorded(tmp_path, "upgrade", "upgrade", kept_dump="x")
+    tags, stack = [f"p-{identity}-chap" for identity in RUNS[:2]], stack_in(tmp_path, "chap_core")
+    assert plan(stack, HERE, server_with(), tmp_path, Retention(), NOW, tags).image_runs == RUNS[:1]
+    young = Retention(databases_days=9999)
+    assert plan(stack, HERE, server_with(), tmp_path, young, NOW, tags).image_runs == ()
+
+
+def write(folder: Path, when: datetime, *, pinned: bool = False) -> Path:
+    """Write what is needed of a backup to be listed as one."""
+    identity = when.strftime("%Y%m%dT%H%M%SZ")
+    (folder / identity).mkdir(parents=True)
+    document = {
+        **{"format": 1, "id": identity, "created_at": when.isoformat(), "reason": "", "proven_at": when.isoformat()},
+        **{"project": {"name": "p"}, "tables": {}, "files": [], "checkout": None, "chap": {"version": "2.0.0"}},
+        **{
+            "database": {"name": "chap_core", "size": 1},
+            "server": {"version": 170006},
+            "dump": {"file": "a.dump", "size": 1, "sha256": "0" * 64},
+        },
+    }
+    (folder / identity / "manifest.json").write_text(json.dumps(document))
+    if pinned:
+        (folder / identity / "pinned").touch()
+    return folder / identity
+
+
+def stack_in(directory: Path, database: str) -> Any:
+    project = SimpleNamespace(name="p", directory=directory)
+    return SimpleNamespace(project=project, access=SimpleNamespace(name=database))
+
+
+def server_with(*names: str) -> Any:
+    return SimpleNamespace(databases=lambda: {name: SimpleNamespace(size=1) for name in names})

@@ -1,0 +1,228 @@
+"""A Git checkout moves to a release and back, and nothing of its owner's is lost. On real repositories."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from compose_chap.errors import StackError
+from compose_chap.project import checkout, checkout_move
+from compose_chap.project.checkout import Checkout, Move, Place
+
+WHO = {f"GIT_{who}_{what}": "a" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+SAME = {"same.txt": "1\n", ".gitignore": "/conf\n"}
+OLD = {**SAME, "compose.yml": "services: {a: {image: x}}\r\n", "old/only.txt": "o\n"}
+NEW = {**SAME, "compose.yml": "services: {a: {image: y}}\n", "new/deep/only.txt": "n\n"}
+
+
+def git(folder: Path, *words: str) -> str:
+    done = subprocess.run(
+        ["git", "-C", folder, *words], env={**os.environ, **WHO}, capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip()
+
+
+def commit(folder: Path, files: dict[str, str], *tags: str) -> None:
+    git(folder, "rm", "-rq", "--ignore-unmatch", ".")
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(text.encode())
+    git(folder, "add", "-A")
+    git(folder, "commit", "-qm", "c")
+    for tag in tags:
+        git(folder, "tag", tag)
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """Give a shallow clone of one branch, on v1.0.0, whose origin has v1.1.0 and other tags."""
+    source = tmp_path / "source"
+    source.mkdir()
+    git(source, "init", "-qb", "main")
+    commit(source, OLD, "v1.0.0", "chart-9.9.9", "chap-1.1.0", "v1.2.0rc1")
+    git(source, "branch", "stable")
+    commit(source, NEW, "v1.10.0", "v1.9.0")
+    git(
+        tmp_path,
+        "clone",
+        "-q",
+        "--depth",
+        "1",
+        "--single-branch",
+        "--no-tags",
+        "-b",
+        "stable",
+        f"file://{source}",
+        "clone",
+    )
+    return tmp_path / "clone"
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and ".git" not in path.parts
+    }
+
+
+def test_a_commit_is_called_by_its_release_whatever_other_tags_it_has(tmp_path: Path) -> None:
+    git(tmp_path, "init", "-qb", "main")
+    commit(tmp_path, OLD, "chap-2.0.0", "chart-9.9.9", "v2.0.1rc1", "v2.0.0", "v2.0.0.1")
+    assert Checkout(tmp_path).name == "v2.0.0"
+    commit(tmp_path, NEW, "chap-2.1.0", "nightly")
+    assert Checkout(tmp_path).name.startswith("v2.0.0-1-g")
+    git(tmp_path, "tag", "-d", "v2.0.0")
+    assert Checkout(tmp_path).place.commit.startswith(Checkout(tmp_path).name)
+
+
+def move_of(clone: Path, tag: str = "v1.10.0") -> Move:
+    found = checkout.find(clone / "old")
+    assert found == Checkout(clone)
+    return Move(clone, found.place, Place(checkout.commit_of(found, tag)))
+
+
+def refuse(path: str, content: bytes) -> None:
+    raise AssertionError(f"{path} was taken for someone else's")
+
+
+def test_only_releases_count_in_the_order_of_their_numbers(clone: Path) -> None:
+    assert checkout.releases(Checkout(clone)) == (["v1.0.0", "v1.9.0", "v1.10.0"], "")
+    move_of(clone, "v1.9.0")
+    (clone.parent / "source").rename(clone.parent / "away")
+    tags, problem = checkout.releases(Checkout(clone))
+    assert tags == ["v1.9.0"] and problem
+    with pytest.raises(StackError, match="could not be fetched"):
+        move_of(clone)
+
+
+def test_a_release_that_is_not_there(clone: Path) -> None:
+    with pytest.raises(StackError, match="There is no release v3.0.0"):
+        move_of(clone, "v3.0.0")
+
+
+def test_forth_and_back_is_the_identity(clone: Path) -> None:
+    before, head = tree(clone), git(clone, "symbolic-ref", "HEAD")
+    move = move_of(clone)
+    assert git(clone, "rev-parse", "--is-shallow-repository") == "true"
+    assert git(clone, "rev-list", "--count", "v1.10.0") == "1"
+    checkout_move.refuse_what_cannot_move(move)
+    checkout_move.go(move)
+    assert tree(clone) == {name: text.encode() for name, text in NEW.items()}
+    assert git(clone, "status", "--porcelain") == "" and git(clone, "rev-parse", "HEAD") == move.after.commit
+    assert not (clone / "old").exists() and Checkout(clone).place == move.after
+
+    assert checkout_move.go_back(move, refuse) == []
+    assert tree(clone) == before and git(clone, "symbolic-ref", "HEAD") == head
+    assert git(clone, "status", "--porcelain") == "" and not (clone / "new").exists()
+
+
+def test_a_branch_that_moved_meanwhile_is_left_alone(clone: Path) -> None:
+    move = move_of(clone)
+    checkout_move.go(move)
+    git(clone, "update-ref", "refs/heads/stable", move.after.commit)
+    checkout_move.go_back(move, refuse)
+    assert Checkout(clone).place == Place(move.before.commit)
+    assert git(clone, "rev-parse", "stable") == move.after.commit and git(clone, "status", "--porcelain") == ""
+
+
+def test_what_is_read_is_what_will_be(clone: Path) -> None:
+    (clone / "compose.override.yml").write_text("services: {}\n")
+    move = move_of(clone)
+    read = checkout.reader(move)
+    assert read(clone / "compose.yml") == NEW["compose.yml"].encode()
+    assert read(clone / "compose.override.yml") == b"services: {}\n"
+    assert checkout.reader(move.back)(clone / "compose.yml") == OLD["compose.yml"].encode()
+    with pytest.raises(FileNotFoundError):
+        read(clone / "old/only.txt")
+    assert "+services: {a: {image: y}}" in checkout.diff(move, [clone / "compose.yml", Path("/elsewhere.yml")])
+
+
+@pytest.mark.parametrize(
+    ("path", "stage"),
+    [
+        ("compose.yml", ""),
+        ("compose.yml", "add"),
+        ("old/only.txt", ""),
+        ("new/deep/only.txt", ""),
+        ("new", ""),
+        ("compose.yml", "assume"),
+    ],
+)
+def test_a_change_that_would_be_lost_is_in_the_way(clone: Path, path: str, stage: str) -> None:
+    if stage == "assume":
+        git(clone, "update-index", "--assume-unchanged", path)
+    (clone / path).parent.mkdir(parents=True, exist_ok=True)
+    (clone / path).write_text("mine\n")
+    if stage == "add":
+        git(clone, "add", path)
+    assert checkout_move.in_the_way(move_of(clone)) == [path]
+    with pytest.raises(StackError, match=path):
+        checkout_move.refuse_what_cannot_move(move_of(clone))
+
+
+def test_an_ignored_file_that_the_release_has_is_in_the_way_too(clone: Path) -> None:
+    (clone / "conf").mkdir()
+    (clone / "conf/mine.yaml").write_text("mine\n")
+    assert checkout_move.in_the_way(move_of(clone)) == []
+    source = clone.parent / "source"
+    (source / "conf").mkdir()
+    (source / "conf/mine.yaml").write_text("theirs\n")
+    git(source, "add", "-f", "conf/mine.yaml")
+    git(source, "commit", "-qm", "c")
+    git(source, "tag", "v1.11.0")
+    assert checkout_move.in_the_way(move_of(clone, "v1.11.0")) == ["conf/mine.yaml"]
+
+
+def test_changes_elsewhere_and_untracked_files_stay(clone: Path) -> None:
+    (clone / "same.txt").write_text("mine\n")
+    (clone / "compose.override.yml").write_text("mine\n")
+    (clone / "old/mine.txt").write_text("mine\n")
+    before, move = tree(clone), move_of(clone)
+    assert checkout_move.in_the_way(move) == []
+    checkout_move.go(move)
+    assert tree(clone)["same.txt"] == tree(clone)["old/mine.txt"] == b"mine\n"
+    checkout_move.go_back(move, refuse)
+    assert tree(clone) == before and git(clone, "status", "--porcelain", "-uno") == "M same.txt"
+
+
+def test_a_move_that_was_cut_off_goes_back_from_anywhere(clone: Path) -> None:
+    before, move = tree(clone), move_of(clone)
+    (clone / "compose.yml").write_text(NEW["compose.yml"][:7])
+    (clone / "new/deep").mkdir(parents=True)
+    (clone / "new/deep/only.txt").write_text("n\n")
+    (clone / "old/only.txt").unlink()
+    (clone / ".git/index.lock").write_text("")
+    assert checkout_move.go_back(move, refuse) == []
+    assert tree(clone) == before and git(clone, "status", "--porcelain") == ""
+
+    git(clone, "checkout", "-q", move.after.commit, "--", "compose.yml")
+    assert checkout_move.go_back(move, refuse) == [] and checkout_move.go_back(move, refuse) == []
+    assert tree(clone) == before and git(clone, "status", "--porcelain") == ""
+    assert git(clone, "symbolic-ref", "HEAD") == "refs/heads/stable"
+
+
+def test_what_someone_changed_meanwhile_is_kept_aside(clone: Path) -> None:
+    kept: dict[str, bytes] = {}
+    before, move = tree(clone), move_of(clone)
+    checkout_move.go(move)
+    (clone / "compose.yml").write_text("mine\n")
+    assert checkout_move.go_back(move, kept.__setitem__) == ["compose.yml"]
+    assert kept == {"compose.yml": b"mine\n"} and tree(clone) == before
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives files to another user")
+def test_root_leaves_the_owner_the_owner(clone: Path) -> None:
+    subprocess.run(["chmod", "o+x", *map(str, clone.parents[:-2])], check=True)
+    subprocess.run(["chown", "-R", "1234:1234", clone.parent], check=True)
+    move = move_of(clone)
+    checkout_move.refuse_what_cannot_move(move)
+    checkout_move.go(move)
+    assert all(path.lstat().st_uid == 1234 for path in clone.rglob("*"))
+    checkout_move.go_back(move, refuse)
+    os.chown(clone / "old", 0, 0)
+    with pytest.raises(StackError, match="chown|belongs to its owner"):
+        checkout_move.refuse_what_cannot_move(move)

@@ -1,0 +1,62 @@
+"""One run at a time, and one interruption."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from datetime import datetime, timezone
+from pathlib import Path
+
+import pytest
+
+from compose_chap import units
+from compose_chap.engine import process
+from compose_chap.errors import Locked
+from compose_chap.records import lock, run_records
+from compose_chap.records.steps import Step
+
+NOW = datetime(2026, 11, 23, tzinfo=timezone.utc)
+
+
+def test_the_second_run_is_told_who_works_since_when_and_where(tmp_path: Path) -> None:
+    with lock.locked(tmp_path, "upgrade", NOW):
+        journal = run_records.begin_run(tmp_path, "upgrade", {}, lambda: NOW)
+        journal.begin(Step.KEEP)
+        with pytest.raises(Locked) as refused, lock.locked(tmp_path, "backup", NOW):
+            pass
+    assert f"upgrade by {run_records.operator()}, since {units.moment(NOW)}, now at step 'keep'" in str(refused.value)
+    with lock.locked(tmp_path, "recover", NOW):
+        pass
+
+
+def test_a_child_that_outlives_its_parent_keeps_the_lock(tmp_path: Path) -> None:
+    ends, goes_on = os.pipe()
+    parent = os.fork()
+    if parent == 0:
+        with lock.locked(tmp_path, "upgrade", NOW):
+            os.close(goes_on)
+            os.set_inheritable(ends, True)
+            child = [sys.executable, "-c", f"import os; os.read({ends}, 1)"]
+            threading.Thread(target=process.run, args=[child]).start()
+            time.sleep(1)
+            os._exit(9)
+    os.waitpid(parent, 0)
+    os.close(ends)
+    with pytest.raises(Locked), lock.locked(tmp_path, "recover", NOW):
+        pass
+    os.close(goes_on)
+    with lock.locked(tmp_path, "recover", NOW, patience=30):
+        pass
+
+
+def test_only_the_first_interruption_counts() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with lock.one_interruption():
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGHUP)
+    assert signal.getsignal(signal.SIGINT) is before

@@ -1,0 +1,63 @@
+"""What is said when CHAP gives no answer."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from compose_chap.engine.process import Finished
+from compose_chap.errors import EngineError
+from compose_chap.stack import chap
+from compose_chap.stack.chap import Active, Chap, Jobs
+from compose_chap.stack.chap_answers import Job
+from compose_chap.stack.jobs import own_jobs
+
+WARNING = "/app/chap_core/geometry.py:41: SyntaxWarning: invalid escape sequence '\\d'\n"
+SHOWN = "/app/a.py:7: DeprecationWarning: old\n  old()\n"
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "told"),
+    [
+        (137, WARNING, "its container is stopping, or has no memory left"),
+        (1, WARNING, "it said nothing (exit status 1)"),
+        (1, WARNING + SHOWN + "ImportError: no chap_core", "ImportError: no chap_core"),
+    ],
+)
+def test_a_warning_of_python_is_never_why_chap_gave_no_answer(status: int, said: str, told: str) -> None:
+    engine: Any = SimpleNamespace(run=lambda *words, **given: Finished(status, "", said))
+    with pytest.raises(EngineError) as failed:
+        Chap(engine, "1").schema()
+    assert failed.value.message == f"CHAP could not be asked in its container: {told}"
+    assert Chap(engine, "1").health().problems == f"does not answer ({told})"
+
+
+def test_a_refused_connection_is_told_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(container: str, command: list[str], given: bytes) -> Finished:
+        done = subprocess.run([sys.executable, "-c", command[-1]], input=given, capture_output=True, check=True)
+        return Finished(0, done.stdout.decode(), "")
+
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))  # and nothing listens
+        monkeypatch.setattr(chap, "PORT", bound.getsockname()[1])
+        engine: Any = SimpleNamespace(run=run)
+        assert Chap(engine, "1").health().problems == "does not answer (connection refused)"
+
+
+def test_jobs_that_chap_queues_by_itself_are_nobodys_work() -> None:
+    listed = {
+        "a": Job("STARTED", "create_prediction"),
+        "b": Job("PENDING", "create_backtest"),
+        "c": Job("STARTED", "run_baseline"),
+        "d": Job("PENDING", "run_baseline"),
+        "e": Job("STARTED", "run_baseline"),  # its worker died
+    }
+    jobs = Jobs.of(listed, Active(("w",), frozenset({"a", "c", "x"})))
+    assert (jobs.running, jobs.waiting, jobs.zombies, jobs.own) == (("a", "x"), ("b",), ("e",), ("c", "d"))
+    assert own_jobs(jobs).startswith("2 job(s) run or wait that CHAP queued by itself")
+    assert own_jobs(Jobs.of({}, Active((), frozenset()))) == ""

@@ -1,0 +1,653 @@
+"""The theorem: whatever fails, wherever, all is new and verified or all is old and verified.
+
+Every call that an upgrade makes of the engine and every file that it writes is a place where an error, a
+Ctrl-C and a kill strike, one after the other; and a recovery is killed at each of its own.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import json
+import os
+import shlex
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from compose_chap.backups import backup, catalogue, proof
+from compose_chap.errors import Cancelled, ChapError, EngineError, NeedsPerson, RolledBack, StateError
+from compose_chap.image import Reference
+from compose_chap.model import detect
+from compose_chap.operations import recover, rollback, upgrade
+from compose_chap.operations.upgrade import UpgradePlan
+from compose_chap.postgres import pg_tools
+from compose_chap.postgres.server import Server
+from compose_chap.records import durable, own_folder, run_records
+from compose_chap.records.durable import Edit
+from compose_chap.transaction.baseline import baseline_of
+from compose_chap.transaction.change import CONFIG_FILES
+from tests.fakes import API, WORKER, Database, FakeEngine, Killed, manifest, world
+
+OLD = f"chap {API}:v1\nworker {WORKER}:v1\ndb postgres:17\nredis valkey:8\n".encode()
+NEW = OLD.replace(b":v1", b":v2")
+
+
+def error(name: str) -> None:
+    """Let a call fail."""
+    raise (StateError if name.startswith(("write ", "wrote ")) else EngineError)(f"{name} failed")
+
+
+def interruption(name: str) -> None:
+    """Press Ctrl-C."""
+    raise KeyboardInterrupt
+
+
+def kill(name: str) -> None:
+    """End the process."""
+    raise Killed
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """Give a folder in memory, where there is one: a hundred thousand files are written here."""
+    memory = "/dev/shm"
+    with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def engine(place: Path, monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
+    """Give an engine with a stack at v1, whose backups succeed at once."""
+    folder = place / "stack"
+    folder.mkdir()
+    (folder / "compose.yml").write_bytes(OLD)
+
+    saved: list[Database] = []
+
+    def made() -> catalogue.Backup:
+        return catalogue.Backup(
+            folder / "backups" / "1",
+            manifest(id="1", tables=dict(saved[-1].rows)),
+        )
+
+    def take(engine: FakeEngine, *given: Any, **named: Any) -> catalogue.Backup:
+        engine.at("backup")
+        saved.append(copy.deepcopy(engine.databases["chap_core"]))
+        return made()
+
+    def fill(server: Server, database: str, pieces: Iterator[bytes]) -> None:
+        here = server.engine
+        assert isinstance(here, FakeEngine)
+        here.at("fill")
+        here.databases[database].rows.update(saved[-1].rows)
+        here.databases[database].columns = set(saved[-1].columns)
+        here.at("filled")
+
+    monkeypatch.setattr(backup, "take", take)
+    monkeypatch.setattr(catalogue, "load", lambda folder: made())
+    monkeypatch.setattr(catalogue, "amend", lambda made, **facts: made)
+    monkeypatch.setattr(proof, "check_sums", lambda world, made: None)
+    monkeypatch.setattr(pg_tools, "fill", fill)
+    # A real power cut is not played here, and a disk is slow.
+    monkeypatch.setattr("os.fsync", lambda descriptor: None)
+    monkeypatch.setattr(run_records, "_ROOM", 16)
+    return FakeEngine(folder)
+
+
+def writers() -> dict[str, Callable[..., None]]:
+    """Return what writes files: those of the stack, and our own."""
+    modules = {"compose_chap.records.durable.write_file": durable.write_file}
+    return {**modules, "compose_chap.records.own_folder.write": own_folder.write}
+
+
+def watch_files(
+    monkeypatch: pytest.MonkeyPatch, engine: FakeEngine, writers: Mapping[str, Callable[..., None]]
+) -> None:
+    """Make every file that is written a place where a fault can strike, before and after."""
+
+    def watched(write: Callable[..., None]) -> Callable[[Path, bytes], None]:
+        def writes(path: Path, content: bytes) -> None:
+            engine.at(f"write {path.name}")
+            write(path, content)
+            engine.at(f"wrote {path.name}")
+
+        return writes
+
+    for name, write in writers.items():
+        monkeypatch.setattr(name, watched(write))
+
+
+def run_upgrade(engine: FakeEngine, *, by_dump: bool = False, repairs: tuple[str, ...] = ()) -> None:
+    """Upgrade from v1 to v2."""
+    here = world(engine)
+    (stack,) = detect(engine.containers())
+    plan = UpgradePlan(
+        stack,
+        "v2",
+        {"chap": Reference(API, "v2"), "worker": Reference(WORKER, "v2")},
+        (Edit(engine.folder / "compose.yml", OLD, NEW),),
+        (),
+        engine.folder / "backups",
+        "linux/amd64",
+        baseline_of(here, stack),
+        by_dump=by_dump,
+        repairs=repairs,
+    )
+    upgrade.execute(here, plan, {})
+
+
+def run_rollback(engine: FakeEngine) -> None:
+    """Undo the upgrade."""
+    here = world(engine)
+    (stack,) = detect(engine.containers())
+    rollback.roll_back(here, rollback.plan_rollback(here, stack, "upgrade"), {})
+
+
+def run_recover(engine: FakeEngine) -> None:
+    """Finish or undo what is open, if anything is."""
+    here = world(engine)
+    journal = run_records.open_run(engine.folder, here.clock)
+    if journal:
+        recover.recover(here, journal)
+
+
+def picture(engine: FakeEngine) -> Any:
+    """Return what has to be as it was: the file, images by service, live rows, columns and settings, and names."""
+    services = sorted((one.service, one.name, one.image, one.image_id, one.state) for one in engine.boxes.values())
+    live = engine.databases["chap_core"]
+    return (engine.folder / "compose.yml").read_bytes(), services, live.rows, live.columns, live.settings
+
+
+def kept_databases(names: set[str]) -> set[str]:
+    """Return the databases among some names that an earlier run kept."""
+    return {name for name in names if "_before_" in name or "_after_" in name}
+
+
+def assert_whole(engine: FakeEngine, old: Any, new: Any, leftovers: set[str]) -> str:
+    """Look that the stack is all old or all new, with nothing left over, and return which."""
+    now = picture(engine)
+    which = "old" if now == old else "new" if now == new else "mixed"
+    assert which != "mixed", [part for part, then in zip(now, old) if part != then]
+    names = set(engine.databases) - {"chap_core", "postgres"}
+    if which == "old":
+        # What the new version wrote while it may have served is not thrown away.
+        more = names - kept_databases(leftovers)
+        assert len(more) <= 1 and all(name.endswith("_failed") for name in more), names
+    else:
+        # The database of before, or, where that could not be copied, a dump in its place.
+        assert len(names) <= 1, names
+    records = engine.folder / ".docker-chap"
+    assert not (records / "journal.json").exists() and not (records / "room").exists()
+    if which == "old":
+        assert {name for name in engine.images if "kept" in name} <= leftovers
+    return which
+
+
+class Theorem:
+    """A run whose every call is struck by a fault, from the same start each time."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+        self.monkeypatch, self.folder, self.writers = monkeypatch, folder, writers()
+
+    def run(
+        self,
+        run: Callable[[FakeEngine], None],
+        engine: FakeEngine,
+        number: int = 0,
+        fault: Callable[[str], None] = error,
+    ) -> tuple[bool, BaseException | None]:
+        """Run with the fault at one call; return whether it struck, and what came out."""
+        struck = False
+
+        def strike(call: int, name: str) -> None:
+            nonlocal struck
+            if call == number:
+                struck = True
+                fault(name)
+
+        engine.strike, engine.calls = strike, 0
+        watch_files(self.monkeypatch, engine, self.writers)
+        try:
+            run(engine)
+        except (ChapError, KeyboardInterrupt, Killed) as raised:
+            return struck, raised
+        finally:
+            for name, write in self.writers.items():
+                self.monkeypatch.setattr(name, write)
+        return struck, None
+
+    def prove(
+        self,
+        run: Callable[[FakeEngine], None],
+        before: FakeEngine,
+        new: Any,
+        fault: Callable[[str], None],
+        recovery_killed_at: int = 0,
+    ) -> dict[str, int]:
+        """Let the fault strike at every call, recover, look, and return how often all was old and new."""
+        found: dict[str, int] = {}
+        old, start = picture(before), self.folder.with_name("start")
+        leftovers = set(before.databases) | set(before.images)
+        shutil.copytree(self.folder, start)
+
+        for number in range(1, 10_000):
+            shutil.rmtree(self.folder)
+            shutil.copytree(start, self.folder)
+            engine = before.copy()
+            struck, raised = self.run(run, engine, number, fault)
+            if not struck:
+                break
+            verified = isinstance(raised, NeedsPerson) and "done and verified" in raised.state
+            if fault is error and not before.sick:
+                assert not isinstance(raised, NeedsPerson) or verified, raised
+            engine = engine.copy()
+            if recovery_killed_at:
+                self.run(run_recover, engine, recovery_killed_at, kill)
+                engine = engine.copy()
+            run_recover(engine)
+            which = assert_whole(engine, old, new, leftovers)
+            assert which == "new" or not verified
+            found[which] = found.get(which, 0) + 1
+        shutil.rmtree(start)
+        return found
+
+
+@pytest.fixture
+def theorem(monkeypatch: pytest.MonkeyPatch, place: Path) -> Theorem:
+    """Give what strikes."""
+    return Theorem(monkeypatch, place / "stack")
+
+
+@pytest.mark.parametrize("fault", [error, interruption, kill])
+@pytest.mark.parametrize("sick", ["", "never ready", "loses rows"])
+def test_upgrade(engine: FakeEngine, theorem: Theorem, fault: Callable[[str], None], sick: str) -> None:
+    after = engine.copy()
+    theorem.run(run_upgrade, after)
+    new = picture(after)
+    reset(engine.folder)
+
+    engine.sick = sick
+    found = theorem.prove(run_upgrade, engine, new, fault)
+    assert found["old"] > 50 and ("new" in found) == (not sick)
+
+
+@pytest.mark.parametrize("fault", [error, interruption, kill])
+@pytest.mark.parametrize("room", [1 << 20, 0])
+@pytest.mark.parametrize("sick", ["", "loses rows"])
+def test_upgrade_that_keeps_a_dump(
+    engine: FakeEngine, theorem: Theorem, fault: Callable[[str], None], sick: str, room: int
+) -> None:
+    run = functools.partial(run_upgrade, by_dump=True)
+    after = engine.copy()
+    theorem.run(run, after)
+    new = picture(after)
+    reset(engine.folder)
+
+    engine.sick, engine.room = sick, room
+    found = theorem.prove(run, engine, new, fault)
+    assert found["old"] > 50 and ("new" in found) == (not sick)
+
+
+@pytest.mark.parametrize("room", [1 << 20, 0])
+@pytest.mark.parametrize("at", [5, 10, 15, 20, 25, 30, 35, 40, 45])
+def test_upgrade_that_keeps_a_dump_and_whose_recovery_is_killed_too(
+    engine: FakeEngine, theorem: Theorem, at: int, room: int
+) -> None:
+    run = functools.partial(run_upgrade, by_dump=True)
+    after = engine.copy()
+    theorem.run(run, after)
+    new = picture(after)
+    reset(engine.folder)
+
+    engine.room = room
+    assert theorem.prove(run, engine, new, kill, recovery_killed_at=at)["old"] > 50
+
+
+@pytest.mark.parametrize("at", [5, 15, 25, 35, 45])
+def test_upgrade_whose_recovery_is_killed_too(engine: FakeEngine, theorem: Theorem, at: int) -> None:
+    after = engine.copy()
+    theorem.run(run_upgrade, after)
+    new = picture(after)
+    reset(engine.folder)
+
+    assert theorem.prove(run_upgrade, engine, new, kill, recovery_killed_at=at)["old"] > 50
+
+
+@pytest.mark.parametrize("fault", [error, interruption, kill])
+def test_rollback(engine: FakeEngine, theorem: Theorem, fault: Callable[[str], None]) -> None:
+    theorem.run(run_upgrade, engine)
+    engine.databases["chap_core"].rows["public.observation"] += 5
+    start, after = engine.folder.with_name("upgraded"), engine.copy()
+    shutil.copytree(engine.folder, start)
+    theorem.run(run_rollback, after)
+    new = picture(after)
+    shutil.rmtree(engine.folder)
+    shutil.copytree(start, engine.folder)
+
+    assert theorem.prove(run_rollback, engine, new, fault)["old"] > 40
+
+
+def reset(folder: Path) -> None:
+    """Bring the files back to what they were at first."""
+    shutil.rmtree(folder / ".docker-chap")
+    (folder / "compose.yml").write_bytes(OLD)
+
+
+def test_rows_of_another_client_are_kept_and_told_of_though_it_goes_on_writing(engine: FakeEngine) -> None:
+    engine.sick, written = "loses rows", 0
+    engine.databases["chap_core"].rows["public.other"] = 0
+
+    def write(call: int, name: str) -> None:
+        nonlocal written
+        if any("_before_" in one for one in engine.databases):
+            engine.databases["chap_core"].rows["public.other"] += 1
+            written += 1
+
+    engine.strike = write
+    with pytest.raises(RolledBack) as failure:
+        run_upgrade(engine)
+    (aside,) = (one for one in engine.databases if one.endswith("_failed"))
+    assert aside in failure.value.state
+    found = (engine.databases[one].rows["public.other"] for one in (aside, "chap_core"))
+    assert written and sum(found) == written
+
+
+def edited_meanwhile(engine: FakeEngine, line: str) -> None:
+    """Let somebody add a line to the Compose file while the new version starts, which then fails."""
+    engine.sick, file = "never ready", engine.folder / "compose.yml"
+
+    def edit(call: int, name: str) -> None:
+        if name == "compose started" and line not in file.read_text():
+            file.write_text(file.read_text() + line)
+
+    engine.strike = edit
+
+
+def test_a_file_that_somebody_edits_meanwhile_is_left_alone_and_all_else_comes_back(engine: FakeEngine) -> None:
+    _, services, *data = picture(engine)
+    edited_meanwhile(engine, "mine mine:1\n")
+    with pytest.raises(NeedsPerson) as failure:
+        run_upgrade(engine)
+    now = picture(engine)
+    assert now[0] == NEW + b"mine mine:1\n" and list(now[2:]) == data
+    # The same images, made anew; and CHAP runs.
+    assert [one[2:] for one in now[1]] == [one[2:] for one in services]
+    assert "CHAP runs again as before" in failure.value.message and "compose.yml" in failure.value.message
+    assert f"{API}:v1" in failure.value.hint and "docker chap recover" in failure.value.hint
+
+    # As long as the file names the new images nothing else comes of it.
+    with pytest.raises(NeedsPerson):
+        run_recover(engine)
+    assert picture(engine) == now
+
+    (engine.folder / "compose.yml").write_bytes(OLD + b"mine mine:1\n")
+    run_recover(engine)
+    assert picture(engine)[2:] == now[2:] and not (engine.folder / ".docker-chap" / "journal.json").exists()
+    labels = {one.labels[CONFIG_FILES] for one in engine.boxes.values()}
+    assert labels == {str(engine.folder / "compose.yml")}
+
+
+def test_a_file_that_cannot_be_read_any_more_does_not_keep_the_data_away(engine: FakeEngine) -> None:
+    _, _, *data = picture(engine)
+    edited_meanwhile(engine, "half a line here\n")
+    with pytest.raises(NeedsPerson) as failure:
+        run_upgrade(engine)
+    assert list(picture(engine)[2:]) == data
+    assert "The old data are back; CHAP is not" in failure.value.message
+
+    engine.strike = lambda call, name: None
+    (engine.folder / "compose.yml").write_bytes(OLD)
+    run_recover(engine)
+    assert picture(engine)[0] == OLD and list(picture(engine)[2:]) == data
+
+
+def test_a_rollback_keeps_the_newer_data_under_its_own_id(engine: FakeEngine) -> None:
+    run_upgrade(engine)
+    engine.databases["chap_core"].rows |= {"public.observation": 12, "public.modeltemplatedb": 3}
+    (stack,) = detect(engine.containers())
+    plan = rollback.plan_rollback(world(engine), stack, "upgrade")
+    assert plan.written_since == {"public.observation": 2}
+    done = rollback.roll_back(world(engine), plan, {})
+    assert done.kept.endswith(done.run.lower()) and done.kept in engine.databases
+    record = run_records.history(engine.folder)[-1]
+    assert (record["from"], record["to"], record["undoes"]) == ("2", "1", plan.undone["id"])
+
+
+def cut_off(engine: FakeEngine, step: str) -> FakeEngine:
+    """Kill an upgrade right after it began a step, and return the engine as the next process finds it."""
+
+    def strike(call: int, name: str) -> None:
+        journal = engine.folder / ".docker-chap" / "journal.json"
+        steps = json.loads(journal.read_text())["steps"] if journal.exists() else []
+        if steps and steps[-1]["step"] == step:
+            raise Killed
+
+    engine.strike = strike
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        watch_files(patch, engine, writers())
+        run_upgrade(engine)
+    return engine.copy()
+
+
+def test_what_was_complete_when_it_was_cut_off_is_finished_and_keeps_what_was_written_since(
+    engine: FakeEngine,
+) -> None:
+    engine = cut_off(engine, "verify")
+    engine.databases["chap_core"].rows["public.observation"] += 5
+    run_recover(engine)
+    assert (engine.folder / "compose.yml").read_bytes() == NEW
+    assert engine.databases["chap_core"].rows["public.observation"] == 15
+    record = run_records.history(engine.folder)[-1]
+    assert (record["result"], record["recovered"]) == ("done", True) and 0 < record["downtime"] < 100
+    run_rollback(engine)
+    assert picture(engine)[0] == OLD
+
+
+@pytest.mark.parametrize("step", ["verify api", "start worker"])
+def test_what_a_run_that_was_cut_off_had_served_is_set_aside_whatever_its_rows_number(
+    engine: FakeEngine, step: str
+) -> None:
+    engine = cut_off(engine, step)
+    # A user changes a row, and adds one where CHAP itself does too: no count shows either.
+    engine.databases["chap_core"].settings = "changed meanwhile"
+    run_recover(engine)
+    (aside,) = (one for one in engine.databases if one.endswith("_failed"))
+    assert engine.databases[aside].settings == "changed meanwhile"
+    (said,) = (one for one in run_records.history(engine.folder)[-1]["checks"] if one["name"] == "written_meanwhile")
+    assert aside in said["message"] and "prune" in said["message"]
+
+
+@pytest.mark.parametrize("step", ["verify api", "verify"])
+def test_a_container_that_somebody_else_made_anew_does_not_stop_a_recovery(engine: FakeEngine, step: str) -> None:
+    engine = cut_off(engine, step)
+    (redis,) = (one for one in engine.boxes.values() if one.service == "redis")
+    engine.discard(redis.id)
+    engine._make("redis", "valkey:8")
+    run_recover(engine)
+    record = run_records.history(engine.folder)[-1]
+    assert record["result"] == {"verify api": "undone", "verify": "done"}[step]
+    (said,) = (one for one in record["checks"] if one["name"] == "other_containers")
+    assert said["status"] == "warn" and "redis" in said["message"]
+
+
+def test_a_container_that_had_ended_may_be_gone_afterwards(engine: FakeEngine) -> None:
+    done = engine._make("route-init", "curl:8")
+    engine._set(done.id, state="exited")
+
+    def prune(call: int, name: str) -> None:
+        if name == "backup":
+            engine.boxes.pop(done.id)
+
+    engine.strike = prune
+    run_upgrade(engine)
+    assert run_records.history(engine.folder)[-1]["result"] == "done"
+
+
+def test_why_the_new_version_ended_is_said_without_secrets_and_with_the_way_that_is_good(engine: FakeEngine) -> None:
+    engine.sick = "ends"
+    engine.log = (
+        "Traceback (most recent call last):\n"
+        '  File "x.py", line 1, in f\n'
+        "sqlalchemy.exc.IntegrityError: (psycopg2.errors.NotNullViolation) null value in column"
+        ' "target_column" at postgresql://chap:geheim@db/chap_core\n'
+        "[SQL: INSERT INTO backtestspecification]\n"
+    )
+    with pytest.raises(RolledBack) as failure:
+        run_upgrade(engine)
+    said = failure.value.message
+    assert said.startswith("The upgrade failed: CHAP ended at its start: sqlalchemy.exc.IntegrityError: (psycopg2")
+    assert "INSERT" not in said and "geheim" not in said + str(failure.value.details)
+    assert "exit status" not in said
+    (run,) = run_records.history(engine.folder)
+    assert failure.value.details["run"] == run["id"] and run["failure"] in said
+    assert Path(failure.value.details["report"]).is_file()
+    start, *after = failure.value.details["checks"]
+    assert start["name"] == "start" and start["status"] == "fail" and "rows" in {one["name"] for one in after}
+    engine.log = ""
+    with pytest.raises(RolledBack, match=r"ended at its start: exit status 3$"):
+        run_upgrade(engine)
+
+
+def test_a_cancelled_upgrade_names_its_run_and_report(engine: FakeEngine) -> None:
+    def cancel(call: int, name: str) -> None:
+        if name == when:
+            engine.strike = lambda call, name: None
+            raise KeyboardInterrupt
+
+    for when in ("backup", "compose started"):
+        engine.strike = cancel
+        with pytest.raises(Cancelled) as failure:
+            run_upgrade(engine)
+        details = failure.value.details
+        assert set(details) == {"run", "report", "checks"} and details["run"] in details["report"]
+        assert Path(details["report"]).is_file()
+
+
+MADE = {"public.alembic_version": 1, "public.backtestspecification": 3}
+
+
+def test_rows_that_a_migration_made_are_nobodys_work(engine: FakeEngine) -> None:
+    engine.makes, engine.sick, before = MADE, "loses rows", set(engine.databases)
+    with pytest.raises(RolledBack):
+        run_upgrade(engine)
+    assert [name for name in engine.databases if name.endswith("_failed")] == []
+    assert set(engine.databases) == before
+
+    engine.sick = ""
+    run_upgrade(engine)
+    here, (stack,) = world(engine), detect(engine.containers())
+    assert rollback.plan_rollback(here, stack, "upgrade").written_since == {}
+    engine.databases["chap_core"].rows["public.backtestspecification"] += 2
+    engine.databases["chap_core"].rows["public.alert"] = 1
+    written = rollback.plan_rollback(here, stack, "upgrade").written_since
+    assert written == {"public.backtestspecification": 2, "public.alert": 1}
+
+
+def test_an_old_mark_is_dropped_only_once_the_way_back_brings_it_again(engine: FakeEngine) -> None:
+    rows = engine.databases["chap_core"].rows
+    rows["public.alembic_version"], engine.makes = 1, MADE
+    for sick in ("ends", "never ready", ""):
+        engine.sick = sick
+        if sick:
+            with pytest.raises(RolledBack):
+                run_upgrade(engine, repairs=("old_mark",))
+            assert engine.databases["chap_core"].rows["public.alembic_version"] == 1
+        else:
+            run_upgrade(engine, repairs=("old_mark",))
+    assert run_records.history(engine.folder)[-1]["repairs"] == ["old_mark"]
+    checks = run_records.history(engine.folder)[-1]["checks"]
+    assert [one["message"] for one in checks if one["name"] == "repaired"]
+
+
+def test_where_the_old_image_was_pruned_the_way_back_says_how_to_get_it_again(engine: FakeEngine) -> None:
+    engine.sick = "never ready"
+
+    def prune(call: int, name: str) -> None:
+        if name == "compose removed":
+            engine.images = {tag: image for tag, image in engine.images.items() if image != "sha256:api1"}
+
+    engine.strike = prune
+    with pytest.raises(NeedsPerson) as failure:
+        run_upgrade(engine)
+    assert f"docker pull {API}:v1" in failure.value.hint and "docker chap recover" in failure.value.hint
+    engine.strike = lambda call, name: None
+    engine.images[f"{API}:v1"] = "sha256:api1"
+    run_recover(engine)
+    assert picture(engine)[0] == OLD
+
+
+def test_a_run_that_cannot_clean_up_before_it_stopped_anything_names_the_way_out(engine: FakeEngine) -> None:
+    def lose(call: int, name: str) -> None:
+        if name == "backup" or name == "tags":
+            raise EngineError("The engine does not answer.")
+
+    engine.strike = lose
+    with pytest.raises(EngineError) as failure:
+        run_upgrade(engine)
+    assert "still runs as before" in failure.value.state and "could not clean up" in failure.value.state
+    assert "docker chap recover" in failure.value.hint
+    engine.strike = lambda call, name: None
+    run_recover(engine)
+    assert run_records.history(engine.folder)[-1]["result"] == "nothing changed"
+
+
+def test_other_settings_after_the_way_back_are_named(engine: FakeEngine) -> None:
+    engine = cut_off(engine, "verify api")
+    engine.port = "9000"
+    run_recover(engine)
+    record = run_records.history(engine.folder)[-1]
+    (said,) = (one for one in record["checks"] if one["name"] == "settings")
+    assert "chap: ports (8000->8000 before, 9000->8000 now)" in said["message"]
+    assert "docker compose up -d --no-deps chap worker" in said["hint"]
+
+
+def by_hand(engine: FakeEngine, hint: str) -> None:
+    """Do to the databases what a failure tells a person to do."""
+    for line in hint.splitlines():
+        if " psql " in line:
+            engine._change(shlex.split(line)[-1], "postgres")
+
+
+def stuck(engine: FakeEngine) -> Callable[[int, str], None]:
+    """Return what lets the new containers fail at their start, and every way back stop before it moves data."""
+
+    def strike(call: int, name: str) -> None:
+        journal = engine.folder / ".docker-chap" / "journal.json"
+        steps = [one["step"] for one in json.loads(journal.read_text())["steps"]] if journal.exists() else []
+        if "start api" in steps and name in ("compose started", "stop"):
+            raise EngineError("The engine is out of order.")
+
+    return strike
+
+
+def test_by_hand_a_rollback_gives_the_old_data_their_own_name_back(engine: FakeEngine) -> None:
+    run_upgrade(engine)
+    before = copy.deepcopy(engine.databases)
+    engine.strike = stuck(engine)
+    with pytest.raises(NeedsPerson) as failure:
+        run_rollback(engine)
+    assert "ALTER DATABASE" in failure.value.hint
+    engine.strike = lambda call, name: None
+    by_hand(engine, failure.value.hint)
+    assert engine.databases == before
+    run_recover(engine)
+    assert engine.databases == before
+    run_rollback(engine)
+    assert picture(engine)[0] == OLD
+
+
+def test_by_hand_an_upgrade_comes_back_as_by_itself(engine: FakeEngine) -> None:
+    before = copy.deepcopy(engine.databases)
+    engine.strike = stuck(engine)
+    with pytest.raises(NeedsPerson) as failure:
+        run_upgrade(engine)
+    engine.strike = lambda call, name: None
+    by_hand(engine, failure.value.hint)
+    assert {name: engine.databases[name] for name in before} == before
+    run_recover(engine)
+    assert {name: engine.databases[name] for name in before} == before
