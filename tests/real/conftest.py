@@ -1,36 +1,41 @@
-"""One journey for each road, shared by the tests of that road, and the table of all."""
+"""The table of all roads: each test adds its line, and it is shown at the end."""
 
 from __future__ import annotations
-
-from collections.abc import Iterator
 
 import pytest
 
 from tests.real.images import WORK
-from tests.real.journey import Journey
-from tests.real.roads import ROADS, Road
 
-COLUMNS = ("became", "upgrade", "rollback", "restore", "rehearse")
-# The tests of a road share a stack, so they run in one process.
-PARAMETERS = [pytest.param(road, id=road.name, marks=pytest.mark.xdist_group(road.name)) for road in ROADS]
-
-
-@pytest.fixture(scope="module", params=PARAMETERS)
-def begun(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Journey]:
-    """Give a stack of a road's old release with rows in every table; add the road's line to the table afterwards."""
-    road: Road = request.param
-    journey = Journey.begin(road, tmp_path_factory.mktemp("real"))
-    try:
-        yield journey
-    finally:
-        journey.stack.down()
-        line = "\t".join([road.name, *(journey.line.get(column, "-") for column in COLUMNS)])
-        with (WORK / "table.tsv").open("a") as table:
-            table.write(line + "\n")
+TABLE = WORK / "table.tsv"
+TITLES = {
+    "became": "what the data become",
+    "upgrade": "upgrade",
+    "truth": "and in truth",
+    "rollback": "rollback",
+    "restore": "restore of the backup",
+    "rehearse": "rehearse",
+}
 
 
-@pytest.fixture
-def journey(begun: Journey) -> Journey:
-    """Give the journey with its stack at the beginning, whatever the test before left."""
-    begun.put_back()
-    return begun
+def write_line(road: str, line: dict[str, str]) -> None:
+    """Add a road's line; the processes of a run write to one file."""
+    with TABLE.open("a") as table:
+        table.write("\t".join([road, *(line.get(title, "-") for title in TITLES)]) + "\n")
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Begin with an empty table, in the first process only."""
+    if not hasattr(session.config, "workerinput"):
+        TABLE.unlink(missing_ok=True)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show the table."""
+    if not TABLE.exists():
+        return
+    rows = [["road", *TITLES.values()], *(line.split("\t") for line in sorted(TABLE.read_text().splitlines()))]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    terminalreporter.section("real releases")
+    for row in rows:
+        padded = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        terminalreporter.write_line("  ".join(padded).rstrip())

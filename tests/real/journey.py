@@ -50,6 +50,9 @@ class Journey:
         try:
             stack.up(PATIENCE)
             stack.seed()
+            if road.stuck_at:
+                stack.sql("CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY)")
+                stack.sql(f"INSERT INTO alembic_version VALUES ('{road.stuck_at}')")
         except BaseException:
             stack.down()
             raise
@@ -119,9 +122,9 @@ class Journey:
         return look(stack, release, stack.database, lambda path: stack.api(path, timeout=60), container)
 
     def changed_values(self) -> list[str]:
-        """Return the tables in which a row that people wrote differs from the beginning, where its columns are still there.
+        """Return the tables in which a row that people wrote differs from the beginning, in the columns still there.
 
-        Rows that the new release adds at its start to tables of its own seeds do not count.
+        Rows that a release adds at its start to the tables of its own seeds do not count.
         """
         now = self.stack.columns()
         both = {table: [name for name in names if name in now.get(table, ())] for table, names in self.columns.items()}
@@ -140,7 +143,7 @@ class Journey:
         return values
 
     def lengths(self) -> list[list[str]]:
-        """Return the bounds of the horizon of the model templates that were written, under whatever name they have now."""
+        """Return the bounds of the horizon of the templates that were written, under the name they have now."""
         unit = "length" if "min_prediction_length" in self.stack.columns()["modeltemplatedb"] else "periods"
         bounds = f"min_prediction_{unit}, max_prediction_{unit}"
         return self.stack.sql(f"SELECT {bounds} FROM modeltemplatedb WHERE name IN ('ewars', 'arima') ORDER BY id")

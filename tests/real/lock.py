@@ -11,8 +11,9 @@ from tests.real.images import PIP, REAL, WORK, fetch, pip_settings
 from tests.sample.images import BASE, run
 
 RESOLVE = (
-    "python3 -m venv --without-pip /tmp/venv && PIP_CONFIG_FILE=/run/pip.conf /tmp/venv/bin/python /run/pip.whl/pip install"
-    " --quiet --disable-pip-version-check --dry-run --report - -r /run/requirements.in"
+    "python3 -m venv --without-pip /tmp/venv"
+    " && PIP_CONFIG_FILE=/run/pip.conf /tmp/venv/bin/python /run/pip.whl/pip install --quiet"
+    " --disable-pip-version-check --dry-run --report - -r /run/requirements.in"
 )
 
 
