@@ -4,7 +4,7 @@ MANUAL = $${XDG_DATA_HOME:-$$HOME/.local/share}/man/man1/docker-chap.1
 IN_SAMPLE := . build/out/env.sh &&
 
 .DEFAULT_GOAL := help
-.PHONY: help venv plugin install uninstall check unit integration e2e test test-new test-real torture test-real bench demo demo-shapes picture demo-clean lock release clean images sample
+.PHONY: help venv plugin install uninstall check unit integration e2e test test-new test-real torture bench demo demo-shapes picture demo-clean lock release clean images sample
 
 help:  ## Show this help.
 	@awk 'BEGIN {FS = ":.*  ## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
