@@ -1,6 +1,6 @@
 """How long the parts of a real release take, as a basis for what the tool can do about it.
 
-python -m tests.real.measure [VERSION...]      the environment of build/out/env.sh must be set; seconds, the best of three
+python -m tests.real.measure [VERSION...]      seconds, the best of three
 """
 
 from __future__ import annotations
