@@ -4,7 +4,7 @@ MANUAL = $${XDG_DATA_HOME:-$$HOME/.local/share}/man/man1/docker-chap.1
 IN_SAMPLE := . build/out/env.sh &&
 
 .DEFAULT_GOAL := help
-.PHONY: help venv plugin install uninstall check unit integration e2e test test-new torture bench demo demo-shapes picture demo-clean lock release clean images sample
+.PHONY: help venv plugin install uninstall check unit integration e2e test test-new test-real torture bench demo demo-shapes picture demo-clean lock release clean images sample
 
 help:  ## Show this help.
 	@awk 'BEGIN {FS = ":.*  ## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
@@ -59,6 +59,10 @@ e2e: sample  ## Run the tests of whole commands on the sample stack.
 test:  ## Set everything up and run all tests.
 	@$(MAKE) --no-print-directory -j3 unit sample
 	$(IN_SAMPLE) $(RUN) pytest -n 3 --dist loadfile --no-loadscope-reorder tests/e2e tests/integration
+
+test-real: sample  ## Run the main job on real releases of CHAP, from PyPI: an hour and 5 GB. Prints a table.
+	@$(IN_SAMPLE) $(RUN) tests.real.images
+	$(IN_SAMPLE) $(RUN) pytest -n 2 --maxschedchunk=1 tests/real
 
 test-new: sample  ## Run the end-to-end tests on a second engine, newer, with an older Compose (root on Debian).
 	@tests/sample/engine.sh --new

@@ -25,12 +25,55 @@ def main() -> int | str:
         return "Error: docker chap needs Python 3.10 or newer; this is %d.%d." % sys.version_info[:2]
     archive = os.path.abspath(sys.path[0])
     try:
-        sys.path[0] = os.path.join(unpacked(archive) or archive, PACKAGES)
-        from compose_chap import plugin
+        folder = unpacked(archive)
+        sys.path[0] = os.path.join(folder or archive, PACKAGES)
+        try:
+            from compose_chap import plugin
 
-        return plugin.main()
+            run = plugin.main
+        except Exception:
+            if not folder:
+                raise
+            discard(folder)
+            sys.path[0] = os.path.join(archive, PACKAGES)
+            for name in [name for name in sys.modules if name.partition(".")[0] == "compose_chap"]:
+                del sys.modules[name]
+            from compose_chap import plugin
+
+            run = plugin.main
+        status = run()
+        # What fails may have failed for this; what works is not kept waiting.
+        if status == 1 and folder and damaged(archive, folder):
+            discard(folder)
+            print(f"The unpacked copy in {folder} was damaged, and is removed. Run the command again.", file=sys.stderr)
+        return status
     except KeyboardInterrupt:
         return 130
+
+
+def damaged(archive: str, folder: str) -> bool:
+    """Return whether a file of the archive is missing in its unpacked copy, or another one."""
+    import zipfile
+    import zlib
+
+    try:
+        with zipfile.ZipFile(archive) as packed:
+            for entry in packed.infolist():
+                if entry.filename.startswith(f"{PACKAGES}/") and not entry.is_dir():
+                    with open(os.path.join(folder, entry.filename), "rb") as file:
+                        if zlib.crc32(file.read()) != entry.CRC:
+                            return True
+    except (OSError, zipfile.BadZipFile):
+        return True
+    return False
+
+
+def discard(folder: str) -> None:
+    """Move an unpacked copy aside, where the next unpacking sweeps it away: other processes may still use it."""
+    try:
+        os.rename(folder, f"{folder}.{os.getpid()}.tmp")
+    except OSError:
+        pass
 
 
 def unpacked(archive: str) -> str | None:

@@ -228,7 +228,8 @@ class FakeEngine(Engine):
             return {"Id": "lock"}
         self.at("throwaway made")
         self.asked.append(image)
-        self.recipes.append({key: given[key] for key in ("environment", "network_disabled", "volumes")})
+        alone = {"network_disabled": given["host_config"]["network_mode"] == "none"}
+        self.recipes.append({key: given[key] for key in ("environment", "volumes")} | alone)
         return {"Id": f"throwaway of {image}"}
 
     def origin(self, project: str) -> Origin:

@@ -15,6 +15,7 @@ from typing import Any
 
 from compose_chap.backups.dump_file import disk_errors, file_name, write_hashed
 from compose_chap.backups.manifest import ChapFacts, CheckoutFacts, ImageFacts, KeptFile, KeptVolume, Part
+from compose_chap.detection import project
 from compose_chap.engine.engine import Engine
 from compose_chap.engine.world import World
 from compose_chap.errors import ChapError, DumpError
@@ -24,6 +25,7 @@ from compose_chap.project.sources import read_source
 from compose_chap.records import own_folder
 from compose_chap.stack import chap, chap_scripts, schema
 
+MARKETPLACE = "compose.marketplace.yml"
 # Volumes that are slow to fill again, but fill themselves.
 _CACHES = re.compile(r"renv|pytensor|(^|[/_-])uv$|cache|(^|[/_-])tmp$")
 _LONGEST_NAME = 150
@@ -46,13 +48,20 @@ with tempfile.NamedTemporaryFile() as file:
 
 
 def keep_files(sources: Iterable[Path], stack: Stack, folder: Path) -> tuple[KeptFile, ...]:
-    """Copy the files that make the stack into `folder`/files and return what a manifest says of them.
+    """Copy files into `folder`/files and return what a manifest says of them.
 
-    Beside the `sources` these are the model configurations of a source checkout.
+    They are the `sources`, a checkout's model configurations, and what other containers were made from.
     """
     directory = stack.project.directory
     models = sorted(path for path in (directory / "config" / "configured_models").glob("**/*") if path.is_file())
-    return tuple(_keep_file(path, directory, folder) for path in dict.fromkeys([*sources, *models]))
+    return tuple(_keep_file(one, directory, folder) for one in dict.fromkeys([*sources, *models, *_others(stack)]))
+
+
+def _others(stack: Stack) -> list[Path]:
+    """Return the files that any container names, as far as they are there, and the marketplace's, which none names."""
+    made_from = [project("", one.labels) for service in stack.services for one in service.containers]
+    named = [path for one in made_from for path in (*one.files, *one.env_files)]
+    return sorted({path for path in (*named, stack.project.files[0].with_name(MARKETPLACE)) if path.is_file()})
 
 
 def _keep_file(path: Path, directory: Path, folder: Path) -> KeptFile:
@@ -170,8 +179,7 @@ def _pack(
 
 def unique_name(text: str, taken: set[str]) -> str:
     """Return a file's name, no longer than one may be, for what a container calls something; add it to `taken`."""
-    name = file_name(text)[:_LONGEST_NAME]
-    number = 1
+    name, number = file_name(text)[:_LONGEST_NAME], 1
     while name in taken:
         number += 1
         name = f"{file_name(text)[:_LONGEST_NAME]}-{number}"

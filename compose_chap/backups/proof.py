@@ -12,16 +12,16 @@ from typing import Any
 from compose_chap import units
 from compose_chap.backups import catalogue, dump_file, other_files
 from compose_chap.backups.catalogue import CHECKSUMS, READ_BACK, RESTORED, Backup
-from compose_chap.engine import throwaway
-from compose_chap.engine.throwaway import Recipe
 from compose_chap.engine.world import World
 from compose_chap.errors import DatabaseError, DumpError, StateError
-from compose_chap.postgres import dump_format, pg_tools, unexpected
+from compose_chap.postgres import dump_format, jail, pg_tools, unexpected
+from compose_chap.postgres.dump_format import Contents
 from compose_chap.postgres.sandbox import Quarantine
 from compose_chap.postgres.server import Database, Server, identifier, literal
 
 _ROLE = "docker_chap_proof"
-_START_SECONDS = 180
+# What a server of its own takes, before there are any data.
+_LEAST = 1 << 30
 _OF_THIS_SERVER = re.compile(r'No space left|role ".*" does not exist')
 
 
@@ -79,7 +79,8 @@ def verify_deep(world: World, backup: Backup, image: str = "") -> dict[str, int]
     check_sums(world, backup)
     found: dict[str, int] = {}
     for dump in _dumps(backup):
-        with throwaway_server(world, dump["image"] if world.engine.image(dump["image"]) else image) as server:
+        used = dump["image"] if world.engine.image(dump["image"]) else image
+        with jail.server(world, used, most=_needed(dump) * 4 + _LEAST) as server:
             with _on_trial(world, backup, RESTORED):
                 found |= _restored(world, backup, dump, server)
     catalogue.judge(backup, world.clock(), RESTORED)
@@ -92,40 +93,12 @@ def image_of(backup: Backup) -> str:
     return roles.get("database", "")
 
 
-@contextmanager
-def throwaway_server(
-    world: World, image: str, network: str = "", names: Sequence[str] = (), port: str = ""
-) -> Iterator[Server]:
-    """Run a PostgreSQL of `image` while the block runs, without a network or under `names` in a private one.
-
-    Raise DatabaseError when it stays down.
-    """
-    if not image or not world.engine.image(image):
-        raise DatabaseError(
-            "The PostgreSQL image that the backup was made with is not on this engine.",
-            hint="Start the stack's database, or pull its image, then try again.",
-        )
-    environment = {"POSTGRES_USER": "postgres", "POSTGRES_PASSWORD": secrets.token_urlsafe(24)}
-    environment |= {"PGPORT": port} if port else {}
-    with throwaway.throwaway(world.engine, Recipe(image, environment, network, names)) as container:
-        server = Server(world.engine, container, "postgres")
-        world.notify("start database", "a throwaway PostgreSQL to restore into")
-        for _ in range(_START_SECONDS * 4):
-            if server.listening():
-                break
-            found = world.engine.container(container)
-            if not found or not found.running:
-                raise DatabaseError(f"The throwaway PostgreSQL ended: {world.engine.logs(container, 5).strip()}")
-            world.sleep(0.25)
-        else:
-            raise DatabaseError(f"The throwaway PostgreSQL was not ready after {_START_SECONDS} seconds.")
-        # It is thrown away: there is nothing to be safe for.
-        server.command("ALTER SYSTEM SET fsync = off; SELECT pg_reload_conf() \\g /dev/null")
-        yield server
+def _needed(dump: Mapping[str, Any]) -> int:
+    return int(dump["database"]["size"]) + int(dump["dump"]["size"])
 
 
 def _restored(world: World, backup: Backup, dump: Mapping[str, Any], server: Server) -> dict[str, int]:
-    name, needed = dump["database"]["name"], int(dump["database"]["size"]) + int(dump["dump"]["size"])
+    name, needed = dump["database"]["name"], _needed(dump)
     if server.free_space() < needed:
         raise DatabaseError(f"The engine's disk has no room for the test: about {units.size(needed)} are needed.")
     quarantine = Quarantine(server, "proof")
@@ -135,18 +108,18 @@ def _restored(world: World, backup: Backup, dump: Mapping[str, Any], server: Ser
 
     password = secrets.token_urlsafe(24)
     contents = dump_format.contents(quarantine.listing(path))
-    beyond = [name for name in dump.get("foreign", ()) if dump_format.is_beyond_trust(name)] or contents.beyond_trust()
-    # DHIS2's owner is one, in production too. Others get by without, unless the dump is one that is restored by hand:
-    # there is no network here, and nothing that is not thrown away.
-    power = "SUPERUSER" if dump["trusted"] or beyond else "NOSUPERUSER"
-    server.command(f"CREATE ROLE {_ROLE} LOGIN {power} PASSWORD {literal(password)};")
+    recorded = dump.get("foreign")
+    if recorded is not None:
+        refuse_unrecorded(contents, recorded)
+    server.command(f"CREATE ROLE {_ROLE} LOGIN NOSUPERUSER PASSWORD {literal(password)};")
     server.create("proof", like(server, dump["database"]))
     server.command(f"ALTER DATABASE proof OWNER TO {identifier(_ROLE)};")
     world.notify("prove", f"restoring {name}")
-    if power == "NOSUPERUSER":
-        contents = unexpected.make_extensions(quarantine, path, contents, "proof", _ROLE)
+    # Nobody gets power here because a backup asks for it. What wants it is left out, and holds no rows.
+    beyond = [name for name in recorded or () if dump_format.is_beyond_trust(name)] or contents.beyond_trust()
+    contents = unexpected.make_extensions(quarantine, path, contents.without_beyond_trust(), "proof", _ROLE)
     try:
-        quarantine.restore(path, contents.without_privileges(), "proof", _ROLE, password)
+        quarantine.restore(path, contents.without_privileges(), "proof", _ROLE, password, strict=not beyond)
     except DumpError as error:
         # Then it is not the dump that is at fault: this server is full, or gone, or lacks a role of production.
         if _OF_THIS_SERVER.search(error.message) or not server.ready():
@@ -157,6 +130,13 @@ def _restored(world: World, backup: Backup, dump: Mapping[str, Any], server: Ser
     found = server.counts("proof")
     compare(found, dump["tables"])
     return found
+
+
+def refuse_unrecorded(contents: Contents, recorded: Sequence[str]) -> None:
+    """Raise DumpError for an archive with a kind of object that no dump of CHAP has, and its manifest does not name."""
+    # A manifest has other words for some than pg_restore, so one that names anything at all is not held against it.
+    if not recorded and (foreign := contents.foreign()):
+        raise DumpError(f"The dump holds what its manifest does not name: {foreign[0].called}.")
 
 
 def compare(found: Mapping[str, int], recorded: Mapping[str, int]) -> None:
@@ -177,8 +157,8 @@ def like(server: Server, facts: Mapping[str, Any]) -> Database:
 
 def _dumps(backup: Backup) -> list[dict[str, Any]]:
     one = backup.manifest.to_json()
-    found = [{**one, "image": image_of(backup), "trusted": False}]
-    return found + ([{**one["dhis2"], "trusted": True}] if one.get("dhis2") else [])
+    # What DHIS2's database holds is not known, nor looked at.
+    return [{**one, "image": image_of(backup)}, *([{**one["dhis2"], "foreign": None}] if one.get("dhis2") else [])]
 
 
 def _pieces(world: World, path: Path) -> Iterator[bytes]:

@@ -19,7 +19,7 @@ from compose_chap.cli.screen.backups import backup_document
 from compose_chap.cli.values import backups
 from compose_chap.errors import ChapError, StackError
 from compose_chap.model import Origin
-from compose_chap.postgres import unexpected
+from compose_chap.postgres import jail, unexpected
 from compose_chap.stack import observe
 from compose_chap.stack.databases import server_of
 
@@ -128,7 +128,7 @@ def _reader(call: Call, found: Any) -> Iterator[Any]:
     if server or not image:
         yield server
         return
-    with proof.throwaway_server(world, image) as other:
+    with jail.server(world, image) as other:
         yield other
 
 

@@ -42,6 +42,7 @@ from compose_chap.stack import observe, releases
 @yes_option
 @output_option
 @click.option("--trust", is_flag=True, help="Restore a dump that holds what no dump of CHAP has.")
+@click.option("--allow-empty", is_flag=True, help="Restore a dump that has no rows at all.")
 @patience_option
 @dhis2_options
 @common
@@ -53,6 +54,7 @@ def restore_command(
     yes: bool,
     output: Path | None,
     trust: bool,
+    allow_empty: bool,
     dhis2_user: str,
 ) -> None:
     """Put a backup or a dump back.
@@ -83,6 +85,7 @@ def restore_command(
             stack = observe.find_whole_stack(world.engine, where)
             started = [f"The database service {name} did not run. It was started."]
         plan = _plan(call, world, stack, found, output, trust=trust, with_version=with_version)
+        plan = replace(plan, empty=allow_empty)
         outlook = restore.foresee(world, plan)
         outlook = replace(outlook, notes=(*started, *outlook.notes))
         if not call.json:

@@ -197,6 +197,11 @@ class Engine:
         with engine_errors("ask the Docker engine about itself", self._link):
             return dict(self._api.info())
 
+    @property
+    def memory(self) -> int:
+        """The bytes of memory that the engine's machine has."""
+        return int(self._about["MemTotal"])
+
     def containers(self, project: str = "") -> tuple[Container, ...]:
         """Return the Compose containers of the engine, running and stopped, of one project or of all."""
         label = "com.docker.compose.project" + (f"={project}" if project else "")
@@ -402,7 +407,10 @@ class Engine:
         folder: str = "",
         privileged: bool = False,
     ) -> Finished:
-        """Run a command in a container to its end, with `given` as its standard input, and return what it did."""
+        """Run a command in a container to its end, with `given` as its standard input, and return what it did.
+
+        Raise EngineError when it writes more than anybody asks for.
+        """
         watched = given is None
         with self.execute(
             container,
@@ -416,7 +424,7 @@ class Engine:
             if given is not None:
                 execution.send(given)
                 execution.end_input()
-            stdout = b"".join(execution.output())
+            stdout = b"".join(_bounded(execution.output()))
             status = execution.status()
         return Finished(status, stdout.decode(errors="replace"), execution.stderr.decode(errors="replace"))
 
@@ -425,10 +433,17 @@ class Engine:
         import docker.errors
 
         with engine_errors("remove a container", self._link):
-            try:
-                self._api.remove_container(identity, force=True, v=True)
-            except docker.errors.NotFound:
-                pass
+            for _ in range(300):
+                try:
+                    return self._api.remove_container(identity, force=True, v=True)
+                except docker.errors.NotFound:
+                    return
+                except docker.errors.APIError as error:
+                    # The engine removes it at this moment.
+                    if error.status_code != 409:
+                        raise
+                time.sleep(0.1)
+        raise EngineError("Docker does not get on with removing a container.")
 
     # docker compose
 
@@ -467,6 +482,19 @@ class Engine:
         """Return the project as Compose itself resolves it: merged, included and interpolated."""
         finished = self.compose(project, "config", "--format", "json")
         return dict(json.loads(process.check(finished, "Reading the Compose files with docker compose")))
+
+
+# Who answers may be a container that nobody trusts.
+_LONGEST_ANSWER = 64 << 20
+
+
+def _bounded(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    size = 0
+    for data in pieces:
+        size += len(data)
+        if size > _LONGEST_ANSWER:
+            raise EngineError("A command in a container wrote more than anybody reads.")
+        yield data
 
 
 # How services are started, to be named behind it: alone, and never from an image that is pulled or built now.

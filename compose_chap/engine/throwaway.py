@@ -8,20 +8,26 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 from compose_chap.engine.engine import Engine
 
 _LABEL = "docker-chap.throwaway"
+_MOST_MEMORY = 2 << 30
+_MOST_PROCESSES = 256
 
 
 @dataclass(frozen=True)
 class Recipe:
     """How to make a container: `network` empty for none at all, `names` what it is called by there.
 
+    `network` may also be that of another container (`container:ID`), to share what it has, and its names.
     `command` and `entrypoint` empty are the image's own. `places` become anonymous volumes, `tmpfs` lie in memory.
+    A `confined` one gets no capability, no new privilege, a root that cannot be written, and no more than its share of
+    memory and processes. Its command reads its standard input, which ends when this process does, however it dies;
+    when the command ends, the engine itself removes the container.
     """
 
     image: str
@@ -33,6 +39,7 @@ class Recipe:
     user: str = ""
     places: Sequence[str] = ()
     tmpfs: Sequence[str] = ()
+    confined: bool = False
 
 
 @contextmanager
@@ -47,30 +54,62 @@ def throwaway(engine: Engine, recipe: Recipe) -> Iterator[str]:
             environment=dict(recipe.environment),
             volumes=list(recipe.places) or None,
             labels={_LABEL: _owner()},
-            network_disabled=not recipe.network,
             networking_config=_network(recipe),
+            stdin_open=recipe.confined,
             host_config=engine.api.create_host_config(
-                network_mode=recipe.network or None,
+                network_mode=recipe.network or "none",
                 tmpfs=dict(one.partition(":")[::2] for one in recipe.tmpfs) or None,
                 init=True,
+                # Where there is no network, and so nobody to ask, a container is known by its names all the same.
+                extra_hosts=None if recipe.network else {name: "127.0.0.1" for name in recipe.names},
+                **(_confinement(engine.memory) if recipe.confined else {}),
             ),
         )["Id"]
     try:
-        engine.start(created)
-        yield created
+        with _life_line(engine, created) if recipe.confined else nullcontext():
+            engine.start(created)
+            yield created
     finally:
         engine.discard(created)
 
 
-def _network(recipe: Recipe) -> dict[str, Any] | None:
-    return {"EndpointsConfig": {recipe.network: {"Aliases": list(recipe.names)}}} if recipe.network else None
+def _confinement(memory: int) -> dict[str, Any]:
+    most = min(_MOST_MEMORY, memory // 2)
+    return {
+        "auto_remove": True,
+        "read_only": True,
+        "cap_drop": ["ALL"],
+        "security_opt": ["no-new-privileges"],
+        "mem_limit": most,
+        "memswap_limit": most,
+        "pids_limit": _MOST_PROCESSES,
+    }
 
 
 @contextmanager
-def private_network(engine: Engine, name: str, *, way_out: bool) -> Iterator[str]:
-    """Have a network for throwaway containers alone while the block runs; without `way_out` nothing leads out of it."""
+def _life_line(engine: Engine, container: str) -> Iterator[None]:
+    # The engine sees the end of this connection, and with it that of the container's standard input.
+    with engine.errors("attach to a container"):
+        line = engine.api.attach_socket(container, params={"stdin": 1, "stream": 1})
+    try:
+        yield
+    finally:
+        # The SDK keeps the connection behind this.
+        line._response.close()
+        line.close()
+
+
+def _network(recipe: Recipe) -> dict[str, Any] | None:
+    if not recipe.network or recipe.network.startswith("container:"):
+        return None
+    return {"EndpointsConfig": {recipe.network: {"Aliases": list(recipe.names)}}}
+
+
+@contextmanager
+def private_network(engine: Engine, name: str) -> Iterator[str]:
+    """Have a network for throwaway containers alone while the block runs. It leads out, to the host and beyond."""
     with engine.errors("make a network"):
-        engine.api.create_network(name, driver="bridge", internal=not way_out, labels={_LABEL: _owner()})
+        engine.api.create_network(name, driver="bridge", labels={_LABEL: _owner()})
     try:
         yield name
     finally:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from compose_chap.backups import catalogue
 from compose_chap.check import Check
@@ -18,6 +17,8 @@ from compose_chap.records.steps import Step
 from compose_chap.restore import side_database
 from compose_chap.transaction import evidence, forward, hooks, kept, undo
 from compose_chap.transaction.change import Change, server_of, start_service, wait_for_server
+from compose_chap.transaction.facts import facts_of, read_change, read_edits
+from compose_chap.transaction.sources import sources_of
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ def recover(world: World, journal: Journal) -> Recovered:
         journal.give_room()
         return _unpin(journal)
     whose = Origin.of(journal.record)
-    project = whose.project or str(journal.facts.get("project", {}).get("name", ""))
+    project = whose.project or (journal.known.at("project").at("name").text() if journal.known.get("project") else "")
     if not world.engine.origin(project).owns(whose):
         raise Interrupted(
             f"The {journal.operation} that was cut off is one of {whose}, and this is another engine.",
@@ -61,7 +62,7 @@ def recover(world: World, journal: Journal) -> Recovered:
 def _recover(world: World, journal: Journal) -> Recovered:
     journal.give_room()
     throwaway.remove_abandoned(world.engine)
-    change = Change.from_facts(journal.facts) if "baseline" in journal.facts else None
+    change = read_change(journal.known) if journal.known.get("baseline") else None
     try:
         with lock.signals_held():
             return (change and _finish(world, change, journal)) or _undo(world, change, journal)
@@ -83,8 +84,8 @@ def _finish(world: World, change: Change, journal: Journal) -> Recovered | None:
     done: forward.Done | None
     if journal.began(Step.FINISH):
         # Everything was verified already.
-        facts = journal.facts
-        done = forward.Done(tuple(Check(**one) for one in facts["checks"]), facts["downtime"])
+        facts = facts_of(journal)
+        done = forward.Done(facts.checks, facts.downtime)
     else:
         done = forward.look_again(world, change, journal)
     if done is None:
@@ -105,7 +106,7 @@ def _undo(world: World, change: Change | None, journal: Journal) -> Recovered:
 
 
 def _unpin(journal: Journal) -> Recovered:
-    foreign = durable.revert_edits(durable.unpack_edits(journal.facts["edits"]))
+    foreign = durable.revert_edits(read_edits(journal.known))
     if foreign:
         raise StateError(f"{foreign[0]} was changed by someone else meanwhile, and was left as it is.")
     journal.end("undone", recovered=True)
@@ -115,7 +116,7 @@ def _unpin(journal: Journal) -> Recovered:
 def _back(world: World, change: Change, journal: Journal) -> list[Check]:
     if journal.began(Step.STOP):
         return undo.undo(world, change, journal, cut_off=True)
-    undo.sources_back(world, change, journal)
+    sources_of(change).revert(world, journal)
     # Pull, build, backup and a side database leave the running stack alone. Only a restart of the engine stops it.
     server = wait_for_server(world, change)
     server.end_own_sessions()
@@ -131,8 +132,8 @@ def _back(world: World, change: Change, journal: Journal) -> list[Check]:
 
 
 def _remove_leftovers(world: World, journal: Journal, change: Change | None) -> None:
-    if folder := journal.facts.get("backups"):
-        catalogue.remove_abandoned(Path(folder))
+    if folder := facts_of(journal).backups:
+        catalogue.remove_abandoned(folder)
     if change is None:
         return
     kept.untag_kept_images(world, journal.id, change.project.name)

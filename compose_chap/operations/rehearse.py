@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
+from urllib.parse import quote
 
 from compose_chap import redact
 from compose_chap.backups import dump_file, proof
@@ -24,7 +25,7 @@ from compose_chap.errors import DatabaseError
 from compose_chap.image import Reference
 from compose_chap.model import Role, Service, Stack
 from compose_chap.operations import upgrade
-from compose_chap.postgres import dump_format, pg_tools
+from compose_chap.postgres import dump_format, jail, pg_tools, unexpected
 from compose_chap.postgres.sandbox import Quarantine
 from compose_chap.postgres.server import Database, Server, identifier, literal
 from compose_chap.records import lock, run_records
@@ -38,6 +39,7 @@ GOOD, MIGRATES, BAD = "good", "migrates", "bad"
 # The restored rows, and beside them the dump that they come from.
 _ROOM = 1.5
 _LOG_LINES = 40
+_PORT = 5432
 # Up to v2.1.0 CHAP fetches its models from GitHub whenever it starts, after it has migrated, and ends when it cannot.
 _NO_MODELS = re.compile(r"assert content !=|raw\.githubusercontent\.com|MLproject")
 _STAY = "import signal; signal.pause()"
@@ -88,28 +90,32 @@ def execute(world: World, plan: RehearsalPlan) -> Rehearsal:
         image = pull.pull(world, plan.image, plan.platform).id
 
         begun = world.clock()
-        name = f"docker-chap-rehearsal-{stack.project.name}-{run_records.run_id(begun).lower()}"
-        network = copy.enter_context(throwaway.private_network(engine, name, way_out=plan.online))
         of_database = stack.database.containers[0]
-        server = copy.enter_context(
-            proof.throwaway_server(
-                world,
-                of_database.image_id,
-                network,
-                # As CHAP looks for it: by the name and port of its own settings.
-                sorted({*of_database.names, stack.database_host}),
-                stack.database_url.port,
-            )
-        )
-        for service in stack.of(Role.BROKER):
-            twin = Recipe(service.containers[0].image_id, {}, network, sorted(service.containers[0].names))
-            copy.enter_context(throwaway.throwaway(engine, twin))
-        tables = _bring_data(world, plan, server, live)
+        twins = [service.containers[0] for service in stack.of(Role.BROKER)]
+        # As CHAP looks for it: by the name and port of its own settings.
+        port, names = stack.database_url.port, {*of_database.names, stack.database_host, of_database.name} - {""}
+        if plan.online:
+            name = f"docker-chap-rehearsal-{stack.project.name}-{run_records.run_id(begun).lower()}"
+            network = copy.enter_context(throwaway.private_network(engine, name))
+        else:
+            # Any network has a gateway, at which the host answers for every port that it publishes. So there is none:
+            # all share what the database has, which is itself, under all their names.
+            network = ""
+            names |= {*stack.api.containers[0].names, *(name for twin in twins for name in twin.names)}
+        jailed = jail.server(world, of_database.image_id, network=network, names=sorted(names), port=port)
+        server = copy.enter_context(jailed)
+        network = network or f"container:{server.container}"
+        for twin in twins:
+            recipe = Recipe(twin.image_id, {}, network, sorted(twin.names))
+            copy.enter_context(throwaway.throwaway(engine, recipe))
+        password = secrets.token_urlsafe(24)
+        tables = _bring_data(world, plan, server, live, password)
         took = (world.clock() - begun).total_seconds()
-        return _try(world, plan, _recipe(world, stack, image, network), server, tables, took, live.size)
+        recipe = _recipe(world, stack, image, network, password)
+        return _try(world, plan, recipe, server, tables, took, live.size)
 
 
-def _bring_data(world: World, plan: RehearsalPlan, server: Server, live: Database) -> Mapping[str, int]:
+def _bring_data(world: World, plan: RehearsalPlan, server: Server, live: Database, password: str) -> Mapping[str, int]:
     """Restore the data into the throwaway server, and return the rows of every table once they are proven."""
     access, made = plan.stack.access, plan.source
     size = made.manifest.database.size if made else live.size
@@ -137,29 +143,39 @@ def _bring_data(world: World, plan: RehearsalPlan, server: Server, live: Databas
             # It goes from one container into the other: no file with the data is left on this machine.
             tables = dump_file.dump_into(source, access.name, pg_tools.compression(source), pass_on)
 
-    password = plan.stack.database_url.password or secrets.token_urlsafe(24)
-    # What it may do in production it may do here; and here there is nothing else that it could do.
-    power = "SUPERUSER" if access.owner == access.admin else "NOSUPERUSER"
-    verb = "ALTER" if access.owner == server.admin else "CREATE"
-    server.command(f"{verb} ROLE {identifier(access.owner)} LOGIN {power} PASSWORD {literal(password)};")
+    contents = dump_format.contents(quarantine.listing(path))
+    if made:
+        # What is live here was let in before. A backup may be anybody's.
+        unexpected.refuse([entry.called for entry in contents.foreign()], trust=False)
+    server.command(f"CREATE ROLE {identifier(access.owner)} LOGIN NOSUPERUSER PASSWORD {literal(password)};")
     server.drop(access.name)  # it may be called like the one that every new server has
     server.create(access.name, replace(live, owner=access.owner))
-    contents = dump_format.contents(quarantine.listing(path))
+    contents = unexpected.make_extensions(quarantine, path, contents.without_beyond_trust(), access.name, access.owner)
     quarantine.restore(path, contents.without_privileges(), access.name, access.owner, password)
+    if made:
+        unexpected.refuse(unexpected.objects(server, access.name), trust=False)
     proof.compare(server.counts(access.name), tables)
     quarantine.remove()
     return tables
 
 
-def _recipe(world: World, stack: Stack, image: str, network: str) -> Recipe:
-    """Return how Compose would make the API's container, with nothing of production mounted or in reach."""
+def _recipe(world: World, stack: Stack, image: str, network: str, password: str) -> Recipe:
+    """Return how Compose would make the API's container, with nothing of production mounted or in reach.
+
+    `password` takes the place of that of production's database, wherever that stands.
+    """
     running, project = stack.api.containers[0], stack.project
     wanted: dict[str, Any] = world.engine.compose_config(project)["services"].get(stack.api.name, {})
     # Compose writes $ as $$, and null for a variable that is to be taken from a shell that has none.
     settings = {key: str(value).replace("$$", "$") for key, value in (wanted.get("environment") or {}).items() if value}
+    settings["CHAP_DATABASE_URL"] = running.environment["CHAP_DATABASE_URL"]
+    url = stack.database_url
+    settings = {key: _elsewhere(key, value, url.password, password) for key, value in settings.items()}
+    at = f"@{url.host}:{url.port}"
+    settings["CHAP_DATABASE_URL"] = settings["CHAP_DATABASE_URL"].replace(at, f"@{url.host}:{_PORT}", 1)
     return Recipe(
         image,
-        {**settings, "CHAP_DATABASE_URL": running.environment["CHAP_DATABASE_URL"]},
+        settings,
         network,
         sorted(running.names),
         command=wanted.get("command") or (),
@@ -168,6 +184,15 @@ def _recipe(world: World, stack: Stack, image: str, network: str) -> Recipe:
         places=[str(one["target"]) for one in wanted.get("volumes") or () if one.get("type") == "volume"],
         tmpfs=[str(one) for one in wanted.get("tmpfs") or ()],
     )
+
+
+def _elsewhere(name: str, value: str, password: str, other: str) -> str:
+    """Return the value of a setting with another password in the place of production's."""
+    if not password or (value == password and re.search("PASS|PWD", name, re.I)):
+        return other if password else value
+    for written in (password, quote(password), quote(password, safe="")):
+        value = value.replace(f":{written}@", f":{other}@")
+    return value
 
 
 def _try(

@@ -15,6 +15,7 @@ from compose_chap.model import Origin, Stack
 from compose_chap.postgres.server import Server
 from compose_chap.project import checkout_move
 from compose_chap.project.checkout import Checkout, Move
+from compose_chap.reading import Value
 from compose_chap.records import durable, lock, run_records
 from compose_chap.records.durable import Edit
 from compose_chap.stack import model_schema, schema
@@ -24,6 +25,8 @@ from compose_chap.stack.schema import Schema
 from compose_chap.transaction import forward, kept, undo
 from compose_chap.transaction.baseline import baseline_of
 from compose_chap.transaction.change import Change, describe, server_of
+from compose_chap.transaction.facts import read_change, read_facts
+from compose_chap.transaction.sources import sources_of
 
 _UNDONE_BY = {"upgrade": "rollback", "restore": "restore --undo"}
 
@@ -69,22 +72,25 @@ def plan_rollback(world: World, stack: Stack, operation: str) -> RollbackPlan:
     Raise StateError when there is none, or when what it kept is gone.
     """
     record = last_undoable(stack.project.directory, operation, world.engine.origin(stack.project.name))
-    done = Change.from_facts(record["facts"])
+    known = Value(
+        record["facts"], str(run_records.undo_file(stack.project.directory, record["id"])), StateError, "facts"
+    )
+    done, facts = read_change(known), read_facts(known)
     server = server_of(world, done)
-    if dump := record["facts"].get("kept_dump"):
+    if dump := facts.kept_dump:
         raise StateError(
-            f"The {operation} kept the old data as a backup, {Path(dump).name}, and not as a database.",
-            hint=f"Restore it with its version: docker chap restore {Path(dump).name} --with-version",
+            f"The {operation} kept the old data as a backup, {dump.name}, and not as a database.",
+            hint=f"Restore it with its version: docker chap restore {dump.name} --with-version",
         )
     if not server.exists(done.kept):
         raise StateError(
             f"The database {done.kept}, which the {operation} kept, is gone.",
-            hint=f"Restore a backup instead: docker chap restore {Path(record['facts'].get('backup', 'latest')).name}",
+            hint=f"Restore a backup instead: docker chap restore {facts.backup.name if facts.backup else 'latest'}",
         )
     refuse_what_cannot_go_back(server, done.live)
     refuse_what_cannot_go_back(server, done.kept)
     rows = server.counts(done.kept)
-    written = undo.rows_since(record["facts"].get("new_tables") or done.tables or rows, server.counts(done.live))
+    written = undo.rows_since(facts.new_tables or done.tables or rows, server.counts(done.live))
 
     amiss = _amiss(world, server, done)
     change = Change(
@@ -170,7 +176,5 @@ def _refuse_what_cannot_go_back(world: World, change: Change, operation: str) ->
             raise StateError(
                 f"The image {image['reference']} of before ({image['id'][:19]}) is no longer on this server.",
                 state="Nothing was changed.",
-                hint="Restore the backup instead: docker chap backups"
-                if change.move
-                else f"Get it back: docker pull {image['reference']}",
+                hint=sources_of(change).how_to_get(image["reference"]),
             )

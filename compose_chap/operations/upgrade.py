@@ -7,28 +7,28 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from compose_chap import redact
 from compose_chap.backups import backup, catalogue
 from compose_chap.backups.catalogue import Backup
 from compose_chap.check import Check
 from compose_chap.engine.process import check as succeeded
 from compose_chap.engine.pull import pull
 from compose_chap.engine.world import World
-from compose_chap.errors import Cancelled, ChapError, EngineError, NeedsPerson, RolledBack
+from compose_chap.errors import ChapError, EngineError, RolledBack
 from compose_chap.image import Reference
 from compose_chap.model import Stack
 from compose_chap.preflight import roads
-from compose_chap.project import checkout_move
 from compose_chap.project.checkout import Move
-from compose_chap.records import durable, lock, run_records
+from compose_chap.records import lock, run_records
 from compose_chap.records.durable import Edit
 from compose_chap.records.run_records import Journal
 from compose_chap.records.steps import Step
 from compose_chap.stack import model_schema, releases
 from compose_chap.stack.jobs import wait_for_jobs
-from compose_chap.transaction import evidence, forward, kept, undo
+from compose_chap.transaction import forward, kept, prepare
 from compose_chap.transaction.baseline import Baseline
 from compose_chap.transaction.change import Change, begin, describe, server_of
+from compose_chap.transaction.facts import facts_of
+from compose_chap.transaction.sources import sources_of
 
 # Until a server has an upgrade of its own to learn from: a start of CHAP, and a copy inside PostgreSQL.
 _STOP_SECONDS, _START_SECONDS = 3.0, 17.0
@@ -83,14 +83,19 @@ def execute(world: World, plan: UpgradePlan, credentials: Mapping[str, str]) -> 
     and then nothing has changed.
     """
     stack, baseline = plan.stack, plan.baseline
-    change = _change(plan, baseline, run_records.run_id(world.clock()))
+    change = planned = _change(plan, baseline, run_records.run_id(world.clock()))
     facts = {**change.to_facts(), "backups": str(plan.backups), "sources": [str(path) for path in plan.sources]}
     whose = world.engine.origin(stack.project.name).to_json()
     about = {"stack": whose, "from": baseline.version, "to": plan.target, "overridden": list(plan.overridden)}
     about["repairs"] = list(plan.repairs)
     with lock.one_interruption():
         journal = run_records.begin_run(stack.project.directory, "upgrade", facts, world.clock, **about)
-        try:
+
+        def clean_up() -> None:
+            sources_of(planned).revert(world, journal)
+            kept.untag_kept_images(world, journal.id, planned.project.name)
+
+        with prepare.preparing(planned, journal, clean_up, _unchanged(baseline)):
             change = replace(change, kept=kept.kept_name(change.live, kept.BEFORE, journal.id))
             _keep_images(world, plan, journal)
             if plan.move is None:
@@ -100,23 +105,18 @@ def execute(world: World, plan: UpgradePlan, credentials: Mapping[str, str]) -> 
             taken = _back_up(world, plan, journal)
             if plan.move:
                 # The backup holds the files and the commit of before, so the checkout comes after it.
-                change = replace(change, images_after=_build(world, plan, plan.move, journal))
+                change = replace(change, images_after=_build(world, plan, change, journal))
                 _learn_models(world, change)
             journal.learn(backup=str(taken.folder), **change.to_facts())
             _refuse_new_jobs(world, plan)
-        except BaseException as error:
-            with lock.signals_held():
-                left = _end_unchanged(world, journal, change, error)
-            details = evidence.of_run(stack.project.directory, journal, [], ended=not left)
-            raise _nothing_changed(error, baseline, left, details) from None
         try:
             done = forward.run(world, change, journal, credentials)
         except RolledBack as error:
             road = roads.hint_after(error.message, baseline.version, plan.target)
             error.hint = "\n".join(filter(None, (road, error.hint)))
             raise
-    if dump := journal.facts.get("kept_dump"):
-        taken = catalogue.load(Path(dump))
+    if dump := facts_of(journal).kept_dump:
+        taken = catalogue.load(dump)
     aside = "" if dump else change.kept
     return Upgraded(journal.id, baseline.version, plan.target, taken, aside, done.downtime, done.checks)
 
@@ -154,25 +154,6 @@ def _back_up(world: World, plan: UpgradePlan, journal: Journal) -> Backup:
     return backup.take(world, plan.stack, plan.sources, plan.backups, reason)
 
 
-def _end_unchanged(world: World, journal: Journal, change: Change, error: BaseException) -> str:
-    """Close a run that had stopped nothing. Return why that could not be: its journal is open then, `` for done."""
-    journal.give_room()
-    try:
-        undo.sources_back(world, change, journal)
-        kept.untag_kept_images(world, journal.id, change.project.name)
-    except ChapError as second:
-        if journal.began(Step.CHECKOUT):
-            raise NeedsPerson(
-                f"The upgrade failed: {redact.redact(str(error))}\nThe way back failed too: {second.message}",
-                state="CHAP still runs as before. Its checkout, or the names of its images, may be the new ones.",
-                hint="Mend the cause, then run: docker chap recover",
-            ) from error
-        return second.message
-    said = redact.redact(error.message if isinstance(error, ChapError) else str(error))
-    journal.end("cancelled" if isinstance(error, KeyboardInterrupt) else "failed", failure=said)
-    return ""
-
-
 def _change(plan: UpgradePlan, baseline: Baseline, run: str) -> Change:
     described = describe(plan.stack)
     return Change(
@@ -197,12 +178,10 @@ def _keep_images(world: World, plan: UpgradePlan, journal: Journal) -> None:
         kept.keep_image(world, service.containers[0].image_id, plan.stack.project.name, journal.id, service.name)
 
 
-def _build(world: World, plan: UpgradePlan, move: Move, journal: Journal) -> dict[str, dict[str, str]]:
+def _build(world: World, plan: UpgradePlan, change: Change, journal: Journal) -> dict[str, dict[str, str]]:
     """Check the release out and build it, while the old containers serve. Return reference and id of each image."""
     project, writers = plan.stack.project, [service.name for service in plan.stack.writers]
-    begin(world, journal, Step.CHECKOUT, f"{plan.target} in {move.folder}")
-    checkout_move.go(move)
-    durable.apply_edits(plan.edits)
+    sources_of(change).apply(world, journal)
     begin(world, journal, Step.BUILD, ", ".join(writers))
     finished = world.engine.compose(
         project,
@@ -241,16 +220,9 @@ def _digests(world: World, images: Mapping[str, Mapping[str, str]]) -> dict[str,
     return {name: list(image.digests) if image else [] for name, image in found.items()}
 
 
-def _nothing_changed(error: BaseException, baseline: Baseline, left: str, details: dict[str, Any]) -> BaseException:
-    state_now = f"Nothing was changed: CHAP {baseline.version or ''} still runs as before.".replace("  ", " ")
-    if left:
-        state_now += f"\nThe run could not clean up after itself: {left}"
-    hint = "When the engine answers again: docker chap recover" if left else ""
-    if isinstance(error, KeyboardInterrupt):
-        error = Cancelled("The upgrade was cancelled.", state=state_now, hint=hint)
-    elif isinstance(error, ChapError):
-        error.state = state_now if left else error.state or state_now
-        error.hint = hint or error.hint
-    if isinstance(error, ChapError):
-        error.details = details
-    return error
+def _unchanged(baseline: Baseline) -> prepare.Unchanged:
+    return prepare.Unchanged(
+        f"Nothing was changed: CHAP {baseline.version or ''} still runs as before.".replace("  ", " "),
+        "The run could not clean up after itself",
+        "When the engine answers again",
+    )

@@ -7,7 +7,7 @@ them; anything that can run code later, or elsewhere, has no place in one.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from compose_chap.errors import DumpError
@@ -92,7 +92,7 @@ def is_beyond_trust(name: str) -> bool:
 _ENTRY = re.compile(r"^(\d+); \d+ \d+ (.*)$")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Entry:
     """A line of an archive's table of contents: its number, kind, and the rest (schema, name, owner)."""
 
@@ -110,6 +110,11 @@ class Entry:
     def name(self) -> str:
         """The name of what lies in no schema: an extension, a schema."""
         return self.rest.removeprefix("- ").partition(" ")[0]
+
+    @property
+    def is_ordinary(self) -> bool:
+        """Whether a database of CHAP has such. What is said of the database itself is not for a dump to say."""
+        return self.kind in _ALLOWED and not self.rest.startswith("- DATABASE ")
 
     @property
     def belongs_to_server(self) -> bool:
@@ -134,11 +139,16 @@ class Contents:
 
     def foreign(self) -> list[Entry]:
         """Return the entries that no dump of CHAP has."""
-        return [entry for entry in self.entries if entry.kind not in _ALLOWED and not entry.belongs_to_server]
+        return [entry for entry in self.entries if not entry.is_ordinary and not entry.belongs_to_server]
 
     def beyond_trust(self) -> list[Entry]:
         """Return the entries that only a superuser can restore."""
         return [entry for entry in self.entries if is_beyond_trust(entry.called) and not entry.belongs_to_server]
+
+    def without_beyond_trust(self) -> Contents:
+        """Return the contents without what only a superuser can restore."""
+        beyond = set(self.beyond_trust())
+        return replace(self, entries=tuple(entry for entry in self.entries if entry not in beyond))
 
     def without_privileges(self) -> str:
         """Return a list for `pg_restore --use-list` of all entries but privileges, which may name unknown roles."""
@@ -157,28 +167,37 @@ class Contents:
         return any(entry.kind == "DEFAULT ACL" for entry in self.entries)
 
 
-# All that is read of a dump at a time is a line. What PostgreSQL itself can hold of one is not much more.
-_LONGEST_LINE = 256 << 20
-
-
 def blocks(size: int) -> str:
     """Return a size in bytes as a shell's `ulimit -f` wants it, in POSIX blocks."""
     return str(max(size, 0) // 512)
 
 
-def check_line(length: int) -> None:
-    """Raise DumpError for a line that no dump has, before it fills the memory."""
-    if length > _LONGEST_LINE:
-        raise DumpError("The dump has a line that is longer than any that PostgreSQL writes.")
-
-
-def packing(head: bytes) -> Packing:
-    """Return how a file is compressed, by its first bytes."""
+def packing(head: bytes, name: str = "The dump") -> Packing:
+    """Return how a file is compressed, by its first bytes. Raise DumpError for what has to be unpacked by hand."""
     if head.startswith(b"\x1f\x8b"):
         return Packing.GZIP
     if head.startswith(b"\x28\xb5\x2f\xfd"):
         return Packing.ZSTD
+    for magic, called, command in _OTHER_PACKINGS:
+        if head.startswith(magic):
+            raise DumpError(f"{name} is compressed with {called}.", hint=f"Unpack it first, with: {command}")
     return Packing.NONE
+
+
+_OTHER_PACKINGS = (
+    (b"\xfd7zXZ\0", "xz", "xz -d"),
+    (b"BZh", "bzip2", "bzip2 -d"),
+    (b"\x04\x22\x4d\x18", "lz4", "lz4 -d"),
+    (b"PK\x03\x04", "zip", "unzip"),
+    (b"7z\xbc\xaf\x27\x1c", "7-Zip", "7z x"),
+    (b"\x5d\0\0", "lzma", "unlzma"),
+)
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+_AGAIN = (
+    "Make it again, with what tools say kept out of it: docker compose exec -T ... pg_dump -Fc ... > chap_core.dump"
+)
+_HEADER = re.compile(rb"^-- PostgreSQL database (cluster )?dump\b", re.M)
 
 
 def kind(head: bytes, name: str) -> Kind:
@@ -186,17 +205,45 @@ def kind(head: bytes, name: str) -> Kind:
     if not head:
         raise DumpError(f"{name} is empty.", hint="The command that made it failed. Use another dump.")
     if head.startswith(b"PGDMP"):
+        _check_line_ends(head, name)
         return Kind.CUSTOM
     if head[257:262] == b"ustar" and head.startswith((b"toc.dat\0", b"./toc.dat\0")):
         return Kind.TAR
-    if b"-- PostgreSQL database cluster dump" in head.splitlines():
+    if head.startswith(_UTF_16):
         raise DumpError(
-            f"{name} is a dump of a whole server, made by pg_dumpall.",
-            hint="A dump of CHAP's database alone is needed. On that server: pg_dump -Fc chap_core > chap_core.dump",
+            f"{name} is text in UTF-16, as PowerShell's > writes it. It is no dump any more.",
+            hint="Make it again from another shell, or write it with an option of pg_dump: -f FILE",
         )
-    if _looks_like_sql(head):
+    begins = _begins_at(head)
+    if begins and not _looks_like_sql(head[:begins]):
+        said = head[:begins].decode("utf-8", "replace").strip().splitlines()
+        raise DumpError(f"{name} has something else before the dump: {(said or [''])[0].strip()[:80]!r}.", hint=_AGAIN)
+    if _looks_like_sql(head.removeprefix(_BYTE_ORDER_MARK)):
         return Kind.PLAIN
     raise DumpError(f"{name} is not a PostgreSQL dump.", hint="A dump is made by: docker chap backup, or by pg_dump.")
+
+
+def _begins_at(head: bytes) -> int:
+    # Where a dump begins that has something before it, 0 where none is seen.
+    if (archive := head.find(b"PGDMP")) > 0:
+        return archive
+    text = _HEADER.search(head)
+    # A comment of its own stands before the header, and psql's \restrict may.
+    return text.start() if text and not _looks_like_sql(head.removeprefix(_BYTE_ORDER_MARK)) else 0
+
+
+def _check_line_ends(head: bytes, name: str) -> None:
+    """Raise DumpError for an archive in which every line feed became two bytes, as a terminal makes them."""
+    ends = head.count(b"\n")
+    if ends >= _SOME and head.count(b"\r\n") == ends:
+        raise DumpError(
+            f"{name} was damaged when it was made: a terminal changed its line ends (docker exec -t does that).",
+            hint="Make it again without a terminal: docker compose exec -T ... pg_dump -Fc ... > chap_core.dump",
+        )
+
+
+# So many line feeds do not all follow a carriage return by chance.
+_SOME = 4
 
 
 def _looks_like_sql(head: bytes) -> bool:
@@ -204,11 +251,17 @@ def _looks_like_sql(head: bytes) -> bool:
         return False
     for line in head.decode("utf-8", "replace").splitlines():
         text = line.strip()
-        if text.startswith("-- PostgreSQL database dump"):
+        if text.startswith(("-- PostgreSQL database dump", "-- PostgreSQL database cluster dump")):
             return True
         if text and not text.startswith(("--", "\\restrict ")):
-            return bool(re.match(r"(SET|SELECT|CREATE|BEGIN|COPY|INSERT|ALTER|DROP)\b", text))
+            return bool(re.match(r"(SET|SELECT|CREATE|BEGIN|COPY|INSERT|ALTER|DROP|START|DO|TRUNCATE)\b", text, re.I))
     return False
+
+
+def server_major(head: bytes) -> int:
+    """Return the major version of the server that a plain dump was made of, 0 when its first lines do not say."""
+    match = re.search(rb"^-- Dumped from database version (\d+)", head, re.M)
+    return int(match[1]) if match else 0
 
 
 def contents(listing: str) -> Contents:

@@ -14,6 +14,20 @@ from compose_chap.postgres.server import Server
 from compose_chap.postgres.statements import COUNT
 
 _PIECE = 256 * 1024
+NOBODY = "nobody"
+# What reads an archive that nobody vouches for takes no more memory than this from the server beside it.
+LITTLE_MEMORY = ("sh", "-c", 'ulimit -v 786432; exec "$@"', "sh")
+_NEWER = re.compile(r"unsupported version \(([\d.]+)\)")
+
+
+def unreadable(said: str) -> DumpError:
+    """Return what to raise when pg_restore cannot read an archive, by what it wrote."""
+    if newer := _NEWER.search(said):
+        return DumpError(
+            f"The dump was made by a newer pg_dump (archive format {newer[1]}) than this server's tools can read.",
+            hint="Make it again with the pg_dump of this server's version, or as plain SQL: pg_dump -Fp.",
+        )
+    return DumpError(f"pg_restore cannot read the dump: {first_error(said)}")
 
 
 def compression(server: Server) -> str:
@@ -100,14 +114,15 @@ def read_whole(server: Server, pieces: Iterable[bytes]) -> None:
     Listing is not enough: the list stands at the front, and a truncated archive still has it. Raise DumpError
     when the archive cannot be read, DatabaseError when pg_restore cannot do it here.
     """
-    with server.engine.execute(server.container, ["pg_restore", "-f", "/dev/null"], watched=False) as execution:
+    command = [*LITTLE_MEMORY, "pg_restore", "-f", "/dev/null"]
+    with server.engine.execute(server.container, command, watched=False, user=NOBODY) as execution:
         whole = execution.feed(pieces)
     if not whole:
         said = execution.stderr.decode(errors="replace")
         # An older server's tools do not know the format of a newer one; without words somebody ended it.
-        at_fault = "pg_restore:" in said and "unsupported version" not in said
-        kind = DumpError if at_fault else DatabaseError
-        raise kind(f"pg_restore cannot read the dump: {first_error(said)}")
+        if "pg_restore:" not in said or _NEWER.search(said):
+            raise DatabaseError(unreadable(said).message, hint=unreadable(said).hint)
+        raise unreadable(said)
 
 
 def fill(server: Server, database: str, pieces: Iterable[bytes]) -> None:

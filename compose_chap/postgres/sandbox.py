@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import BinaryIO
 
@@ -17,12 +17,14 @@ from compose_chap.engine.engine import Execution
 from compose_chap.engine.process import Finished
 from compose_chap.errors import DatabaseError, DumpError, EngineError
 from compose_chap.postgres import dump_format
-from compose_chap.postgres.pg_tools import gathered
+from compose_chap.postgres.pg_tools import LITTLE_MEMORY, NOBODY, gathered, unreadable
 from compose_chap.postgres.reach import WITH_PASSWORD, connection, first_error
+from compose_chap.postgres.script_errors import SOME_PRIVILEGES, privileges_of
 from compose_chap.postgres.server import Server
 
-_NOBODY = "nobody"
 _MOST_JOBS = 4
+# The table of contents of a dump may be of any length, and a small file of such is soon made.
+_LONGEST_LISTING = 8 << 20
 _ALL_ENDED = (
     "/^-- Data for Name: .*; Type: TABLE DATA;/ {tables++} /^COPY .* FROM stdin;$/ {copied++} /^[\\\\][.]$/ {ended++}"
     " END {exit copied && tables != ended}"
@@ -63,7 +65,7 @@ class Quarantine:
         """
         path, sent = f"{self.folder}/{name}", 0
         command = ["sh", "-c", 'umask 077; cat > "$1" && wc -c < "$1"', "sh", path]
-        with self.server.engine.execute(self.server.container, command, watched=False, user=_NOBODY) as execution:
+        with self.server.engine.execute(self.server.container, command, watched=False, user=NOBODY) as execution:
 
             def send(data: bytes) -> None:
                 nonlocal sent
@@ -106,39 +108,35 @@ class Quarantine:
 
     def head(self, path: str) -> bytes:
         """Return the first bytes of a file."""
-        with self.server.engine.execute(self.server.container, ["head", "-c", "1024", path], user=_NOBODY) as execution:
+        with self.server.engine.execute(self.server.container, ["head", "-c", "65536", path], user=NOBODY) as execution:
             return b"".join(execution.output())
 
-    def lines(self, path: str) -> Iterator[bytes]:
-        """Yield the lines of a file."""
-        with self.server.engine.execute(self.server.container, ["cat", path], user=_NOBODY) as execution:
-            held: list[bytes] = []
-            for data in execution.output():
-                first, *others = data.split(b"\n")
-                held.append(first)
-                dump_format.check_line(sum(map(len, held)))
-                if others:
-                    yield b"".join(held) + b"\n"
-                    yield from (line + b"\n" for line in others[:-1])
-                    held = others[-1:]
+    def pieces(self, path: str) -> Iterator[bytes]:
+        """Yield the content of a file, piece by piece."""
+        with self.server.engine.execute(self.server.container, ["cat", path], user=NOBODY) as execution:
+            yield from gathered(execution.output())
             if execution.status() != 0:
                 raise DumpError("The dump could not be read to its end.")
-            if rest := b"".join(held):
-                yield rest
 
     def listing(self, path: str) -> str:
         """Return what `pg_restore --list` says of an archive. Raise DumpError when it is none."""
-        finished = self._run(["pg_restore", "--list", path])
-        if finished.status != 0:
-            raise DumpError(f"pg_restore cannot read the dump: {first_error(finished.stderr)}")
-        return finished.stdout
+        held: list[bytes] = []
+        command = [*WITH_PASSWORD, *LITTLE_MEMORY, "pg_restore", "--list", path]
+        with self.server.engine.execute(self.server.container, command, user=NOBODY) as execution:
+            for data in execution.output():
+                held.append(data)
+                if sum(map(len, held)) > _LONGEST_LISTING:
+                    raise DumpError("The dump holds more tables and other objects than any database of CHAP.")
+            if execution.status() != 0:
+                raise unreadable(execution.stderr.decode(errors="replace"))
+        return b"".join(held).decode(errors="replace")
 
     def sql(self, path: str, entries: str) -> str:
         """Return the SQL of the listed entries of an archive. Nothing runs it."""
         chosen = self.upload(io.BytesIO(entries.encode()), "wanted")
-        finished = self._run(["pg_restore", "-f", "-", f"--use-list={chosen}", path])
+        finished = self._run([*LITTLE_MEMORY, "pg_restore", "-f", "-", f"--use-list={chosen}", path])
         if finished.status != 0:
-            raise DumpError(f"pg_restore cannot read the dump: {first_error(finished.stderr)}")
+            raise unreadable(finished.stderr)
         return finished.stdout
 
     def check_tar(self, path: str) -> None:
@@ -152,7 +150,7 @@ class Quarantine:
 
     def read_whole(self, path: str) -> None:
         """Have pg_restore read an archive from its first byte to its last. Raise DumpError when it cannot."""
-        finished = self._run(["pg_restore", "-f", "/dev/null", path])
+        finished = self._run([*LITTLE_MEMORY, "pg_restore", "-f", "/dev/null", path])
         if finished.status != 0:
             raise DumpError(f"The dump is damaged: {first_error(finished.stderr)}")
 
@@ -167,47 +165,39 @@ class Quarantine:
             raise DumpError("The dump is cut off: the rows of a table have no end.")
 
     def restore(
-        self, path: str, entries: str, database: str, role: str, password: str, *, parallel: bool = True
+        self,
+        path: str,
+        entries: str,
+        database: str,
+        role: str,
+        password: str,
+        *,
+        parallel: bool = True,
+        strict: bool = True,
     ) -> None:
         """Restore the listed entries of an archive as `role`, with a process for each processor if `parallel`.
 
-        Raise DumpError with pg_restore's words at the first thing that fails.
+        If `strict`, raise DumpError with pg_restore's words at the first thing that fails; otherwise go on behind it.
         """
         chosen = self.upload(io.BytesIO(entries.encode()), "list")
         jobs = min(_MOST_JOBS, self.server.processors()) if parallel else 1
-        finished = self._pg_restore(path, chosen, database, role, password, "--exit-on-error", f"--jobs={jobs}")
-        if finished.status != 0:
+        options = [f"--jobs={jobs}", *(["--exit-on-error"] if strict else [])]
+        finished = self._pg_restore(path, chosen, database, role, password, *options)
+        if finished.status != 0 and strict:
             raise DumpError(f"pg_restore could not restore the dump:\n{_without_noise(finished.said)}")
 
-    def restore_what_fits(self, path: str, entries: str, database: str, role: str, password: str) -> bool:
-        """Restore the listed entries of an archive, go on where one fails, and return whether none did."""
+    def restore_privileges(self, path: str, entries: str, database: str, role: str, password: str) -> set[str]:
+        """Restore the listed entries of an archive, go on where one fails, and return those that did, for people."""
         chosen = self.upload(io.BytesIO(entries.encode()), "fitting")
-        return self._pg_restore(path, chosen, database, role, password).status == 0
+        finished = self._pg_restore(path, chosen, database, role, password)
+        failed = [line for line in finished.stderr.splitlines() if "ERROR:" in line]
+        return {privileges_of(line) for line in failed} or ({SOME_PRIVILEGES} if finished.status else set())
 
-    def _pg_restore(self, path: str, entries: str, database: str, role: str, password: str, *more: str) -> Finished:
-        options = ["-U", role, "-d", connection(database), "--no-owner", f"--use-list={entries}", *more]
+    def _pg_restore(self, path: str, entries: str, database: str, role: str, password: str, *options: str) -> Finished:
+        command = [*LITTLE_MEMORY, "pg_restore", "-U", role, "-d", connection(database), "--no-owner", *options]
+        command += [f"--use-list={entries}", path]
         settings = f"{self.server.environment['PGOPTIONS']} {_FAST}"
-        return self._run(["pg_restore", *options, path], {"PGPASSWORD": password, "PGOPTIONS": settings})
-
-    def feed_psql(self, database: str, role: str, password: str, lines: Iterable[bytes]) -> None:
-        """Run SQL in one transaction as `role`. What `lines` raises passes through.
-
-        Raise DumpError with psql's words when any of it fails.
-        """
-        # Variables of psql are off limits for a dump; none is defined but those that psql itself needs.
-        command = ["psql", "-XqAt1", "-o", "/dev/null", "-v", "ON_ERROR_STOP=1", "-U", role, "-d", connection(database)]
-        with self.server.engine.execute(
-            self.server.container,
-            [*WITH_PASSWORD, *command],
-            watched=False,
-            environment={**self.server.environment, "PGPASSWORD": password},
-            user=_NOBODY,
-        ) as execution:
-            whole = execution.feed(gathered(lines))
-        if not whole:
-            raise DumpError(
-                f"psql could not restore the dump: {first_error(execution.stderr.decode(errors='replace'))}"
-            )
+        return self._run(command, {"PGPASSWORD": password, "PGOPTIONS": settings})
 
     def _demand(self, command: Sequence[str]) -> None:
         finished = self._run(command)
@@ -216,7 +206,7 @@ class Quarantine:
 
     def _run(self, command: Sequence[str], environment: dict[str, str] | None = None) -> Finished:
         return self.server.engine.run(
-            self.server.container, [*WITH_PASSWORD, *command], environment=environment, user=_NOBODY
+            self.server.container, [*WITH_PASSWORD, *command], environment=environment, user=NOBODY
         )
 
 

@@ -72,23 +72,36 @@ UNION ALL SELECT 'pg_ts_template'::regclass, t.oid, 'TEXT SEARCH TEMPLATE ' || t
 UNION ALL SELECT 'pg_largeobject'::regclass, oid, 'LARGE OBJECT ' || oid FROM pg_largeobject_metadata
 UNION ALL SELECT 'pg_seclabel'::regclass, NULL, 'SECURITY LABEL ' || provider FROM pg_seclabel
 UNION ALL SELECT 'pg_statistic_ext'::regclass, oid, 'STATISTICS ' || stxname FROM pg_statistic_ext
-UNION ALL SELECT NULL, NULL, 'PARTITIONS OF ' || partrelid::regclass FROM pg_partitioned_table
-  WHERE partexprs IS NOT NULL
-UNION ALL SELECT class, id, 'EXPRESSION ' || said FROM (
-  SELECT 'pg_class'::regclass AS class, adrelid AS id, pg_get_expr(adbin, adrelid) AS said FROM pg_attrdef
-  UNION ALL SELECT 'pg_class'::regclass, conrelid, pg_get_constraintdef(c.oid) FROM pg_constraint c
-    JOIN own ON own.oid = connamespace WHERE contype IN ('c', 'x')
-  UNION ALL SELECT 'pg_class'::regclass, indrelid, pg_get_expr(indexprs, indrelid) FROM pg_index
-    WHERE indexprs IS NOT NULL
-  UNION ALL SELECT 'pg_class'::regclass, indrelid, pg_get_expr(indpred, indrelid) FROM pg_index
-    WHERE indpred IS NOT NULL) AS expressions
-  WHERE regexp_replace(said, '(nextval|now|lower|upper|length|char_length|timezone|CHECK|VALUES|ANY|IN|AND|OR|NOT)'
-        || '\s*\(', '', 'gi') ~ '[A-Za-z_0-9"]\s*\(')
+UNION ALL SELECT 'pg_class'::regclass, c.oid, 'TYPE ' || c.relname
+  FROM pg_class c JOIN own ON own.oid = c.relnamespace WHERE c.relkind = 'c'
+-- The rows of such a table are gone after a crash.
+UNION ALL SELECT 'pg_class'::regclass, c.oid,
+       CASE relkind WHEN 'S' THEN 'UNLOGGED SEQUENCE ' ELSE 'UNLOGGED TABLE ' END || c.relname
+  FROM pg_class c JOIN own ON own.oid = c.relnamespace WHERE c.relpersistence = 'u' AND c.relkind IN ('r', 'p', 'S')
+UNION ALL SELECT 'pg_class'::regclass, c.oid, 'TABLE WITH A PARENT ' || c.relname
+  FROM pg_class c JOIN own ON own.oid = c.relnamespace JOIN pg_inherits ON inhrelid = c.oid
+  WHERE c.relkind = 'r' AND NOT c.relispartition
+UNION ALL SELECT 'pg_class'::regclass, id,
+       'EXPRESSION ' || f.proname || '() in ' || place || ' ' || id::regclass
+  FROM (
+  SELECT 'a default of' AS place, adrelid AS id, adbin::text AS tree FROM pg_attrdef
+  UNION ALL SELECT 'a check of', conrelid, conbin::text FROM pg_constraint WHERE conbin IS NOT NULL AND conrelid <> 0
+  UNION ALL SELECT 'the index', indexrelid, coalesce(indexprs::text, '') || coalesce(indpred::text, '') FROM pg_index
+    WHERE indexprs IS NOT NULL OR indpred IS NOT NULL
+  UNION ALL SELECT 'the partitions of', partrelid, partexprs::text FROM pg_partitioned_table WHERE partexprs IS NOT NULL
+  ) AS expressions CROSS JOIN LATERAL regexp_matches(tree, ':(?:funcid|aggfnoid|winfnoid) (\d+)', 'g') AS called
+  JOIN pg_proc f ON f.oid = called[1]::oid
+  JOIN pg_class t ON t.oid = id JOIN own ON own.oid = t.relnamespace
+  WHERE NOT (f.pronamespace = 'pg_catalog'::regnamespace AND f.oid < 16384 AND (
+    f.proname IN ('nextval', 'now', 'lower', 'upper', 'length', 'char_length', 'character_length', 'timezone')
+    -- A cast of PostgreSQL's own is one too, and no call that anybody wrote.
+    OR EXISTS (SELECT 1 FROM pg_cast c WHERE c.castfunc = f.oid AND c.oid < 16384)))
+)
 SELECT DISTINCT said FROM found WHERE NOT EXISTS (
   SELECT 1 FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid
   WHERE d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e' AND e.extname <> 'plpgsql'
         AND d.classid = found.class AND d.objid = found.oid)
-ORDER BY 1
+ORDER BY 1 LIMIT 1000
 """
 
 
@@ -110,6 +123,15 @@ def look(server: Server, database: str) -> tuple[list[str], list[str]]:
     """Return what `objects` returns, and the tables that the catalog of the database has lost."""
     found, lost = server.answers(_OBJECTS, _LOST, database=database)
     return [name for (name,) in found], [name for (name,) in lost]
+
+
+def refuse(names: Sequence[str], *, trust: bool) -> None:
+    """Raise DumpError for a dump that holds these, called by kind and name, unless that is trusted."""
+    if names and not trust:
+        raise DumpError(
+            f"The dump holds what no dump of CHAP has: {_some(names)}.",
+            hint="If you know where it comes from, and want these: --trust",
+        )
 
 
 def told(names: Sequence[str]) -> str:
@@ -149,7 +171,7 @@ def make_extensions(quarantine: Quarantine, path: str, contents: Contents, datab
         # One that the list does not have comes with the extension.
         if schema in schemas and not schemas[schema].belongs_to_server:
             made.add(schemas[schema].line)
-            statements.append(f"CREATE SCHEMA IF NOT EXISTS {identifier(schema)} AUTHORIZATION {role};")
+            statements.append(f"CREATE SCHEMA IF NOT EXISTS {identifier(schema)} AUTHORIZATION {identifier(role)};")
         statements.append(f"CREATE EXTENSION IF NOT EXISTS {identifier(name)} SCHEMA {identifier(schema)} CASCADE;")
         statements.append(_LET_FILL.format(name=literal(name), role=literal(role)))
         try:

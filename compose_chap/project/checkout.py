@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -67,11 +67,6 @@ class Move:
     def to_json(self) -> dict[str, Any]:
         """Return it as a journal can hold it."""
         return {"folder": str(self.folder), "before": asdict(self.before), "after": asdict(self.after)}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Move:
-        """Return what `to_json` wrote."""
-        return cls(Path(data["folder"]), Place(**data["before"]), Place(**data["after"]))
 
 
 @dataclass(frozen=True)

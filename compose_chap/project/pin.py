@@ -60,6 +60,11 @@ def chap_services(model: Model) -> tuple[str, ...]:
     }
     chosen = [name for role in (Role.API, Role.WORKER) for name in roles if roles[name] is role]
     if Role.API not in roles.values():
+        for service in model.services.values():
+            if service.image is not None and service.image.problem:
+                # What it runs is not known; Compose would refuse it too.
+                piece = service.image.origin or Piece("")
+                raise _refusal(model, piece, service.image.problem, "Set it in .env or in the environment.")
         raise StackError(
             f"No service in {', '.join(map(str, model.layout.files))} runs CHAP's API.",
             hint="Name the right files with -f.",

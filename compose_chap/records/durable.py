@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from compose_chap.errors import StateError
-from compose_chap.ownership import not_own
+from compose_chap.ownership import not_own, user_name
 from compose_chap.reading import read_file
 from compose_chap.records import own_folder
 
@@ -41,6 +41,7 @@ def write_file(path: Path, content: bytes) -> None:
 
     A new file gets mode 0600. Raise StateError when it cannot be written; then the old content stands.
     """
+    _refuse_foreign_link(path)
     target, draft = Path(os.path.realpath(path)), _draft(path)
 
     try:
@@ -62,6 +63,18 @@ def write_file(path: Path, content: bytes) -> None:
         sync_folder(target.parent)
     except OSError as error:
         raise StateError(f"Cannot write {path}: {error.strerror}.", hint="Check owner and free space.") from None
+
+
+def _refuse_foreign_link(path: Path) -> None:
+    """Raise StateError for a link of another user that leads to a file which is not his: he chose what is written."""
+    if path.is_symlink():
+        link, target = os.lstat(path), Path(os.path.realpath(path))
+        there = target if target.exists() else target.parent
+        if link.st_uid not in (0, os.geteuid()) and there.exists() and there.stat().st_uid != link.st_uid:
+            raise StateError(
+                f"{path} is a link of another user ({user_name(link.st_uid)}) to a file that is not his: {target}.",
+                hint="Put the file itself in its place, or name it with -f.",
+            )
 
 
 def _draft(path: Path) -> Path:
@@ -116,17 +129,8 @@ def pack_edits(edits: Iterable[Edit]) -> list[dict[str, str | None]]:
     return [{"path": str(edit.path), "before": _packed(edit.before), "after": _packed(edit.after)} for edit in edits]
 
 
-def unpack_edits(packed: Iterable[dict[str, str]]) -> tuple[Edit, ...]:
-    """Return the edits that `pack_edits` packed."""
-    return tuple(Edit(Path(one["path"]), _unpacked(one["before"]), _unpacked(one["after"])) for one in packed)
-
-
 def _packed(content: bytes | None) -> str | None:
     return None if content is None else base64.b64encode(content).decode()
-
-
-def _unpacked(content: str | None) -> bytes | None:
-    return None if content is None else base64.b64decode(content)
 
 
 def content_of(path: Path) -> bytes | None:

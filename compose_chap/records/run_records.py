@@ -26,7 +26,7 @@ from typing import Any
 from compose_chap.errors import Interrupted, StateError
 from compose_chap.model import Origin
 from compose_chap.ownership import not_own
-from compose_chap.reading import parse
+from compose_chap.reading import Value, parse
 from compose_chap.records import own_folder
 from compose_chap.records.steps import Step
 from compose_chap.units import moment
@@ -74,9 +74,9 @@ class Journal:
         return str(self.record["operation"])
 
     @property
-    def facts(self) -> dict[str, Any]:
-        """What was known when the run began and what it learned on its way."""
-        return dict(self.record["facts"])
+    def known(self) -> Value:
+        """The facts, to be read strictly."""
+        return Value(self.record["facts"], str(journal_file(self._directory)), StateError, "facts")
 
     @property
     def steps(self) -> tuple[str, ...]:
@@ -86,7 +86,7 @@ class Journal:
     @property
     def report(self) -> dict[str, Any]:
         """The record without the bytes of the files, which may hold secrets."""
-        return {**self.record, "facts": {key: value for key, value in self.facts.items() if key != "edits"}}
+        return {**self.record, "facts": {key: value for key, value in self.record["facts"].items() if key != "edits"}}
 
     def began(self, step: Step) -> bool:
         """Whether a step was begun; it may have been cut off anywhere."""

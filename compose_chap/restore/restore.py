@@ -11,14 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from compose_chap import redact
 from compose_chap.backups import proof
 from compose_chap.backups.catalogue import Backup
 from compose_chap.check import Check
 from compose_chap.engine import process, pull
 from compose_chap.engine.engine import UP_ALONE
 from compose_chap.engine.world import World
-from compose_chap.errors import Cancelled, ChapError, DatabaseError, DumpError, EngineError, StackError
+from compose_chap.errors import DatabaseError, DumpError, StackError
 from compose_chap.image import Reference, release_key
 from compose_chap.model import Role, Stack
 from compose_chap.postgres.sandbox import Quarantine
@@ -26,12 +25,11 @@ from compose_chap.postgres.server import Server, Session
 from compose_chap.records import lock, run_records
 from compose_chap.records.durable import Edit
 from compose_chap.records.run_records import Journal
-from compose_chap.restore import side_database, source, version_guard
+from compose_chap.restore import fitness, marks, side_database, source, version_guard
 from compose_chap.restore.source import Source
-from compose_chap.stack import model_schema, schema
 from compose_chap.stack.databases import refuse_what_cannot_go_back, server_of
 from compose_chap.stack.jobs import lost_jobs
-from compose_chap.transaction import evidence, forward, kept
+from compose_chap.transaction import forward, kept, prepare
 from compose_chap.transaction.baseline import Baseline, baseline_of, strangers
 from compose_chap.transaction.change import Change, describe
 
@@ -41,7 +39,7 @@ _DATABASE_STARTS = 120.0
 
 @dataclass(frozen=True)
 class RestorePlan:
-    """Everything a restore will do. `trust` lets a dump hold what no dump of CHAP has.
+    """Everything a restore will do. `trust` lets a dump hold what no dump of CHAP has, `empty` no rows at all.
 
     With `images_after`, the version of the backup comes back with it: `edits` name its images, `expected` is it.
     """
@@ -52,6 +50,7 @@ class RestorePlan:
     edits: tuple[Edit, ...] = ()
     images_after: Mapping[str, Mapping[str, str]] | None = None
     expected: str = ""
+    empty: bool = False
 
 
 @dataclass(frozen=True)
@@ -141,21 +140,27 @@ def execute(world: World, plan: RestorePlan, baseline: Baseline, credentials: Ma
     about |= {"stack": whose, "source": str(plan.source.path)}
     with lock.one_interruption():
         journal = run_records.begin_run(stack.project.directory, "restore", {}, world.clock, **about)
-        change = _change(plan, baseline, journal)
-        try:
+        change = planned = _change(plan, baseline, journal)
+
+        def clean_up() -> None:
+            side_database.remove(server, journal.id, planned.incoming)
+            kept.untag_kept_images(world, journal.id, planned.project.name)
+
+        with prepare.preparing(planned, journal, clean_up, _UNCHANGED):
             _keep_images(world, stack, change, journal)
             left_out = side_database.make(world, server, plan.source, change, journal, trust=plan.trust)
-            if not (plan.images_after or plan.trust):
-                version_guard.refuse_columns(world, stack, plan.source, server, change)
+            if not plan.images_after:
+                change = replace(
+                    change, repairs=fitness.mends(world, plan.stack, plan.source, server, change, trust=plan.trust)
+                )
             change = replace(
-                change, tables=server.counts(change.incoming), accepted=_judge(world, plan, server, change)
+                change,
+                tables=server.counts(change.incoming),
+                accepted=fitness.judge(world, plan.stack, server, change, trust=plan.trust),
             )
             _compare(plan, change.tables)
             journal.learn(**change.to_facts())
             Quarantine(server, journal.id).remove()
-        except BaseException as error:
-            with lock.signals_held():
-                raise _nothing_changed(world, server, change, journal, error) from None
         done = forward.run(world, change, journal, credentials)
     aside = change.kept if server.exists(change.kept) else ""
     checks = (*done.checks, *_left_out(left_out, change.live))
@@ -244,50 +249,11 @@ def _change(plan: RestorePlan, baseline: Baseline, journal: Journal) -> Change:
     )
 
 
-def _nothing_changed(
-    world: World, server: Server, change: Change, journal: Journal, error: BaseException
-) -> BaseException:
-    """Remove what was made beside the live database, close the run, and return what to raise."""
-    cancelled = isinstance(error, KeyboardInterrupt)
-    said = "The live database was not touched; CHAP still runs on it."
-    journal.give_room()
-    try:
-        side_database.remove(server, journal.id, change.incoming)
-        kept.untag_kept_images(world, journal.id, change.project.name)
-        journal.end("cancelled" if cancelled else "failed", failure=redact.redact(str(error)))
-        hint = ""
-    except ChapError as second:
-        # The journal stays open: what could not be removed now is removed by `recover`.
-        said += f"\nWhat was made beside it could not be removed: {second.message}"
-        hint = "When the database runs again: docker chap recover"
-    if cancelled:
-        error = Cancelled("The restore was cancelled.", state=said, hint=hint)
-    elif isinstance(error, ChapError):
-        error.state = said if hint else error.state or said
-        error.hint = hint or error.hint
-    if isinstance(error, ChapError):
-        error.details = evidence.of_run(change.project.directory, journal, [], ended=not hint)
-    return error
-
-
-def _judge(world: World, plan: RestorePlan, server: Server, change: Change) -> str:
-    """Look at the schema beside, with the code that will run on it, and return a bad verdict that is accepted.
-
-    Raise DumpError for data that this code cannot work with and does not migrate when it starts.
-    """
-    api = change.images_after[plan.stack.api.name]["id"]
-    try:
-        found = schema.look(model_schema.of_image(world, api), server, change.incoming)
-    except EngineError:
-        return ""  # A release that cannot say what it wants is looked at when it runs.
-    if found.status != "fail" or found.start_migrates:
-        return ""
-    if not plan.trust:
-        raise DumpError(
-            f"CHAP {found.version} cannot work with these data. {found.words}",
-            hint="Use another one: docker chap backups. If you want these data as they are: --trust",
-        )
-    return found.verdict
+_UNCHANGED = prepare.Unchanged(
+    "The live database was not touched; CHAP still runs on it.",
+    "What was made beside it could not be removed",
+    "When the database runs again",
+)
 
 
 def _compare(plan: RestorePlan, tables: Mapping[str, int]) -> None:
@@ -295,3 +261,8 @@ def _compare(plan: RestorePlan, tables: Mapping[str, int]) -> None:
         raise DumpError(f"{plan.source.path} has no tables.")
     if plan.source.backup:
         proof.compare(tables, plan.source.backup.tables)
+    elif not plan.empty and not any(rows for table, rows in tables.items() if table != marks.TABLE):
+        raise DumpError(
+            f"{plan.source.path} has {len(tables)} tables and not one row: it was made without data (pg_dump -s?).",
+            hint="Use another one: docker chap backups. If an empty CHAP is what you want: --allow-empty",
+        )

@@ -5,22 +5,20 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
-from threading import Event
 from typing import Any
 
 from compose_chap.backups import proof
 from compose_chap.engine.world import World
-from compose_chap.errors import ChapError, DatabaseError, DumpError
-from compose_chap.postgres import plain_sql, unexpected
+from compose_chap.errors import DatabaseError
+from compose_chap.postgres import dump_format, room, script_errors, unexpected
 from compose_chap.postgres.dump_format import Kind
 from compose_chap.postgres.sandbox import Quarantine
 from compose_chap.postgres.server import Server, identifier, literal
 from compose_chap.records.run_records import Journal
 from compose_chap.records.steps import Step
-from compose_chap.restore import source
+from compose_chap.restore import plain_dump, source
 from compose_chap.restore.source import Source
 from compose_chap.transaction.change import Change
 
@@ -48,16 +46,23 @@ def make(
     def progress(done: int) -> None:
         world.notify(journal.steps[-1], str(given.path), done, total)
 
+    def jailed(doing: str, done: int) -> None:
+        world.notify(journal.steps[-1], doing, done, 0)
+
     if given.backup:
         proof.check_sums(world, given.backup)
     journal.begin(Step.READ_DUMP)
     world.notify("read dump", str(given.path))
+    quarantine.make()
     kind, path = source.bring(given, quarantine, progress)
-    contents = None
+    left_out: set[str] = set()
     if kind is Kind.PLAIN:
-        source.check_server(plain_sql.server_major(source.head(given, quarantine, path)), server)
-    else:
-        contents = source.check_contents(quarantine, given, kind, path, trust=trust)
+        source.check_server(dump_format.server_major(source.head(given, quarantine, path)), server)
+        pieces = source.pieces(given, quarantine, path, progress)
+        made = plain_dump.archive(world, quarantine, pieces, change.live, jailed, trust=trust)
+        kind, path = Kind.CUSTOM, made.path
+        left_out |= made.left_out
+    contents = source.check_contents(quarantine, given, kind, path, trust=trust)
 
     journal.begin(Step.RESTORE_BESIDE)
     world.notify("restore beside", change.incoming)
@@ -68,80 +73,58 @@ def make(
     )
     lost = asdict(given.backup.manifest.database) if given.backup and not server.exists(change.live) else None
     _create(server, change, role, lost)
-    left_out: set[str] = set()
-    with _while_there_is_room(server, role):
-        if contents:
-            # PostgreSQL reads tar archives from one end to the other only.
-            parallel = kind is not Kind.TAR
-            contents = unexpected.make_extensions(quarantine, path, contents, change.incoming, role)
-            quarantine.restore(path, contents.without_privileges(), change.incoming, role, password, parallel=parallel)
-            if privileges := contents.privileges():
-                # Privileges may name roles that this server does not have. The data are whole without them.
-                if not quarantine.restore_what_fits(path, privileges, change.incoming, role, password):
-                    left_out.add(plain_sql.SOME_PRIVILEGES)
-            if contents.default_privileges():
-                left_out.add(plain_sql.DEFAULT_PRIVILEGES)
-        else:
-            sql = plain_sql.harmless_sql(source.lines(given, quarantine, path, progress), left_out, trust=trust)
-            quarantine.feed_psql(change.incoming, role, password, sql)
+    with _while_there_is_room(world, server, role):
+        # PostgreSQL reads tar archives from one end to the other only.
+        parallel = kind is not Kind.TAR
+        contents = unexpected.make_extensions(quarantine, path, contents, change.incoming, role)
+        quarantine.restore(path, contents.without_privileges(), change.incoming, role, password, parallel=parallel)
+        if privileges := contents.privileges():
+            # Privileges may name roles that this server does not have. The data are whole without them.
+            left_out |= quarantine.restore_privileges(path, privileges, change.incoming, role, password)
+        if contents.default_privileges():
+            left_out.add(script_errors.DEFAULT_PRIVILEGES)
 
     journal.begin(Step.CHECK_BESIDE)
     world.notify("check beside", change.incoming)
-    _take_back(server, identifier(change.incoming))
-    strange = unexpected.objects(server, change.incoming)
-    if strange and not trust:
-        raise DumpError(
-            f"The dump holds what no dump of CHAP has: {', '.join(strange[:5])}.",
-            hint="If you know where it comes from, and want these: --trust",
-        )
+    of_itself = _take_back(server, change.incoming)
+    unexpected.refuse([*of_itself, *unexpected.objects(server, change.incoming)], trust=trust)
     not_given = _give(server, change, role, lost) if lost else ()
     owned = f"REASSIGN OWNED BY {role} TO {identifier(change.owner)}; DROP OWNED BY {role};"
     server.command(f"{owned} DROP ROLE {role};", change.incoming)
     return (*sorted(left_out), *not_given)
 
 
-def _take_back(server: Server, database: str) -> None:
-    """Undo what an owner may do to its database as a whole, before the administrator enters it.
+_OF_ITSELF = """
+SELECT 'PRIVILEGES ON DATABASE' FROM pg_database WHERE datname = {name} AND datacl IS NOT NULL
+UNION ALL SELECT 'COMMENT ON DATABASE' FROM pg_database
+  WHERE datname = {name} AND shobj_description(oid, 'pg_database') IS NOT NULL
+UNION ALL SELECT 'SETTINGS OF DATABASE' FROM pg_db_role_setting JOIN pg_database d ON d.oid = setdatabase
+  WHERE datname = {name}
+UNION ALL SELECT 'ATTRIBUTES OF DATABASE' FROM pg_database
+  WHERE datname = {name} AND (datistemplate OR datconnlimit <> -1 OR NOT datallowconn)
+"""
+
+
+def _take_back(server: Server, database: str) -> list[str]:
+    """Undo what an owner may do to its database as a whole, before the administrator enters it; return what was done.
 
     The dump ran as the owner, and settings of a database hold for everybody who enters, a superuser too.
     """
+    done = [str(name) for (name,) in server.query(_OF_ITSELF.format(name=literal(database)))]
+    name = identifier(database)
     server.command(
-        f"ALTER DATABASE {database} RESET ALL;\nALTER DATABASE {database} IS_TEMPLATE false CONNECTION LIMIT -1;"
+        f"ALTER DATABASE {name} RESET ALL;\n"
+        f"ALTER DATABASE {name} IS_TEMPLATE false CONNECTION LIMIT -1 ALLOW_CONNECTIONS true;"
     )
+    return done
 
 
 @contextmanager
-def _while_there_is_room(server: Server, role: str) -> Iterator[None]:
-    """End what `role` does in the block before the server's disk is full: without room for its log the server stops.
-
-    What a dump grows to is not known before. Raise DatabaseError when it was ended.
-    """
-    free, short, done = server.free_space(), Event(), Event()
-
-    def watch(least: int, last: int) -> None:
-        while not done.wait(0.5):
-            with suppress(ChapError):
-                if not short.is_set():
-                    last, before = server.free_space(), last
-                    # A fast disk is filled between two looks, and a busy server takes another one to end what fills it.
-                    if last - 2 * max(before - last, 0) < least:
-                        short.set()
-                if short.is_set():
-                    server.end_sessions(role)
-
-    with ThreadPoolExecutor(1) as pool:
-        pool.submit(watch, min(_LEAST_ROOM, free // 4), free)
-        try:
-            yield
-        except DumpError:
-            if short.is_set():
-                raise DatabaseError(
-                    "The dump needs more room than the database's disk has. It was ended before the disk was full.",
-                    hint="Make room: docker chap prune, docker image prune. Then run the command again.",
-                ) from None
-            raise
-        finally:
-            done.set()
+def _while_there_is_room(world: World, server: Server, role: str) -> Iterator[None]:
+    """End what `role` does in the block before the server's disk is full: without room for its log the server stops."""
+    least = min(_LEAST_ROOM, server.free_space() // 4)
+    with room.watched(server.free_space, least, lambda: server.end_sessions(role), world.limit):
+        yield
 
 
 def remove(server: Server, run: str, incoming: str) -> None:

@@ -7,6 +7,7 @@ import io
 import shutil
 import tarfile
 import tempfile
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from compose_chap.backups.catalogue import Backup
 from compose_chap.engine import process
 from compose_chap.errors import DatabaseError, DumpError, EngineError
 from compose_chap.model import Origin
-from compose_chap.postgres import dump_format
+from compose_chap.postgres import dump_format, unexpected
 from compose_chap.postgres.dump_format import Contents, Kind, Packing
 from compose_chap.postgres.sandbox import Quarantine
 from compose_chap.postgres.server import Server
@@ -27,7 +28,9 @@ from compose_chap.postgres.server import Server
 # A dump of rows unpacks to about this much, and a database with its indexes takes as much again.
 _UNPACKED = 8
 _MARGIN = 1.2
-_READ = 1 << 20
+_READ = 1 << 18
+# What a tool wrote into a dump stands here, before it.
+_HEAD = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -88,12 +91,12 @@ def notes(source: Source, origin: Origin) -> list[str]:
 def _recognise_file(path: Path) -> Source:
     try:
         with open(path, "rb") as file:
-            head = file.read(1024)
-        packing = dump_format.packing(head)
+            head = file.read(_HEAD)
+            packing = dump_format.packing(head, str(path))
         if packing is Packing.GZIP:
             with gzip.open(path) as unpacked:
-                head = unpacked.read(1024)
-    except (OSError, EOFError) as error:
+                head = unpacked.read(_HEAD)
+    except (OSError, EOFError, zlib.error) as error:
         raise DumpError(f"Cannot read {path}: {error}.") from None
     # What is inside Zstandard is seen once the database's container has unpacked it.
     kind = Kind.CUSTOM if packing is Packing.ZSTD else dump_format.kind(head, str(path))
@@ -105,7 +108,8 @@ def check_room(source: Source, server: Server) -> None:
     size = source.size
     database = source.backup.manifest.database.size if source.backup else size * _UNPACKED
     if source.kind is Kind.PLAIN and source.packing is Packing.NONE:
-        database = size * 2
+        # In the jail, as the archive that comes out of it, and beside the live one.
+        database = size * 4
     needed = int((size + database) * _MARGIN)
     free = min(server.free_space(), server.free_space("/tmp") + database)
     if free < needed:
@@ -120,11 +124,10 @@ def check_room(source: Source, server: Server) -> None:
 def bring(source: Source, quarantine: Quarantine, progress: Callable[[int], None]) -> tuple[Kind, str]:
     """Copy the dump into the server's container and unpack it there; return its kind and path.
 
-    Plain SQL is not copied, unless it has to be unpacked there: it is fed to psql line by line.
+    Plain SQL is not copied, unless it has to be unpacked there: it goes to a jail, piece by piece.
     """
     if source.kind is Kind.PLAIN and source.packing is not Packing.ZSTD:
         return Kind.PLAIN, ""
-    quarantine.make()
     if source.kind is Kind.DIRECTORY:
         with quarantine.receiving("directory.tar") as (path, send):
             _pack(source.path, send, progress)
@@ -176,24 +179,18 @@ def _pack(folder: Path, send: Callable[[bytes], None], progress: Callable[[int],
                     archive.addfile(member, file)
 
 
-def lines(source: Source, quarantine: Quarantine, path: str, progress: Callable[[int], None]) -> Iterator[bytes]:
-    """Yield the lines of a plain dump, from this machine or from where `bring` unpacked it."""
+def pieces(source: Source, quarantine: Quarantine, path: str, progress: Callable[[int], None]) -> Iterator[bytes]:
+    """Yield a plain dump piece by piece, from this machine or from where `bring` unpacked it."""
     if path:
-        yield from quarantine.lines(path)
+        yield from quarantine.pieces(path)
         return
-    done = 0
     try:
-        with _opened(source) as file:
-            while line := file.readline(_READ):
-                while not line.endswith(b"\n") and (more := file.readline(_READ)):
-                    line += more
-                    dump_format.check_line(len(line))
-                # A line is too little to tell of.
-                if done // _READ != (done + len(line)) // _READ:
-                    progress(done)
-                done += len(line)
-                yield line
-    except (OSError, EOFError) as error:
+        with open(source.path, "rb") as packed:
+            file = gzip.open(packed) if source.packing is Packing.GZIP else packed
+            while data := file.read(_READ):
+                yield data
+                progress(packed.tell())
+    except (OSError, EOFError, zlib.error) as error:
         raise DumpError(f"{source.path} is damaged: {error}.") from None
 
 
@@ -209,7 +206,7 @@ def head(source: Source, quarantine: Quarantine, path: str) -> bytes:
         return quarantine.head(path)
     try:
         with _opened(source) as file:
-            return file.read(1024)
+            return file.read(_HEAD)
     except (OSError, EOFError) as error:
         raise DumpError(f"{source.path} is damaged: {error}.") from None
 
@@ -225,13 +222,12 @@ def check_contents(quarantine: Quarantine, source: Source, kind: Kind, path: str
         quarantine.check_tar(path)
     contents = dump_format.contents(quarantine.listing(path))
     check_server(contents.server_major, quarantine.server)
-    foreign = contents.foreign()
-    if foreign and not trust:
-        kinds = ", ".join(entry.called for entry in foreign[:5])
+    if not contents.entries:
         raise DumpError(
-            f"The dump holds what no dump of CHAP has: {kinds}.",
-            hint="If you know where it comes from, and want these: --trust",
+            "The dump's table of contents is empty.",
+            hint="It was damaged when it was made or copied. Use another dump.",
         )
+    unexpected.refuse([entry.called for entry in contents.foreign()], trust=trust)
     if beyond := contents.beyond_trust():
         # Whoever lets a dump make these gives it the whole server.
         raise DumpError(

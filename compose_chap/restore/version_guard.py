@@ -9,6 +9,7 @@ from compose_chap.errors import DatabaseError, DumpError, EngineError
 from compose_chap.image import release_key
 from compose_chap.model import Stack
 from compose_chap.postgres.server import Server
+from compose_chap.restore import marks
 from compose_chap.restore.source import Source
 from compose_chap.stack import model_schema
 from compose_chap.transaction.baseline import Baseline
@@ -53,26 +54,42 @@ def refuse_version(made_by: str, running: str) -> None:
         )
 
 
-def refuse_columns(world: World, stack: Stack, source: Source, server: Server, change: Change) -> None:
-    """Raise DumpError for data with columns that the code here does not know, where no versions could be compared.
+def refuse_newer(
+    world: World, stack: Stack, source: Source, server: Server, change: Change, marks_in: tuple[str, ...]
+) -> None:
+    """Raise DumpError for data of a newer CHAP than the code here, where no versions could be compared.
+
+    Alembic's marks in the data say it, and only where they cannot, the columns.
+    """
+    here = version_here(stack, source, change.baseline)
+    if _same_code(stack, source) or (release_key(source.version) and release_key(here)):
+        return
+    _refuse_other_data(world, stack, source, server, change)
+    chain = marks.chain_of(world.engine, stack.api.containers[0], here)
+    if mark := marks.unknown(marks_in, chain):
+        raise DumpError(
+            f"The dump is from a newer CHAP: the one that is here does not know its Alembic mark {mark[:40]!r}.",
+            hint="Upgrade first (docker chap upgrade), then restore.",
+        )
+    if not marks.says_older(marks_in, chain):
+        _refuse_columns(world, stack, server, change)
+
+
+def _refuse_other_data(world: World, stack: Stack, source: Source, server: Server, change: Change) -> None:
+    tables = {_table(name) for name in _known_columns(world, stack, server, change)}
+    if tables and not {_table(name) for name in _columns(server, change.incoming)} & tables:
+        raise DumpError(f"{source.path} has none of CHAP's tables: it is a dump of something else.")
+
+
+def _refuse_columns(world: World, stack: Stack, server: Server, change: Change) -> None:
+    """Raise DumpError for data with columns that the code here does not know.
 
     CHAP that is down cannot say what it knows. Then it is what the live database has.
     """
-    versions = source.version, version_here(stack, source, change.baseline)
-    if _same_code(stack, source) or all(release_key(one) for one in versions):
-        return
-    by_code = _columns_of_code(world, stack)
-    known = set(by_code)
-    # The live one may be gone or damaged.
-    with suppress(DatabaseError):
-        known |= _columns(server, change.live)
-    if not known:
-        return
-    found, tables = _columns(server, change.incoming), {_table(name) for name in known}
-    if not {_table(name) for name in found} & tables:
-        raise DumpError(f"{source.path} has none of CHAP's tables: it is a dump of something else.")
-    more = sorted(name for name in found - known if _table(name) in tables)
-    if more and by_code:
+    known = _known_columns(world, stack, server, change)
+    tables = {_table(name) for name in known}
+    more = sorted(name for name in _columns(server, change.incoming) - known if _table(name) in tables)
+    if more and _columns_of_code(world, stack):
         raise DumpError(
             f"The dump is from a newer CHAP: the one that runs does not know {', '.join(more[:5])}.",
             hint="Upgrade first (docker chap upgrade), then restore.",
@@ -82,6 +99,14 @@ def refuse_columns(world: World, stack: Stack, source: Source, server: Server, c
             f"The dump may be from a newer CHAP: the live database does not have {', '.join(more[:5])}.",
             hint="CHAP is down and cannot say what it knows. Start it, then restore. If you know that it fits: --trust",
         )
+
+
+def _known_columns(world: World, stack: Stack, server: Server, change: Change) -> set[str]:
+    known = _columns_of_code(world, stack)
+    # The live one may be gone or damaged.
+    with suppress(DatabaseError):
+        known |= _columns(server, change.live)
+    return known
 
 
 def _columns_of_code(world: World, stack: Stack) -> set[str]:

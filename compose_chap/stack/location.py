@@ -79,7 +79,8 @@ def layout_of(where: Where) -> Layout:
     return compose_files.discover(
         where.folder,
         _environment(where),
-        os.path.exists,
+        # Compose passes over a folder of such a name.
+        lambda path: os.path.exists(path) and not os.path.isdir(path),
         sources.read_source,
         files=where.files,
         project_directory=where.directory,

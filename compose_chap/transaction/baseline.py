@@ -37,11 +37,6 @@ class Baseline:
         """Return it as a journal can hold it."""
         return asdict(self)
 
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Baseline:
-        """Return what `to_json` wrote."""
-        return cls(**{**data, "models": tuple(data["models"])})
-
 
 def baseline_of(world: World, stack: Stack, overview: Overview | None = None) -> Baseline:
     """Return the baseline of a stack. What cannot be asked is left empty, a lost database included.

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from compose_chap.engine.engine import UP_ALONE
@@ -22,9 +21,9 @@ from compose_chap.records import durable
 from compose_chap.records.durable import Edit
 from compose_chap.records.run_records import Journal
 from compose_chap.records.steps import Step
-from compose_chap.transaction import data_plan, hooks
+from compose_chap.transaction import hooks
 from compose_chap.transaction.baseline import Baseline
-from compose_chap.transaction.data_plan import DataPlan, Kind, Names
+from compose_chap.transaction.data_plan import DataPlan, Names
 from compose_chap.transaction.hooks import Hooks
 from compose_chap.transaction.kept import side_name
 
@@ -104,24 +103,6 @@ class Change:
             "move": self.move.to_json() if self.move else None,
         }
 
-    @classmethod
-    def from_facts(cls, facts: Mapping[str, Any]) -> Change:
-        """Return the change of a journal."""
-        known = {key: facts[key] for key in cls.__dataclass_fields__ if key in facts}
-        project = facts["project"]
-        known["project"] = Project(
-            project["name"],
-            Path(project["directory"]),
-            tuple(map(Path, project["files"])),
-            tuple(map(Path, project["env_files"])),
-        )
-        known["writers"] = tuple(facts["writers"])
-        known["repairs"] = tuple(facts.get("repairs", ()))
-        known["edits"] = durable.unpack_edits(facts["edits"])
-        known["baseline"] = Baseline.from_json(facts["baseline"])
-        known["move"] = Move.from_json(facts["move"]) if facts.get("move") else None
-        return cls(**known)
-
 
 def describe(stack: Stack) -> dict[str, Any]:
     """Return the parts of a change that are read off the stack."""
@@ -144,27 +125,6 @@ def begin(world: World, journal: Journal, step: Step, detail: str = "", **facts:
     """Write down that a step begins, with facts that its way back needs, then tell of it."""
     journal.begin(step, **facts)
     world.notify(step.value, detail, 0, 0)
-
-
-def kind_of(change: Change, journal: Journal) -> Kind:
-    """Return what a change does with the data; whether a copy or a dump was made is in its journal."""
-    if change.incoming:
-        return Kind.ROLLBACK if change.operation == "rollback" else Kind.RESTORE
-    return Kind.DUMP if journal.facts.get("kept_dump") else Kind.COPY
-
-
-def data_back(change: Change, journal: Journal, present: Collection[str]) -> DataPlan:
-    """Return how the old data become the live ones again, as `data_plan.way_back`."""
-    facts = journal.facts
-    return data_plan.way_back(
-        kind_of(change, journal),
-        change.names,
-        present,
-        journal.steps,
-        # Version 0.1.0 did not write it down.
-        had_live=facts.get("had_live", change.baseline.has_data),
-        came_back=facts.get("data_came_back", False),
-    )
 
 
 def move_data(server: Server, plan: DataPlan) -> None:

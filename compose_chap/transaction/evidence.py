@@ -19,12 +19,12 @@ from compose_chap.engine.world import World
 from compose_chap.errors import ChapError
 from compose_chap.model import Container
 from compose_chap.postgres.server import identifier
-from compose_chap.project.checkout import Checkout
-from compose_chap.records.durable import content_of
 from compose_chap.records.run_records import Journal, report_file
 from compose_chap.redact import passwords_in, redact
-from compose_chap.transaction.change import Change, containers_of, data_back, kind_of, server_of
+from compose_chap.transaction.change import Change, containers_of, server_of
 from compose_chap.transaction.data_plan import DataPlan, Kind
+from compose_chap.transaction.facts import data_back, facts_of, kind_of
+from compose_chap.transaction.sources import sources_of
 
 # A shorter value is a known default or a word of its own; hiding it would only make a log unreadable.
 _SHORTEST_SECRET = 6
@@ -91,15 +91,7 @@ def why_ended(world: World, container: Container) -> str:
 
 def state_now(world: World, change: Change) -> str:
     """Say what state each part is in, for a person who has to go on by hand."""
-    lines = []
-    for edit in change.edits:
-        with suppress(OSError):
-            content = content_of(edit.path)
-            which = "old" if content == edit.before else "new" if content == edit.after else "changed by someone else"
-            lines.append(f"{edit.path}: {which}")
-    if change.move:
-        with suppress(ChapError):
-            lines.append(f"{change.move.folder}: {Checkout(change.move.folder).place}")
+    lines = sources_of(change).state()
     try:
         for name in change.writers:
             there = containers_of(world, change.project, name)
@@ -135,26 +127,18 @@ def by_hand(world: World, change: Change, journal: Journal) -> str:
         # The database may be what failed.
         previous = f"{change.kept} where that is there, else in {change.live}"
         if kind_of(change, journal) is Kind.DUMP:
-            previous = journal.facts["kept_dump"]
+            previous = str(facts_of(journal).kept_dump)
         notes.append(f"# {error.message.splitlines()[0]} The old data are in {previous}.")
     if plan.from_dump:
-        notes.append(f"# the old data are in {journal.facts['kept_dump']}: steps 2 and 3 of RESTORE.txt there")
+        notes.append(f"# the old data are in {facts_of(journal).kept_dump}: steps 2 and 3 of RESTORE.txt there")
     commands += [[*psql, statement] for statement in statements(plan)]
     for name in change.writers:
         image = change.images[name]
         commands.append(["docker", "tag", image["id"], image["reference"].partition("@")[0]])
     commands.append([*compose, *UP_ALONE, *change.writers])
 
-    if change.move:
-        before = change.move.before
-        place = before.branch.removeprefix("refs/heads/") or before.commit
-        commands.insert(2, ["git", "-C", str(change.move.folder), "checkout", place])
     lines = [shlex.join(command) for command in commands]
-    if change.edits:
-        files = ", ".join(str(edit.path) for edit in change.edits)
-        what = "take out again what was written into" if change.move else "put the old image tags back into"
-        lines.insert(2, f"# {what} {files}")
-    lines[2:2] = notes
+    lines[2:2] = [*notes, *sources_of(change).by_hand()]
     return "\n".join(lines)
 
 

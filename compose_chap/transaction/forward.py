@@ -18,8 +18,7 @@ from compose_chap.engine.world import World
 from compose_chap.errors import Cancelled, ChapError, DatabaseError, NeedsPerson, RolledBack, StateError
 from compose_chap.model import Stack
 from compose_chap.postgres.server import Server
-from compose_chap.project import checkout_move
-from compose_chap.records import durable, lock
+from compose_chap.records import lock
 from compose_chap.records.run_records import Journal
 from compose_chap.records.steps import Step
 from compose_chap.transaction import data_plan, evidence, hooks, safety_copy, undo, value_query, values, verify
@@ -33,6 +32,8 @@ from compose_chap.transaction.change import (
     stop_writers,
     wait_for_server,
 )
+from compose_chap.transaction.facts import facts_of
+from compose_chap.transaction.sources import sources_of
 from compose_chap.transaction.verify import EndedAtStart, VerifyFailed
 
 
@@ -78,11 +79,11 @@ def finish(change: Change, journal: Journal, done: Done, **record: Any) -> None:
 
 
 def _forward(world: World, change: Change, journal: Journal, credentials: Mapping[str, str]) -> Done:
-    server = server_of(world, change)
+    server, sources = server_of(world, change), sources_of(change)
 
     # Asked once and remembered, and Compose takes a moment to read the files: neither need be while CHAP is down.
     server.version()
-    config = _all_but_images(world, change) if change.edits and not change.move else {}
+    sources.prepare(world)
     journal.learn(settings=undo.settings_of(world, change))
     hooked = hooks.of(world, change.project)
     begin(world, journal, Step.STOP, ", ".join(change.writers))
@@ -90,12 +91,12 @@ def _forward(world: World, change: Change, journal: Journal, credentials: Mappin
     stop_writers(world, change, hooked)
 
     if change.incoming:
-        _rewrite(world, change, journal, config)
+        sources.apply(world, journal)
         _swap(world, change, server, journal)
     else:
         begin(world, journal, Step.KEEP, f"{change.live} as {change.kept}")
         safety_copy.keep(world, change, server, journal)
-        _rewrite(world, change, journal, config)
+        sources.apply(world, journal)
 
     api, *workers = change.writers
     journal.learn(since=server.moment())
@@ -104,7 +105,7 @@ def _forward(world: World, change: Change, journal: Journal, credentials: Mappin
     remembered = value_query.before_start(server, change)
     _bring_up(world, change, [api], hooked)
     # Counted while the API starts: the old data as they were when nobody wrote to them any more.
-    journal.learn(old_tables=_old_rows(server, change) or journal.facts.get("old_tables", {}))
+    journal.learn(old_tables=_old_rows(server, change) or facts_of(journal).old_tables)
     begin(world, journal, Step.VERIFY_API)
     stack, up = _answering(world, change, journal)
     repaired = value_query.after_migration(server, change, remembered)
@@ -153,7 +154,7 @@ def _answering(world: World, change: Change, journal: Journal | None = None) -> 
         if journal:
             server = server_of(world, change)
             # Where it answered sooner than anybody looked, what it did at its start counts too.
-            moment = server.moment() if silent else journal.facts["since"]
+            moment = server.moment() if silent else facts_of(journal).since
             journal.learn(answered={"since": moment, "tables": server.counts(change.live)})
 
     verify.wait_for_api(world, stack, workers=False, answers=answers)
@@ -161,7 +162,7 @@ def _answering(world: World, change: Change, journal: Journal | None = None) -> 
 
 
 def _look_at_api(world: World, change: Change, journal: Journal, stack: Stack) -> list[Check]:
-    tables = change.tables or journal.facts["old_tables"]
+    tables = change.tables or facts_of(journal).old_tables
     found = verify.check_api(world, stack, change.expected, tables)
     checks = verify.demand(verify.as_before(found, change.accepted))
     # What is written from now on is somebody's work; what the migration made is not.
@@ -176,7 +177,7 @@ def _values(server: Server, change: Change, journal: Journal) -> list[Check]:
     try:
         if not server.exists(change.kept):
             return [Check("values", "skipped", "The old data are kept as a dump: their values were not compared.")]
-        found = value_query.compare(server, change.kept, change.live, journal.facts["old_tables"])
+        found = value_query.compare(server, change.kept, change.live, facts_of(journal).old_tables)
     except DatabaseError as error:
         return [Check("values", "warn", f"Whether values changed could not be seen: {error.message}")]
     return [values.check(found, evidence.sql_command(change, found.put_back))]
@@ -195,31 +196,6 @@ def _old_rows(server: Server, change: Change) -> dict[str, int]:
         if change.operation == "restore":
             return {}
         raise
-
-
-def _rewrite(world: World, change: Change, journal: Journal, before: Mapping[str, Any]) -> None:
-    if change.move and not journal.began(Step.CHECKOUT):
-        begin(world, journal, Step.CHECKOUT, f"{change.move.after} in {change.move.folder}")
-        checkout_move.go(change.move)
-        durable.apply_edits(change.edits)
-    if change.move or not change.edits:
-        return
-    begin(world, journal, Step.REWRITE, ", ".join(str(edit.path) for edit in change.edits))
-    durable.apply_edits(change.edits)
-    if before != _all_but_images(world, change):
-        raise StateError("Compose reads more changes in the edited files than the images.")
-
-
-def _all_but_images(world: World, change: Change) -> dict[str, Any]:
-    config = world.engine.compose_config(change.project)
-    for name in change.writers:
-        config["services"][name].pop("image", None)
-    # Extensions are prose to Compose: an anchor that holds an image may stand there.
-    services = {
-        name: {key: value for key, value in service.items() if not key.startswith("x-")}
-        for name, service in config["services"].items()
-    }
-    return {**{key: value for key, value in config.items() if not key.startswith("x-")}, "services": services}
 
 
 def _swap(world: World, change: Change, server: Server, journal: Journal) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 from compose_chap.backups import backup, catalogue, proof
 from compose_chap.backups.catalogue import Backup
@@ -20,6 +19,7 @@ from compose_chap.records.run_records import Journal
 from compose_chap.stack.databases import refuse_what_cannot_go_back
 from compose_chap.transaction import verify
 from compose_chap.transaction.change import Change
+from compose_chap.transaction.facts import facts_of
 from compose_chap.transaction.kept import side_name
 
 # Beside the restored rows their indexes are sorted, and the log of the server grows.
@@ -48,15 +48,17 @@ def keep(world: World, change: Change, server: Server, journal: Journal) -> None
 
 def _dump(world: World, change: Change, server: Server, journal: Journal) -> Backup:
     """Return a backup of exactly what is live now: the one made before, if nothing was written since."""
-    first = catalogue.load(Path(journal.facts["backup"]))
+    facts = facts_of(journal)
+    assert facts.backup and facts.backups  # an upgrade makes its backup first
+    first = catalogue.load(facts.backup)
     if change.mark and server.mark() == change.mark and not first.fault:
         return first
     stack = replace(verify.refreshed(world, change.project.name), project=change.project)
     made = backup.take(
         world,
         stack,
-        [Path(path) for path in journal.facts["sources"]],
-        Path(journal.facts["backups"]),
+        facts.sources,
+        facts.backups,
         f"the last rows before {journal.id}",
     )
     # CHAP is stopped and cannot say what it is; it is what it was a moment ago.
@@ -69,7 +71,9 @@ def bring_back(world: World, change: Change, server: Server, journal: Journal) -
     Raise ChapError when the dump does not give every row; the live database is then as it was, except where the
     disk has no room for both: there it had to go first, and the dump is all there is.
     """
-    made = catalogue.load(Path(journal.facts["kept_dump"]))
+    dump = facts_of(journal).kept_dump
+    assert dump  # the plan of the way back says so
+    made = catalogue.load(dump)
     proof.check_sums(world, made)
     side, there = side_name(change.kept), server.databases()
     now = change.live if change.live in there else change.failed

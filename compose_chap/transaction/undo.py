@@ -16,8 +16,6 @@ from compose_chap.check import Check
 from compose_chap.engine.world import World
 from compose_chap.errors import ChapError, DatabaseError, StateError
 from compose_chap.postgres.server import Server
-from compose_chap.project import checkout_move
-from compose_chap.records import durable
 from compose_chap.records.run_records import Journal
 from compose_chap.records.steps import Step
 from compose_chap.stack import drift
@@ -27,16 +25,15 @@ from compose_chap.transaction.change import (
     Change,
     begin,
     containers_of,
-    data_back,
-    kind_of,
     move_data,
-    name_image,
     recreate,
     start_service,
     start_what_ran,
     stop_writers,
     wait_for_server,
 )
+from compose_chap.transaction.facts import Answered, data_back, facts_of, kind_of
+from compose_chap.transaction.sources import sources_of
 
 # A Compose file of our own, beside what is kept of the run.
 _ON_TOP = "images-of-before.yml"
@@ -59,27 +56,26 @@ def undo(world: World, change: Change, journal: Journal, *, cut_off: bool = Fals
     server.end_own_sessions()
     server.let_in(*change.databases)
 
-    foreign = durable.revert_edits(change.edits)
-    set_aside = sources_back(world, change, journal)
+    sources = sources_of(change)
+    reverted = sources.revert(world, journal)
     _data_back(world, server, change, journal)
-    if journal.facts.get("kept_dump"):
+    if facts_of(journal).kept_dump:
         journal.learn(data_came_back=True)
-    facts = journal.facts
-    aside = _set_aside(server, change, facts.get("new_tables") or change.tables or facts.get("old_tables", {}))
-    changed = _changed(server, change, facts.get("answered", {}))
+    facts = facts_of(journal)
+    aside = _set_aside(server, change, facts.new_tables or change.tables or facts.old_tables)
+    changed = _changed(server, change, facts.answered)
     # What it did in its time nobody looked at.
     served = cut_off or journal.began(Step.START_WORKER)
     start_what_ran(world, change)
-    # With a checkout the edits are settings that the old files do not read.
-    amiss = foreign if foreign and not change.move and not _names_old_images(world, change) else []
+    amiss = reverted.left if sources.name_others(world, reverted.left) else ()
     try:
         _containers_back(world, change, journal, files_amiss=bool(amiss))
-        checks = verify.demand(look(world, change, server, journal.facts.get("old_tables", {})))
+        checks = verify.demand(look(world, change, server, facts_of(journal).old_tables))
     except ChapError as error:
         if amiss:
             raise _for_a_person(change, amiss, f"The old data are back; CHAP is not: {error.message}") from error
         raise
-    checks += _settings_back(change, journal.facts.get("settings", {}), settings_of(world, change))
+    checks += _settings_back(change, facts.settings, settings_of(world, change))
     if aside or changed or served:
         if server.exists(change.failed):
             said = f"What was written meanwhile is kept in the database {change.failed}, until docker chap prune."
@@ -92,29 +88,14 @@ def undo(world: World, change: Change, journal: Journal, *, cut_off: bool = Fals
             checks.append(Check("failed_data", "warn", said, "When nothing holds it any more: docker chap prune"))
     if amiss:
         raise _for_a_person(change, amiss, "CHAP runs again as before, on the old data and with the old images.")
-    if set_aside:
-        said = f"Changed by someone else meanwhile, and kept in the run's records: {', '.join(set_aside)}."
+    if reverted.set_aside:
+        said = f"Changed by someone else meanwhile, and kept in the run's records: {', '.join(reverted.set_aside)}."
         checks.append(Check("checkout", "warn", said))
-    if foreign:
-        said = f"Changed by someone else meanwhile, and left so: {', '.join(map(str, foreign))}."
+    if reverted.left:
+        said = f"Changed by someone else meanwhile, and left so: {', '.join(map(str, reverted.left))}."
         checks.append(Check("files", "warn", said))
     kept.untag_kept_images(world, journal.id, change.project.name)
     return checks
-
-
-def sources_back(world: World, change: Change, journal: Journal) -> list[str]:
-    """Bring the checkout back, its settings, and the names of the images that are built from it, also from half way.
-
-    Return the files that someone else changed meanwhile: they are put back too, and kept in the run's records.
-    """
-    if change.move is None or not journal.began(Step.CHECKOUT):
-        return []
-    durable.revert_edits(change.edits)
-    for name in change.writers:
-        name_image(world, change.images[name])
-    return checkout_move.go_back(
-        change.move, lambda path, content: journal.evidence(f"changed-meanwhile-{path.replace('/', '_')}", content)
-    )
 
 
 def _for_a_person(change: Change, files: Sequence[Path], now: str) -> StateError:
@@ -124,15 +105,6 @@ def _for_a_person(change: Change, files: Sequence[Path], now: str) -> StateError
         f"{named} was changed by someone else meanwhile, and was left as it is. {now}",
         hint=f"Let {named} name these images again:\n{images}",
     )
-
-
-def _names_old_images(world: World, change: Change) -> bool:
-    try:
-        services = world.engine.compose_config(change.project)["services"]
-    except ChapError:
-        # Whoever changed the file may not be done with it.
-        return False
-    return all(services.get(name, {}).get("image") == change.images[name]["reference"] for name in change.writers)
 
 
 def _data_back(world: World, server: Server, change: Change, journal: Journal) -> None:
@@ -219,15 +191,15 @@ def _set_aside(server: Server, change: Change, old: Mapping[str, int]) -> dict[s
     return {table: rows for table, rows in since.items() if rows > 0 and table in old}
 
 
-def _changed(server: Server, change: Change, answered: Mapping[str, Any]) -> dict[str, int]:
+def _changed(server: Server, change: Change, answered: Answered | None) -> dict[str, int]:
     """Return how many rows of each table of the data that failed are not as they were when its API first answered.
 
     A row that was changed counts as a new one does. What CHAP itself writes at its start does not.
     """
     if not answered or not server.exists(change.failed):
         return {}
-    newer = server.newer_rows(change.failed, answered["since"])
-    gone = {name: rows - newer[name][0] for name, rows in answered["tables"].items() if name in newer}
+    newer = server.newer_rows(change.failed, answered.since)
+    gone = {name: rows - newer[name][0] for name, rows in answered.tables.items() if name in newer}
     return {
         name: since or gone.get(name, 0)
         for name, (_, since) in newer.items()

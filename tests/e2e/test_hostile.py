@@ -30,7 +30,7 @@ PACKED: dict[str, Callable[[bytes], bytes]] = {"gz": gzip.compress, "zst": zstd}
     ("what", "packing"),
     [
         ("a large object", "gz"),
-        ("a shell in what looks like rows", "zst"),
+        ("a shell", "zst"),
         *(pytest.param(what, packing, marks=pytest.mark.torture) for what in HOSTILE for packing in PACKED),
     ],
 )
@@ -85,18 +85,6 @@ def test_a_bomb_is_put_out(
     monkeypatch.setattr(Server, "free_space", lambda server, place="": 4 << 20)
     monkeypatch.setattr("shutil.disk_usage", lambda place: SimpleNamespace(free=4 << 20))
     with pytest.raises(DumpError, match="more than 2.0 MiB|too large"):
-        restore_beside(unharmed, path)
-
-
-@pytest.mark.torture
-def test_a_line_without_an_end_does_not_fill_the_memory(unharmed: SampleStack, tmp_path: Path) -> None:
-    path = tmp_path / "bomb.sql.gz"
-    with gzip.open(path, "wb", compresslevel=1) as file:
-        file.write(b"-- PostgreSQL database dump\n")
-        for _ in range(300):
-            file.write(b" " * (1 << 20))
-    assert path.stat().st_size < 4 << 20
-    with pytest.raises(DumpError, match="longer than any"):
         restore_beside(unharmed, path)
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import shutil
 import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -122,47 +124,43 @@ def test_a_dump_cut_off_is_refused(unharmed: SampleStack, tmp_path: Path, kind: 
             restore_beside(unharmed, path)
 
 
-# Hostile dumps: what they try, as SQL that somebody put into a plain dump.
+# Hostile dumps: what they try, as SQL that somebody put into a plain dump. They do it in a jail: test_jail has more.
 HOSTILE = {
     "a program": "COPY observation FROM PROGRAM 'touch /tmp/harm; echo';",
-    "a shell in what looks like rows": "SELECT (\nCOPY public.observation FROM stdin;\n\\! touch /tmp/harm\n\\.\n",
+    "a shell": "\\! touch /tmp/harm",
     "a default that runs": "ALTER TABLE public.dataset ALTER COLUMN name SET DEFAULT pg_read_file('/etc/passwd');",
     "a password": "ALTER ROLE chap PASSWORD 'mine';",
     "another database": "\\connect postgres\nCREATE TABLE public.harm (a int);",
+    "a large object": "SELECT pg_catalog.lo_import('/etc/passwd');",
 }
 # Each of these has a sister above.
 MORE_HOSTILE = {
-    "a shell behind a false quote": "SELECT 1 AS a$$ \\! touch /tmp/harm\n$$;",
     "a function": "CREATE FUNCTION public.harm() RETURNS int LANGUAGE sql AS 'SELECT 1';",
     "a setting of the database": "DO 'begin execute ''alter database x set jit = off''; end';",
-    "a program's input": "COPY observation TO PROGRAM 'touch /tmp/harm';",
-    "a file of the server": "COPY observation FROM '/etc/passwd';",
-    "a shell": "\\! touch /tmp/harm",
-    "a shell behind a statement": "SET row_security = off; \\! touch /tmp/harm",
     "an event trigger": "CREATE EVENT TRIGGER harm ON ddl_command_start EXECUTE FUNCTION tsvector_update_trigger();",
     "a new superuser": "CREATE ROLE mine SUPERUSER LOGIN;",
-    "another database, twice": "\\connect chap_core\n\\connect postgres\nCREATE TABLE harm (a int);",
-    "a large object": "SELECT pg_catalog.lo_import('/etc/passwd');",
     "a setting": "SELECT set_config('session_preload_libraries', 'harm', false);",
 }
+REFUSED = ("a program", "a default that runs", "a large object", "a function", "an event trigger")
 
 
 def assert_no_harm(stack: SampleStack, folder: Path, what: str, packed: Callable[[bytes], bytes] = bytes) -> None:
-    """Put harm at the end of a plain dump, and see that a restore refuses it."""
+    """Put harm at the end of a plain dump, and see that a restore refuses it, or brings the data without it."""
     path = dump(stack, folder, "plain")
-    text, harm = path.read_text(), (HOSTILE | MORE_HOSTILE)[what]
+    # Without what newer versions of pg_dump write against it.
+    text, harm = re.sub(r"(?m)^\\(un)?restrict .*\n", "", path.read_text()), (HOSTILE | MORE_HOSTILE)[what]
     end = text.index("-- PostgreSQL database dump complete")
     path.write_bytes(packed((text[:end].rstrip("- \n") + f"\n\n{harm}\n\n--\n" + text[end:]).encode()))
-    if what == "another database":
-        # The database stays the one beside; what the dump adds there is dropped with it.
-        assert "harm" in restore_beside(stack, path)
-    else:
+    if what in REFUSED:
         with pytest.raises(DumpError):
             restore_beside(stack, path)
+    else:
+        with suppress(DumpError):
+            assert restore_beside(stack, path) == stack.checksum()
 
 
 @pytest.mark.parametrize("what", [*HOSTILE, *(pytest.param(one, marks=pytest.mark.torture) for one in MORE_HOSTILE)])
-def test_a_plain_dump_that_means_harm_is_refused(unharmed: SampleStack, tmp_path: Path, what: str) -> None:
+def test_a_plain_dump_that_means_harm_does_none(unharmed: SampleStack, tmp_path: Path, what: str) -> None:
     assert_no_harm(unharmed, tmp_path, what)
 
 

@@ -45,14 +45,17 @@ ALTER ROLE postgres SET default_transaction_read_only = on;
 ALTER ROLE postgres SET search_path = nowhere;
 ALTER ROLE postgres IN DATABASE postgres SET statement_timeout = '1ms';
 ALTER SYSTEM SET statement_timeout = '20ms';
-ALTER SYSTEM SET transaction_timeout = '30ms';
+ALTER SYSTEM SET transaction_timeout = '1s';
 ALTER SYSTEM SET idle_in_transaction_session_timeout = '10ms';
 ALTER SYSTEM SET idle_session_timeout = '50ms';
 UPDATE pg_database SET datcollversion = '1.0' WHERE datname = '{LIVE}';
 """
 QUIET = " ".join(
     f"-c {setting}"
-    for setting in ("statement_timeout=0", "transaction_timeout=0", "lock_timeout=0", "search_path=public")
+    for setting in (
+        *("statement_timeout=0", "transaction_timeout=0", "lock_timeout=0", "search_path=public"),
+        *("idle_session_timeout=0", "idle_in_transaction_session_timeout=0"),
+    )
 )
 
 

@@ -335,6 +335,25 @@ def test_a_full_disk_does_not_stop_it(fresh: Place) -> None:
     assert list(fresh.cache.iterdir()) == []
 
 
+@pytest.mark.parametrize("name", ["compose_chap/plugin.py", "compose_chap/__init__.py", "compose_chap/cli/app.py"])
+@pytest.mark.parametrize("damage", ["gone", "empty", "half", "rubbish"])
+def test_a_damaged_copy_mends_itself(fresh: Place, name: str, damage: str) -> None:
+    """See that the run that meets the damage works from the archive, or says that the next one will."""
+    fresh.loaded()
+    [packages] = fresh.cache.iterdir()
+    path = packages / "site-packages" / name
+    for compiled in path.parent.glob(f"__pycache__/{path.stem}.*"):
+        compiled.unlink()
+    content = path.read_bytes()
+    path.unlink()
+    if damage != "gone":
+        path.write_bytes({"empty": b"", "half": content[: len(content) // 2], "rubbish": b"\0(" + content}[damage])
+    first = fresh.run(fresh.file, "load")
+    assert first.returncode == 0 or "was damaged, and is removed. Run the command again." in first.stderr
+    assert fresh.loaded()["path"][0] != str(fresh.file / "site-packages")
+    assert path.read_bytes() == content
+
+
 def test_what_nobody_runs_any_more_is_removed(fresh: Place) -> None:
     """See that older versions and half an unpacking go, but not what another run still loads from."""
     for name in ("older", "half-unpacked.tmp", "running"):

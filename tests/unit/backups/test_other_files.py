@@ -91,3 +91,29 @@ def test_volumes_are_measured_where_they_can_be() -> None:
     services = [SimpleNamespace(name=name, containers=[SimpleNamespace(id=name, running=True)]) for name in ("a", "b")]
     stack: Any = SimpleNamespace(writers=services, of=lambda role: ())
     assert other_files.volumes_size(engine, stack) == 40 * 1024
+
+
+def test_files_that_only_other_containers_name_are_kept_too(tmp_path: Path) -> None:
+    directory, kept = tmp_path / "chap", tmp_path / "kept"
+    for folder in (directory, kept):
+        folder.mkdir()
+    names = ("compose.yml", "compose.ewars.yml", "ewars.env", other_files.MARKETPLACE)
+    for name in names:
+        (directory / name).write_text(name)
+    files, env_files = "com.docker.compose.project.config_files", "com.docker.compose.project.environment_file"
+
+    def service(**labels: Any) -> Any:
+        return SimpleNamespace(containers=[SimpleNamespace(labels=labels)])
+
+    stack: Any = SimpleNamespace(
+        project=SimpleNamespace(name="p", directory=directory, files=(directory / "compose.yml",)),
+        services=[
+            service(**{files: f"{directory}/compose.yml"}),
+            service(**{files: f"{directory}/compose.yml,{directory}/compose.ewars.yml"}),
+            # A temporary copy that is gone.
+            service(**{files: f"{tmp_path}/tmp.yml", env_files: f"{directory}/ewars.env"}),
+        ],
+    )
+    made = other_files.keep_files([directory / "compose.yml"], stack, kept)
+    assert sorted(one.path for one in made) == sorted(str(directory / name) for name in names)
+    assert all((kept / one.file).read_text() == Path(one.path).name for one in made)

@@ -17,8 +17,10 @@ from compose_chap.preflight import env_settings, release_notes, service_changes
 from compose_chap.project import compose_files
 from compose_chap.project.compose_files import Model
 from compose_chap.project.variables import required
+from compose_chap.reading import Value
 from compose_chap.records import durable
 from compose_chap.stack import releases
+from compose_chap.transaction.facts import read_edits
 from tests.unit.test_model import container
 
 FOLDER = Path("/srv/chap-core")
@@ -130,7 +132,8 @@ def test_variables_without_a_default() -> None:
 
 def test_a_file_that_is_made_goes_again(tmp_path: Path) -> None:
     edit = durable.Edit(tmp_path / ".env", None, b"A=1\n")
-    assert durable.unpack_edits(json.loads(json.dumps(durable.pack_edits([edit])))) == (edit,)
+    packed = json.loads(json.dumps({"edits": durable.pack_edits([edit])}))
+    assert read_edits(Value(packed, "journal.json", StateError)) == (edit,)
     durable.apply_edits([edit])
     assert (tmp_path / ".env").read_bytes() == b"A=1\n" and (tmp_path / ".env").stat().st_mode & 0o777 == 0o600
     with pytest.raises(StateError, match="changed by someone else"):

@@ -15,6 +15,7 @@ from compose_chap.errors import DatabaseError, EngineError
 from compose_chap.model import Stack
 from compose_chap.preflight import known_roads, preflight, release_notes, roads, unpinned
 from compose_chap.preflight.known_roads import ROADS, Facts
+from compose_chap.transaction import value_query
 from tests.fakes import FakeEngine
 
 SHA = "58d56f86641f4c7b09bbb635afd61740deff0640"
@@ -82,6 +83,11 @@ def test_each_refusal_has_a_flag_of_its_own() -> None:
     assert preflight.overridden([check], {"old_mark"})[0].failed
     (overridden,) = preflight.overridden([check], {"uncommitted_migration"})
     assert overridden.status == "warn" and overridden.message.endswith("(allowed with --allow-uncommitted-migration)")
+
+
+def test_whatever_is_called_repaired_is_something_that_the_transaction_mends() -> None:
+    mended = {value_query.OLD_MARK, value_query.PREDICTION_LENGTH}
+    assert {road.name for road in ROADS if road.repaired} == mended
 
 
 def test_what_is_repaired_does_not_stand_in_the_way() -> None:

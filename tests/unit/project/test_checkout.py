@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from compose_chap.errors import StackError
 from compose_chap.project import checkout, checkout_move
 from compose_chap.project.checkout import Checkout, Move, Place
+from compose_chap.records import lock
 
 WHO = {f"GIT_{who}_{what}": "a" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
 SAME = {"same.txt": "1\n", ".gitignore": "/conf\n"}
@@ -226,3 +228,36 @@ def test_root_leaves_the_owner_the_owner(clone: Path) -> None:
     os.chown(clone / "old", 0, 0)
     with pytest.raises(StackError, match="chown|belongs to its owner"):
         checkout_move.refuse_what_cannot_move(move)
+
+
+@pytest.mark.parametrize(
+    "as_owner", [False, pytest.param(True, marks=pytest.mark.skipif(os.geteuid() != 0, reason="root"))]
+)
+def test_programs_that_a_checkout_has_git_run_get_nothing_of_ours(
+    clone: Path, tmp_path: Path, as_owner: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """See it by a filter, which is a program of the checkout's owner: its environment, its descriptors, its user."""
+    seen = tmp_path / "seen"
+    seen.mkdir(mode=0o777)
+    seen.chmod(0o777)
+    script = tmp_path / "filter"
+    script.write_text(f"#!/bin/sh\nenv > {seen}/env\nls -l /proc/$$/fd > {seen}/fd\nid -u > {seen}/id\nexec cat\n")
+    script.chmod(0o755)
+    git(clone, "config", "filter.spy.clean", str(script))
+    (clone / ".git" / "info" / "attributes").write_text("*.yml filter=spy\n")
+    (clone / "compose.yml").write_text("services: {a: {image: z}}\n")
+    if as_owner:
+        for place in (clone, *clone.rglob("*")):
+            os.lchown(place, 54321, 54321)
+        for place in (tmp_path, *tmp_path.parents[:2]):
+            place.chmod(0o755)
+    secrets = {"DHIS2_PASSWORD": "sw0rdfish", "DHIS2_TOKEN": "t0ken", "DOCKER_CONFIG": "/x", "GIT_DIR": "/nowhere"}
+    for name, value in secrets.items():
+        monkeypatch.setenv(name, value)
+    with lock.locked(tmp_path, "upgrade", datetime(2026, 11, 23, tzinfo=timezone.utc)):
+        diff = Checkout(clone).diff
+    assert "image: z" in diff
+    environment, descriptors = (seen / "env").read_text(), (seen / "fd").read_text()
+    assert "PATH=" in environment and not [name for name in secrets if f"{name}=" in environment]
+    assert "lock" not in descriptors and ".docker-chap" not in descriptors
+    assert (seen / "id").read_text().strip() == ("54321" if as_owner else str(os.geteuid()))

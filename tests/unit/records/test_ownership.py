@@ -218,6 +218,27 @@ def test_a_lock_that_says_odd_things_is_held_by_somebody(text: str, tmp_path: Pa
             take_lock(tmp_path)
 
 
+@needs_root
+def test_a_compose_file_that_is_a_link_to_a_file_of_another_is_not_written(folder: Path, victim: Path) -> None:
+    os.chown(victim, 0, 0)
+    (folder / "compose.yml").symlink_to(victim)
+    give(folder / "compose.yml", OPS)
+    with pytest.raises(StateError, match="is a link of another user .54321. to a file that is not his"):
+        durable.write_file(folder / "compose.yml", b"x")
+    assert victim.read_bytes() == SECRET
+    # His own link to a file of his own, and root's link, are what they say.
+    (folder / "real.yml").write_bytes(b"old")
+    give(folder / "real.yml", OPS)
+    (folder / "compose.yml").unlink()
+    (folder / "compose.yml").symlink_to("real.yml")
+    give(folder / "compose.yml", OPS)
+    durable.write_file(folder / "compose.yml", b"new")
+    assert (folder / "real.yml").read_bytes() == b"new" and (folder / "real.yml").stat().st_uid == OPS
+    os.lchown(folder / "compose.yml", 0, 0)
+    durable.write_file(folder / "compose.yml", b"newer")
+    assert (folder / "compose.yml").is_symlink()
+
+
 # What must go on working
 
 

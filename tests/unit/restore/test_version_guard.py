@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from compose_chap.backups.catalogue import Backup
 from compose_chap.backups.manifest import ChapFacts, ImageFacts
+from compose_chap.engine.process import Finished
 from compose_chap.errors import DatabaseError, DumpError, EngineError
 from compose_chap.postgres.dump_format import Kind, Packing
-from compose_chap.restore import version_guard
+from compose_chap.restore import marks, restore, version_guard
+from compose_chap.restore.restore import RestorePlan
 from compose_chap.restore.source import Source
 from compose_chap.transaction.baseline import Baseline
 from tests.fakes import manifest
@@ -35,7 +37,9 @@ def baseline(worker: str = "", *, has_data: bool = True) -> Baseline:
     return Baseline("", {"worker": worker}, (), "", ready=False, has_data=has_data, untouched={})
 
 
-def refuse(given: Source, incoming: dict[str, list[str]], live: dict[str, list[str]] | None = None) -> None:
+def refuse(
+    given: Source, incoming: dict[str, list[str]], live: dict[str, list[str]] | None = None, found: tuple[str, ...] = ()
+) -> None:
     def columns(name: str) -> dict[str, list[str]]:
         if name == "live" and live is None:
             raise DatabaseError("It is gone.")
@@ -48,7 +52,7 @@ def refuse(given: Source, incoming: dict[str, list[str]], live: dict[str, list[s
     server: Any = SimpleNamespace(columns=columns)
     change: Any = SimpleNamespace(live="live", incoming="incoming", baseline=baseline())
     world: Any = SimpleNamespace(memory={}, environment={}, engine=SimpleNamespace(errors=gone))
-    version_guard.refuse_columns(world, down(), given, server, change)
+    version_guard.refuse_newer(world, down(), given, server, change, found)
 
 
 def test_the_version_of_what_is_down_is_found_where_it_can_be() -> None:
@@ -79,3 +83,87 @@ def test_what_could_not_be_checked_is_said() -> None:
     assert "cannot be seen" in version_guard.not_known(stack, source(), "", baseline(has_data=False))
     assert version_guard.not_known(stack, source("2.0.0"), "2.0.0", baseline()) == ""
     assert version_guard.not_known(stack, source("dev", "sha256:here"), "dev", baseline()) == ""
+
+
+CHAINS = {
+    version: marks.chain_of(cast(Any, None), down().api.containers[0], version)
+    for version in ("2.0.0", "2.1.0", "2.2.0", "2.5.1")
+}
+
+
+@pytest.mark.parametrize(
+    ("found", "running", "newer", "older"),
+    [
+        # None: older than v2.2.0, which says enough only where the code is not.
+        ((), "2.5.1", False, True),
+        ((), "2.2.0", False, True),
+        ((), "2.1.0", False, False),
+        (("de7478f3ff6d",), "2.5.1", False, True),
+        (("e1f2a3b4c5d6",), "2.5.1", False, True),
+        (("e1f2a3b4c5d6",), "2.2.0", False, True),
+        (("de7478f3ff6d",), "2.1.0", True, False),
+        (("de7478f3ff6d",), "2.2.0", True, False),
+        (("0b1c2d3e4f5a",), "2.5.1", True, False),
+        (("ff2b1bbb8418",), "2.1.0", False, False),
+        (("ff2b1bbb8418",), "2.5.1", False, True),
+    ],
+)
+def test_a_mark_tells_older_from_newer(found: tuple[str, ...], running: str, newer: bool, older: bool) -> None:
+    assert bool(marks.unknown(found, CHAINS[running])) is newer
+    assert marks.says_older(found, CHAINS[running]) is older
+
+
+def test_a_release_that_nobody_knows_has_no_chain_unless_it_says_it() -> None:
+    api = down().api.containers[0]
+    assert marks.chain_of(cast(Any, None), api, "2.6.0") == marks.chain_of(cast(Any, None), api, "") == ()
+    api.running = True
+    for said, chain in (('noise\n["a", "b"]', ("a", "b")), ("", CHAINS["2.1.0"]), ("7", CHAINS["2.1.0"])):
+        engine: Any = SimpleNamespace(run=lambda *_, said=said: Finished(0, said, ""))
+        assert marks.chain_of(engine, api, "2.1.0") == chain
+    assert marks.unknown(("x",), ()) == "" and not marks.says_older((), ())
+
+
+@pytest.mark.parametrize(
+    ("found", "running", "mended"),
+    [
+        ((), "2.5.1", ("prediction_length",)),
+        (("a7b8c9d0e1f2",), "2.5.1", ("prediction_length",)),
+        (("ff2b1bbb8418",), "2.2.0", ("old_mark", "prediction_length")),
+        (("e1f2a3b4c5d6",), "2.5.1", ()),
+        (("ff2b1bbb8418",), "2.1.0", ()),
+        ((), "2.0.0", ()),
+    ],
+)
+def test_what_newer_code_does_to_older_data_is_mended(
+    found: tuple[str, ...], running: str, mended: tuple[str, ...]
+) -> None:
+    assert marks.repairs(found, CHAINS[running]) == mended
+
+
+def test_a_mark_counts_more_than_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    older = {**LIVE, "public.dataset": ["id", "gone_since"]}
+    monkeypatch.setattr(marks, "chain_of", lambda *_: CHAINS["2.5.1"])
+    refuse(source(), older, LIVE)
+    with pytest.raises(DumpError, match="newer CHAP.*'0b1c2d3e4f5a'"):
+        refuse(source(), LIVE, LIVE, ("0b1c2d3e4f5a",))
+    with pytest.raises(DumpError, match="none of CHAP's tables"):
+        refuse(source(), {"public.else": ["id"]}, LIVE)
+
+
+@pytest.mark.parametrize(
+    ("tables", "empty", "refused"),
+    [
+        ({"public.dataset": 0, marks.TABLE: 1}, False, True),
+        ({"public.dataset": 0, marks.TABLE: 1}, True, False),
+        ({"public.dataset": 1}, False, False),
+        ({}, True, True),
+    ],
+)
+def test_a_dump_without_rows_is_restored_only_on_demand(tables: dict[str, int], empty: bool, refused: bool) -> None:
+    plan = RestorePlan(down(), source(), trust=False, empty=empty)
+    if not refused:
+        restore._compare(plan, tables)
+        return
+    with pytest.raises(DumpError) as caught:
+        restore._compare(plan, tables)
+    assert not tables or "--allow-empty" in caught.value.hint

@@ -17,11 +17,13 @@ from compose_chap.cli.screen import metrics
 from compose_chap.cli.screen.status import status_text
 from compose_chap.engine.engine import Engine
 from compose_chap.engine.link import Link
-from compose_chap.errors import EngineError, Interrupted, StackError, StateError
+from compose_chap.errors import ComposeFileError, EngineError, Interrupted, StackError, StateError
 from compose_chap.model import Origin
 from compose_chap.operations import status
+from compose_chap.project.pin import chap_services
 from compose_chap.records.durable import private_folder
 from compose_chap.records.run_records import begin_run, history, journal_file
+from compose_chap.stack import location
 from compose_chap.stack.location import Where
 from compose_chap.stack.observe import find_directory, find_stack, find_stacks, find_whole_stack
 from tests.fakes import FakeEngine, world
@@ -303,3 +305,41 @@ def test_a_folder_that_may_not_be_entered_is_no_bug(of_root: Path) -> None:
             find_whole_stack(engine, at(Path("/")))
         with pytest.raises(StateError, match="compose.yml cannot be read by this user"):
             find_stack(engine, at(Path("/"), of_root / "compose.yml"))
+
+
+def test_a_folder_called_as_an_env_file_is_passed_over_as_compose_does(folders: tuple[Path, Path]) -> None:
+    (folders[0] / ".env").mkdir()
+    assert location.layout_of(at(folders[0])).env_files == ()
+
+
+@pytest.mark.parametrize("kind", ["fifo", "device", "folder", "missing", "null"])
+def test_an_env_file_that_is_no_file_is_one_error_and_waited_for_by_nobody(
+    kind: str, folders: tuple[Path, Path]
+) -> None:
+    a, _ = folders
+    named = {"device": Path("/dev/zero"), "folder": a, "null": Path("/dev/null")}.get(kind, a / "x.env")
+    if kind == "fifo":
+        os.mkfifo(named)
+    where = replace(at(a), env_files=(named,))
+    if kind == "null":
+        assert location.read_project(where).services
+        return
+    with pytest.raises(ComposeFileError, match="a FIFO|a device|a folder|does not exist") as refused:
+        location.read_project(where)
+    assert str(named) in refused.value.message
+
+
+def test_files_at_an_address_are_named_as_such(folders: tuple[Path, Path]) -> None:
+    a, b = folders
+    for address in ("oci://registry.example/stack:1", "https://example.org/compose.yml"):
+        with pytest.raises(ComposeFileError, match="names a file on another server"):
+            find_stack(engine_with(a, b), at(a, Path(address)))
+        with pytest.raises(ComposeFileError, match="names a file on another server"):
+            location.read_project(at(a, Path(address)))
+
+
+def test_a_variable_that_must_be_set_and_is_not_is_named(folders: tuple[Path, Path]) -> None:
+    a, _ = folders
+    (a / "compose.yml").write_text("services: {chap: {image: 'x/chap-core:${TAG:?set TAG}'}}")
+    with pytest.raises(ComposeFileError, match="required variable TAG is missing a value: set TAG"):
+        chap_services(location.read_project(at(a)))

@@ -95,6 +95,7 @@ def test_good_states_are_good(version: str, has: DatabaseSchema, verdict: str) -
 def test_the_broken_state_is_not_migrated_and_says_everything_that_is_amiss() -> None:
     found = schema.judge(models("2.3.1"), BROKEN)
     assert (found.verdict, found.status) == (schema.NOT_MIGRATED, "fail")
+    assert not found.start_migrates
     assert found.words == (
         "The database is not migrated to CHAP 2.3.1."
         " CHAP 2.3.1 cannot save rows, for it does not fill backtest.n_periods (NOT NULL)."

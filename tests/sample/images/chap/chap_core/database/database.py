@@ -44,7 +44,7 @@ def create_db_and_tables() -> None:
                 raise
             logger.warning("The database is not there yet")
             time.sleep(1)
-    # Imported after Alembic has disabled every logger that exists: the seed's own still speaks.
+    # Imported late: the seed needs this module's engine.
     from chap_core.database.seed import seed_models
 
     seed_models()

@@ -19,8 +19,6 @@ from chap_core.database.configured import configured_models
 from chap_core.database.database import engine
 from chap_core.release import RELEASE
 
-logger = logging.getLogger(__name__)
-
 
 @dataclass(frozen=True)
 class Model:
@@ -45,6 +43,8 @@ BASELINES = ["global_median", "persistence", "seasonal_median"] if RELEASE.at_le
 
 def seed_models() -> None:
     """Add the models that are missing, those of the configured models' files among them."""
+    # Alembic has disabled every logger that was there before it; this one comes after it, and speaks.
+    logger = logging.getLogger(f"{__name__}.models")
     models = [NAIVE, *(Model(name) for name in GIT)]
     models += [Model(name, version) for name, version in configured_models()]
     models += [Model(name, "1", fetched=False, role="baseline") for name in BASELINES]

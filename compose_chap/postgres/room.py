@@ -1,0 +1,60 @@
+"""Whether the disk has room for what somebody else writes to it: looked at all the time, for nobody knows how much."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from threading import Event
+
+from compose_chap.errors import ChapError, DatabaseError
+
+_LOOK_SECONDS = 0.5
+# Where the room cannot be asked for, whatever keeps us from it is ended.
+_MOST_FAILURES = 4
+_LONG = "It took more than {hours:.0f} hours, and was ended."
+
+
+@contextmanager
+def watched(free: Callable[[], int], least: int, end: Callable[[], None], limit: float) -> Iterator[None]:
+    """Call `end`, until the block is over, once fewer than `least` bytes are `free`, or after `limit` seconds.
+
+    Raise DatabaseError when the block failed and that is why.
+    """
+    done, ended, reason = Event(), Event(), [""]
+
+    def finish(why: str) -> None:
+        reason[0] = reason[0] or why
+        ended.set()
+        try:
+            end()
+        except ChapError:
+            pass  # the next look tries again
+
+    def watch() -> None:
+        begun, last, failures = time.monotonic(), free(), 0
+        while not done.wait(_LOOK_SECONDS):
+            if ended.is_set() or time.monotonic() - begun > limit:
+                finish(_LONG.format(hours=limit / 3600))
+                continue
+            try:
+                last, before, failures = free(), last, 0
+            except ChapError:
+                failures += 1
+            # A fast disk is filled between two looks, and a busy machine takes another one to end what fills it.
+            if failures > _MOST_FAILURES or last - 2 * max(before - last, 0) < least:
+                finish("The dump needs more room than the disk has. It was ended before the disk was full.")
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(watch)
+        try:
+            yield
+        except ChapError:
+            if ended.is_set():
+                raise DatabaseError(
+                    reason[0], hint="Make room: docker chap prune, docker image prune. Then run the command again."
+                ) from None
+            raise
+        finally:
+            done.set()
