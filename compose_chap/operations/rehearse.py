@@ -92,8 +92,7 @@ def execute(world: World, plan: RehearsalPlan) -> Rehearsal:
         begun = world.clock()
         of_database = stack.database.containers[0]
         twins = [service.containers[0] for service in stack.of(Role.BROKER)]
-        # As CHAP looks for it: by the name and port of its own settings.
-        port, names = stack.database_url.port, {*of_database.names, stack.database_host, of_database.name} - {""}
+        names = {*of_database.names, stack.database_host, of_database.name} - {""}
         if plan.online:
             name = f"docker-chap-rehearsal-{stack.project.name}-{run_records.run_id(begun).lower()}"
             network = copy.enter_context(throwaway.private_network(engine, name))
@@ -102,8 +101,7 @@ def execute(world: World, plan: RehearsalPlan) -> Rehearsal:
             # all share what the database has, which is itself, under all their names.
             network = ""
             names |= {*stack.api.containers[0].names, *(name for twin in twins for name in twin.names)}
-        jailed = jail.server(world, of_database.image_id, network=network, names=sorted(names), port=port)
-        server = copy.enter_context(jailed)
+        server = copy.enter_context(jail.server(world, of_database.image_id, network=network, names=sorted(names)))
         network = network or f"container:{server.container}"
         for twin in twins:
             recipe = Recipe(twin.image_id, {}, network, sorted(twin.names))

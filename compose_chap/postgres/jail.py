@@ -36,9 +36,9 @@ _SETTINGS = (
 
 @contextmanager
 def server(
-    world: World, image: str, *, network: str = "", names: Sequence[str] = (), port: str = "", most: int = 0
+    world: World, image: str, *, network: str = "", names: Sequence[str] = (), most: int = 0
 ) -> Iterator[Server]:
-    """Run a PostgreSQL of `image` while the block runs. Who shares its network reaches it under `names`, at `port`.
+    """Run a PostgreSQL of `image` while the block runs. Who shares its network reaches it under `names`.
 
     `network` is one to be on, empty for none at all. `most` are the bytes that it may take, if that can be said; all
     but a quarter of what is free is it anyway. Raise DatabaseError when it does not start, and when what is done in the
@@ -54,7 +54,7 @@ def server(
     wait = ("timeout", "-s", "KILL", str(int(world.limit) + _START_SECONDS * 2), "cat")
     recipe = Recipe(
         image,
-        {"PGDATA": _DATA, **({"PGPORT": port} if port else {})},
+        {"PGDATA": _DATA},
         network,
         names,
         entrypoint=wait,
