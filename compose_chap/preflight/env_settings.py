@@ -96,7 +96,7 @@ def _quoted(value: str) -> str:
 def diff(edit: Edit, settings: Sequence[Setting]) -> str:
     """Return what `edit` adds, as a diff for people: names and where they come from, never a value."""
     lines = [f"--- {edit.path if edit.before is not None else '/dev/null'}", f"+++ {edit.path}"]
-    return "\n".join(lines + [f"+{one.name}=(as {one.service} has it now)" for one in settings]) + "\n"
+    return "\n".join(lines + [f"+{one.name}=*** (as {one.service} has it now)" for one in settings]) + "\n"
 
 
 def other_access(after: Model, service: Service) -> list[str]:

@@ -153,12 +153,10 @@ def execute(world: World, plan: RestorePlan, baseline: Baseline, credentials: Ma
                 change = replace(
                     change, repairs=fitness.mends(world, plan.stack, plan.source, server, change, trust=plan.trust)
                 )
-            change = replace(
-                change,
-                tables=server.counts(change.incoming),
-                accepted=fitness.judge(world, plan.stack, server, change, trust=plan.trust),
-            )
-            _compare(plan, change.tables)
+            tables = server.counts(change.incoming)
+            _compare(plan, tables)
+            accepted = fitness.judge(world, plan.stack, server, change, trust=plan.trust)
+            change = replace(change, tables=tables, accepted=accepted)
             journal.learn(**change.to_facts())
             Quarantine(server, journal.id).remove()
         done = forward.run(world, change, journal, credentials)

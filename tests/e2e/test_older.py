@@ -132,7 +132,9 @@ def test_env_is_written_from_what_runs(stack: SampleStack) -> None:
     (stack.folder / "runs").mkdir(exist_ok=True)
     env = stack.folder / ".env"
     plan = chap(stack, "upgrade", "v1.1.5", "--dry-run")
-    assert f"+++ {env}" in plan["plan"]["diff"] and "+POSTGRES_PASSWORD=(as chap has it now)" in plan["plan"]["diff"]
+    assert (
+        f"+++ {env}" in plan["plan"]["diff"] and "+POSTGRES_PASSWORD=*** (as chap has it now)" in plan["plan"]["diff"]
+    )
     assert not env.exists() and older.SECRET not in str(plan)
 
     chap(stack, "upgrade", "v1.1.5", "--yes")

@@ -104,7 +104,7 @@ def test_no_value_is_shown() -> None:
     )
     edit = env_settings.edit(FOLDER / ".env", None, told, "v1.1.5")
     shown = env_settings.diff(edit, told) + repr(told)
-    assert "--- /dev/null" in shown and "+POSTGRES_PASSWORD=(as chap has it now)" in shown
+    assert "--- /dev/null" in shown and "+POSTGRES_PASSWORD=*** (as chap has it now)" in shown
     assert edit.after and b"hidden-1" in edit.after and "hidden-1" not in shown
 
 
