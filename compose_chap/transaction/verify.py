@@ -13,6 +13,7 @@ from compose_chap.check import Check, failures
 from compose_chap.engine.world import World
 from compose_chap.errors import ChapError, StackError
 from compose_chap.model import Role, Stack, detect
+from compose_chap.postgres.database_schema import MARK_TABLE
 from compose_chap.stack import schema
 from compose_chap.stack.chap import Chap, Health, version_in
 from compose_chap.stack.databases import server_of
@@ -27,7 +28,7 @@ MODELS_BACK = 100.0
 # Tables that CHAP itself adds to: more rows there are nobody's work. The last one is Alembic's mark.
 NOBODYS = (
     *("public.modeltemplatedb", "public.configuredmodeldb", "public.specificationbaseline"),
-    "public.alembic_version",
+    MARK_TABLE,
 )
 
 
