@@ -31,7 +31,7 @@ from compose_chap.restore.source import Source
 from compose_chap.stack.databases import server_of
 from compose_chap.stack.jobs import lost_jobs
 from compose_chap.transaction import forward, kept, prepare
-from compose_chap.transaction.baseline import Baseline, baseline_of, strangers
+from compose_chap.transaction.baseline import Baseline, baseline_of, other_sessions
 from compose_chap.transaction.change import Change, describe
 
 # Seconds within which a database that was started has to answer: its log may have to be replayed.
@@ -86,7 +86,7 @@ def foresee(world: World, plan: RestorePlan) -> Outlook:
     with ThreadPoolExecutor() as pool:
         asked = pool.submit(baseline_of, world, stack)
         of_database = pool.submit(_database_notes, plan, server, live)
-        sessions, jobs = pool.submit(strangers, server, stack), pool.submit(lost_jobs, world, stack)
+        sessions, jobs = pool.submit(other_sessions, server, stack), pool.submit(lost_jobs, world, stack)
         source.check_room(plan.source, server)
         if plan.source.backup:
             source.check_server(plan.source.backup.manifest.server.version // 10000, server)
