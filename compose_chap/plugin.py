@@ -44,7 +44,7 @@ def main() -> int:
     docker = (docker_command(), *flags)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a file name that the terminal lacks letters for
-    speak_to_nobody_too()
+    ignore_lost_stderr()
     try:
         listen_for_the_end()
         status = run(words, docker)
@@ -111,7 +111,7 @@ class _Unheard(io.FileIO):
             return data.nbytes
 
 
-def speak_to_nobody_too() -> None:
+def ignore_lost_stderr() -> None:
     """Let what is told on standard error be lost when nobody can hear it any more.
 
     In `docker chap upgrade 2>&1 | head`, or on a terminal that is gone, no word about the work may stop the work.

@@ -265,7 +265,7 @@ def dump_alone(backup: Backup) -> str:
     return ""
 
 
-def judge(backup: Backup, at: datetime, how: str, why: str = "") -> None:
+def record_verdict(backup: Backup, at: datetime, how: str, why: str = "") -> None:
     """Write down that a backup passed the proof `how`, or, with `why`, that it failed it.
 
     A proof that is passed says nothing against a better one that failed. Raise StateError when it cannot be written.

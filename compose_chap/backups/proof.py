@@ -33,7 +33,7 @@ def _on_trial(world: World, backup: Backup, how: str) -> Iterator[None]:
     except DumpError as error:
         # One on a disk that cannot be written is as bad without a word about it.
         with suppress(StateError):
-            catalogue.judge(backup, world.clock(), how, error.message)
+            catalogue.record_verdict(backup, world.clock(), how, error.message)
         error.state = error.state or f"Backup {backup.id} counts as bad until it passes this proof."
         if how == CHECKSUMS and (alone := catalogue.dump_alone(backup)):
             error.hint += f"\n{alone}"
@@ -66,7 +66,7 @@ def verify(world: World, backup: Backup, server: Server | None) -> str:
             for dump in _dumps(backup):
                 pg_tools.read_whole(server, _pieces(world, backup.folder / dump["dump"]["file"]))
     how = READ_BACK if server else CHECKSUMS
-    catalogue.judge(backup, world.clock(), how)
+    catalogue.record_verdict(backup, world.clock(), how)
     return how
 
 
@@ -83,7 +83,7 @@ def verify_deep(world: World, backup: Backup, image: str = "") -> dict[str, int]
         with jail.server(world, used, most=_needed(dump) * 4 + _LEAST) as server:
             with _on_trial(world, backup, RESTORED):
                 found |= _restored(world, backup, dump, server)
-    catalogue.judge(backup, world.clock(), RESTORED)
+    catalogue.record_verdict(backup, world.clock(), RESTORED)
     return found
 
 

@@ -134,7 +134,7 @@ def _dump_warnings(made: DumpOnly) -> Iterator[str]:
     if made.lost_tables:
         yield (
             f"The database has lost {', '.join(made.lost_tables)}, so this dump lacks them too."
-            " Keep the backups of before: docker chap backups --pin ID"
+            " Keep the earlier backups: docker chap backups --pin ID"
         )
     if told := unexpected.told(made.foreign):
         yield told

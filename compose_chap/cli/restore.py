@@ -158,6 +158,6 @@ def _text(done: Restored, found: Source) -> str:
         + render.checks_text(done.checks, colour=render.colourful(sys.stdout))
     )
     if done.kept:
-        text += "\n" + render.paragraph(f"The data of before are kept as database {done.kept}. To go back to them:")
+        text += "\n" + render.paragraph(f"The previous data are kept in database {done.kept}. To go back to them:")
         text += " docker chap restore --undo"
     return text

@@ -52,7 +52,7 @@ def roll_back(call: Call, operation: str, yes: bool, dhis2_user: str) -> None:
 
     with guard.guarded(world, stack, "rollback"):
         plan = rollback.plan_rollback(world, stack, operation)
-        sessions = baseline.strangers(server_of(world.engine, stack), stack)
+        sessions = baseline.other_sessions(server_of(world.engine, stack), stack)
         written = ", ".join(f"{table} {rows:+}" for table, rows in plan.written_since.items()) or "no table"
         if not call.json:
             told = f"More or fewer rows since the {operation}: {written}. Rows that were changed do not show in this."
@@ -73,7 +73,7 @@ def roll_back(call: Call, operation: str, yes: bool, dhis2_user: str) -> None:
         },
         f"The {operation} of {plan.undone['id']} is undone, and verified:\n"
         + render.checks_text(done.checks, colour=render.colourful(sys.stdout))
-        + f"\nThe newer data are kept as database {done.kept}."
+        + f"\nThe newer data are kept in database {done.kept}."
         + f"\nReport: {run_records.report_file(directory, done.run)}",
     )
 

@@ -46,7 +46,7 @@ def status_command(
 ) -> None:
     """Show what runs, how it is, and the last backup.
 
-    Nothing is changed. A part of CHAP that is down is told of, and is no failure of this command. With --all-contexts
+    Nothing is changed. A part of CHAP that is down is shown, and is no failure of this command. With --all-contexts
     the exit status is 1 when a context could not be asked; all others are shown.
     """
     if all_stacks or all_contexts:

@@ -170,7 +170,7 @@ def _to_go_back(done: Upgraded) -> str:
     kept, command = f"database {done.kept}", "rollback"
     if not done.kept:
         kept, command = f"backup {done.backup.id}", f"restore {done.backup.id} --with-version"
-    return render.paragraph(f"The data of before are kept as {kept}. To go back to them:") + f" docker chap {command}"
+    return render.paragraph(f"The previous data are kept in {kept}. To go back to them:") + f" docker chap {command}"
 
 
 def _runs_already(subject: Subject) -> bool:

@@ -42,7 +42,7 @@ def recover(world: World, journal: Journal) -> Recovered:
     another engine, NeedsPerson when the way back fails: the journal then stays open.
     """
     if journal.operation == "pin":
-        journal.give_room()
+        journal.release_reserve()
         return _unpin(journal)
     whose = Origin.of(journal.record)
     project = whose.project or (journal.known.at("project").at("name").text() if journal.known.get("project") else "")
@@ -60,7 +60,7 @@ def recover(world: World, journal: Journal) -> Recovered:
 
 
 def _recover(world: World, journal: Journal) -> Recovered:
-    journal.give_room()
+    journal.release_reserve()
     throwaway.remove_abandoned(world.engine)
     change = read_change(journal.known) if journal.known.get("baseline") else None
     try:
@@ -127,7 +127,7 @@ def _back(world: World, change: Change, journal: Journal) -> list[Check]:
     try:
         return undo.look(world, change, server, {})
     except ChapError as error:
-        # The run had no part in this: it is told of, and does not stand in the way.
+        # The run had no part in this: it is named, and does not stand in the way.
         return [Check("ready", "error", error.message, error.hint)]
 
 

@@ -57,7 +57,7 @@ class Status:
 
 
 def look(world: World, stack: Stack) -> Status:
-    """Return what there is to see of a stack. A part that is down is told of, and is no error."""
+    """Return what there is to see of a stack. A part that is down is named, and is no error."""
     problems: list[str] = []
 
     def attempt(ask: Any) -> Any:

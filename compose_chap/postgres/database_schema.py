@@ -10,6 +10,9 @@ from compose_chap import reading
 from compose_chap.errors import DatabaseError
 from compose_chap.postgres.server import Server, literal
 
+# Where Alembic keeps its mark.
+MARK_TABLE = "public.alembic_version"
+
 
 @dataclass(frozen=True)
 class Column:

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 # Whoever goes further goes by looking alone, and is told so.
 NEWEST_KNOWN = "2.5.1"
 
-# The revision that a database without a mark is taken for by v2.2.0 and newer, and the older ones in their order.
-STAMPED = "a7b8c9d0e1f2"
+# The revisions before a7b8c9d0e1f2, which v2.2.0 and newer take a database without a mark for, in their order.
 OLD_MARKS = (
     *("fe59a33965ed", "ff2b1bbb8418", "a1b2c3d4e5f6", "b2c3d4e5f6a7"),
     *("c3d4e5f6a7b8", "d4e5f6a7b8c9", "e5f6a7b8c9d0", "f6a7b8c9d0e1"),

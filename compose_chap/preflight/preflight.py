@@ -27,7 +27,7 @@ from compose_chap.records import durable, run_records
 from compose_chap.stack.databases import refuse_what_cannot_go_back
 from compose_chap.stack.jobs import own_jobs
 from compose_chap.stack.releases import available
-from compose_chap.transaction.baseline import strangers
+from compose_chap.transaction.baseline import other_sessions
 
 # Unpacked layers take two to three times their compressed size.
 _UNPACKED = 3
@@ -259,7 +259,7 @@ def _database(subject: Subject) -> Check:
 
 
 def _sessions(subject: Subject) -> Check:
-    found = strangers(subject.server, subject.stack)
+    found = other_sessions(subject.server, subject.stack)
     others = [f"{one.application or one.role} from {one.address}" for one in found]
     if others:
         return Check("", "warn", f"Others use the database, and will be disconnected: {', '.join(others)}.")

@@ -10,13 +10,14 @@ from typing import Any
 from compose_chap.check import Check
 from compose_chap.errors import ChapError, EngineError
 from compose_chap.image import release_key
+from compose_chap.postgres.database_schema import MARK_TABLE
 from compose_chap.preflight import unpinned
 from compose_chap.preflight.known_roads import ANY, EVER, NEWEST_KNOWN, ROADS, Facts, Road
 from compose_chap.preflight.subject import Subject
 
 OVERRIDES = {road.name: road.allow for road in ROADS if road.allow}
 
-_MARK = "SELECT version_num FROM public.alembic_version"
+_MARK = f"SELECT version_num FROM {MARK_TABLE}"
 _BACKTESTS = "SELECT count(*) FROM public.backtest"
 # The column is there or not; as JSON it may be asked for in either case.
 _LENGTHS = (

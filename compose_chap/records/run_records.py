@@ -109,7 +109,7 @@ class Journal:
         with suppress(StateError):
             self._write()
 
-    def give_room(self) -> None:
+    def release_reserve(self) -> None:
         """Free the room on the disk that was set aside for the way back."""
         with suppress(StateError):  # a disk that became read-only
             own_folder.remove(self._directory / FOLDER / "room")
@@ -120,7 +120,7 @@ class Journal:
         self._evidence_folder()
         own_folder.write(undo_file(self._directory, self.id), _document(self.record))
         own_folder.write(report_file(self._directory, self.id), _document(self.report))
-        self.give_room()
+        self.release_reserve()
         own_folder.remove(journal_file(self._directory))
 
     def evidence(self, name: str, content: str | bytes) -> Path:
@@ -164,7 +164,7 @@ def begin_run(
         own_folder.write(directory / FOLDER / "room", os.urandom(_ROOM))
         journal._write()
     except BaseException:
-        journal.give_room()
+        journal.release_reserve()
         own_folder.remove(journal_file(directory))
         raise
     return journal
@@ -180,7 +180,7 @@ def open_run(directory: Path, clock: Callable[[], datetime]) -> Journal | None:
         journal = Journal(directory, _read(path), clock)
         if (directory / FOLDER / "runs" / f"{journal.id}.json").exists():
             # It had ended; only the last step, taking the journal away, was cut off.
-            journal.give_room()
+            journal.release_reserve()
             own_folder.remove(path)
             return None
         return journal

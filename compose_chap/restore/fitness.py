@@ -5,6 +5,7 @@ from __future__ import annotations
 from compose_chap.engine.world import World
 from compose_chap.errors import DumpError, EngineError
 from compose_chap.model import Stack
+from compose_chap.postgres.database_schema import MARK_TABLE
 from compose_chap.postgres.server import Server
 from compose_chap.restore import marks, version_guard
 from compose_chap.restore.source import Source
@@ -21,10 +22,10 @@ def mends(
     if not trust:
         version_guard.refuse_newer(world, stack, source, server, change, found)
     here = version_guard.version_here(stack, source, change.baseline)
-    repairs = marks.repairs(found, marks.chain_of(world.engine, stack.api.containers[0], here))
+    repairs = marks.repairs(found, marks.chain_of(world, stack, here))
     if OLD_MARK in repairs:
         # Whether the code can work with the data is looked at next, and with this mark it could not.
-        server.command(f"DROP TABLE {marks.TABLE};", change.incoming)
+        server.command(f"DROP TABLE {MARK_TABLE};", change.incoming)
     return repairs
 
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
+from contextlib import suppress
 
-from compose_chap.engine.engine import Engine
+from compose_chap.engine.world import World
+from compose_chap.errors import EngineError
 from compose_chap.image import release_key
-from compose_chap.model import Container
+from compose_chap.model import Stack
+from compose_chap.postgres.database_schema import MARK_TABLE
 from compose_chap.postgres.server import Server
-from compose_chap.stack.chap_scripts import PYTHON
+from compose_chap.stack import model_schema
 from compose_chap.transaction.value_query import OLD_MARK, PREDICTION_LENGTH
-
-TABLE = "public.alembic_version"
 
 # What v2.2.0 and newer take a database without a mark for, and the first revision after it.
 _STAMPED, _COUNTED = "a7b8c9d0e1f2", "b8c9d0e1f2a3"
@@ -31,47 +31,32 @@ _KNOWN = (
 )
 _NEWEST = "2.5.1"
 
-_PROGRAM = """
-import importlib.util, json, logging, os
-logging.disable(logging.CRITICAL)
-from alembic.config import Config
-from alembic.script import ScriptDirectory
-package = os.path.dirname(importlib.util.find_spec("chap_core").origin)
-chain = []
-for folder in (os.getcwd(), os.path.dirname(package), package):
-    path = os.path.join(folder, "alembic.ini")
-    if os.path.exists(path):
-        configuration = Config(path)
-        configuration.set_main_option("script_location", os.path.join(folder, "alembic"))
-        chain = [one.revision for one in ScriptDirectory.from_config(configuration).walk_revisions()][::-1]
-        break
-print(json.dumps(chain))
-"""
-
 
 def of_database(server: Server, database: str) -> tuple[str, ...]:
     """Return the marks in a database, none where it has no table for them. Raise DatabaseError."""
-    if "version_num" not in server.columns(database).get(TABLE, ()):
+    if "version_num" not in server.columns(database).get(MARK_TABLE, ()):
         return ()
-    rows = server.query(f"SELECT version_num FROM {TABLE} ORDER BY 1 LIMIT 10", database)
+    rows = server.query(f"SELECT version_num FROM {MARK_TABLE} ORDER BY 1 LIMIT 10", database)
     return tuple(str(row[0]) for row in rows)
 
 
-def chain_of(engine: Engine, api: Container, version: str) -> tuple[str, ...]:
-    """Return the revisions that the code of an API knows, the oldest first; none where nothing says them.
+def chain_of(world: World, stack: Stack, version: str) -> tuple[str, ...]:
+    """Return the revisions that the code of a stack's API knows, the oldest first; none where nothing says them.
 
-    An API that is down is taken by its `version`, as far as that release is known.
+    An image that cannot be asked is taken by its `version`, as far as that release is known.
     """
-    if api.running:
-        finished = engine.run(api.id, [*PYTHON, _PROGRAM])
-        try:
-            return tuple(str(one) for one in json.loads(finished.stdout.strip().splitlines()[-1]))
-        except (IndexError, ValueError, TypeError):
-            pass
+    with suppress(EngineError):
+        if chain := model_schema.of_stack(world, stack).chain:
+            return chain
+    return known_chain(version)
+
+
+def known_chain(version: str) -> tuple[str, ...]:
+    """Return the revisions that a release has, the oldest first; none for one that this tool does not know."""
     here, newest = release_key(version), release_key(_NEWEST)
     if not here or not newest or here > newest:
         return ()
-    return tuple(one for first, part in _KNOWN if (release_key(first) or here) <= here for one in part)
+    return tuple(revision for first, part in _KNOWN if (release_key(first) or here) <= here for revision in part)
 
 
 def unknown(marks: Sequence[str], chain: Sequence[str]) -> str:

@@ -20,17 +20,18 @@ from compose_chap.engine.world import World
 from compose_chap.errors import DatabaseError, DumpError, StackError
 from compose_chap.image import Reference, release_key
 from compose_chap.model import Role, Stack
+from compose_chap.postgres.database_schema import MARK_TABLE
 from compose_chap.postgres.sandbox import Quarantine
 from compose_chap.postgres.server import Server, Session
 from compose_chap.records import lock, run_records
 from compose_chap.records.durable import Edit
 from compose_chap.records.run_records import Journal
-from compose_chap.restore import fitness, marks, side_database, source, version_guard
+from compose_chap.restore import fitness, side_database, source, version_guard
 from compose_chap.restore.source import Source
 from compose_chap.stack.databases import refuse_what_cannot_go_back, server_of
 from compose_chap.stack.jobs import lost_jobs
 from compose_chap.transaction import forward, kept, prepare
-from compose_chap.transaction.baseline import Baseline, baseline_of, strangers
+from compose_chap.transaction.baseline import Baseline, baseline_of, other_sessions
 from compose_chap.transaction.change import Change, describe
 
 # Seconds within which a database that was started has to answer: its log may have to be replayed.
@@ -86,7 +87,7 @@ def foresee(world: World, plan: RestorePlan) -> Outlook:
     with ThreadPoolExecutor() as pool:
         asked = pool.submit(baseline_of, world, stack)
         of_database = pool.submit(_database_notes, plan, server, live)
-        sessions, jobs = pool.submit(strangers, server, stack), pool.submit(lost_jobs, world, stack)
+        sessions, jobs = pool.submit(other_sessions, server, stack), pool.submit(lost_jobs, world, stack)
         source.check_room(plan.source, server)
         if plan.source.backup:
             source.check_server(plan.source.backup.manifest.server.version // 10000, server)
@@ -259,7 +260,7 @@ def _compare(plan: RestorePlan, tables: Mapping[str, int]) -> None:
         raise DumpError(f"{plan.source.path} has no tables.")
     if plan.source.backup:
         proof.compare(tables, plan.source.backup.tables)
-    elif not plan.empty and not any(rows for table, rows in tables.items() if table != marks.TABLE):
+    elif not plan.empty and not any(rows for table, rows in tables.items() if table != MARK_TABLE):
         raise DumpError(
             f"{plan.source.path} has {len(tables)} tables and not one row: it was made without data (pg_dump -s?).",
             hint="Use another one: docker chap backups. If an empty CHAP is what you want: --allow-empty",

@@ -65,7 +65,7 @@ def refuse_newer(
     if _same_code(stack, source) or (release_key(source.version) and release_key(here)):
         return
     _refuse_other_data(world, stack, source, server, change)
-    chain = marks.chain_of(world.engine, stack.api.containers[0], here)
+    chain = marks.chain_of(world, stack, here)
     if mark := marks.unknown(marks_in, chain):
         raise DumpError(
             f"The dump is from a newer CHAP: the one that is here does not know its Alembic mark {mark[:40]!r}.",

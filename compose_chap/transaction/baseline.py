@@ -68,7 +68,7 @@ def worker_versions(world: World, stack: Stack) -> dict[str, str]:
     }
 
 
-def strangers(server: Server, stack: Stack) -> tuple[Session, ...]:
+def other_sessions(server: Server, stack: Stack) -> tuple[Session, ...]:
     """Return who is connected to CHAP's database besides CHAP: a change ends these sessions."""
     own = {address for service in stack.writers for one in service.containers for address in one.addresses}
     return tuple(one for one in server.sessions(stack.access.name) if one.address not in own)

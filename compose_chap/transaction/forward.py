@@ -65,7 +65,7 @@ def run(world: World, change: Change, journal: Journal, credentials: Mapping[str
 def finish(change: Change, journal: Journal, done: Done, **record: Any) -> None:
     """Close the journal of a change that is verified, with `record` added. Raise NeedsPerson where it cannot be."""
     result = {"checks": [asdict(check) for check in done.checks], "downtime": done.downtime}
-    journal.give_room()
+    journal.release_reserve()
     try:
         # From here on a run that was cut off is finished, not undone.
         journal.begin(Step.FINISH, **result)
@@ -116,7 +116,7 @@ def _forward(world: World, change: Change, journal: Journal, credentials: Mappin
     _bring_up(world, change, workers, hooked)
     begin(world, journal, Step.VERIFY)
     whole = _look_at_all(world, change, credentials)
-    return Done((*checks, *verify.demand(whole)), (up - down).total_seconds())
+    return Done((*checks, *verify.raise_if_failed(whole)), (up - down).total_seconds())
 
 
 def look_again(world: World, change: Change, journal: Journal) -> Done | None:
@@ -135,7 +135,7 @@ def look_again(world: World, change: Change, journal: Journal) -> Done | None:
         for name in change.writers:
             start_service(world, change, name, hooked, forgiving=True)
         checks = _look_at_api(world, change, journal, _answering(world, change)[0])
-        checks += verify.demand(verify.forgiving(_look_at_all(world, change, {})))
+        checks += verify.raise_if_failed(verify.forgiving(_look_at_all(world, change, {})))
     except ChapError:
         return None
     return Done(tuple(checks), (begun[Step.START_WORKER] - begun[Step.STOP]).total_seconds())
@@ -164,7 +164,7 @@ def _answering(world: World, change: Change, journal: Journal | None = None) -> 
 def _look_at_api(world: World, change: Change, journal: Journal, stack: Stack) -> list[Check]:
     tables = change.tables or facts_of(journal).old_tables
     found = verify.check_api(world, stack, change.expected, tables)
-    checks = verify.demand(verify.as_before(found, change.accepted))
+    checks = verify.raise_if_failed(verify.as_before(found, change.accepted))
     # What is written from now on is somebody's work; what the migration made is not.
     journal.learn(new_tables=next((check.details["now"] for check in checks if "now" in check.details), {}))
     return checks
@@ -221,7 +221,7 @@ def _back_after(world: World, change: Change, journal: Journal, error: BaseExcep
     cancelled = isinstance(error, KeyboardInterrupt)
     cause = redact.redact(error.message if isinstance(error, ChapError) else str(error) or type(error).__name__)
     seen = _failed(error)
-    journal.give_room()
+    journal.release_reserve()
     journal.note(failure="cancelled" if cancelled else cause, failed_checks=[asdict(check) for check in seen])
     found = evidence.gather(world, change, journal)
     try:

@@ -47,7 +47,7 @@ def _end_unchanged(
 ) -> BaseException:
     cause = redact.redact(error.message if isinstance(error, ChapError) else str(error))
     state, hint, cancelled = words.state, "", isinstance(error, KeyboardInterrupt)
-    journal.give_room()
+    journal.release_reserve()
     try:
         clean_up()
         journal.end("cancelled" if cancelled else "failed", failure=cause)

@@ -47,7 +47,7 @@ class Sources(ABC):
 
     @abstractmethod
     def name_others(self, world: World, files: tuple[Path, ...]) -> bool:
-        """Whether files that were left as they are let Compose make other containers than those of before."""
+        """Whether files that were left as they are let Compose make other containers than the previous ones."""
 
     @abstractmethod
     def by_hand(self) -> list[str]:
@@ -55,7 +55,7 @@ class Sources(ABC):
 
     @abstractmethod
     def how_to_get(self, reference: str) -> str:
-        """Return how to get an image of before that is gone."""
+        """Return how to get a previous image that is gone."""
 
     def state(self) -> list[str]:
         """Return in which state the files are now, one line each."""

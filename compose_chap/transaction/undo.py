@@ -47,7 +47,7 @@ def undo(world: World, change: Change, journal: Journal, *, cut_off: bool = Fals
     """
     # The patience that an operator has with the new version is not what the old one is measured by.
     world = replace(world, patience=max(world.patience, World.patience))
-    journal.give_room()
+    journal.release_reserve()
     with suppress(StateError):
         # A full disk must not stand in the way: all that this needs is in the journal already.
         begin(world, journal, Step.GO_BACK)
@@ -70,7 +70,7 @@ def undo(world: World, change: Change, journal: Journal, *, cut_off: bool = Fals
     amiss = reverted.left if sources.name_others(world, reverted.left) else ()
     try:
         _containers_back(world, change, journal, files_amiss=bool(amiss))
-        checks = verify.demand(look(world, change, server, facts_of(journal).old_tables))
+        checks = verify.raise_if_failed(look(world, change, server, facts_of(journal).old_tables))
     except ChapError as error:
         if amiss:
             raise _for_a_person(change, amiss, f"The old data are back; CHAP is not: {error.message}") from error

@@ -10,14 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from compose_chap.check import Check
+from compose_chap.postgres.database_schema import MARK_TABLE
 from compose_chap.postgres.server import Server, identifier
 from compose_chap.postgres.statements import TABLES
 from compose_chap.transaction import values
 from compose_chap.transaction.change import Change
 from compose_chap.transaction.values import LARGEST, RENAMED, SHOWN, Changed, Column, Gone, Table, Value, Values
-
-# The mark of the schema is looked at elsewhere, and is meant to change.
-_NOT_DATA = "public.alembic_version"
 
 _LAYOUT = (
     """
@@ -97,7 +95,7 @@ def before_start(server: Server, change: Change) -> Mapping[str, Column]:
     Raise DatabaseError when that cannot be done.
     """
     if OLD_MARK in change.repairs:
-        server.command("DROP TABLE IF EXISTS public.alembic_version;", change.live)
+        server.command(f"DROP TABLE IF EXISTS {MARK_TABLE};", change.live)
     return _renamed(server, change.live) if PREDICTION_LENGTH in change.repairs else {}
 
 
@@ -157,7 +155,8 @@ def _layout(server: Server, database: str) -> dict[str, Table]:
 
 def _comparable(name: str, table: Table, new: _Layout, rows: Mapping[str, int]) -> bool:
     same_key = name in new and new[name].key == table.key != ()
-    return same_key and name != _NOT_DATA and rows.get(name, 0) <= LARGEST
+    # The mark of the schema is looked at elsewhere, and is meant to change.
+    return same_key and name != MARK_TABLE and rows.get(name, 0) <= LARGEST
 
 
 def _places_before(name: str, table: Table, new: _Layout, differing: set[str]) -> list[_Place]:

@@ -28,7 +28,7 @@ MODELS_BACK = 100.0
 # Tables that CHAP itself adds to: more rows there are nobody's work. The last one is Alembic's mark.
 NOBODYS = (
     *("public.modeltemplatedb", "public.configuredmodeldb", "public.specificationbaseline"),
-    "public.alembic_version",
+    MARK_TABLE,
 )
 
 
@@ -107,7 +107,7 @@ def check_whole(
 
 
 def forgiving(checks: Iterable[Check]) -> list[Check]:
-    """Return checks in which what others changed is told of, and does not stand in the way: no way back mends it."""
+    """Return checks in which what others changed is named, and does not stand in the way: no way back mends it."""
     return [
         replace(check, status="warn") if check.failed and check.name in ("route", "other_containers") else check
         for check in checks
@@ -166,7 +166,7 @@ def _rows(world: World, stack: Stack, tables: Mapping[str, int]) -> Check:
 def compare_rows(before: Mapping[str, int], after: Mapping[str, int]) -> Check:
     """Check that no table lost rows; one that is gone lost all it had. Without rows of `before` nothing is said."""
     if not before:
-        return Check("rows", "ok", "The data are those of before: nothing had changed them yet.")
+        return Check("rows", "ok", "The data are the previous ones: nothing had changed them yet.")
     lost = {table: (rows, after.get(table, 0)) for table, rows in before.items() if after.get(table, 0) < rows}
     total = f"{sum(before.values())} rows in {len(before)} tables"
     if lost:
@@ -282,7 +282,7 @@ class VerifyFailed(ChapError):
         self.checks = checks
 
 
-def demand(checks: list[Check]) -> list[Check]:
+def raise_if_failed(checks: list[Check]) -> list[Check]:
     """Return the checks. Raise VerifyFailed when one of them failed."""
     if any(check.failed for check in checks):
         raise VerifyFailed(checks)

@@ -10,12 +10,13 @@ import pytest
 
 from compose_chap.backups.catalogue import Backup
 from compose_chap.backups.manifest import ChapFacts, ImageFacts
-from compose_chap.engine.process import Finished
 from compose_chap.errors import DatabaseError, DumpError, EngineError
+from compose_chap.postgres.database_schema import MARK_TABLE
 from compose_chap.postgres.dump_format import Kind, Packing
 from compose_chap.restore import marks, restore, version_guard
 from compose_chap.restore.restore import RestorePlan
 from compose_chap.restore.source import Source
+from compose_chap.stack import model_schema
 from compose_chap.transaction.baseline import Baseline
 from tests.fakes import manifest
 
@@ -85,10 +86,7 @@ def test_what_could_not_be_checked_is_said() -> None:
     assert version_guard.not_known(stack, source("dev", "sha256:here"), "dev", baseline()) == ""
 
 
-CHAINS = {
-    version: marks.chain_of(cast(Any, None), down().api.containers[0], version)
-    for version in ("2.0.0", "2.1.0", "2.2.0", "2.5.1")
-}
+CHAINS = {version: marks.known_chain(version) for version in ("2.0.0", "2.1.0", "2.2.0", "2.5.1")}
 
 
 @pytest.mark.parametrize(
@@ -113,13 +111,23 @@ def test_a_mark_tells_older_from_newer(found: tuple[str, ...], running: str, new
     assert marks.says_older(found, CHAINS[running]) is older
 
 
-def test_a_release_that_nobody_knows_has_no_chain_unless_it_says_it() -> None:
-    api = down().api.containers[0]
-    assert marks.chain_of(cast(Any, None), api, "2.6.0") == marks.chain_of(cast(Any, None), api, "") == ()
-    api.running = True
-    for said, chain in (('noise\n["a", "b"]', ("a", "b")), ("", CHAINS["2.1.0"]), ("7", CHAINS["2.1.0"])):
-        engine: Any = SimpleNamespace(run=lambda *_, said=said: Finished(0, said, ""))
-        assert marks.chain_of(engine, api, "2.1.0") == chain
+def test_a_release_that_nobody_knows_has_no_chain_unless_it_says_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert marks.known_chain("2.6.0") == marks.known_chain("") == ()
+
+    def asked(*_: Any) -> Any:
+        if answer is None:
+            raise EngineError("It does not say.")
+        return SimpleNamespace(chain=answer)
+
+    monkeypatch.setattr(model_schema, "of_stack", asked)
+    for answer, version, chain in (
+        (("a", "b"), "2.1.0", ("a", "b")),
+        (("a", "b"), "2.6.0", ("a", "b")),
+        ((), "2.1.0", CHAINS["2.1.0"]),
+        (None, "2.1.0", CHAINS["2.1.0"]),
+        (None, "2.6.0", ()),
+    ):
+        assert marks.chain_of(cast(Any, None), down(), version) == chain
     assert marks.unknown(("x",), ()) == "" and not marks.says_older((), ())
 
 
@@ -153,8 +161,8 @@ def test_a_mark_counts_more_than_columns(monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.parametrize(
     ("tables", "empty", "refused"),
     [
-        ({"public.dataset": 0, marks.TABLE: 1}, False, True),
-        ({"public.dataset": 0, marks.TABLE: 1}, True, False),
+        ({"public.dataset": 0, MARK_TABLE: 1}, False, True),
+        ({"public.dataset": 0, MARK_TABLE: 1}, True, False),
         ({"public.dataset": 1}, False, False),
         ({}, True, True),
     ],
