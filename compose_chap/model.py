@@ -227,7 +227,7 @@ class Stack:
     def pooler(self) -> Service | None:
         """The connection pooler that CHAP's own settings point at, None where they point at something else."""
         host = self.api.containers[0].knows_as(self.database_host)
-        return next((one for one in self.of(Role.POOLER) if one.containers[0].answers_to(host)), None)
+        return next((value for value in self.of(Role.POOLER) if value.containers[0].answers_to(host)), None)
 
     @property
     def database_host(self) -> str:

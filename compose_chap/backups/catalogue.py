@@ -165,7 +165,9 @@ def look(folder: Path, origin: Origin = Origin()) -> Listing:
             continue
         except DumpError as error:
             unusable.append(error.message)
-    return Listing(sorted((one for one in backups if origin.owns(one.origin)), key=lambda one: one.id), unusable)
+    return Listing(
+        sorted((backup for backup in backups if origin.owns(backup.origin)), key=lambda item: item.id), unusable
+    )
 
 
 def _folders(folder: Path) -> list[str]:
@@ -245,7 +247,7 @@ def find(asked: str, folder: Path, origin: Origin = Origin(), *, sound: bool = F
 
 def passed_over(asked: str, found: Backup, folder: Path, origin: Origin) -> list[str]:
     """Return a note on each newer backup of a stack that `latest` does not mean; none where one was named."""
-    newer = [one for one in list_backups(folder, origin) if one.id > found.id] if asked == "latest" else []
+    newer = [backup for backup in list_backups(folder, origin) if backup.id > found.id] if asked == "latest" else []
     return [f"Backup {one.id} is newer, and was passed over. {one.fault}" for one in newer]
 
 

@@ -54,12 +54,14 @@ def keep_files(sources: Iterable[Path], stack: Stack, folder: Path) -> tuple[Kep
     """
     directory = stack.project.directory
     models = sorted(path for path in (directory / "config" / "configured_models").glob("**/*") if path.is_file())
-    return tuple(_keep_file(one, directory, folder) for one in dict.fromkeys([*sources, *models, *_others(stack)]))
+    return tuple(
+        _keep_file(source, directory, folder) for source in dict.fromkeys([*sources, *models, *_others(stack)])
+    )
 
 
 def _others(stack: Stack) -> list[Path]:
     """Return the files that any container names, as far as they are there, and the marketplace's, which none names."""
-    made_from = [project("", one.labels) for service in stack.services for one in service.containers]
+    made_from = [project("", container.labels) for service in stack.services for container in service.containers]
     named = [path for one in made_from for path in (*one.files, *one.env_files)]
     return sorted({path for path in (*named, stack.project.files[0].with_name(MARKETPLACE)) if path.is_file()})
 

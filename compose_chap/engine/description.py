@@ -57,7 +57,10 @@ def _names(facts: Mapping[str, Any], own: set[str], networks: Mapping[str, Any])
 def _links(facts: Mapping[str, Any], networks: Mapping[str, Any]) -> dict[str, str]:
     """Return the names that only a container itself knows, in lower case: its links and what is in its hosts file."""
     host = facts.get("HostConfig") or {}
-    linked = [*(host.get("Links") or ()), *(link for one in networks.values() for link in one.get("Links") or ())]
+    linked = [
+        *(host.get("Links") or ()),
+        *(link for network in networks.values() for link in network.get("Links") or ()),
+    ]
     # `container:alias`, and in the oldest form `/container:/this/alias`
     found = {link.partition(":")[2].rpartition("/")[2]: link.partition(":")[0].lstrip("/") for link in linked}
     # `name:address`, where an address may have colons too; a newer engine takes `name=address` as well.

@@ -283,7 +283,7 @@ class Server(Psql):
                 self.command("".join(map(_keep_out, databases)) + sql, home)
                 return
             except DatabaseError as error:
-                there = [one for database in databases for one in self.sessions(database)]
+                there = [session for database in databases for session in self.sessions(database)]
                 if left and there:
                     continue
                 with suppress(DatabaseError):

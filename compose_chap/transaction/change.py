@@ -109,7 +109,7 @@ def describe(stack: Stack) -> dict[str, Any]:
     return {
         "project": stack.project,
         "writers": tuple(service.name for service in stack.writers),
-        "containers": {service.name: [one.id for one in service.containers] for service in stack.writers},
+        "containers": {service.name: [container.id for container in service.containers] for service in stack.writers},
         "images": {
             service.name: {"reference": service.containers[0].image, "id": service.containers[0].image_id}
             for service in stack.writers
@@ -137,7 +137,7 @@ def move_data(server: Server, plan: DataPlan) -> None:
 
 def containers_of(world: World, project: Project, service: str) -> list[Container]:
     """Return the containers of one service as they are now."""
-    return [one for one in world.engine.containers(project.name) if one.service == service]
+    return [container for container in world.engine.containers(project.name) if container.service == service]
 
 
 def server_of(world: World, change: Change) -> Server:
@@ -153,7 +153,7 @@ def stop_writers(world: World, change: Change, hooked: Hooks, *, forgiving: bool
 
     What their Compose file wants to be run before is run; with `forgiving` it may fail.
     """
-    there = [one for name in change.writers for one in containers_of(world, change.project, name)]
+    there = [value for name in change.writers for value in containers_of(world, change.project, name)]
     for container in there:
         if container.running:
             hooks.run(world, hooked, hooks.PRE_STOP, container, forgiving=forgiving)

@@ -25,7 +25,8 @@ def of(world: World, project: Project) -> Hooks:
     except ChapError:
         return {}
     return {
-        kind: {name: one[kind] for name, one in services.items() if one.get(kind)} for kind in (PRE_STOP, POST_START)
+        kind: {name: service[kind] for name, service in services.items() if service.get(kind)}
+        for kind in (PRE_STOP, POST_START)
     }
 
 
