@@ -55,7 +55,9 @@ def page() -> str:
 
 def _command(name: str, command: click.Command, above: click.Context) -> Iterator[str]:
     context = click.Context(command, info_name=name, parent=above)
-    arguments = [one.make_metavar(context) for one in command.params if isinstance(one, click.Argument)]
+    arguments = [
+        parameter.make_metavar(context) for parameter in command.params if isinstance(parameter, click.Argument)
+    ]
     yield ".SS " + _text(" ".join([name, *arguments]))
     yield "\n.PP\n".join(map(_text, (command.help or "").split("\n\n")))
     yield from _options(command, context, without=app.chap.get_params(context))
@@ -66,7 +68,11 @@ def _command(name: str, command: click.Command, above: click.Context) -> Iterato
 
 def _options(command: click.Command, context: click.Context, without: Sequence[click.Parameter] = ()) -> list[str]:
     known = {one.name for one in without}
-    shown = [one for one in command.get_params(context) if isinstance(one, click.Option) and one.name not in known]
+    shown = [
+        parameter
+        for parameter in command.get_params(context)
+        if isinstance(parameter, click.Option) and parameter.name not in known
+    ]
     return _list(dict(record for one in shown if (record := one.get_help_record(context))))
 
 

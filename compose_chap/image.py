@@ -63,6 +63,6 @@ def nearest_releases(version: str, releases: Sequence[str]) -> list[str]:
 
     All are releases such as `v2.1.0`, and `releases` are in order, the oldest first.
     """
-    keys = [release_key(one) or () for one in releases]
+    keys = [release_key(release) or () for release in releases]
     between = bisect.bisect(keys, release_key(version) or ()) - 0.5
     return [releases[at] for at in sorted(range(len(releases)), key=lambda at: abs(at - between))[:3]]

@@ -244,7 +244,7 @@ def detect(containers: Iterable[Container], *marks: Role) -> tuple[Stack, ...]:
             projects.setdefault(container.project, []).append(container)
 
     stacks = (_stack(name, members) for name, members in sorted(projects.items()))
-    return tuple(stack for stack in stacks if any(one.role in (Role.API, *marks) for one in stack.services))
+    return tuple(stack for stack in stacks if any(service.role in (Role.API, *marks) for service in stack.services))
 
 
 def classify(image: str, command: Sequence[str], environment: Mapping[str, str], dockerfile: str = "") -> Role:
@@ -272,7 +272,7 @@ def classify(image: str, command: Sequence[str], environment: Mapping[str, str],
 
 def _stack(name: str, containers: Sequence[Container]) -> Stack:
     groups: dict[str, list[Container]] = {}
-    for container in sorted(containers, key=lambda one: one.name):
+    for container in sorted(containers, key=lambda container: container.name):
         groups.setdefault(container.service, []).append(container)
 
     roles = {
@@ -287,7 +287,7 @@ def _stack(name: str, containers: Sequence[Container]) -> Stack:
             roles[service] = Role.DATABASE
 
     services = tuple(Service(service, roles[service], tuple(members)) for service, members in sorted(groups.items()))
-    newest = max(containers, key=lambda one: one.started_at)
+    newest = max(containers, key=lambda container: container.started_at)
     return Stack(project(name, apis[0].labels if apis else newest.labels), services)
 
 

@@ -267,7 +267,7 @@ class FakeEngine(Engine):
             raise EngineError("Compose cannot read compose.yml.")
         images = {name: image for name, image in lines}
         for path in project.files[1:]:
-            images |= {name: one["image"] for name, one in json.loads(path.read_text())["services"].items()}
+            images |= {name: load["image"] for name, load in json.loads(path.read_text())["services"].items()}
         return images
 
     def compose_config(self, project: Project) -> dict[str, Any]:
@@ -279,7 +279,7 @@ class FakeEngine(Engine):
         wanted, words = self._file(project), list(arguments)
         anew = "--force-recreate" in words
         for service in [word for word in words if word in wanted]:
-            there = [one for one in self.boxes.values() if one.service == service]
+            there = [box for box in self.boxes.values() if box.service == service]
             old = there[0] if there else None
             same = old and (old.image, old.image_id) == (wanted[service], self.images[wanted[service]])
             if old and same and len(there) == 1 and not anew:
@@ -294,7 +294,7 @@ class FakeEngine(Engine):
                         self.boxes.pop(one.id)
                     self.at("compose removed")
                 self._set(new.id, name=f"p-{service}-1", state="running")
-            self._boot(next(one for one in self.boxes.values() if one.service == service))
+            self._boot(next(box for box in self.boxes.values() if box.service == service))
             self.at("compose started")
         return Finished(0, "", "")
 
@@ -347,7 +347,7 @@ class FakeEngine(Engine):
         return {"version": version.removeprefix("v"), "tables": tables, "foreign_keys": [], "chain": [], "heads": []}
 
     def _requests(self, version: str, asked: list[Any]) -> Finished:
-        worker = any(one.service == "worker" and one.state == "running" for one in self.boxes.values())
+        worker = any(box.service == "worker" and box.state == "running" for box in self.boxes.values())
         well = worker and not (self.sick == "never ready" and version == "v2")
         ready = {"checks": {"db": "ok", "celery": "ok" if well else "error: no workers responded"}}
         bodies = {"/health/ready": (200 if well else 503, ready), "/v2/services": (200, {"services": []})}

@@ -154,7 +154,7 @@ class Listing:
 def look(folder: Path, origin: Origin = Origin()) -> Listing:
     """Return the backups below a folder, of one stack or of all. One that is bad or another's never hides the others.
 
-    What has no manifest is none. Raise StateError when this user may not look into the folder.
+    Raise StateError when this user may not look into the folder.
     """
     durable.check_readable(folder)
     backups, unusable = [], []
@@ -165,7 +165,8 @@ def look(folder: Path, origin: Origin = Origin()) -> Listing:
             continue
         except DumpError as error:
             unusable.append(error.message)
-    return Listing(sorted((one for one in backups if origin.owns(one.origin)), key=lambda one: one.id), unusable)
+    own = (backup for backup in backups if origin.owns(backup.origin))
+    return Listing(sorted(own, key=lambda backup: backup.id), unusable)
 
 
 def _folders(folder: Path) -> list[str]:
@@ -245,7 +246,7 @@ def find(asked: str, folder: Path, origin: Origin = Origin(), *, sound: bool = F
 
 def passed_over(asked: str, found: Backup, folder: Path, origin: Origin) -> list[str]:
     """Return a note on each newer backup of a stack that `latest` does not mean; none where one was named."""
-    newer = [one for one in list_backups(folder, origin) if one.id > found.id] if asked == "latest" else []
+    newer = [backup for backup in list_backups(folder, origin) if backup.id > found.id] if asked == "latest" else []
     return [f"Backup {one.id} is newer, and was passed over. {one.fault}" for one in newer]
 
 

@@ -89,7 +89,7 @@ def verify_deep(world: World, backup: Backup, image: str = "") -> dict[str, int]
 
 def image_of(backup: Backup) -> str:
     """Return the id of the PostgreSQL image that a backup was made with, empty when it does not say."""
-    roles = {one.role: one.id for one in backup.manifest.images}
+    roles = {image.role: image.id for image in backup.manifest.images}
     return roles.get("database", "")
 
 

@@ -23,7 +23,7 @@ def text(stack: Stack, manifest: Manifest) -> str:
     inside = f"{compose} exec -T {quote(stack.database.name)}"
     rename = _renaming(stack.access.name)
     images = "\n".join(
-        f"   {quote(_shown(f'{one.service}: {one.image}'))}  {quote(_shown(one.id))}" for one in manifest.images
+        f"   {quote(_shown(f'{image.service}: {image.image}'))}  {quote(_shown(image.id))}" for image in manifest.images
     )
     compare, files = "with those in files/", ", ".join(_shown(str(file)) for file in stack.project.absent)
     if files:
@@ -57,7 +57,7 @@ When CHAP works again, the old database can go:
         inside = f"{compose} exec -T {quote(dhis2.service)}"
         rename = _renaming(dhis2.database.name)
         # A command without the name of a service would stop everything.
-        others = shlex.join(one.name for one in stack.of(Role.DHIS2)) or "DHIS2-SERVICE"
+        others = shlex.join(value.name for value in stack.of(Role.DHIS2)) or "DHIS2-SERVICE"
         told += f"""
 DHIS2's database. Stop DHIS2, keep the old one, restore, start:
    {compose} stop {others}
@@ -66,10 +66,10 @@ DHIS2's database. Stop DHIS2, keep the old one, restore, start:
    {inside} pg_restore -U {admin} -d {name} --exit-on-error < {quote(dhis2.dump.file)}
    {compose} start {others}
 """
-    for one in manifest.volumes:
-        file, place = quote(one.file), quote(f"{one.service}:{one.path}")
-        source = f"gunzip -c {file} | {compose} cp - {place}" if one.volume else f"{compose} cp {file} {place}"
-        told += f"\n{_shown(one.volume or 'Data of ' + one.service)}:\n   {source}\n"
+    for volume in manifest.volumes:
+        file, place = quote(volume.file), quote(f"{volume.service}:{volume.path}")
+        source = f"gunzip -c {file} | {compose} cp - {place}" if volume.volume else f"{compose} cp {file} {place}"
+        told += f"\n{_shown(volume.volume or 'Data of ' + volume.service)}:\n   {source}\n"
     return told
 
 

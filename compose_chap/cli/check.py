@@ -34,7 +34,7 @@ def check_command(call: Call, version: str, output: Path | None) -> None:
     checks = preflight.examine(call.subject(world, stack, target, output))
     good = not any(check.failed for check in checks)
     call.result(
-        {"ok": good, "checks": [asdict(one) for one in checks]},
+        {"ok": good, "checks": [asdict(check) for check in checks]},
         render.checks_text(checks, colour=render.colourful(sys.stdout)),
     )
     if not good:

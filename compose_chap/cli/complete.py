@@ -99,7 +99,7 @@ def _versions(call: Call, last: str) -> dict[str, str]:
     registry = Registry(engine.insecure_registry, engine.credentials, timeout=LIMIT / 2)
     found = releases.find(registry, images, where.environment, call.clock())
     running = {image.tag for image in images.values()}
-    spell: Callable[[str], str] = (lambda one: one.removeprefix("v")) if last[:1].isdigit() else str
+    spell: Callable[[str], str] = (lambda item: item.removeprefix("v")) if last[:1].isdigit() else str
     return {spell(one): "in the Compose file now" if one in running else "" for one in reversed(found)}
 
 

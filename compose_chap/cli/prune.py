@@ -63,7 +63,7 @@ def prune_command(
         server, origin = server_of(world.engine, stack), world.engine.origin(stack.project.name)
         images = kept.kept_images(world, stack.project.name)
         chosen = prune.plan(stack, origin, server, folder, retention, world.clock(), images)
-        lines = [f"backup    {one.id}  {units.size(one.size)}" for one in chosen.backups]
+        lines = [f"backup    {backup.id}  {units.size(backup.size)}" for backup in chosen.backups]
         lines += [f"database  {name}  {units.size(bytes_)}" for name, bytes_ in chosen.databases]
         lines += [f"images    of the run {run}" for run in chosen.image_runs]
         text = "\n".join(lines) or _nothing(kept.kept_databases(server.databases(), stack.access.name), keep_databases)
@@ -77,7 +77,7 @@ def prune_command(
     call.result(
         {
             "removed": not (chosen.empty or dry_run),
-            "backups": [one.id for one in chosen.backups],
+            "backups": [backup.id for backup in chosen.backups],
             "databases": [name for name, _ in chosen.databases],
             "image_runs": list(chosen.image_runs),
             "kept": dict(chosen.kept),

@@ -143,8 +143,8 @@ def _data(done: Restored, outlook: Outlook) -> dict[str, Any]:
         "kept_database": done.kept,
         "downtime_seconds": done.downtime,
         "notes": list(outlook.notes),
-        "sessions_ended": [asdict(one) for one in outlook.sessions],
-        "checks": [asdict(one) for one in done.checks],
+        "sessions_ended": [asdict(session) for session in outlook.sessions],
+        "checks": [asdict(check) for check in done.checks],
     }
 
 

@@ -68,7 +68,7 @@ def roll_back(call: Call, operation: str, yes: bool, dhis2_user: str) -> None:
             "report": str(run_records.report_file(directory, done.run)),
             "written_since": dict(plan.written_since),
             "notes": list(plan.notes),
-            "sessions_ended": [asdict(one) for one in sessions],
+            "sessions_ended": [asdict(session) for session in sessions],
             "checks": [asdict(check) for check in done.checks],
         },
         f"The {operation} of {plan.undone['id']} is undone, and verified:\n"

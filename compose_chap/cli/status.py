@@ -92,8 +92,10 @@ def _show_stacks(call: Call) -> None:
 def _show_contexts(call: Call, time_limit: float) -> None:
     call.world().notify("ask", "every Docker context")
     answers = fleet.ask(call.docker, time_limit)
-    good = not any(one.error for one in answers)
-    call.result({"ok": good, "contexts": [one.to_json() for one in answers]}, contexts_text(answers, call.clock()))
+    good = not any(answer.error for answer in answers)
+    call.result(
+        {"ok": good, "contexts": [answer.to_json() for answer in answers]}, contexts_text(answers, call.clock())
+    )
     if not good:
         raise click.exceptions.Exit(1)
 

@@ -128,7 +128,7 @@ def upgrade_command(
         )
         text = _plan_text(subject, checks)
         if dry_run:
-            call.result({"plan": _plan_json(subject, checks), "checks": [asdict(one) for one in checks]}, text)
+            call.result({"plan": _plan_json(subject, checks), "checks": [asdict(check) for check in checks]}, text)
             return
         if not call.json:
             call.tell(text)
@@ -145,7 +145,7 @@ def upgrade_command(
             "kept_database": done.kept,
             "report": str(run_records.report_file(stack.project.directory, done.run)),
             "downtime_seconds": done.downtime,
-            "checks": [asdict(one) for one in done.checks],
+            "checks": [asdict(check) for check in done.checks],
         },
         render.paragraph(
             f"CHAP is upgraded from {done.before} to {done.after.removeprefix('v')}, and verified. It was down for"
@@ -232,7 +232,7 @@ def _plan_text(subject: Any, checks: Sequence[Any]) -> str:
 
 def _diff(subject: Any) -> str:
     # Old releases have a password in their files, and an env file has one beside the version.
-    containers = [one for service in subject.stack.services for one in service.containers]
+    containers = [container for service in subject.stack.services for container in service.containers]
     return redact.redact(subject.diff, evidence.secrets_of(containers))
 
 

@@ -256,9 +256,9 @@ class Engine:
         mounts = (self._inspect(identity) or {}).get("Mounts") or ()
         # An anonymous volume is called by 64 hexadecimal digits.
         return sorted(
-            (one["Name"], one["Destination"])
-            for one in mounts
-            if one.get("Type") == "volume" and not re.fullmatch(r"[0-9a-f]{64}", one["Name"])
+            (mount["Name"], mount["Destination"])
+            for mount in mounts
+            if mount.get("Type") == "volume" and not re.fullmatch(r"[0-9a-f]{64}", mount["Name"])
         )
 
     def archive(self, identity: str, path: str) -> Iterator[bytes]:

@@ -58,7 +58,7 @@ def throwaway(engine: Engine, recipe: Recipe) -> Iterator[str]:
             stdin_open=recipe.confined,
             host_config=engine.api.create_host_config(
                 network_mode=recipe.network or "none",
-                tmpfs=dict(one.partition(":")[::2] for one in recipe.tmpfs) or None,
+                tmpfs=dict(tmpf.partition(":")[::2] for tmpf in recipe.tmpfs) or None,
                 init=True,
                 # Where there is no network, and so nobody to ask, a container is known by its names all the same.
                 extra_hosts=None if recipe.network else {name: "127.0.0.1" for name in recipe.names},
@@ -121,12 +121,12 @@ def remove_abandoned(engine: Engine) -> None:
     with engine.errors("list the containers"):
         containers = engine.api.containers(all=True, filters={"label": _LABEL})
         networks = engine.api.networks(filters={"label": _LABEL})
-    for one in containers:
-        if _abandoned(one["Labels"][_LABEL]):
-            engine.discard(one["Id"])
-    for one in networks:
-        if _abandoned(one["Labels"][_LABEL]):
-            _remove_network(engine, one["Id"])
+    for container in containers:
+        if _abandoned(container["Labels"][_LABEL]):
+            engine.discard(container["Id"])
+    for network in networks:
+        if _abandoned(network["Labels"][_LABEL]):
+            _remove_network(engine, network["Id"])
 
 
 def _remove_network(engine: Engine, identity: str) -> None:

@@ -47,9 +47,9 @@ class PrunePlan:
 def keep(backups: Sequence[Backup], retention: Retention) -> dict[str, str]:
     """Return the ids of the backups that retention keeps, with the reason. `backups` are oldest first."""
     # One with a fault never counts, so that it does not push a sound one out.
-    sound = [one for one in backups if not one.fault]
+    sound = [backup for backup in backups if not backup.fault]
     newest = sound[-1].id if sound else ""
-    kept = {one.id: "nothing sound is newer" for one in backups if one.id > newest}
+    kept = {backup.id: "nothing sound is newer" for backup in backups if backup.id > newest}
     newest_first = list(reversed(sound))
 
     for one in newest_first[: max(retention.last, retention.floor)]:
@@ -100,7 +100,7 @@ def plan(
     held = {kept.run_of(name, live) for name in kept.kept_databases(databases, live) if name not in going}
     held |= {str(run["id"]) for run in needed}
     return PrunePlan(
-        tuple(one for one in backups if one.id not in staying),
+        tuple(backup for backup in backups if backup.id not in staying),
         tuple((name, databases[name].size) for name in going),
         tuple(kept.droppable_images(images, stack.project.name, held, age, now)),
         tuple(staying.items()),
@@ -109,7 +109,7 @@ def plan(
 
 def execute(world: World, stack: Stack, server: Server | None, chosen: PrunePlan) -> None:
     """Remove what a plan chose, and what backups that were killed left behind."""
-    for folder in {one.folder.parent for one in chosen.backups}:
+    for folder in {backup.folder.parent for backup in chosen.backups}:
         catalogue.remove_abandoned(folder)
     for one in chosen.backups:
         # Renamed first: a folder half removed must not look like a backup.

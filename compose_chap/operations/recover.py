@@ -54,7 +54,7 @@ def recover(world: World, journal: Journal) -> Recovered:
         )
     if not project:
         return _recover(world, journal)  # it was cut off before it knew what to change
-    images = [one.image_id for one in world.engine.containers(project)]
+    images = [container.image_id for container in world.engine.containers(project)]
     with engine_lock.held(world, project, images, "recover"):
         return _recover(world, journal)
 

@@ -79,7 +79,7 @@ def look(world: World, stack: Stack) -> Status:
         judged = pool.submit(attempt, lambda: schema.of_stack(world, stack))
         asked = pool.submit(attempt, lambda: server_of(world.engine, stack).databases())
         versions = {
-            worker.name: pool.submit(attempt, lambda one=worker: version_in(world.engine, one.containers[0].id))
+            worker.name: pool.submit(attempt, lambda item=worker: version_in(world.engine, item.containers[0].id))
             for worker in stack.of(Role.WORKER)
             if worker.running
         }
@@ -100,7 +100,7 @@ def look(world: World, stack: Stack) -> Status:
     name, seen = attempt(lambda: stack.access.name) or "", attempt(lambda: _backups(world, stack, origin))
     backups: list[Backup] = seen.backups if seen else []
     problems += seen.unusable if seen else []
-    sound = [one for one in backups if not one.fault]
+    sound = [backup for backup in backups if not backup.fault]
     newer = backups[backups.index(sound[-1]) + 1 :] if sound else backups
     problems += [f"Backup {one.id} is not to be relied on. {one.fault}" for one in newer]
 

@@ -85,7 +85,7 @@ def edit(path: Path, before: bytes | None, settings: Sequence[Setting], target: 
     if head and not head.endswith(b"\n"):
         head += b"\n"
     lines = [f"# Written by the upgrade to {target}: as the running containers had it."]
-    lines += [f"{one.name}={_quoted(one.value)}" for one in settings]
+    lines += [f"{setting.name}={_quoted(setting.value)}" for setting in settings]
     return Edit(path, before, head + encode("\n".join(lines) + "\n"))
 
 
@@ -96,7 +96,7 @@ def _quoted(value: str) -> str:
 def diff(edit: Edit, settings: Sequence[Setting]) -> str:
     """Return what `edit` adds, as a diff for people: names and where they come from, never a value."""
     lines = [f"--- {edit.path if edit.before is not None else '/dev/null'}", f"+++ {edit.path}"]
-    return "\n".join(lines + [f"+{one.name}=*** (as {one.service} has it now)" for one in settings]) + "\n"
+    return "\n".join(lines + [f"+{setting.name}=*** (as {setting.service} has it now)" for setting in settings]) + "\n"
 
 
 def other_access(after: Model, service: Service) -> list[str]:

@@ -53,7 +53,7 @@ def examine(subject: Subject) -> list[Check]:
     for name, requires, look in _CHECKS:
         if look in _FOR_TARGET and not subject.target:
             continue
-        if missing := [one for one in requires if one in blocked]:
+        if missing := [name for name in requires if name in blocked]:
             checks[name] = Check(name, "skipped", f"Not looked at, because of {missing[0]}.")
             blocked.add(name)
             continue
@@ -211,7 +211,9 @@ def to_pull(subject: Subject) -> int:
 
 
 def _age(subject: Subject) -> int | None:
-    made = [one.created[:10] for one in subject.manifests.values() if one and one.created[:4] > "1980"]
+    made = [
+        manifest.created[:10] for manifest in subject.manifests.values() if manifest and manifest.created[:4] > "1980"
+    ]
     try:
         return (subject.world.clock().date() - datetime.fromisoformat(max(made)).date()).days if made else None
     except ValueError:
@@ -280,7 +282,7 @@ def _room(subject: Subject) -> Check:
         )
     by_dump = in_server < needed
     # A backup makes what is missing of its folder.
-    folder = next(one for one in (subject.backups, *subject.backups.parents) if one.exists())
+    folder = next(backup for backup in (subject.backups, *subject.backups.parents) if backup.exists())
     free = shutil.disk_usage(folder).free
     in_folder = int(size * (0.8 if by_dump else 0.4))
     if free < in_folder:

@@ -45,7 +45,7 @@ def _sources(subject: Subject) -> Check:
 @_of_release
 def _services(subject: Subject) -> Check:
     before, after = subject.model, subject.after
-    needed = [*(one.name for one in subject.stack.writers), subject.stack.database.name]
+    needed = [*(writer.name for writer in subject.stack.writers), subject.stack.database.name]
     if missing := [name for name in needed if name not in after.services]:
         return Check(
             "",
@@ -62,7 +62,7 @@ def _services(subject: Subject) -> Check:
         )
     said = [f"New, and not started by the upgrade: {name}." for name in service_changes.added(before, after)]
     said += [f"No longer in the files, and left running: {name}." for name in service_changes.removed(before, after)]
-    said += [f"Ports change: {one}." for one in service_changes.ports(before, after, needed)]
+    said += [f"Ports change: {port}." for port in service_changes.ports(before, after, needed)]
     if said:
         return Check("", "warn", " ".join(said), "After the upgrade: docker compose up -d, for all that is new.")
     return Check("", "ok", "The files of before and after have the same services.")
@@ -83,7 +83,7 @@ def _settings(subject: Subject) -> Check:
                 else f"Keep {env_settings.URL} of now in a Compose file of your own (-f).",
             )
     if subject.settings:
-        said = ", ".join(f"{one.name} (as {one.service} has it)" for one in subject.settings)
+        said = ", ".join(f"{setting.name} (as {setting.service} has it)" for setting in subject.settings)
         return Check("", "ok", f"To be written into {subject.env_file}: {said}.")
     return Check("", "ok", "CHAP finds its database as now.")
 

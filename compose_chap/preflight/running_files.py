@@ -20,11 +20,11 @@ from compose_chap.stack import drift
 
 def _named_images(subject: Subject) -> Check:
     differing = {
-        f"{one.name} runs {one.image}, the files say {wanted}": service.name
+        f"{container.name} runs {container.image}, the files say {wanted}": service.name
         for service in subject.stack.writers
         if service.name in subject.model.services and (wanted := subject.model.services[service.name].image) is not None
-        for one in service.containers
-        if str(wanted) != one.image
+        for container in service.containers
+        if str(wanted) != container.image
     }
     if differing:
         names = " ".join(dict.fromkeys(differing.values()))

@@ -32,7 +32,7 @@ class Mount:
 
 def added(before: Model, after: Model) -> list[str]:
     """Return the services that only the new files have, without those of a profile."""
-    return [name for name, one in after.services.items() if name not in before.services and not one.profiles]
+    return [name for name, service in after.services.items() if name not in before.services and not service.profiles]
 
 
 def removed(before: Model, after: Model) -> list[str]:

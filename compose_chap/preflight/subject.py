@@ -165,7 +165,7 @@ class Subject:
     def images(self) -> dict[str, Reference]:
         """The image that each writer should have after the upgrade, by name. Raise ChapError."""
         # What Compose builds it names itself, and no registry has it.
-        if self.stack.project.absent and any("/" not in one.image.repository for one in self.stack.writers):
+        if self.stack.project.absent and any("/" not in writer.image.repository for writer in self.stack.writers):
             raise StackError(
                 "CHAP is built from source, and its checkout is not on this machine.",
                 hint="Run this on the server where it is.",

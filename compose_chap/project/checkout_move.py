@@ -62,7 +62,7 @@ def refuse_what_cannot_move(move: Move) -> None:
         )
     if owner := checkout.owner(move.folder):
         folders = {Path(move.folder, path).parent for path in checkout.changed(move)} | {move.folder / ".git"}
-        foreign = sorted(str(one) for one in folders if one.exists() and one.stat().st_uid != owner)
+        foreign = sorted(str(folder) for folder in folders if folder.exists() and folder.stat().st_uid != owner)
         if foreign:
             raise StackError(
                 f"Not all of the checkout belongs to its owner: {foreign[0]}.",

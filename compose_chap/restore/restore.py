@@ -185,7 +185,7 @@ def images_of(
 
     Raise EngineError when one is neither here nor in the registry.
     """
-    recorded = {one.service: one.id for one in made.manifest.images}
+    recorded = {image.service: image.id for image in made.manifest.images}
     found = {}
     for name, reference in references.items():
         known = world.engine.image(recorded.get(name, "")) if recorded.get(name) else None
@@ -222,7 +222,11 @@ def start_database(world: World, stack: Stack) -> None:
         process.check(finished, f"Starting {name}", hint=hint)
 
     def listening(waited: float) -> bool | None:
-        running = [one for one in world.engine.containers(stack.project.name) if one.service == name and one.running]
+        running = [
+            container
+            for container in world.engine.containers(stack.project.name)
+            if container.service == name and container.running
+        ]
         admin = running[0].environment.get("POSTGRES_USER", "postgres") if running else ""
         return bool(running) and Server(world.engine, running[0].id, admin).listening() or None
 

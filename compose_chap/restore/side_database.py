@@ -178,11 +178,11 @@ def _properties(database: str, facts: Mapping[str, Any]) -> Iterator[tuple[str, 
         yield "comment", f"COMMENT ON DATABASE {database} IS {literal(str(facts['comment']))}"
     if facts["privileges"]:
         yield "privileges of PUBLIC", f"REVOKE ALL ON DATABASE {database} FROM PUBLIC"
-    for one in facts["privileges"]:
-        role = "PUBLIC" if one["role"] == "PUBLIC" else identifier(str(one["role"]))
-        known = one["privilege"] in _PRIVILEGES
-        statement = f"GRANT {one['privilege']} ON DATABASE {database} TO {role}" if known else ""
-        yield f"privilege {one['privilege']} of {one['role']}", statement
+    for fact in facts["privileges"]:
+        role = "PUBLIC" if fact["role"] == "PUBLIC" else identifier(str(fact["role"]))
+        known = fact["privilege"] in _PRIVILEGES
+        statement = f"GRANT {fact['privilege']} ON DATABASE {database} TO {role}" if known else ""
+        yield f"privilege {fact['privilege']} of {fact['role']}", statement
     for one in facts["settings"]:
         name, value = str(one["name"]), one["value"]
         whole = not one["role"] and value is not None and _SETTING.fullmatch(name)

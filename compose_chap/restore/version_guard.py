@@ -30,7 +30,7 @@ def version_here(stack: Stack, source: Source, baseline: Baseline) -> str:
 
 def _same_code(stack: Stack, source: Source) -> bool:
     images = source.backup.manifest.images if source.backup else ()
-    return stack.api.containers[0].image_id in [one.id for one in images]
+    return stack.api.containers[0].image_id in [image.id for image in images]
 
 
 def not_known(stack: Stack, source: Source, version: str, baseline: Baseline) -> str:

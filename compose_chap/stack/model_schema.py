@@ -43,12 +43,14 @@ class ModelSchema:
     @property
     def never_null(self) -> tuple[tuple[str, str], ...]:
         """Table and name of every column that may not be NULL."""
-        return tuple((name, one.name) for name, columns in self.tables.items() for one in columns if not one.nullable)
+        return tuple(
+            (name, column.name) for name, columns in self.tables.items() for column in columns if not column.nullable
+        )
 
     @property
     def column_names(self) -> frozenset[str]:
         """Every column, as `public.table.column`."""
-        return frozenset(f"public.{name}.{one.name}" for name, columns in self.tables.items() for one in columns)
+        return frozenset(f"public.{name}.{column.name}" for name, columns in self.tables.items() for column in columns)
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON can hold it."""

@@ -71,7 +71,7 @@ def find_stacks(engine: Engine) -> tuple[Stack, ...]:
 
     No file of this machine is one of another machine's stack.
     """
-    return tuple(_located(one, engine.elsewhere) for one in detect(engine.containers(), Role.WORKER))
+    return tuple(_located(stack, engine.elsewhere) for stack in detect(engine.containers(), Role.WORKER))
 
 
 def _located(stack: Stack, elsewhere: bool) -> Stack:
@@ -112,7 +112,7 @@ def _refuse_another(engine: Engine, stacks: Sequence[Stack], where: Where) -> No
     """Refuse to take another stack for the one of this folder, when a run that was cut off left that in parts."""
     if where.named:
         return
-    there = {one.project.directory.resolve() for one in stacks if one.of(Role.API)}
+    there = {stack.project.directory.resolve() for stack in stacks if stack.of(Role.API)}
     for place in where.places:
         if place.resolve() not in there and _cut_off(engine, place):
             refuse_open_run(place)
@@ -132,21 +132,21 @@ def _of_this(engine: Engine, whose: Origin) -> bool:
 
 
 def _at_home(stacks: Sequence[Stack], where: Where) -> list[Stack]:
-    return [one for one in stacks if one.project.directory.resolve() in where.here]
+    return [stack for stack in stacks if stack.project.directory.resolve() in where.here]
 
 
 def _meant(stacks: Sequence[Stack], where: Where) -> Stack:
     """Return the one stack that fits all that was said. With -p and -f both, any files may be named for it."""
     name, files, folder = where.name or where.environment.get("COMPOSE_PROJECT_NAME", ""), where.chosen, where.folder
     if name:
-        stacks = [one for one in stacks if one.project.name == name]
+        stacks = [stack for stack in stacks if stack.project.name == name]
     if files and not where.name:
         wanted = {path.resolve() for path in files}
-        fitting = [one for one in stacks if wanted & {path.resolve() for path in one.project.files}]
+        fitting = [stack for stack in stacks if wanted & {path.resolve() for path in stack.project.files}]
         stacks = _fitting(stacks, fitting, f"from {files[0]}", "-f")
     if where.directory and not (where.name and files):
         directory = (folder / where.directory).resolve()
-        fitting = [one for one in stacks if one.project.directory.resolve() == directory]
+        fitting = [stack for stack in stacks if stack.project.directory.resolve() == directory]
         stacks = _fitting(stacks, fitting, f"in {directory}", "--project-directory")
     if len(stacks) > 1:
         stacks = _at_home(stacks, where) or stacks
@@ -155,10 +155,12 @@ def _meant(stacks: Sequence[Stack], where: Where) -> Stack:
 
 def _fitting(stacks: Sequence[Stack], fitting: Sequence[Stack], said: str, option: str) -> Sequence[Stack]:
     """Return the stacks that fit; where none does, those whose files are elsewhere: a copy of them may be meant."""
-    found = fitting or [one for one in stacks if one.project.absent]
+    found = fitting or [stack for stack in stacks if stack.project.absent]
     if stacks and not found:
-        projects = [one.project for one in stacks]
-        there = "; ".join(f"{one.name} in {one.directory}, from {', '.join(map(str, one.files))}" for one in projects)
+        projects = [stack.project for stack in stacks]
+        there = "; ".join(
+            f"{project.name} in {project.directory}, from {', '.join(map(str, project.files))}" for project in projects
+        )
         raise StackError(
             f"No CHAP stack was started {said}. There is: {there}.",
             state="Nothing was changed.",
@@ -217,9 +219,10 @@ def _refuse_without_api(engine: Engine, stack: Stack, where: Where) -> None:
         refuse_open_run(found.directory)
     with suppress(ChapError):
         service = chap_services(read_model(where, stack))[0]
+    names = ", ".join(service.name for service in stack.services)
     up = shlex.join(["docker", *compose_command(found), "up", "-d", "--no-deps", service])
     raise StackError(
-        f"The API's container of '{found.name}' is gone (there: {', '.join(one.name for one in stack.services)}).",
+        f"The API's container of '{found.name}' is gone (there: {names}).",
         state="Nothing was changed.",
         hint=f"Make it anew: {up}",
     )
@@ -259,7 +262,7 @@ def find_directory(engine: Engine, where: Where) -> Path:
         return find_whole_stack(engine, where).project.directory
     except (StackError, Interrupted):
         label, containers = "com.docker.compose.project.working_dir", engine.containers(where.name)
-        folders = {Path(one.labels.get(label, "/")) for one in containers}
+        folders = {Path(container.labels.get(label, "/")) for container in containers}
         cut_off = [] if engine.elsewhere else [place for place in folders if _cut_off(engine, place)]
         # Another stack's run is nobody's business here: it must be the only stack, or the one that was named.
         if len(cut_off) == 1 and (where.name or not detect(containers)):

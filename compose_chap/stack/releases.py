@@ -30,7 +30,7 @@ def find(
     A registry that does not answer is left alone for a minute. Raise RegistryError then too.
     """
 
-    repositories = {one.repository for one in images.values()}
+    repositories = {image.repository for image in images.values()}
     known = remembered(repositories, environment, now, AN_HOUR)
     if known is not None:
         return known

@@ -70,8 +70,8 @@ def worker_versions(world: World, stack: Stack) -> dict[str, str]:
 
 def other_sessions(server: Server, stack: Stack) -> tuple[Session, ...]:
     """Return who is connected to CHAP's database besides CHAP: a change ends these sessions."""
-    own = {address for service in stack.writers for one in service.containers for address in one.addresses}
-    return tuple(one for one in server.sessions(stack.access.name) if one.address not in own)
+    own = {address for service in stack.writers for container in service.containers for address in container.addresses}
+    return tuple(session for session in server.sessions(stack.access.name) if session.address not in own)
 
 
 def _has_data(world: World, stack: Stack) -> bool:

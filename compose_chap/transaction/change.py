@@ -101,7 +101,7 @@ def describe(stack: Stack) -> dict[str, Any]:
     return {
         "project": stack.project,
         "writers": tuple(service.name for service in stack.writers),
-        "containers": {service.name: [one.id for one in service.containers] for service in stack.writers},
+        "containers": {service.name: [container.id for container in service.containers] for service in stack.writers},
         "images": {
             service.name: {"reference": service.containers[0].image, "id": service.containers[0].image_id}
             for service in stack.writers
@@ -129,7 +129,7 @@ def move_data(server: Server, plan: DataPlan) -> None:
 
 def containers_of(world: World, project: Project, service: str) -> list[Container]:
     """Return the containers of one service as they are now."""
-    return [one for one in world.engine.containers(project.name) if one.service == service]
+    return [container for container in world.engine.containers(project.name) if container.service == service]
 
 
 def server_of(world: World, change: Change) -> Server:

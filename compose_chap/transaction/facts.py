@@ -172,7 +172,7 @@ def _baseline(value: Value) -> Baseline:
     untouched = value.at("untouched").members()
     return Baseline(
         version=value.at("version").text(),
-        worker_versions={name: one.text() for name, one in value.at("worker_versions").members().items()},
+        worker_versions={name: member.text() for name, member in value.at("worker_versions").members().items()},
         models=value.at("models").texts(),
         route=value.at("route").text(),
         ready=value.at("ready").flag(),

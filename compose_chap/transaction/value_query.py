@@ -77,7 +77,7 @@ def compare(server: Server, before: str, now: str, rows: Mapping[str, int]) -> V
         for column in table.columns:
             label = f"{name}.{column}"
             if column not in new[name].columns:
-                known = {f"{name}.{one}" for one in table.columns}
+                known = {f"{name}.{column}" for column in table.columns}
                 gone.append(
                     values.gone(label, was[name][label], [one for one in there[name].items() if one[0] not in known])
                 )
@@ -148,7 +148,11 @@ def _give_back(server: Server, database: str, before: Mapping[str, Column]) -> s
 
 def _layout(server: Server, database: str) -> dict[str, Table]:
     return {
-        name: Table(tuple(columns or ()), tuple(key or ()), {one: (table, to) for one, table, to in references or ()})
+        name: Table(
+            tuple(columns or ()),
+            tuple(key or ()),
+            {reference: (table, to) for reference, table, to in references or ()},
+        )
         for name, columns, key, references in server.query(_LAYOUT, database)
     }
 
@@ -160,15 +164,15 @@ def _comparable(name: str, table: Table, new: _Layout, rows: Mapping[str, int]) 
 
 
 def _places_before(name: str, table: Table, new: _Layout, differing: set[str]) -> list[_Place]:
-    return [_Place(name, one) for one in table.columns if name in differing or one not in new[name].columns]
+    return [_Place(name, column) for column in table.columns if name in differing or column not in new[name].columns]
 
 
 def _places_now(name: str, table: Table, new: _Layout, differing: set[str]) -> list[_Place]:
     """Return what is asked of the new database: what may have changed, and where the values of gone columns may be."""
-    went = [one for one in table.columns if one not in new[name].columns]
-    places = [_Place(name, one) for one in table.columns if name in differing and one not in went]
+    went = [column for column in table.columns if column not in new[name].columns]
+    places = [_Place(name, column) for column in table.columns if name in differing and column not in went]
     if went:
-        places += [_Place(name, one) for one in new[name].columns if one not in table.columns]
+        places += [_Place(name, column) for column in new[name].columns if column not in table.columns]
         for through, (target, _) in new[name].references.items():
             # A table that points at itself, or twice at another, would have one name for two values.
             if target != name and target in new and [to for to, _ in new[name].references.values()].count(target) == 1:
@@ -177,7 +181,7 @@ def _places_now(name: str, table: Table, new: _Layout, differing: set[str]) -> l
 
 
 def _digest(name: str, table: Table, new: Table) -> str:
-    columns = ", ".join(identifier(one) for one in table.columns if one in new.columns)
+    columns = ", ".join(identifier(column) for column in table.columns if column in new.columns)
     return (
         "SELECT md5(coalesce(string_agg(digest, '' ORDER BY digest COLLATE \"C\"), '')) FROM"
         f" (SELECT md5(ROW({columns})::text) AS digest FROM {_quoted(name)}) AS rows"
@@ -213,9 +217,9 @@ def _select(name: str, table: Table, places: Iterable[_Place]) -> str:
         seen.append(f"json_build_array(left({text}, {SHOWN}), md5({text}))")
     key = ", ".join(f"t.{identifier(one)}::text" for one in table.key)
     more = "".join(
-        f" LEFT JOIN {_quoted(table.references[one][0])} AS {alias}"
-        f" ON t.{identifier(one)} = {alias}.{identifier(table.references[one][1])}"
-        for one, alias in joins.items()
+        f" LEFT JOIN {_quoted(table.references[join][0])} AS {alias}"
+        f" ON t.{identifier(join)} = {alias}.{identifier(table.references[join][1])}"
+        for join, alias in joins.items()
     )
     return f"SELECT json_build_array({key}), json_build_array({', '.join(seen)}) FROM {_quoted(name)} AS t{more}"
 

@@ -103,7 +103,9 @@ def changes(before: Column, now: Column) -> tuple[Change, ...]:
 
 def changed(column: str, before: Column, now: Column) -> list[Changed]:
     """Return the column with what changed in it, nothing where that is nothing or meant to be."""
-    found = tuple(one for one in changes(before, now) if (column, one.before.shown, one.now.shown) not in _INTENDED)
+    found = tuple(
+        change for change in changes(before, now) if (column, change.before.shown, change.now.shown) not in _INTENDED
+    )
     return [Changed(column, found)] if found else []
 
 
@@ -116,7 +118,7 @@ def gone(column: str, before: Column, candidates: Sequence[tuple[str, Column]]) 
     had = {key: value for key, value in before.items() if value.digest is not None}
     table, _, name = column.rpartition(".")
     names = {name, RENAMED.get((table, name), name)}
-    by_name = [one for one in candidates if one[0].rpartition(".")[2] in names]
+    by_name = [candidate for candidate in candidates if candidate[0].rpartition(".")[2] in names]
     for label, now in by_name:
         if had and had.keys() <= now.keys():
             return Gone(column, len(had), label, changes(had, now))
@@ -140,8 +142,8 @@ def _statements(column: Gone, keys: Mapping[str, Key]) -> Iterator[str]:
     if RENAMED.get((table, name)) != column.moved_to.rpartition(".")[2] or table not in keys:
         return
     alike: dict[tuple[str | None, str | None], list[Key]] = {}
-    for one in column.changes:
-        alike.setdefault((one.before.shown, one.now.shown), []).append(one.key)
+    for change in column.changes:
+        alike.setdefault((change.before.shown, change.now.shown), []).append(change.key)
     target = identifier(column.moved_to.rpartition(".")[2])
     schema, _, alone = table.partition(".")
     which = _list(map(identifier, keys[table]))
@@ -197,7 +199,8 @@ def check(found: Values, command: str = "") -> Check:
 
 def _told(column: str, all_changes: Sequence[Change]) -> dict[str, Any]:
     examples = [
-        {"key": list(one.key), "before": one.before.words, "now": one.now.words} for one in all_changes[:_EXAMPLES]
+        {"key": list(change.key), "before": change.before.words, "now": change.now.words}
+        for change in all_changes[:_EXAMPLES]
     ]
     return {"column": column, "rows": len(all_changes), "examples": examples}
 

@@ -190,7 +190,8 @@ def _models(world: World, stack: Stack, baseline: Baseline) -> Check:
                 "models",
                 "warn",
                 f"Model services did not register again: {', '.join(missing)}.",
-                hint="Restart them: " + ", ".join(f"docker restart {one}" for one in _model_containers(stack)),
+                hint="Restart them: "
+                + ", ".join(f"docker restart {container}" for container in _model_containers(stack)),
             )
         world.notify("wait", f"for {', '.join(missing)} to register again", waited, MODELS_BACK)
         world.sleep(1)
@@ -214,7 +215,7 @@ def _route(world: World, stack: Stack, baseline: Baseline) -> Check:
 
 def _untouched(world: World, stack: Stack, baseline: Baseline) -> Check:
     now = {
-        service.name: {one.id for one in service.containers}
+        service.name: {container.id for container in service.containers}
         for service in refreshed(world, stack.project.name).services
     }
     # A container that had done its work and ended is gone after any `docker container prune`.

@@ -160,13 +160,13 @@ def assert_new(stack: SampleStack, before: Picture, version: str) -> None:
 
 
 def _images(picture: Picture) -> dict[str, tuple[str, str]]:
-    return {name: (one["image"], one["image_id"]) for name, one in picture.containers.items()}
+    return {name: (container["image"], container["image_id"]) for name, container in picture.containers.items()}
 
 
 def _assert_nothing_else_touched(stack: SampleStack, before: Picture, now: Picture) -> None:
-    others = {name: one["id"] for name, one in before.containers.items() if name not in WRITERS}
-    assert {name: one["id"] for name, one in now.containers.items() if name not in WRITERS} == others
-    assert all(one["state"] == "running" for one in now.containers.values()), now.containers
+    others = {name: container["id"] for name, container in before.containers.items() if name not in WRITERS}
+    assert {name: container["id"] for name, container in now.containers.items() if name not in WRITERS} == others
+    assert all(container["state"] == "running" for container in now.containers.values()), now.containers
     assert stack.api("/health/ready")[0] == 200
 
     ours = ("--filter", f"label=com.docker.compose.project={stack.project}")

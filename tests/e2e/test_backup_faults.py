@@ -84,8 +84,8 @@ def strike(subject: Subject, moment: str, fault: str) -> None:
     after = Picture.of(stack)
     assert (after.files, after.columns, after.checksum) == (before.files, before.columns, before.checksum)
     assert after.databases == before.databases
-    assert {name: one["id"] for name, one in after.containers.items()} == {
-        name: one["id"] for name, one in before.containers.items()
+    assert {name: container["id"] for name, container in after.containers.items()} == {
+        name: container["id"] for name, container in before.containers.items()
     }
     now = chap(stack, "backups")["backups"]
     if status == 0:

@@ -62,7 +62,7 @@ def test_volumes_hold_the_very_files_and_no_caches(bundled: SampleStack, made: A
 
 def test_the_commands_of_its_instructions_bring_a_volume_back(bundled: SampleStack, made: Any) -> None:
     lines = Path(made["folder"], "RESTORE.txt").read_text().splitlines()
-    (line,) = (one.strip() for one in lines if "chap-runs" in one and "gunzip" in one)
+    (line,) = (line.strip() for line in lines if "chap-runs" in line and "gunzip" in line)
     bundled.compose("exec", "-T", "chap", "rm", "-r", "/data/runs/7")
     subprocess.run(line, shell=True, cwd=made["folder"], env=environment(), check=True, capture_output=True)
     assert bundled.compose("exec", "-T", "chap", "cat", "/data/runs/7/model").stdout == "trained\n"

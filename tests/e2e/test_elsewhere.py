@@ -147,14 +147,14 @@ def test_an_image_that_compose_built_makes_the_lock_no_part_of_the_stack(
     changes = [word for label in labels for word in ("--change", label)]
     image = small.docker("commit", "--pause=false", *changes, database).stdout.strip()
     try:
-        before = {one.id for one in engine.containers(small.project)}
+        before = {container.id for container in engine.containers(small.project)}
         here = World(engine, lambda: datetime.now(timezone.utc), time.sleep, lambda *told: None)
         with engine_lock.held(here, small.project, ["no-such-image", image], "try"):
             holder = engine_lock.holder(engine, small.project)
             assert holder and holder["operation"] == "try"
-            assert {one.id for one in engine.containers(small.project)} == before
-            [stack] = [one for one in detect(engine.containers()) if one.project.name == small.project]
-            assert {one.id for service in stack.services for one in service.containers} == before
+            assert {container.id for container in engine.containers(small.project)} == before
+            [stack] = [stack for stack in detect(engine.containers()) if stack.project.name == small.project]
+            assert {container.id for service in stack.services for container in service.containers} == before
     finally:
         until(lambda: small.docker("rmi", image, check=False).returncode == 0)
 

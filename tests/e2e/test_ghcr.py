@@ -23,7 +23,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SampleStack]:
 def seen(stack: SampleStack) -> dict[str, Any]:
     """Return all that has to be as it was; of the images both name and id, and what the name stands for."""
     stack.wait_ready()
-    images = {name: (one["image"], one["image_id"]) for name, one in stack.containers().items()}
+    images = {name: (container["image"], container["image_id"]) for name, container in stack.containers().items()}
     names = {name: stack.docker("image", "inspect", "-f", "{{.Id}}", of[0]).stdout for name, of in images.items()}
     rows = {table: mark for table, mark in stack.checksum().items() if table not in SEEDED}
     return {"file": stack.files[0].read_bytes(), "images": images, "names": names, "rows": rows}
@@ -45,7 +45,9 @@ def test_latest_is_pinned_and_a_rollback_undoes_it(stack: SampleStack) -> None:
 
     # Somebody pulls: `latest` is another image now.
     for name in ("chap-core", "chap-worker"):
-        image = next(one["image"] for one in stack.containers().values() if f"/{name}:" in one["image"])
+        image = next(
+            container["image"] for container in stack.containers().values() if f"/{name}:" in container["image"]
+        )
         stack.docker("tag", image, f"{image.rpartition(':')[0]}:latest")
     stack.wait_job(stack.start_job(600), "STARTED")
     back = chap(stack, "rollback", "--yes")

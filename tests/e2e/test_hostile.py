@@ -90,7 +90,7 @@ def test_a_bomb_is_put_out(
 
 def test_nothing_outside_of_a_folder_is_taken_in(unharmed: SampleStack, tmp_path: Path) -> None:
     path = dump(unharmed, tmp_path, "directory")
-    rows = max((one for one in path.iterdir() if one.name != "toc.dat"), key=lambda one: one.stat().st_size)
+    rows = max((one for one in path.iterdir() if one.name != "toc.dat"), key=lambda item: item.stat().st_size)
     rows.unlink()
     rows.symlink_to("/etc/passwd")
     with pytest.raises(DumpError):
@@ -118,7 +118,7 @@ def test_a_tar_archive_that_climbs_out_writes_nothing_there(unharmed: SampleStac
 @pytest.mark.parametrize("kind", ["custom", "tar", "plain", "plain.gz", "custom.zst", "directory"])
 def test_a_dump_cut_anywhere_is_refused(unharmed: SampleStack, tmp_path: Path, kind: str) -> None:
     path = dump(unharmed, tmp_path, kind)
-    parts = sorted(path.iterdir(), key=lambda one: one.stat().st_size)[-1:] if path.is_dir() else [path]
+    parts = sorted(path.iterdir(), key=lambda item: item.stat().st_size)[-1:] if path.is_dir() else [path]
     parts += [path / "toc.dat"] if path.is_dir() else []
     for part in parts:
         content = part.read_bytes()

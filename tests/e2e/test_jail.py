@@ -107,7 +107,11 @@ def in_a_jail(
     try:
         made = plain_dump.archive(world, quarantine, pieces, "chap_core", lambda *_: None, trust=trust)
         contents = dump_format.contents(quarantine.listing(made.path))
-        return contents, quarantine.sql(made.path, "".join(f"{one.line}\n" for one in contents.entries)), made.left_out
+        return (
+            contents,
+            quarantine.sql(made.path, "".join(f"{entry.line}\n" for entry in contents.entries)),
+            made.left_out,
+        )
     finally:
         quarantine.remove()
 
@@ -151,7 +155,7 @@ def test_a_plain_dump_made_by_hand_is_brought_out_whole(world: World, unharmed: 
     contents, sql, left_out = in_a_jail(world, unharmed, MADE_BY_HAND[how](unharmed))
     assert rows(sql, "observation") == 500 and rows(sql, "dataset") == 2 and "\\\\! touch /tmp/harm" in sql
     assert not contents.foreign() and not left_out
-    assert sum(one.kind == "FK CONSTRAINT" for one in contents.entries) == 1
+    assert sum(entry.kind == "FK CONSTRAINT" for entry in contents.entries) == 1
     assert ("TO reader" in sql) is (how != "no owner")
 
 

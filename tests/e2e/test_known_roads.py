@@ -98,7 +98,7 @@ def test_values_that_a_migration_loses_come_back_by_what_is_printed(lenient: Sam
     done = chap(stack, "upgrade", "v2.5.1", "--yes")
     values = check(done, "values")
     assert values["status"] == "warn" and number(stack, PERIODS) < lengths
-    assert {one["column"].rpartition(".")[2]: one["rows"] for one in values["details"]["moved"]} == {
+    assert {value["column"].rpartition(".")[2]: value["rows"] for value in values["details"]["moved"]} == {
         "min_prediction_length": lengths,
         "max_prediction_length": lengths,
     }

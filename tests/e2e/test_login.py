@@ -105,7 +105,9 @@ def test_docker_login_is_enough(
     done = docker("chap", "upgrade", "v2.1.0", "--digest", "--dry-run")
     assert f"+    image: {private}" in done.stdout and "@sha256:" in done.stdout
 
-    repository = next(one["image"] for one in stack.containers().values() if "/chap-core:" in one["image"])
+    repository = next(
+        container["image"] for container in stack.containers().values() if "/chap-core:" in container["image"]
+    )
     repository = repository.rpartition(":")[0]
     for name, value in environment().items():
         monkeypatch.setenv(name, value)

@@ -11,7 +11,9 @@ from tests.sample.stack import SampleStack, environment
 
 
 def others(stack: SampleStack) -> dict[str, str]:
-    return {name: one["id"] for name, one in stack.containers().items() if name not in ("chap", "chap-worker")}
+    return {
+        name: container["id"] for name, container in stack.containers().items() if name not in ("chap", "chap-worker")
+    }
 
 
 # CHAP adds to these at its start, what the new version brings.

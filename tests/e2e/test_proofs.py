@@ -87,7 +87,7 @@ def listing(stack: SampleStack) -> str:
 
 
 def kinds(names: list[str]) -> set[str]:
-    return {one.removeprefix("UNTRUSTED ") for one in names}
+    return {name.removeprefix("UNTRUSTED ") for name in names}
 
 
 @pytest.mark.torture

@@ -49,7 +49,7 @@ def ours(stack: SampleStack, run: Run) -> tuple[list[str], list[str]]:
     for words in (("ps", "-a"), ("network", "ls")):
         listed = stack.docker(*words, "--filter", LABEL, "--format", '{{.ID}} {{.Label "docker-chap.throwaway"}}')
         lines = (line.split() for line in listed.stdout.splitlines())
-        found.append([one for one, owner in lines if owner.startswith(f"{run.process.pid}@")])
+        found.append([line for line, owner in lines if owner.startswith(f"{run.process.pid}@")])
     return found[0], found[1]
 
 
@@ -89,9 +89,11 @@ def test_a_good_version_on_fresh_data_with_no_network_at_all(stack: SampleStack)
         def look(run: Run) -> None:
             containers, networks = ours(stack, run)
             facts = json.loads(stack.docker("inspect", *containers).stdout)
-            seen.update(ours=containers, networks=networks, modes={one["HostConfig"]["NetworkMode"] for one in facts})
-            seen["variables"] = [variable for one in facts for variable in one["Config"]["Env"]]
-            (api,) = (one["Id"] for one in facts if any("CHAP_DATABASE_URL" in each for each in one["Config"]["Env"]))
+            seen.update(ours=containers, networks=networks, modes={fact["HostConfig"]["NetworkMode"] for fact in facts})
+            seen["variables"] = [variable for fact in facts for variable in fact["Config"]["Env"]]
+            (api,) = (
+                fact["Id"] for fact in facts if any("CHAP_DATABASE_URL" in each for each in fact["Config"]["Env"])
+            )
             seen["reached"] = stack.docker("exec", api, "python3", "-c", REACH, port, *addresses()).stdout.split()
             # From where production runs it is reached: the question is a good one.
             seen["by_others"] = stack.docker(

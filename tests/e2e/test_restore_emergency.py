@@ -149,8 +149,8 @@ def test_an_old_backup_is_migrated_or_brings_its_version_back(small: SampleStack
     }
     for name in WRITERS:
         assert now.containers[name]["image_id"] == before.containers[name]["image_id"]
-    assert {name: one["id"] for name, one in now.containers.items() if name not in WRITERS} == {
-        name: one["id"] for name, one in new.containers.items() if name not in WRITERS
+    assert {name: container["id"] for name, container in now.containers.items() if name not in WRITERS} == {
+        name: container["id"] for name, container in new.containers.items() if name not in WRITERS
     }
 
 

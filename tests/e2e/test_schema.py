@@ -32,7 +32,7 @@ def schema_of(document: Any, *statuses: str) -> Any:
 
 def ids(stack: SampleStack) -> dict[str, str]:
     """Return the containers, by service."""
-    return {name: one["id"] for name, one in stack.containers().items()}
+    return {name: container["id"] for name, container in stack.containers().items()}
 
 
 def test_a_migration_that_nobody_commits_is_found_and_rolled_back(stack: SampleStack) -> None:

@@ -116,7 +116,7 @@ class Seen:
         ids = docker(stack.folder, "ps", "-aq", "--no-trunc", "--filter", f"label={PROJECT}={stack.project}").split()
         writers: dict[str, list[Any]] = {}
         others: dict[str, list[str]] = {}
-        for one in sorted(json.loads(docker(stack.folder, "inspect", *ids)), key=lambda one: str(one["Name"])):
+        for one in sorted(json.loads(docker(stack.folder, "inspect", *ids)), key=lambda load: str(load["Name"])):
             service = one["Config"]["Labels"]["com.docker.compose.service"]
             if service in (stack.api_service, stack.worker_service, "more-jobs"):
                 networks = sorted(one["NetworkSettings"]["Networks"])
@@ -164,8 +164,10 @@ def test_they_come_through_an_upgrade_and_back(stack: SampleStack, neighbour: Pa
     assert (new.files[1], new.others, new.neighbours) == (before.files[1], before.others, before.neighbours)
     for service, containers in before.writers.items():
         # Names, networks and their number stay; every image is another.
-        assert [(*one[:1], *one[2:]) for one in new.writers[service]] == [(*one[:1], *one[2:]) for one in containers]
-        assert not {one[1] for one in new.writers[service]} & {one[1] for one in containers}
+        assert [(*writer[:1], *writer[2:]) for writer in new.writers[service]] == [
+            (*container[:1], *container[2:]) for container in containers
+        ]
+        assert not {writer[1] for writer in new.writers[service]} & {container[1] for container in containers}
     chap(stack, "rollback", "--yes")
     assert Seen.of(stack) == before
 

@@ -99,10 +99,10 @@ def test_a_database_is_copied_renamed_and_dropped(place: Place) -> None:
 
 
 def test_only_the_named_service_is_made_anew_and_only_when_it_differs(place: Place) -> None:
-    api, others = place.stack.api, {one.name: one.containers[0].id for one in place.stack.services}
+    api, others = place.stack.api, {service.name: service.containers[0].id for service in place.stack.services}
     up = ("up", "-d", "--no-deps", "--no-build", "--pull", "never", api.name)
     assert place.engine.compose(place.stack.project, *up).status == 0
-    assert {one.name: one.containers[0].id for one in place.stack.services} == others
+    assert {service.name: service.containers[0].id for service in place.stack.services} == others
 
     file = place.folder / "compose.yml"
     file.write_text(file.read_text().replace("chap-core:v1", "chap-core:v2").replace("core:v2.0.0", "core:v2.1.0"))
@@ -112,7 +112,7 @@ def test_only_the_named_service_is_made_anew_and_only_when_it_differs(place: Pla
         repository, _, tag = config.rpartition(":")
         place.engine.pull(repository, tag, "linux/amd64", lambda done, total: None)
     assert place.engine.compose(place.stack.project, *up).status == 0
-    now = {one.name: one.containers[0] for one in place.stack.services}
+    now = {service.name: service.containers[0] for service in place.stack.services}
     assert {name for name, one in now.items() if one.id != others[name]} == {api.name}
     assert now[api.name].name == api.containers[0].name and now[api.name].image == config and now[api.name].running
 

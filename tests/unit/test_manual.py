@@ -32,7 +32,9 @@ def test_everything_that_help_says_of_a_command_is_there(name: str, read: str) -
     context = click.Context(app.chap, info_name="docker chap")
     command = app.chap.get_command(context, name)
     assert command and command.help
-    records = [one.get_help_record(context) for one in command.params if isinstance(one, click.Option)]
+    records = [
+        parameter.get_help_record(context) for parameter in command.params if isinstance(parameter, click.Option)
+    ]
     told = [command.help.replace("`", ""), *(text for record in records if record for text in record)]
     for text in (*told, *(f"$ docker chap {example}" for example in COMMANDS[name].examples)):
         assert " ".join(text.split()) in read

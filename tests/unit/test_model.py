@@ -133,7 +133,7 @@ def test_services_that_were_renamed() -> None:
 def test_scaled_workers_are_one_service() -> None:
     containers = bundled() + [container("chap-worker", "ghcr.io/dhis2-chap/chap-worker:v2.1.0", "celery", number=2)]
     (worker,) = only(containers).of(Role.WORKER)
-    assert [one.name for one in worker.containers] == ["chap-chap-worker-1", "chap-chap-worker-2"]
+    assert [container.name for container in worker.containers] == ["chap-chap-worker-1", "chap-chap-worker-2"]
 
 
 def test_one_offs_and_other_projects_do_not_count() -> None:

@@ -16,8 +16,8 @@ _HEAD = ("SERVER", "PROJECT", "VERSION", "HEALTH", "LAST BACKUP", "UPDATE")
 def contexts_text(answers: Iterable[Answer], now: datetime) -> str:
     """Return a line for each stack of each context, and below why some could not be asked."""
     answers = list(answers)
-    rows = [[one.context, *row] for one in answers for row in _rows(one, now)]
-    failed = [f"{one.context}: {one.error['message']}" for one in answers if one.error]
+    rows = [[answer.context, *row] for answer in answers for row in _rows(answer, now)]
+    failed = [f"{answer.context}: {answer.error['message']}" for answer in answers if answer.error]
     return "\n\n".join([render.table(rows, ["CONTEXT", *_HEAD]), *failed])
 
 

@@ -218,7 +218,7 @@ def checks_text(checks: Iterable[Check], *, colour: bool) -> str:
     narrow = 0 < width < 60
     indent = 8 if narrow else 25
     lines = []
-    for (status, message, hint), alike in groupby(checks, lambda one: (one.status, one.message, one.hint)):
+    for (status, message, hint), alike in groupby(checks, lambda check: (check.status, check.message, check.hint)):
         names = ", ".join(check.name for check in alike)
         mark = _MARKS[status].ljust(4)
         if colour:

@@ -35,8 +35,8 @@ def status_document(seen: Status, now: datetime) -> dict[str, Any]:
                 "digest": seen.digests[service.name],
                 "version": seen.versions.get(service.name, ""),
                 "containers": [
-                    {fact: getattr(one, fact) for fact in ("name", "id", "state", "health", "exit_status")}
-                    for one in service.containers
+                    {fact: getattr(container, fact) for fact in ("name", "id", "state", "health", "exit_status")}
+                    for container in service.containers
                 ],
             }
             for service in stack.services
@@ -91,7 +91,7 @@ def status_text(seen: Status, now: datetime) -> str:
     ]
     rows = [
         [service.name, service.role.value, _state(service), seen.versions.get(service.name, ""), str(service.image)]
-        for service in sorted(stack.services, key=lambda one: (list(Role).index(one.role), one.name))
+        for service in sorted(stack.services, key=lambda service: (list(Role).index(service.role), service.name))
     ]
     parts = [render.facts(facts), render.table(rows, ["SERVICE", "ROLE", "STATE", "VERSION", "IMAGE"])]
     if seen.kept:

@@ -63,15 +63,15 @@ def test_help_lists_the_commands_before_the_options(capsys: pytest.CaptureFixtur
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_option_says_what_it_is_for(name: str) -> None:
-    options = [one for one in command(name).params if isinstance(one, click.Option)]
-    assert options and all(one.help and one.help.endswith((".", ")")) for one in options)
+    options = [parameter for parameter in command(name).params if isinstance(parameter, click.Option)]
+    assert options and all(option.help and option.help.endswith((".", ")")) for option in options)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_usage_shows_what_may_be_left_away(name: str) -> None:
     context = click.Context(command(name))
-    arguments = [one for one in command(name).params if isinstance(one, click.Argument)]
-    assert all(one.make_metavar(context).startswith("[") != one.required for one in arguments)
+    arguments = [parameter for parameter in command(name).params if isinstance(parameter, click.Argument)]
+    assert all(argument.make_metavar(context).startswith("[") != argument.required for argument in arguments)
 
 
 @pytest.mark.parametrize("words", [["nosuch"], ["upgrade"], ["status", "--nosuch"], ["upgrade", "v1", "v2"]])

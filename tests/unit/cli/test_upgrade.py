@@ -112,7 +112,7 @@ def test_nothing_to_do_is_said_only_when_every_writer_is_new() -> None:
             changes_files=changes,
             target="v2.1.0",
             version=api,
-            baseline=SimpleNamespace(worker_versions={str(at): one for at, one in enumerate(workers)}),
+            baseline=SimpleNamespace(worker_versions={str(at): worker for at, worker in enumerate(workers)}),
         )
         return upgrade._runs_already(subject)
 

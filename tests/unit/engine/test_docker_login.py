@@ -27,7 +27,9 @@ def login(folder: Path, *registries: str, password: str = "s3cret:too", **more: 
     """Write what `docker login` writes where no credential helper is set up."""
     auth = base64.b64encode(f"chap:{password}".encode()).decode()
     folder.mkdir(exist_ok=True)
-    (folder / "config.json").write_text(json.dumps({"auths": {one: {"auth": auth} for one in registries}, **more}))
+    (folder / "config.json").write_text(
+        json.dumps({"auths": {registry: {"auth": auth} for registry in registries}, **more})
+    )
     return folder
 
 

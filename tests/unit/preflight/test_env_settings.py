@@ -38,7 +38,7 @@ services:
 
 
 def model(text: str, files: Mapping[str, str] | None = None, variables: Mapping[str, str] | None = None) -> Model:
-    contents = {FOLDER / "compose.yml": text, **{FOLDER / name: one for name, one in (files or {}).items()}}
+    contents = {FOLDER / "compose.yml": text, **{FOLDER / name: file for name, file in (files or {}).items()}}
 
     def read(path: Path) -> bytes:
         if path not in contents:

@@ -34,7 +34,7 @@ def test_the_disk_of_a_folder_that_a_backup_will_make_is_the_one_above_it(tmp_pa
 
 def test_where_the_files_name_another_image_than_runs_nobody_may_go_on(tmp_path: Path) -> None:
     (stack,) = detect(FakeEngine(tmp_path).containers())
-    services = {one.name: SimpleNamespace(image=one.containers[0].image) for one in stack.services}
+    services = {service.name: SimpleNamespace(image=service.containers[0].image) for service in stack.services}
     subject: Any = SimpleNamespace(stack=stack, model=SimpleNamespace(services=services))
     assert running_files._named_images(subject).status == "ok"
     services["worker"].image = f"{WORKER}:v2"

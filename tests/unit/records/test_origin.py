@@ -58,10 +58,10 @@ def test_the_backups_of_another_server_are_neither_latest_nor_pruned(tmp_path: P
 
     assert catalogue.find("latest", folder, NORTH).folder == own
     assert catalogue.find(foreign.name, folder, NORTH).folder == foreign, "one that is named is found all the same"
-    assert [one.folder for one in catalogue.list_backups(folder, SOUTH)] == [old, foreign]
+    assert [backup.folder for backup in catalogue.list_backups(folder, SOUTH)] == [old, foreign]
     none = Retention(0, 0, 0, 0, floor=1)
     chosen = prune.plan(stack_in(tmp_path, "chap_core"), NORTH, None, folder, none, NOW)
-    assert [one.folder for one in chosen.backups] == [old]
+    assert [backup.folder for backup in chosen.backups] == [old]
 
 
 def test_a_database_that_this_server_needs_is_known_by_its_own_runs(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ NEITHER = {"--no-build", "--pull never"}
 
 def test_the_image_of_the_database_is_neither_pulled_nor_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     engine, asked = FakeEngine(tmp_path), []
-    database = next(one.id for one in engine.boxes.values() if one.service == "db")
+    database = next(box.id for box in engine.boxes.values() if box.service == "db")
     engine.discard(database)
     (stack,) = detect(engine.containers())
 

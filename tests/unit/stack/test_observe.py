@@ -105,7 +105,7 @@ def test_the_files_of_this_machine_are_not_those_of_another_one_s_engine(folders
     engine.elsewhere = True
     found = find_stack(engine, at(a)).project
     assert found.absent == found.files == (a / "compose.yml",) and not found.here
-    assert [one.project.absent for one in find_stacks(engine)] == [found.files]
+    assert [stack.project.absent for stack in find_stacks(engine)] == [found.files]
     for where in (at(a), at(a, exported={"COMPOSE_FILE": "compose.yml"}), at(a, name="a")):
         with pytest.raises(StackError, match="not on this machine, but on north: .*/a/compose.yml") as refused:
             find_whole_stack(engine, where)
@@ -200,7 +200,7 @@ def in_parts(folders: tuple[Path, Path]) -> FakeEngine:
     a, b = folders
     (a / "compose.yml").write_text(FILES.replace("chap:", "our-api:"))
     engine = engine_with(a, b, place(a.parent / "c"))
-    engine.boxes = {id: one for id, one in engine.boxes.items() if (one.project, one.service) != ("a", "chap")}
+    engine.boxes = {id: box for id, box in engine.boxes.items() if (box.project, box.service) != ("a", "chap")}
     return engine
 
 
@@ -227,7 +227,7 @@ def test_no_other_stack_is_suggested_in_the_folder_of_one_without_containers(
     in_parts: FakeEngine, folders: tuple[Path, Path]
 ) -> None:
     a, b = folders
-    in_parts.boxes = {id: one for id, one in in_parts.boxes.items() if (one.project, one.service) != ("a", "worker")}
+    in_parts.boxes = {id: box for id, box in in_parts.boxes.items() if (box.project, box.service) != ("a", "worker")}
     with pytest.raises(StackError, match=f"The CHAP stack of {a}/compose.yml has no containers"):
         find_stack(in_parts, at(a))
     with pytest.raises(StackError, match="several CHAP stacks on this engine: b, c"):

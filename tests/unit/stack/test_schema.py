@@ -48,7 +48,7 @@ def database(version: str, mark: str | None = "", **changes: Any) -> DatabaseSch
     """Return a database as a release leaves it, with its head as the mark if none is given; None is no mark."""
     types = {"INTEGER": "integer", "VARCHAR": "character varying"}
     tables = {
-        name: tuple(HAS_ID if one is ID else replace(one, type=types[one.type]) for one in columns)
+        name: tuple(HAS_ID if column is ID else replace(column, type=types[column.type]) for column in columns)
         for name, columns in models(version).tables.items()
     }
     marks = () if mark is None else (mark or HEADS[version],)

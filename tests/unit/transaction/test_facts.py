@@ -132,7 +132,7 @@ SECRETS = ("sword/fish@7", "s:w/o@rd", 'quo"ted\\one', "it's/mine", "p%40ss/word
 )
 def test_a_password_of_any_spelling_is_hidden(secret: str, told: str) -> None:
     environment = {"CHAP_DATABASE_URL": f"postgresql://chap:{secret}@db:5432/chap", "PATH": "/bin", "PWD": "/app/where"}
-    (hidden,) = {one for one in secrets_of([container(environment)]) if one == secret}
+    (hidden,) = {value for value in secrets_of([container(environment)]) if value == secret}
     for spelled in (secret, json.dumps(secret)[1:-1], quote(secret, safe="")):
         assert spelled not in redact.redact(told.format(spelled), secrets_of([container(environment)]))
     assert hidden == secret

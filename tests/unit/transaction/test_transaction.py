@@ -161,7 +161,7 @@ def run_recover(engine: FakeEngine) -> None:
 
 def picture(engine: FakeEngine) -> Any:
     """Return what has to be as it was: the file, images by service, live rows, columns and settings, and names."""
-    services = sorted((one.service, one.name, one.image, one.image_id, one.state) for one in engine.boxes.values())
+    services = sorted((box.service, box.name, box.image, box.image_id, box.state) for box in engine.boxes.values())
     live = engine.databases["chap_core"]
     return (engine.folder / "compose.yml").read_bytes(), services, live.rows, live.columns, live.settings
 
@@ -347,14 +347,14 @@ def test_rows_of_another_client_are_kept_and_told_of_though_it_goes_on_writing(e
 
     def write(call: int, name: str) -> None:
         nonlocal written
-        if any("_before_" in one for one in engine.databases):
+        if any("_before_" in database for database in engine.databases):
             engine.databases["chap_core"].rows["public.other"] += 1
             written += 1
 
     engine.strike = write
     with pytest.raises(RolledBack) as failure:
         run_upgrade(engine)
-    (aside,) = (one for one in engine.databases if one.endswith("_failed"))
+    (aside,) = (database for database in engine.databases if database.endswith("_failed"))
     assert aside in failure.value.state
     found = (engine.databases[one].rows["public.other"] for one in (aside, "chap_core"))
     assert written and sum(found) == written
@@ -379,7 +379,7 @@ def test_a_file_that_somebody_edits_meanwhile_is_left_alone_and_all_else_comes_b
     now = picture(engine)
     assert now[0] == NEW + b"mine mine:1\n" and list(now[2:]) == data
     # The same images, made anew; and CHAP runs.
-    assert [one[2:] for one in now[1]] == [one[2:] for one in services]
+    assert [one[2:] for one in now[1]] == [service[2:] for service in services]
     assert "CHAP runs again as before" in failure.value.message and "compose.yml" in failure.value.message
     assert f"{API}:v1" in failure.value.hint and "docker chap recover" in failure.value.hint
 
@@ -391,7 +391,7 @@ def test_a_file_that_somebody_edits_meanwhile_is_left_alone_and_all_else_comes_b
     (engine.folder / "compose.yml").write_bytes(OLD + b"mine mine:1\n")
     run_recover(engine)
     assert picture(engine)[2:] == now[2:] and not (engine.folder / ".docker-chap" / "journal.json").exists()
-    labels = {one.labels[CONFIG_FILES] for one in engine.boxes.values()}
+    labels = {box.labels[CONFIG_FILES] for box in engine.boxes.values()}
     assert labels == {str(engine.folder / "compose.yml")}
 
 
@@ -459,7 +459,7 @@ def test_what_a_run_that_was_cut_off_had_served_is_set_aside_whatever_its_rows_n
     # A user changes a row, and adds one where CHAP itself does too: no count shows either.
     engine.databases["chap_core"].settings = "changed meanwhile"
     run_recover(engine)
-    (aside,) = (one for one in engine.databases if one.endswith("_failed"))
+    (aside,) = (database for database in engine.databases if database.endswith("_failed"))
     assert engine.databases[aside].settings == "changed meanwhile"
     (said,) = (one for one in run_records.history(engine.folder)[-1]["checks"] if one["name"] == "written_meanwhile")
     assert aside in said["message"] and "prune" in said["message"]
@@ -468,7 +468,7 @@ def test_what_a_run_that_was_cut_off_had_served_is_set_aside_whatever_its_rows_n
 @pytest.mark.parametrize("step", ["verify api", "verify"])
 def test_a_container_that_somebody_else_made_anew_does_not_stop_a_recovery(engine: FakeEngine, step: str) -> None:
     engine = cut_off(engine, step)
-    (redis,) = (one for one in engine.boxes.values() if one.service == "redis")
+    (redis,) = (box for box in engine.boxes.values() if box.service == "redis")
     engine.discard(redis.id)
     engine._make("redis", "valkey:8")
     run_recover(engine)
@@ -564,7 +564,7 @@ def test_an_old_mark_is_dropped_only_once_the_way_back_brings_it_again(engine: F
             run_upgrade(engine, repairs=("old_mark",))
     assert run_records.history(engine.folder)[-1]["repairs"] == ["old_mark"]
     checks = run_records.history(engine.folder)[-1]["checks"]
-    assert [one["message"] for one in checks if one["name"] == "repaired"]
+    assert [check["message"] for check in checks if check["name"] == "repaired"]
 
 
 def test_where_the_old_image_was_pruned_the_way_back_says_how_to_get_it_again(engine: FakeEngine) -> None:
@@ -621,7 +621,7 @@ def stuck(engine: FakeEngine) -> Callable[[int, str], None]:
 
     def strike(call: int, name: str) -> None:
         journal = engine.folder / ".docker-chap" / "journal.json"
-        steps = [one["step"] for one in json.loads(journal.read_text())["steps"]] if journal.exists() else []
+        steps = [step["step"] for step in json.loads(journal.read_text())["steps"]] if journal.exists() else []
         if "start api" in steps and name in ("compose started", "stop"):
             raise EngineError("The engine is out of order.")
 

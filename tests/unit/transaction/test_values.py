@@ -14,12 +14,12 @@ TEMPLATES = "public.modeltemplatedb"
 
 def column(*of: str | None) -> Column:
     """Return a column with these values in rows 1, 2, 3 …"""
-    return {(str(at),): Value(one, one if one is None else f"md5 of {one}") for at, one in enumerate(of, 1)}
+    return {(str(at),): Value(value, value if value is None else f"md5 of {value}") for at, value in enumerate(of, 1)}
 
 
 def test_only_rows_that_are_still_there_and_are_others_now_have_changed() -> None:
     (found,) = values.changed(f"{TEMPLATES}.name", column("a", "b", None, "d"), column("a", "x", "c"))
-    assert [(one.key, one.before.shown, one.now.shown) for one in found.changes] == [
+    assert [(change.key, change.before.shown, change.now.shown) for change in found.changes] == [
         (("2",), "b", "x"),
         (("3",), None, "c"),
     ]
@@ -117,7 +117,7 @@ def test_the_check_tells_changed_moved_and_lost_apart() -> None:
     assert "Columns that went with their values: t.old (2 values)." in check.message and "unused" not in check.message
     assert "Moved: backtest.stride to backtestspecification.stride." in check.message
     assert check.details["put_back"] == {"sql": "UPDATE", "command": "docker compose exec"} and check.hint
-    assert [one["column"] for one in check.details["moved"]] == [
+    assert [column["column"] for column in check.details["moved"]] == [
         "public.backtest.stride",
         f"{TEMPLATES}.min_prediction_length",
     ]
