@@ -267,7 +267,7 @@ class FakeEngine(Engine):
             raise EngineError("Compose cannot read compose.yml.")
         images = {name: image for name, image in lines}
         for path in project.files[1:]:
-            images |= {name: item["image"] for name, item in json.loads(path.read_text())["services"].items()}
+            images |= {name: load["image"] for name, load in json.loads(path.read_text())["services"].items()}
         return images
 
     def compose_config(self, project: Project) -> dict[str, Any]:

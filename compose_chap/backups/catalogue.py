@@ -154,20 +154,18 @@ class Listing:
 def look(folder: Path, origin: Origin = Origin()) -> Listing:
     """Return the backups below a folder, of one stack or of all. One that is bad or another's never hides the others.
 
-    What has no manifest is none. Raise StateError when this user may not look into the folder.
+    Raise StateError when this user may not look into the folder.
     """
     durable.check_readable(folder)
     backups, unusable = [], []
     for name in _folders(folder):
-        try:
-            backups.append(load(folder / name))
-        except Missing:
-            continue
-        except DumpError as error:
-            unusable.append(error.message)
-    return Listing(
-        sorted((backup for backup in backups if origin.owns(backup.origin)), key=lambda item: item.id), unusable
-    )
+        with suppress(Missing):
+            try:
+                backups.append(load(folder / name))
+            except DumpError as error:
+                unusable.append(error.message)
+    own = (backup for backup in backups if origin.owns(backup.origin))
+    return Listing(sorted(own, key=lambda backup: backup.id), unusable)
 
 
 def _folders(folder: Path) -> list[str]:

@@ -48,22 +48,21 @@ with tempfile.NamedTemporaryFile() as file:
 
 
 def keep_files(sources: Iterable[Path], stack: Stack, folder: Path) -> tuple[KeptFile, ...]:
-    """Copy files into `folder`/files and return what a manifest says of them.
+    """Copy the `sources`, a checkout's model configurations, and what other containers were made from.
 
-    They are the `sources`, a checkout's model configurations, and what other containers were made from.
+    Copies go into `folder`/files. Return what a manifest holds of each.
     """
     directory = stack.project.directory
     models = sorted(path for path in (directory / "config" / "configured_models").glob("**/*") if path.is_file())
-    return tuple(
-        _keep_file(source, directory, folder) for source in dict.fromkeys([*sources, *models, *_others(stack)])
-    )
+    paths = dict.fromkeys([*sources, *models, *_others(stack)])
+    return tuple(_keep_file(path, directory, folder) for path in paths)
 
 
 def _others(stack: Stack) -> list[Path]:
     """Return the files that any container names, as far as they are there, and the marketplace's, which none names."""
-    made_from = [project("", container.labels) for service in stack.services for container in service.containers]
-    named = [path for one in made_from for path in (*one.files, *one.env_files)]
-    return sorted({path for path in (*named, stack.project.files[0].with_name(MARKETPLACE)) if path.is_file()})
+    projects = [project("", container.labels) for service in stack.services for container in service.containers]
+    paths = {path for project in projects for path in (*project.files, *project.env_files)}
+    return sorted(path for path in {*paths, stack.project.files[0].with_name(MARKETPLACE)} if path.is_file())
 
 
 def _keep_file(path: Path, directory: Path, folder: Path) -> KeptFile:
@@ -228,9 +227,7 @@ def _keep_layer(
     """Copy the SQLite databases that a model service keeps in its container and in no volume."""
     container = service.containers[0]
     changed = engine.changed_files(container.id)
-    for place in sorted({_BESIDE.sub("", name) for name in changed}):
-        if not _SQLITE.search(place):
-            continue
+    for place in sorted(filter(_SQLITE.search, {_BESIDE.sub("", name) for name in changed})):
         target = folder / "volumes" / unique_name(service.name + place, names)
         if container.running:
             pieces = _sqlite(engine, container, place)

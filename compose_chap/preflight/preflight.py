@@ -55,7 +55,7 @@ def examine(subject: Subject) -> list[Check]:
     for name, requires, look in _CHECKS:
         if look in _FOR_TARGET and not subject.target:
             continue
-        if missing := [requirement for requirement in requires if requirement in blocked]:
+        if missing := [name for name in requires if name in blocked]:
             checks[name] = Check(name, "skipped", f"Not looked at, because of {missing[0]}.")
             blocked.add(name)
             continue

@@ -220,9 +220,10 @@ def _refuse_without_api(engine: Engine, stack: Stack, where: Where) -> None:
         refuse_open_run(found.directory)
     with suppress(ChapError):
         service = chap_services(read_model(where, stack))[0]
+    names = ", ".join(service.name for service in stack.services)
     up = shlex.join(["docker", *compose_command(found), "up", "-d", "--no-deps", service])
     raise StackError(
-        f"The API's container of '{found.name}' is gone (there: {', '.join(service.name for service in stack.services)}).",
+        f"The API's container of '{found.name}' is gone (there: {names}).",
         state="Nothing was changed.",
         hint=f"Make it anew: {up}",
     )

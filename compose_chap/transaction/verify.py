@@ -14,6 +14,7 @@ from compose_chap.detection import detect
 from compose_chap.engine.world import World
 from compose_chap.errors import ChapError, StackError
 from compose_chap.model import Role, Stack
+from compose_chap.postgres.database_schema import MARK_TABLE
 from compose_chap.stack import schema
 from compose_chap.stack.chap import Chap, Health, version_in
 from compose_chap.stack.databases import server_of

@@ -22,7 +22,7 @@ class Row:
 
     def cells(self) -> tuple[str, ...]:
         """Return the row's cells: medians with lowest and highest, and medians of the ratios of each pair."""
-        values = (self.told(our) for our in (self.ours, self.by_hand, self.limit))
+        values = (self.told(value) for value in (self.ours, self.by_hand, self.limit))
         return (self.what, self.database, *values, self.ratio(self.by_hand), self.ratio(self.limit))
 
     def told(self, values: Sequence[float]) -> str:

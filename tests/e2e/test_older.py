@@ -33,7 +33,7 @@ def checks(stack: SampleStack, version: str) -> dict[str, Any]:
     """Return the checks of an upgrade by name, whether one fails or not."""
     done = stack.docker("chap", "check", version, "--json", check=False)
     assert done.returncode in (0, 1) and older.SECRET not in done.stdout + done.stderr, done.stderr
-    return {item["name"]: item for item in json.loads(done.stdout)["checks"]}
+    return {check["name"]: check for check in json.loads(done.stdout)["checks"]}
 
 
 def test_a_database_that_would_be_found_empty(stack: SampleStack) -> None:

@@ -30,9 +30,7 @@ def test_every_exit_status_is_told_alike_in_help_and_readme() -> None:
     section = README.partition("| Exit status |")[2].partition("\n\n")[0]
     told = {int(status): words for status, words in re.findall(r"^\| (\d+) \| (.*) \|$", section, re.MULTILINE)}
     assert told == EXIT_STATUSES
-    kinds = [
-        value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, errors.ChapError)
-    ]
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.ChapError)]
     assert set(told) == {0, *(kind.exit_status for kind in kinds)}
 
 

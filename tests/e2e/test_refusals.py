@@ -165,7 +165,7 @@ def test_what_runs_and_is_not_what_the_files_say_is_named(small: SampleStack) ->
         file.write_text(before[0])
         settings.write_text(before[1])
     assert done.returncode == 1, done.stderr
-    drift = next(item for item in json.loads(done.stdout)["checks"] if item["name"] == "drift")
+    drift = next(check for check in json.loads(done.stdout)["checks"] if check["name"] == "drift")
     found = {name: "\n".join(told) for name, told in drift["details"]["services"].items()}
     assert "s3cret" not in done.stdout and set(found) == {"chap", "chap-worker"}
     assert found["chap-worker"] == "variables CHAP_API_TOKEN\ncommand"

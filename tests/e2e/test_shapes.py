@@ -116,7 +116,7 @@ class Seen:
         ids = docker(stack.folder, "ps", "-aq", "--no-trunc", "--filter", f"label={PROJECT}={stack.project}").split()
         writers: dict[str, list[Any]] = {}
         others: dict[str, list[str]] = {}
-        for one in sorted(json.loads(docker(stack.folder, "inspect", *ids)), key=lambda item: str(item["Name"])):
+        for one in sorted(json.loads(docker(stack.folder, "inspect", *ids)), key=lambda load: str(load["Name"])):
             service = one["Config"]["Labels"]["com.docker.compose.service"]
             if service in (stack.api_service, stack.worker_service, "more-jobs"):
                 networks = sorted(one["NetworkSettings"]["Networks"])

@@ -621,7 +621,7 @@ def stuck(engine: FakeEngine) -> Callable[[int, str], None]:
 
     def strike(call: int, name: str) -> None:
         journal = engine.folder / ".docker-chap" / "journal.json"
-        steps = [item["step"] for item in json.loads(journal.read_text())["steps"]] if journal.exists() else []
+        steps = [step["step"] for step in json.loads(journal.read_text())["steps"]] if journal.exists() else []
         if "start api" in steps and name in ("compose started", "stop"):
             raise EngineError("The engine is out of order.")
 

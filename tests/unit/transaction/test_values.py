@@ -117,7 +117,7 @@ def test_the_check_tells_changed_moved_and_lost_apart() -> None:
     assert "Columns that went with their values: t.old (2 values)." in check.message and "unused" not in check.message
     assert "Moved: backtest.stride to backtestspecification.stride." in check.message
     assert check.details["put_back"] == {"sql": "UPDATE", "command": "docker compose exec"} and check.hint
-    assert [detail["column"] for detail in check.details["moved"]] == [
+    assert [column["column"] for column in check.details["moved"]] == [
         "public.backtest.stride",
         f"{TEMPLATES}.min_prediction_length",
     ]
