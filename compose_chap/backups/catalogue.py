@@ -159,11 +159,10 @@ def look(folder: Path, origin: Origin = Origin()) -> Listing:
     durable.check_readable(folder)
     backups, unusable = [], []
     for name in _folders(folder):
-        with suppress(Missing):
-            try:
-                backups.append(load(folder / name))
-            except DumpError as error:
-                unusable.append(error.message)
+        try:
+            backups.append(load(folder / name))
+        except DumpError as error:
+            unusable.extend([] if isinstance(error, Missing) else [error.message])
     own = (backup for backup in backups if origin.owns(backup.origin))
     return Listing(sorted(own, key=lambda backup: backup.id), unusable)
 
