@@ -14,9 +14,12 @@ from compose_chap import units
 from compose_chap.backups import catalogue, proof
 from compose_chap.backups.catalogue import Backup
 from compose_chap.cli.call import Call, common, output_option
+from compose_chap.cli.copies import asked_copy, copy_document, from_repository, opened
 from compose_chap.cli.screen import render
 from compose_chap.cli.screen.backups import backup_document
 from compose_chap.cli.values import backups
+from compose_chap.copies import fetch
+from compose_chap.copies.restic import Restic
 from compose_chap.errors import ChapError, StackError
 from compose_chap.model import Origin
 from compose_chap.postgres import jail, unexpected
@@ -67,14 +70,19 @@ def backups_command(call: Call, pin: str | None, unpin: str | None, output: Path
 @click.command("verify")
 @click.argument("asked", shell_complete=backups, metavar="[BACKUP]", default="latest")
 @click.option("--deep", is_flag=True, help="Restore it into a PostgreSQL that is thrown away, and compare all counts.")
+@from_repository
 @output_option
 @common
-def verify_command(call: Call, asked: str, deep: bool, output: Path | None) -> None:
+def verify_command(call: Call, asked: str, deep: bool, location: str, password_file: str, output: Path | None) -> None:
     """Prove a backup once more.
 
     Every checksum is compared, and PostgreSQL reads the dump from its first byte to its last. Without BACKUP it is
-    `latest`, the newest one without a known fault. This works on another machine too, without the stack.
+    `latest`, the newest one without a known fault. This works on another machine too, without the stack. With --from
+    a copy is read from its repository, restored into a PostgreSQL that is thrown away, and every count compared.
     """
+    if location:
+        _verify_copy(call, opened(location, password_file), asked)
+        return
     found = _find(call, asked, output)
     world = call.world()
     said = f"Backup {found.id} is whole: every checksum fits"
@@ -93,6 +101,19 @@ def verify_command(call: Call, asked: str, deep: bool, output: Path | None) -> N
     parts = [said, unexpected.told(found.manifest.foreign)]
     text = "\n".join(render.paragraph(part) for part in parts if part)
     call.result({"backup": backup_document(found), "proven_by": how, "tables": tables}, text)
+
+
+def _verify_copy(call: Call, restic: Restic, asked: str) -> None:
+    copy = asked_copy(call, restic, asked)
+    drill = fetch.drill(call.world(), restic, copy, _image(call))
+    rows = sum(drill.tables.values())
+    text = (
+        f"The copy of {copy.id} in {restic.location} is good: restoring it gave all {rows} rows in"
+        f" {len(drill.tables)} tables."
+    )
+    call.result(
+        {"copy": copy_document(copy), "proven_by": catalogue.RESTORED, "tables": drill.tables}, render.paragraph(text)
+    )
 
 
 def _find(call: Call, asked: str, output: Path | None) -> Backup:

@@ -30,6 +30,15 @@ COMMANDS = {
     ),
     "backups": Entry("backups", "List the backups, or pin one.", ("backups", "backups --json")),
     "verify": Entry("backups", "Prove a backup once more.", ("verify latest", "verify 20261123T044925Z --deep")),
+    "copy": Entry(
+        "copies",
+        "Copy a backup to another place, encrypted.",
+        (
+            "copy --to sftp:backup@example.org:/chap --password-file /etc/chap-copies.password --init",
+            "copy --to disk:BACKUPS/chap --password-file /etc/chap-copies.password",
+        ),
+    ),
+    "copies": Entry("copies", "List the copies in another place.", ("copies --to disk:BACKUPS/chap",)),
     "prune": Entry(
         "prune", "Remove old backups, kept databases and kept images.", ("prune --dry-run", "prune --keep-last 5 --yes")
     ),

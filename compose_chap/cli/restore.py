@@ -20,9 +20,12 @@ from compose_chap.cli.call import (
     patience_option,
     yes_option,
 )
+from compose_chap.cli.copies import asked_copy, from_repository, opened
 from compose_chap.cli.rollback import roll_back
 from compose_chap.cli.screen import render
 from compose_chap.cli.values import backups
+from compose_chap.copies import fetch
+from compose_chap.copies.restic import Restic
 from compose_chap.engine.world import World
 from compose_chap.errors import UsageError
 from compose_chap.image import release_key, release_tag
@@ -39,6 +42,7 @@ from compose_chap.stack import observe, releases
 @click.argument("asked", shell_complete=backups, metavar="[BACKUP]", required=False)
 @click.option("--undo", is_flag=True, help="Undo the last restore.")
 @click.option("--with-version", is_flag=True, help="Bring the version of CHAP back that the backup was made by.")
+@from_repository
 @yes_option
 @output_option
 @click.option("--trust", is_flag=True, help="Restore a dump that holds what no dump of CHAP has.")
@@ -51,6 +55,8 @@ def restore_command(
     asked: str | None,
     undo: bool,
     with_version: bool,
+    location: str,
+    password_file: str,
     yes: bool,
     output: Path | None,
     trust: bool,
@@ -75,6 +81,8 @@ def restore_command(
     world, where = call.world(), call.where()
     stack = observe.find_whole_stack(world.engine, where)
     folder = catalogue.folder_for(stack, output, where.environment)
+    if location:
+        asked = _fetched(call, world, stack, folder, asked, opened(location, password_file))
     found = source.recognise(asked, folder, world.engine.origin(stack.project.name))
 
     with guard.guarded(world, stack, "restore"):
@@ -96,6 +104,14 @@ def restore_command(
         )
         done = restore.execute(world, plan, outlook.baseline, dhis2_credentials(dhis2_user))
     call.result(_data(done, outlook), _text(done, found))
+
+
+def _fetched(call: Call, world: World, stack: Stack, folder: Path, asked: str, restic: Restic) -> str:
+    """Bring a copy into the folder of the backups, unless its backup is there, and return the backup's id."""
+    copy = asked_copy(call, restic, asked)
+    if not (folder / copy.id).exists():
+        fetch.fetch(world, restic, copy, folder, stack.database.containers[0].image_id)
+    return copy.id
 
 
 def _plan(

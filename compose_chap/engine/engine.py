@@ -90,6 +90,16 @@ class Execution:
 
         Its standard output is dropped. What `pieces` raises passes through.
         """
+        whole = self.write_all(pieces)
+        for _ in self.output():
+            pass
+        return self.status() == 0 and whole
+
+    def write_all(self, pieces: Iterable[bytes]) -> bool:
+        """Write all pieces and end the input; return whether the process took every piece.
+
+        What `pieces` raises passes through.
+        """
         whole = True
         for data in pieces:
             try:
@@ -99,9 +109,7 @@ class Execution:
                 whole = False
                 break
         self.end_input()
-        for _ in self.output():
-            pass
-        return self.status() == 0 and whole
+        return whole
 
     def output(self) -> Iterator[bytes]:
         """Yield the standard output as it comes; standard error collects in `stderr` (its last 64 KiB)."""

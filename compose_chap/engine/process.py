@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -91,7 +91,7 @@ def run(
             **_as_user(owner),
         )
     except OSError as error:
-        raise EngineError(f"Cannot run {command[0]}: {error.strerror}.", hint="Is it installed and on PATH?") from None
+        raise _not_started(command, error) from None
 
     try:
         if on_line is None:
@@ -134,7 +134,7 @@ def _alone(command: Sequence[str], out: BinaryIO, said: BinaryIO) -> subprocess.
         # Without a terminal of its own nothing in it can ask.
         return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=said, start_new_session=True)
     except OSError as error:
-        raise EngineError(f"Cannot run {command[0]}: {error.strerror}.", hint="Is it installed and on PATH?") from None
+        raise _not_started(command, error) from None
 
 
 def _text(file: BinaryIO) -> str:
@@ -152,6 +152,40 @@ def _end_all(children: Sequence[subprocess.Popen[bytes]]) -> None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 child.wait(patience)
         late = [child for child in late if child.returncode is None]
+
+
+def feed(command: Sequence[str], pieces: Iterable[bytes], *, environment: Mapping[str, str] | None = None) -> Finished:
+    """Run a command with `pieces` going into its standard input, and return what it did, whatever its status.
+
+    Where it ends before it has taken everything, the rest stays unread. What `pieces` raises ends the command, which
+    never sees an end of its input, and passes through. Raise EngineError when the program cannot be started.
+    """
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as errors:
+        try:
+            child = subprocess.Popen(
+                command,
+                env={**os.environ, **(environment or {})},
+                stdin=subprocess.PIPE,
+                stdout=out,
+                stderr=errors,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise _not_started(command, error) from None
+        assert child.stdin is not None
+        try:
+            with contextlib.suppress(BrokenPipeError):
+                for data in pieces:
+                    child.stdin.write(data)
+                child.stdin.close()
+            child.wait()
+        except BaseException:
+            _end_all([child])
+            raise
+        finally:
+            with contextlib.suppress(OSError):
+                child.stdin.close()
+        return Finished(child.returncode, _text(out), _text(errors))
 
 
 def run_into(
@@ -176,7 +210,7 @@ def run_into(
             **_as_user(owner),
         )
     except OSError as error:
-        raise EngineError(f"Cannot run {command[0]}: {error.strerror}.", hint="Is it installed and on PATH?") from None
+        raise _not_started(command, error) from None
     if finished.returncode != 0:
         raise EngineError(f"{command[0]} failed: {finished.stderr.decode(errors='replace').strip()}")
 
@@ -191,6 +225,10 @@ def check(finished: Finished, doing: str, *, hint: str = "") -> str:
             hint=hint,
         )
     return finished.stdout
+
+
+def _not_started(command: Sequence[str], error: OSError) -> EngineError:
+    return EngineError(f"Cannot run {command[0]}: {error.strerror}.", hint="Is it installed and on PATH?")
 
 
 def _as_user(owner: int | None) -> dict[str, Any]:

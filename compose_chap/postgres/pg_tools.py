@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 from compose_chap.engine.engine import Execution
@@ -123,6 +124,23 @@ def read_whole(server: Server, pieces: Iterable[bytes]) -> None:
         if "pg_restore:" not in said or _NEWER.search(said):
             raise DatabaseError(unreadable(said).message, hint=unreadable(said).hint)
         raise unreadable(said)
+
+
+def as_sql(server: Server, archive: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the SQL of an archive of our own, which comes piece by piece. Nothing runs it.
+
+    Raise DumpError behind the last piece unless pg_restore read the archive to its end.
+    """
+    command = [*LITTLE_MEMORY, "pg_restore", "-f", "-"]
+    with (
+        server.engine.execute(server.container, command, watched=False, user=NOBODY) as execution,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        # Somebody has to write while this reads: pg_restore waits when nobody takes its words.
+        writing = pool.submit(execution.write_all, archive)
+        yield from gathered(execution.output())
+        if not writing.result() or execution.status() != 0:
+            raise unreadable(execution.stderr.decode(errors="replace"))
 
 
 def fill(server: Server, database: str, pieces: Iterable[bytes]) -> None:

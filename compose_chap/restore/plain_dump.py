@@ -6,9 +6,9 @@ The archive that comes out is trusted no more than the dump was: it goes the way
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import chain
 
@@ -20,7 +20,7 @@ from compose_chap.postgres import jail, pg_tools, script_errors, unexpected
 from compose_chap.postgres.pg_tools import NOBODY
 from compose_chap.postgres.reach import connection
 from compose_chap.postgres.sandbox import Quarantine
-from compose_chap.postgres.server import Server, first_error, identifier
+from compose_chap.postgres.server import Database, Server, first_error, identifier
 
 _ENDS = 4096
 _MARK = b"\xef\xbb\xbf"
@@ -28,6 +28,15 @@ _ROLES = "SELECT rolname FROM pg_roles WHERE rolname !~ '^pg_'"
 _HAS_TABLES = "SELECT 1 FROM pg_class WHERE relkind IN ('r', 'p') AND oid >= 16384 LIMIT 1"
 # Who made it may have made any number.
 _DATABASES = "SELECT datname FROM pg_database WHERE datallowconn AND NOT datistemplate ORDER BY 1 LIMIT 100"
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A plain dump that was loaded into a jail: its server, the database there, and what was left out, for people."""
+
+    server: Server
+    database: str
+    left_out: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -60,18 +69,30 @@ def archive(
     there = server.databases()
     like = there.get(database) or server.databases(templates=True)["template1"]
     roles = [str(name) for (name,) in server.query(_ROLES)]
+    with loaded(world, container.image_id, pieces, database, like, roles) as inside:
+        notify("out of the jail", 0)
+        unexpected.refuse(unexpected.objects(inside.server, inside.database), trust=trust)
+        return Archive(_bring_out(inside.server, inside.database, quarantine, notify), inside.left_out)
+
+
+@contextmanager
+def loaded(
+    world: World, image: str, pieces: Iterator[bytes], database: str, like: Database, roles: Sequence[str]
+) -> Iterator[Loaded]:
+    """Load plain SQL into a jail of an image, and hand out what came of it while the block runs.
+
+    `database` is what it is expected to be called and `like` what it is created like; `roles` are the names that its
+    privileges may give something to. Raise DumpError for one that is damaged or lies.
+    """
     try:
-        with jail.server(world, container.image_id) as jailed:
+        with jail.server(world, image) as jailed:
             # A privilege is given to somebody. Who they are is all that the jail knows of them.
             jailed.command("\n".join(f"CREATE ROLE {identifier(name)};" for name in roles))
             # A dump that makes its database and goes there finds it made, if it is called as the live one is.
             jailed.drop(database)  # it may be called like the one that every new server has
             jailed.create(database, replace(like, owner=jailed.admin))
             left_out = _load(jailed, database, _whole(pieces))
-            notify("out of the jail", 0)
-            loaded = _database(jailed, database)
-            unexpected.refuse(unexpected.objects(jailed, loaded), trust=trust)
-            return Archive(_bring_out(jailed, loaded, quarantine, notify), frozenset(left_out))
+            yield Loaded(jailed, _database(jailed, database), frozenset(left_out))
     except (IndexError, TypeError, ValueError, RecursionError):
         # Whoever wrote the dump may own the server in there by now, and have it answer anything.
         raise DumpError("The server in which the dump was loaded answers what no server does.") from None

@@ -19,6 +19,7 @@ FLOORS = (
     ("plugin",),
     ("cli",),
     ("operations",),
+    ("copies",),
     ("preflight", "restore"),
     ("transaction",),
     ("backups",),
