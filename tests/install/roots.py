@@ -52,7 +52,8 @@ class Root:
         done = subprocess.run(
             ["unshare", "--mount", "--pid", "--fork", "--kill-child", f"--mount-proc={self.folder}/proc",
              "chroot", str(self.folder), "su", "-", user, "-c", f"env {' '.join(words)} bash -eu /tmp/script"],
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=900, check=False,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+             text=True, timeout=900, check=False,
         )  # fmt: skip
         assert done.returncode == expect, f"{script}\n{done.stdout[-4000:]}"
         return done.stdout
@@ -70,6 +71,7 @@ def _bootstrap(suite: str, archive: Path) -> None:
     source = subprocess.run(["bash", "-c", debian], capture_output=True, text=True, check=True).stdout.strip()
     unfinished = archive.with_suffix(".part.tar")
     subprocess.run(
-        ["mmdebstrap", "-q", "--variant=minbase", "--dpkgopt=force-unsafe-io", suite, str(unfinished), source], check=True
+        ["mmdebstrap", "-q", "--variant=minbase", "--dpkgopt=force-unsafe-io", suite, str(unfinished), source],
+        check=True,
     )
     unfinished.rename(archive)

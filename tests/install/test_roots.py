@@ -25,7 +25,8 @@ VERSION = f"docker chap {__version__}"
 TAB = """
 . /usr/share/bash-completion/bash_completion
 _completion_loader docker 2>/dev/null || _comp_load docker
-COMP_WORDS=(docker chap "$1"); COMP_CWORD=2; COMP_LINE="docker chap $1"; COMP_POINT=${#COMP_LINE}; COMP_TYPE=9; COMP_KEY=9
+COMP_WORDS=(docker chap "$1"); COMP_CWORD=2; COMP_LINE="docker chap $1"; COMP_POINT=${#COMP_LINE}
+COMP_TYPE=9; COMP_KEY=9
 $(complete -p docker | sed "s/.*-F \\([^ ]*\\).*/\\1/") docker "$1" chap
 printf "%s\\n" "${COMPREPLY[@]}"
 """
