@@ -142,7 +142,7 @@ def _source(stack: Stack) -> Source | None:
 
 
 def _backups(world: World, stack: Stack, origin: Origin) -> catalogue.Listing:
-    for file in () if world.engine.elsewhere else stack.project.absent:
+    for file in () if world.engine.remote else stack.project.absent:
         durable.check_readable(file)
     with suppress(StackError):  # beside files that are not here nobody can look
         return catalogue.look(catalogue.folder_for(stack, None, world.environment), origin)

@@ -136,7 +136,7 @@ def releases(checkout: Checkout) -> tuple[list[str], str]:
     """
     asked = git(checkout.folder, "ls-remote", "--tags", "--refs", checkout.remote) if checkout.remote else None
     if asked is None or asked.status:
-        return local_releases(checkout), asked.said if asked else "This checkout has no remote."
+        return local_releases(checkout), asked.last_lines if asked else "This checkout has no remote."
     return _only_releases(line.partition("\t")[2] for line in asked.stdout.splitlines()), ""
 
 
@@ -170,7 +170,7 @@ def commit_of(checkout: Checkout, tag: str) -> str:
         raise StackError(
             f"There is no release {tag} at {checkout.address}."
             if unknown
-            else f"The release {tag} could not be fetched from {checkout.address}.\n{fetched.said}",
+            else f"The release {tag} could not be fetched from {checkout.address}.\n{fetched.last_lines}",
             hint="See what there is: docker chap versions"
             if unknown
             else f"Try: git -C {checkout.folder} fetch {checkout.remote} tag {tag}",
@@ -242,7 +242,7 @@ def git(folder: Path, *words: str, given: str | None = None) -> process.Finished
     """Run Git in a checkout and return what it did."""
     runs_as = owner(folder)
     return process.run(
-        [*_GIT, "-C", str(folder), *words], environment=_clean(runs_as), given=given, owner=runs_as, alone=True
+        [*_GIT, "-C", str(folder), *words], environment=_clean(runs_as), stdin=given, owner=runs_as, alone=True
     )
 
 
@@ -271,8 +271,8 @@ def said(folder: Path, doing: str, *words: str, given: str | None = None) -> str
         )
     if finished.status:
         raise CommandFailed(
-            f"{doing} failed: git {words[0]} ended with {finished.status}.\n{finished.said}".rstrip(),
+            f"{doing} failed: git {words[0]} ended with {finished.status}.\n{finished.last_lines}".rstrip(),
             status=finished.status,
-            output=finished.said,
+            output=finished.last_lines,
         )
     return finished.stdout
