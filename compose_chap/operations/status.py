@@ -138,7 +138,7 @@ def _source(stack: Stack) -> Source | None:
     found = None if stack.project.absent else checkout.find(stack.project.directory)
     if found is None or not found.holds(stack.project.files[:1]):
         return None
-    return Source(str(found.folder), found.place.commit, found.place.branch, found.name)
+    return Source(str(found.folder), found.head.commit, found.head.branch, found.name)
 
 
 def _backups(world: World, stack: Stack, origin: Origin) -> catalogue.Listing:

@@ -14,7 +14,7 @@ from compose_chap.detection import detect
 from compose_chap.engine.engine import Engine, compose_command
 from compose_chap.errors import ChapError, Interrupted, StackError, StateError
 from compose_chap.model import Origin, Project, Role, Stack
-from compose_chap.project import sources
+from compose_chap.project import project_file
 from compose_chap.records.durable import check_readable
 from compose_chap.records.run_records import journal_file, open_origin, refuse_open_run
 from compose_chap.stack.location import Where, layout_of, read_project
@@ -33,8 +33,8 @@ def find_stack(engine: Engine, where: Where) -> Stack:
         exported = {name: value for name, value in where.environment.items() if name != "COMPOSE_FILE"}
         where = replace(where, environment=exported)
     for path in where.files:
-        if sources.is_remote(path):
-            sources.read_source(path)
+        if project_file.is_remote(path):
+            project_file.read_project_file(path)
     stacks = find_stacks(engine)
     _refuse_another(engine, stacks, where)
     if not (engine.remote or len(stacks) == 1 or _at_home(stacks, where) or stacks and where.told):
