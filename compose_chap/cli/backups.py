@@ -14,12 +14,14 @@ from compose_chap import units
 from compose_chap.backups import catalogue, proof
 from compose_chap.backups.catalogue import Backup
 from compose_chap.cli.call import Call, common, output_option
+from compose_chap.cli.recorded import recorded
 from compose_chap.cli.screen import render
 from compose_chap.cli.screen.backups import backup_document
 from compose_chap.cli.values import backups
 from compose_chap.errors import ChapError, StackError
 from compose_chap.model import Origin
 from compose_chap.postgres import jail, unexpected
+from compose_chap.records import audit
 from compose_chap.stack import observe
 from compose_chap.stack.databases import server_of
 
@@ -80,10 +82,14 @@ def verify_command(call: Call, asked: str, deep: bool, output: Path | None) -> N
     said = f"Backup {found.id} is whole: every checksum fits"
     tables: dict[str, int] = {}
     if deep:
-        tables, how = proof.verify_deep(world, found, _image(call)), catalogue.RESTORED
+        with _recorded(call, found, catalogue.RESTORED):
+            tables, how = proof.verify_deep(world, found, _image(call)), catalogue.RESTORED
         said += f", and restoring it gave all {sum(tables.values())} rows in {len(tables)} tables."
     else:
-        with _reader(call, found) as server:
+        with (
+            _reader(call, found) as server,
+            _recorded(call, found, catalogue.READ_BACK if server else catalogue.CHECKSUMS),
+        ):
             how = proof.verify(world, found, server)
         read = ", the dump was read back." if server else ". It was not read back: no PostgreSQL is here to do it."
         said += read
@@ -114,6 +120,15 @@ def _image(call: Call) -> str:
     with suppress(ChapError):
         return str(observe.find_stack(call.world().engine, call.where()).database.containers[0].image_id)
     return ""
+
+
+@contextmanager
+def _recorded(call: Call, found: Backup, how: str) -> Iterator[None]:
+    """Write the proof of a backup down beside the files of the stack that it is of, where these are here."""
+    directory = Path(found.manifest.project.directory)
+    with recorded(call, directory if audit.exists(directory) else None, found.origin) as attempt:
+        attempt.learn(f"{found.id}: {how}", backup=found.id, folder=str(found.folder), proof=how)
+        yield
 
 
 @contextmanager
