@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from compose_chap.backups import catalogue
 from compose_chap.backups.catalogue import Backup
+from compose_chap.backups.verdict import RESTORED
 from compose_chap.engine.world import World
 from compose_chap.errors import ChapError, EngineError, StackError
 from compose_chap.model import Origin, Role, Service, Stack
 from compose_chap.project import checkout
-from compose_chap.records import durable, engine_lock, run_records
+from compose_chap.records import audit, durable, engine_lock, run_records
 from compose_chap.stack import schema
 from compose_chap.stack.chap import Active, Chap, Health, Jobs, Overview, version_in
 from compose_chap.stack.databases import server_of
@@ -50,6 +52,7 @@ class Status:
     kept_images: tuple[str, ...]
     last_backup: Backup | None  # the last sound one
     backups_known: bool
+    last_test_restore: datetime | None
     source: Source | None
     open_run: Mapping[str, Any] | None
     working: Mapping[str, str] | None
@@ -119,6 +122,7 @@ def look(world: World, stack: Stack) -> Status:
         kept_images=tuple(images.result() or ()),
         last_backup=sound[-1] if sound else None,
         backups_known=stack.project.here and seen is not None,
+        last_test_restore=attempt(lambda: _last_test_restore(stack, origin, backups)),
         source=attempt(lambda: _source(stack)),
         open_run=attempt(lambda: _open_run(world, stack, origin)),
         working=holder.result(),
@@ -147,6 +151,18 @@ def _backups(world: World, stack: Stack, origin: Origin) -> catalogue.Listing:
     with suppress(StackError):  # beside files that are not here nobody can look
         return catalogue.look(catalogue.folder_for(stack, None, world.environment), origin)
     return catalogue.Listing([], [])
+
+
+def _last_test_restore(stack: Stack, origin: Origin, backups: Sequence[Backup]) -> datetime | None:
+    """Return when a backup of a stack was last restored as a test, also one that was removed since; None for never."""
+    trail = audit.entries(stack.project.directory, origin) if stack.project.here else []
+    proofs = [
+        entry.ended_at
+        for entry in trail
+        if entry.operation == "verify" and entry.result == audit.DONE and entry.facts.get("proof") == RESTORED
+    ]
+    dates = [*proofs, *(backup.proof.restored_at for backup in backups)]
+    return max(filter(None, dates), default=None)
 
 
 def _open_run(world: World, stack: Stack, origin: Origin) -> Mapping[str, Any] | None:

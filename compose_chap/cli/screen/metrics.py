@@ -40,6 +40,12 @@ def _lines(seen: Status | None, update: str | None, now: datetime) -> Iterator[_
     yield "docker_chap_last_backup_timestamp_seconds", "When the newest sound backup was made, 0 for never.", made
     proven = last.proof.at.timestamp() if last else never
     yield "docker_chap_last_backup_proven_timestamp_seconds", "When it was last read back, 0 for never.", proven
+    restored = seen.last_test_restore.timestamp() if seen.last_test_restore else never
+    yield (
+        "docker_chap_last_test_restore_timestamp_seconds",
+        "When a backup was last restored as a test, 0 for never.",
+        restored,
+    )
     yield "docker_chap_last_backup_size_bytes", "The size of the newest backup.", last.size if last else None
     yield "docker_chap_database_size_bytes", "The size of CHAP's database.", seen.database_size
     yield "docker_chap_jobs_running", "Jobs that run.", len(jobs.running) if jobs else None
