@@ -145,7 +145,7 @@ def _fill(
         chap = aside.submit(other_files.chap_facts, world, stack)
         images = aside.submit(other_files.image_facts, engine, stack)
         facts = aside.submit(dump_file.facts_of, server, database)
-        strange = aside.submit(unexpected.look, server, database.name)
+        strange = aside.submit(unexpected.inspect, server, database.name)
         dumped = dump_file.dump_database(server, database.name, partial, clock=clock, notify=notify)
     spent = dict(dumped.seconds)
 
@@ -238,7 +238,7 @@ def _new_folder(folder: Path, now: datetime) -> tuple[datetime, Path]:
 
 def dhis2_of(engine: Engine, stack: Stack) -> tuple[Service, Server, Database]:
     """Return DHIS2's database service, its server and its database. Raise StackError when the project has none."""
-    service = stack.one(Role.DHIS2_DATABASE)
+    service = stack.single(Role.DHIS2_DATABASE)
     container = service.containers[0]
     if not container.running:
         raise StackError(f"DHIS2's database container {container.name} does not run.", state="Nothing was changed.")

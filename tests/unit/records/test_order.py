@@ -85,7 +85,7 @@ def test_a_run_is_undone_though_an_earlier_one_is_dated_later(tmp_path: Path) ->
     run(tmp_path, "rollback", NOW + DAY, undoes=second)
     assert rollback.last_undoable(tmp_path, "upgrade")["id"] == first
     run(tmp_path, "rollback", NOW + 2 * DAY, undoes=first)
-    assert not run_records.standing_runs(tmp_path)
+    assert not run_records.effective_runs(tmp_path)
 
 
 def test_a_run_that_was_undone_stays_undone_whatever_the_dates_say(tmp_path: Path) -> None:
@@ -96,7 +96,7 @@ def test_a_run_that_was_undone_stays_undone_whatever_the_dates_say(tmp_path: Pat
         record = json.loads(file.read_text())
         del record["order"]
         file.write_text(json.dumps(record))
-    assert not run_records.standing_runs(tmp_path)
+    assert not run_records.effective_runs(tmp_path)
 
 
 def test_retention_goes_by_the_order(tmp_path: Path) -> None:
