@@ -70,7 +70,7 @@ from compose_chap.model import Role, Service, Stack
 from compose_chap.postgres import unexpected
 from compose_chap.postgres.server import Database, Server
 from compose_chap.records import durable, lock, order, own_folder, run_records
-from compose_chap.stack.databases import database_of, named, server_of
+from compose_chap.stack.databases import database_named, database_of, server_of
 
 # Without an earlier backup to learn from: CHAP's tables shrink to about a quarter, and a little more is kept free.
 _FIRST_RATIO = 0.35
@@ -244,7 +244,7 @@ def dhis2_of(engine: Engine, stack: Stack) -> tuple[Service, Server, Database]:
         raise StackError(f"DHIS2's database container {container.name} does not run.", state="Nothing was changed.")
     admin = container.environment.get("POSTGRES_USER", "postgres")
     server = Server(engine, container.id, admin)
-    return service, server, named(server, container.environment.get("POSTGRES_DB", admin))
+    return service, server, database_named(server, container.environment.get("POSTGRES_DB", admin))
 
 
 def _ratio(earlier: Sequence[Manifest | Dhis2Facts | None]) -> float:

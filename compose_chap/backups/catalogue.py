@@ -119,7 +119,7 @@ class Backup:
 
 def folder_for(stack: Stack, asked: Path | None, environment: Mapping[str, str]) -> Path:
     """Return where backups of a stack lie: as asked, as DOCKER_CHAP_BACKUPS says, or beside the Compose file."""
-    if not (stack.project.here or asked or environment.get("DOCKER_CHAP_BACKUPS")):
+    if not (stack.project.local or asked or environment.get("DOCKER_CHAP_BACKUPS")):
         raise StackError(
             f"Backups of '{stack.project.name}' lie beside its Compose files, which are not on this machine:"
             f" {stack.project.files[0]}.",

@@ -57,7 +57,7 @@ def prune_command(
     still needs. What would go is shown first.
     """
     world, where = call.world(), call.where()
-    stack = observe.find_whole_stack(world.engine, where)
+    stack = observe.find_local_stack(world.engine, where)
     folder = catalogue.folder_for(stack, output, where.environment)
     retention = prune.Retention(keep_last, keep_daily, keep_weekly, keep_monthly, floor, keep_databases)
 

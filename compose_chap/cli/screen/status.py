@@ -122,7 +122,7 @@ def _age_of(database: str, live: str, now: datetime) -> str:
 
 
 def _health(seen: Status) -> str:
-    return seen.health.words if seen.health else "not running"
+    return seen.health.summary if seen.health else "not running"
 
 
 def _said_of(source: Source) -> str:
@@ -144,7 +144,7 @@ def _database(seen: Status) -> str:
 
 
 def _not_here(stack: Stack) -> str:
-    if stack.project.here:
+    if stack.project.local:
         return f" (not here: {', '.join(map(str, stack.project.absent))})" if stack.project.absent else ""
     return " (not on this machine, nor are the records and backups beside them)"
 
