@@ -16,6 +16,7 @@ A backup is written under a name that ends with `.partial` and renamed when it i
 The manifest, `"format": 1`, holds no secret:
 
     format, id, created_at, reason, tool     what this is, its start (UTC) and why it was made
+    order           its start too, but always later than the order of every earlier backup, even if a clock was ahead
     project         name, directory, files and env_files of the Compose project; absent: those that could not be copied
     engine          id and name of the engine that it runs on
     checkout        commit, describe, remote and diff of a source checkout; null for none
@@ -68,7 +69,7 @@ from compose_chap.image import release_key
 from compose_chap.model import Role, Service, Stack
 from compose_chap.postgres import unexpected
 from compose_chap.postgres.server import Database, Server
-from compose_chap.records import durable, lock, own_folder, run_records
+from compose_chap.records import durable, lock, order, own_folder, run_records
 from compose_chap.stack.databases import database_named, database_of, server_of
 
 # The estimate without an earlier backup: CHAP's tables shrink to about a quarter, and a little more is kept free.
@@ -109,7 +110,8 @@ def take(
     try:
         with lock.claimed(partial), dump_file.disk_errors(folder):
             manifest = _fill(world, stack, project_files, partial, begun, reason, server, database, dhis2, with_volumes)
-            manifest = with_missing_tables(manifest, earlier)
+            after = order.following(begun, [backup.order for backup in earlier])
+            manifest = replace(with_missing_tables(manifest, earlier), order=after)
             own_folder.write(partial / FILE, manifest.document())
             final = partial.with_name(partial.name.removesuffix(PARTIAL))
             os.rename(partial, final)
@@ -211,7 +213,8 @@ def with_missing_tables(manifest: Manifest, earlier: Sequence[Backup]) -> Manife
     """
     # After a rollback the newest backups are of a newer CHAP, which had other tables.
     good = [backup for backup in earlier if backup.proof.how != BAD and not _newer(backup.manifest, manifest)]
-    had = {table for backup in good[-1:] for table in (*backup.tables, *backup.lost_tables)} - set(manifest.tables)
+    had = {table for backup in good[-1:] for table in (*backup.tables, *backup.manifest.lost_tables)}
+    had -= set(manifest.tables)
     wanted = {f"public.{name}" for name in manifest.chap.missing_tables} if manifest.chap.schema else had
     lost = set(manifest.lost_tables) | (had & wanted)
     absent = (had | wanted) - lost

@@ -40,7 +40,7 @@ _LONGEST_PROOF = 1 << 20  # bytes
 
 @dataclass(frozen=True)
 class Proof:
-    """The last verdict on a backup: when, and how it was proven; for a bad one `why`, and which proof it failed (`by`)."""
+    """The last verdict on a backup: when, and how it was proven; for a bad one `why`, and by which proof it failed."""
 
     at: datetime
     how: str
@@ -86,6 +86,11 @@ class Backup:
         return self.manifest.created_at
 
     @property
+    def order(self) -> datetime:
+        """When it was made, and later than that of every backup before it, whatever the clock said."""
+        return self.manifest.order or self.manifest.created_at
+
+    @property
     def size(self) -> int:
         """The size of all its files, in bytes."""
         return sum(part.size for part in self.manifest.parts)
@@ -105,16 +110,11 @@ class Backup:
         return Proof(self.manifest.proven_at, READ_BACK)
 
     @property
-    def lost_tables(self) -> tuple[str, ...]:
-        """The tables that were missing when it was made."""
-        return self.manifest.lost_tables
-
-    @property
     def fault(self) -> str:
         """Why nobody should rely on it, for people; empty for a sound backup."""
         if self.proof.how == BAD:
             return f"The last proof of it failed: {self.proof.why}"
-        return f"It lacks {', '.join(self.lost_tables)}." if self.lost_tables else ""
+        return f"It lacks {', '.join(lost)}." if (lost := self.manifest.lost_tables) else ""
 
 
 def folder_for(stack: Stack, chosen: Path | None, environment: Mapping[str, str]) -> Path:
@@ -163,8 +163,8 @@ def scan(folder: Path, origin: Origin = Origin()) -> Listing:
             backups.append(load(folder / name))
         except DumpError as error:
             unusable.extend([] if isinstance(error, Missing) else [error.message])
-    own = (backup for backup in backups if origin.owns(backup.origin))
-    return Listing(sorted(own, key=lambda backup: backup.id), unusable)
+    own = [backup for backup in backups if origin.owns(backup.origin)]
+    return Listing(sorted(own, key=lambda backup: (backup.order, backup.id)), unusable)
 
 
 def _folders(folder: Path) -> list[str]:
@@ -223,7 +223,6 @@ def find(wanted: str, folder: Path, origin: Origin = Origin(), *, sound: bool = 
     """
     own = list_backups(folder, origin)
     newest = [candidate for candidate in own if not (sound and candidate.fault)][-1:]
-
     if wanted == "latest" and newest:
         return newest[0]
     if wanted == "latest" and own:
@@ -244,7 +243,7 @@ def find(wanted: str, folder: Path, origin: Origin = Origin(), *, sound: bool = 
 
 def skipped_newer(wanted: str, used: Backup, folder: Path, origin: Origin) -> list[str]:
     """Return a note for each newer backup that `latest` skipped; empty when the backup was named."""
-    newer = [backup for backup in list_backups(folder, origin) if backup.id > used.id] if wanted == "latest" else []
+    newer = [backup for backup in list_backups(folder, origin) if wanted == "latest" and backup.order > used.order]
     return [f"Backup {backup.id} is newer, and was passed over. {backup.fault}" for backup in newer]
 
 

@@ -163,7 +163,7 @@ class Dhis2Facts:
 
 @dataclass(frozen=True)
 class Manifest:
-    """Everything known about a backup. `id` is its start, in UTC."""
+    """Everything known about a backup. `id` is its start, in UTC; see `records.order` for `order`."""
 
     id: str
     created_at: datetime
@@ -175,6 +175,7 @@ class Manifest:
     dump: DumpPart
     tables: Mapping[str, int]
     proven_at: datetime
+    order: datetime | None = None
     tool: str = ""
     engine: EngineFacts = EngineFacts()
     checkout: CheckoutFacts | None = None
@@ -203,6 +204,7 @@ class Manifest:
             **fields,
             "created_at": self.created_at.isoformat(),
             "proven_at": self.proven_at.isoformat(),
+            "order": self.order.isoformat() if self.order else None,
         }
         if known["instructions"] is None:  # older versions take any value for a file
             del known["instructions"]

@@ -78,9 +78,9 @@ def backup_command(
 
 
 def _warnings(made: Backup) -> Iterator[str]:
-    if made.lost_tables:
+    if lost := made.manifest.lost_tables:
         yield (
-            f"The database has lost {', '.join(made.lost_tables)}, so this backup lacks them too, and `latest` does not"
+            f"The database has lost {', '.join(lost)}, so this backup lacks them too, and `latest` does not"
             " mean it. Keep the earlier ones: docker chap backups --pin ID"
         )
     if absent := made.manifest.project.absent:
@@ -111,7 +111,8 @@ def _dump_only(call: Call, world: Any, stack: Any, asked: str) -> None:
     _warn(call, _dump_warnings(made))
     said = f"The dump was read back: {sum(made.tables.values())} rows in {len(made.tables)} tables,"
     text = render.paragraph(f"{said} {units.size(made.size)}.") + f"\n{target}"
-    call.result({"dump": {"file": str(target), **vars(made)}}, text)
+    facts = {"tables": made.tables, "size": made.size, "foreign": made.unexpected, "lost_tables": made.lost_tables}
+    call.result({"dump": {"file": str(target), **facts}}, text)
 
 
 def _write_out(data: bytes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,6 +12,7 @@ import click
 from compose_chap import units
 from compose_chap.backups import catalogue
 from compose_chap.cli.call import Call, common, output_option, yes_option
+from compose_chap.cli.screen import render
 from compose_chap.cli.screen.plain import plain
 from compose_chap.operations import guard, prune
 from compose_chap.records import lock
@@ -67,6 +69,8 @@ def prune_command(
         lines += [f"database  {name}  {units.size(bytes_)}" for name, bytes_ in chosen.databases]
         lines += [f"images    of the run {run}" for run in chosen.image_runs]
         text = "\n".join(lines) or _nothing(kept.kept_databases(server.databases(), stack.access.name), keep_databases)
+        for warning in chosen.warnings:
+            call.tell(render.paragraph(f"Warning: {warning}", sys.stderr))
         if not (chosen.empty or dry_run):
             if not (call.json or yes):
                 click.echo(plain(text), err=True)
@@ -81,6 +85,7 @@ def prune_command(
             "databases": [name for name, _ in chosen.databases],
             "image_runs": list(chosen.image_runs),
             "kept": dict(chosen.kept),
+            "warnings": list(chosen.warnings),
         },
         text,
     )

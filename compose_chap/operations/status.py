@@ -14,7 +14,7 @@ from compose_chap.engine.world import World
 from compose_chap.errors import ChapError, EngineError, StackError
 from compose_chap.model import Origin, Role, Service, Stack
 from compose_chap.project import checkout
-from compose_chap.records import durable, engine_lock, run_records
+from compose_chap.records import durable, engine_lock, order, run_records
 from compose_chap.stack import schema
 from compose_chap.stack.chap import Active, Chap, Health, Jobs, Overview, version_in
 from compose_chap.stack.databases import server_of
@@ -103,6 +103,8 @@ def look(world: World, stack: Stack) -> Status:
     sound = [backup for backup in backups if not backup.fault]
     newer = backups[backups.index(sound[-1]) + 1 :] if sound else backups
     problems += [f"Backup {one.id} is not to be relied on. {one.fault}" for one in newer]
+    problems += order.warnings("Backup", {one.id: one.created_at for one in backups}, world.clock())
+    problems += kept.dated_ahead(databases, name, world.clock())
 
     return Status(
         stack=stack,

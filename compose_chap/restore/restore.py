@@ -101,7 +101,7 @@ def foresee(world: World, plan: RestorePlan) -> Outlook:
             f"The backup was made by CHAP {plan.source.version}. CHAP {running} will migrate it when it starts."
             " To bring the old version back too: --with-version"
         )
-    notes += [*source.notes(plan.source, world.engine.origin(stack.project.name)), *of_database.result()]
+    notes += [*source.notes(plan.source, world.engine.origin(stack.project.name), world.clock()), *of_database.result()]
     notes += filter(None, [version_guard.not_known(stack, plan.source, running, baseline), jobs.result()])
     return Outlook(tuple(notes), sessions.result(), baseline)
 

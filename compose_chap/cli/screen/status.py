@@ -71,7 +71,7 @@ def _backup(last: Backup | None, now: datetime) -> dict[str, Any] | None:
         "created_at": last.created_at.isoformat(),
         "proven_at": last.proof.at.isoformat(),
         "proven_by": last.proof.how,
-        "age_seconds": int((now - last.created_at).total_seconds()),
+        "age_seconds": None if units.ahead(last.created_at, now) else int((now - last.created_at).total_seconds()),
         "chap_version": last.manifest.chap.version,
     }
 
