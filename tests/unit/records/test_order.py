@@ -74,7 +74,7 @@ def test_a_manifest_without_an_order_is_read_and_so_is_the_last_of_times(tmp_pat
     assert document.pop("order") is None
     old.write_text(json.dumps(document))
     back_up(tmp_path, NOW)
-    assert len(catalogue.scan(tmp_path).backups) == 2 and not catalogue.look(tmp_path).unusable
+    assert len(catalogue.scan(tmp_path).backups) == 2 and not catalogue.scan(tmp_path).unusable
 
 
 def test_a_run_is_undone_though_an_earlier_one_is_dated_later(tmp_path: Path) -> None:
