@@ -15,7 +15,7 @@ from compose_chap.engine.world import World
 from compose_chap.errors import EngineError, StackError
 from compose_chap.model import Origin
 from compose_chap.operations import history
-from compose_chap.records import audit, engine_lock, run_records
+from compose_chap.records import audit, engine_lock, order, run_records
 from compose_chap.stack import observe
 
 _SHOWN = 100  # bytes of a message; --json has all of it
@@ -34,7 +34,7 @@ def history_command(call: Call) -> None:
         directory, origin = observe.find_directory(world.engine, where), world.engine.origin(where.name)
     except (EngineError, StackError):
         # What was done is asked for most when nothing runs. Then this folder's records are meant, or those above it.
-        here = next((place for place in where.places if audit.exists(place)), None)
+        here = next((place for place in where.record_folders if audit.exists(place)), None)
         if here is None:
             raise
         directory, origin = here, Origin(where.name)
@@ -50,12 +50,14 @@ def history_command(call: Call) -> None:
         ]
         for entry in entries
     ]
+    warnings = order.warnings("Run", {run["id"]: order.began(run) for run in runs}, world.clock())
     text = "Nothing was done yet."
     if rows:
         text = render.table(rows, ["WHEN", "WHAT", "RESULT", "BY", "RUN"])
     if any(entry.run for entry in entries):
         text += f"\n\nEach run's report, with steps, digests and checks: {run_records.report_file(directory, 'RUN')}"
-    call.result({"runs": runs, "entries": [entry.to_json() for entry in entries]}, text)
+    text += "".join(f"\n\n{render.paragraph(warning)}" for warning in warnings)
+    call.result({"runs": runs, "entries": [entry.to_json() for entry in entries], "warnings": warnings}, text)
 
 
 def _cut_off(world: World, directory: Path, origin: Origin) -> list[dict[str, Any]]:

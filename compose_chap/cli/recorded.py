@@ -61,7 +61,7 @@ def guarded(
     """
     operation = operation or call.command
     project, origin = stack.project, world.engine.origin(stack.project.name)
-    with recorded(call, project.directory if project.here else None, origin, operation) as attempt:
+    with recorded(call, project.directory if project.local else None, origin, operation) as attempt:
         with guard.guarded(world, stack, operation, call.wait_lock):
             yield (find() if call.wait_lock else stack), attempt
 
@@ -87,7 +87,7 @@ def record_refusal(call: Call, error: ChapError) -> None:
     if call.command not in RECORDED or context.meta.get("recorded") or isinstance(error, UsageError):
         return
     where = call.where()
-    place = next((place for place in where.places if audit.exists(place)), None)
+    place = next((place for place in where.record_folders if audit.exists(place)), None)
     with suppress(ChapError), recorded(call, place, Origin(where.name)) if place else nullcontext():
         raise error
 

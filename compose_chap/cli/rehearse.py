@@ -59,7 +59,7 @@ def rehearse_command(call: Call, version: str, source: str, online: bool, output
     """
     target = release_tag(version)
     world, where = call.world(), call.where()
-    find = partial(observe.find_whole_stack, world.engine, where)
+    find = partial(observe.find_local_stack, world.engine, where)
     stack = find()
 
     with guarded(call, world, stack, find) as (stack, attempt):

@@ -97,7 +97,7 @@ def upgrade_command(
     """
     target = release_tag(version)
     world, where = call.world(), call.where()
-    find = partial(observe.find_whole_stack, world.engine, where)
+    find = partial(observe.find_local_stack, world.engine, where)
     stack = find()
 
     with guarded(call, world, stack, find) as (stack, attempt):

@@ -19,7 +19,7 @@ def guarded(world: World, stack: Stack, operation: str, patience: float = 0) -> 
     to be finished or undone first. Where the stack's files are not here, only its engine can tell.
     """
     with waited_for(world, patience, lambda: engine_lock.locked(world, stack, operation)):
-        if stack.project.here:
+        if stack.project.local:
             run_records.refuse_open_run(stack.project.directory)
         yield
 

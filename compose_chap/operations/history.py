@@ -9,24 +9,24 @@ from pathlib import Path
 from typing import Any
 
 from compose_chap.model import Origin
-from compose_chap.records import audit
+from compose_chap.records import audit, order
 from compose_chap.records.audit import Entry
 
 
 def trail(directory: Path, origin: Origin, runs: Sequence[Mapping[str, Any]]) -> list[Entry]:
     """Return every attempt on a stack, oldest first, each with the run of `runs` that it began.
 
-    A run that the trail does not have, as one of an older version, gets an entry of its own.
+    A run that the trail does not have, as one of an older version, gets an entry of its own before all others.
     """
-    entries = audit.entries(directory, origin)
+    entries, earlier = audit.entries(directory, origin), []
     for run in runs:
-        began = datetime.fromisoformat(run["started_at"])
+        began = order.began(run)
         at = _began_by(entries, str(run["operation"]), began)
         if at is None:
-            entries.append(_of_run(run, began))
+            earlier.append(_of_run(run, began))
         else:
             entries[at] = _with_run(entries[at], run)
-    return sorted(entries, key=lambda entry: entry.began_at)
+    return [*earlier, *entries]
 
 
 def _began_by(entries: Sequence[Entry], operation: str, moment: datetime) -> int | None:
@@ -51,7 +51,7 @@ def _of_run(run: Mapping[str, Any], began: datetime) -> Entry:
         id=str(run["id"]),
         operation=str(run["operation"]),
         words=(),
-        by=str(run["by"]),
+        by=str(run.get("by", "")),
         user="",
         began_at=began,
         origin=Origin.of(run),

@@ -108,7 +108,10 @@ def end(directory: Path, entry: Entry) -> None:
 
 
 def entries(directory: Path, origin: Origin = Origin()) -> list[Entry]:
-    """Return the trail of a stack, oldest first; a line that cannot be read is left out. Raise StateError."""
+    """Return the trail of a stack in the order of its lines; one that cannot be read is left out. Raise StateError.
+
+    A clock that was set back does not change the order.
+    """
     known: dict[str, Entry] = {}
     for name in (OLDER, FILE):
         with suppress(FileNotFoundError):
@@ -117,7 +120,7 @@ def entries(directory: Path, origin: Origin = Origin()) -> list[Entry]:
                     entry = _read(reading.parse(line, f"{directory / FOLDER / name}", StateError, _LONGEST))
                     known[entry.id] = entry
     own = (entry for entry in known.values() if origin.owns(entry.origin) and entry.result != DETACHED)
-    return sorted((_as_it_is(entry) for entry in own), key=lambda entry: entry.began_at)
+    return [_as_it_is(entry) for entry in own]
 
 
 def exists(directory: Path) -> bool:
