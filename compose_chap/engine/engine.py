@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from compose_chap import timeline
 from compose_chap.engine import docker_login, process
 from compose_chap.engine.api import connect, engine_errors
 from compose_chap.engine.description import container_of
@@ -378,23 +379,24 @@ class Engine:
         One that is not watched reads what `send` gives it. Secrets go in by `environment` or `send`,
         never by `command`.
         """
-        if watched:
-            command = ["sh", "-c", _WATCHDOG, "docker-chap", *command]
-        with engine_errors(f"run {command[-1] if not watched else command[4]} in a container", self._link):
-            identity = self._api.exec_create(
-                container,
-                list(command),
-                stdin=True,
-                environment=dict(environment or {}),
-                user=user,
-                workdir=folder or None,
-                privileged=privileged,
-            )["Id"]
-            execution = Execution(self._api, identity, self._api.exec_start(identity, socket=True))
-        try:
-            yield execution
-        finally:
-            execution.close()
+        with timeline.during("question", timeline.program(command)):
+            if watched:
+                command = ["sh", "-c", _WATCHDOG, "docker-chap", *command]
+            with engine_errors(f"run {command[-1] if not watched else command[4]} in a container", self._link):
+                identity = self._api.exec_create(
+                    container,
+                    list(command),
+                    stdin=True,
+                    environment=dict(environment or {}),
+                    user=user,
+                    workdir=folder or None,
+                    privileged=privileged,
+                )["Id"]
+                execution = Execution(self._api, identity, self._api.exec_start(identity, socket=True))
+            try:
+                yield execution
+            finally:
+                execution.close()
 
     def run(
         self,
