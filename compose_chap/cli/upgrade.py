@@ -115,7 +115,7 @@ def upgrade_command(
             target,
             subject.images,
             subject.edits,
-            tuple(subject.model.sources),
+            tuple(subject.model.contents),
             subject.backups,
             subject.platform,
             subject.baseline,
