@@ -76,7 +76,7 @@ def run(
     process, which then ends the child in order. Raise EngineError when the program cannot be started.
     """
     with timeline.during("question", timeline.program(command)):
-        return _run(command, folder, environment, on_line, given, owner, alone)
+        return _run(command, folder, environment, on_line, stdin, owner, alone)
 
 
 def _run(
@@ -84,7 +84,7 @@ def _run(
     folder: Path | None,
     environment: Mapping[str, str | None] | None,
     on_line: Callable[[str], None] | None,
-    given: str | None,
+    stdin: str | None,
     owner: int | None,
     alone: bool,
 ) -> Finished:
