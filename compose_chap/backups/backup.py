@@ -143,7 +143,7 @@ def _fill(
         chap = aside.submit(other_files.chap_facts, world, stack)
         images = aside.submit(other_files.image_facts, engine, stack)
         facts = aside.submit(dump_file.facts_of, server, database)
-        strange = aside.submit(unexpected.look, server, database.name)
+        strange = aside.submit(unexpected.inspect, server, database.name)
         dumped = dump_file.dump_database(server, database.name, partial, clock=clock, notify=notify)
     spent = dict(dumped.seconds)
 

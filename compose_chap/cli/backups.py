@@ -90,7 +90,7 @@ def verify_command(call: Call, asked: str, deep: bool, output: Path | None) -> N
     if found.fault:
         said += f" It is not to be relied on all the same. {found.fault}"
         said += f" Prove it: docker chap verify {found.id} --deep" if found.proof.by == catalogue.RESTORED else ""
-    parts = [said, unexpected.told(found.manifest.foreign)]
+    parts = [said, unexpected.backup_warning(found.manifest.foreign)]
     text = "\n".join(render.paragraph(part) for part in parts if part)
     call.result({"backup": backup_document(found), "proven_by": how, "tables": tables}, text)
 

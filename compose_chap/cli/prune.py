@@ -71,7 +71,7 @@ def prune_command(
             if not (call.json or yes):
                 click.echo(plain(text), err=True)
             call.confirm("Remove these for good?", yes=yes)
-            with lock.signals_held():
+            with lock.signals_ignored():
                 prune.execute(world, stack, server, chosen)
             text = f"Removed:\n{text}"
     call.result(

@@ -83,7 +83,7 @@ def plan(
     """
     backups = catalogue.list_backups(folder, origin)
     staying = keep(backups, retention)
-    needed = kept.needed_runs(run_records.standing_runs(stack.project.directory, origin))
+    needed = kept.needed_runs(run_records.effective_runs(stack.project.directory, origin))
     # By name: the folder that a run wrote down may have been spelled in another way.
     of_runs = {Path(run["facts"].get("backup", "")).name for run in needed}
 

@@ -55,7 +55,7 @@ class Undone:
 
 def last_undoable(directory: Path, operation: str, origin: Origin = Origin()) -> dict[str, Any]:
     """Return the record of a stack's last run of this kind, if it is the one to undo. Raise StateError otherwise."""
-    done = run_records.standing_runs(directory, origin)
+    done = run_records.effective_runs(directory, origin)
     if not any(run["operation"] == operation for run in done):
         raise StateError(f"There is no {operation} to undo.", hint="See what was done: docker chap history")
     if done[-1]["operation"] != operation:
@@ -115,7 +115,7 @@ def plan_rollback(world: World, stack: Stack, operation: str) -> RollbackPlan:
 def roll_back(world: World, plan: RollbackPlan, credentials: Mapping[str, str]) -> Undone:
     """Carry a rollback out. Raise RolledBack, NeedsPerson or Cancelled as every transaction does."""
     change, undone = plan.change, str(plan.undone["id"])
-    with lock.signals_held():
+    with lock.signals_ignored():
         journal = run_records.begin_run(
             change.project.directory,
             "rollback",

@@ -245,7 +245,7 @@ def _database(subject: Subject) -> Check:
     database, name, quoted = subject.database, subject.database.name, identifier(subject.database.name)
     refuse_what_cannot_go_back(subject.server, name)
     said = f"Database '{name}' has {units.size(database.size)}."
-    strange, lost = unexpected.look(subject.server, database.name)
+    strange, lost = unexpected.inspect(subject.server, database.name)
     if lost:
         return Check("", "fail", f"{said} It has lost {', '.join(lost)}.", "Get them back: docker chap restore latest")
     if database.collation_version and database.collation_version != database.collation_version_now:
@@ -256,7 +256,7 @@ def _database(subject: Subject) -> Check:
             f" ({database.collation_version}, now {database.collation_version_now}).",
             f"After the upgrade: REINDEX DATABASE {quoted}; ALTER DATABASE {quoted} REFRESH COLLATION VERSION;",
         )
-    said, details = f"{said} {unexpected.told(strange)}".strip(), {"size": database.size, "foreign": strange}
+    said, details = f"{said} {unexpected.backup_warning(strange)}".strip(), {"size": database.size, "foreign": strange}
     return Check("", "warn" if strange else "ok", said, details=details)
 
 

@@ -139,7 +139,7 @@ def execute(world: World, plan: RestorePlan, baseline: Baseline, credentials: Ma
     whose = world.engine.origin(stack.project.name).to_json()
     about = {"from": baseline.version, "to": plan.expected or baseline.version, "trusted": plan.trust}
     about |= {"stack": whose, "source": str(plan.source.path)}
-    with lock.one_interruption():
+    with lock.single_interruption():
         journal = run_records.begin_run(stack.project.directory, "restore", {}, world.clock, **about)
         change = planned = _change(plan, baseline, journal)
 

@@ -227,7 +227,7 @@ def check_contents(quarantine: Quarantine, source: Source, kind: Kind, path: str
             "The dump's table of contents is empty.",
             hint="It was damaged when it was made or copied. Use another dump.",
         )
-    unexpected.refuse([entry.called for entry in contents.foreign()], trust=trust)
+    unexpected.refuse([entry.called for entry in contents.unexpected()], trust=trust)
     if beyond := contents.beyond_trust():
         # Whoever lets a dump make these gives it the whole server.
         raise DumpError(
@@ -235,7 +235,7 @@ def check_contents(quarantine: Quarantine, source: Source, kind: Kind, path: str
             hint="Restore it by hand, as RESTORE.txt of any backup tells, if you know where it comes from.",
         )
     if not source.backup:
-        quarantine.read_whole(path)
+        quarantine.read_to_end(path)
         if kind is Kind.DIRECTORY:
             quarantine.check_directory(path)
     return contents

@@ -30,7 +30,7 @@ def refuse_what_cannot_go_back(server: Server, live: str) -> None:
             hint="Give the database's container the name of its administrator in POSTGRES_USER, and the password in"
             " POSTGRES_PASSWORD, or let its socket be trusted in pg_hba.conf.",
         )
-    if lasting := server.lasting(live):
+    if lasting := server.prepared_transactions(live):
         raise DatabaseError(
             f"Prepared transactions hold the database '{live}': {', '.join(lasting)}. It can be neither copied nor"
             " given another name while they last.",

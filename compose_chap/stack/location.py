@@ -50,7 +50,7 @@ class Where:
         Records of others above are passed over: whoever stands in a folder below did not choose them.
         """
         named = (self.directory,) if self.directory else tuple(path.parent for path in self.chosen)
-        return self.absolute(named) or tuple(filter(run_records.count, ownership.upwards(self.folder)))
+        return self.absolute(named) or tuple(filter(run_records.records_are_own, ownership.upwards(self.folder)))
 
     @property
     def here(self) -> tuple[Path, ...]:

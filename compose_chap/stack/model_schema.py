@@ -94,7 +94,7 @@ def of_image(world: World, image: str, container: str = "") -> ModelSchema:
     known = world.memory.get(image) or _remembered(world, image)
     if known is None:
         known = _ask(world, image, container)
-        cache.keep(_name(image), {"image": image, **known.to_json()}, world.environment)
+        cache.remember(_name(image), {"image": image, **known.to_json()}, world.environment)
     world.memory[image] = known
     return known
 

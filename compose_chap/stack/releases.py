@@ -59,7 +59,7 @@ def remember(
     repositories: Collection[str], environment: Mapping[str, str], now: datetime, releases: Collection[str]
 ) -> None:
     """Keep what was found, where there is a cache of this user's own."""
-    cache.keep(_name(repositories), {"asked": now.isoformat(), "releases": list(releases)}, environment)
+    cache.remember(_name(repositories), {"asked": now.isoformat(), "releases": list(releases)}, environment)
 
 
 def newer(version: str, releases: Collection[str]) -> str:

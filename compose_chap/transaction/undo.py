@@ -54,7 +54,7 @@ def undo(world: World, change: Change, journal: Journal, *, cut_off: bool = Fals
     server = wait_for_server(world, change)
     stop_writers(world, change, hooks.of(world, change.project), forgiving=True)
     server.end_own_sessions()
-    server.let_in(*change.databases)
+    server.allow_connections(*change.databases)
 
     sources = sources_of(change)
     reverted = sources.revert(world, journal)

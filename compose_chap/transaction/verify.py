@@ -65,7 +65,7 @@ def wait_for_api(
             return health
 
         now, sign = world.clock(), (health, server.activity(stack.access.name))
-        if sign != seen or (health.level == "silent" and server.working(stack.access.name)):
+        if sign != seen or (health.level == "silent" and server.is_busy(stack.access.name)):
             seen, last = sign, now
         waited = (now - begun).total_seconds()
         world.notify("wait", "for its first answer" if health.level == "silent" else health.problems, waited, 0)

@@ -31,7 +31,7 @@ def record(directory: Path, identity: str, origin: Origin | None, **facts: str) 
 
 
 def ids(directory: Path, origin: Origin) -> list[str]:
-    return [run["id"] for run in run_records.standing_runs(directory, origin)]
+    return [run["id"] for run in run_records.effective_runs(directory, origin)]
 
 
 def test_only_runs_of_this_project_on_this_engine_stand_and_older_records_are_everybody_s(tmp_path: Path) -> None:
@@ -89,9 +89,9 @@ def test_a_run_that_was_cut_off_on_another_engine_is_recovered_there(tmp_path: P
 def test_where_no_image_can_hold_the_lock_that_is_told(tmp_path: Path) -> None:
     engine, told = FakeEngine(tmp_path), []
     here = replace(world(engine), notify=lambda *said: told.append(said))
-    with engine_lock.held(here, "p", ["gone"], "upgrade"):
+    with engine_lock.locked_on_engine(here, "p", ["gone"], "upgrade"):
         assert "no image of the stack can hold one" in told[0][1]
-    with engine_lock.held(here, "p", ["gone", "sha256:api1"], "upgrade"):
+    with engine_lock.locked_on_engine(here, "p", ["gone", "sha256:api1"], "upgrade"):
         assert len(told) == 1
 
 
