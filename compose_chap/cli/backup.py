@@ -78,9 +78,9 @@ def backup_command(
 
 
 def _warnings(made: Backup) -> Iterator[str]:
-    if made.lost_tables:
+    if lost := made.manifest.lost_tables:
         yield (
-            f"The database has lost {', '.join(made.lost_tables)}, so this backup lacks them too, and `latest` does not"
+            f"The database has lost {', '.join(lost)}, so this backup lacks them too, and `latest` does not"
             " mean it. Keep the earlier ones: docker chap backups --pin ID"
         )
     if absent := made.manifest.project.absent:

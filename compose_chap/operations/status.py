@@ -14,7 +14,7 @@ from compose_chap.engine.world import World
 from compose_chap.errors import ChapError, EngineError, StackError
 from compose_chap.model import Origin, Role, Service, Stack
 from compose_chap.project import checkout
-from compose_chap.records import durable, engine_lock, run_records
+from compose_chap.records import durable, engine_lock, order, run_records
 from compose_chap.stack import schema
 from compose_chap.stack.chap import Active, Chap, Health, Jobs, Overview, version_in
 from compose_chap.stack.databases import server_of
@@ -101,11 +101,14 @@ def look(world: World, stack: Stack) -> Status:
     listed = said.listed if said else None
     problems += [listed.message] if isinstance(listed, EngineError) else []
     if judgement and judgement.status != "ok":
-        problems.append(judgement.words)
+        problems.append(judgement.summary)
     databases = asked.result() or {}
     name = attempt(lambda: stack.access.name) or ""
     sound, faults = _last_sound(listing)
     problems += faults
+    made = {backup.id: backup.created_at for backup in listing.backups} if listing else {}
+    problems += order.warnings("Backup", made, world.clock())
+    problems += kept.dated_ahead(databases, name, world.clock())
 
     return Status(
         stack=stack,
@@ -121,7 +124,7 @@ def look(world: World, stack: Stack) -> Status:
         kept={other: databases[other].size for other in kept.databases_of_runs(databases, name)},
         kept_images=tuple(images.result() or ()),
         last_backup=sound,
-        backups_known=stack.project.here and listing is not None,
+        backups_known=stack.project.local and listing is not None,
         source=source.result(),
         open_run=open_run,
         working=holder.result(),
@@ -163,7 +166,7 @@ def _backups(world: World, stack: Stack, origin: Origin) -> catalogue.Listing:
 
 
 def _open_run(world: World, stack: Stack, origin: Origin) -> Mapping[str, Any] | None:
-    if not stack.project.here:
+    if not stack.project.local:
         return None
     journal = run_records.open_run(stack.project.directory, world.clock)
     record = journal.record if journal and origin.owns(Origin.of(journal.record)) else {}

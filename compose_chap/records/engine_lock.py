@@ -37,7 +37,7 @@ def locked(world: World, stack: Stack, operation: str) -> Iterator[None]:
     """
     project, services = stack.project, (*stack.of(Role.DATABASE), *stack.services)
     images = [container.image_id for service in services for container in service.containers]
-    here = lock.locked(project.directory, operation, world.clock()) if project.here else nullcontext()
+    here = lock.locked(project.directory, operation, world.clock()) if project.local else nullcontext()
     with here, locked_on_engine(world, project.name, images, operation):
         yield
 

@@ -27,7 +27,7 @@ from compose_chap.errors import Interrupted, StateError
 from compose_chap.model import Origin
 from compose_chap.ownership import not_own
 from compose_chap.reading import Value, parse
-from compose_chap.records import own_folder
+from compose_chap.records import order, own_folder
 from compose_chap.records.steps import Step
 from compose_chap.units import moment
 
@@ -154,6 +154,7 @@ def begin_run(
         "operation": operation,
         "by": operator(),
         "started_at": now.isoformat(),
+        "order": order.following(now, map(order.of_run, history(directory))).isoformat(),
         **more,
         "facts": facts,
         "steps": [],
@@ -198,8 +199,8 @@ def _read(path: Path) -> dict[str, Any]:
     _ = value.at("operation").filled(), value.at("facts").members()
     for name in ("by", "result", "undoes", "from", "to"):
         _ = text.text() if (text := value.get(name)) else ""
-    if started := value.get("started_at"):
-        started.moment()
+    for when in filter(None, map(value.get, ("started_at", "order"))):
+        when.moment()
     if steps := value.get("steps"):
         _ = [(step.at("step").filled(), step.at("at").moment()) for step in steps.items()]
     if stack := value.get("stack"):
@@ -248,18 +249,15 @@ def history(directory: Path, origin: Origin = Origin()) -> list[dict[str, Any]]:
             if name.endswith(".json"):
                 with suppress(OSError, StateError):
                     records.append(_read(runs / name))
-    return [record for record in records if origin.owns(Origin.of(record))]
+    own = [record for record in records if origin.owns(Origin.of(record)) and "result" in record]
+    return sorted(own, key=lambda record: (order.of_run(record), record["id"]))
 
 
 def effective_runs(directory: Path, origin: Origin = Origin()) -> list[dict[str, Any]]:
     """Return the records of a stack's runs that succeeded and were not undone since, oldest first, without `pin`."""
-    effective: list[dict[str, Any]] = []
-    for run in history(directory, origin):
-        if run["result"] == "done" and run["operation"] == "rollback":
-            effective = [earlier for earlier in effective if earlier["id"] != run.get("undoes")]
-        elif run["result"] == "done" and run["operation"] != "pin":
-            effective.append(run)
-    return effective
+    done = [run for run in history(directory, origin) if run["result"] == "done"]
+    undone = {run.get("undoes") for run in done if run["operation"] == "rollback"}
+    return [run for run in done if run["operation"] not in ("rollback", "pin") and run["id"] not in undone]
 
 
 def run_id(now: datetime) -> str:

@@ -157,7 +157,7 @@ def _worker_versions(world: World, stack: Stack, expected: str) -> Check:
 
 
 def _schema(found: Schema) -> Check:
-    return Check("schema", found.status, found.words, details=found.to_json())
+    return Check("schema", found.status, found.summary, details=found.to_json())
 
 
 def _rows(world: World, stack: Stack, tables: Mapping[str, int]) -> Check:

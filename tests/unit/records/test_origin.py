@@ -97,6 +97,6 @@ def test_where_no_image_can_hold_the_lock_that_is_told(tmp_path: Path) -> None:
 
 def test_what_is_beside_the_main_file_is_here_when_that_is() -> None:
     main, more = Path("/srv/compose.yml"), Path("/srv/more.yml")
-    assert Project("p", main.parent, ()).here and Project("p", main.parent, (main, more)).here
-    assert Project("p", main.parent, (main, more), absent=(more,)).here
-    assert not Project("p", main.parent, (main, more), absent=(main, more)).here
+    assert Project("p", main.parent, ()).local and Project("p", main.parent, (main, more)).local
+    assert Project("p", main.parent, (main, more), absent=(more,)).local
+    assert not Project("p", main.parent, (main, more), absent=(main, more)).local
