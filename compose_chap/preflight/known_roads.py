@@ -112,7 +112,8 @@ ROADS = (
         " migrate from there, and fail on what exists already.",
         instead="Let the upgrade drop the table alembic_version, which up to v2.1.0 CHAP does not use: --repair."
         " A rollback brings it back.",
-        evidence="databases that booted v1.1.1 to v1.1.4, run with 2.2.0 and 2.5.1; they upgrade without the table",
+        evidence="databases that booted v1.1.1 to v1.1.4, run with 2.2.0 and 2.5.1; with the table dropped they"
+        " upgrade",
         allow="--allow-old-mark",
         repaired="The table alembic_version, which up to v2.1.0 CHAP does not use, is dropped before {target} starts.",
     ),

@@ -244,22 +244,20 @@ def _files(subject: Subject) -> Check:
 def _database(subject: Subject) -> Check:
     database, name, quoted = subject.database, subject.database.name, identifier(subject.database.name)
     refuse_irreversible(subject.server, name)
-    message = f"Database '{name}' has {units.size(database.size)}."
+    text = f"Database '{name}' has {units.size(database.size)}."
     objects, lost = unexpected.inspect(subject.server, database.name)
     if lost:
-        message += f" It has lost {', '.join(lost)}."
-        return Check("", "fail", message, "Get them back: docker chap restore latest")
+        return Check("", "fail", f"{text} It has lost {', '.join(lost)}.", "Get them back: docker chap restore latest")
     if database.collation_version and database.collation_version != database.collation_version_now:
         return Check(
             "",
             "warn",
-            f"{message} Its text order was made by another version of the C library"
+            f"{text} Its text order was made by another version of the C library"
             f" ({database.collation_version}, now {database.collation_version_now}).",
             f"After the upgrade: REINDEX DATABASE {quoted}; ALTER DATABASE {quoted} REFRESH COLLATION VERSION;",
         )
-    message = f"{message} {unexpected.backup_warning(objects)}".strip()
-    details = {"size": database.size, "foreign": objects}
-    return Check("", "warn" if objects else "ok", message, details=details)
+    message, details = f"{text} {unexpected.backup_warning(objects)}", {"size": database.size, "foreign": objects}
+    return Check("", "warn" if objects else "ok", message.strip(), details=details)
 
 
 def _sessions(subject: Subject) -> Check:
