@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
+from threading import RLock
+from typing import Any, Generic, TypeVar
 
 from compose_chap.engine.registry import Manifest, Registry
 from compose_chap.engine.world import World
@@ -26,6 +28,27 @@ from compose_chap.stack.databases import database_of, server_of
 from compose_chap.stack.schema import Schema
 from compose_chap.transaction.baseline import Baseline, baseline_of
 
+T = TypeVar("T")
+
+
+class shared_property(Generic[T]):
+    """A cached property for several threads: the first computes it, the others wait."""
+
+    def __init__(self, ask: Callable[[Any], T]) -> None:
+        self._ask = ask
+        self.__doc__ = ask.__doc__
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, instance: Any, owner: Any = None) -> T:
+        answers = vars(instance)
+        with answers.setdefault(f"_lock_of_{self._name}", RLock()):
+            if self._name not in answers:
+                answers[self._name] = self._ask(instance)
+            answer: T = answers[self._name]
+            return answer
+
 
 @dataclass(frozen=True)
 class Subject:
@@ -42,22 +65,22 @@ class Subject:
     backups: Path
     digest: bool = False
 
-    @cached_property
+    @shared_property
     def server(self) -> Server:
         """The stack's PostgreSQL."""
         return server_of(self.world.engine, self.stack)
 
-    @cached_property
+    @shared_property
     def database(self) -> Database:
         """CHAP's database."""
         return database_of(self.server, self.stack.access)
 
-    @cached_property
+    @shared_property
     def chap(self) -> Chap:
         """The running API."""
         return Chap(self.world.engine, self.stack.api.containers[0].id)
 
-    @cached_property
+    @shared_property
     def overview(self) -> Overview:
         """The state that the running API reports."""
         return self.chap.overview() if self.stack.api.containers[0].running else Overview.empty()
@@ -67,30 +90,30 @@ class Subject:
         """The running version, empty when unknown."""
         return self.overview.version
 
-    @cached_property
+    @shared_property
     def release(self) -> str:
         """The running release, without the `v`: the checkout's tag, if the code reports the same version."""
         tag = self.checkout.release if self.checkout else ""
         return tag.removeprefix("v") if tag and releases.reported_version(tag) == self.version else self.version
 
-    @cached_property
+    @shared_property
     def baseline(self) -> Baseline:
         """The state that the upgrade must preserve."""
         return baseline_of(self.world, self.stack, self.overview)
 
-    @cached_property
+    @shared_property
     def schema(self) -> Schema:
         """How the database compares with the running code. Raise EngineError, DatabaseError when one cannot be read."""
         return schema.of_stack(self.world, self.stack)
 
-    @cached_property
+    @shared_property
     def jobs(self) -> Jobs:
         """The running, waiting and dead jobs. Raise EngineError when the workers cannot be asked."""
         if isinstance(self.overview.listed, EngineError):
             raise self.overview.listed
         return Jobs.of(self.overview.listed, self.chap.active(self.stack.workers))
 
-    @cached_property
+    @shared_property
     def built(self) -> bool:
         """Whether the writers are built from source. Raise ChapError when only some are."""
         kinds = {service.name: _is_built(self._definition(self.model, service.name)) for service in self.stack.writers}
@@ -102,7 +125,7 @@ class Subject:
             )
         return kinds[self.stack.api.name]
 
-    @cached_property
+    @shared_property
     def checkout(self) -> Checkout | None:
         """The checkout that the writers are built from, None for images. Raise ChapError for none or several."""
         if not self.built:
@@ -117,14 +140,14 @@ class Subject:
             )
         return candidate
 
-    @cached_property
+    @shared_property
     def move(self) -> Move | None:
         """The move of the checkout to the target; its tag is fetched if missing. None for images."""
         if self.checkout is None or not self.target:
             return None
         return Move(self.checkout.folder, self.checkout.head, Head(checkout.commit_of(self.checkout, self.target)))
 
-    @cached_property
+    @shared_property
     def after(self) -> Model:
         """The project as its files will define it after the upgrade. Raise ChapError when they cannot be read.
 
@@ -146,7 +169,7 @@ class Subject:
             lambda path: written[path] if path in written else read(path),
         )
 
-    @cached_property
+    @shared_property
     def missing_variables(self) -> tuple[Variable, ...]:
         """The unset variables that the target's files need in an env file, from the running containers."""
         if self.move is None:
@@ -161,7 +184,7 @@ class Subject:
         layout = self.model.layout
         return layout.env_files[-1] if layout.env_files else layout.project_directory / ".env"
 
-    @cached_property
+    @shared_property
     def images(self) -> dict[str, Reference]:
         """The image that each writer should have after the upgrade, by name. Raise ChapError."""
         # An image built by Compose has a name without a slash, and no registry has it.
@@ -195,12 +218,12 @@ class Subject:
             )
         return definition
 
-    @cached_property
+    @shared_property
     def _pins(self) -> tuple[pin.Edit, ...]:
         wanted = {name: pin.Reference(reference.tag, reference.digest) for name, reference in self.images.items()}
         return pin.edits(self.model, wanted)
 
-    @cached_property
+    @shared_property
     def edits(self) -> tuple[Edit, ...]:
         """The edits of the files; from source, those of an env file. Raise ComposeFileError when they are not safe."""
         if self.built:
@@ -233,13 +256,13 @@ class Subject:
         added = "".join(env_variables.diff(edit, self.missing_variables) for edit in self.edits)
         return checkout.diff(self.move, self.changed_files) + added
 
-    @cached_property
+    @shared_property
     def platform(self) -> str:
         """The platform of the running images."""
         image = self.world.engine.image(self.stack.api.containers[0].image_id)
         return image.platform if image else "linux/amd64"
 
-    @cached_property
+    @shared_property
     def manifests(self) -> dict[str, Manifest | None]:
         """The manifest of each new image, None where the registry has none. Raise RegistryError without an answer."""
         return {name: self.registry.manifest(reference, self.platform) for name, reference in self.images.items()}
