@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from compose_chap.backups import catalogue, manifest_reader, proof, restore_txt
+from compose_chap.backups import catalogue, manifest_reader, proof, restore_txt, verdict
 from compose_chap.backups.manifest import DatabaseFacts, Dhis2Facts, DumpPart, ImageFacts, ServerFacts, VolumePart
 from compose_chap.backups.other_files import unique_name
 from compose_chap.errors import DumpError
@@ -220,7 +220,7 @@ def test_a_word_about_a_backup_that_cannot_be_read_says_nothing(word: str, tmp_p
     path = write(tmp_path, NOW)
     (path / "proof.json").write_text(word)
     (found,) = catalogue.list_backups(tmp_path)
-    assert found.proof.how == catalogue.READ_BACK and not found.fault
+    assert found.proof.how == verdict.READ_BACK and not found.fault
 
 
 @pytest.mark.parametrize("name", ["a.dump", "proof.json", "pinned"])
