@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import click
@@ -12,12 +13,13 @@ import click
 from compose_chap import units
 from compose_chap.backups import catalogue
 from compose_chap.check import Check
-from compose_chap.cli.call import Call, common, output_option, patience_option
+from compose_chap.cli.call import Call, common, output_option, patience_option, wait_lock_option
+from compose_chap.cli.recorded import guarded
 from compose_chap.cli.screen import render
 from compose_chap.cli.values import backups, versions
 from compose_chap.errors import ChapError
 from compose_chap.image import release_tag
-from compose_chap.operations import guard, rehearse
+from compose_chap.operations import rehearse
 from compose_chap.operations.rehearse import Rehearsal
 from compose_chap.preflight import roads
 from compose_chap.stack import observe
@@ -41,6 +43,7 @@ _SAID = {
 )
 @output_option
 @patience_option
+@wait_lock_option
 @common
 def rehearse_command(call: Call, version: str, source: str, output: Path | None) -> None:
     """Try the upgrade to VERSION on a copy of the data, beside production, and throw it away.
@@ -50,9 +53,10 @@ def rehearse_command(call: Call, version: str, source: str, output: Path | None)
     """
     target = release_tag(version)
     world, where = call.world(), call.where()
-    stack = observe.find_local_stack(world.engine, where)
+    find = partial(observe.find_local_stack, world.engine, where)
+    stack = find()
 
-    with guard.guarded(world, stack, "rehearse"):
+    with guarded(call, world, stack, find) as (stack, attempt):
         subject = call.subject(world, stack, target, output)
         if subject.built:
             raise ChapError(
@@ -70,6 +74,7 @@ def rehearse_command(call: Call, version: str, source: str, output: Path | None)
         )
         known = roads.between(subject)
         done = rehearse.execute(world, plan)
+        attempt.learn(f"{target}: {done.verdict}", to=target, verdict=done.verdict)
 
     good = done.verdict != rehearse.BAD
     checks = [*roads.seen(known, done.checks, subject.release, target), *done.checks]
