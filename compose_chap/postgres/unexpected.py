@@ -56,7 +56,8 @@ UNION ALL SELECT 'pg_type'::regclass, t.oid,
        CASE t.typtype WHEN 'd' THEN 'DOMAIN ' WHEN 'r' THEN 'RANGE TYPE ' ELSE 'SHELL TYPE ' END || typname
   FROM pg_type t JOIN own ON own.oid = t.typnamespace
   -- A base type that is no array is made by a superuser, out of functions.
-  WHERE t.typtype IN ('d', 'r', 'p') OR (t.typtype = 'b' AND NOT EXISTS (SELECT 1 FROM pg_type e WHERE e.typarray = t.oid))
+  WHERE t.typtype IN ('d', 'r', 'p')
+        OR (t.typtype = 'b' AND NOT EXISTS (SELECT 1 FROM pg_type e WHERE e.typarray = t.oid))
 UNION ALL SELECT 'pg_cast'::regclass, oid, 'CAST ' || castsource::regtype || ' to ' || casttarget::regtype
   FROM pg_cast WHERE oid >= 16384
 UNION ALL SELECT 'pg_transform'::regclass, oid, 'TRANSFORM ' || trftype::regtype FROM pg_transform
