@@ -112,7 +112,7 @@ def test_what_is_said_of_the_database_itself_is_foreign(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["TABLE ATTACH", "INDEX ATTACH", "DOMAIN", "STATISTICS", "VIEW", "RULE", "POLICY"])
 def test_what_is_no_plain_table_is_foreign(kind: str) -> None:
-    (entry,) = dump_format.contents(f"{LISTING.partition('250;')[0]}3704; 0 0 {kind} public harm chap\n").foreign()
+    (entry,) = dump_format.contents(f"{LISTING.partition('250;')[0]}3704; 0 0 {kind} public harm chap\n").unexpected()
     assert (entry.kind, entry.rest) == (kind, "public harm chap")
 
 
