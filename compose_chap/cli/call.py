@@ -41,6 +41,7 @@ class Call:
     patience: float = 120.0
     words: tuple[str, ...] = ()
     wait_lock: float = 0.0
+    detach: bool = False
 
     def world(self) -> World:
         """Return engine, clock and progress for this call: however often it is asked, one progress has the terminal."""
@@ -109,7 +110,7 @@ class Call:
 
     def confirm(self, question: str, *, yes: bool) -> None:
         """Ask before something is changed. Raise UsageError where there is nobody to ask, Cancelled on a no."""
-        if yes:
+        if yes or _in_background():
             return
         if self.json or not sys.stdin.isatty():
             raise UsageError(
@@ -120,6 +121,34 @@ class Call:
         _end_progress()
         if not click.confirm(plain(question), err=True):
             raise Cancelled("You said no.", state="Nothing was changed.")
+
+    def hand_over(self, directory: Path | None) -> None:
+        """Leave what follows to a process apart, where that is wanted; its records lie in `directory`.
+
+        All that is asked was asked before. Raise HandedOver, which ends the command here and lets go of the lock.
+        """
+        if self.detach and not _in_background():
+            if directory is None:
+                raise UsageError(
+                    "--detach needs the stack's files: what the run writes is kept beside them.",
+                    state="Nothing was changed.",
+                    hint="Run it on the server where they are.",
+                )
+            raise HandedOver(directory)
+
+
+class HandedOver(BaseException):
+    """Not a failure: the work of a command goes on in another process. `directory` is where its records lie."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__()
+        self.directory = directory
+
+
+def _in_background() -> bool:
+    from compose_chap.operations.detach import DETACHED
+
+    return DETACHED in os.environ
 
 
 def _end_progress() -> None:
@@ -197,7 +226,7 @@ def common(function: Callable[..., None]) -> Callable[..., None]:
     @click.pass_context
     def wrapped(context: click.Context, /, **given: Any) -> None:
         call = replace(told(context.obj, given), command=context.info_name or "")
-        timing = {name: given.pop(name, getattr(call, name)) for name in ("patience", "wait_lock")}
+        timing = {name: given.pop(name, getattr(call, name)) for name in ("patience", "wait_lock", "detach")}
         try:
             context.invoke(function, replace(call, **timing), **given)
         except ChapError as error:
@@ -205,6 +234,10 @@ def common(function: Callable[..., None]) -> Callable[..., None]:
 
             recorded.record_refusal(call, error)
             raise
+        except HandedOver as handed:
+            from compose_chap.cli import attach
+
+            attach.begin_apart(call, handed.directory)
 
     wrapped.__doc__ = function.__doc__
     own = getattr(function, "__click_params__", [])
@@ -239,6 +272,12 @@ patience_option = click.option(
     default=120.0,
     show_default="120",
     help="How long CHAP may do nothing that can be seen before it counts as stuck.",
+)
+detach_option = click.option(
+    "--detach",
+    is_flag=True,
+    help="Ask what has to be asked, then go on in the background, whatever becomes of this terminal. See: docker chap"
+    " attach --help.",
 )
 wait_lock_option = click.option(
     "--wait-lock",
@@ -275,6 +314,8 @@ def dhis2_credentials(user: str) -> dict[str, str]:
                 "There is no password for DHIS2.", hint="Set DHIS2_PASSWORD or DHIS2_PASSWORD_FILE in the environment."
             )
         password = click.prompt(f"Password of {user} in DHIS2", hide_input=True, err=True)
+        # A run that goes on apart can ask nobody.
+        click.get_current_context().meta["secrets"] = {"DHIS2_PASSWORD": password}
     return basic_credentials(user, password)
 
 

@@ -15,6 +15,7 @@ from compose_chap.backups import catalogue
 from compose_chap.cli.call import (
     Call,
     common,
+    detach_option,
     dhis2_credentials,
     dhis2_options,
     output_option,
@@ -47,6 +48,7 @@ from compose_chap.stack import observe, releases
 @click.option("--allow-empty", is_flag=True, help="Restore a dump that has no rows at all.")
 @patience_option
 @wait_lock_option
+@detach_option
 @dhis2_options
 @common
 def restore_command(
@@ -99,7 +101,9 @@ def restore_command(
             yes=yes,
         )
         attempt.learn(found.name, source=found.name)
-        done = restore.execute(world, plan, outlook.baseline, dhis2_credentials(dhis2_user))
+        credentials = dhis2_credentials(dhis2_user)
+        call.hand_over(stack.project.directory)
+        done = restore.execute(world, plan, outlook.baseline, credentials)
     call.result(_data(done, outlook), _text(done, found))
 
 

@@ -12,6 +12,7 @@ import click
 from compose_chap.cli.call import (
     Call,
     common,
+    detach_option,
     dhis2_credentials,
     dhis2_options,
     patience_option,
@@ -44,6 +45,7 @@ _LEFT_BEHIND = 600
 @yes_option
 @patience_option
 @wait_lock_option
+@detach_option
 @dhis2_options
 @common
 def rollback_command(call: Call, yes: bool, dhis2_user: str) -> None:
@@ -72,7 +74,9 @@ def roll_back(call: Call, operation: str, yes: bool, dhis2_user: str) -> None:
                 call.tell(render.paragraph(line, sys.stderr))
         call.confirm(f"Undo the {operation} of {plan.undone['id']}, and keep the newer data aside?", yes=yes)
         attempt.learn(f"{operation} {plan.undone['id']}", undone=plan.undone["id"])
-        done = rollback.roll_back(world, plan, dhis2_credentials(dhis2_user))
+        credentials = dhis2_credentials(dhis2_user)
+        call.hand_over(directory)
+        done = rollback.roll_back(world, plan, credentials)
     call.result(
         {
             "run": done.run,
@@ -94,6 +98,7 @@ def roll_back(call: Call, operation: str, yes: bool, dhis2_user: str) -> None:
 @click.command("recover")
 @patience_option
 @wait_lock_option
+@detach_option
 @common
 def recover_command(call: Call) -> None:
     """Finish or undo a run that was cut off.
@@ -115,6 +120,7 @@ def recover_command(call: Call) -> None:
             attempt.learn("nothing was cut off")
             call.result({"changed": False}, "No run was cut off. Nothing to do.")
             return
+        call.hand_over(directory)
         done = recover.recover(world, journal, call.wait_lock)
         attempt.learn(f"{done.operation} {done.run}: {done.outcome}", outcome=done.outcome, recovered=done.run)
     call.result(

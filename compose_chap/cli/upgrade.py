@@ -15,6 +15,7 @@ from compose_chap import redact, units
 from compose_chap.cli.call import (
     Call,
     common,
+    detach_option,
     dhis2_credentials,
     dhis2_options,
     output_option,
@@ -60,6 +61,7 @@ def _road_options(function: Callable[..., None]) -> Callable[..., None]:
 @output_option
 @patience_option
 @wait_lock_option
+@detach_option
 @click.option("--digest", is_flag=True, help="Write the digests too, as the registry gives them.")
 @click.option("--drain", type=float, metavar="SECONDS", default=0.0, help="Wait up to this long for running jobs.")
 @click.option("--allow-drift", is_flag=True, help="Go on although containers differ from the files.")
@@ -139,7 +141,9 @@ def upgrade_command(
             call.tell(text)
         call.confirm(f"Upgrade CHAP from {subject.version} to {target}?", yes=yes)
         attempt.learn(f"{subject.version} to {target.removeprefix('v')}", **{"from": subject.version, "to": target})
-        done = upgrade.execute(world, plan, dhis2_credentials(dhis2_user))
+        credentials = dhis2_credentials(dhis2_user)
+        call.hand_over(stack.project.directory)
+        done = upgrade.execute(world, plan, credentials)
 
     call.result(
         {

@@ -47,7 +47,9 @@ def root(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 def completed(root: Root, beginning: str) -> list[str]:
     """Return what a shell offers behind `docker chap BEGINNING`."""
-    return [line.split()[0] for line in root.run(f"bash /tmp/tab.sh {beginning} 2>/dev/null").splitlines() if line.strip()]
+    return [
+        line.split()[0] for line in root.run(f"bash /tmp/tab.sh {beginning} 2>/dev/null").splitlines() if line.strip()
+    ]
 
 
 def test_apt_installs_the_package_with_docker_and_takes_all_of_it_away_again(root: Root) -> None:

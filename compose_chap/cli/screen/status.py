@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from compose_chap import units
 from compose_chap.cli.screen import render
+from compose_chap.cli.screen.detached import detached_text, is_news
 from compose_chap.errors import ChapError
 from compose_chap.model import Role, Service, Stack
 
@@ -57,6 +58,7 @@ def status_document(seen: Status, now: datetime) -> dict[str, Any]:
         "checkout": asdict(seen.source) if seen.source else None,
         "open_run": seen.open_run or None,
         "working": seen.working,
+        "detached": seen.detached.to_json() if seen.detached else None,
         "problems": list(seen.problems),
     }
 
@@ -122,6 +124,8 @@ def status_text(seen: Status, now: datetime) -> str:
         parts.append(
             f"The {seen.open_run['operation']} was cut off at step '{reached}'. Finish or undo it: docker chap recover"
         )
+    if seen.detached and is_news(seen.detached, now):
+        parts.append(detached_text(seen.detached))
     if seen.problems:
         parts.append("Problems\n" + "\n".join(f"  {problem}" for problem in seen.problems))
     return "\n\n".join(parts)
