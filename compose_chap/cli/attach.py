@@ -8,7 +8,6 @@ from pathlib import Path
 
 import click
 
-import compose_chap
 from compose_chap.cli.call import Call, common
 from compose_chap.cli.recorded import records_of
 from compose_chap.cli.screen import render
@@ -105,7 +104,7 @@ def _program() -> list[str]:
     file = os.path.abspath(sys.argv[0])
     if os.path.basename(file) == "docker-chap":
         return [sys.executable, "-I", "-S", file]
-    root = str(Path(compose_chap.__file__).parents[1])
+    root = str(Path(__file__).parents[2])
     return [
         sys.executable,
         "-c",

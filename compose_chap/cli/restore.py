@@ -16,13 +16,12 @@ from compose_chap.cli.call import (
     Call,
     common,
     detach_option,
-    dhis2_credentials,
-    dhis2_options,
     output_option,
     patience_option,
     wait_lock_option,
     yes_option,
 )
+from compose_chap.cli.dhis2 import dhis2_credentials, dhis2_options
 from compose_chap.cli.recorded import guarded
 from compose_chap.cli.rollback import roll_back
 from compose_chap.cli.screen import render

@@ -13,12 +13,11 @@ from compose_chap.cli.call import (
     Call,
     common,
     detach_option,
-    dhis2_credentials,
-    dhis2_options,
     patience_option,
     wait_lock_option,
     yes_option,
 )
+from compose_chap.cli.dhis2 import dhis2_credentials, dhis2_options
 from compose_chap.cli.recorded import guarded, recorded
 from compose_chap.cli.screen import render
 from compose_chap.engine import throwaway

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from compose_chap.cli.call import dhis2_credentials
+from compose_chap.cli.dhis2 import dhis2_credentials
 from compose_chap.errors import UsageError
 from compose_chap.stack.chap import basic_credentials
 
