@@ -33,8 +33,8 @@ def start_apart(command: Sequence[str], unit: str, about: str) -> None:
         asked = ["systemd-run", *manager, *options, "--", *command]
         if subprocess.run(asked, stdin=subprocess.DEVNULL, capture_output=True, check=False).returncode == 0:
             return
-    nothing = subprocess.DEVNULL
-    subprocess.Popen(command, stdin=nothing, stdout=nothing, stderr=nothing, start_new_session=True, cwd="/")
+    nothing = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in range(3)]
+    os.posix_spawnp(command[0], list(command), os.environ, file_actions=nothing, setsid=True)
 
 
 def _manager() -> list[str] | None:

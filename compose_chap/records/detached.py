@@ -180,8 +180,8 @@ def look(folder: Path) -> Detached:
 
 def _new_folder(above: Path, name: str) -> Path:
     with own_folder.opened(above) as handle:
-        for number in range(1, 1000):
-            folder = above / (name if number == 1 else f"{name}-{number}")
+        for number in range(1, 100):
+            folder = above / (name if number == 1 else f"{name}-{number:02}")
             with suppress(FileExistsError):
                 os.mkdir(folder.name, 0o700, dir_fd=handle)
                 return folder
