@@ -82,7 +82,7 @@ def test_the_commands_of_readme_install_it_for_every_user(root: Root) -> None:
 
     root.run(commands.replace("<this repository>", "~/chap.git").replace("<the folder>", "chap"), user="anna")
     assert not root.run("find /home/anna/chap -not -user anna")
-    cron = "env -i PATH=/usr/bin:/bin HOME=/ docker chap version"
+    cron = "env -i PATH=/usr/bin:/bin HOME=/root docker chap version"
     for user, command in (("anna", "docker chap version"), ("anna", "sudo docker chap version"), ("root", cron)):
         assert root.run(command, user=user).strip() == VERSION
     assert completed(root, "roll") == ["rollback"]

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,18 +26,24 @@ RECIPE = f"""
 FROM {PREFIX}/bare:bookworm
 LABEL {LABEL}
 RUN apt-get -qq update && apt-get -qq install -y --no-install-recommends systemd dbus python3 git
+# What is in a temporary folder at its start is nothing that it may clear away.
+RUN systemctl mask systemd-tmpfiles-setup.service systemd-tmpfiles-clean.timer systemd-tmpfiles-clean.service
 CMD ["/lib/systemd/systemd"]
 """
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SampleStack]:
+def server() -> Iterator[SampleStack]:
     """Give a stack with a server beside it, Debian 12 with systemd as its first process, that shares its engine."""
-    stack = SampleStack.create(tmp_path_factory.mktemp("systemd"))
+    # Not below /tmp, which a server clears when it starts.
+    folder = recipe.OUT / "systemd"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    stack = SampleStack.create(folder)
     try:
         stack.up()
         stack.fill(rows=2_000)
-        start()
+        start(folder)
         until(lambda: inside("systemctl", "is-system-running", check=False).strip() in ("running", "degraded"), 60)
         yield stack
     finally:
@@ -74,11 +79,11 @@ def test_systemctl_stop_puts_everything_back(server: SampleStack) -> None:
     assert chap(server, "history", "--json")["entries"][-1]["result"] == "cancelled"
 
 
-def start() -> None:
-    """Start the server; its image is made where it is missing."""
+def start(folder: Path) -> None:
+    """Start the server, which shares a folder with this machine; its image is made where it is missing."""
     if not shutil.which("mmdebstrap") or os.geteuid() != 0:
         pytest.fail("Root and mmdebstrap are needed: apt-get install mmdebstrap")
-    docker("import", str(archive("bookworm")), f"{PREFIX}/bare:bookworm")
+    docker("import", "--change", f"LABEL {LABEL}", str(archive("bookworm")), f"{PREFIX}/bare:bookworm")
     subprocess.run(
         ["docker", "build", "-q", "--network", "host", "-t", IMAGE, "-"],
         input=RECIPE, env=environment(), text=True, check=True, capture_output=True,
@@ -91,26 +96,13 @@ def start() -> None:
         str(Path(shutil.which("docker") or "docker").resolve()): "/usr/bin/docker",
         str(recipe.PLUGIN): "/usr/libexec/docker/cli-plugins/docker-chap",
         f"{config}/cli-plugins/docker-compose": "/usr/libexec/docker/cli-plugins/docker-compose",
-        tempfile.gettempdir(): tempfile.gettempdir(),
+        str(folder): str(folder),
     }
     mounts = [word for here, there in shared.items() for word in ("-v", f"{os.path.realpath(here)}:{there}")]
     docker(
-        *(
-            "run",
-            "-d",
-            "-e",
-            "DOCKER_HOST=unix:///srv/docker.sock",
-            "--name",
-            SERVER,
-            "--label",
-            LABEL,
-            "--network",
-            "host",
-            "--tmpfs",
-            "/run",
-        ),
+        *("run", "-d", "--name", SERVER, "--label", LABEL, "--network", "host", "--tmpfs", "/run"),
         *("--cap-add", "SYS_ADMIN", "--security-opt", "seccomp=unconfined", "--security-opt", "apparmor=unconfined"),
-        *("-v", "/sys/fs/cgroup:/sys/fs/cgroup:ro", *mounts, IMAGE),
+        *("-e", "DOCKER_HOST=unix:///srv/docker.sock", "-v", "/sys/fs/cgroup:/sys/fs/cgroup:ro", *mounts, IMAGE),
     )
 
 
