@@ -9,7 +9,7 @@ import click
 
 from compose_chap import units
 from compose_chap.cli.call import Call, common
-from compose_chap.cli.screen import render
+from compose_chap.cli.screen.layout import table
 from compose_chap.engine.world import World
 from compose_chap.model import Origin
 from compose_chap.records import engine_lock, run_records
@@ -44,7 +44,7 @@ def history_command(call: Call) -> None:
     ]
     text = "Nothing was done yet."
     if rows:
-        text = render.table(rows, ["WHEN", "WHAT", "VERSIONS", "RESULT", "BY", "RUN"])
+        text = table(rows, ["WHEN", "WHAT", "VERSIONS", "RESULT", "BY", "RUN"])
         text += f"\n\nEach run's report, with steps, digests and checks: {run_records.report_file(directory, 'RUN')}"
     call.result({"runs": runs}, text)
 

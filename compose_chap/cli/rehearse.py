@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -13,7 +12,7 @@ from compose_chap import units
 from compose_chap.backups import catalogue
 from compose_chap.check import Check
 from compose_chap.cli.call import Call, common, output_option, patience_option
-from compose_chap.cli.screen import render
+from compose_chap.cli.screen.checks import checks_text
 from compose_chap.cli.values import backups, versions
 from compose_chap.errors import ChapError
 from compose_chap.image import release_tag
@@ -24,7 +23,7 @@ from compose_chap.stack import observe
 
 _SAID = {
     "good": "{target} works on a copy of these data.",
-    "migrates": "{target} brings a copy of these data to its schema and loses nothing. Its start could not be seen.",
+    "migrates": "{target} migrates a copy of these data and loses nothing. Whether it starts could not be seen.",
     "bad": "{target} does not work on a copy of these data. Do not upgrade to it.",
 }
 
@@ -100,9 +99,9 @@ def rehearse_command(call: Call, version: str, source: str, online: bool, output
 
 
 def _text(done: Rehearsal, checks: Sequence[Check], target: str) -> str:
-    lines = [render.checks_text(checks, colour=render.colourful(sys.stdout))]
+    lines = [checks_text(checks)]
     lines += [f"New columns: {', '.join(done.added)}."] if done.added else []
-    lines += [f"Columns that go, with what is in them: {', '.join(done.removed)}."] if done.removed else []
+    lines += [f"Columns that are removed, with their values: {', '.join(done.removed)}."] if done.removed else []
     if done.verdict == "bad" and not any(check.name == "start" and check.failed for check in done.checks):
         lines += ["The end of what the API wrote:", *(f"  {line}" for line in done.log.splitlines()[-10:])]
     if done.verdict != "bad":

@@ -125,9 +125,9 @@ def look_again(world: World, change: Change, journal: Journal) -> Done | None:
     All was in place then, and CHAP may have served ever since: to go back would put that aside. Raise ChapError
     when the database does not answer.
     """
-    begun = {event["step"]: datetime.fromisoformat(event["at"]) for event in journal.record["steps"]}
-    if Step.VERIFY not in begun or Step.GO_BACK in begun or "failure" in journal.record:
+    if not may_be_complete(journal):
         return None
+    begun = {event["step"]: datetime.fromisoformat(event["at"]) for event in journal.record["steps"]}
     world.notify("verify", "", 0, 0)
     wait_for_server(world, change)
     try:
@@ -139,6 +139,11 @@ def look_again(world: World, change: Change, journal: Journal) -> Done | None:
     except ChapError:
         return None
     return Done(tuple(checks), (begun[Step.START_WORKER] - begun[Step.STOP]).total_seconds())
+
+
+def may_be_complete(journal: Journal) -> bool:
+    """Whether a run that was cut off had all in place, so that it only has to be verified."""
+    return journal.began(Step.VERIFY) and not journal.began(Step.GO_BACK) and "failure" not in journal.record
 
 
 def _answering(world: World, change: Change, journal: Journal | None = None) -> tuple[Stack, datetime]:
@@ -222,6 +227,7 @@ def _back_after(world: World, change: Change, journal: Journal, error: BaseExcep
     cause = redact.redact(error.message if isinstance(error, ChapError) else str(error) or type(error).__name__)
     seen = _failed(error)
     journal.release_reserve()
+    world.notify("failed", "cancelled" if cancelled else cause)
     journal.note(failure="cancelled" if cancelled else cause, failed_checks=[asdict(check) for check in seen])
     found = evidence.gather(world, change, journal)
     try:

@@ -87,7 +87,7 @@ def bring_back(world: World, change: Change, server: Server, journal: Journal) -
             server.drop(change.failed)
     # Where the migrated one went in an earlier try, this one has its settings, and all of the rows or none.
     if not server.counts(side):
-        world.notify("go back", f"restoring {made.id}")
+        world.notify("data back", f"restoring {made.id}")
         pg_tools.fill(server, side, _pieces(world, made))
     proof.compare(server.counts(side), made.tables)
     server.rename((side, change.kept))
@@ -99,4 +99,4 @@ def _pieces(world: World, made: Backup) -> Iterator[bytes]:
         while data := file.read(1 << 18):
             yield data
             done += len(data)
-            world.notify("go back", f"restoring {made.id}", done, size)
+            world.notify("data back", f"restoring {made.id}", done, size)

@@ -52,12 +52,15 @@ def undo(world: World, change: Change, journal: Journal, *, cut_off: bool = Fals
         # A full disk must not stand in the way: all that this needs is in the journal already.
         begin(world, journal, Step.GO_BACK)
     server = wait_for_server(world, change)
+    world.notify("stop again", ", ".join(change.writers))
     stop_writers(world, change, hooks.of(world, change.project), forgiving=True)
     server.end_own_sessions()
     server.let_in(*change.databases)
 
+    world.notify("files back")
     sources = sources_of(change)
     reverted = sources.revert(world, journal)
+    world.notify("data back", change.live)
     _data_back(world, server, change, journal)
     if facts_of(journal).kept_dump:
         journal.learn(data_came_back=True)
@@ -68,8 +71,10 @@ def undo(world: World, change: Change, journal: Journal, *, cut_off: bool = Fals
     served = cut_off or journal.began(Step.START_WORKER)
     start_what_ran(world, change)
     amiss = reverted.left if sources.name_others(world, reverted.left) else ()
+    world.notify("containers back", ", ".join(change.writers))
     try:
         _containers_back(world, change, journal, files_amiss=bool(amiss))
+        world.notify("verify back")
         checks = verify.raise_if_failed(look(world, change, server, facts_of(journal).old_tables))
     except ChapError as error:
         if amiss:

@@ -9,7 +9,7 @@ from typing import Any
 
 from compose_chap import units
 from compose_chap.backups.catalogue import Backup
-from compose_chap.cli.screen import render
+from compose_chap.cli.screen.layout import facts, table
 from compose_chap.errors import ChapError
 from compose_chap.model import Role, Service, Stack
 from compose_chap.operations.status import Source, Status
@@ -79,7 +79,7 @@ def _backup(last: Backup | None, now: datetime) -> dict[str, Any] | None:
 def status_text(seen: Status, now: datetime) -> str:
     """Return a status for people."""
     stack = seen.stack
-    facts = [
+    known = [
         ("Project", stack.project.name),
         ("Files", ", ".join(map(str, stack.project.files)) + _not_here(stack)),
         *([("Checkout", _said_of(seen.source))] if seen.source else []),
@@ -93,13 +93,13 @@ def status_text(seen: Status, now: datetime) -> str:
         [service.name, service.role.value, _state(service), seen.versions.get(service.name, ""), str(service.image)]
         for service in sorted(stack.services, key=lambda service: (list(Role).index(service.role), service.name))
     ]
-    parts = [render.facts(facts), render.table(rows, ["SERVICE", "ROLE", "STATE", "VERSION", "IMAGE"])]
+    parts = [facts(known), table(rows, ["SERVICE", "ROLE", "STATE", "VERSION", "IMAGE"])]
     if seen.kept:
         live = _access_name(stack) or ""
         rows = [[name, units.size(bytes_), _age_of(name, live, now)] for name, bytes_ in seen.kept.items()]
-        parts.append("Kept databases\n" + render.table(rows))
+        parts.append("Kept databases\n" + table(rows))
     if seen.kept_images:
-        parts.append("Kept images\n" + render.table([[f"{kept.KEPT_IMAGES}:{tag}"] for tag in seen.kept_images]))
+        parts.append("Kept images\n" + table([[f"{kept.KEPT_IMAGES}:{tag}"] for tag in seen.kept_images]))
     if seen.working:
         parts.append(
             f"At work now: {seen.working['operation']} by {seen.working['by']},"

@@ -49,12 +49,12 @@ def test_what_a_terminal_would_obey_is_gone_wherever_it_is_printed(
     text = f"a{evil}b"
     assert plain(text) == "ab"
     progress = io.StringIO()
-    render.Progress(progress, "plain")("check", text)
+    progress.Progress(progress, "plain")("check", text)
     render.tell(text)
     render.tell(render.failure(ChapError(text, state=text, hint=text)))
     render.write(text)
-    render.write(render.table([[text, "x"]], ["HEAD", "TAIL"]))
-    render.write(render.facts([("Project", text)]))
+    render.write(layout.table([[text, "x"]], ["HEAD", "TAIL"]))
+    render.write(layout.facts([("Project", text)]))
     render.write(render.checks_text([Check("name", "fail", text, text)], colour=False))
     shown = capsys.readouterr()
     for output in (progress.getvalue(), shown.out, shown.err):
@@ -63,7 +63,7 @@ def test_what_a_terminal_would_obey_is_gone_wherever_it_is_printed(
 
 def test_a_value_does_not_pretend_to_be_a_line_of_its_own() -> None:
     assert on_one_line("a\nError: b\r\n\tc") == "a Error: b c"
-    assert render.table([["a\nb", "c"]]) == "a b  c"
+    assert layout.table([["a\nb", "c"]]) == "a b  c"
 
 
 def test_what_is_only_strange_stays() -> None:
