@@ -10,7 +10,6 @@ from typing import Any
 
 import click
 
-from compose_chap import units
 from compose_chap.backups import catalogue, proof
 from compose_chap.backups.catalogue import Backup
 from compose_chap.cli.call import Call, common, output_option

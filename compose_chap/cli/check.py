@@ -20,7 +20,7 @@ from compose_chap.image import release_tag
 from compose_chap.preflight import preflight
 from compose_chap.preflight.subject import Subject
 from compose_chap.project import checkout
-from compose_chap.project.checkout import Place
+from compose_chap.project.checkout import Head
 from compose_chap.stack import observe, releases
 from compose_chap.stack.releases import Release
 
@@ -69,7 +69,7 @@ def versions_command(call: Call) -> None:
     subject = call.subject(world, stack, "", None)
     place = None
     if source := subject.checkout:
-        place = source.place
+        place = source.head
         tags, problem = checkout.releases(source)
         found = [Release(tag) for tag in tags]
         if problem:
@@ -101,12 +101,13 @@ def _of_registry(call: Call, subject: Subject) -> tuple[list[Release], str]:
     except RegistryError as error:
         if not here:
             raise
-        call.tell(paragraph(f"Note: only the images on this engine are listed. {error.message}", sys.stderr))
+        note = paragraph(f"Note: only the images on this engine are listed. {error.message}", sys.stderr)
+        call.tell(f"{note}\n{error.hint}".rstrip())
         return [Release(tag, here=True) for tag in here], error.message
     return releases.described(subject.registry, subject.images, tags, subject.platform, here), ""
 
 
-def _table(found: Sequence[Release], running: str, place: Place | None) -> str:
+def _table(found: Sequence[Release], running: str, place: Head | None) -> str:
     rows = []
     for release in found:
         marks = [f"running{f', {place}' if place else ''}"] if release.tag == f"v{running}" else []

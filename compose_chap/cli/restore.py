@@ -15,12 +15,11 @@ from compose_chap.backups import catalogue
 from compose_chap.cli.call import (
     Call,
     common,
-    dhis2_credentials,
-    dhis2_options,
     output_option,
     patience_option,
     yes_option,
 )
+from compose_chap.cli.dhis2_login import dhis2_credentials, dhis2_options
 from compose_chap.cli.rollback import roll_back
 from compose_chap.cli.screen.checks import concerns_text
 from compose_chap.cli.screen.databases import rows_text, session_ends
@@ -173,7 +172,9 @@ def _data(done: Restored, outlook: Outlook) -> dict[str, Any]:
 
 def _text(done: Restored, found: Source) -> str:
     lines = [
-        paragraph(f"Restored {found.name}: {rows_text(done.tables)}. CHAP was down for {units.duration(done.downtime)}."),
+        paragraph(
+            f"Restored {found.name}: {rows_text(done.tables)}. CHAP was down for {units.duration(done.downtime)}."
+        ),
         concerns_text(done.checks),
     ]
     if done.kept:

@@ -12,7 +12,8 @@ from pathlib import Path
 import click
 
 from compose_chap import units
-from compose_chap.cli.call import Call, common, dhis2_credentials, dhis2_options, patience_option, yes_option
+from compose_chap.cli.call import Call, common, patience_option, yes_option
+from compose_chap.cli.dhis2_login import dhis2_credentials, dhis2_options
 from compose_chap.cli.screen.checks import concerns_text
 from compose_chap.cli.screen.databases import session_ends
 from compose_chap.cli.screen.layout import paragraph

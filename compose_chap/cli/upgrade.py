@@ -14,13 +14,12 @@ from compose_chap import redact, units
 from compose_chap.cli.call import (
     Call,
     common,
-    dhis2_credentials,
-    dhis2_options,
     output_option,
     patience_option,
     yes_option,
 )
-from compose_chap.cli.screen.checks import checks_text, concerns_text
+from compose_chap.cli.dhis2_login import dhis2_credentials, dhis2_options
+from compose_chap.cli.screen.checks import concerns_text
 from compose_chap.cli.screen.layout import hanging, paragraph, width_of
 from compose_chap.cli.values import versions
 from compose_chap.errors import ChapError
@@ -116,7 +115,7 @@ def upgrade_command(
             target,
             subject.images,
             subject.edits,
-            tuple(subject.model.sources),
+            tuple(subject.model.contents),
             subject.backups,
             subject.platform,
             subject.baseline,
@@ -210,10 +209,12 @@ def _plan_text(subject: Any, checks: Sequence[Any]) -> str:
         [
             f"Changes of the files\n{_diff(subject).rstrip() or '  none'}",
             concerns_text(checks, sys.stderr),
-            "\n".join([f"Upgrade from {subject.version} to {subject.target.removeprefix('v')}", *_steps(subject, checks)]),
+            "\n".join(
+                [f"Upgrade from {subject.version} to {subject.target.removeprefix('v')}", *_steps(subject, checks)]
+            ),
             paragraph(
-                f"CHAP will be down for about {units.duration(_downtime(subject, checks))}. DHIS2 and all other services"
-                " keep running.",
+                f"CHAP will be down for about {units.duration(_downtime(subject, checks))}. DHIS2 and all other"
+                " services keep running.",
                 sys.stderr,
             )
             + "\n"

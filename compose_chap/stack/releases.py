@@ -108,9 +108,7 @@ def described(
     return [Release(tag, *made.get(tag, ("", None)), tag in here) for tag in tags]
 
 
-def _described(
-    registry: Registry, images: Mapping[str, Reference], tag: str, platform: str
-) -> tuple[str, int | None]:
+def _described(registry: Registry, images: Mapping[str, Reference], tag: str, platform: str) -> tuple[str, int | None]:
     try:
         found = [registry.manifest(image.with_tag(tag), platform) for image in images.values()]
     except RegistryError:

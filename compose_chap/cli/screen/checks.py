@@ -33,7 +33,9 @@ _NAME_WIDTH = 16
 _NARROW = 60  # columns; below, a check's name has a line of its own
 
 # A command in a hint, to the end of its line. It is copied from the screen, so it has a line of its own, unbroken.
-_COMMAND = re.compile(r"(?:^|(?<=: ))((?:sudo |DOCKER_\w+=\S+ )?(?:docker|mkdir|chown|chmod|mount|git|rm|mv|cp|df) .+)$")
+_COMMAND = re.compile(
+    r"(?:^|(?<=: ))((?:sudo |DOCKER_\w+=\S+ )?(?:docker|mkdir|chown|chmod|mount|git|rm|mv|cp|df) .+)$"
+)
 
 
 def name_of(check: Check) -> str:

@@ -82,7 +82,9 @@ def table(rows: Sequence[Sequence[str]], head: Sequence[str] = ()) -> str:
     columns as need be go below the first ones.
     """
     everything = [[on_one_line(cell) for cell in row] for row in rows]
-    used = [at for at in range(len(head) or len(everything[0]) if everything else 0) if any(row[at] for row in everything)]
+    used = [
+        at for at in range(len(head) or len(everything[0]) if everything else 0) if any(row[at] for row in everything)
+    ]
     everything = [[row[at] for at in used] for row in ([list(head), *everything] if head else everything)]
     if not everything or not used:
         return ""

@@ -75,6 +75,8 @@ class Progress:
         else:
             self._close()
             self._open(step, detail)
+            if self._step:
+                self._go_on(self._step, detail, done, total)
 
     def note(self, kind: str, **facts: object) -> None:
         """Write a line of JSON that is no step: a note, or a failure."""
@@ -106,7 +108,6 @@ class Progress:
     def _open(self, step: str, detail: str) -> None:
         title = words_of(step).doing
         if step == WAY_BACK:
-            self._indent = ""
             self._line(title)
             self._indent = "  "
             return
@@ -211,7 +212,7 @@ class _Screen:
         amount, took = step.amount(), stopwatch(went)
         if amount and step.total:
             amount += f" of {size(step.total)}" if len(step.amounts) == 1 else ""
-        tail = "  ".join(filter(None, ("", amount, took)))
+        tail = "".join(f"  {part}" for part in (amount, took) if part)
         # Read again each time: the window may be another size now. The last column stays free, so that nothing wraps.
         room = terminal_width(self._stream) - 1 - cells(tail) - cells(indent) - 2
         title = words_of(step.name).doing

@@ -25,7 +25,8 @@ def failure(error: ChapError) -> str:
     width = width_of(sys.stderr)
     parts = [("Error", error.message), ("State", error.state)]
     lines = [
-        f"{title + ':':<{_INDENT}}" + f"\n{'':<{_INDENT}}".join(hanging(line, _INDENT, width) for line in text.split("\n"))
+        f"{title + ':':<{_INDENT}}"
+        + f"\n{'':<{_INDENT}}".join(hanging(line, _INDENT, width) for line in text.split("\n"))
         for title, text in parts
         if text
     ]
@@ -67,7 +68,7 @@ def now() -> datetime:
 def tell(text: str) -> None:
     """Print something that is no result, if there still is a terminal."""
     with suppress(OSError):
-        print(plain(text), file=sys.stderr, flush=True)
+        print(plain(text, colours=colourful(sys.stderr)), file=sys.stderr, flush=True)
 
 
 def write(text: str) -> None:

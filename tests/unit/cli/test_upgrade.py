@@ -104,7 +104,7 @@ def test_who_will_be_disconnected_is_named_before_the_question(
             engine._set(identity, addresses=frozenset({"172.18.0.5"}))
     assert app.main(words) == 2  # there is nobody to ask
     told = capsys.readouterr().err
-    assert "This session will be ended: psql of anna from 10.0.0.9." in told and "172.18.0.5" not in told
+    assert "this session will be ended: psql of anna from 10.0.0.9." in told and "172.18.0.5" not in told
 
 
 def test_nothing_to_do_is_said_only_when_every_writer_is_new() -> None:
