@@ -57,6 +57,7 @@ def backup_command(
     sources = tuple(observe.read_model(where, stack).contents)
     folder = catalogue.folder_for(stack, output, where.environment)
     with guard.guarded(world, stack, "backup"):
+        world.notify("backup", stack.access.name)
         made = backup.take(
             world,
             stack,

@@ -100,14 +100,16 @@ class Call:
         _end_progress()
         render.write(render.document(self.command, {"ok": True, **data}) if self.json else self.whole(text))
 
-    def part(self, text: str) -> None:
-        """Print a part of a result as soon as it is known, where a person waits for it."""
+    def part(self, text: str) -> bool:
+        """Print a part of a result as soon as it is known, if a person waits for it. Return whether it was printed."""
         from compose_chap.cli.screen import render
 
-        if not self.json and sys.stdout.isatty():
-            _end_progress()
-            render.write(f"{text}\n")
-            sys.stdout.flush()
+        if self.json or not sys.stdout.isatty():
+            return False
+        _end_progress()
+        render.write(f"{text}\n")
+        sys.stdout.flush()
+        return True
 
     def tell(self, text: str) -> None:
         """Say something that is no result, on standard error."""

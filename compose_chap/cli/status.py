@@ -11,7 +11,7 @@ import click
 from compose_chap.cli.call import Call, common
 from compose_chap.cli.screen import metrics
 from compose_chap.cli.screen.fleet import contexts_text, stacks_text
-from compose_chap.cli.screen.status import status_document, status_text
+from compose_chap.cli.screen.status import containers_text, status_document, status_text
 from compose_chap.cli.values import files
 from compose_chap.engine.world import World
 from compose_chap.errors import ChapError, UsageError
@@ -58,8 +58,13 @@ def status_command(
             _show_stacks(call)
         return
     world = call.world()
+    shown = False
     try:
-        seen = status.look(world, observe.find_stack(world.engine, call.where()))
+        stack = observe.find_stack(world.engine, call.where())
+        # On a terminal the containers are shown at once. All else takes a moment: programs inside of them are asked.
+        shown = call.part(containers_text(stack))
+        world.notify("look", stack.project.name)
+        seen = status.look(world, stack)
     except ChapError:
         if metrics_file:
             _write_metrics(metrics_file, metrics.text(None, None, world.clock()))
@@ -67,10 +72,12 @@ def status_command(
     update = _update(seen, world)
     if metrics_file:
         _write_metrics(metrics_file, metrics.text(seen, update, world.clock()))
-    told = status_text(seen, world.clock())
+    text = status_text(seen, world.clock())
+    if not shown:
+        text = f"{containers_text(stack)}\n\n{text}"
     if update:
-        told += f"\n\nThere is a newer version. See: docker chap check {update}"
-    call.result({**status_document(seen, world.clock()), "update_available": update}, told)
+        text += f"\n\nThere is a newer version, {update}. See if it fits:\n  docker chap check {update}"
+    call.result({**status_document(seen, world.clock()), "update_available": update}, text)
 
 
 def _show_stacks(call: Call) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 from compose_chap.backups import catalogue
 from compose_chap.backups.catalogue import Backup
@@ -21,6 +24,8 @@ from compose_chap.stack.databases import server_of
 from compose_chap.stack.schema import Schema
 from compose_chap.transaction import kept
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True)
 class Source:
@@ -33,10 +38,23 @@ class Source:
 
 
 @dataclass(frozen=True)
+class Disks:
+    """The bytes that are free where the database lies and where backups go, None where that cannot be seen.
+
+    `shared` says that every backup lies on the database's own disk: if that disk fails, both are gone.
+    """
+
+    database_free: int | None = None
+    backups_free: int | None = None
+    shared: bool = False
+
+
+@dataclass(frozen=True)
 class Status:
     """What was seen of a stack. None where something could not be asked; `problems` says why.
 
     `working` is who works on it now, `open_run` the run that has not ended, empty for none: it goes on, or was cut off.
+    `last_run` is the record of the last one that ended.
     """
 
     stack: Stack
@@ -54,6 +72,8 @@ class Status:
     open_run: Mapping[str, Any] | None
     working: Mapping[str, str] | None
     problems: tuple[str, ...]
+    disks: Disks = Disks()
+    last_run: Mapping[str, Any] | None = None
 
 
 def look(world: World, stack: Stack) -> Status:
@@ -78,6 +98,7 @@ def look(world: World, stack: Stack) -> Status:
         working = pool.submit(attempt, lambda: chap.active(stack.workers)) if api.running else None
         judged = pool.submit(attempt, lambda: schema.of_stack(world, stack))
         asked = pool.submit(attempt, lambda: server_of(world.engine, stack).databases())
+        free = pool.submit(_quietly, lambda: server_of(world.engine, stack).free_space())
         versions = {
             worker.name: pool.submit(attempt, lambda item=worker: version_in(world.engine, item.containers[0].id))
             for worker in stack.of(Role.WORKER)
@@ -123,7 +144,44 @@ def look(world: World, stack: Stack) -> Status:
         open_run=attempt(lambda: _open_run(world, stack, origin)),
         working=holder.result(),
         problems=tuple(dict.fromkeys(problems)),
+        disks=_disks(world, stack, free.result(), backups),
+        last_run=_quietly(lambda: _last_run(stack, origin)),
     )
+
+
+def _quietly(ask: Callable[[], T]) -> T | None:
+    """Return an answer, None where there is none: what makes it impossible is named by another question."""
+    with suppress(ChapError):
+        return ask()
+    return None
+
+
+def _last_run(stack: Stack, origin: Origin) -> Mapping[str, Any] | None:
+    runs = run_records.history(stack.project.directory, origin) if stack.project.here else []
+    return runs[-1] if runs else None
+
+
+def _disks(world: World, stack: Stack, free: int | None, backups: Sequence[Backup]) -> Disks:
+    if world.engine.remote or not stack.project.here:
+        return Disks(free)
+    with suppress(ChapError, OSError):
+        folder = catalogue.folder_for(stack, None, world.environment)
+        there = next(path for path in (folder, *folder.parents) if path.exists())
+        room = shutil.disk_usage(there).free
+        mounts = world.engine.mounts(stack.database.containers[0].id)
+        data = [source for inside, source in mounts.items() if "postgres" in inside]
+        disk = _device(Path(data[0])) if data else None
+        shared = bool(backups) and disk is not None and all(_device(backup.folder) == disk for backup in backups)
+        return Disks(free, room, shared)
+    return Disks(free)
+
+
+def _device(path: Path) -> int:
+    """Return the device that a path lies on. Docker's own folders are closed to most users: the nearest one counts."""
+    for place in (path, *path.parents):
+        with suppress(OSError):
+            return os.stat(place).st_dev
+    return -1
 
 
 def _digest(world: World, service: Service) -> str:

@@ -17,6 +17,7 @@ STEPS = {
     step: StepWords(doing, done)
     for step, doing, done in (
         ("check", "Checking", "Checked"),
+        ("look", "Looking at CHAP and its data", "Looked at CHAP and its data"),
         ("ask", "Asking", "Asked"),
         ("pull", "Pulling", "Pulled"),
         ("checkout", "Checking out", "Checked out"),
