@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import click
 
-from compose_chap import units
 from compose_chap.cli.call import Call, common
 from compose_chap.cli.screen.layout import table
 from compose_chap.engine.world import World
@@ -31,22 +32,28 @@ def history_command(call: Call) -> None:
     directory = observe.find_directory(world.engine, where)
     origin = world.engine.origin(where.name)
     runs = run_records.history(directory, origin) + _cut_off(world, directory, origin)
-    rows = [
-        [
-            units.moment(run["started_at"]),
-            run["operation"] + (f" of {run['undoes']}" if run.get("undoes") else ""),
-            " to ".join(dict.fromkeys(_release(run[end]) for end in ("from", "to") if run.get(end))),
-            run["result"],
-            run["by"],
-            run["id"],
-        ]
-        for run in runs
-    ]
-    text = "Nothing was done yet."
-    if rows:
-        text = table(rows, ["WHEN", "WHAT", "VERSIONS", "RESULT", "BY", "RUN"])
-        text += f"\n\nEach run's report, with steps, digests and checks: {run_records.report_file(directory, 'RUN')}"
+    text = "No run was recorded yet."
+    if runs:
+        now = world.clock()
+        heads = [f"WHEN ({now.astimezone():%Z})", "WHAT", "VERSIONS", "RESULT", "BY", "RUN"]
+        text = table([_row(run, now) for run in runs], heads)
+        text += "\n\nA run's report, with its steps, digests and checks:\n"
+        text += f"  {run_records.report_file(directory, 'RUN')}"
     call.result({"runs": runs}, text)
+
+
+def _row(run: Mapping[str, Any], now: datetime) -> list[str]:
+    when = datetime.fromisoformat(run["started_at"]).astimezone()
+    versions = dict.fromkeys(_release(run[end]) for end in ("from", "to") if run.get(end))
+    return [
+        # Without the year where that goes without saying: a line has to fit 80 columns.
+        f"{when:%d %b %H:%M}" if when.year == now.year else f"{when:%d %b %Y}",
+        run["operation"],
+        " to ".join(versions),
+        run["result"],
+        run["by"].partition("@")[0],
+        run["id"],
+    ]
 
 
 def _cut_off(world: World, directory: Path, origin: Origin) -> list[dict[str, Any]]:

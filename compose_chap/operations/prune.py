@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from compose_chap.backups import catalogue
-from compose_chap.backups.catalogue import Backup
+from compose_chap.backups.catalogue import RESTORED, Backup
 from compose_chap.engine.world import World
 from compose_chap.model import Origin, Stack
 from compose_chap.postgres.server import Server
@@ -31,40 +32,63 @@ class Retention:
 
 @dataclass(frozen=True)
 class PrunePlan:
-    """What would go, and why each of the others stays."""
+    """What would go, and why each of the others stays: ids of backups, and names of databases, with the reason.
+
+    `reasons` says of each backup that would go why no rule keeps it.
+    """
 
     backups: tuple[Backup, ...]
     databases: tuple[tuple[str, int], ...]
     image_runs: tuple[str, ...]
     kept: tuple[tuple[str, str], ...]
+    reasons: Mapping[str, str] = field(default_factory=dict)
+    kept_databases: tuple[tuple[str, str], ...] = ()
 
     @property
     def empty(self) -> bool:
         """Whether there is nothing to remove."""
         return not (self.backups or self.databases or self.image_runs)
 
+    @property
+    def size(self) -> int:
+        """The bytes of the backups and databases that would go. Images share layers: what they free is not known."""
+        return sum(backup.size for backup in self.backups) + sum(size for _, size in self.databases)
 
-def keep(backups: Sequence[Backup], retention: Retention) -> dict[str, str]:
-    """Return the ids of the backups that retention keeps, with the reason. `backups` are oldest first."""
+
+def keep(backups: Sequence[Backup], retention: Retention, of_failed: Collection[str] = ()) -> dict[str, str]:
+    """Return the ids of the backups that retention keeps, with the reason. `backups` are oldest first.
+
+    Those of `of_failed`, which runs that failed made for themselves, count only where there is no other one, unless
+    they were test-restored.
+    """
     # One with a fault never counts, so that it does not push a sound one out.
     sound = [backup for backup in backups if not backup.fault]
     newest = sound[-1].id if sound else ""
-    kept = {backup.id: "nothing sound is newer" for backup in backups if backup.id > newest}
-    newest_first = list(reversed(sound))
+    kept = {backup.id: "no sound backup is newer" for backup in backups if backup.id > newest}
+    if newest:
+        kept[newest] = "the newest"
+    lesser = {one.id for one in sound if one.id in of_failed and one.proof.how != RESTORED}
+    # The best first: newer ones before older ones, and those of failed runs behind all others.
+    best_first = sorted(reversed(sound), key=lambda backup: backup.id in lesser)
 
-    for one in newest_first[: max(retention.last, retention.floor)]:
-        kept[one.id] = "one of the last"
+    for one in best_first[: max(retention.last, retention.floor)]:
+        kept.setdefault(one.id, f"one of the last {max(retention.last, retention.floor)}")
     for count, pattern, word in (
         (retention.daily, "%Y-%m-%d", "day"),
         (retention.weekly, "%G-%V", "week"),
         (retention.monthly, "%Y-%m", "month"),
     ):
         periods: dict[str, str] = {}
-        for one in newest_first:
+        for one in best_first:
             periods.setdefault(one.created_at.strftime(pattern), one.id)
-        for identity in list(periods.values())[:count]:
-            kept.setdefault(identity, f"newest of its {word}")
+        for period in sorted(periods, reverse=True)[:count]:
+            kept.setdefault(periods[period], f"the newest of its {word}")
     return kept
+
+
+def _of_failed_runs(runs: Iterable[Mapping[str, Any]]) -> set[str]:
+    """Return the ids of the backups that runs made which did not succeed."""
+    return {Path(run["facts"].get("backup") or "").name for run in runs if run["result"] != "done"}
 
 
 def plan(
@@ -82,7 +106,8 @@ def plan(
     stays.
     """
     backups = catalogue.list_backups(folder, origin)
-    staying = keep(backups, retention)
+    of_failed = _of_failed_runs(run_records.history(stack.project.directory, origin))
+    staying = keep(backups, retention, of_failed)
     needed = kept.needed_runs(run_records.standing_runs(stack.project.directory, origin))
     # By name: the folder that a run wrote down may have been spelled in another way.
     of_runs = {Path(run["facts"].get("backup", "")).name for run in needed}
@@ -91,7 +116,7 @@ def plan(
         if one.pinned:
             staying[one.id] = "pinned"
         elif one.id in of_runs:
-            staying[one.id] = "the last upgrade's"
+            staying[one.id] = "a rollback needs it"
 
     live, age = stack.access.name, timedelta(days=retention.databases_days)
     databases = server.databases() if server else {}
@@ -99,12 +124,30 @@ def plan(
     # Images stay as long as data that they belong to.
     held = {kept.run_of(name, live) for name in kept.kept_databases(databases, live) if name not in going}
     held |= {str(run["id"]) for run in needed}
+    removed = [backup for backup in backups if backup.id not in staying]
     return PrunePlan(
-        tuple(backup for backup in backups if backup.id not in staying),
+        tuple(removed),
         tuple((name, databases[name].size) for name in going),
         tuple(kept.droppable_images(images, stack.project.name, held, age, now)),
-        tuple(staying.items()),
+        tuple(sorted(staying.items())),
+        {backup.id: _reason(backup, of_failed) for backup in removed},
+        tuple(_kept_databases(databases, live, going, needed, retention.databases_days)),
     )
+
+
+def _reason(backup: Backup, of_failed: Collection[str]) -> str:
+    if backup.fault:
+        return "bad, and a sound one is newer"
+    return "made by a run that failed" if backup.id in of_failed else "no rule keeps it"
+
+
+def _kept_databases(
+    databases: Iterable[str], live: str, going: Collection[str], needed: Iterable[Mapping[str, Any]], days: int
+) -> Iterator[tuple[str, str]]:
+    of_runs = {str(run["facts"].get("kept", "")) for run in needed}
+    for name in kept.kept_databases(databases, live):
+        if name not in going:
+            yield name, "a rollback needs it" if name in of_runs else f"kept for {days} days"
 
 
 def execute(world: World, stack: Stack, server: Server | None, chosen: PrunePlan) -> None:

@@ -133,10 +133,12 @@ def test_a_failure_is_shown_when_it_comes_and_the_way_back_stands_under_a_headli
 
 
 def test_a_command_that_fails_leaves_its_step_as_failed() -> None:
-    with terminal() as screen, pytest.raises(ChapError), Progress(screen.stream, "auto") as progress:
-        progress("pull", "chap:v9.9.9")
-        raise ChapError("No.")
-    assert [line for line in screen.lines() if line] == ["✘ Pulling"]
+    with terminal() as screen:
+        with pytest.raises(ChapError), Progress(screen.stream, "auto") as progress:
+            progress("pull", "chap:v9.9.9")
+            raise ChapError("No.")
+        screen.until("✘ Pulling")
+        assert [line for line in screen.lines() if line] == ["✘ Pulling"]
 
 
 @pytest.mark.parametrize("columns", [20, 40, 80])

@@ -146,7 +146,7 @@ def test_a_removal_that_has_begun_is_finished_whatever_the_operator_presses(
     monkeypatch.setattr(prune, "execute", execute)
     assert app.main(["prune", "--yes"]) == 0
     told = capsys.readouterr()
-    assert removed == ["one", "two"] and told.out.startswith("Removed:\n")
+    assert removed == ["one", "two"] and told.out.startswith("Removed: ")
     assert told.err == "", "cron mails it, and nothing went wrong"
 
 
