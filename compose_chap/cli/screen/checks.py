@@ -9,7 +9,7 @@ from itertools import groupby
 from typing import TextIO
 
 from compose_chap.check import Check
-from compose_chap.cli.screen.layout import colourful, hanging, painted, width_of
+from compose_chap.cli.screen.layout import NARROW, colourful, hanging, painted, width_of
 from compose_chap.units import several
 
 _MARKS = {"ok": "ok", "warn": "warn", "fail": "FAIL", "error": "FAIL", "skipped": "skip"}
@@ -30,7 +30,6 @@ _WORDS = {
     "written_meanwhile": "newer data",
 }
 _NAME_WIDTH = 16
-_NARROW = 60  # columns; below, a check's name has a line of its own
 
 # A command in a hint, to the end of its line. It is copied from the screen, so it has a line of its own, unbroken.
 _COMMAND = re.compile(
@@ -50,7 +49,7 @@ def checks_text(checks: Iterable[Check], stream: TextIO | None = None) -> str:
     """
     stream = stream or sys.stdout
     width, colour = width_of(stream), colourful(stream)
-    narrow = 0 < width < _NARROW
+    narrow = 0 < width < NARROW
     indent = 8 if narrow else 8 + _NAME_WIDTH + 1
     lines = []
     for (status, message, hint), alike in groupby(checks, lambda check: (check.status, check.message, check.hint)):

@@ -12,6 +12,7 @@ from compose_chap.cli.screen.plain import on_one_line
 
 # A last column that is narrower than this goes below the others, with what is in it whole.
 _LEAST = 14
+NARROW = 60  # columns; below, names have lines of their own
 
 
 def terminal_width(stream: TextIO) -> int:

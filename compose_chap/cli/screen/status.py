@@ -10,7 +10,7 @@ from typing import Any
 
 from compose_chap import units
 from compose_chap.backups.catalogue import Backup
-from compose_chap.cli.screen.layout import cells, facts, hanging, paragraph, table, width_of
+from compose_chap.cli.screen.layout import NARROW, cells, facts, hanging, paragraph, table, width_of
 from compose_chap.errors import ChapError
 from compose_chap.model import Role, Service, Stack
 from compose_chap.operations.status import Source, Status
@@ -101,8 +101,11 @@ def _fitting(rows: list[list[str]], images: list[str], names: list[str]) -> str:
     left = sum(max(map(cells, column)) + 2 for column in zip(head[:3], *rows))
     if not columns or left + max(map(cells, images), default=0) <= columns:
         return table(wide, head)
-    short = [f"{name}:{image.rpartition(':')[2]}" if ":" in image else name for name, image in zip(names, images)]
-    return table([[*row, image] for row, image in zip(rows, short)], head)
+    names = [f"{name}:{image.rpartition(':')[2]}" if ":" in image else name for name, image in zip(names, images)]
+    if columns < NARROW:
+        narrow = [[name, state, f"{role}, {image}"] for (name, role, state), image in zip(rows, names)]
+        return table(narrow, ["SERVICE", "STATE", "ROLE, IMAGE"])
+    return table([[*row, image] for row, image in zip(rows, names)], head)
 
 
 def _ended_well(service: Service) -> bool:
