@@ -16,7 +16,7 @@ from compose_chap.operations import guard, prune
 from compose_chap.records import lock
 from compose_chap.stack import observe
 from compose_chap.stack.databases import server_of
-from compose_chap.transaction import kept
+from compose_chap.transaction.run import kept
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 

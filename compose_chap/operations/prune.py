@@ -14,7 +14,7 @@ from compose_chap.engine.world import World
 from compose_chap.model import Origin, Stack
 from compose_chap.postgres.server import Server
 from compose_chap.records import run_records
-from compose_chap.transaction import kept
+from compose_chap.transaction.run import kept
 
 
 @dataclass(frozen=True)

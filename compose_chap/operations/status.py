@@ -19,7 +19,7 @@ from compose_chap.stack import schema
 from compose_chap.stack.chap import Active, Chap, Health, Jobs, Overview, version_in
 from compose_chap.stack.databases import server_of
 from compose_chap.stack.schema import Schema
-from compose_chap.transaction import kept
+from compose_chap.transaction.run import kept
 
 
 @dataclass(frozen=True)

@@ -24,10 +24,13 @@ from compose_chap.records.run_records import Journal
 from compose_chap.records.steps import Step
 from compose_chap.stack import model_schema, releases
 from compose_chap.stack.jobs import wait_for_jobs
-from compose_chap.transaction import forward, kept, prepare
-from compose_chap.transaction.baseline import Baseline
-from compose_chap.transaction.change import Change, begin, describe, server_of
-from compose_chap.transaction.facts import facts_of
+from compose_chap.transaction import forward, prepare
+from compose_chap.transaction.containers import server_of
+from compose_chap.transaction.data.previous_data import previous_data_of
+from compose_chap.transaction.run import kept
+from compose_chap.transaction.run.baseline import Baseline
+from compose_chap.transaction.run.change import Change, begin, describe
+from compose_chap.transaction.run.facts import facts_of
 from compose_chap.transaction.sources import sources_of
 
 # Until a server has an upgrade of its own to learn from: a start of CHAP, and a copy inside PostgreSQL.
@@ -115,10 +118,12 @@ def execute(world: World, plan: UpgradePlan, credentials: Mapping[str, str]) -> 
             road = roads.hint_after(error.message, baseline.version, plan.target)
             error.hint = "\n".join(filter(None, (road, error.hint)))
             raise
-    if dump := facts_of(journal).kept_dump:
-        taken = catalogue.load(dump)
-    aside = "" if dump else change.kept
-    return Upgraded(journal.id, baseline.version, plan.target, taken, aside, done.downtime, done.checks)
+    facts_now = facts_of(journal)
+    if facts_now.backup and facts_now.backup != taken.folder:
+        # The old data were kept as a dump that was made later.
+        taken = catalogue.load(facts_now.backup)
+    kept_as = previous_data_of(change, facts_now).database
+    return Upgraded(journal.id, baseline.version, plan.target, taken, kept_as, done.downtime, done.checks)
 
 
 def expected_downtime(size: int, runs: Sequence[Mapping[str, Any]], *, by_dump: bool = False) -> float:

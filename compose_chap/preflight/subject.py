@@ -24,7 +24,7 @@ from compose_chap.stack import releases, schema
 from compose_chap.stack.chap import Chap, Jobs, Overview
 from compose_chap.stack.databases import database_of, server_of
 from compose_chap.stack.schema import Schema
-from compose_chap.transaction.baseline import Baseline, baseline_of
+from compose_chap.transaction.run.baseline import Baseline, baseline_of
 
 
 @dataclass(frozen=True)

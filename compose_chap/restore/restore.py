@@ -30,9 +30,10 @@ from compose_chap.restore import fitness, side_database, source, version_guard
 from compose_chap.restore.source import Source
 from compose_chap.stack.databases import refuse_what_cannot_go_back, server_of
 from compose_chap.stack.jobs import lost_jobs
-from compose_chap.transaction import forward, kept, prepare
-from compose_chap.transaction.baseline import Baseline, baseline_of, other_sessions
-from compose_chap.transaction.change import Change, describe
+from compose_chap.transaction import forward, prepare
+from compose_chap.transaction.run import kept
+from compose_chap.transaction.run.baseline import Baseline, baseline_of, other_sessions
+from compose_chap.transaction.run.change import Change, describe
 
 # Seconds within which a database that was started has to answer: its log may have to be replayed.
 _DATABASE_STARTS = 120.0

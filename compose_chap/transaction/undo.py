@@ -19,20 +19,21 @@ from compose_chap.postgres.server import Server
 from compose_chap.records.run_records import Journal
 from compose_chap.records.steps import Step
 from compose_chap.stack import drift
-from compose_chap.transaction import data_plan, hooks, kept, safety_copy, verify
-from compose_chap.transaction.change import (
+from compose_chap.stack.observe import refreshed
+from compose_chap.transaction import hooks, verify
+from compose_chap.transaction.containers import (
     CONFIG_FILES,
-    Change,
-    begin,
     containers_of,
-    move_data,
     recreate,
     start_service,
     start_what_ran,
     stop_writers,
     wait_for_server,
 )
-from compose_chap.transaction.facts import Answered, data_back, facts_of, kind_of
+from compose_chap.transaction.data.previous_data import previous_data_of
+from compose_chap.transaction.run import kept
+from compose_chap.transaction.run.change import Change, begin
+from compose_chap.transaction.run.facts import Answered, facts_of
 from compose_chap.transaction.sources import sources_of
 
 # A Compose file of our own, beside what is kept of the run.
@@ -58,9 +59,8 @@ def undo(world: World, change: Change, journal: Journal, *, cut_off: bool = Fals
 
     sources = sources_of(change)
     reverted = sources.revert(world, journal)
-    _data_back(world, server, change, journal)
-    if facts_of(journal).kept_dump:
-        journal.learn(data_came_back=True)
+    previous = previous_data_of(change, facts_of(journal))
+    previous.come_back(world, server, journal)
     facts = facts_of(journal)
     aside = _set_aside(server, change, facts.new_tables or change.tables or facts.old_tables)
     changed = _changed(server, change, facts.answered)
@@ -80,7 +80,7 @@ def undo(world: World, change: Change, journal: Journal, *, cut_off: bool = Fals
         if server.exists(change.failed):
             said = f"What was written meanwhile is kept in the database {change.failed}, until docker chap prune."
             checks.append(Check("written_meanwhile", "warn", said, details={"tables": aside, "changed": changed}))
-    elif name := data_plan.disposable(kind_of(change, journal), change.names):
+    elif name := previous.disposable:
         try:
             server.drop(name)
         except DatabaseError as error:
@@ -105,14 +105,6 @@ def _for_a_person(change: Change, files: Sequence[Path], now: str) -> StateError
         f"{named} was changed by someone else meanwhile, and was left as it is. {now}",
         hint=f"Let {named} name these images again:\n{images}",
     )
-
-
-def _data_back(world: World, server: Server, change: Change, journal: Journal) -> None:
-    plan = data_back(change, journal, server.databases())
-    if plan.from_dump:
-        safety_copy.bring_back(world, change, server, journal)
-        plan = data_back(change, journal, server.databases())
-    move_data(server, plan)
 
 
 def _containers_back(world: World, change: Change, journal: Journal, *, files_amiss: bool) -> None:
@@ -164,7 +156,7 @@ def look(world: World, change: Change, server: Server, tables: Mapping[str, int]
     Raise ChapError when CHAP does not start.
     """
     baseline = change.baseline
-    stack = verify.refreshed(world, change.project.name)
+    stack = refreshed(world.engine, change.project.name)
     if baseline.ready:
         verify.wait_for_api(world, stack, workers=True)
         checks = verify.as_before(verify.check_api(world, stack, baseline.version, tables), baseline.schema)

@@ -10,17 +10,17 @@ from dataclasses import replace
 from typing import Any
 
 from compose_chap.check import Check, failures
-from compose_chap.detection import detect
 from compose_chap.engine.world import World
-from compose_chap.errors import ChapError, StackError
+from compose_chap.errors import ChapError
 from compose_chap.model import Role, Stack
 from compose_chap.postgres.database_schema import MARK_TABLE
 from compose_chap.stack import schema
 from compose_chap.stack.chap import Chap, Health, version_in
 from compose_chap.stack.databases import server_of
+from compose_chap.stack.observe import refreshed
 from compose_chap.stack.schema import Schema
 from compose_chap.transaction import evidence
-from compose_chap.transaction.baseline import Baseline, route_of
+from compose_chap.transaction.run.baseline import Baseline, route_of
 
 # A model service registers again within this time after CHAP came back: a keepalive of 10 to 15 s that must fail
 # first, 30 s of grace, and a few seconds (seen with servicekit).
@@ -125,14 +125,6 @@ def as_before(checks: Iterable[Check], verdict: str) -> list[Check]:
     ]
 
 
-def refreshed(world: World, name: str) -> Stack:
-    """Return the stack of a project as it is now: containers that were recreated have other ids."""
-    found = detect(world.engine.containers(name))
-    if not found:
-        raise StackError(f"The CHAP containers of project '{name}' are gone.", hint=f"docker compose -p {name} ps -a")
-    return found[0]
-
-
 def _version(part: str, found: str, expected: str) -> Check:
     name = "chap_version"
     if not expected:
@@ -226,7 +218,7 @@ def _route(world: World, stack: Stack, baseline: Baseline) -> Check:
 def _untouched(world: World, stack: Stack, baseline: Baseline) -> Check:
     now = {
         service.name: {container.id for container in service.containers}
-        for service in refreshed(world, stack.project.name).services
+        for service in refreshed(world.engine, stack.project.name).services
     }
     # A container that had done its work and ended is gone after any `docker container prune`.
     changed = [

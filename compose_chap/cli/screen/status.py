@@ -14,7 +14,7 @@ from compose_chap.errors import ChapError
 from compose_chap.model import Role, Service, Stack
 from compose_chap.operations.status import Source, Status
 from compose_chap.stack.chap import Jobs
-from compose_chap.transaction import kept
+from compose_chap.transaction.run import kept
 
 
 def status_document(seen: Status, now: datetime) -> dict[str, Any]:

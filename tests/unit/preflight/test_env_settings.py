@@ -20,7 +20,7 @@ from compose_chap.project.variables import required
 from compose_chap.reading import Value
 from compose_chap.records import durable
 from compose_chap.stack import releases
-from compose_chap.transaction.facts import read_edits
+from compose_chap.transaction.run.facts import read_edits
 from tests.unit.test_model import container
 
 FOLDER = Path("/srv/chap-core")

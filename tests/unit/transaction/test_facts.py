@@ -19,7 +19,7 @@ from compose_chap.preflight import release_notes
 from compose_chap.records import run_records
 from compose_chap.transaction import undo
 from compose_chap.transaction.evidence import secrets_of
-from compose_chap.transaction.kept import kept_name
+from compose_chap.transaction.run.kept import kept_name
 
 
 def record(directory: Path, identity: str, operation: str, result: str = "done", undoes: str = "") -> None:

@@ -30,8 +30,8 @@ from compose_chap.postgres import pg_tools
 from compose_chap.postgres.server import Server
 from compose_chap.records import durable, own_folder, run_records
 from compose_chap.records.durable import Edit
-from compose_chap.transaction.baseline import baseline_of
-from compose_chap.transaction.change import CONFIG_FILES
+from compose_chap.transaction.containers import CONFIG_FILES
+from compose_chap.transaction.run.baseline import baseline_of
 from tests.fakes import API, WORKER, Database, FakeEngine, Killed, manifest, world
 
 OLD = f"chap {API}:v1\nworker {WORKER}:v1\ndb postgres:17\nredis valkey:8\n".encode()

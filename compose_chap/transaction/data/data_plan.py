@@ -12,7 +12,7 @@ from enum import Enum
 
 from compose_chap.errors import StateError
 from compose_chap.records.steps import Step
-from compose_chap.transaction import kept
+from compose_chap.transaction.run import kept
 
 
 class Kind(Enum):

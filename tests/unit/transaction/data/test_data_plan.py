@@ -13,8 +13,10 @@ import pytest
 
 from compose_chap.errors import StateError
 from compose_chap.records.steps import Step
-from compose_chap.transaction import data_plan, evidence, kept
-from compose_chap.transaction.data_plan import DataPlan, Kind, Names
+from compose_chap.transaction import evidence
+from compose_chap.transaction.data import data_plan
+from compose_chap.transaction.data.data_plan import DataPlan, Kind, Names
+from compose_chap.transaction.run import kept
 
 UNDONE, OWN = "20261101t000000z", "20261123t000000z"
 NAMES = {
@@ -92,7 +94,7 @@ def carried_out(world: World, plan: DataPlan) -> Iterator[list[World]]:
 
 
 def restored_beside(world: World) -> Iterator[list[World]]:
-    """Play `safety_copy.bring_back`, where there is room for both and where there is not."""
+    """Play `ProvenDump.come_back`, where there is room for both and where there is not."""
     names, side = world.names, f"{world.names.kept}_side"
     filling = {**world.databases, side: HALF}
     kept = dropped({**filling, names.kept: OLD}, side)
