@@ -61,12 +61,13 @@ def prune_command(
 
     with guard.guarded(world, stack, "prune"):
         server, origin = server_of(world.engine, stack), world.engine.origin(stack.project.name)
-        images = kept.kept_images(world, stack.project.name)
-        chosen = prune.plan(stack, origin, server, folder, retention, world.clock(), images)
+        images, databases = kept.kept_images(world, stack.project.name), server.databases()
+        inventory = prune.Inventory.of(stack, origin, folder, databases, images)
+        chosen = prune.plan(stack, inventory, retention, world.clock())
         lines = [f"backup    {backup.id}  {units.size(backup.size)}" for backup in chosen.backups]
         lines += [f"database  {name}  {units.size(bytes_)}" for name, bytes_ in chosen.databases]
         lines += [f"images    of the run {run}" for run in chosen.image_runs]
-        text = "\n".join(lines) or _nothing(kept.kept_databases(server.databases(), stack.access.name), keep_databases)
+        text = "\n".join(lines) or _nothing(kept.kept_databases(databases, stack.access.name), keep_databases)
         if not (chosen.empty or dry_run):
             if not (call.json or yes):
                 click.echo(plain(text), err=True)
