@@ -35,11 +35,11 @@ def age(then: datetime, now: datetime) -> str:
 
 
 def moment(when: datetime | str) -> str:
-    """Return a time, also one in ISO 8601, as the clock on the wall here shows it, with its zone."""
+    """Return a time (or its ISO 8601 text) in the local time zone, with the zone's name."""
     known = datetime.fromisoformat(when) if isinstance(when, str) else when
     return known.astimezone().strftime("%Y-%m-%d %H:%M %Z")
 
 
 def clipped(text: str, most: int) -> str:
-    """Return the beginning of a text that takes at most `most` bytes in UTF-8, whole letters only."""
+    """Return the beginning of a text, at most `most` bytes in UTF-8, without cutting a letter."""
     return text.encode()[:most].decode(errors="ignore")

@@ -85,7 +85,7 @@ class FakeEngine(Engine):
     strike: Callable[[int, str], None] = lambda number, name: None
     calls: int = 0
     dead: bool = False
-    elsewhere: bool = False
+    remote: bool = False
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -317,7 +317,7 @@ class FakeEngine(Engine):
         container: str,
         command: Any,
         *,
-        given: bytes | None = None,
+        stdin: bytes | None = None,
         environment: Mapping[str, str] | None = None,
         user: str = "",
         folder: str = "",
@@ -333,12 +333,12 @@ class FakeEngine(Engine):
             return Finished(0, f"disk 9 9 {self.room} 9% /data", "")
         if "psql" in command:
             database = command[list(command).index("-d") + 1]
-            return self._psql((given or b"").decode(), database.removeprefix("dbname='").removesuffix("'"))
+            return self._psql((stdin or b"").decode(), database.removeprefix("dbname='").removesuffix("'"))
         version = box.image.rpartition(":")[2]
         if chap_scripts.VERSION in command:
             return Finished(0, version.removeprefix("v"), "")
         if chap_scripts.REQUESTS in command:
-            return self._requests(version, json.loads(given or b"[]"))
+            return self._requests(version, json.loads(stdin or b"[]"))
         return Finished(0, "", "")
 
     def models(self, version: str) -> dict[str, Any]:

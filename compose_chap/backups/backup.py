@@ -236,7 +236,7 @@ def _new_folder(folder: Path, now: datetime) -> tuple[datetime, Path]:
 
 def dhis2_of(engine: Engine, stack: Stack) -> tuple[Service, Server, Database]:
     """Return DHIS2's database service, its server and its database. Raise StackError when the project has none."""
-    service = stack.one(Role.DHIS2_DATABASE)
+    service = stack.single(Role.DHIS2_DATABASE)
     container = service.containers[0]
     if not container.running:
         raise StackError(f"DHIS2's database container {container.name} does not run.", state="Nothing was changed.")

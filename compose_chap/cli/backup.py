@@ -53,7 +53,7 @@ def backup_command(
     if dump_only:
         _dump_only(call, world, stack, dump_only)
         return
-    sources = tuple(observe.read_model(where, stack).sources)
+    sources = tuple(observe.read_model(where, stack).contents)
     folder = catalogue.folder_for(stack, output, where.environment)
     with guard.guarded(world, stack, "backup"):
         made = backup.take(

@@ -115,7 +115,7 @@ def upgrade_command(
             target=target,
             images=subject.images,
             edits=subject.edits,
-            sources=tuple(subject.model.sources),
+            sources=tuple(subject.model.contents),
             backups=subject.backups,
             platform=subject.platform,
             baseline=subject.baseline,

@@ -1,4 +1,4 @@
-"""How the engine describes a container, read into our own record of it."""
+"""Read the engine's description of a container into our own record."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from compose_chap.model import Container
 
 
 def container_of(facts: Mapping[str, Any]) -> Container:
-    """Return what `docker inspect` says of a container, as far as it matters here."""
+    """Return the part of `docker inspect` that matters here."""
     config, state = facts["Config"], facts["State"]
     labels = config.get("Labels") or {}
     networks = dict((facts.get("NetworkSettings") or {}).get("Networks") or {})
@@ -44,11 +44,11 @@ def container_of(facts: Mapping[str, Any]) -> Container:
 
 
 def _names(facts: Mapping[str, Any], own: set[str], networks: Mapping[str, Any]) -> frozenset[str]:
-    """Return what a container is found by: also by its id, and by each name with the name of a network behind it."""
+    """Return every name that reaches a container: its own, its short id, and each name with `.NETWORK` behind it."""
     own = own | {facts["Id"][:12]}
     of_networks = {
-        network: own | set(one.get("Aliases") or ()) | set(one.get("DNSNames") or ())
-        for network, one in networks.items()
+        network: own | set(endpoint.get("Aliases") or ()) | set(endpoint.get("DNSNames") or ())
+        for network, endpoint in networks.items()
     }
     full = {f"{name}.{network}" for network, names in of_networks.items() for name in names}
     return frozenset(own.union(full, *of_networks.values()))
@@ -62,9 +62,9 @@ def _links(facts: Mapping[str, Any], networks: Mapping[str, Any]) -> dict[str, s
         *(link for network in networks.values() for link in network.get("Links") or ()),
     ]
     # `container:alias`, and in the oldest form `/container:/this/alias`
-    found = {link.partition(":")[2].rpartition("/")[2]: link.partition(":")[0].lstrip("/") for link in linked}
+    targets = {link.partition(":")[2].rpartition("/")[2]: link.partition(":")[0].lstrip("/") for link in linked}
     # `name:address`, where an address may have colons too; a newer engine takes `name=address` as well.
     for entry in host.get("ExtraHosts") or ():
         name, address = re.split("[:=]", entry, maxsplit=1)
-        found.setdefault(name, address.strip("[]"))
-    return {name.lower(): target for name, target in found.items()}
+        targets.setdefault(name, address.strip("[]"))
+    return {name.lower(): target for name, target in targets.items()}

@@ -33,10 +33,10 @@ OLDEST_COMPOSE = (2, 20)
 _CHUNK = 64 * 1024
 _STDERR_KEPT = 64 * 1024
 
-# Docker leaves the process in a container running when its client dies. So the client keeps the standard
-# input open for nothing else, and this wrapper ends the process as soon as that input does. It waits for both of
-# its children: an orphan becomes a child of the container's first process, and PostgreSQL, which is that in its
-# container, takes a child that a signal ended for a crash and restarts with every session lost.
+# Docker leaves a process in a container running when its client dies. So the client keeps the standard input open
+# only as a sign of life, and this wrapper ends the process as soon as that input closes. It waits for both of its
+# children: an orphan becomes a child of the container's first process. Where that is PostgreSQL, it takes a child
+# that was ended by a signal for a crash, and restarts with every session lost.
 _WATCHDOG = (
     "exec 3<&0 </dev/null; "
     '"$@" 3<&- & p=$!; '
@@ -86,22 +86,22 @@ class Execution:
             pass
 
     def feed(self, pieces: Iterable[bytes]) -> bool:
-        """Write all pieces, wait for the end, and return whether the process took every piece and ended well.
+        """Write all pieces, wait for the end, and return whether the process read all of them and exited with 0.
 
-        Its standard output is dropped. What `pieces` raises passes through.
+        Its standard output is dropped. Errors raised by `pieces` pass through.
         """
-        whole = True
+        all_taken = True
         for data in pieces:
             try:
                 self.send(data)
             except EngineError:
-                # It ended early: its own words say why.
-                whole = False
+                # It ended early: its stderr says why.
+                all_taken = False
                 break
         self.end_input()
         for _ in self.output():
             pass
-        return self.status() == 0 and whole
+        return self.status() == 0 and all_taken
 
     def output(self) -> Iterator[bytes]:
         """Yield the standard output as it comes; standard error collects in `stderr` (its last 64 KiB)."""
@@ -125,18 +125,18 @@ class Execution:
     def status(self) -> int:
         """Return the exit status of the process after its output ended.
 
-        Raise EngineError when the engine cannot say: then the stream was cut, and what was read is not whole.
+        Raise EngineError when the engine cannot say: then the stream was cut, and the output read so far is incomplete.
         """
         with engine_errors("ask how the process in the container ended"):
             for _ in range(100):
-                found = self._api.exec_inspect(self._identity)
-                if not found["Running"] and found["ExitCode"] is not None:
-                    return int(found["ExitCode"])
+                inspected = self._api.exec_inspect(self._identity)
+                if not inspected["Running"] and inspected["ExitCode"] is not None:
+                    return int(inspected["ExitCode"])
                 time.sleep(0.05)
         raise EngineError("The connection to the Docker engine was lost while a command ran in a container.")
 
     def close(self) -> None:
-        """Give the connection up; a process that still runs under the watchdog is ended by that."""
+        """Close the connection; this also ends a process that still runs under the watchdog."""
         self.end_input()
         self._raw._response.close()
         self._raw.close()
@@ -156,20 +156,22 @@ class Engine:
 
     @property
     def api(self) -> APIClient:
-        """The SDK's client, for the other part of this door."""
+        """The SDK's client, for the other modules of this folder."""
         return self._api
 
     def errors(self, doing: str) -> AbstractContextManager[None]:
-        """Turn what the SDK raises in the block into EngineErrors, for the other part of this door."""
+        """Turn what the SDK raises in the block into EngineErrors, for the other modules of this folder."""
         return engine_errors(doing, self._link)
 
     @cached_property
     def _link(self) -> Link:
         # Asked of the CLI itself: the SDK falls back to the local socket where the CLI would refuse.
-        asked = process.run([*self.docker, "context", "inspect", "--format", "{{json .Endpoints.docker}}"])
-        if asked.status != 0:
-            raise EngineError(f"Docker does not know where its engine is.\n{asked.said}", hint="docker context ls")
-        return link(self.docker, str(json.loads(asked.stdout)["Host"]))
+        answer = process.run([*self.docker, "context", "inspect", "--format", "{{json .Endpoints.docker}}"])
+        if answer.status != 0:
+            raise EngineError(
+                f"Docker does not know where its engine is.\n{answer.last_lines}", hint="docker context ls"
+            )
+        return link(self.docker, str(json.loads(answer.stdout)["Host"]))
 
     @property
     def address(self) -> str:
@@ -177,37 +179,37 @@ class Engine:
         return self._link.address
 
     @property
-    def elsewhere(self) -> bool:
+    def remote(self) -> bool:
         """Whether it is on another machine: it has another host name, and is reached by more than a Unix socket."""
-        return self._link.folder is not None and str(self._about["Name"]) != socket.gethostname()
+        return self._link.folder is not None and str(self._info["Name"]) != socket.gethostname()
 
     def origin(self, project: str) -> Origin:
-        """Return what records of a project on this engine say of themselves."""
-        known = self._about
-        return Origin(project, str(known["ID"]), str(known["Name"]))
+        """Return the origin that records of a project on this engine carry."""
+        info = self._info
+        return Origin(project, str(info["ID"]), str(info["Name"]))
 
     def version(self) -> str:
-        """Return the engine's version. Raise EngineError when none answers."""
+        """Return the engine's version. Raise EngineError when it does not answer."""
         with engine_errors("ask the Docker engine for its version", self._link):
             return str(self._api.version()["Version"])
 
     @cached_property
-    def _about(self) -> dict[str, Any]:
-        # What `docker info` knows.
+    def _info(self) -> dict[str, Any]:
+        # The answer of `docker info`.
         with engine_errors("ask the Docker engine about itself", self._link):
             return dict(self._api.info())
 
     @property
     def memory(self) -> int:
         """The bytes of memory that the engine's machine has."""
-        return int(self._about["MemTotal"])
+        return int(self._info["MemTotal"])
 
     def containers(self, project: str = "") -> tuple[Container, ...]:
         """Return the Compose containers of the engine, running and stopped, of one project or of all."""
         label = "com.docker.compose.project" + (f"={project}" if project else "")
         with engine_errors("list the containers", self._link):
             listed = self._api.containers(all=True, filters={"label": label})
-        inspected = (self._inspect(one["Id"]) for one in listed)
+        inspected = (self._inspect(summary["Id"]) for summary in listed)
         return tuple(container_of(facts) for facts in inspected if facts)
 
     def container(self, identity: str) -> Container | None:
@@ -230,7 +232,7 @@ class Engine:
                 return None
 
     def creation(self, identity: str) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return what a container was made with, as `docker inspect` has it, and the Config of its image.
+        """Return what a container was created with, as `docker inspect` has it, and the Config of its image.
 
         Both may hold secrets: they are for comparing only. Both are empty where the container is gone.
         """
@@ -253,9 +255,9 @@ class Engine:
         return text.decode(errors="replace")
 
     def volumes(self, identity: str) -> list[tuple[str, str]]:
-        """Return the named volumes of a container, each with the place where it is mounted."""
+        """Return the named volumes of a container, each with the path where it is mounted."""
         mounts = (self._inspect(identity) or {}).get("Mounts") or ()
-        # An anonymous volume is called by 64 hexadecimal digits.
+        # The name of an anonymous volume is 64 hexadecimal digits.
         return sorted(
             (mount["Name"], mount["Destination"])
             for mount in mounts
@@ -271,7 +273,7 @@ class Engine:
     def changed_files(self, identity: str) -> list[str]:
         """Return what was added to or changed in a container's own layer, folders included."""
         with engine_errors("compare a container with its image", self._link):
-            return sorted(one["Path"] for one in self._api.diff(identity) or () if one["Kind"] != 2)
+            return sorted(change["Path"] for change in self._api.diff(identity) or () if change["Kind"] != 2)
 
     def start(self, identity: str) -> None:
         """Start a stopped container; it keeps its id, files and network."""
@@ -289,7 +291,7 @@ class Engine:
             self._api.stop(identity)
 
     def image(self, reference: str) -> Image | None:
-        """Return an image of the engine by reference or id, None where it has none such."""
+        """Return an image of the engine by reference or id, None where it does not have it."""
         import docker.errors
 
         with engine_errors("inspect an image", self._link):
@@ -307,18 +309,18 @@ class Engine:
         )
 
     def tag(self, image_id: str, repository: str, tag: str) -> None:
-        """Give an image one more name; a name that another image had moves to this one."""
+        """Add a tag to an image; when another image had that tag, it moves to this one."""
         with engine_errors(f"tag an image as {repository}:{tag}", self._link):
             self._api.tag(image_id, repository, tag)
 
     def tags(self, repository: str) -> dict[str, str]:
         """Return the image id of each tag of a repository that the engine has."""
         with engine_errors("list images", self._link):
-            found = self._api.images(name=repository)
-        return {name: image["Id"] for image in found for name in image.get("RepoTags") or ()}
+            images = self._api.images(name=repository)
+        return {name: image["Id"] for image in images for name in image.get("RepoTags") or ()}
 
     def untag(self, reference: str) -> None:
-        """Take a name from an image; the image itself goes when that was its last name. No error where it is gone."""
+        """Remove a tag; the image itself goes with its last tag. No error where the tag is gone already."""
         import docker.errors
 
         with engine_errors(f"remove the tag {reference}", self._link):
@@ -328,9 +330,9 @@ class Engine:
                 pass
 
     def pull(self, repository: str, tag: str, platform: str, progress: Callable[[int, int], None]) -> None:
-        """Pull one image; `progress` is given bytes done and bytes known of so far.
+        """Pull one image; `progress` gets the bytes done and the bytes known of so far.
 
-        Raise EngineError with the registry's own words when it fails. Layers that arrived stay: a second
+        Raise EngineError with the registry's own message when it fails. Layers that arrived stay: a second
         pull goes on where the first one stopped.
         """
         layers: dict[str, tuple[int, int]] = {}
@@ -348,14 +350,14 @@ class Engine:
                     progress(sum(now for now, _ in layers.values()), sum(total for _, total in layers.values()))
 
     def insecure_registry(self, registry: str) -> bool:
-        """Tell whether the engine speaks plain HTTP to this registry (`host:port`)."""
-        configured = self._about.get("RegistryConfig") or {}
+        """Return whether the engine speaks plain HTTP to this registry (`host:port`)."""
+        configured = self._info.get("RegistryConfig") or {}
         index = (configured.get("IndexConfigs") or {}).get(registry) or {}
         host = registry.rpartition(":")[0] or registry
         return index.get("Secure") is False or host == "localhost" or host.startswith("127.")
 
     def credentials(self, registry: str) -> tuple[str, str] | None:
-        """Return user and password that `docker login` stored for a registry, None where it stored none."""
+        """Return the user and password that `docker login` stored for a registry, None where there are none."""
         return docker_login.credentials(self.docker, registry)
 
     # Processes inside containers
@@ -372,10 +374,10 @@ class Engine:
         folder: str = "",
         privileged: bool = False,
     ) -> Iterator[Execution]:
-        """Run a command in a container and hand out its streams.
+        """Run a command in a container and yield its streams.
 
         A `watched` command has no standard input and ends when this process does, however it dies.
-        One that is not watched reads what `send` gives it. Secrets go in by `environment` or `send`,
+        A command that is not watched reads what `send` writes. Secrets go in by `environment` or `send`,
         never by `command`.
         """
         if watched:
@@ -401,17 +403,17 @@ class Engine:
         container: str,
         command: Sequence[str],
         *,
-        given: bytes | None = None,
+        stdin: bytes | None = None,
         environment: Mapping[str, str] | None = None,
         user: str = "",
         folder: str = "",
         privileged: bool = False,
     ) -> Finished:
-        """Run a command in a container to its end, with `given` as its standard input, and return what it did.
+        """Run a command in a container to its end, with `stdin` as its standard input, and return what it did.
 
-        Raise EngineError when it writes more than anybody asks for.
+        Raise EngineError when it writes more than 64 MiB.
         """
-        watched = given is None
+        watched = stdin is None
         with self.execute(
             container,
             command,
@@ -421,8 +423,8 @@ class Engine:
             folder=folder,
             privileged=privileged,
         ) as execution:
-            if given is not None:
-                execution.send(given)
+            if stdin is not None:
+                execution.send(stdin)
                 execution.end_input()
             stdout = b"".join(_bounded(execution.output()))
             status = execution.status()
@@ -439,7 +441,7 @@ class Engine:
                 except docker.errors.NotFound:
                     return
                 except docker.errors.APIError as error:
-                    # The engine removes it at this moment.
+                    # The engine is removing it already.
                     if error.status_code != 409:
                         raise
                 time.sleep(0.1)
@@ -449,10 +451,10 @@ class Engine:
 
     def compose_version(self) -> str:
         """Return the version of Compose. Raise EngineError when it is missing or older than 2.20."""
-        asked = self._docker("compose", "version", "--short")
-        version = asked.stdout.strip().removeprefix("v")
+        answer = self._docker("compose", "version", "--short")
+        version = answer.stdout.strip().removeprefix("v")
 
-        if asked.status != 0:
+        if answer.status != 0:
             raise EngineError(
                 "Docker Compose v2 is not installed (`docker compose` does not answer).",
                 hint="Install the package docker-compose-plugin, then try again.",
@@ -470,7 +472,7 @@ class Engine:
     ) -> process.Finished:
         """Run `docker compose` on a project with every file and env file named, as it was started.
 
-        All profiles are on, for a service that runs may be of any. What starts something has to name its services.
+        All profiles are on, because a running service may be in any. A caller that starts something names the services.
         """
         return self._docker(*compose_command(project), "--profile", "*", *arguments, on_line=on_line)
 
@@ -484,7 +486,7 @@ class Engine:
         return dict(json.loads(process.check(finished, "Reading the Compose files with docker compose")))
 
 
-# Who answers may be a container that nobody trusts.
+# The container that answers may be one that nobody trusts.
 _LONGEST_ANSWER = 64 << 20
 
 
@@ -497,12 +499,12 @@ def _bounded(pieces: Iterable[bytes]) -> Iterator[bytes]:
         yield data
 
 
-# How services are started, to be named behind it: alone, and never from an image that is pulled or built now.
+# How services are started; their names follow. Without dependencies, and never with a pull or a build.
 UP_ALONE = ("up", "-d", "--no-deps", "--no-build", "--pull", "never")
 
 
 def compose_command(project: Project) -> tuple[str, ...]:
-    """Return the words after `docker` that point Compose at exactly this project."""
+    """Return the arguments after `docker` that point Compose at exactly this project."""
     words = ["compose", "-p", project.name, "--project-directory", str(project.directory)]
     for file in project.files:
         words += ["-f", str(file)]

@@ -1,6 +1,6 @@
-"""Containers and networks of our own, for trying things out. With `engine` the door of the `docker` package.
+"""Temporary containers and networks of our own.
 
-Each carries a label that names the process that made it, so that a later run finds what a killed one left.
+Each has a label that names the process that made it, so that a later run can remove what a killed run left behind.
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ _MOST_PROCESSES = 256
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to make a container: `network` empty for none at all, `names` what it is called by there.
+    """How to make a container: `network` is empty for no network, `names` are its aliases there.
 
-    `network` may also be that of another container (`container:ID`), to share what it has, and its names.
-    `command` and `entrypoint` empty are the image's own. `places` become anonymous volumes, `tmpfs` lie in memory.
-    A `confined` one gets no capability, no new privilege, a root that cannot be written, and no more than its share of
-    memory and processes. Its command reads its standard input, which ends when this process does, however it dies;
+    `network` may also be that of another container (`container:ID`), which is then shared, with its names.
+    Where `command` and `entrypoint` are empty, the image's own are used. `volumes` are the paths of anonymous volumes,
+    `tmpfs` those of file systems in memory.
+    A `confined` container gets no capabilities, no new privileges, a read-only root, and limits on memory and
+    processes. Its command reads its standard input, which closes when this process ends, however it dies;
     when the command ends, the engine itself removes the container.
     """
 
@@ -37,14 +38,14 @@ class Recipe:
     command: Sequence[str] = ()
     entrypoint: Sequence[str] = ()
     user: str = ""
-    places: Sequence[str] = ()
+    volumes: Sequence[str] = ()
     tmpfs: Sequence[str] = ()
     confined: bool = False
 
 
 @contextmanager
 def throwaway(engine: Engine, recipe: Recipe) -> Iterator[str]:
-    """Run a container while the block runs, then remove it with its volumes; hand out its id."""
+    """Run a container while the block runs, then remove it with its volumes; yield its id."""
     with engine.errors(f"start a throwaway container of {recipe.image}"):
         created = engine.api.create_container(
             recipe.image,
@@ -52,7 +53,7 @@ def throwaway(engine: Engine, recipe: Recipe) -> Iterator[str]:
             entrypoint=list(recipe.entrypoint) or None,
             user=recipe.user or None,
             environment=dict(recipe.environment),
-            volumes=list(recipe.places) or None,
+            volumes=list(recipe.volumes) or None,
             labels={_LABEL: _owner()},
             networking_config=_network(recipe),
             stdin_open=recipe.confined,
@@ -60,7 +61,7 @@ def throwaway(engine: Engine, recipe: Recipe) -> Iterator[str]:
                 network_mode=recipe.network or "none",
                 tmpfs=dict(tmpf.partition(":")[::2] for tmpf in recipe.tmpfs) or None,
                 init=True,
-                # Where there is no network, and so nobody to ask, a container is known by its names all the same.
+                # Without a network there is no DNS; the names must resolve all the same.
                 extra_hosts=None if recipe.network else {name: "127.0.0.1" for name in recipe.names},
                 **(_confinement(engine.memory) if recipe.confined else {}),
             ),
@@ -107,7 +108,7 @@ def _network(recipe: Recipe) -> dict[str, Any] | None:
 
 @contextmanager
 def private_network(engine: Engine, name: str) -> Iterator[str]:
-    """Have a network for throwaway containers alone while the block runs. It leads out, to the host and beyond."""
+    """Make a network for throwaway containers while the block runs. It reaches the host and the internet."""
     with engine.errors("make a network"):
         engine.api.create_network(name, driver="bridge", labels={_LABEL: _owner()})
     try:

@@ -48,7 +48,9 @@ def ask(docker: Sequence[str], limit: float) -> list[Answer]:
 def _contexts(docker: Sequence[str]) -> list[tuple[str, str]]:
     listed = process.run([*docker, "context", "ls", "--format", "{{json .}}"])
     if listed.status != 0:
-        raise EngineError(f"Docker does not say which contexts there are.\n{listed.said}", hint="docker context ls")
+        raise EngineError(
+            f"Docker does not say which contexts there are.\n{listed.last_lines}", hint="docker context ls"
+        )
     found = [json.loads(line) for line in listed.stdout.splitlines()]
     return [(one["Name"], one["DockerEndpoint"]) for one in found]
 
@@ -64,7 +66,7 @@ def _answer(name: str, address: str, done: Finished | None, limit: float) -> Ans
         return Answer(name, address, error=document["error"])
     except (ValueError, LookupError, TypeError):
         hint = f"Try it alone: docker --context {name} chap status --all-stacks"
-        return Answer(name, address, error=_error("failed", done.said or "It said nothing.", hint))
+        return Answer(name, address, error=_error("failed", done.last_lines or "It said nothing.", hint))
 
 
 def _error(code: str, message: str, hint: str) -> dict[str, str]:

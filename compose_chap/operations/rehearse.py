@@ -179,7 +179,7 @@ def _recipe(world: World, stack: Stack, image: str, network: str, password: str)
         command=wanted.get("command") or (),
         entrypoint=wanted.get("entrypoint") or (),
         user=str(wanted.get("user") or ""),
-        places=[str(one["target"]) for one in wanted.get("volumes") or () if one.get("type") == "volume"],
+        volumes=[str(one["target"]) for one in wanted.get("volumes") or () if one.get("type") == "volume"],
         tmpfs=[str(one) for one in wanted.get("tmpfs") or ()],
     )
 

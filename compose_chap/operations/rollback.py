@@ -144,7 +144,7 @@ def _amiss(world: World, server: Server, done: Change) -> Schema | None:
 def _way_back(move: Move | None, operation: str) -> Move | None:
     if move is None:
         return None
-    now = Checkout(move.folder).place
+    now = Checkout(move.folder).head
     if now.commit != move.after.commit:
         raise StateError(
             f"The checkout {move.folder} is at {now}, and no longer at {move.after}, where the {operation} left it.",

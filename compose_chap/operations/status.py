@@ -138,11 +138,11 @@ def _source(stack: Stack) -> Source | None:
     found = None if stack.project.absent else checkout.find(stack.project.directory)
     if found is None or not found.holds(stack.project.files[:1]):
         return None
-    return Source(str(found.folder), found.place.commit, found.place.branch, found.name)
+    return Source(str(found.folder), found.head.commit, found.head.branch, found.name)
 
 
 def _backups(world: World, stack: Stack, origin: Origin) -> catalogue.Listing:
-    for file in () if world.engine.elsewhere else stack.project.absent:
+    for file in () if world.engine.remote else stack.project.absent:
         durable.check_readable(file)
     with suppress(StackError):  # beside files that are not here nobody can look
         return catalogue.look(catalogue.folder_for(stack, None, world.environment), origin)

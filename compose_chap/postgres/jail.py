@@ -59,7 +59,7 @@ def server(
         names,
         entrypoint=wait,
         user="0:0",
-        places=("/tmp",),
+        volumes=("/tmp",),
         tmpfs=("/var/run/postgresql:mode=1777",),
         confined=True,
     )

@@ -118,7 +118,7 @@ class Psql:
 
     def _psql(self, sql: str, database: str) -> Finished:
         command = self._psql_command(database)
-        return self.engine.run(self.container, command, given=sql.encode(), environment=self.environment)
+        return self.engine.run(self.container, command, stdin=sql.encode(), environment=self.environment)
 
     def _psql_command(self, database: str) -> list[str]:
         options = ["-XqAtw", "-v", "ON_ERROR_STOP=1", "-U", self.admin]

@@ -112,7 +112,7 @@ def _introduced(engine: Engine, container: str, name: str) -> tuple[Administrato
     failure = None
     for home in ("postgres", "template1"):
         command = [*WITH_PASSWORD, "psql", "-XqAtw", "-v", "ON_ERROR_STOP=1", "-U", name, "-d", home]
-        done = engine.run(container, command, given=_WHO.encode(), environment={"PGOPTIONS": settings()})
+        done = engine.run(container, command, stdin=_WHO.encode(), environment={"PGOPTIONS": settings()})
         if done.status == 0:
             superuser, version, others = json.loads(done.stdout)
             return Administrator(name, superuser, version, home), list(others or ()), None

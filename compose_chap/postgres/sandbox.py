@@ -184,7 +184,7 @@ class Quarantine:
         options = [f"--jobs={jobs}", *(["--exit-on-error"] if strict else [])]
         finished = self._pg_restore(path, chosen, database, role, password, *options)
         if finished.status != 0 and strict:
-            raise DumpError(f"pg_restore could not restore the dump:\n{_without_noise(finished.said)}")
+            raise DumpError(f"pg_restore could not restore the dump:\n{_without_noise(finished.last_lines)}")
 
     def restore_privileges(self, path: str, entries: str, database: str, role: str, password: str) -> set[str]:
         """Restore the listed entries of an archive, go on where one fails, and return those that did, for people."""
@@ -202,7 +202,7 @@ class Quarantine:
     def _demand(self, command: Sequence[str]) -> None:
         finished = self._run(command)
         if finished.status != 0:
-            raise DatabaseError(f"In the database's container: {finished.said}")
+            raise DatabaseError(f"In the database's container: {finished.last_lines}")
 
     def _run(self, command: Sequence[str], environment: dict[str, str] | None = None) -> Finished:
         return self.server.engine.run(

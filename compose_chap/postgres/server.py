@@ -201,7 +201,7 @@ class Server(Psql):
         try:
             return int(finished.stdout.split()[-3]) * 1024
         except (IndexError, ValueError):
-            raise DatabaseError(f"Cannot tell the free space of the database: {finished.said}") from None
+            raise DatabaseError(f"Cannot tell the free space of the database: {finished.last_lines}") from None
 
     # Changes to whole databases
 

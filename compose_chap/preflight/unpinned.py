@@ -48,7 +48,7 @@ def entries(engine: Engine, container: Container, *, built: bool) -> tuple[str, 
     try:
         versions = json.loads(finished.stdout.strip().splitlines()[-1])
     except (IndexError, ValueError):
-        raise EngineError(f"The configured models cannot be read: {finished.said}") from None
+        raise EngineError(f"The configured models cannot be read: {finished.last_lines}") from None
     return tuple(_words(*version) for version in versions if _counts(version, built=built))
 
 

@@ -168,7 +168,7 @@ class Chap:
 
     def _requests(self, requests: Sequence[Mapping[str, Any]]) -> tuple[str, list[Answer]]:
         given = json.dumps(list(requests)).encode()
-        finished = self.engine.run(self.container, [*chap_scripts.PYTHON, chap_scripts.REQUESTS], given=given)
+        finished = self.engine.run(self.container, [*chap_scripts.PYTHON, chap_scripts.REQUESTS], stdin=given)
         if finished.status != 0:
             return "", [Answer(0, _amiss(finished))] * len(requests)
         try:
@@ -186,7 +186,7 @@ def _amiss(finished: Finished) -> str:
     """Return why a program in a container gave no answer, in words."""
     if finished.status == _KILLED:
         return "its container is stopping, or has no memory left"
-    return _WARNING.sub("", finished.said).strip() or f"it said nothing (exit status {finished.status})"
+    return _WARNING.sub("", finished.last_lines).strip() or f"it said nothing (exit status {finished.status})"
 
 
 def _active(answer: Value) -> Active:

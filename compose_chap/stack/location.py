@@ -64,24 +64,27 @@ class Where:
 
 def read_project(where: Where) -> Model:
     """Return the project that Compose would take in this folder with these options. Raise ComposeFileError."""
-    from compose_chap.project import compose_files, sources  # not above: it brings YAML, and finding a stack needs none
+    from compose_chap.project import (
+        compose_files,
+        project_file,
+    )  # not above: it brings YAML, and finding a stack needs none
 
     layout = layout_of(where)
     return compose_files.load(
-        layout.files, layout.project_directory, layout.env_files, _environment(where), sources.read_source
+        layout.files, layout.project_directory, layout.env_files, _environment(where), project_file.read_project_file
     )
 
 
 def layout_of(where: Where) -> Layout:
     """Return the files that Compose would take in this folder with these options. Raise ComposeFileError."""
-    from compose_chap.project import compose_files, sources
+    from compose_chap.project import compose_files, project_file
 
     return compose_files.discover(
         where.folder,
         _environment(where),
         # Compose passes over a folder of such a name.
         lambda path: os.path.exists(path) and not os.path.isdir(path),
-        sources.read_source,
+        project_file.read_project_file,
         files=where.files,
         project_directory=where.directory,
         env_files=where.env_files,

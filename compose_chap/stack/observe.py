@@ -14,7 +14,7 @@ from compose_chap.detection import detect
 from compose_chap.engine.engine import Engine, compose_command
 from compose_chap.errors import ChapError, Interrupted, StackError, StateError
 from compose_chap.model import Origin, Project, Role, Stack
-from compose_chap.project import sources
+from compose_chap.project import project_file
 from compose_chap.records.durable import check_readable
 from compose_chap.records.run_records import journal_file, open_origin, refuse_open_run
 from compose_chap.stack.location import Where, layout_of, read_project
@@ -33,11 +33,11 @@ def find_stack(engine: Engine, where: Where) -> Stack:
         exported = {name: value for name, value in where.environment.items() if name != "COMPOSE_FILE"}
         where = replace(where, environment=exported)
     for path in where.files:
-        if sources.is_remote(path):
-            sources.read_source(path)
+        if project_file.is_remote(path):
+            project_file.read_project_file(path)
     stacks = find_stacks(engine)
     _refuse_another(engine, stacks, where)
-    if not (engine.elsewhere or len(stacks) == 1 or _at_home(stacks, where) or stacks and where.told):
+    if not (engine.remote or len(stacks) == 1 or _at_home(stacks, where) or stacks and where.told):
         _refuse_stopped(where)
     stack = _meant(stacks, where)
     if not stack.of(Role.API):
@@ -72,7 +72,7 @@ def find_stacks(engine: Engine) -> tuple[Stack, ...]:
 
     No file of this machine is one of another machine's stack.
     """
-    return tuple(_located(stack, engine.elsewhere) for stack in detect(engine.containers(), Role.WORKER))
+    return tuple(_located(stack, engine.remote) for stack in detect(engine.containers(), Role.WORKER))
 
 
 def refreshed(engine: Engine, name: str) -> Stack:
@@ -98,10 +98,10 @@ def find_whole_stack(engine: Engine, where: Where) -> Stack:
     this user may not read them. Another stack than that of this folder has to be named.
     """
     stack = find_stack(engine, where)
-    for path in () if engine.elsewhere else stack.project.files:
+    for path in () if engine.remote else stack.project.files:
         check_readable(path)
     if absent := stack.project.absent:
-        server = f", but on {engine.origin('').server}" if engine.elsewhere else ""
+        server = f", but on {engine.origin('').server}" if engine.remote else ""
         raise StackError(
             f"The Compose files of '{stack.project.name}' are not on this machine{server}: {absent[0]}. Its records lie"
             " beside them.",
@@ -111,7 +111,7 @@ def find_whole_stack(engine: Engine, where: Where) -> Stack:
         )
     for place in (*where.places, stack.project.directory):
         open_origin(place)  # which must be possible
-    if not (where.told or engine.elsewhere or _at_home([stack], where)):
+    if not (where.told or engine.remote or _at_home([stack], where)):
         _refuse_stopped(where, stack)
     return stack
 
@@ -275,7 +275,7 @@ def find_directory(engine: Engine, where: Where) -> Path:
     except (StackError, Interrupted):
         label, containers = "com.docker.compose.project.working_dir", engine.containers(where.name)
         folders = {Path(container.labels.get(label, "/")) for container in containers}
-        cut_off = [] if engine.elsewhere else [place for place in folders if _cut_off(engine, place)]
+        cut_off = [] if engine.remote else [place for place in folders if _cut_off(engine, place)]
         # Another stack's run is nobody's business here: it must be the only stack, or the one that was named.
         if len(cut_off) == 1 and (where.name or not detect(containers)):
             return cut_off[0]

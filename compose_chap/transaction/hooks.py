@@ -47,11 +47,11 @@ def _run(world: World, container: Container, kind: str, hook: Mapping[str, Any])
     done = world.engine.run(
         container.id,
         [str(word).replace("$$", "$") for word in command],
-        given=b"",
+        stdin=b"",
         environment=settings,
         user=str(hook.get("user") or ""),
         folder=str(hook.get("working_dir") or ""),
         privileged=bool(hook.get("privileged")),
     )
     if done.status != 0:
-        raise EngineError(f"The {kind} hook of {container.name} failed (exit status {done.status}): {done.said}")
+        raise EngineError(f"The {kind} hook of {container.name} failed (exit status {done.status}): {done.last_lines}")

@@ -20,9 +20,9 @@ def timed(work: Callable[[], object]) -> float:
     return time.monotonic() - begun
 
 
-def run(stack: SampleStack, words: list[str], *, into: Path | None = None, given: Path | None = None) -> str:
+def run(stack: SampleStack, words: list[str], *, into: Path | None = None, stdin: Path | None = None) -> str:
     """Run a command in the stack's folder and return its output; it must succeed."""
-    with open(given or "/dev/null", "rb") as source, open(into or "/dev/null", "wb") as target:
+    with open(stdin or "/dev/null", "rb") as source, open(into or "/dev/null", "wb") as target:
         done = subprocess.run(
             words,
             cwd=stack.folder,
@@ -60,7 +60,7 @@ class Manual:
             run(self.stack, ["docker", "compose", "stop", *writers])
             run(self.stack, [*self.inside, "dropdb", *user, "--force", name])
             run(self.stack, [*self.inside, "createdb", *user, name])
-            run(self.stack, [*self.inside, "pg_restore", *user, "-d", name, "--no-owner"], given=self.dump)
+            run(self.stack, [*self.inside, "pg_restore", *user, "-d", name, "--no-owner"], stdin=self.dump)
             run(self.stack, ["docker", "compose", "start", *writers])
             self.stack.wait_ready()
 

@@ -38,8 +38,8 @@ def test_a_warning_of_python_is_never_why_chap_gave_no_answer(status: int, said:
 
 
 def test_a_refused_connection_is_told_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    def run(container: str, command: list[str], given: bytes) -> Finished:
-        done = subprocess.run([sys.executable, "-c", command[-1]], input=given, capture_output=True, check=True)
+    def run(container: str, command: list[str], stdin: bytes) -> Finished:
+        done = subprocess.run([sys.executable, "-c", command[-1]], input=stdin, capture_output=True, check=True)
         return Finished(0, done.stdout.decode(), "")
 
     with socket.socket() as bound:

@@ -81,8 +81,8 @@ class running:
         self.server.server_close()
 
 
-def run(container: str, command: list[str], given: bytes = b"", **words: Any) -> Finished:
-    done = subprocess.run([sys.executable, "-c", command[-1]], input=given, capture_output=True, check=True)
+def run(container: str, command: list[str], stdin: bytes = b"", **words: Any) -> Finished:
+    done = subprocess.run([sys.executable, "-c", command[-1]], input=stdin, capture_output=True, check=True)
     return Finished(0, done.stdout.decode(), done.stderr.decode())
 
 

@@ -102,7 +102,7 @@ def test_a_copy_of_files_that_are_elsewhere_is_named(folders: tuple[Path, Path])
 def test_the_files_of_this_machine_are_not_those_of_another_one_s_engine(folders: tuple[Path, Path]) -> None:
     a, b = folders
     engine = engine_with(a)
-    engine.elsewhere = True
+    engine.remote = True
     found = find_stack(engine, at(a)).project
     assert found.absent == found.files == (a / "compose.yml",) and not found.here
     assert [stack.project.absent for stack in find_stacks(engine)] == [found.files]
@@ -121,8 +121,8 @@ def test_an_engine_is_elsewhere_by_its_way_and_its_host_name(monkeypatch: pytest
     local = Link("unix:///var/run/docker.sock", "unix:///var/run/docker.sock")
     for way, name, expected in ((bridge, "south", True), (bridge, "north", False), (local, "desktop", False)):
         engine = Engine()
-        vars(engine).update(_link=way, _about={"ID": "1", "Name": name})
-        assert engine.elsewhere is expected
+        vars(engine).update(_link=way, _info={"ID": "1", "Name": name})
+        assert engine.remote is expected
 
 
 def test_a_folder_that_is_a_link_is_the_folder(folders: tuple[Path, Path]) -> None:
