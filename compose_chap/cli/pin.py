@@ -32,17 +32,16 @@ def pin_command(call: Call, version: str, digest: bool, dry_run: bool) -> None:
     model = location.read_project(call.where())
     services = pin.chap_services(model)
     digests = _digests(model, services, tag) if digest else {}
-    found = pin.edits(model, {name: pin.Reference(tag, digests.get(name, "")) for name in services})
-    diff = pin.diff(found)
-    data = {"changed": bool(found) and not dry_run, "services": list(services), "diff": diff}
+    edits = pin.edits(model, {name: pin.NewTag(tag, digests.get(name, "")) for name in services})
+    diff = pin.diff(edits)
+    data = {"changed": bool(edits) and not dry_run, "services": list(services), "diff": diff}
 
-    if not found:
+    if not edits:
         call.result(data, f"The files already name {tag}: {', '.join(services)}.")
         return
     if not dry_run:
         directory = model.layout.project_directory
         with lock.locked(directory, "pin", render.now()):
-            edits = tuple(durable.Edit(edit.path, edit.before, edit.after) for edit in found)
             journal = run_records.begin_run(directory, "pin", {"edits": durable.pack_edits(edits)}, render.now, to=tag)
             try:
                 durable.apply_edits(edits)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from compose_chap.check import Check
+from compose_chap.edit import Edit
 from compose_chap.engine.world import World
 from compose_chap.errors import EngineError, StateError
 from compose_chap.model import Origin, Stack
@@ -17,7 +18,6 @@ from compose_chap.project import checkout_move
 from compose_chap.project.checkout import Checkout, Move
 from compose_chap.reading import Value
 from compose_chap.records import durable, lock, run_records
-from compose_chap.records.durable import Edit
 from compose_chap.stack import model_schema, schema
 from compose_chap.stack.databases import refuse_what_cannot_go_back
 from compose_chap.stack.jobs import lost_jobs

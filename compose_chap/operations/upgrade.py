@@ -10,6 +10,7 @@ from typing import Any
 from compose_chap.backups import backup, catalogue
 from compose_chap.backups.catalogue import Backup
 from compose_chap.check import Check
+from compose_chap.edit import Edit
 from compose_chap.engine.process import check as succeeded
 from compose_chap.engine.pull import pull
 from compose_chap.engine.world import World
@@ -19,7 +20,6 @@ from compose_chap.model import Stack
 from compose_chap.preflight import roads
 from compose_chap.project.checkout import Move
 from compose_chap.records import lock, run_records
-from compose_chap.records.durable import Edit
 from compose_chap.records.run_records import Journal
 from compose_chap.records.steps import Step
 from compose_chap.stack import model_schema, releases

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 
+from compose_chap.edit import Edit
 from compose_chap.engine.registry import Manifest, Registry
 from compose_chap.engine.world import World
 from compose_chap.errors import ChapError, EngineError, RegistryError, StackError
@@ -19,7 +20,6 @@ from compose_chap.project import checkout, compose_files, pin
 from compose_chap.project.checkout import Checkout, Head, Move
 from compose_chap.project.compose_files import Model, ServiceDefinition
 from compose_chap.records import durable
-from compose_chap.records.durable import Edit
 from compose_chap.stack import releases, schema
 from compose_chap.stack.chap import Chap, Jobs, Overview
 from compose_chap.stack.databases import database_of, server_of
@@ -177,7 +177,7 @@ class Subject:
             # Compose gives what it builds the name of project and service.
             image = self._definition(self.after, name).image
             return Reference.parse(str(image or f"{self.stack.project.name}-{name}"))
-        repository, _, _ = pin.split(str(self._definition(self.model, name).image))
+        repository = Reference.parse(str(self._definition(self.model, name).image)).repository
         reference = Reference(repository, self.target)
         if not self.digest:
             return reference
@@ -196,8 +196,8 @@ class Subject:
         return definition
 
     @cached_property
-    def _pins(self) -> tuple[pin.Edit, ...]:
-        wanted = {name: pin.Reference(reference.tag, reference.digest) for name, reference in self.images.items()}
+    def _pins(self) -> tuple[Edit, ...]:
+        wanted = {name: pin.NewTag(reference.tag, reference.digest) for name, reference in self.images.items()}
         return pin.edits(self.model, wanted)
 
     @cached_property
@@ -206,7 +206,7 @@ class Subject:
         if self.built:
             before = durable.content_of(self.env_file)
             return (env_settings.edit(self.env_file, before, self.settings, self.target),) if self.settings else ()
-        return tuple(Edit(edit.path, edit.before, edit.after) for edit in self._pins)
+        return self._pins
 
     @property
     def changed_files(self) -> list[Path]:

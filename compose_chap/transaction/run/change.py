@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from compose_chap.edit import Edit
 from compose_chap.engine.world import World
 from compose_chap.model import Project, Stack
 from compose_chap.project.checkout import Move
 from compose_chap.records import durable
-from compose_chap.records.durable import Edit
 from compose_chap.records.run_records import Journal
 from compose_chap.records.steps import Step
 from compose_chap.transaction.run.baseline import Baseline

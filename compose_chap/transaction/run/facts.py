@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from compose_chap.check import Check
+from compose_chap.edit import Edit
 from compose_chap.model import Project
 from compose_chap.project.checkout import Head, Move
 from compose_chap.reading import LARGEST, Value
-from compose_chap.records.durable import Edit
 from compose_chap.records.run_records import Journal
 from compose_chap.transaction.run.baseline import Baseline
 from compose_chap.transaction.run.change import Change

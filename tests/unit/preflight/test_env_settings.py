@@ -11,6 +11,7 @@ import pytest
 
 from compose_chap import check
 from compose_chap.detection import detect
+from compose_chap.edit import Edit
 from compose_chap.errors import StateError
 from compose_chap.model import Role, Service, Stack
 from compose_chap.preflight import env_settings, release_notes, service_changes
@@ -131,7 +132,7 @@ def test_variables_without_a_default() -> None:
 
 
 def test_a_file_that_is_made_goes_again(tmp_path: Path) -> None:
-    edit = durable.Edit(tmp_path / ".env", None, b"A=1\n")
+    edit = Edit(tmp_path / ".env", None, b"A=1\n")
     packed = json.loads(json.dumps({"edits": durable.pack_edits([edit])}))
     assert read_edits(Value(packed, "journal.json", StateError)) == (edit,)
     durable.apply_edits([edit])
@@ -142,7 +143,7 @@ def test_a_file_that_is_made_goes_again(tmp_path: Path) -> None:
     assert durable.revert_edits([edit]) == []
     (tmp_path / ".env").write_bytes(b"B=2\n")
     assert durable.revert_edits([edit]) == [tmp_path / ".env"]
-    back = durable.Edit(tmp_path / ".env", b"B=2\n", None)
+    back = Edit(tmp_path / ".env", b"B=2\n", None)
     durable.apply_edits([back])
     assert not (tmp_path / ".env").exists()
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
+from compose_chap.edit import Edit
 from compose_chap.errors import StateError
 from compose_chap.model import Project
 from compose_chap.project.checkout import Head, Move
 from compose_chap.reading import Value
-from compose_chap.records.durable import Edit
 from compose_chap.transaction.run.baseline import Baseline
 from compose_chap.transaction.run.change import Change
 from compose_chap.transaction.run.facts import read_change, read_facts
