@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Any
 
 from compose_chap import units
@@ -64,7 +64,9 @@ def verify(world: World, backup: Backup, server: Server | None) -> str:
     if server:
         with _on_trial(world, backup, READ_BACK):
             for dump in _dumps(backup):
-                pg_tools.read_whole(server, _pieces(world, backup.folder / dump["dump"]["file"]))
+                path = backup.folder / dump["dump"]["file"]
+                tell = functools.partial(world.notify, "prove", f"read back {path.name}")
+                pg_tools.read_whole(server, dump_file.pieces(path, tell))
     how = READ_BACK if server else CHECKSUMS
     catalogue.record_verdict(backup, world.clock(), how)
     return how
@@ -159,12 +161,3 @@ def _dumps(backup: Backup) -> list[dict[str, Any]]:
     one = backup.manifest.to_json()
     # What DHIS2's database holds is not known, nor looked at.
     return [{**one, "image": image_of(backup)}, *([{**one["dhis2"], "foreign": None}] if one.get("dhis2") else [])]
-
-
-def _pieces(world: World, path: Path) -> Iterator[bytes]:
-    size, done = path.stat().st_size, 0
-    with open(path, "rb") as file:
-        while data := file.read(1 << 18):
-            yield data
-            done += len(data)
-            world.notify("prove", f"read back {path.name}", done, size)

@@ -1,4 +1,4 @@
-"""Look at a stack and say what it is: before an operation (the baseline) and after it (the checks).
+"""Look at a stack after a change and say how it stands, as checks.
 
 A check has the shape that chap-checker gives its own: name, status, message, hint, details, duration.
 """
@@ -183,20 +183,18 @@ def _ready(world: World, stack: Stack) -> Check:
 def _models(world: World, stack: Stack, baseline: Baseline) -> Check:
     if not baseline.models:
         return Check("models", "skipped", "No model service was registered before.")
-    chap, begun = Chap(world.engine, stack.api.containers[0].id), world.clock()
+    chap, missing = Chap(world.engine, stack.api.containers[0].id), [*baseline.models]
 
-    while missing := sorted(set(baseline.models) - set(chap.models())):
-        waited = (world.clock() - begun).total_seconds()
-        if waited > MODELS_BACK:
-            return Check(
-                "models",
-                "warn",
-                f"Model services did not register again: {', '.join(missing)}.",
-                hint="Restart them: "
-                + ", ".join(f"docker restart {container}" for container in _model_containers(stack)),
-            )
-        world.notify("wait", f"for {', '.join(missing)} to register again", waited, MODELS_BACK)
-        world.sleep(1)
+    def all_registered(waited: float) -> bool | None:
+        missing[:] = sorted(set(baseline.models) - set(chap.models()))
+        if missing:
+            world.notify("wait", f"for {', '.join(missing)} to register again", waited, MODELS_BACK)
+        return None if missing else True
+
+    if not world.until(all_registered, MODELS_BACK, pause=1):
+        message = f"Model services did not register again: {', '.join(missing)}."
+        restart = ", ".join(f"docker restart {container}" for container in _model_containers(stack))
+        return Check("models", "warn", message, hint=f"Restart them: {restart}")
     return Check("models", "ok", f"Registered: {', '.join(baseline.models)}.")
 
 

@@ -7,10 +7,11 @@ in keeps the live database itself, under another name. Which database gets which
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import replace
+from functools import partial
 
-from compose_chap.backups import backup, catalogue, proof
+from compose_chap.backups import backup, catalogue, dump_file, proof
 from compose_chap.backups.catalogue import Backup
 from compose_chap.engine.world import World
 from compose_chap.errors import DatabaseError, StateError, StuckSessions
@@ -21,9 +22,9 @@ from compose_chap.records.steps import Step
 from compose_chap.stack.databases import refuse_what_cannot_go_back
 from compose_chap.stack.observe import refreshed
 from compose_chap.transaction.data import data_plan
-from compose_chap.transaction.data.data_plan import DataPlan, Kind, Names
+from compose_chap.transaction.data.data_plan import DataKind, DataPlan, Names
 from compose_chap.transaction.run.change import Change, begin
-from compose_chap.transaction.run.facts import Facts
+from compose_chap.transaction.run.facts import RunFacts
 from compose_chap.transaction.run.kept import side_name
 
 # Beside the restored rows their indexes are sorted, and the log of the server grows.
@@ -36,12 +37,12 @@ class PreviousData(ABC):
     `facts` are what its run had learned when this was made.
     """
 
-    def __init__(self, change: Change, facts: Facts) -> None:
+    def __init__(self, change: Change, facts: RunFacts) -> None:
         self.change, self.facts = change, facts
 
     @property
     @abstractmethod
-    def kind(self) -> Kind:
+    def kind(self) -> DataKind:
         """What `data_plan` calls this way."""
 
     @abstractmethod
@@ -105,8 +106,8 @@ class CopyInServer(PreviousData):
     """A copy inside the server: quick, and it comes back by renaming it."""
 
     @property
-    def kind(self) -> Kind:
-        return Kind.COPY
+    def kind(self) -> DataKind:
+        return DataKind.COPY
 
     def keep(self, world: World, server: Server, journal: Journal) -> None:
         begin_to_keep(world, self.change, server, journal)
@@ -125,8 +126,8 @@ class ProvenDump(PreviousData):
     """A dump: it takes its time, but needs no room in the server, and no moment in which nobody else is connected."""
 
     @property
-    def kind(self) -> Kind:
-        return Kind.DUMP
+    def kind(self) -> DataKind:
+        return DataKind.DUMP
 
     @property
     def database(self) -> str:
@@ -187,8 +188,9 @@ class ProvenDump(PreviousData):
         self._make_side(server, side, made)
         # Where the migrated one went in an earlier try, this one has its settings, and all of the rows or none.
         if not server.counts(side):
-            world.notify(Step.GO_BACK.value, f"restoring {made.id}")
-            pg_tools.fill(server, side, _pieces(world, made))
+            tell = partial(world.notify, Step.GO_BACK.value, f"restoring {made.id}")
+            tell(0, 0)
+            pg_tools.fill(server, side, dump_file.pieces(made.dump, tell))
         proof.compare(server.counts(side), made.tables)
         server.rename((side, self.change.kept))
 
@@ -211,8 +213,8 @@ class SwappedOut(PreviousData):
     """The live database itself: the incoming one takes its name, and nothing is copied."""
 
     @property
-    def kind(self) -> Kind:
-        return Kind.ROLLBACK if self.change.operation == "rollback" else Kind.RESTORE
+    def kind(self) -> DataKind:
+        return DataKind.ROLLBACK if self.change.operation == "rollback" else DataKind.RESTORE
 
     def keep(self, world: World, server: Server, journal: Journal) -> None:
         """Nothing is migrated: the live data stay as they are."""
@@ -227,7 +229,7 @@ class SwappedOut(PreviousData):
         carry_out(server, data_plan.swap(self.names, present))
 
 
-def previous_data_of(change: Change, facts: Facts) -> PreviousData:
+def previous_data_of(change: Change, facts: RunFacts) -> PreviousData:
     """Return how the data that were live before a change are kept, or will be."""
     if change.incoming:
         return SwappedOut(change, facts)
@@ -247,12 +249,3 @@ def carry_out(server: Server, plan: DataPlan) -> None:
         server.rename(*plan.renames)
     for name in plan.drops:
         server.drop(name)
-
-
-def _pieces(world: World, made: Backup) -> Iterator[bytes]:
-    size, done = made.dump.stat().st_size, 0
-    with open(made.dump, "rb") as file:
-        while data := file.read(1 << 18):
-            yield data
-            done += len(data)
-            world.notify(Step.GO_BACK.value, f"restoring {made.id}", done, size)

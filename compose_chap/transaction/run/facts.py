@@ -31,7 +31,7 @@ class Answered:
 
 
 @dataclass(frozen=True)
-class Facts:
+class RunFacts:
     """What a run learned on its way, beside its change.
 
     `backup` was made before it, into the folder `backups`, with the files `sources`. `kept_dump` is the backup that
@@ -57,18 +57,18 @@ class Facts:
     downtime: float
 
 
-def facts_of(journal: Journal) -> Facts:
+def facts_of(journal: Journal) -> RunFacts:
     """Return what a run learned so far."""
     return read_facts(journal.known)
 
 
-def read_facts(value: Value) -> Facts:
+def read_facts(value: Value) -> RunFacts:
     """Return what a run had learned when its journal was written."""
     sources, settings = value.get("sources"), value.get("settings")
     old, new = value.get("old_tables"), value.get("new_tables")
     had_live, came_back, downtime = value.get("had_live"), value.get("data_came_back"), value.get("downtime")
     checks, since, answered = value.get("checks"), value.get("since"), value.get("answered")
-    return Facts(
+    return RunFacts(
         backup=_path(value, "backup"),
         backups=_path(value, "backups"),
         sources=tuple(map(Path, sources.texts())) if sources else (),
