@@ -49,7 +49,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from compose_chap import __version__, units
-from compose_chap.backups import dump_file, other_files, restore_txt
+from compose_chap.backups import dump_file, other_files, restore_txt, volumes
 from compose_chap.backups.catalogue import BAD, PARTIAL, Backup, list_backups, remove_abandoned
 from compose_chap.backups.manifest import (
     FILE,
@@ -102,7 +102,7 @@ def take(
     if dhis2:
         needed += dhis2[2].size * _ratio([one.manifest.dhis2 for one in earlier])
     if with_volumes:
-        needed += _packed_volumes(earlier) or other_files.volumes_size(engine, stack)
+        needed += _packed_volumes(earlier) or volumes.volumes_size(engine, stack)
     _check_space(folder, int(needed * _MARGIN))
 
     begun, partial = _new_folder(folder, clock())
@@ -164,7 +164,7 @@ def _fill(
             tables=dict(more.tables),
         )
     now = clock()
-    volumes = other_files.keep_volumes(engine, stack, partial, notify) if with_volumes else ()
+    packed = volumes.keep_volumes(engine, stack, partial, notify) if with_volumes else ()
     if with_volumes:
         spent["volumes"] = dump_file.seconds(now, clock())
 
@@ -192,7 +192,7 @@ def _fill(
         lost_tables=tuple(lost_tables),
         foreign=tuple(foreign),
         dhis2=other,
-        volumes=volumes,
+        volumes=packed,
         files=files,
         seconds={**spent, "all": dump_file.seconds(begun, clock())},
         proven_at=clock(),

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from compose_chap import units
-from compose_chap.backups import catalogue, dump_file, other_files
+from compose_chap.backups import catalogue, dump_file, volumes
 from compose_chap.backups.catalogue import CHECKSUMS, READ_BACK, RESTORED, Backup
 from compose_chap.engine.world import World
 from compose_chap.errors import DatabaseError, DumpError, StateError
@@ -52,7 +52,7 @@ def check_sums(world: World, backup: Backup) -> None:
             if found != part.sha256:
                 raise DumpError(f"Backup {backup.id} is damaged: {part.file} is not what was written.")
             if path.name.endswith(".tar.gz"):
-                other_files.read_tar(path)
+                volumes.read_tar(path)
 
 
 def verify(world: World, backup: Backup, server: Server | None) -> str:

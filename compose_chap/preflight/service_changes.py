@@ -7,16 +7,13 @@ they were, and the new service looks at an empty folder.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from compose_chap.backups.volumes import fills_itself
 from compose_chap.project.compose_files import Model
 from compose_chap.project.document import Data, items, tree
-
-# What fills itself again when it is lost.
-_CACHES = re.compile(r"renv|pytensor|(^|[/_-])uv$|cache|(^|[/_-])tmp$")
 
 
 @dataclass(frozen=True)
@@ -45,7 +42,7 @@ def mounts(model: Model, name: str) -> dict[str, Mount]:
     found = {}
     for entry in items(tree(tree(model.data.get("services")).get(name)).get("volumes")):
         mount = _mount(model, entry)
-        if mount and not _CACHES.search(mount.source) and not _CACHES.search(mount.target):
+        if mount and not fills_itself(mount.source, mount.target):
             found[mount.target] = mount
     return found
 

@@ -18,7 +18,7 @@ import pytest
 
 from compose_chap.backups import catalogue, manifest_reader, proof, restore_txt
 from compose_chap.backups.manifest import DatabaseFacts, Dhis2Facts, DumpPart, ImageFacts, KeptVolume, ServerFacts
-from compose_chap.backups.other_files import unique_name
+from compose_chap.backups.volumes import unique_name
 from compose_chap.errors import DumpError
 from compose_chap.model import Role
 from compose_chap.operations import prune
