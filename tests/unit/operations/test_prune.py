@@ -19,7 +19,7 @@ from compose_chap.backups.manifest import ChapFacts
 from compose_chap.errors import DumpError
 from compose_chap.model import Origin
 from compose_chap.operations.prune import Inventory, PrunePlan, Retention, keep, plan
-from tests.fakes import manifest
+from tests.fakes import manifest, run_record
 
 NOW = datetime(2026, 11, 23, 4, tzinfo=timezone.utc)
 HERE = Origin("p", "engine-1", "north")
@@ -174,7 +174,7 @@ def test_a_pinned_and_a_needed_one_stay_whatever_retention_says(
     runs = directory / ".docker-chap" / "runs"
     runs.mkdir(parents=True)
     live, aside = "chap_core", "chap_core_before_20260101t000000z"
-    record = {"id": "1", "operation": "upgrade", "result": "done", "facts": {"backup": str(needed), "kept": aside}}
+    record = run_record(facts={"backup": str(needed), "kept": aside})
     (runs / "1.json").write_text(json.dumps(record))
 
     databases = sized(live, aside, "postgres", "other_before")
@@ -199,7 +199,7 @@ def recorded(directory: Path, *operations: str, **facts: str) -> list[str]:
     runs.mkdir(parents=True)
     names = [f"chap_core_before_{identity.lower()}" for identity in RUNS]
     for identity, operation, kept in zip(RUNS, operations, names):
-        record = {"id": identity, "operation": operation, "result": "done", "facts": {"kept": kept, **facts}}
+        record = run_record(id=identity, operation=operation, facts={"kept": kept, **facts})
         (runs / f"{identity}.json").write_text(json.dumps(record))
     return names[: len(operations)]
 

@@ -14,7 +14,7 @@ from compose_chap.model import Origin, Project
 from compose_chap.operations import prune, recover, rollback
 from compose_chap.operations.prune import Retention
 from compose_chap.records import engine_lock, run_records
-from tests.fakes import FakeEngine, world
+from tests.fakes import FakeEngine, run_record, world
 from tests.unit.operations.test_prune import NOW, sized, stack_in, write
 
 NORTH, SOUTH = Origin("p", "engine-1", "north"), Origin("p", "engine-2", "south")
@@ -23,8 +23,7 @@ OTHER = Origin("q", "engine-1", "north")
 
 def record(directory: Path, identity: str, origin: Origin | None, **facts: str) -> None:
     """Write the record of an upgrade that ended well; one of an older version of this tool does not say whose."""
-    run = {"id": identity, "operation": "upgrade", "result": "done", "facts": facts}
-    run |= {"stack": origin.to_json()} if origin else {}
+    run = run_record(id=identity, facts=facts, **({"stack": origin.to_json()} if origin else {}))
     for path in (run_records.undo_file(directory, identity), run_records.report_file(directory, identity)):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(run))
