@@ -14,7 +14,7 @@ from compose_chap.backups.catalogue import Backup
 from compose_chap.engine.world import World
 from compose_chap.model import Origin, Stack
 from compose_chap.postgres.server import Database, Server
-from compose_chap.records import run_records
+from compose_chap.records import order, run_records
 from compose_chap.transaction.run import kept
 
 
@@ -52,18 +52,19 @@ class Inventory:
         images: Iterable[str] = (),
     ) -> Inventory:
         """Return it for the stack that has this origin, and its backups in this folder. Raise StateError."""
-        runs = run_records.standing_runs(stack.project.directory, origin)
+        runs = run_records.effective_runs(stack.project.directory, origin)
         return cls(tuple(catalogue.list_backups(folder, origin)), tuple(runs), databases, tuple(images))
 
 
 @dataclass(frozen=True)
 class PrunePlan:
-    """What would go, and why each of the others stays."""
+    """What would go, why each of the others stays, and what of them is dated in the future."""
 
     backups: tuple[Backup, ...]
     databases: tuple[tuple[str, int], ...]
     image_runs: tuple[str, ...]
     kept: tuple[tuple[str, str], ...]
+    warnings: tuple[str, ...] = ()
 
     @property
     def empty(self) -> bool:
@@ -75,8 +76,8 @@ def keep(backups: Sequence[Backup], retention: Retention) -> dict[str, str]:
     """Return the ids of the backups that retention keeps, with the reason. `backups` are oldest first."""
     # One with a fault never counts, so that it does not push a sound one out.
     sound = [backup for backup in backups if not backup.fault]
-    newest = sound[-1].id if sound else ""
-    kept = {backup.id: "nothing sound is newer" for backup in backups if backup.id > newest}
+    newer = backups[backups.index(sound[-1]) + 1 :] if sound else backups
+    kept = {backup.id: "nothing sound is newer" for backup in newer}
     newest_first = list(reversed(sound))
 
     for one in newest_first[: max(retention.last, retention.floor)]:
@@ -112,11 +113,13 @@ def plan(stack: Stack, inventory: Inventory, retention: Retention, now: datetime
     # Images stay as long as data that they belong to.
     held = {kept.run_of(name, live) for name in kept.kept_databases(inventory.databases, live) if name not in going}
     held |= {str(run["id"]) for run in needed}
+    dated = {backup.id: backup.created_at for backup in inventory.backups}
     return PrunePlan(
         tuple(backup for backup in inventory.backups if backup.id not in staying),
         tuple((name, inventory.databases[name].size) for name in going),
         tuple(kept.droppable_images(inventory.images, stack.project.name, held, age, now)),
         tuple(staying.items()),
+        (*order.warnings("Backup", dated, now), *kept.dated_ahead(inventory.databases, live, now)),
     )
 
 

@@ -19,7 +19,7 @@ from compose_chap.project.checkout import Checkout, Move
 from compose_chap.reading import Value
 from compose_chap.records import durable, lock, run_records
 from compose_chap.stack import model_schema, schema
-from compose_chap.stack.databases import refuse_what_cannot_go_back
+from compose_chap.stack.databases import refuse_irreversible
 from compose_chap.stack.jobs import lost_jobs
 from compose_chap.stack.schema import Schema
 from compose_chap.transaction import forward, undo
@@ -58,7 +58,7 @@ class Undone:
 
 def last_undoable(directory: Path, operation: str, origin: Origin = Origin()) -> dict[str, Any]:
     """Return the record of a stack's last run of this kind, if it is the one to undo. Raise StateError otherwise."""
-    done = run_records.standing_runs(directory, origin)
+    done = run_records.effective_runs(directory, origin)
     if not any(run["operation"] == operation for run in done):
         raise StateError(f"There is no {operation} to undo.", hint="See what was done: docker chap history")
     if done[-1]["operation"] != operation:
@@ -81,8 +81,8 @@ def plan_rollback(world: World, stack: Stack, operation: str) -> RollbackPlan:
     done, facts = read_change(known), read_facts(known)
     server = server_of(world, done)
     previous_data_of(done, facts).refuse_what_is_gone(server)
-    refuse_what_cannot_go_back(server, done.live)
-    refuse_what_cannot_go_back(server, done.kept)
+    refuse_irreversible(server, done.live)
+    refuse_irreversible(server, done.kept)
     rows = server.counts(done.kept)
     written = undo.rows_since(facts.new_tables or done.tables or rows, server.counts(done.live))
 
@@ -102,14 +102,14 @@ def plan_rollback(world: World, stack: Stack, operation: str) -> RollbackPlan:
         move=_way_back(done.move, operation),
     )
     _refuse_what_cannot_go_back(world, change, operation)
-    before = f"The data that come back were not in order before either. {amiss.words}" if amiss else ""
+    before = f"The data that come back were not in order before either. {amiss.summary}" if amiss else ""
     return RollbackPlan(record, change, written, tuple(filter(None, (lost_jobs(world, stack), before))))
 
 
 def roll_back(world: World, plan: RollbackPlan, credentials: Mapping[str, str]) -> Undone:
     """Carry a rollback out. Raise RolledBack, NeedsPerson or Cancelled as every transaction does."""
     change, undone = plan.change, str(plan.undone["id"])
-    with lock.signals_held():
+    with lock.signals_ignored():
         journal = run_records.begin_run(
             change.project.directory,
             "rollback",
@@ -136,7 +136,7 @@ def _amiss(world: World, server: Server, done: Change) -> Schema | None:
     """
     with suppress(EngineError):
         models = model_schema.of_image(world, done.images[done.writers[0]]["id"])
-        found = schema.look(models, server, done.kept)
+        found = schema.inspect(models, server, done.kept)
         return found if found.status == "fail" else None
     return None
 

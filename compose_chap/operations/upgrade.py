@@ -86,7 +86,7 @@ def execute(world: World, plan: UpgradePlan, credentials: Mapping[str, str]) -> 
     and then nothing has changed.
     """
     change = _change(plan, plan.baseline, run_records.run_id(world.clock()))
-    with lock.one_interruption():
+    with lock.single_interruption():
         journal = _open_journal(world, plan, change)
         change = replace(change, kept=kept.kept_name(change.live, kept.BEFORE, journal.id))
 

@@ -60,7 +60,7 @@ class Subject:
     @cached_property
     def overview(self) -> Overview:
         """What the running API says of itself, asked once."""
-        return self.chap.overview() if self.stack.api.containers[0].running else Overview.of_nothing()
+        return self.chap.overview() if self.stack.api.containers[0].running else Overview.empty()
 
     @property
     def version(self) -> str:

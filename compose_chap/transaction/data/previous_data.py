@@ -19,7 +19,7 @@ from compose_chap.postgres import pg_tools
 from compose_chap.postgres.server import Server
 from compose_chap.records.run_records import Journal
 from compose_chap.records.steps import Step
-from compose_chap.stack.databases import refuse_what_cannot_go_back
+from compose_chap.stack.databases import refuse_irreversible
 from compose_chap.stack.observe import refreshed
 from compose_chap.transaction.data import data_plan
 from compose_chap.transaction.data.data_plan import DataKind, DataPlan, Names
@@ -240,7 +240,7 @@ def begin_to_keep(world: World, change: Change, server: Server, journal: Journal
     """Write down that the data are kept from here on. Raise DatabaseError where they could not be renamed back."""
     begin(world, journal, Step.KEEP, f"{change.live} as {change.kept}")
     # Here there is still nothing to go back from.
-    refuse_what_cannot_go_back(server, change.live)
+    refuse_irreversible(server, change.live)
 
 
 def carry_out(server: Server, plan: DataPlan) -> None:
