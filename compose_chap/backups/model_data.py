@@ -1,4 +1,4 @@
-"""The SQLite databases that a model service keeps in its container and in no volume: read whole, and proven."""
+"""The SQLite databases that a model service has in its container, outside of volumes: read whole, and proven."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from compose_chap.model import Container
 from compose_chap.stack import chap_scripts
 
 _SQLITE = re.compile(r"\.(db|sqlite3?)$")
-# What SQLite keeps beside a database: changes that are not in it yet, or what to undo in it.
+# SQLite's files beside a database: changes that are not in it yet, or that it may have to undo.
 _BESIDE = re.compile(r"-(wal|journal)$")
 
-# A copy that SQLite itself makes is whole also while the model service writes.
+# A copy made by SQLite itself is consistent even while the model service writes.
 _COPY_SQLITE = """
 import sqlite3, sys, tempfile
 with tempfile.NamedTemporaryFile() as file:
@@ -35,48 +35,48 @@ with tempfile.NamedTemporaryFile() as file:
 def databases(engine: Engine, container: Container, folder: Path) -> Iterator[tuple[str, Iterator[bytes]]]:
     """Yield the path of each database in a container, and its content piece by piece.
 
-    What a stopped one needs to be put together lies in `folder` meanwhile. Raise DumpError when one is damaged.
+    The files of a stopped container are put together in `folder`. Raise DumpError when a database is damaged.
     """
     changed = engine.changed_files(container.id)
-    for place in sorted(filter(_SQLITE.search, {_BESIDE.sub("", name) for name in changed})):
+    for path in sorted(filter(_SQLITE.search, {_BESIDE.sub("", name) for name in changed})):
         if container.running:
-            yield place, _sqlite(engine, container, place)
+            yield path, _sqlite(engine, container, path)
         else:
-            files = [place, *(name for name in changed if name != place and _BESIDE.sub("", name) == place)]
-            yield place, _stopped_sqlite(engine, container, files, folder)
+            files = [path, *(name for name in changed if name != path and _BESIDE.sub("", name) == path)]
+            yield path, _stopped_sqlite(engine, container, files, folder)
 
 
-def _sqlite(engine: Engine, container: Container, place: str) -> Iterator[bytes]:
-    with engine.execute(container.id, [*chap_scripts.PYTHON, _COPY_SQLITE, place]) as execution:
+def _sqlite(engine: Engine, container: Container, path: str) -> Iterator[bytes]:
+    with engine.execute(container.id, [*chap_scripts.PYTHON, _COPY_SQLITE, path]) as execution:
         yield from execution.output()
         if execution.status() != 0:
-            said = execution.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
+            stderr = execution.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
             raise DumpError(
-                f"The data of {container.name} ({place}) could not be copied: {said[-1]}",
+                f"The data of {container.name} ({path}) could not be copied: {stderr[-1]}",
                 hint="Mend the model service, or leave its data out: docker chap backup",
             )
 
 
 def _stopped_sqlite(engine: Engine, container: Container, files: list[str], folder: Path) -> Iterator[bytes]:
-    """Copy a database whose service stands still, with what was committed and lies in a file beside it still.
+    """Copy the database of a stopped service, with committed changes that are still in a file beside it.
 
-    The first of `files` is the database. SQLite puts all into one file, as a running service has it done.
+    The first of `files` is the database. SQLite merges all of them into a single file.
     """
-    # Not every Python has it, and only this needs it.
+    # Not every Python has sqlite3, and only this function needs it.
     import sqlite3
 
     with tempfile.TemporaryDirectory(dir=folder) as private:
         copy = Path(private, "data")
-        for place in files:
-            with open(f"{copy}{place.removeprefix(files[0])}", "wb") as written:
-                written.writelines(_only_file(engine, container, place))
+        for path in files:
+            with open(f"{copy}{path.removeprefix(files[0])}", "wb") as written:
+                written.writelines(_only_file(engine, container, path))
         try:
             with closing(sqlite3.connect(copy)) as database:
-                whole = database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+                intact = database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
                 database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         except sqlite3.Error:
-            whole = False
-        if not whole:
+            intact = False
+        if not intact:
             raise DumpError(
                 f"The data of {container.name} ({files[0]}) are damaged, or no SQLite database.",
                 hint="Mend the model service, or leave its data out: docker chap backup",
@@ -86,12 +86,12 @@ def _stopped_sqlite(engine: Engine, container: Container, files: list[str], fold
                 yield data
 
 
-def _only_file(engine: Engine, container: Container, place: str) -> Iterator[bytes]:
+def _only_file(engine: Engine, container: Container, path: str) -> Iterator[bytes]:
     class In:
-        """Where tarfile reads from."""
+        """The source of tarfile."""
 
         def __init__(self) -> None:
-            self._pieces, self._rest = engine.archive(container.id, place), b""
+            self._pieces, self._rest = engine.archive(container.id, path), b""
 
         def read(self, size: int) -> bytes:
             while len(self._rest) < size and (data := next(self._pieces, b"")):

@@ -1,4 +1,4 @@
-"""What makes a stack beside the rows of its database: files, source checkout, images, versions."""
+"""The parts of a stack besides the rows of its database: files, source checkout, images, versions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
-from compose_chap.backups.manifest import ChapFacts, CheckoutFacts, ImageFacts, KeptFile, Part
+from compose_chap.backups.manifest import ChapFacts, CheckoutFacts, FilePart, ImageFacts, Part
 from compose_chap.detection import project
 from compose_chap.engine.engine import Engine
 from compose_chap.engine.world import World
@@ -22,52 +22,52 @@ from compose_chap.stack import chap, schema
 MARKETPLACE = "compose.marketplace.yml"
 
 
-def keep_files(sources: Iterable[Path], stack: Stack, folder: Path) -> tuple[KeptFile, ...]:
-    """Copy the `sources`, a checkout's model configurations, and what other containers were made from.
+def copy_files(project_files: Iterable[Path], stack: Stack, folder: Path) -> tuple[FilePart, ...]:
+    """Copy the `project_files`, a checkout's model configurations, and the files of other containers.
 
-    Copies go into `folder`/files. Return what a manifest holds of each.
+    The copies go into `folder`/files. Return the facts of each for the manifest.
     """
     directory = stack.project.directory
     models = sorted(path for path in (directory / "config" / "configured_models").glob("**/*") if path.is_file())
-    paths = dict.fromkeys([*sources, *models, *_others(stack)])
-    return tuple(_keep_file(path, directory, folder) for path in paths)
+    paths = dict.fromkeys([*project_files, *models, *_others(stack)])
+    return tuple(_copy_file(path, directory, folder) for path in paths)
 
 
 def _others(stack: Stack) -> list[Path]:
-    """Return the files that any container names, as far as they are there, and the marketplace's, which none names."""
+    """Return the existing files in the labels of any container, and the marketplace's, which no label names."""
     projects = [project("", container.labels) for service in stack.services for container in service.containers]
     paths = {path for project in projects for path in (*project.files, *project.env_files)}
     return sorted(path for path in {*paths, stack.project.files[0].with_name(MARKETPLACE)} if path.is_file())
 
 
-def _keep_file(path: Path, directory: Path, folder: Path) -> KeptFile:
+def _copy_file(path: Path, directory: Path, folder: Path) -> FilePart:
     inside = path.is_relative_to(directory) and ".." not in path.parts
     relative = path.relative_to(directory) if inside else Path("outside", *path.resolve().parts[1:])
     copy = folder / "files" / relative
-    # One by one: `parents` makes the others as the umask says.
-    for place in reversed(copy.relative_to(folder).parents[:-1]):
-        (folder / place).mkdir(mode=0o700, exist_ok=True)
+    # One by one: with `parents`, mkdir gives the parents the umask's mode.
+    for parent in reversed(copy.relative_to(folder).parents[:-1]):
+        (folder / parent).mkdir(mode=0o700, exist_ok=True)
     content = read_project_file(path)
     own_folder.write(copy, content)
     name = str(copy.relative_to(folder))
-    return KeptFile(name, len(content), hashlib.sha256(content).hexdigest(), path=str(path))
+    return FilePart(name, len(content), hashlib.sha256(content).hexdigest(), path=str(path))
 
 
-def keep_checkout(directory: Path, folder: Path) -> CheckoutFacts | None:
-    """Describe the source checkout that a stack was started from and keep a diff of local changes; None for none."""
-    found = checkout.find(directory)
+def copy_checkout(directory: Path, folder: Path) -> CheckoutFacts | None:
+    """Describe the source checkout that a stack was started from and save its local changes; None for none."""
+    source_checkout = checkout.find(directory)
     try:
-        place = found.head if found else None
+        head = source_checkout.head if source_checkout else None
     except ChapError:
-        place = None
-    if found is None or place is None:
+        head = None
+    if source_checkout is None or head is None:
         return None
-    kept = None
-    if diff := found.diff:
+    patch = None
+    if diff := source_checkout.diff:
         content = diff.encode(errors="replace")
         own_folder.write(folder / "local-changes.diff", content)
-        kept = Part("local-changes.diff", len(content), hashlib.sha256(content).hexdigest())
-    return CheckoutFacts(place.commit, place.branch, found.name, found.address, kept)
+        patch = Part("local-changes.diff", len(content), hashlib.sha256(content).hexdigest())
+    return CheckoutFacts(head.commit, head.branch, source_checkout.name, source_checkout.address, patch)
 
 
 def image_facts(engine: Engine, stack: Stack) -> tuple[ImageFacts, ...]:
@@ -82,8 +82,8 @@ def image_facts(engine: Engine, stack: Stack) -> tuple[ImageFacts, ...]:
 
 
 def chap_facts(world: World, stack: Stack) -> ChapFacts:
-    """Return versions and schema verdict of CHAP; what it cannot say, as when it is down, is left empty."""
-    version, worker_version, judgement = "", "", None
+    """Return versions and schema verdict of CHAP; empty where unknown, for example when it is down."""
+    version, worker_version, verdict = "", "", None
     engine, api = world.engine, stack.api.containers[0]
 
     workers = [worker.containers[0].id for worker in stack.of(Role.WORKER) if worker.containers[0].running]
@@ -92,7 +92,7 @@ def chap_facts(world: World, stack: Stack) -> ChapFacts:
         if api.running:
             version = chap.version_in(engine, api.id)
         with suppress(ChapError):
-            judgement = schema.of_stack(world, stack).to_json()
-    for asked in versions:
-        worker_version = asked.result()
-    return ChapFacts(version, worker_version, judgement)
+            verdict = schema.of_stack(world, stack).to_json()
+    for future in versions:
+        worker_version = future.result()
+    return ChapFacts(version, worker_version, verdict)

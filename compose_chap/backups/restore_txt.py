@@ -1,6 +1,6 @@
-"""How to restore a backup by hand: the text that each backup has with it.
+"""RESTORE.txt: how to restore a backup by hand.
 
-Its commands are copied into a shell. Every word in them that comes from elsewhere is quoted for it.
+Its commands are copied into a shell, so every word in them that is not our own is quoted.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from compose_chap.postgres.server import identifier
 
 
 def text(stack: Stack, manifest: Manifest) -> str:
-    """Return the text of RESTORE.txt: the very commands for this stack."""
+    """Return the text of RESTORE.txt with the commands for this stack."""
     compose = shlex.join(["docker", *compose_command(stack.project)])
     writers = shlex.join(service.name for service in stack.writers)
     name, owner, admin = map(quote, (stack.access.name, stack.access.owner, stack.access.admin))
@@ -29,7 +29,7 @@ def text(stack: Stack, manifest: Manifest) -> str:
     if files:
         compare = "with your own copy of them"
         files = f"\nThe Compose files are NOT in this backup. They are on the server: {files}\nGo there for this.\n"
-    told = f"""\
+    instructions = f"""\
 This folder is a backup of CHAP {_shown(manifest.chap.version)}, made {manifest.created_at.isoformat()}.
 The easy way to restore it:
 
@@ -56,9 +56,9 @@ When CHAP works again, the old database can go:
         name, owner, admin = map(quote, (dhis2.database.name, dhis2.database.owner, dhis2.admin))
         inside = f"{compose} exec -T {quote(dhis2.service)}"
         rename = _renaming(dhis2.database.name)
-        # A command without the name of a service would stop everything.
+        # Without the name of a service, the command would stop everything.
         others = shlex.join(value.name for value in stack.of(Role.DHIS2)) or "DHIS2-SERVICE"
-        told += f"""
+        instructions += f"""
 DHIS2's database. Stop DHIS2, keep the old one, restore, start:
    {compose} stop {others}
    {inside} psql -U {admin} -d postgres -c {rename}
@@ -67,14 +67,14 @@ DHIS2's database. Stop DHIS2, keep the old one, restore, start:
    {compose} start {others}
 """
     for volume in manifest.volumes:
-        file, place = quote(volume.file), quote(f"{volume.service}:{volume.path}")
-        source = f"gunzip -c {file} | {compose} cp - {place}" if volume.volume else f"{compose} cp {file} {place}"
-        told += f"\n{_shown(volume.volume or 'Data of ' + volume.service)}:\n   {source}\n"
-    return told
+        file, target = quote(volume.file), quote(f"{volume.service}:{volume.path}")
+        command = f"gunzip -c {file} | {compose} cp - {target}" if volume.volume else f"{compose} cp {file} {target}"
+        instructions += f"\n{_shown(volume.volume or 'Data of ' + volume.service)}:\n   {command}\n"
+    return instructions
 
 
 def _shown(text: str) -> str:
-    """Return a text that stands between the commands: on one line, whatever it holds."""
+    """Return a text that is safe between the commands: on a single line."""
     return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 

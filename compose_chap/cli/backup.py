@@ -72,7 +72,7 @@ def backup_command(
         f"Backup {made.id} {state_of}: {rows} rows in {len(made.tables)} tables,"
         f" {units.size(made.size)}, in {units.duration(made.manifest.seconds.get('all', 0))}."
     )
-    parts = [said, unexpected.backup_warning(made.manifest.foreign)]
+    parts = [said, unexpected.backup_warning(made.manifest.unexpected)]
     text = "\n".join(render.paragraph(part) for part in parts if part)
     call.result({"backup": backup_document(made)}, f"{text}\n{made.folder}")
 
@@ -111,7 +111,8 @@ def _dump_only(call: Call, world: Any, stack: Any, asked: str) -> None:
     _warn(call, _dump_warnings(made))
     said = f"The dump was read back: {sum(made.tables.values())} rows in {len(made.tables)} tables,"
     text = render.paragraph(f"{said} {units.size(made.size)}.") + f"\n{target}"
-    call.result({"dump": {"file": str(target), **vars(made)}}, text)
+    facts = {"tables": made.tables, "size": made.size, "foreign": made.unexpected, "lost_tables": made.lost_tables}
+    call.result({"dump": {"file": str(target), **facts}}, text)
 
 
 def _write_out(data: bytes) -> None:
@@ -136,5 +137,5 @@ def _dump_warnings(made: DumpOnly) -> Iterator[str]:
             f"The database has lost {', '.join(made.lost_tables)}, so this dump lacks them too."
             " Keep the earlier backups: docker chap backups --pin ID"
         )
-    if told := unexpected.backup_warning(made.foreign):
+    if told := unexpected.backup_warning(made.unexpected):
         yield told

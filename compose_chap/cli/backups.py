@@ -39,7 +39,7 @@ def backups_command(call: Call, pin: str | None, unpin: str | None, output: Path
     for asked, pinned in ((pin, True), (unpin, False)):
         if asked:
             catalogue.pin(catalogue.find(asked, folder, origin), pinned)
-    listing, now = catalogue.look(folder), call.clock()
+    listing, now = catalogue.scan(folder), call.clock()
     found = listing.backups
     rows = [
         [
@@ -50,7 +50,7 @@ def backups_command(call: Call, pin: str | None, unpin: str | None, output: Path
             f"{one.proof.how} {units.age(one.proof.at, now)}",
             one.manifest.reason
             + (", pinned" if one.pinned else "")
-            + (", needs --trust" if one.manifest.foreign else ""),
+            + (", needs --trust" if one.manifest.unexpected else ""),
         ]
         + ([str(one.origin)] if not all(origin.owns(other.origin) for other in found) else [])
         for one in found
@@ -94,7 +94,7 @@ def verify_command(call: Call, asked: str, deep: bool, output: Path | None) -> N
     if found.fault:
         said += f" It is not to be relied on all the same. {found.fault}"
         said += f" Prove it: docker chap verify {found.id} --deep" if found.proof.by == catalogue.RESTORED else ""
-    parts = [said, unexpected.backup_warning(found.manifest.foreign)]
+    parts = [said, unexpected.backup_warning(found.manifest.unexpected)]
     text = "\n".join(render.paragraph(part) for part in parts if part)
     call.result({"backup": backup_document(found), "proven_by": how, "tables": tables}, text)
 
@@ -108,7 +108,7 @@ def _find(call: Call, asked: str, output: Path | None) -> Backup:
             return catalogue.load(Path(asked))
         raise
     found = catalogue.find(asked, folder, origin, sound=True)
-    for note in catalogue.passed_over(asked, found, folder, origin):
+    for note in catalogue.skipped_newer(asked, found, folder, origin):
         call.tell(render.paragraph(f"Note:  {note}", sys.stderr))
     return found
 

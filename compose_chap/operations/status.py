@@ -147,7 +147,7 @@ def _backups(world: World, stack: Stack, origin: Origin) -> catalogue.Listing:
     for file in () if world.engine.remote else stack.project.absent:
         durable.check_readable(file)
     with suppress(StackError):  # beside files that are not here nobody can look
-        return catalogue.look(catalogue.folder_for(stack, None, world.environment), origin)
+        return catalogue.scan(catalogue.folder_for(stack, None, world.environment), origin)
     return catalogue.Listing([], [])
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from compose_chap.backups.volumes import fills_itself
+from compose_chap.backups.volumes import is_cache
 from compose_chap.project.compose_files import Model
 from compose_chap.project.document import Data, items, tree
 
@@ -42,7 +42,7 @@ def mounts(model: Model, name: str) -> dict[str, Mount]:
     found = {}
     for entry in items(tree(tree(model.data.get("services")).get(name)).get("volumes")):
         mount = _mount(model, entry)
-        if mount and not fills_itself(mount.source, mount.target):
+        if mount and not is_cache(mount.source, mount.target):
             found[mount.target] = mount
     return found
 

@@ -30,6 +30,6 @@ def test_files_that_only_other_containers_name_are_kept_too(tmp_path: Path) -> N
             service(**{files: f"{tmp_path}/tmp.yml", env_files: f"{directory}/ewars.env"}),
         ],
     )
-    made = other_files.keep_files([directory / "compose.yml"], stack, kept)
+    made = other_files.copy_files([directory / "compose.yml"], stack, kept)
     assert sorted(one.path for one in made) == sorted(str(directory / name) for name in names)
     assert all((kept / one.file).read_text() == Path(one.path).name for one in made)

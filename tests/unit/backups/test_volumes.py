@@ -1,4 +1,4 @@
-"""What a backup keeps of volumes and of model services, and how much room it is thought to need."""
+"""What a backup holds of volumes and of model services, and how much room it is thought to need."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 
 from compose_chap.backups import backup, volumes
 from compose_chap.backups.catalogue import Backup
-from compose_chap.backups.manifest import DatabaseFacts, DumpPart, KeptVolume, Manifest
+from compose_chap.backups.manifest import DatabaseFacts, DumpPart, Manifest, VolumePart
 from compose_chap.errors import DumpError
 from compose_chap.model import Role
 from tests.fakes import manifest
@@ -41,9 +41,9 @@ def stopped(files: dict[str, bytes]) -> tuple[Any, Any]:
     return engine, SimpleNamespace(writers=(), of=lambda role: (model,) if role is Role.MODEL else ())
 
 
-def keep(files: dict[str, bytes], folder: Path) -> tuple[KeptVolume, ...]:
+def keep(files: dict[str, bytes], folder: Path) -> tuple[VolumePart, ...]:
     engine, stack = stopped(files)
-    return volumes.keep_volumes(engine, stack, folder, lambda *told: None)
+    return volumes.pack_volumes(engine, stack, folder, lambda *told: None)
 
 
 @pytest.mark.parametrize("mode", ["wal", "delete"])
@@ -76,7 +76,7 @@ def test_room_is_asked_for_by_what_earlier_backups_took() -> None:
         return manifest(database=DatabaseFacts("chap_core", size), dump=DumpPart("a.dump", dump, ""))
 
     def packed(*sizes: int) -> Backup:
-        return Backup(Path("/b"), manifest(volumes=tuple(KeptVolume("v", size, "") for size in sizes)))
+        return Backup(Path("/b"), manifest(volumes=tuple(VolumePart("v", size, "") for size in sizes)))
 
     assert backup._ratio([facts(100, 10), facts(100, 20), None]) == 0.2
     assert backup._ratio([]) == backup._ratio([None]) == 0.35

@@ -95,7 +95,7 @@ def missed(now: set[str], wanted: tuple[str, ...] | None, *earlier: dict[str, An
     schema = None if wanted is None else {"missing_tables": wanted}
     new = manifest(tables=dict.fromkeys(now, 1), lost_tables=("public.gone",), chap=ChapFacts("2.1.0", "", schema))
     before = [Backup(Path("/b"), manifest(**one)) for one in earlier]
-    told = backup.with_missed_tables(new, before)
+    told = backup.with_missing_tables(new, before)
     return {"lost_tables": list(told.lost_tables), "absent_tables": list(told.absent_tables)}
 
 
