@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import os
+import time
 from collections.abc import Sequence
 from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
 
-from compose_chap import __version__
+from compose_chap import __version__, timeline
 from compose_chap.cli.call import Call, common, common_options, told
 from compose_chap.cli.commands import COMMANDS, EXIT_STATUSES
 from compose_chap.errors import Bug, Cancelled, ChapError, UsageError
@@ -75,7 +77,9 @@ def main(words: Sequence[str], docker: tuple[str, ...] = ("docker",)) -> int:
     """Run the words of an operator and return the exit status."""
     if list(words[:1]) == ["help"]:
         words = [*words[1:], "--help"]
+    line = None
     try:
+        line = timeline.begin(os.environ.get(timeline.VARIABLE, ""), time.time)
         # The status of a command that asked to exit comes back as a value here, not as an exception.
         status = chap.main(list(words), prog_name="docker chap", standalone_mode=False, obj=Call(docker))
         return status if isinstance(status, int) else 0
@@ -87,6 +91,9 @@ def main(words: Sequence[str], docker: tuple[str, ...] = ("docker",)) -> int:
         return error.exit_code
     except ChapError as error:
         return _failed(error, words)
+    finally:
+        if line:
+            line.close(next((word for word in words if word in COMMANDS), ""))
 
 
 def tell_bug(words: Sequence[str], what: str, hint: str) -> None:

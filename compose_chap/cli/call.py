@@ -42,6 +42,7 @@ class Call:
 
     def world(self) -> World:
         """Return engine, clock and progress for this call: however often it is asked, one progress has the terminal."""
+        from compose_chap import timeline
         from compose_chap.cli.screen.render import Progress, now
         from compose_chap.engine.engine import Engine
         from compose_chap.engine.world import World
@@ -52,7 +53,9 @@ class Call:
             context.meta["progress"] = notify
             context.call_on_close(notify.end)
         notify = context.meta["progress"]
-        return World(Engine(self.docker), now, time.sleep, notify, self.patience, environment=dict(os.environ))
+        return World(
+            Engine(self.docker), now, time.sleep, timeline.stepped(notify), self.patience, environment=dict(os.environ)
+        )
 
     def clock(self) -> datetime:
         """Return the time."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
-from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
@@ -21,7 +21,7 @@ from compose_chap.image import nearest_releases, release_key
 from compose_chap.model import Role
 from compose_chap.postgres import unexpected
 from compose_chap.postgres.server import identifier
-from compose_chap.preflight import release_files, release_notes, roads, running_files
+from compose_chap.preflight import order, release_files, release_notes, roads, running_files
 from compose_chap.preflight.subject import Subject
 from compose_chap.records import durable, run_records
 from compose_chap.stack.databases import refuse_irreversible
@@ -44,38 +44,25 @@ OVERRIDES = {
     **roads.OVERRIDES,
 }
 
-_Look = Callable[[Subject], Check]
-
 
 def examine(subject: Subject) -> list[Check]:
     """Run every check that fits: all of them with a target version, those of the running stack without."""
-    checks: dict[str, Check] = {}
-    blocked: set[str] = set()
-
-    for name, requires, look in _CHECKS:
-        if look in _FOR_TARGET and not subject.target:
-            continue
-        if missing := [name for name in requires if name in blocked]:
-            checks[name] = Check(name, "skipped", f"Not looked at, because of {missing[0]}.")
-            blocked.add(name)
-            continue
-        begun = subject.world.clock()
-        try:
-            check = look(subject)
-        except ChapError as error:
-            check = Check(name, "fail", error.message, error.hint)
-        took = int((subject.world.clock() - begun).total_seconds() * 1000)
-        checks[name] = replace(check, name=name, duration_ms=took)
-        if check.failed:
-            blocked.add(name)
-    found = list(checks.values())
-    if checks["interrupted_run"].failed:
+    fitting = [entry for entry in _CHECKS if subject.target or entry[2] not in _FOR_TARGET]
+    with ThreadPoolExecutor(1) as pool:
+        # It asks the database too, and neither has to wait for the other.
+        on_the_way = pool.submit(roads.faults, subject)
+        examined = order.examine(subject, fitting)
+    found = [entry.check for entry in examined.values()]
+    blocked = {name for name, entry in examined.items() if entry.blocks}
+    if examined["interrupted_run"].check.failed:
         # To start or mend anything before the run is undone may do harm.
         found = [one if one.name == "interrupted_run" else replace(one, hint="") for one in found]
     if not subject.target:
         return found
     notes = release_notes.between(subject.stack, subject.release, subject.target)
-    return found + roads.between(subject, blocked) + notes
+    # Without a stack and a database nothing could be asked.
+    way = [] if {"stack", "database"} & blocked else on_the_way.result()
+    return found + way + roads.newer_than_known(subject.target) + notes
 
 
 def overridden(checks: list[Check], allowed: set[str]) -> list[Check]:
@@ -336,7 +323,7 @@ def _route(subject: Subject) -> Check:
     return Check("", "ok", f"DHIS2's route points at {route}.")
 
 
-_CHECKS: tuple[tuple[str, tuple[str, ...], _Look], ...] = (
+_CHECKS: tuple[tuple[str, tuple[str, ...], order.Look], ...] = (
     ("engine", (), _engine),
     ("compose", ("engine",), _compose),
     release_files.BEFORE_ALL,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -26,18 +26,18 @@ _LENGTHS = (
 )
 
 
-def between(subject: Subject, blocked: Collection[str] = ()) -> list[Check]:
-    """Return what is known of the way to the target: a check for each fault on it, and where knowledge ends.
+def between(subject: Subject) -> list[Check]:
+    """Return what is known of the way to the target: a check for each fault on it, and where knowledge ends."""
+    return [*faults(subject), *newer_than_known(subject.target)]
 
-    `blocked` names the checks that failed: without a stack and a database nothing can be asked.
-    """
-    way = [road for road in ROADS if _leads(road, subject.release, subject.target)]
+
+def faults(subject: Subject) -> list[Check]:
+    """Return a check for each fault that is known of the way to the target; none without a target."""
     try:
-        askable = way and not {"stack", "database"} & set(blocked)
-        checks = known(way, facts(subject), subject.release, subject.target) if askable else []
+        way = [road for road in ROADS if subject.target and _leads(road, subject.release, subject.target)]
+        return known(way, facts(subject), subject.release, subject.target) if way else []
     except ChapError as error:
-        checks = [Check("roads", "fail", error.message, error.hint)]
-    return [*checks, *newer_than_known(subject.target)]
+        return [Check("roads", "fail", error.message, error.hint)]
 
 
 def known(roads: Iterable[Road], found: Facts, now: str, target: str) -> list[Check]:

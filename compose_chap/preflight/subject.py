@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
+from threading import RLock
+from typing import Any, Generic, TypeVar
 
 from compose_chap.edit import Edit
 from compose_chap.engine.registry import Manifest, Registry
@@ -26,6 +28,27 @@ from compose_chap.stack.databases import database_of, server_of
 from compose_chap.stack.schema import Schema
 from compose_chap.transaction.run.baseline import Baseline, baseline_of
 
+T = TypeVar("T")
+
+
+class shared_property(Generic[T]):
+    """A property that is asked once, also by several threads: the first one asks, the others wait for its answer."""
+
+    def __init__(self, ask: Callable[[Any], T]) -> None:
+        self._ask = ask
+        self.__doc__ = ask.__doc__
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, instance: Any, owner: Any = None) -> T:
+        answers = vars(instance)
+        with answers.setdefault(f"_lock_of_{self._name}", RLock()):
+            if self._name not in answers:
+                answers[self._name] = self._ask(instance)
+            answer: T = answers[self._name]
+            return answer
+
 
 @dataclass(frozen=True)
 class Subject:
@@ -42,22 +65,22 @@ class Subject:
     backups: Path
     digest: bool = False
 
-    @cached_property
+    @shared_property
     def server(self) -> Server:
         """The stack's PostgreSQL."""
         return server_of(self.world.engine, self.stack)
 
-    @cached_property
+    @shared_property
     def database(self) -> Database:
         """CHAP's database."""
         return database_of(self.server, self.stack.access)
 
-    @cached_property
+    @shared_property
     def chap(self) -> Chap:
         """The running API."""
         return Chap(self.world.engine, self.stack.api.containers[0].id)
 
-    @cached_property
+    @shared_property
     def overview(self) -> Overview:
         """What the running API says of itself, asked once."""
         return self.chap.overview() if self.stack.api.containers[0].running else Overview.empty()
@@ -67,30 +90,30 @@ class Subject:
         """The version that runs, empty when it does not say."""
         return self.overview.version
 
-    @cached_property
+    @shared_property
     def release(self) -> str:
         """The release that runs, without the `v`: what the checkout says, where the code says the same."""
         tag = self.checkout.release if self.checkout else ""
         return tag.removeprefix("v") if tag and releases.reported_version(tag) == self.version else self.version
 
-    @cached_property
+    @shared_property
     def baseline(self) -> Baseline:
         """What has to be kept."""
         return baseline_of(self.world, self.stack, self.overview)
 
-    @cached_property
+    @shared_property
     def schema(self) -> Schema:
         """How the database stands to the running code. Raise EngineError or DatabaseError when one cannot tell."""
         return schema.of_stack(self.world, self.stack)
 
-    @cached_property
+    @shared_property
     def jobs(self) -> Jobs:
         """The jobs that run, wait, or only say so. Raise EngineError when the workers cannot be asked."""
         if isinstance(self.overview.listed, EngineError):
             raise self.overview.listed
         return Jobs.of(self.overview.listed, self.chap.active(self.stack.workers))
 
-    @cached_property
+    @shared_property
     def built(self) -> bool:
         """Whether the writers are built from source. Raise ChapError when only some are."""
         kinds = {service.name: _is_built(self._definition(self.model, service.name)) for service in self.stack.writers}
@@ -102,7 +125,7 @@ class Subject:
             )
         return kinds[self.stack.api.name]
 
-    @cached_property
+    @shared_property
     def checkout(self) -> Checkout | None:
         """The checkout that the writers are built from, None for images. Raise ChapError when there is not one."""
         if not self.built:
@@ -117,14 +140,14 @@ class Subject:
             )
         return one
 
-    @cached_property
+    @shared_property
     def move(self) -> Move | None:
         """The way of the checkout to the target; its tag is fetched where it is missing. None for images."""
         if self.checkout is None or not self.target:
             return None
         return Move(self.checkout.folder, self.checkout.head, Head(checkout.commit_of(self.checkout, self.target)))
 
-    @cached_property
+    @shared_property
     def after(self) -> Model:
         """The project as its files will define it after the upgrade. Raise ChapError when they will not.
 
@@ -146,7 +169,7 @@ class Subject:
             lambda path: written[path] if path in written else read(path),
         )
 
-    @cached_property
+    @shared_property
     def settings(self) -> tuple[Setting, ...]:
         """What the files of the target take from an env file and nobody has set, as what runs has it."""
         if self.move is None:
@@ -161,7 +184,7 @@ class Subject:
         layout = self.model.layout
         return layout.env_files[-1] if layout.env_files else layout.project_directory / ".env"
 
-    @cached_property
+    @shared_property
     def images(self) -> dict[str, Reference]:
         """The image that each writer should have after the upgrade, by name. Raise ChapError."""
         # What Compose builds it names itself, and no registry has it.
@@ -195,12 +218,12 @@ class Subject:
             )
         return definition
 
-    @cached_property
+    @shared_property
     def _pins(self) -> tuple[Edit, ...]:
         wanted = {name: pin.NewTag(reference.tag, reference.digest) for name, reference in self.images.items()}
         return pin.edits(self.model, wanted)
 
-    @cached_property
+    @shared_property
     def edits(self) -> tuple[Edit, ...]:
         """The edits of the files; from source those of an env file. Raise ComposeFileError when they are not safe."""
         if self.built:
@@ -229,13 +252,13 @@ class Subject:
         added = "".join(env_settings.diff(edit, self.settings) for edit in self.edits)
         return checkout.diff(self.move, self.changed_files) + added
 
-    @cached_property
+    @shared_property
     def platform(self) -> str:
         """The platform of the images that run."""
         image = self.world.engine.image(self.stack.api.containers[0].image_id)
         return image.platform if image else "linux/amd64"
 
-    @cached_property
+    @shared_property
     def manifests(self) -> dict[str, Manifest | None]:
         """What the registry has for each new image. Raise RegistryError when it does not answer."""
         return {name: self.registry.manifest(reference, self.platform) for name, reference in self.images.items()}

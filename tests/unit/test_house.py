@@ -26,7 +26,7 @@ FLOORS = (
     ("postgres", "records", "project"),
     ("engine", "detection"),
     ("model",),
-    ("image", "check", "edit", "redact", "units", "reading"),
+    ("image", "check", "edit", "redact", "units", "reading", "timeline"),
     ("errors", "ownership"),
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from compose_chap import units
-from compose_chap.backups.catalogue import Backup
 from compose_chap.cli.screen import render
 from compose_chap.errors import ChapError
 from compose_chap.model import Role, Service, Stack
-from compose_chap.operations.status import Source, Status
-from compose_chap.stack.chap import Jobs
-from compose_chap.transaction.run import kept
+
+# The first lines are on the screen before this is needed.
+if TYPE_CHECKING:
+    from compose_chap.backups.catalogue import Backup
+    from compose_chap.operations.status import Source, Status
+    from compose_chap.stack.chap import Jobs
+
+_ASKED = ("Health", "Schema", "Jobs", "Database", "Last backup")
 
 
 def status_document(seen: Status, now: datetime) -> dict[str, Any]:
@@ -76,12 +81,20 @@ def _backup(last: Backup | None, now: datetime) -> dict[str, Any] | None:
     }
 
 
+def first_text(stack: Stack) -> str:
+    """Return what the containers alone say, for people who wait for the rest."""
+    facts = [("Project", stack.project.name), ("Files", _files(stack)), *((name, "…") for name in _ASKED)]
+    return "\n\n".join([render.facts(facts), _services(stack, {})])
+
+
 def status_text(seen: Status, now: datetime) -> str:
     """Return a status for people."""
+    from compose_chap.transaction.run import kept
+
     stack = seen.stack
     facts = [
         ("Project", stack.project.name),
-        ("Files", ", ".join(map(str, stack.project.files)) + _not_here(stack)),
+        ("Files", _files(stack)),
         *([("Checkout", _said_of(seen.source))] if seen.source else []),
         ("Health", _health(seen)),
         ("Schema", seen.schema.verdict if seen.schema else "not known"),
@@ -89,11 +102,7 @@ def status_text(seen: Status, now: datetime) -> str:
         ("Database", _database(seen)),
         ("Last backup", _last_backup(seen, now)),
     ]
-    rows = [
-        [service.name, service.role.value, _state(service), seen.versions.get(service.name, ""), str(service.image)]
-        for service in sorted(stack.services, key=lambda service: (list(Role).index(service.role), service.name))
-    ]
-    parts = [render.facts(facts), render.table(rows, ["SERVICE", "ROLE", "STATE", "VERSION", "IMAGE"])]
+    parts = [render.facts(facts), _services(stack, seen.versions)]
     if seen.kept:
         live = _access_name(stack) or ""
         rows = [[name, units.size(bytes_), _age_of(name, live, now)] for name, bytes_ in seen.kept.items()]
@@ -116,7 +125,17 @@ def status_text(seen: Status, now: datetime) -> str:
     return "\n\n".join(parts)
 
 
+def _services(stack: Stack, versions: Mapping[str, str]) -> str:
+    rows = [
+        [service.name, service.role.value, _state(service), versions.get(service.name, ""), str(service.image)]
+        for service in sorted(stack.services, key=lambda service: (list(Role).index(service.role), service.name))
+    ]
+    return render.table(rows, ["SERVICE", "ROLE", "STATE", "VERSION", "IMAGE"])
+
+
 def _age_of(database: str, live: str, now: datetime) -> str:
+    from compose_chap.transaction.run import kept
+
     since = kept.kept_since(database, live)
     return units.age(since, now) if since else ""
 
@@ -141,6 +160,10 @@ def _jobs(jobs: Jobs | None) -> str:
 def _database(seen: Status) -> str:
     size = units.size(seen.database_size) if seen.database_size is not None else "not reached"
     return ", ".join(filter(None, (_access_name(seen.stack), size)))
+
+
+def _files(stack: Stack) -> str:
+    return ", ".join(map(str, stack.project.files)) + _not_here(stack)
 
 
 def _not_here(stack: Stack) -> str:
