@@ -141,7 +141,7 @@ def execute(world: World, plan: RestorePlan, baseline: Baseline, credentials: Ma
     about |= {"stack": whose, "source": str(plan.source.path)}
     with lock.single_interruption():
         journal = run_records.begin_run(stack.project.directory, "restore", {}, world.clock, **about)
-        change = planned = _change(plan, baseline, journal)
+        change = planned = _change(plan, server, baseline, journal)
 
         def clean_up() -> None:
             side_database.remove(server, journal.id, planned.incoming)
@@ -235,9 +235,9 @@ def start_database(world: World, stack: Stack) -> None:
         raise StackError(f"The database service {name} was started and does not answer.", hint="Look at its logs.")
 
 
-def _change(plan: RestorePlan, baseline: Baseline, journal: Journal) -> Change:
+def _change(plan: RestorePlan, server: Server, baseline: Baseline, journal: Journal) -> Change:
     live = plan.stack.access.name
-    described = describe(plan.stack)
+    described = describe(plan.stack, server)
     return Change(
         operation="restore",
         **described,
