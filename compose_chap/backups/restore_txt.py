@@ -1,6 +1,6 @@
-"""How to restore a backup by hand: the text that each backup has with it.
+"""RESTORE.txt: how to restore a backup by hand.
 
-Its commands are copied into a shell. Every word in them that comes from elsewhere is quoted for it.
+Its commands are copied into a shell, so every word in them that is not our own is quoted.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from compose_chap.units import clipped
 
 
 def text(stack: Stack, manifest: Manifest, admin: str, port: int) -> str:
-    """Return the text of RESTORE.txt: the very commands for this stack, as its server named `admin` and `port`."""
+    """Return the text of RESTORE.txt with the commands for this stack, whose server named `admin` and `port`."""
     words = ["docker", *compose_command(stack.project)]
     compose, inside = shlex.join(words), shlex.join(reach.inside(words, stack.database.name, port))
     writers = shlex.join(service.name for service in stack.writers)
@@ -30,7 +30,7 @@ def text(stack: Stack, manifest: Manifest, admin: str, port: int) -> str:
     if files:
         compare = "with your own copy of them"
         files = f"\nThe Compose files are NOT in this backup. They are on the server: {files}\nGo there for this.\n"
-    told = f"""\
+    instructions = f"""\
 This folder is a backup of CHAP {_shown(manifest.chap.version)}, made {manifest.created_at.isoformat()}.
 The easy way to restore it:
 
@@ -57,9 +57,9 @@ When CHAP works again, the old database can go:
         live = dhis2.database.name
         name, into, owner, admin = map(quote, (live, reach.argument(live), dhis2.database.owner, dhis2.admin))
         inside = f"{compose} exec -T {quote(dhis2.service)}"
-        # A command without the name of a service would stop everything.
+        # Without the name of a service, the command would stop everything.
         others = shlex.join(value.name for value in stack.of(Role.DHIS2)) or "DHIS2-SERVICE"
-        told += f"""
+        instructions += f"""
 DHIS2's database. Stop DHIS2, keep the old one, restore, start:
    {compose} stop {others}
    {inside} psql -U {admin} -d {reach.home_beside(live)} -c {_renaming(live)}
@@ -68,14 +68,14 @@ DHIS2's database. Stop DHIS2, keep the old one, restore, start:
    {compose} start {others}
 """
     for volume in manifest.volumes:
-        file, place = quote(volume.file), quote(f"{volume.service}:{volume.path}")
-        source = f"gunzip -c {file} | {compose} cp - {place}" if volume.volume else f"{compose} cp {file} {place}"
-        told += f"\n{_shown(volume.volume or 'Data of ' + volume.service)}:\n   {source}\n"
-    return told
+        file, target = quote(volume.file), quote(f"{volume.service}:{volume.path}")
+        command = f"gunzip -c {file} | {compose} cp - {target}" if volume.volume else f"{compose} cp {file} {target}"
+        instructions += f"\n{_shown(volume.volume or 'Data of ' + volume.service)}:\n   {command}\n"
+    return instructions
 
 
 def _shown(text: str) -> str:
-    """Return a text that stands between the commands: on one line, whatever it holds."""
+    """Return a text that is safe between the commands: on a single line."""
     return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 

@@ -30,7 +30,8 @@ class Psql:
 
     @cached_property
     def _as(self) -> Administrator:
-        return reach.administrator(self.engine, self.container, self._likely)
+        key = ("administrator", self.container, self._likely)
+        return self.engine.once(key, lambda: reach.administrator(self.engine, self.container, self._likely))
 
     @property
     def admin(self) -> str:

@@ -75,7 +75,7 @@ def recognise(asked: str, folder: Path, origin: Origin = Origin()) -> Source:
     if (path / "toc.dat").is_file():
         return Source(path, Kind.DIRECTORY, Packing.NONE)
     found = catalogue.find(asked, folder, origin, sound=True, or_file=True)
-    passed_over = catalogue.passed_over(asked, found, folder, origin)
+    passed_over = catalogue.skipped_newer(asked, found, folder, origin)
     return replace(_recognise_file(found.dump), backup=found, passed_over=tuple(passed_over))
 
 
