@@ -51,7 +51,7 @@ from pathlib import Path
 
 from compose_chap import __version__, units
 from compose_chap.backups import dump_file, other_files, restore_txt, volumes
-from compose_chap.backups.catalogue import BAD, PARTIAL, Backup, list_backups, remove_abandoned
+from compose_chap.backups.catalogue import PARTIAL, Backup, list_backups, remove_abandoned
 from compose_chap.backups.manifest import (
     FILE,
     Dhis2Facts,
@@ -62,6 +62,7 @@ from compose_chap.backups.manifest import (
     ProjectFacts,
     ServerFacts,
 )
+from compose_chap.backups.verdict import BAD
 from compose_chap.engine.engine import Engine
 from compose_chap.engine.world import World
 from compose_chap.errors import StackError, StateError
@@ -199,7 +200,7 @@ def _fill(
         seconds={**spent, "all": dump_file.seconds(begun, clock())},
         proven_at=clock(),
     )
-    text = restore_txt.text(stack, manifest).encode()
+    text = restore_txt.text(stack, manifest, server.admin, server.port).encode()
     own_folder.write(partial / "RESTORE.txt", text)
     return replace(manifest, instructions=Part("RESTORE.txt", len(text), hashlib.sha256(text).hexdigest()))
 

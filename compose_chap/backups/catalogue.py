@@ -1,14 +1,10 @@
 """The catalogue: which backups exist, how good each is, and which one the operator means.
 
-The module `backup` explains the folder of a backup and its manifest. `proof.json` is the last verdict on it:
-
-    {"at": "2026-11-23T04:15:00+00:00", "how": "test-restored"}
-    {"at": "2026-11-24T04:15:00+00:00", "how": "bad", "by": "checksums", "why": ".env is not what was written."}
+The module `backup` explains the folder of a backup and its manifest, `verdict` the last verdict on it.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Mapping
@@ -20,32 +16,17 @@ from shlex import quote
 from typing import Any
 
 from compose_chap import reading
-from compose_chap.backups import dump_file, manifest_reader
+from compose_chap.backups import dump_file, manifest_reader, verdict
 from compose_chap.backups.manifest import FILE, Manifest
+from compose_chap.backups.verdict import BAD, CHECKSUMS, Proof
 from compose_chap.errors import DumpError, StackError
 from compose_chap.model import Origin, Stack
 from compose_chap.records import durable, lock, own_folder
 
 PARTIAL = ".partial"
 PIN_FILE = "pinned"
-PROOF_FILE = "proof.json"
-
-# How a backup was proven, each way better than the one before; or that it is bad.
-CHECKSUMS, READ_BACK, RESTORED = PROOFS = ("checksums", "read back", "test-restored")
-BAD = "bad"
 
 _LISTED = 5
-_LONGEST_PROOF = 1 << 20  # bytes
-
-
-@dataclass(frozen=True)
-class Proof:
-    """The last verdict on a backup: when, and how it was proven; for a bad one `why`, and by which proof it failed."""
-
-    at: datetime
-    how: str
-    by: str = ""
-    why: str = ""
 
 
 @dataclass(frozen=True)
@@ -102,12 +83,8 @@ class Backup:
 
     @property
     def proof(self) -> Proof:
-        """The last verdict. An unreadable proof file is ignored."""
-        with suppress(FileNotFoundError, DumpError):
-            word = reading.read_document(self.folder / PROOF_FILE, DumpError, limit=_LONGEST_PROOF, own=True)
-            by, why = (part.text() if (part := word.get(name)) else "" for name in ("by", "why"))
-            return Proof(word.at("at").moment(), word.at("how").filled(), by, why)
-        return Proof(self.manifest.proven_at, READ_BACK)
+        """The last word about it."""
+        return verdict.read(self.folder, self.manifest.proven_at)
 
     @property
     def fault(self) -> str:
@@ -194,7 +171,7 @@ def load(folder: Path) -> Backup:
     except DumpError as error:
         raise DumpError(f"{folder} is no backup that counts: {error.message}", hint=_how_to_own(folder)) from None
     made = Backup(folder, manifest_reader.read(reading.parse(content, str(folder / FILE), DumpError), folder))
-    for file in (PROOF_FILE, PIN_FILE, *(part.file for part in made.manifest.parts)):
+    for file in (verdict.FILE, PIN_FILE, *(part.file for part in made.manifest.parts)):
         # Resolve links, so that none leads out of the folder.
         if not Path(os.path.realpath(folder / file)).is_relative_to(os.path.realpath(folder)):
             raise DumpError(f"The manifest in {folder} names a file outside of it: {file}.")
@@ -264,23 +241,8 @@ def dump_alone(backup: Backup) -> str:
 
 
 def record_verdict(backup: Backup, at: datetime, how: str, why: str = "") -> None:
-    """Record that a backup passed the proof `how`, or, with `why`, that it failed it.
-
-    Passing a proof does not overrule the failure of a better one. Raise StateError when it cannot be written.
-    """
-    last = backup.proof
-    if why:
-        word = {"at": at.isoformat(), "how": BAD, "by": how, "why": why}
-    elif last.how == BAD and last.by in PROOFS[PROOFS.index(how) + 1 :]:
-        return
-    elif how == CHECKSUMS:
-        # The bytes are those that were read back when it was made: that verdict stays, or becomes valid again.
-        if last.how == BAD:
-            own_folder.remove(backup.folder / PROOF_FILE)
-        return
-    else:
-        word = {"at": at.isoformat(), "how": how}
-    own_folder.write(backup.folder / PROOF_FILE, (json.dumps(word) + "\n").encode())
+    """Write down that a backup passed the proof `how`, or, with `why`, that it failed it. Raise StateError."""
+    verdict.record(backup.folder, backup.proof, at, how, why)
 
 
 def pin(backup: Backup, pinned: bool) -> None:

@@ -11,7 +11,8 @@ from typing import Any
 
 from compose_chap import units
 from compose_chap.backups import catalogue, dump_file, volumes
-from compose_chap.backups.catalogue import CHECKSUMS, READ_BACK, RESTORED, Backup
+from compose_chap.backups.catalogue import Backup
+from compose_chap.backups.verdict import CHECKSUMS, READ_BACK, RESTORED
 from compose_chap.engine.world import World
 from compose_chap.errors import DatabaseError, DumpError, StateError
 from compose_chap.postgres import dump_format, jail, pg_tools, unexpected

@@ -81,7 +81,9 @@ def main(words: Sequence[str], docker: tuple[str, ...] = ("docker",)) -> int:
     try:
         line = timeline.begin(os.environ.get(timeline.VARIABLE, ""), time.time)
         # The status of a command that asked to exit comes back as a value here, not as an exception.
-        status = chap.main(list(words), prog_name="docker chap", standalone_mode=False, obj=Call(docker))
+        status = chap.main(
+            list(words), prog_name="docker chap", standalone_mode=False, obj=Call(docker, words=tuple(words))
+        )
         return status if isinstance(status, int) else 0
     except click.Abort:
         return _failed(Cancelled("Cancelled.", state="Nothing was changed."), words)
@@ -123,11 +125,11 @@ def _help(error: click.ClickException) -> str:
     return f"See: {context.command_path if context else 'docker chap'} --help"
 
 
-def complete(words: Sequence[str], docker: tuple[str, ...]) -> int:
+def complete(words: Sequence[str], docker: tuple[str, ...], *, described: bool = True) -> int:
     """Print completions of the last word, as Docker's own completion wants them."""
     from compose_chap.cli import complete
 
-    return complete.offer(chap, words, docker)
+    return complete.offer(chap, words, docker, described=described)
 
 
 @click.command("version")

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from compose_chap.backups import catalogue
 from compose_chap.backups.catalogue import Backup
+from compose_chap.backups.verdict import RESTORED
 from compose_chap.engine.world import World
 from compose_chap.errors import ChapError, EngineError, StackError
 from compose_chap.model import Origin, Role, Service, Stack
 from compose_chap.project import checkout
-from compose_chap.records import durable, engine_lock, order, run_records
+from compose_chap.records import audit, durable, engine_lock, order, run_records
 from compose_chap.stack import schema
 from compose_chap.stack.chap import Active, Chap, Health, Jobs, Overview, version_in
 from compose_chap.stack.databases import server_of
@@ -52,6 +54,7 @@ class Status:
     kept_images: tuple[str, ...]
     last_backup: Backup | None  # the last sound one
     backups_known: bool
+    last_test_restore: datetime | None
     source: Source | None
     open_run: Mapping[str, Any] | None
     working: Mapping[str, str] | None
@@ -125,6 +128,7 @@ def look(world: World, stack: Stack) -> Status:
         kept_images=tuple(images.result() or ()),
         last_backup=sound,
         backups_known=stack.project.local and listing is not None,
+        last_test_restore=attempt(lambda: _last_test_restore(stack, origin, listing.backups if listing else ())),
         source=source.result(),
         open_run=open_run,
         working=holder.result(),
@@ -163,6 +167,18 @@ def _backups(world: World, stack: Stack, origin: Origin) -> catalogue.Listing:
     with suppress(StackError):  # beside files that are not here nobody can look
         return catalogue.scan(catalogue.folder_for(stack, None, world.environment), origin)
     return catalogue.Listing([], [])
+
+
+def _last_test_restore(stack: Stack, origin: Origin, backups: Sequence[Backup]) -> datetime | None:
+    """Return when a backup of a stack was last restored as a test, also one that was removed since; None for never."""
+    trail = audit.entries(stack.project.directory, origin) if stack.project.local else []
+    proofs = [
+        entry.ended_at
+        for entry in trail
+        if entry.operation == "verify" and entry.result == audit.DONE and entry.facts.get("proof") == RESTORED
+    ]
+    dates = [*proofs, *(backup.proof.restored_at for backup in backups)]
+    return max(filter(None, dates), default=None)
 
 
 def _open_run(world: World, stack: Stack, origin: Origin) -> Mapping[str, Any] | None:

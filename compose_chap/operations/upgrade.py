@@ -22,14 +22,14 @@ from compose_chap.project.checkout import Move
 from compose_chap.records import lock, run_records
 from compose_chap.records.run_records import Journal
 from compose_chap.records.steps import Step
-from compose_chap.stack import model_schema, releases
+from compose_chap.stack import databases, model_schema, releases
 from compose_chap.stack.jobs import wait_for_jobs
 from compose_chap.transaction import forward, prepare
 from compose_chap.transaction.containers import server_of
 from compose_chap.transaction.data.previous_data import previous_data_of
 from compose_chap.transaction.run import kept
 from compose_chap.transaction.run.baseline import Baseline
-from compose_chap.transaction.run.change import Change, begin, describe
+from compose_chap.transaction.run.change import Change, begin, describe, images_of
 from compose_chap.transaction.run.facts import facts_of
 from compose_chap.transaction.sources import sources_of
 
@@ -85,7 +85,7 @@ def execute(world: World, plan: UpgradePlan, credentials: Mapping[str, str]) -> 
     Raise RolledBack, NeedsPerson or Cancelled once the writers were stopped; before that any ChapError,
     and then nothing has changed.
     """
-    change = _change(plan, plan.baseline, run_records.run_id(world.clock()))
+    change = _change(world, plan, run_records.run_id(world.clock()))
     with lock.single_interruption():
         journal = _open_journal(world, plan, change)
         change = replace(change, kept=kept.kept_name(change.live, kept.BEFORE, journal.id))
@@ -178,8 +178,8 @@ def _back_up(world: World, plan: UpgradePlan, journal: Journal) -> Backup:
     return backup.take(world, plan.stack, plan.sources, plan.backups, reason)
 
 
-def _change(plan: UpgradePlan, baseline: Baseline, run: str) -> Change:
-    described = describe(plan.stack)
+def _change(world: World, plan: UpgradePlan, run: str) -> Change:
+    described = describe(plan.stack, databases.server_of(world.engine, plan.stack))
     return Change(
         operation="upgrade",
         **described,
@@ -190,7 +190,7 @@ def _change(plan: UpgradePlan, baseline: Baseline, run: str) -> Change:
         images_after={},
         expected=releases.reported_version(plan.target),
         tables={},
-        baseline=baseline,
+        baseline=plan.baseline,
         by_dump=plan.by_dump,
         move=plan.move,
         repairs=plan.repairs,
@@ -225,7 +225,7 @@ def _pull(world: World, plan: UpgradePlan, journal: Journal) -> dict[str, dict[s
         world.notify("pull", str(reference))
         ids[reference] = pull(world, reference, plan.platform).id
     after = {name: {"reference": str(reference), "id": ids[reference]} for name, reference in plan.images.items()}
-    journal.note(digests={"before": _digests(world, describe(plan.stack)["images"]), "after": _digests(world, after)})
+    journal.note(digests={"before": _digests(world, images_of(plan.stack)), "after": _digests(world, after)})
     return after
 
 

@@ -52,6 +52,7 @@ def status_document(seen: Status, now: datetime) -> dict[str, Any]:
         "database": {"name": _access_name(stack), "size": seen.database_size, "kept": dict(seen.kept)},
         "kept_images": list(seen.kept_images),
         "last_backup": _backup(seen.last_backup, now),
+        "last_test_restore": seen.last_test_restore.isoformat() if seen.last_test_restore else None,
         "backups_known": seen.backups_known,
         "checkout": asdict(seen.source) if seen.source else None,
         "open_run": seen.open_run or None,
@@ -74,8 +75,9 @@ def _backup(last: Backup | None, now: datetime) -> dict[str, Any] | None:
         "folder": str(last.folder),
         "size": last.size,
         "created_at": last.created_at.isoformat(),
-        "proven_at": last.proof.at.isoformat(),
-        "proven_by": last.proof.how,
+        "proven_at": last.proof.best_at.isoformat(),
+        "proven_by": last.proof.best,
+        "read_back_at": last.proof.at.isoformat(),
         "age_seconds": None if units.ahead(last.created_at, now) else int((now - last.created_at).total_seconds()),
         "chap_version": last.manifest.chap.version,
     }
@@ -177,7 +179,7 @@ def _last_backup(seen: Status, now: datetime) -> str:
     if last is None:
         return "none" if seen.backups_known else "not known"
     made = f"{last.id}, made {units.moment(last.created_at)} ({units.age(last.created_at, now)})"
-    return f"{made}, {units.size(last.size)}, {last.proof.how} {units.age(last.proof.at, now)}"
+    return f"{made}, {units.size(last.size)}, {last.proof.best} {units.age(last.proof.best_at, now)}"
 
 
 def _state(service: Service) -> str:

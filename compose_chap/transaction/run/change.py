@@ -10,6 +10,8 @@ from typing import Any
 from compose_chap.edit import Edit
 from compose_chap.engine.world import World
 from compose_chap.model import Project, Stack
+from compose_chap.postgres.reach import STANDARD_PORT
+from compose_chap.postgres.server import Server
 from compose_chap.project.checkout import Move
 from compose_chap.records import durable
 from compose_chap.records.run_records import Journal
@@ -33,6 +35,7 @@ class Change:
     `mark` is what the server said of its transactions before the backup, empty where that is of no use. `move` is
     the way of the checkout that the writers are built from, None where they are not built; `edits` are then settings
     that its new files need. `repairs` are the known faults of the new version that are mended, by name.
+    `admin` and `port` are those that the database's server gave for itself.
     """
 
     operation: str
@@ -57,6 +60,7 @@ class Change:
     mark: str = ""
     move: Move | None = None
     repairs: tuple[str, ...] = ()
+    port: int = STANDARD_PORT
 
     @property
     def failed(self) -> str:
@@ -80,20 +84,26 @@ class Change:
         }
 
 
-def describe(stack: Stack) -> dict[str, Any]:
-    """Return the parts of a change that are read off the stack."""
+def describe(stack: Stack, server: Server) -> dict[str, Any]:
+    """Return the parts of a change that are read off the stack and its database's server."""
     return {
         "project": stack.project,
         "writers": tuple(service.name for service in stack.writers),
         "containers": {service.name: [container.id for container in service.containers] for service in stack.writers},
-        "images": {
-            service.name: {"reference": service.containers[0].image, "id": service.containers[0].image_id}
-            for service in stack.writers
-        },
+        "images": images_of(stack),
         "database": stack.database.name,
-        "admin": stack.access.admin,
+        "admin": server.admin,
+        "port": server.port,
         "owner": stack.access.owner,
         "live": stack.access.name,
+    }
+
+
+def images_of(stack: Stack) -> dict[str, dict[str, str]]:
+    """Return reference and id of the image of each writer as it runs now."""
+    return {
+        service.name: {"reference": service.containers[0].image, "id": service.containers[0].image_id}
+        for service in stack.writers
     }
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from compose_chap.backups import catalogue, manifest_reader, proof, restore_txt
+from compose_chap.backups import catalogue, manifest_reader, proof, restore_txt, verdict
 from compose_chap.backups.manifest import DatabaseFacts, Dhis2Facts, DumpPart, ImageFacts, ServerFacts, VolumePart
 from compose_chap.backups.volumes import unique_name
 from compose_chap.errors import DumpError
@@ -221,7 +221,7 @@ def test_a_word_about_a_backup_that_cannot_be_read_says_nothing(word: str, tmp_p
     path = write(tmp_path, NOW)
     (path / "proof.json").write_text(word)
     (found,) = catalogue.list_backups(tmp_path)
-    assert found.proof.how == catalogue.READ_BACK and not found.fault
+    assert found.proof.how == verdict.READ_BACK and not found.fault
 
 
 @pytest.mark.parametrize("name", ["a.dump", "proof.json", "pinned"])
@@ -263,7 +263,7 @@ def test_what_stands_in_the_instructions_is_quoted_for_the_shell(name: str, tmp_
         project=project,
         writers=[service],
         database=service,
-        access=SimpleNamespace(name=name, owner=name, admin=name),
+        access=SimpleNamespace(name=name, owner=name),
         of=lambda role: [service] if role is Role.DHIS2 else [],
     )
     told = manifest(
@@ -281,7 +281,7 @@ def test_what_stands_in_the_instructions_is_quoted_for_the_shell(name: str, tmp_
     (tmp_path / "work").mkdir()
     out, done = tmp_path / "out", 0
     environment = {"PATH": f"{tmp_path}/bin:/usr/bin:/bin", "OUT": str(out)}
-    for command in commands_of(restore_txt.text(stack, told)):
+    for command in commands_of(restore_txt.text(stack, told, name, 5433)):
         subprocess.run(["sh", "-c", command], cwd=tmp_path / "work", env=environment, capture_output=True, check=False)
         done += 1
     assert done > 12 and out.read_text().count(name) > 20, "the commands were run, with the name as it is"
