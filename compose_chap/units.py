@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
+
+# No two clocks show the very same time.
+_SKEW = timedelta(minutes=5)
 
 
 def size(count: float) -> str:
@@ -36,6 +39,8 @@ def several(count: int, noun: str) -> str:
 
 def age(then: datetime, now: datetime) -> str:
     """Return how long ago something was."""
+    if ahead(then, now):
+        return "in the future"
     seconds = max((now - then).total_seconds(), 0)
     for unit, length in (("day", 86400), ("hour", 3600), ("minute", 60)):
         if seconds >= length:
@@ -44,8 +49,15 @@ def age(then: datetime, now: datetime) -> str:
     return "just now"
 
 
+def ahead(when: datetime, now: datetime) -> bool:
+    """Whether a time lies in the future, by more than two clocks differ."""
+    return when - now > _SKEW
+
+
 def short_age(then: datetime, now: datetime) -> str:
     """Return how long ago something was, as a column of a table has room for it."""
+    if ahead(then, now):
+        return "future"
     seconds = max((now - then).total_seconds(), 0)
     for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
         if seconds >= length:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,13 @@ from compose_chap import units
 from compose_chap.backups import backup, catalogue, dump_only
 from compose_chap.backups.catalogue import Backup
 from compose_chap.backups.dump_only import DumpOnly
-from compose_chap.cli.call import Call, common, filled, output_option
+from compose_chap.cli.call import Call, common, filled, output_option, wait_lock_option
+from compose_chap.cli.recorded import guarded
 from compose_chap.cli.screen.backups import backup_document
 from compose_chap.cli.screen.databases import rows_text
 from compose_chap.cli.screen.layout import paragraph
 from compose_chap.cli.values import files
 from compose_chap.errors import DumpError, UsageError
-from compose_chap.operations import guard
 from compose_chap.postgres import unexpected
 from compose_chap.stack import observe
 
@@ -37,6 +38,7 @@ from compose_chap.stack import observe
     metavar="FILE",
     help="Write only a dump of CHAP's database; - for a pipe.",
 )
+@wait_lock_option
 @common
 def backup_command(
     call: Call, output: Path | None, reason: str, with_dhis2: bool, with_volumes: bool, dump_only: str | None
@@ -49,14 +51,15 @@ def backup_command(
     if dump_only and (output or with_dhis2 or with_volumes):
         raise UsageError("--dump-only writes one dump, and goes with none of -o, --with-dhis2, --with-volumes.")
     world, where = call.world(), call.where()
-    stack = observe.find_stack(world.engine, where)
+    find = partial(observe.find_stack, world.engine, where)
+    stack = find()
     world.notify("check", stack.project.name)
     if dump_only:
         _dump_only(call, world, stack, dump_only)
         return
     sources = tuple(observe.read_model(where, stack).contents)
     folder = catalogue.folder_for(stack, output, where.environment)
-    with guard.guarded(world, stack, "backup"):
+    with guarded(call, world, stack, find) as (stack, attempt):
         world.notify("backup", stack.access.name)
         made = backup.take(
             world,
@@ -67,19 +70,20 @@ def backup_command(
             with_dhis2=with_dhis2,
             with_volumes=with_volumes,
         )
+        attempt.learn(made.id, backup=made.id, folder=str(made.folder))
     _warn(call, _warnings(made))
     state = "was read back" if made.fault else "is complete and was read back"
     took = units.duration(made.manifest.seconds.get("all", 0))
     summary = f"Backup {made.id} {state}: {rows_text(made.tables)}, {units.size(made.size)}, in {took}."
-    parts = [summary, unexpected.told(made.manifest.foreign)]
+    parts = [summary, unexpected.backup_warning(made.manifest.unexpected)]
     text = "\n".join(paragraph(part) for part in parts if part)
     call.result({"backup": backup_document(made)}, f"{text}\n{made.folder}")
 
 
 def _warnings(made: Backup) -> Iterator[str]:
-    if made.lost_tables:
+    if lost := made.manifest.lost_tables:
         yield (
-            f"The database has lost {', '.join(made.lost_tables)}, so this backup lacks them too, and `latest` passes"
+            f"The database has lost {', '.join(lost)}, so this backup lacks them too, and `latest` passes"
             " it over. Keep the earlier ones: docker chap backups --pin ID"
         )
     if absent := made.manifest.project.absent:
@@ -110,7 +114,8 @@ def _dump_only(call: Call, world: Any, stack: Any, asked: str) -> None:
     _warn(call, _dump_warnings(made))
     summary = f"The dump was read back: {rows_text(made.tables)}, {units.size(made.size)}."
     text = paragraph(summary) + f"\n{target}"
-    call.result({"dump": {"file": str(target), **vars(made)}}, text)
+    facts = {"tables": made.tables, "size": made.size, "foreign": made.unexpected, "lost_tables": made.lost_tables}
+    call.result({"dump": {"file": str(target), **facts}}, text)
 
 
 def _write_out(data: bytes) -> None:
@@ -135,5 +140,5 @@ def _dump_warnings(made: DumpOnly) -> Iterator[str]:
             f"The database has lost {', '.join(made.lost_tables)}, so this dump lacks them too."
             " Keep the earlier backups: docker chap backups --pin ID"
         )
-    if told := unexpected.told(made.foreign):
+    if told := unexpected.backup_warning(made.unexpected):
         yield told

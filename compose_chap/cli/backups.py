@@ -10,9 +10,10 @@ from typing import Any
 
 import click
 
-from compose_chap.backups import catalogue, proof
+from compose_chap.backups import catalogue, proof, verdict
 from compose_chap.backups.catalogue import Backup
 from compose_chap.cli.call import Call, common, output_option
+from compose_chap.cli.recorded import recorded
 from compose_chap.cli.screen.backups import backup_document, backups_table
 from compose_chap.cli.screen.databases import rows_text
 from compose_chap.cli.screen.layout import paragraph
@@ -20,6 +21,7 @@ from compose_chap.cli.values import backups
 from compose_chap.errors import ChapError, SeveralStacks, StackError
 from compose_chap.model import Origin
 from compose_chap.postgres import jail, unexpected
+from compose_chap.records import audit, order
 from compose_chap.stack import observe
 from compose_chap.stack.databases import server_of
 
@@ -38,15 +40,18 @@ def backups_command(call: Call, pin: str | None, unpin: str | None, output: Path
     for asked, pinned in ((pin, True), (unpin, False)):
         if asked:
             catalogue.pin(catalogue.find(asked, folder, origin), pinned)
-    listing, now = catalogue.look(folder), call.clock()
+    listing, now = catalogue.scan(folder), call.clock()
     found = listing.backups
     text = backups_table(found, origin, now) if found else f"No backups in {folder}."
     if faults := [f"Do not rely on {one.id}. {one.fault}" for one in found if one.fault]:
         text += "\n\n" + "\n".join(paragraph(fault) for fault in faults)
+    warnings = order.warnings("Backup", {one.id: one.created_at for one in found}, now)
+    if warnings:
+        text += "\n\n" + "\n".join(map(paragraph, warnings))
     if listing.unusable:
         text += "\n\nNot counted:\n" + "\n".join(paragraph(why) for why in listing.unusable)
     documents = [backup_document(one) for one in found]
-    call.result({"folder": str(folder), "backups": documents, "unusable": listing.unusable}, text)
+    call.result({"folder": str(folder), "backups": documents, "unusable": listing.unusable, "warnings": warnings}, text)
 
 
 @click.command("verify")
@@ -64,10 +69,14 @@ def verify_command(call: Call, asked: str, deep: bool, output: Path | None) -> N
     world = call.world()
     tables: dict[str, int] = {}
     if deep:
-        tables, how = proof.verify_deep(world, found, _image(call)), catalogue.RESTORED
+        with _recorded(call, found, verdict.RESTORED):
+            tables, how = proof.verify_deep(world, found, _image(call)), verdict.RESTORED
         result = f"a test restore gave {rows_text(tables)}, exactly what was backed up."
     else:
-        with _reader(call, found) as server:
+        with (
+            _reader(call, found) as server,
+            _recorded(call, found, verdict.READ_BACK if server else verdict.CHECKSUMS),
+        ):
             how = proof.verify(world, found, server)
         result = (
             "PostgreSQL read the dump from beginning to end."
@@ -77,8 +86,8 @@ def verify_command(call: Call, asked: str, deep: bool, output: Path | None) -> N
     text = f"Backup {found.id} is intact: every checksum matches, {'and ' if deep or server else ''}{result}"
     if found.fault:
         text += f" Even so, do not rely on it. {found.fault}"
-        text += f" Prove it: docker chap verify {found.id} --deep" if found.proof.by == catalogue.RESTORED else ""
-    parts = [text, unexpected.told(found.manifest.foreign)]
+        text += f" Prove it: docker chap verify {found.id} --deep" if found.proof.by == verdict.RESTORED else ""
+    parts = [text, unexpected.backup_warning(found.manifest.unexpected)]
     text = "\n".join(paragraph(part) for part in parts if part)
     call.result({"backup": backup_document(found), "proven_by": how, "tables": tables}, text)
 
@@ -92,7 +101,7 @@ def _find(call: Call, asked: str, output: Path | None) -> Backup:
             return catalogue.load(Path(asked))
         raise
     found = catalogue.find(asked, folder, origin, sound=True)
-    for note in catalogue.passed_over(asked, found, folder, origin):
+    for note in catalogue.skipped_newer(asked, found, folder, origin):
         call.tell(paragraph(f"Note: {note}", sys.stderr))
     return found
 
@@ -102,6 +111,15 @@ def _image(call: Call) -> str:
     with suppress(ChapError):
         return str(observe.find_stack(call.world().engine, call.where()).database.containers[0].image_id)
     return ""
+
+
+@contextmanager
+def _recorded(call: Call, found: Backup, how: str) -> Iterator[None]:
+    """Write the proof of a backup down beside the files of the stack that it is of, where these are here."""
+    directory = Path(found.manifest.project.directory)
+    with recorded(call, directory if audit.exists(directory) else None, found.origin) as attempt:
+        attempt.learn(f"{found.id}: {how}", backup=found.id, folder=str(found.folder), proof=how)
+        yield
 
 
 @contextmanager

@@ -44,9 +44,12 @@ class Call:
     json: bool = False
     progress: str = "auto"
     patience: float = 120.0
+    words: tuple[str, ...] = ()
+    wait_lock: float = 0.0
 
     def world(self) -> World:
         """Return engine, clock and progress for this call: however often it is asked, one progress has the terminal."""
+        from compose_chap import timeline
         from compose_chap.cli.screen.progress import Progress
         from compose_chap.cli.screen.render import now
         from compose_chap.engine.engine import Engine
@@ -57,7 +60,9 @@ class Call:
             mode = "quiet" if self.json and self.progress == "auto" else self.progress
             context.meta["progress"] = context.with_resource(Progress(sys.stderr, mode))
         notify = context.meta["progress"]
-        return World(Engine(self.docker), now, time.sleep, notify, self.patience, environment=dict(os.environ))
+        return World(
+            Engine(self.docker), now, time.sleep, timeline.stepped(notify), self.patience, environment=dict(os.environ)
+        )
 
     def clock(self) -> datetime:
         """Return the time."""
@@ -89,7 +94,7 @@ class Call:
             target,
             Registry(world.engine.insecure_registry, world.engine.credentials),
             # Without the files nothing is looked at that needs the folder.
-            catalogue.folder_for(stack, output, where.environment) if stack.project.here else where.folder,
+            catalogue.folder_for(stack, output, where.environment) if stack.project.local else where.folder,
             digest,
         )
 
@@ -227,10 +232,13 @@ def common(function: Callable[..., None]) -> Callable[..., None]:
     @click.pass_context
     def wrapped(context: click.Context, /, **given: Any) -> None:
         call = replace(told(context.obj, given), command=context.info_name or "")
-        patience = given.pop("patience", call.patience)
+        timing = {name: given.pop(name, getattr(call, name)) for name in ("patience", "wait_lock")}
         try:
-            context.invoke(function, replace(call, patience=patience), **given)
+            context.invoke(function, replace(call, **timing), **given)
         except ChapError as error:
+            from compose_chap.cli import recorded
+
+            recorded.record_refusal(call, error)
             error.hint, error.state = call.whole(error.hint), call.whole(error.state)
             raise
 
@@ -268,4 +276,11 @@ patience_option = click.option(
     default=120,
     show_default=True,
     help="How long CHAP may do nothing that can be seen before it counts as stuck.",
+)
+wait_lock_option = click.option(
+    "--wait-lock",
+    metavar="SECONDS",
+    type=click.FloatRange(0),
+    default=0,
+    help="Wait up to this long for another run on this stack to end, instead of refusing at once.",
 )

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import datetime
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import click
 
 from compose_chap.cli.call import Call, common
-from compose_chap.cli.screen.layout import table
+from compose_chap.cli.screen.history import history_table
+from compose_chap.cli.screen.layout import paragraph
 from compose_chap.engine.world import World
+from compose_chap.errors import EngineError, StackError
 from compose_chap.model import Origin
-from compose_chap.records import engine_lock, run_records
+from compose_chap.operations import history
+from compose_chap.records import audit, engine_lock, order, run_records
 from compose_chap.stack import observe
-
-
-def _release(version: str) -> str:
-    return version.removeprefix("v") if version[1:2].isdigit() else version
 
 
 @click.command("history")
@@ -26,34 +24,27 @@ def _release(version: str) -> str:
 def history_command(call: Call) -> None:
     """Show what was done, when, by whom, with which result.
 
-    The records lie in .docker-chap/ beside the main Compose file. A run that was cut off is the last one.
+    Every backup, proof, upgrade, restore and the like is listed, also one that failed or was refused. The records lie
+    in .docker-chap/ beside the main Compose file, and can be read while the engine is off.
     """
     world, where = call.world(), call.where()
-    directory = observe.find_directory(world.engine, where)
-    origin = world.engine.origin(where.name)
+    try:
+        directory, origin = observe.find_directory(world.engine, where), world.engine.origin(where.name)
+    except (EngineError, StackError):
+        # What was done is asked for most when nothing runs. Then this folder's records are meant, or those above it.
+        here = next((place for place in where.record_folders if audit.exists(place)), None)
+        if here is None:
+            raise
+        directory, origin = here, Origin(where.name)
     runs = run_records.history(directory, origin) + _cut_off(world, directory, origin)
-    text = "No run was recorded yet."
-    if runs:
-        now = world.clock()
-        heads = [f"WHEN ({now.astimezone():%Z})", "WHAT", "VERSIONS", "RESULT", "BY", "RUN"]
-        text = table([_row(run, now) for run in runs], heads)
-        text += "\n\nA run's report, with its steps, digests and checks:\n"
-        text += f"  {run_records.report_file(directory, 'RUN')}"
-    call.result({"runs": runs}, text)
-
-
-def _row(run: Mapping[str, Any], now: datetime) -> list[str]:
-    when = datetime.fromisoformat(run["started_at"]).astimezone()
-    versions = dict.fromkeys(_release(run[end]) for end in ("from", "to") if run.get(end))
-    return [
-        # Without the year where that goes without saying: a line has to fit 80 columns.
-        f"{when:%d %b %H:%M}" if when.year == now.year else f"{when:%d %b %Y}",
-        run["operation"],
-        " to ".join(versions),
-        run["result"],
-        run["by"].partition("@")[0],
-        run["id"],
-    ]
+    entries = history.trail(directory, origin, runs)
+    warnings = order.warnings("Run", {run["id"]: order.began(run) for run in runs}, world.clock())
+    text = history_table(entries, world.clock()) or "Nothing has been recorded yet."
+    if any(entry.run for entry in entries):
+        report = run_records.report_file(directory, "RUN")
+        text += f"\n\nThe report of a run, with its steps, digests and checks:\n  {report}"
+    text += "".join(f"\n\n{paragraph(warning)}" for warning in warnings)
+    call.result({"runs": runs, "entries": [entry.to_json() for entry in entries], "warnings": warnings}, text)
 
 
 def _cut_off(world: World, directory: Path, origin: Origin) -> list[dict[str, Any]]:
@@ -62,6 +53,7 @@ def _cut_off(world: World, directory: Path, origin: Origin) -> list[dict[str, An
     if journal is None:
         return []
     whose = Origin.of(journal.record)
-    if not origin.owns(whose) or engine_lock.holder(world.engine, whose.project):
-        return []
-    return [{**journal.report, "result": "cut off"}]
+    with suppress(EngineError):  # without an engine nobody elsewhere can be at work either
+        if not origin.owns(whose) or engine_lock.holder(world.engine, whose.project):
+            return []
+    return [{**journal.report, "result": audit.CUT_OFF}]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,14 +12,15 @@ import click
 
 from compose_chap import units
 from compose_chap.backups import catalogue
-from compose_chap.cli.call import Call, common, output_option, yes_option
-from compose_chap.cli.screen.layout import table
-from compose_chap.operations import guard, prune
+from compose_chap.cli.call import Call, common, output_option, wait_lock_option, yes_option
+from compose_chap.cli.recorded import guarded
+from compose_chap.cli.screen.layout import paragraph, table
+from compose_chap.operations import prune
 from compose_chap.operations.prune import PrunePlan
 from compose_chap.records import lock
 from compose_chap.stack import observe
 from compose_chap.stack.databases import server_of
-from compose_chap.transaction import kept
+from compose_chap.transaction.run import kept
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -37,6 +40,7 @@ def _number(name: str, default: int, text: str, least: int = 0) -> Callable[[_Fu
 @click.option("--dry-run", is_flag=True, help="Show what would be removed and why, but remove nothing.")
 @yes_option
 @output_option
+@wait_lock_option
 @common
 def prune_command(
     call: Call,
@@ -56,29 +60,33 @@ def prune_command(
     still needs. Backups that a failed upgrade made for itself go first. What would be removed is shown first.
     """
     world, where = call.world(), call.where()
-    stack = observe.find_whole_stack(world.engine, where)
+    find = partial(observe.find_local_stack, world.engine, where)
+    stack = find()
     folder = catalogue.folder_for(stack, output, where.environment)
     retention = prune.Retention(keep_last, keep_daily, keep_weekly, keep_monthly, floor, keep_databases)
 
-    with guard.guarded(world, stack, "prune"):
+    with guarded(call, world, stack, find) as (stack, attempt):
         server, origin = server_of(world.engine, stack), world.engine.origin(stack.project.name)
-        images = kept.kept_images(world, stack.project.name)
-        chosen = prune.plan(stack, origin, server, folder, retention, world.clock(), images)
+        images, databases = kept.kept_images(world, stack.project.name), server.databases()
+        inventory = prune.Inventory.of(stack, origin, folder, databases, images)
+        chosen = prune.plan(stack, inventory, retention, world.clock())
         text = _text(chosen, keep_databases)
+        for warning in chosen.warnings:
+            call.tell(paragraph(f"Warning: {warning}", sys.stderr))
         if not (chosen.empty or dry_run):
             if not (call.json or yes):
                 call.tell(f"{text}\n")
             call.confirm("Remove these for good?", yes=yes)
-            with lock.signals_held():
+            attempt.learn(_summary(chosen), **_facts(chosen))
+            with lock.signals_ignored():
                 prune.execute(world, stack, server, chosen)
             text = text.replace("Would be removed", "Removed", 1)
     call.result(
         {
             "removed": not (chosen.empty or dry_run),
-            "backups": [backup.id for backup in chosen.backups],
-            "databases": [name for name, _ in chosen.databases],
-            "image_runs": list(chosen.image_runs),
+            **_facts(chosen),
             "kept": dict(chosen.kept),
+            "warnings": list(chosen.warnings),
         },
         text,
     )
@@ -100,3 +108,20 @@ def _text(chosen: PrunePlan, days: int) -> str:
     if staying:
         parts.append(f"Stays\n{table(staying)}")
     return "\n\n".join(parts)
+
+
+def _facts(chosen: prune.PrunePlan) -> dict[str, Any]:
+    return {
+        "backups": [backup.id for backup in chosen.backups],
+        "databases": [name for name, _ in chosen.databases],
+        "image_runs": list(chosen.image_runs),
+    }
+
+
+def _summary(chosen: prune.PrunePlan) -> str:
+    counts = {
+        "backup": len(chosen.backups),
+        "kept database": len(chosen.databases),
+        "kept image set": len(chosen.image_runs),
+    }
+    return "removed " + ", ".join(f"{count} {what}" + "s" * (count > 1) for what, count in counts.items() if count)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import asdict, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,11 @@ from compose_chap.cli.call import (
     common,
     output_option,
     patience_option,
+    wait_lock_option,
     yes_option,
 )
 from compose_chap.cli.dhis2_login import dhis2_credentials, dhis2_options
+from compose_chap.cli.recorded import guarded
 from compose_chap.cli.rollback import roll_back
 from compose_chap.cli.screen.checks import concerns_text
 from compose_chap.cli.screen.databases import rows_text, session_ends
@@ -29,7 +32,6 @@ from compose_chap.engine.world import World
 from compose_chap.errors import UsageError
 from compose_chap.image import release_key, release_tag
 from compose_chap.model import Stack
-from compose_chap.operations import guard
 from compose_chap.records import durable
 from compose_chap.restore import restore, source
 from compose_chap.restore.restore import Outlook, Restored, RestorePlan
@@ -46,6 +48,7 @@ from compose_chap.stack import observe, releases
 @click.option("--trust", is_flag=True, help="Restore a dump that holds what no dump of CHAP has.")
 @click.option("--allow-empty", is_flag=True, help="Restore a dump that has no rows at all.")
 @patience_option
+@wait_lock_option
 @dhis2_options
 @common
 def restore_command(
@@ -75,16 +78,17 @@ def restore_command(
             "Say what to restore: a backup's id, latest, or a file.", hint="List them: docker chap backups"
         )
     world, where = call.world(), call.where()
-    stack = observe.find_whole_stack(world.engine, where)
+    find = partial(observe.find_local_stack, world.engine, where)
+    stack = find()
     folder = catalogue.folder_for(stack, output, where.environment)
     found = source.recognise(asked, folder, world.engine.origin(stack.project.name))
 
-    with guard.guarded(world, stack, "restore"):
+    with guarded(call, world, stack, find) as (stack, attempt):
         started = []
         if name := restore.stopped_database(stack):
             call.confirm(f"The database service {name} is not running. Start it and go on?", yes=yes)
             restore.start_database(world, stack)
-            stack = observe.find_whole_stack(world.engine, where)
+            stack = observe.find_local_stack(world.engine, where)
             started = [f"The database service {name} was not running. It has been started."]
         plan = _plan(call, world, stack, found, output, trust=trust, with_version=with_version)
         plan = replace(plan, empty=allow_empty)
@@ -93,6 +97,7 @@ def restore_command(
         if not call.json:
             call.tell(_plan_text(plan, outlook, world.clock()))
         call.confirm(f"Restore {found.name}?", yes=yes)
+        attempt.learn(found.name, source=found.name)
         done = restore.execute(world, plan, outlook.baseline, dhis2_credentials(call, dhis2_user))
     call.result(_data(done, outlook), _text(done, found))
 

@@ -7,25 +7,27 @@ from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import click
 
 from compose_chap import units
-from compose_chap.cli.call import Call, common, patience_option, yes_option
+from compose_chap.cli.call import Call, common, patience_option, wait_lock_option, yes_option
 from compose_chap.cli.dhis2_login import dhis2_credentials, dhis2_options
+from compose_chap.cli.recorded import guarded, recorded
 from compose_chap.cli.screen.checks import concerns_text
 from compose_chap.cli.screen.databases import session_ends
 from compose_chap.cli.screen.layout import paragraph
 from compose_chap.engine import throwaway
-from compose_chap.errors import EngineError, Locked
+from compose_chap.errors import EngineError
 from compose_chap.operations import guard, recover, rollback
 from compose_chap.operations.recover import Prospect
 from compose_chap.operations.rollback import RollbackPlan
 from compose_chap.records import lock, run_records
 from compose_chap.stack import observe
 from compose_chap.stack.databases import server_of
-from compose_chap.transaction import baseline
+from compose_chap.transaction.run import baseline
 
 # How `recover` says what became of a run, and what will.
 _OUTCOMES = {
@@ -48,6 +50,7 @@ _LEFT_BEHIND = 600
 @click.command("rollback")
 @yes_option
 @patience_option
+@wait_lock_option
 @dhis2_options
 @common
 def rollback_command(call: Call, yes: bool, dhis2_user: str) -> None:
@@ -62,10 +65,11 @@ def rollback_command(call: Call, yes: bool, dhis2_user: str) -> None:
 def roll_back(call: Call, operation: str, yes: bool, dhis2_user: str) -> None:
     """Undo the last upgrade or restore, and tell of it."""
     world = call.world()
-    stack = observe.find_whole_stack(world.engine, call.where())
+    find = partial(observe.find_local_stack, world.engine, call.where())
+    stack = find()
     directory = stack.project.directory
 
-    with guard.guarded(world, stack, "rollback"):
+    with guarded(call, world, stack, find, "rollback") as (stack, attempt):
         plan = rollback.plan_rollback(world, stack, operation)
         sessions = baseline.other_sessions(server_of(world.engine, stack), stack)
         if not call.json:
@@ -73,6 +77,7 @@ def roll_back(call: Call, operation: str, yes: bool, dhis2_user: str) -> None:
             notes += [f"Note: {session_ends(session)}" for session in sessions]
             call.tell("\n".join(paragraph(note, sys.stderr) for note in notes))
         call.confirm(_question(plan, operation, world.clock()), yes=yes)
+        attempt.learn(f"{operation} {plan.undone['id']}", undone=plan.undone["id"])
         done = rollback.roll_back(world, plan, dhis2_credentials(call, dhis2_user))
     call.result(
         {
@@ -115,6 +120,7 @@ def _question(plan: RollbackPlan, operation: str, now: datetime) -> str:
 @click.command("recover")
 @click.option("--dry-run", is_flag=True, help="Show what would be done, but change nothing.")
 @patience_option
+@wait_lock_option
 @common
 def recover_command(call: Call, dry_run: bool) -> None:
     """Finish or undo a run that was cut off.
@@ -124,24 +130,25 @@ def recover_command(call: Call, dry_run: bool) -> None:
     """
     world, where = call.world(), call.where()
     directory = observe.find_directory(world.engine, where)
-    with ExitStack() as held:
-        try:
-            held.enter_context(lock.locked(directory, "recover", world.clock()))
-        except Locked as other:
-            # A Compose that outlived a killed run still holds the lock; one that builds does so for long.
-            world.notify("lock", other.message)
-            held.enter_context(lock.locked(directory, "recover", world.clock(), patience=_LEFT_BEHIND))
+    with ExitStack() as held, recorded(call, directory) as attempt:
+        # A Compose that outlived a killed run still holds the lock; one that builds does so for long.
+        patience = max(call.wait_lock, _LEFT_BEHIND)
+        lock_it = partial(lock.locked, directory, "recover", world.clock())
+        held.enter_context(guard.waited_for(world, patience, lock_it))
         journal = run_records.open_run(directory, world.clock)
         if journal is None:
             with suppress(EngineError):  # files alone can be looked at without an engine
                 throwaway.remove_abandoned(world.engine)
+            attempt.learn("nothing was cut off")
             call.result({"changed": False}, "No run was cut off. Nothing to do.")
             return
         if dry_run:
             prospect = recover.foresee(world, journal)
+            attempt.learn(f"dry run: {prospect.operation} {prospect.run}")
             call.result({"changed": False, "would": asdict(prospect)}, _prospect_text(prospect, directory))
             return
-        done = recover.recover(world, journal)
+        done = recover.recover(world, journal, call.wait_lock)
+        attempt.learn(f"{done.operation} {done.run}: {done.outcome}", outcome=done.outcome, recovered=done.run)
     call.result(
         {
             "changed": True,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +17,17 @@ from compose_chap.cli.call import (
     common,
     output_option,
     patience_option,
+    wait_lock_option,
     yes_option,
 )
 from compose_chap.cli.dhis2_login import dhis2_credentials, dhis2_options
+from compose_chap.cli.recorded import guarded
 from compose_chap.cli.screen.checks import concerns_text
 from compose_chap.cli.screen.layout import hanging, paragraph, width_of
 from compose_chap.cli.values import versions
 from compose_chap.errors import ChapError
 from compose_chap.image import release_tag
-from compose_chap.operations import guard, upgrade
+from compose_chap.operations import upgrade
 from compose_chap.operations.upgrade import Upgraded
 from compose_chap.preflight import preflight, roads
 from compose_chap.preflight.known_roads import ROADS
@@ -56,6 +59,7 @@ def _road_options(function: Callable[..., None]) -> Callable[..., None]:
 @yes_option
 @output_option
 @patience_option
+@wait_lock_option
 @click.option("--digest", is_flag=True, help="Write the digests too.")
 @click.option("--drain", type=float, metavar="SECONDS", default=0.0, help="Wait up to this long for running jobs.")
 @click.option("--allow-drift", is_flag=True, help="Upgrade even if containers differ from the files.")
@@ -93,9 +97,10 @@ def upgrade_command(
     """
     target = release_tag(version)
     world, where = call.world(), call.where()
-    stack = observe.find_whole_stack(world.engine, where)
+    find = partial(observe.find_local_stack, world.engine, where)
+    stack = find()
 
-    with guard.guarded(world, stack, "upgrade"):
+    with guarded(call, world, stack, find) as (stack, attempt):
         subject = call.subject(world, stack, target, output, digest=digest)
         if drain:
             wait_for_jobs(world, stack, drain)
@@ -111,20 +116,20 @@ def upgrade_command(
             )
             return
         plan = upgrade.UpgradePlan(
-            stack,
-            target,
-            subject.images,
-            subject.edits,
-            tuple(subject.model.contents),
-            subject.backups,
-            subject.platform,
-            subject.baseline,
-            tuple(check.name for check in found if check.failed),
-            _drain(found, allowed, drain),
-            _by_dump(checks),
-            subject.move,
-            no_cache,
-            roads.repairs(found) if repair else (),
+            stack=stack,
+            target=target,
+            images=subject.images,
+            edits=subject.edits,
+            sources=tuple(subject.model.contents),
+            backups=subject.backups,
+            platform=subject.platform,
+            baseline=subject.baseline,
+            overridden=tuple(check.name for check in found if check.failed),
+            drain=_drain(found, allowed, drain),
+            by_dump=_by_dump(checks),
+            move=subject.move,
+            no_cache=no_cache,
+            repairs=roads.repairs(found) if repair else (),
         )
         text = _plan_text(subject, checks)
         if dry_run:
@@ -133,6 +138,7 @@ def upgrade_command(
         if not call.json:
             call.tell(text)
         call.confirm(f"Upgrade CHAP from {subject.version} to {target.removeprefix('v')}?", yes=yes)
+        attempt.learn(f"{subject.version} to {target.removeprefix('v')}", **{"from": subject.version, "to": target})
         done = upgrade.execute(world, plan, dhis2_credentials(call, dhis2_user))
 
     call.result(

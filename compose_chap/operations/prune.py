@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from compose_chap.backups import catalogue
-from compose_chap.backups.catalogue import RESTORED, Backup
+from compose_chap.backups.catalogue import Backup
+from compose_chap.backups.verdict import RESTORED
 from compose_chap.engine.world import World
 from compose_chap.model import Origin, Stack
-from compose_chap.postgres.server import Server
-from compose_chap.records import run_records
-from compose_chap.transaction import kept
+from compose_chap.postgres.server import Database, Server
+from compose_chap.records import order, run_records
+from compose_chap.transaction.run import kept
 
 
 @dataclass(frozen=True)
@@ -31,16 +32,45 @@ class Retention:
 
 
 @dataclass(frozen=True)
+class Inventory:
+    """What there is of a stack: its backups, oldest first, the databases of its server, the tags of kept images.
+
+    `runs` are the records of those that stand, oldest first; `of_failed` are the backups of runs that failed.
+    """
+
+    backups: tuple[Backup, ...]
+    runs: tuple[Mapping[str, Any], ...]
+    databases: Mapping[str, Database]
+    images: tuple[str, ...]
+    of_failed: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(
+        cls,
+        stack: Stack,
+        origin: Origin,
+        folder: Path,
+        databases: Mapping[str, Database],
+        images: Iterable[str] = (),
+    ) -> Inventory:
+        """Return it for the stack that has this origin, and its backups in this folder. Raise StateError."""
+        runs = run_records.effective_runs(stack.project.directory, origin)
+        of_failed = _of_failed_runs(run_records.history(stack.project.directory, origin))
+        return cls(tuple(catalogue.list_backups(folder, origin)), tuple(runs), databases, tuple(images), of_failed)
+
+
+@dataclass(frozen=True)
 class PrunePlan:
     """What would go, and why each of the others stays: ids of backups, and names of databases, with the reason.
 
-    `reasons` says of each backup that would go why no rule keeps it.
+    `reasons` says of each backup that would go why no rule keeps it, `warnings` what is dated in the future.
     """
 
     backups: tuple[Backup, ...]
     databases: tuple[tuple[str, int], ...]
     image_runs: tuple[str, ...]
     kept: tuple[tuple[str, str], ...]
+    warnings: tuple[str, ...] = ()
     reasons: Mapping[str, str] = field(default_factory=dict)
     kept_databases: tuple[tuple[str, str], ...] = ()
 
@@ -63,11 +93,11 @@ def keep(backups: Sequence[Backup], retention: Retention, of_failed: Collection[
     """
     # One with a fault never counts, so that it does not push a sound one out.
     sound = [backup for backup in backups if not backup.fault]
-    newest = sound[-1].id if sound else ""
-    kept = {backup.id: "no sound backup is newer" for backup in backups if backup.id > newest}
-    if newest:
-        kept[newest] = "the newest"
-    lesser = {one.id for one in sound if one.id in of_failed and one.proof.how != RESTORED}
+    newer = backups[backups.index(sound[-1]) + 1 :] if sound else backups
+    kept = {backup.id: "no sound backup is newer" for backup in newer}
+    if sound:
+        kept[sound[-1].id] = "the newest"
+    lesser = {one.id for one in sound if one.id in of_failed and one.proof.best != RESTORED}
     # The best first: newer ones before older ones, and those of failed runs behind all others.
     best_first = sorted(reversed(sound), key=lambda backup: backup.id in lesser)
 
@@ -86,52 +116,40 @@ def keep(backups: Sequence[Backup], retention: Retention, of_failed: Collection[
     return kept
 
 
-def _of_failed_runs(runs: Iterable[Mapping[str, Any]]) -> set[str]:
+def _of_failed_runs(runs: Iterable[Mapping[str, Any]]) -> frozenset[str]:
     """Return the ids of the backups that runs made which did not succeed."""
-    return {Path(run["facts"].get("backup") or "").name for run in runs if run["result"] != "done"}
+    made = (Path(run["facts"].get("backup") or "").name for run in runs if run["result"] != "done")
+    return frozenset(filter(None, made))
 
 
-def plan(
-    stack: Stack,
-    origin: Origin,
-    server: Server | None,
-    folder: Path,
-    retention: Retention,
-    now: datetime,
-    images: Sequence[str] = (),
-) -> PrunePlan:
-    """Return what may go of what has this origin. Without a `server` no kept database is looked at.
-
-    What can still be undone keeps its backup, database and `images` (the tags of kept ones); a pinned backup always
-    stays.
-    """
-    backups = catalogue.list_backups(folder, origin)
-    of_failed = _of_failed_runs(run_records.history(stack.project.directory, origin))
-    staying = keep(backups, retention, of_failed)
-    needed = kept.needed_runs(run_records.standing_runs(stack.project.directory, origin))
+def plan(stack: Stack, inventory: Inventory, retention: Retention, now: datetime) -> PrunePlan:
+    """Return what may go. What can still be undone keeps its backup, database and images; a pinned backup stays."""
+    staying = keep(inventory.backups, retention, inventory.of_failed)
+    needed = kept.needed_runs(inventory.runs)
     # By name: the folder that a run wrote down may have been spelled in another way.
     of_runs = {Path(run["facts"].get("backup", "")).name for run in needed}
 
-    for one in backups:
-        if one.pinned:
-            staying[one.id] = "pinned"
-        elif one.id in of_runs:
-            staying[one.id] = "a rollback needs it"
+    for backup in inventory.backups:
+        if backup.pinned:
+            staying[backup.id] = "pinned"
+        elif backup.id in of_runs:
+            staying[backup.id] = "a rollback needs it"
 
     live, age = stack.access.name, timedelta(days=retention.databases_days)
-    databases = server.databases() if server else {}
-    going = kept.droppable(databases, live, needed, age, now)
+    going = kept.droppable(inventory.databases, live, needed, age, now)
     # Images stay as long as data that they belong to.
-    held = {kept.run_of(name, live) for name in kept.kept_databases(databases, live) if name not in going}
+    held = {kept.run_of(name, live) for name in kept.kept_databases(inventory.databases, live) if name not in going}
     held |= {str(run["id"]) for run in needed}
-    removed = [backup for backup in backups if backup.id not in staying]
+    dated = {backup.id: backup.created_at for backup in inventory.backups}
+    removed = [backup for backup in inventory.backups if backup.id not in staying]
     return PrunePlan(
         tuple(removed),
-        tuple((name, databases[name].size) for name in going),
-        tuple(kept.droppable_images(images, stack.project.name, held, age, now)),
-        tuple(sorted(staying.items())),
-        {backup.id: _reason(backup, of_failed) for backup in removed},
-        tuple(_kept_databases(databases, live, going, needed, retention.databases_days)),
+        tuple((name, inventory.databases[name].size) for name in going),
+        tuple(kept.droppable_images(inventory.images, stack.project.name, held, age, now)),
+        tuple((backup.id, staying[backup.id]) for backup in inventory.backups if backup.id in staying),
+        (*order.warnings("Backup", dated, now), *kept.dated_ahead(inventory.databases, live, now)),
+        {backup.id: _reason(backup, inventory.of_failed) for backup in removed},
+        tuple(_kept_databases(inventory.databases, live, going, needed, retention.databases_days)),
     )
 
 
@@ -150,17 +168,16 @@ def _kept_databases(
             yield name, "a rollback needs it" if name in of_runs else f"kept for {days} days"
 
 
-def execute(world: World, stack: Stack, server: Server | None, chosen: PrunePlan) -> None:
+def execute(world: World, stack: Stack, server: Server, chosen: PrunePlan) -> None:
     """Remove what a plan chose, and what backups that were killed left behind."""
     for folder in {backup.folder.parent for backup in chosen.backups}:
         catalogue.remove_abandoned(folder)
-    for one in chosen.backups:
+    for backup in chosen.backups:
         # Renamed first: a folder half removed must not look like a backup.
-        doomed = one.folder.with_name(one.folder.name + catalogue.PARTIAL)
-        one.folder.rename(doomed)
+        doomed = backup.folder.with_name(backup.folder.name + catalogue.PARTIAL)
+        backup.folder.rename(doomed)
         shutil.rmtree(doomed)
     for name, _ in chosen.databases:
-        if server:
-            server.drop(name)
+        server.drop(name)
     for run in chosen.image_runs:
         kept.untag_kept_images(world, run, stack.project.name)

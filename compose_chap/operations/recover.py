@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 from compose_chap.backups import catalogue
@@ -12,13 +13,17 @@ from compose_chap.engine import throwaway
 from compose_chap.engine.world import World
 from compose_chap.errors import ChapError, EngineError, Interrupted, NeedsPerson, StateError
 from compose_chap.model import Origin
+from compose_chap.operations import guard
 from compose_chap.records import durable, engine_lock, lock
 from compose_chap.records.run_records import Journal
 from compose_chap.records.steps import Step
 from compose_chap.restore import side_database
-from compose_chap.transaction import evidence, forward, hooks, kept, undo
-from compose_chap.transaction.change import Change, server_of, start_service, wait_for_server
-from compose_chap.transaction.facts import data_back, facts_of, read_change, read_edits
+from compose_chap.transaction import evidence, forward, hooks, undo
+from compose_chap.transaction.containers import server_of, start_service, wait_for_server
+from compose_chap.transaction.data.previous_data import previous_data_of
+from compose_chap.transaction.run import kept
+from compose_chap.transaction.run.change import Change
+from compose_chap.transaction.run.facts import facts_of, read_change, read_edits
 from compose_chap.transaction.sources import sources_of
 
 
@@ -71,11 +76,12 @@ def foresee(world: World, journal: Journal) -> Prospect:
     change = read_change(journal.known) if journal.known.get("baseline") else None
     with suppress(ChapError):
         if change:
-            renames = tuple(data_back(change, journal, server_of(world, change).databases()).renames)
+            databases = server_of(world, change).databases()
+            renames = previous_data_of(change, facts_of(journal)).way_back(databases, journal.steps).renames
     return Prospect(journal.id, journal.operation, reached, outcome, files, renames)
 
 
-def recover(world: World, journal: Journal) -> Recovered:
+def recover(world: World, journal: Journal, patience: float = 0) -> Recovered:
     """Bring an interrupted run to its end: all new when it is complete and good, all old otherwise.
 
     Safe to run again. Raise Locked when somebody elsewhere works on the stack, Interrupted when the run is one of
@@ -95,7 +101,8 @@ def recover(world: World, journal: Journal) -> Recovered:
     if not project:
         return _recover(world, journal)  # it was cut off before it knew what to change
     images = [container.image_id for container in world.engine.containers(project)]
-    with engine_lock.held(world, project, images, "recover"):
+    lock_it = partial(engine_lock.locked_on_engine, world, project, images, "recover")
+    with guard.waited_for(world, patience, lock_it):
         return _recover(world, journal)
 
 
@@ -104,7 +111,7 @@ def _recover(world: World, journal: Journal) -> Recovered:
     throwaway.remove_abandoned(world.engine)
     change = read_change(journal.known) if journal.known.get("baseline") else None
     try:
-        with lock.signals_held():
+        with lock.signals_ignored():
             return (change and _finish(world, change, journal)) or _undo(world, change, journal)
     except NeedsPerson:
         raise

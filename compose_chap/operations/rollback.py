@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from compose_chap.check import Check
+from compose_chap.edit import Edit
 from compose_chap.engine.world import World
 from compose_chap.errors import EngineError, StateError
 from compose_chap.model import Origin, Stack
@@ -17,15 +18,17 @@ from compose_chap.project import checkout_move
 from compose_chap.project.checkout import Checkout, Move
 from compose_chap.reading import Value
 from compose_chap.records import durable, lock, run_records
-from compose_chap.records.durable import Edit
 from compose_chap.stack import model_schema, schema
-from compose_chap.stack.databases import refuse_what_cannot_go_back
+from compose_chap.stack.databases import refuse_irreversible
 from compose_chap.stack.jobs import lost_jobs
 from compose_chap.stack.schema import Schema
-from compose_chap.transaction import forward, kept, undo
-from compose_chap.transaction.baseline import baseline_of
-from compose_chap.transaction.change import Change, describe, server_of
-from compose_chap.transaction.facts import read_change, read_facts
+from compose_chap.transaction import forward, undo
+from compose_chap.transaction.containers import server_of
+from compose_chap.transaction.data.previous_data import previous_data_of
+from compose_chap.transaction.run import kept
+from compose_chap.transaction.run.baseline import baseline_of
+from compose_chap.transaction.run.change import Change, describe
+from compose_chap.transaction.run.facts import read_change, read_facts
 from compose_chap.transaction.sources import sources_of
 
 _UNDONE_BY = {"upgrade": "rollback", "restore": "restore --undo"}
@@ -55,7 +58,7 @@ class Undone:
 
 def last_undoable(directory: Path, operation: str, origin: Origin = Origin()) -> dict[str, Any]:
     """Return the record of a stack's last run of this kind, if it is the one to undo. Raise StateError otherwise."""
-    done = run_records.standing_runs(directory, origin)
+    done = run_records.effective_runs(directory, origin)
     if not any(run["operation"] == operation for run in done):
         raise StateError(f"There is no {operation} to undo.", hint="See what was done: docker chap history")
     if done[-1]["operation"] != operation:
@@ -77,25 +80,16 @@ def plan_rollback(world: World, stack: Stack, operation: str) -> RollbackPlan:
     )
     done, facts = read_change(known), read_facts(known)
     server = server_of(world, done)
-    if dump := facts.kept_dump:
-        raise StateError(
-            f"The {operation} kept the old data as a backup, {dump.name}, and not as a database.",
-            hint=f"Restore it with its version: docker chap restore {dump.name} --with-version",
-        )
-    if not server.exists(done.kept):
-        raise StateError(
-            f"The database {done.kept}, which the {operation} kept, is gone.",
-            hint=f"Restore a backup instead: docker chap restore {facts.backup.name if facts.backup else 'latest'}",
-        )
-    refuse_what_cannot_go_back(server, done.live)
-    refuse_what_cannot_go_back(server, done.kept)
+    previous_data_of(done, facts).refuse_what_is_gone(server)
+    refuse_irreversible(server, done.live)
+    refuse_irreversible(server, done.kept)
     rows = server.counts(done.kept)
     written = undo.rows_since(facts.new_tables or done.tables or rows, server.counts(done.live))
 
     amiss = _amiss(world, server, done)
     change = Change(
         operation="rollback",
-        **describe(stack),
+        **describe(stack, server),
         kept="",
         incoming=done.kept,
         edits=tuple(Edit(edit.path, edit.after, edit.before) for edit in done.edits),
@@ -108,14 +102,14 @@ def plan_rollback(world: World, stack: Stack, operation: str) -> RollbackPlan:
         move=_way_back(done.move, operation),
     )
     _refuse_what_cannot_go_back(world, change, operation)
-    before = f"The data that come back were not in order before either. {amiss.words}" if amiss else ""
+    before = f"The data that come back were not in order before either. {amiss.summary}" if amiss else ""
     return RollbackPlan(record, change, written, tuple(filter(None, (lost_jobs(world, stack), before))))
 
 
 def roll_back(world: World, plan: RollbackPlan, credentials: Mapping[str, str]) -> Undone:
     """Carry a rollback out. Raise RolledBack, NeedsPerson or Cancelled as every transaction does."""
     change, undone = plan.change, str(plan.undone["id"])
-    with lock.signals_held():
+    with lock.signals_ignored():
         journal = run_records.begin_run(
             change.project.directory,
             "rollback",
@@ -142,7 +136,7 @@ def _amiss(world: World, server: Server, done: Change) -> Schema | None:
     """
     with suppress(EngineError):
         models = model_schema.of_image(world, done.images[done.writers[0]]["id"])
-        found = schema.look(models, server, done.kept)
+        found = schema.inspect(models, server, done.kept)
         return found if found.status == "fail" else None
     return None
 

@@ -12,7 +12,7 @@ from compose_chap.records import lock
 from compose_chap.records.run_records import Journal
 from compose_chap.records.steps import Step
 from compose_chap.transaction import evidence
-from compose_chap.transaction.change import Change
+from compose_chap.transaction.run.change import Change
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def preparing(change: Change, journal: Journal, clean_up: Callable[[], None], wo
     try:
         yield
     except BaseException as error:
-        with lock.signals_held():
+        with lock.signals_ignored():
             ended = _end_unchanged(change, journal, clean_up, words, error)
         raise ended from None
 

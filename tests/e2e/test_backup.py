@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import io
 import json
 import re
 import shutil
@@ -139,10 +137,10 @@ def test_damage_is_found(small: SampleStack, backup_folder: Path, tmp_path: Path
 def test_a_dump_cut_anywhere_is_found(small: SampleStack, backup_folder: Path) -> None:
     whole = next(backup_folder.glob("*.dump")).read_bytes()
     server = Server(Engine(), small.containers()[small.database_service]["id"], small.user)
-    pg_tools.read_whole(server, [whole])
+    pg_tools.read_to_end(server, [whole])
     for percent in range(5, 100, 5):
         with pytest.raises(DumpError):
-            pg_tools.read_whole(server, [whole[: len(whole) * percent // 100]])
+            pg_tools.read_to_end(server, [whole[: len(whole) * percent // 100]])
 
 
 def ids(stack: SampleStack) -> list[str]:
@@ -245,11 +243,3 @@ def test_prune_keeps_its_word(small: SampleStack, backup_folder: Path, tmp_path:
         "--yes",
     )
     assert [path.name[6:8] for path in tmp_path.iterdir()] == ["28"]
-
-
-def test_gzip_of_python_is_what_a_restore_reads() -> None:
-    # belongings packs volumes with it, piece by piece.
-    from compose_chap.backups.other_files import _gzipped
-
-    pieces = [b"a" * 100_000, b"", b"b"]
-    assert gzip.GzipFile(fileobj=io.BytesIO(b"".join(_gzipped(iter(pieces))))).read() == b"".join(pieces)

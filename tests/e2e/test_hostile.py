@@ -82,10 +82,23 @@ def test_a_bomb_is_put_out(
     path = tmp_path / "bomb"
     path.write_bytes(PACKED[packing](b"PGDMP" + b"\0" * (3 << 20)))
     # Unpacked on the server, or here where the server's image has no zstd.
-    monkeypatch.setattr(Server, "free_space", lambda server, place="": 4 << 20)
+    monkeypatch.setattr(Server, "free_space", lambda server, path="": 4 << 20)
     monkeypatch.setattr("shutil.disk_usage", lambda place: SimpleNamespace(free=4 << 20))
     with pytest.raises(DumpError, match="more than 2.0 MiB|too large"):
         restore_beside(unharmed, path)
+
+
+@pytest.mark.parametrize("kind", ["custom", "directory"])
+def test_an_archive_of_a_newer_pg_dump_is_called_that(unharmed: SampleStack, tmp_path: Path, kind: str) -> None:
+    path = dump(unharmed, tmp_path, kind)
+    file = path / "toc.dat" if path.is_dir() else path
+    content = bytearray(file.read_bytes())
+    assert content[:6] == b"PGDMP\1"
+    content[6] += 1
+    file.write_bytes(content)
+    with pytest.raises(DumpError, match=r"made by a newer pg_dump \(archive format 1\.\d+\)") as caught:
+        restore_beside(unharmed, path)
+    assert "Make it again with the pg_dump of this server's version" in caught.value.hint
 
 
 def test_nothing_outside_of_a_folder_is_taken_in(unharmed: SampleStack, tmp_path: Path) -> None:

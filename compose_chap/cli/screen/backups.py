@@ -7,7 +7,8 @@ from datetime import datetime
 from typing import Any
 
 from compose_chap import units
-from compose_chap.backups.catalogue import RESTORED, Backup
+from compose_chap.backups.catalogue import Backup
+from compose_chap.backups.verdict import RESTORED
 from compose_chap.cli.screen.layout import table
 from compose_chap.model import Origin
 
@@ -23,8 +24,10 @@ def backup_document(one: Backup) -> dict[str, Any]:
         "folder": str(one.folder),
         "size": one.size,
         "pinned": one.pinned,
-        "proven_at": None if bad else one.proof.at.isoformat(),
-        "proven_by": None if bad else one.proof.how,
+        "proven_at": None if bad else one.proof.best_at.isoformat(),
+        "proven_by": None if bad else one.proof.best,
+        "read_back_at": None if bad else one.proof.at.isoformat(),
+        "test_restored_at": one.proof.restored_at.isoformat() if one.proof.restored_at else None,
         "fault": one.fault,
     }
 
@@ -39,7 +42,7 @@ def backups_table(found: Sequence[Backup], origin: Origin, now: datetime) -> str
 def _row(backup: Backup, now: datetime, mixed: bool) -> list[str]:
     reason = backup.manifest.reason
     reason += ", pinned" if backup.pinned else ""
-    reason += ", needs --trust" if backup.manifest.foreign else ""
+    reason += ", needs --trust" if backup.manifest.unexpected else ""
     return [
         backup.id,
         units.short_age(backup.created_at, now),
@@ -52,9 +55,9 @@ def _row(backup: Backup, now: datetime, mixed: bool) -> list[str]:
 
 
 def _proven(backup: Backup, now: datetime) -> str:
-    how = "restored" if backup.proof.how == RESTORED else backup.proof.how
     if backup.fault:
         return "BAD"
-    if (backup.proof.at - backup.created_at).total_seconds() < _SAME_TIME:
+    how = "restored" if backup.proof.best == RESTORED else backup.proof.best
+    if (backup.proof.best_at - backup.created_at).total_seconds() < _SAME_TIME:
         return how
-    return f"{how} {units.short_age(backup.proof.at, now)}"
+    return f"{how} {units.short_age(backup.proof.best_at, now)}"

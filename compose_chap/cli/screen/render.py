@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Mapping
 from contextlib import suppress
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from compose_chap.cli.screen.checks import hint_lines
@@ -16,6 +17,7 @@ from compose_chap.errors import ChapError, Declined
 
 JSON_VERSION = 1
 _INDENT = 7  # columns, behind which each of the three parts stands
+_BEGAN, _TICKED = datetime.now(timezone.utc), time.monotonic()
 
 
 def failure(error: ChapError) -> str:
@@ -61,8 +63,8 @@ def failure_document(command: str, error: ChapError) -> str:
 
 
 def now() -> datetime:
-    """Return the time, in UTC. The clock that procedures are handed."""
-    return datetime.now(timezone.utc)
+    """Return the time, in UTC. The clock that procedures are handed: nobody sets it while they wait."""
+    return _BEGAN + timedelta(seconds=time.monotonic() - _TICKED)
 
 
 def tell(text: str) -> None:

@@ -6,16 +6,18 @@ import sys
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from compose_chap import units
-from compose_chap.backups.catalogue import Backup
 from compose_chap.cli.screen.layout import NARROW, cells, facts, hanging, paragraph, table, width_of
 from compose_chap.errors import ChapError
 from compose_chap.model import Role, Service, Stack
-from compose_chap.operations.status import Source, Status
-from compose_chap.stack.chap import Jobs
-from compose_chap.transaction import kept
+
+# The first lines are on the screen before this is needed.
+if TYPE_CHECKING:
+    from compose_chap.backups.catalogue import Backup
+    from compose_chap.operations.status import Source, Status
+    from compose_chap.stack.chap import Jobs
 
 
 def status_document(seen: Status, now: datetime) -> dict[str, Any]:
@@ -48,6 +50,7 @@ def status_document(seen: Status, now: datetime) -> dict[str, Any]:
         "database": {"name": _access_name(stack), "size": seen.database_size, "kept": dict(seen.kept)},
         "kept_images": list(seen.kept_images),
         "last_backup": _backup(seen.last_backup, now),
+        "last_test_restore": seen.last_test_restore.isoformat() if seen.last_test_restore else None,
         "backups_known": seen.backups_known,
         "checkout": asdict(seen.source) if seen.source else None,
         "open_run": seen.open_run or None,
@@ -73,9 +76,10 @@ def _backup(last: Backup | None, now: datetime) -> dict[str, Any] | None:
         "folder": str(last.folder),
         "size": last.size,
         "created_at": last.created_at.isoformat(),
-        "proven_at": last.proof.at.isoformat(),
-        "proven_by": last.proof.how,
-        "age_seconds": int((now - last.created_at).total_seconds()),
+        "proven_at": last.proof.best_at.isoformat(),
+        "proven_by": last.proof.best,
+        "read_back_at": last.proof.at.isoformat(),
+        "age_seconds": None if units.ahead(last.created_at, now) else int((now - last.created_at).total_seconds()),
         "chap_version": last.manifest.chap.version,
     }
 
@@ -114,9 +118,11 @@ def _ended_well(service: Service) -> bool:
 
 def status_text(seen: Status, now: datetime) -> str:
     """Return what has to be asked for, for people: how CHAP and its data are, and what was done last."""
+    from compose_chap.transaction.run import kept
+
     stack = seen.stack
     known = [
-        ("Files", ", ".join(map(str, stack.project.files)) + _not_here(stack)),
+        ("Files", _files(stack)),
         *([("Checkout", _said_of(seen.source))] if seen.source else []),
         ("Version", _versions(seen)),
         ("Address", ", ".join(addresses(stack)) or "not published on this machine"),
@@ -179,7 +185,7 @@ def _free(seen: Status) -> str:
 
 def _last_run(seen: Status, now: datetime) -> str:
     if not seen.last_run:
-        return "none" if seen.stack.project.here else "not known"
+        return "none" if seen.stack.project.local else "not known"
     run = seen.last_run
     began = datetime.fromisoformat(run["started_at"])
     to = f" to {run['to'].removeprefix('v')}" if run.get("to") and run["operation"] == "upgrade" else ""
@@ -192,12 +198,14 @@ def _last_run_document(seen: Status) -> dict[str, Any] | None:
 
 
 def _age_of(database: str, live: str, now: datetime) -> str:
+    from compose_chap.transaction.run import kept
+
     since = kept.kept_since(database, live)
     return units.age(since, now) if since else ""
 
 
 def _health(seen: Status) -> str:
-    return seen.health.words if seen.health else "not running"
+    return seen.health.summary if seen.health else "not running"
 
 
 def _said_of(source: Source) -> str:
@@ -218,8 +226,12 @@ def _database(seen: Status) -> str:
     return ", ".join(filter(None, (_access_name(seen.stack), size)))
 
 
+def _files(stack: Stack) -> str:
+    return ", ".join(map(str, stack.project.files)) + _not_here(stack)
+
+
 def _not_here(stack: Stack) -> str:
-    if stack.project.here:
+    if stack.project.local:
         return f" (not here: {', '.join(map(str, stack.project.absent))})" if stack.project.absent else ""
     return " (not on this machine, nor are the records and backups beside them)"
 
@@ -229,7 +241,7 @@ def _last_backup(seen: Status, now: datetime) -> str:
     if last is None:
         return "none" if seen.backups_known else "not known"
     made = f"{last.id}, made {units.moment(last.created_at)} ({units.age(last.created_at, now)})"
-    return f"{made}, {units.size(last.size)}, {last.proof.how} {units.age(last.proof.at, now)}"
+    return f"{made}, {units.size(last.size)}, {last.proof.best} {units.age(last.proof.best_at, now)}"
 
 
 def _state(service: Service) -> str:

@@ -292,8 +292,8 @@ def test_a_journal_in_a_folder_above_that_everybody_may_write_captures_nobody(tm
     (shared / ".docker-chap").mkdir(mode=0o700)
     (shared / ".docker-chap" / "journal.json").write_text(journal())
     give(shared / ".docker-chap", EVE)
-    assert at(own).places == (own, own.parent)
-    assert shared not in at(shared).places, "not even for one who stands there: the records are another's"
+    assert at(own).record_folders == (own, own.parent)
+    assert shared not in at(shared).record_folders, "not even for one who stands there: the records are another's"
 
 
 @needs_root
@@ -332,7 +332,7 @@ def test_backups_of_others_do_not_count_and_hide_no_other(folder: Path, victim: 
     (linked / "manifest.json").rename(folder / "elsewhere.json")
     (linked / "manifest.json").symlink_to(folder / "elsewhere.json")
     (backups / "link").symlink_to(mine)
-    found = catalogue.look(backups)
+    found = catalogue.scan(backups)
     assert [backup.folder for backup in found.backups] == [mine]
     assert [
         "belongs to another user" in why or "may be written" in why or "is a link" in why for why in found.unusable
