@@ -279,11 +279,6 @@ class Engine:
             if mount.get("Type") == "volume" and not re.fullmatch(r"[0-9a-f]{64}", mount["Name"])
         )
 
-    def mounts(self, identity: str) -> dict[str, str]:
-        """Return where a container's volumes and folders lie on the engine's machine, by the path inside of it."""
-        facts = self._inspect(identity) or {}
-        return {mount["Destination"]: mount.get("Source", "") for mount in facts.get("Mounts") or ()}
-
     def archive(self, identity: str, path: str) -> Iterator[bytes]:
         """Yield a tar archive of a file or folder of a container, running or not."""
         with engine_errors(f"read {path} of a container", self._link):

@@ -43,8 +43,9 @@ def look(world: World, stack: Stack, backups: Sequence[Backup]) -> Disks:
 
 
 def _shared(world: World, stack: Stack, backups: Sequence[Backup]) -> bool:
-    mounts = world.engine.mounts(stack.database.containers[0].id)
-    data = [Path(source) for inside, source in mounts.items() if "postgres" in inside and source]
+    created, _ = world.engine.creation(stack.database.containers[0].id)
+    mounts = created.get("Mounts") or ()
+    data = [Path(mount["Source"]) for mount in mounts if "postgres" in mount["Destination"] and mount.get("Source")]
     if not data or not backups:
         return False
     disk = _device(data[0])
