@@ -45,10 +45,15 @@ _SAID = {
     help="Let the copy reach the internet. CHAP fetches its models from GitHub when it starts; without this, that it"
     " starts may not be seen. The new version could then send your data out.",
 )
+@click.option(
+    "--repair",
+    is_flag=True,
+    help="Mend on the copy what is known to go wrong with the data on this way, as upgrade --repair does.",
+)
 @output_option
 @patience_option
 @common
-def rehearse_command(call: Call, version: str, source: str, online: bool, output: Path | None) -> None:
+def rehearse_command(call: Call, version: str, source: str, online: bool, repair: bool, output: Path | None) -> None:
     """Try the upgrade to VERSION on a copy of the data, beside production, and throw it away.
 
     It says whether the new version brings your data to its schema without losing rows, and for how long an upgrade
@@ -67,6 +72,8 @@ def rehearse_command(call: Call, version: str, source: str, online: bool, output
                 hint=f"See what the upgrade would do: docker chap upgrade {target} --dry-run",
             )
         origin = world.engine.origin(stack.project.name)
+        known = roads.between(subject)
+        known = roads.repaired(known) if repair else known
         plan = rehearse.RehearsalPlan(
             stack,
             target,
@@ -74,12 +81,12 @@ def rehearse_command(call: Call, version: str, source: str, online: bool, output
             subject.platform,
             catalogue.find(source, subject.backups, origin, sound=True) if source else None,
             online,
+            roads.repairs(known) if repair else (),
         )
-        known = roads.between(subject)
         done = rehearse.execute(world, plan)
 
     good = done.verdict != rehearse.BAD
-    checks = [*roads.seen(known, done.checks, subject.release, target), *done.checks]
+    checks = [*roads.seen(known, done.checks, subject.release, target, plan.repairs), *done.checks]
     data = {
         "ok": good,
         "verdict": done.verdict,
@@ -87,6 +94,7 @@ def rehearse_command(call: Call, version: str, source: str, online: bool, output
         "to": target,
         "source": plan.source.id if plan.source else None,
         "online": online,
+        "repairs": list(plan.repairs),
         "checks": [asdict(check) for check in checks],
         "tables": dict(done.tables),
         "columns": {"added": done.added, "removed": done.removed},

@@ -112,7 +112,7 @@ def execute(world: World, plan: UpgradePlan, credentials: Mapping[str, str]) -> 
         try:
             done = forward.run(world, change, journal, credentials)
         except RolledBack as error:
-            road = roads.hint_after(error.message, baseline.version, plan.target)
+            road = roads.hint_after(error.message, baseline.version, plan.target, plan.repairs)
             error.hint = "\n".join(filter(None, (road, error.hint)))
             raise
     if dump := facts_of(journal).kept_dump:

@@ -92,7 +92,7 @@ def foresee(world: World, plan: RestorePlan) -> Outlook:
         if plan.source.backup:
             source.check_server(plan.source.backup.manifest.server.version // 10000, server)
     baseline = asked.result()
-    running = plan.expected or version_guard.version_here(stack, plan.source, baseline)
+    running = plan.expected or version_guard.version_here(world, stack, plan.source, baseline)
     version_guard.refuse_version(plan.source.version, running)
 
     old, new = release_key(plan.source.version), release_key(running)
@@ -102,7 +102,7 @@ def foresee(world: World, plan: RestorePlan) -> Outlook:
             " To bring the old version back too: --with-version"
         )
     notes += [*source.notes(plan.source, world.engine.origin(stack.project.name)), *of_database.result()]
-    notes += filter(None, [version_guard.not_known(stack, plan.source, running, baseline), jobs.result()])
+    notes += filter(None, [version_guard.not_known(world, stack, plan.source, running, baseline), jobs.result()])
     return Outlook(tuple(notes), sessions.result(), baseline)
 
 

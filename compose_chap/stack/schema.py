@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from compose_chap import revisions
 from compose_chap.engine.world import World
 from compose_chap.image import release_key
 from compose_chap.model import Stack
@@ -25,12 +26,10 @@ from compose_chap.stack.model_schema import ModelSchema
 COMPLETE, ALEMBIC_BEHIND, MARK_BEHIND = "complete", "complete, Alembic behind", "complete, mark behind"
 MARK_UNKNOWN, NOT_MIGRATED, INCOMPLETE = "complete, mark unknown", "not migrated", "incomplete"
 
-# The mark counts from v2.2.0 on, whose chain begins with this revision. A database without a mark is stamped with
-# the one before it: that is what CHAP's own way of adding columns and tables brings about.
-_FIRST_THAT_COUNTS, _FIRST_RELEASE = "b8c9d0e1f2a3", (2, 2, 0)
+# The mark counts from this release on.
+_FIRST_RELEASE = (2, 2, 0)
 
-# Revisions that a database can do without, since CHAP adds the same by itself: backtest.chap_version.
-_HARMLESS = frozenset({"a3b4c5d6e7f2"})
+_HARMLESS = frozenset({revisions.CHAP_VERSION})
 
 
 @dataclass(frozen=True)
@@ -174,7 +173,7 @@ def judge(models: ModelSchema, has: DatabaseSchema) -> Schema:
 
 def mark_counts(models: ModelSchema) -> bool:
     """Whether this code is brought to its schema by Alembic: from v2.2.0 on. Before, its mark says nothing."""
-    return _FIRST_THAT_COUNTS in models.chain or (release_key(models.version) or ()) >= _FIRST_RELEASE
+    return revisions.COUNTED in models.chain or (release_key(models.version) or ()) >= _FIRST_RELEASE
 
 
 def pending(models: ModelSchema, marks: tuple[str, ...]) -> tuple[str, ...]:
@@ -182,12 +181,11 @@ def pending(models: ModelSchema, marks: tuple[str, ...]) -> tuple[str, ...]:
 
     One without a mark has all that comes before v2.2.0. Of one that only a newer release knows nothing is said.
     """
-    chain = list(models.chain)
-    reached = [chain.index(mark) + 1 for mark in marks if mark in chain]
-    if marks and not reached:
+    reached = revisions.reached(marks, models.chain)
+    if marks and reached < 0:
         return ()
-    stamped = chain.index(_FIRST_THAT_COUNTS) if _FIRST_THAT_COUNTS in chain else 0
-    return tuple(chain[max(reached, default=stamped) :])
+    stamped = models.chain.index(revisions.COUNTED) if revisions.COUNTED in models.chain else 0
+    return models.chain[reached if marks else stamped :]
 
 
 def _rows(count: int) -> str:

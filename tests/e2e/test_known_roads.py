@@ -12,6 +12,7 @@ import pytest
 from tests.e2e.calls import chap
 from tests.e2e.conftest import running
 from tests.sample.stack import SampleStack, environment
+from tests.sample.steps import by_hand
 
 STUCK = (
     "CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY);"
@@ -20,6 +21,15 @@ STUCK = (
 LENGTHS = "SELECT count(*) FROM modeltemplatedb WHERE min_prediction_length = 1 AND max_prediction_length = 6"
 PERIODS = "SELECT count(*) FROM modeltemplatedb WHERE min_prediction_periods = 1 AND max_prediction_periods = 6"
 BACKTESTS = "SELECT count(*) FROM backtest"
+ORPHANS = (
+    "SELECT count(*) FROM backtest b WHERE NOT EXISTS"
+    " (SELECT FROM backtestspecification s WHERE s.id = b.specification_id)"
+)
+# What all specifications are about, and that a new one has to say it too.
+TARGETS = (
+    "SELECT DISTINCT target_column, coalesce(column_default, '') FROM backtestspecification, information_schema.columns"
+    " WHERE table_name = 'backtestspecification' AND column_name = 'target_column'"
+)
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +123,7 @@ def test_a_way_with_a_stop_is_named_when_it_failed(strict: SampleStack) -> None:
     failed = chap(strict, "upgrade", "v2.5.1", "--yes", expect=3)
     assert "NotNullViolation" in failed["error"]["message"] and "[SQL" not in failed["error"]["message"]
     assert failed["error"]["hint"].startswith("Go to v2.3.1 first: docker chap upgrade v2.3.1.")
+    assert "docker chap upgrade v2.5.1 --repair" in failed["error"]["hint"]
     assert strict.checksum() == before
     chap(strict, "upgrade", "v2.3.1", "--yes")
     chap(strict, "upgrade", "v2.5.1", "--yes")
@@ -131,3 +142,62 @@ def test_the_way_that_is_not_committed_is_refused(strict: SampleStack) -> None:
         assert "docker chap upgrade v2.5.1" in refused["error"]["hint"]
         assert "--allow-uncommitted-migration" in refused["error"]["hint"]
     assert strict.version() == "2.2.0"
+
+
+def mended(stack: SampleStack, before: Any) -> None:
+    """Check that data from before v2.3.0 came to v2.5.1 with their backtests, and that a rollback undoes it."""
+    assert stack.version() == "2.5.1" and stack.api("/v1/crud/backtests/1/full")[0] == 200
+    assert stack.sql(ORPHANS) == [["0"]] and stack.sql(TARGETS) == [["disease_cases", ""]]
+    dataset = stack.sql("SELECT dataset_id FROM backtest ORDER BY id LIMIT 1")[0][0]
+    assert stack.api(f"/v1/test/backtest?dataset_id={dataset}", "POST")[0] == 200
+    chap(stack, "rollback", "--yes")
+    assert stack.checksum() == before
+
+
+def test_what_v2_4_0_ends_on_is_mended_on_the_way_and_in_a_rehearsal(strict: SampleStack) -> None:
+    stack = strict
+    assert stack.version() == "2.2.0"
+    before = stack.checksum()
+    failed = chap(stack, "rehearse", "v2.5.1", expect=1)
+    way = check(failed, "good_way")
+    assert way["hint"].endswith("docker chap upgrade v2.5.1 --repair") and failed["repairs"] == []
+    tried = chap(stack, "rehearse", "v2.5.1", "--repair")
+    assert tried["verdict"] == "good" and tried["repairs"] == ["target_column"]
+    assert "backtestspecification was made" in check(tried, "repaired")["message"]
+    assert stack.checksum() == before
+
+    failed = chap(stack, "upgrade", "v2.5.1", "--yes", expect=3)
+    assert failed["error"]["hint"].startswith("Let the upgrade make that table before it starts")
+    chap(stack, "upgrade", "v2.5.1", "--yes", "--repair")
+    mended(stack, before)
+    # From before v2.2.0 in one step, with the lengths.
+    chap(stack, "rollback", "--yes")
+    assert stack.version() == "2.1.0"
+    before, lengths = stack.checksum(), number(stack, LENGTHS)
+    tried = chap(stack, "rehearse", "v2.5.1", "--repair")
+    assert tried["repairs"] == ["target_column", "prediction_length"] and check(tried, "values")["status"] == "ok"
+    assert check(chap(stack, "rehearse", "v2.3.1"), "values")["status"] == "warn"
+    chap(stack, "upgrade", "v2.5.1", "--yes", "--repair")
+    assert number(stack, PERIODS) >= lengths
+    mended(stack, before)
+
+
+def test_a_database_that_v2_3_1_left_half_migrated_is_led_on(strict: SampleStack) -> None:
+    stack = strict
+    chap(stack, "upgrade", "v2.2.0", "--yes")
+    by_hand(stack, "v2.3.1")
+    stack.wait_ready()
+    # Somebody tried an old backtest again: it was not saved, and left its parameters.
+    dataset = stack.sql("SELECT dataset_id FROM backtest ORDER BY id LIMIT 1")[0][0]
+    assert stack.api(f"/v1/test/backtest?dataset_id={dataset}", "POST")[0] == 500
+    assert number(stack, "SELECT count(*) FROM backtestspecification") == 1
+    before = stack.checksum()
+    assert chap(stack, "status")["schema"]["verdict"] == "not migrated"
+    refused = chap(stack, "upgrade", "v2.5.1", "--yes", expect=1)
+    assert check(refused, "half_migrated")["status"] == "fail" and "--repair" in refused["error"]["hint"]
+    failed = chap(stack, "upgrade", "v2.5.1", "--yes", "--allow-half-migrated", expect=3)
+    assert "UniqueViolation" in failed["error"]["message"]
+    assert failed["error"]["hint"].startswith("Let the upgrade remove what failed backtests left")
+    assert stack.checksum() == before
+    chap(stack, "upgrade", "v2.5.1", "--yes", "--repair")
+    mended(stack, before)
