@@ -46,7 +46,7 @@ class Project:
     absent: tuple[Path, ...] = ()
 
     @property
-    def here(self) -> bool:
+    def local(self) -> bool:
         """Whether the main file, and with it the folder of records, is on this machine."""
         return not self.absent or self.absent[0] != self.files[0]
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
+
+# No two clocks show the very same time.
+_SKEW = timedelta(minutes=5)
 
 
 def size(count: float) -> str:
@@ -26,12 +29,19 @@ def duration(seconds: float) -> str:
 
 def age(then: datetime, now: datetime) -> str:
     """Return how long ago something was."""
+    if ahead(then, now):
+        return "in the future"
     seconds = max((now - then).total_seconds(), 0)
     for unit, length in (("day", 86400), ("hour", 3600), ("minute", 60)):
         if seconds >= length:
             count = int(seconds // length)
             return f"{count} {unit}{'s' if count > 1 else ''} ago"
     return "just now"
+
+
+def ahead(when: datetime, now: datetime) -> bool:
+    """Whether a time lies in the future, by more than two clocks differ."""
+    return when - now > _SKEW
 
 
 def moment(when: datetime | str) -> str:

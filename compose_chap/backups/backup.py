@@ -16,6 +16,7 @@ A backup is made under a name that ends with `.partial` and renamed when it is p
 The manifest, `"format": 1`, holds no secret:
 
     format, id, created_at, reason, tool     what this is, when it was begun (UTC) and why
+    order           that time too, but later than the order of each backup before it, also when a clock was ahead
     project         name, directory, files and env_files of the Compose project; absent: those that were out of reach
     engine          id and name of the engine that it runs on
     checkout        commit, describe, remote and diff of a source checkout; null for none
@@ -68,8 +69,8 @@ from compose_chap.image import release_key
 from compose_chap.model import Role, Service, Stack
 from compose_chap.postgres import unexpected
 from compose_chap.postgres.server import Database, Server
-from compose_chap.records import durable, lock, own_folder, run_records
-from compose_chap.stack.databases import database_of, named, server_of
+from compose_chap.records import durable, lock, order, own_folder, run_records
+from compose_chap.stack.databases import database_named, database_of, server_of
 
 # Without an earlier backup to learn from: CHAP's tables shrink to about a quarter, and a little more is kept free.
 _FIRST_RATIO = 0.35
@@ -109,7 +110,8 @@ def take(
     try:
         with lock.claimed(partial), dump_file.disk_errors(folder):
             manifest = _fill(world, stack, sources, partial, begun, reason, server, database, dhis2, with_volumes)
-            manifest = with_missed_tables(manifest, earlier)
+            after = order.following(begun, [one.order for one in earlier])
+            manifest = replace(with_missed_tables(manifest, earlier), order=after)
             own_folder.write(partial / FILE, manifest.document())
             final = partial.with_name(partial.name.removesuffix(PARTIAL))
             os.rename(partial, final)
@@ -143,7 +145,7 @@ def _fill(
         chap = aside.submit(other_files.chap_facts, world, stack)
         images = aside.submit(other_files.image_facts, engine, stack)
         facts = aside.submit(dump_file.facts_of, server, database)
-        strange = aside.submit(unexpected.look, server, database.name)
+        strange = aside.submit(unexpected.inspect, server, database.name)
         dumped = dump_file.dump_database(server, database.name, partial, clock=clock, notify=notify)
     spent = dict(dumped.seconds)
 
@@ -210,7 +212,7 @@ def with_missed_tables(manifest: Manifest, earlier: Sequence[Backup]) -> Manifes
     """
     # After a rollback the newest backups are of a newer CHAP, which had tables of its own.
     good = [one for one in earlier if one.proof.how != BAD and not _newer(one.manifest, manifest)]
-    had = {table for one in good[-1:] for table in (*one.tables, *one.lost_tables)} - set(manifest.tables)
+    had = {table for one in good[-1:] for table in (*one.tables, *one.manifest.lost_tables)} - set(manifest.tables)
     wanted = {f"public.{name}" for name in manifest.chap.missing_tables} if manifest.chap.schema else had
     lost = set(manifest.lost_tables) | (had & wanted)
     absent = (had | wanted) - lost
@@ -242,7 +244,7 @@ def dhis2_of(engine: Engine, stack: Stack) -> tuple[Service, Server, Database]:
         raise StackError(f"DHIS2's database container {container.name} does not run.", state="Nothing was changed.")
     admin = container.environment.get("POSTGRES_USER", "postgres")
     server = Server(engine, container.id, admin)
-    return service, server, named(server, container.environment.get("POSTGRES_DB", admin))
+    return service, server, database_named(server, container.environment.get("POSTGRES_DB", admin))
 
 
 def _ratio(earlier: Sequence[Manifest | Dhis2Facts | None]) -> float:

@@ -86,6 +86,11 @@ class Backup:
         return self.manifest.created_at
 
     @property
+    def order(self) -> datetime:
+        """When it was made, and later than that of every backup before it, whatever the clock said."""
+        return self.manifest.order or self.manifest.created_at
+
+    @property
     def size(self) -> int:
         """Bytes of everything in it."""
         return sum(part.size for part in self.manifest.parts)
@@ -105,21 +110,16 @@ class Backup:
         return Proof(self.manifest.proven_at, READ_BACK)
 
     @property
-    def lost_tables(self) -> tuple[str, ...]:
-        """The tables that the database had lost when it was made."""
-        return self.manifest.lost_tables
-
-    @property
     def fault(self) -> str:
         """Why nobody should rely on it, in words; empty for a sound one."""
         if self.proof.how == BAD:
             return f"The last proof of it failed: {self.proof.why}"
-        return f"It lacks {', '.join(self.lost_tables)}." if self.lost_tables else ""
+        return f"It lacks {', '.join(lost)}." if (lost := self.manifest.lost_tables) else ""
 
 
 def folder_for(stack: Stack, asked: Path | None, environment: Mapping[str, str]) -> Path:
     """Return where backups of a stack lie: as asked, as DOCKER_CHAP_BACKUPS says, or beside the Compose file."""
-    if not (stack.project.here or asked or environment.get("DOCKER_CHAP_BACKUPS")):
+    if not (stack.project.local or asked or environment.get("DOCKER_CHAP_BACKUPS")):
         raise StackError(
             f"Backups of '{stack.project.name}' lie beside its Compose files, which are not on this machine:"
             f" {stack.project.files[0]}.",
@@ -163,8 +163,8 @@ def look(folder: Path, origin: Origin = Origin()) -> Listing:
             backups.append(load(folder / name))
         except DumpError as error:
             unusable.extend([] if isinstance(error, Missing) else [error.message])
-    own = (backup for backup in backups if origin.owns(backup.origin))
-    return Listing(sorted(own, key=lambda backup: backup.id), unusable)
+    own = [backup for backup in backups if origin.owns(backup.origin)]
+    return Listing(sorted(own, key=lambda backup: (backup.order, backup.id)), unusable)
 
 
 def _folders(folder: Path) -> list[str]:
@@ -223,7 +223,6 @@ def find(asked: str, folder: Path, origin: Origin = Origin(), *, sound: bool = F
     """
     own = list_backups(folder, origin)
     newest = [one for one in own if not (sound and one.fault)][-1:]
-
     if asked == "latest" and newest:
         return newest[0]
     if asked == "latest" and own:
@@ -244,7 +243,7 @@ def find(asked: str, folder: Path, origin: Origin = Origin(), *, sound: bool = F
 
 def passed_over(asked: str, found: Backup, folder: Path, origin: Origin) -> list[str]:
     """Return a note on each newer backup of a stack that `latest` does not mean; none where one was named."""
-    newer = [backup for backup in list_backups(folder, origin) if backup.id > found.id] if asked == "latest" else []
+    newer = [one for one in list_backups(folder, origin) if asked == "latest" and one.order > found.order]
     return [f"Backup {one.id} is newer, and was passed over. {one.fault}" for one in newer]
 
 

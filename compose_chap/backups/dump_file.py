@@ -82,7 +82,7 @@ def _reading(server: Server) -> Iterator[Callable[[bytes], None]]:
     """
     ahead: Queue[bytes] = Queue(_MOST_AHEAD)
     with ThreadPoolExecutor(1) as pool:
-        reading = pool.submit(pg_tools.read_whole, server, iter(ahead.get, b""))
+        reading = pool.submit(pg_tools.read_to_end, server, iter(ahead.get, b""))
 
         def read(data: bytes) -> None:
             # One that ended early has something to say at the end.

@@ -50,7 +50,7 @@ def into(engine: Engine, stack: Stack, sink: Callable[[bytes], object], notify: 
         notify("backup", "dump", size, 0)
 
     with ThreadPoolExecutor(1) as aside:
-        strange = aside.submit(unexpected.look, server, name)
+        strange = aside.submit(unexpected.inspect, server, name)
         tables = dump_file.dump_into(server, name, pg_tools.compression(server), counted)
     return DumpOnly(tables, size, *strange.result())
 

@@ -161,7 +161,7 @@ class Dhis2Facts:
 
 @dataclass(frozen=True)
 class Manifest:
-    """Everything that is known of a backup. `id` is when it was begun, in UTC."""
+    """Everything that is known of a backup. `id` is when it was begun, in UTC; see `records.order` for `order`."""
 
     id: str
     created_at: datetime
@@ -173,6 +173,7 @@ class Manifest:
     dump: DumpPart
     tables: Mapping[str, int]
     proven_at: datetime
+    order: datetime | None = None
     tool: str = ""
     engine: EngineFacts = EngineFacts()
     checkout: CheckoutFacts | None = None
@@ -200,6 +201,7 @@ class Manifest:
             **asdict(self),
             "created_at": self.created_at.isoformat(),
             "proven_at": self.proven_at.isoformat(),
+            "order": self.order.isoformat() if self.order else None,
         }
         if known["instructions"] is None:  # older versions take what is there for a file
             del known["instructions"]

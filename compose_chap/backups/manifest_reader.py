@@ -47,6 +47,7 @@ def read(value: Value, folder: Path) -> Manifest:
         dump=_dump(value.at("dump")),
         tables=_tables(value.at("tables")),
         proven_at=value.at("proven_at").moment(),
+        order=when.moment() if (when := value.get("order")) else None,
         tool=_text(value, "tool"),
         engine=_engine(value.get("engine")),
         checkout=_checkout(value.get("checkout")),

@@ -21,7 +21,7 @@ from compose_chap.engine.world import World
 from compose_chap.errors import ChapError, DumpError
 from compose_chap.model import Container, Role, Service, Stack
 from compose_chap.project import checkout
-from compose_chap.project.sources import read_source
+from compose_chap.project.project_file import read_project_file
 from compose_chap.records import own_folder
 from compose_chap.stack import chap, chap_scripts, schema
 
@@ -72,7 +72,7 @@ def _keep_file(path: Path, directory: Path, folder: Path) -> KeptFile:
     # One by one: `parents` makes the others as the umask says.
     for place in reversed(copy.relative_to(folder).parents[:-1]):
         (folder / place).mkdir(mode=0o700, exist_ok=True)
-    content = read_source(path)
+    content = read_project_file(path)
     own_folder.write(copy, content)
     name = str(copy.relative_to(folder))
     return KeptFile(name, len(content), hashlib.sha256(content).hexdigest(), path=str(path))
@@ -82,7 +82,7 @@ def keep_checkout(directory: Path, folder: Path) -> CheckoutFacts | None:
     """Describe the source checkout that a stack was started from and keep a diff of local changes; None for none."""
     found = checkout.find(directory)
     try:
-        place = found.place if found else None
+        place = found.head if found else None
     except ChapError:
         place = None
     if found is None or place is None:

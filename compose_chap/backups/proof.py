@@ -64,7 +64,7 @@ def verify(world: World, backup: Backup, server: Server | None) -> str:
     if server:
         with _on_trial(world, backup, READ_BACK):
             for dump in _dumps(backup):
-                pg_tools.read_whole(server, _pieces(world, backup.folder / dump["dump"]["file"]))
+                pg_tools.read_to_end(server, _pieces(world, backup.folder / dump["dump"]["file"]))
     how = READ_BACK if server else CHECKSUMS
     catalogue.record_verdict(backup, world.clock(), how)
     return how
@@ -135,7 +135,7 @@ def _restored(world: World, backup: Backup, dump: Mapping[str, Any], server: Ser
 def refuse_unrecorded(contents: Contents, recorded: Sequence[str]) -> None:
     """Raise DumpError for an archive with a kind of object that no dump of CHAP has, and its manifest does not name."""
     # A manifest has other words for some than pg_restore, so one that names anything at all is not held against it.
-    if not recorded and (foreign := contents.foreign()):
+    if not recorded and (foreign := contents.unexpected()):
         raise DumpError(f"The dump holds what its manifest does not name: {foreign[0].called}.")
 
 

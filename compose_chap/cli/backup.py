@@ -53,7 +53,7 @@ def backup_command(
     if dump_only:
         _dump_only(call, world, stack, dump_only)
         return
-    sources = tuple(observe.read_model(where, stack).sources)
+    sources = tuple(observe.read_model(where, stack).contents)
     folder = catalogue.folder_for(stack, output, where.environment)
     with guard.guarded(world, stack, "backup"):
         made = backup.take(
@@ -72,15 +72,15 @@ def backup_command(
         f"Backup {made.id} {state_of}: {rows} rows in {len(made.tables)} tables,"
         f" {units.size(made.size)}, in {units.duration(made.manifest.seconds.get('all', 0))}."
     )
-    parts = [said, unexpected.told(made.manifest.foreign)]
+    parts = [said, unexpected.backup_warning(made.manifest.foreign)]
     text = "\n".join(render.paragraph(part) for part in parts if part)
     call.result({"backup": backup_document(made)}, f"{text}\n{made.folder}")
 
 
 def _warnings(made: Backup) -> Iterator[str]:
-    if made.lost_tables:
+    if lost := made.manifest.lost_tables:
         yield (
-            f"The database has lost {', '.join(made.lost_tables)}, so this backup lacks them too, and `latest` does not"
+            f"The database has lost {', '.join(lost)}, so this backup lacks them too, and `latest` does not"
             " mean it. Keep the earlier ones: docker chap backups --pin ID"
         )
     if absent := made.manifest.project.absent:
@@ -136,5 +136,5 @@ def _dump_warnings(made: DumpOnly) -> Iterator[str]:
             f"The database has lost {', '.join(made.lost_tables)}, so this dump lacks them too."
             " Keep the earlier backups: docker chap backups --pin ID"
         )
-    if told := unexpected.told(made.foreign):
+    if told := unexpected.backup_warning(made.foreign):
         yield told

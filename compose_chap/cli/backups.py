@@ -20,6 +20,7 @@ from compose_chap.cli.values import backups
 from compose_chap.errors import ChapError, StackError
 from compose_chap.model import Origin
 from compose_chap.postgres import jail, unexpected
+from compose_chap.records import order
 from compose_chap.stack import observe
 from compose_chap.stack.databases import server_of
 
@@ -58,10 +59,13 @@ def backups_command(call: Call, pin: str | None, unpin: str | None, output: Path
     text = render.table(rows, heads[: len(rows[0])]) if rows else f"No backups in {folder}."
     if faults := [f"{one.id} is not to be relied on. {one.fault}" for one in found if one.fault]:
         text += "\n\n" + "\n".join(render.paragraph(fault) for fault in faults)
+    warnings = order.warnings("Backup", {one.id: one.created_at for one in found}, now)
+    if warnings:
+        text += "\n\n" + "\n".join(map(render.paragraph, warnings))
     if listing.unusable:
         text += "\n\nNot counted:\n" + "\n".join(render.paragraph(why) for why in listing.unusable)
     documents = [backup_document(one) for one in found]
-    call.result({"folder": str(folder), "backups": documents, "unusable": listing.unusable}, text)
+    call.result({"folder": str(folder), "backups": documents, "unusable": listing.unusable, "warnings": warnings}, text)
 
 
 @click.command("verify")
@@ -90,7 +94,7 @@ def verify_command(call: Call, asked: str, deep: bool, output: Path | None) -> N
     if found.fault:
         said += f" It is not to be relied on all the same. {found.fault}"
         said += f" Prove it: docker chap verify {found.id} --deep" if found.proof.by == catalogue.RESTORED else ""
-    parts = [said, unexpected.told(found.manifest.foreign)]
+    parts = [said, unexpected.backup_warning(found.manifest.foreign)]
     text = "\n".join(render.paragraph(part) for part in parts if part)
     call.result({"backup": backup_document(found), "proven_by": how, "tables": tables}, text)
 

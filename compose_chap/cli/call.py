@@ -84,7 +84,7 @@ class Call:
             target,
             Registry(world.engine.insecure_registry, world.engine.credentials),
             # Without the files nothing is looked at that needs the folder.
-            catalogue.folder_for(stack, output, where.environment) if stack.project.here else where.folder,
+            catalogue.folder_for(stack, output, where.environment) if stack.project.local else where.folder,
             digest,
         )
 

@@ -14,7 +14,7 @@ from compose_chap.cli.values import versions
 from compose_chap.image import release_tag
 from compose_chap.preflight import preflight
 from compose_chap.project import checkout
-from compose_chap.project.checkout import Place
+from compose_chap.project.checkout import Head
 from compose_chap.stack import observe, releases
 
 
@@ -54,7 +54,7 @@ def versions_command(call: Call) -> None:
     subject = call.subject(world, stack, "", None)
     place = None
     if source := subject.checkout:
-        place = source.place
+        place = source.head
         found, problem = checkout.releases(source)
         if problem:
             call.tell(f"Note:  Only the tags of this clone are listed. {problem}")
@@ -71,7 +71,7 @@ def versions_command(call: Call) -> None:
     )
 
 
-def _marked(release: str, running: str, place: Place | None) -> str:
+def _marked(release: str, running: str, place: Head | None) -> str:
     if release != f"v{running}":
         return release
     return f"{release}  (running{f', {place}' if place else ''})"

@@ -12,7 +12,7 @@ from compose_chap.cli.call import Call, common
 from compose_chap.cli.screen import render
 from compose_chap.engine.world import World
 from compose_chap.model import Origin
-from compose_chap.records import engine_lock, run_records
+from compose_chap.records import engine_lock, order, run_records
 from compose_chap.stack import observe
 
 
@@ -33,20 +33,22 @@ def history_command(call: Call) -> None:
     runs = run_records.history(directory, origin) + _cut_off(world, directory, origin)
     rows = [
         [
-            units.moment(run["started_at"]),
+            units.moment(run["started_at"]) if run.get("started_at") else "",
             run["operation"] + (f" of {run['undoes']}" if run.get("undoes") else ""),
             " to ".join(dict.fromkeys(_release(run[end]) for end in ("from", "to") if run.get(end))),
             run["result"],
-            run["by"],
+            run.get("by", ""),
             run["id"],
         ]
         for run in runs
     ]
+    warnings = order.warnings("Run", {run["id"]: order.began(run) for run in runs}, world.clock())
     text = "Nothing was done yet."
     if rows:
         text = render.table(rows, ["WHEN", "WHAT", "VERSIONS", "RESULT", "BY", "RUN"])
         text += f"\n\nEach run's report, with steps, digests and checks: {run_records.report_file(directory, 'RUN')}"
-    call.result({"runs": runs}, text)
+        text += "".join(f"\n\n{render.paragraph(warning)}" for warning in warnings)
+    call.result({"runs": runs, "warnings": warnings}, text)
 
 
 def _cut_off(world: World, directory: Path, origin: Origin) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,6 +12,7 @@ import click
 from compose_chap import units
 from compose_chap.backups import catalogue
 from compose_chap.cli.call import Call, common, output_option, yes_option
+from compose_chap.cli.screen import render
 from compose_chap.cli.screen.plain import plain
 from compose_chap.operations import guard, prune
 from compose_chap.records import lock
@@ -55,7 +57,7 @@ def prune_command(
     still needs. What would go is shown first.
     """
     world, where = call.world(), call.where()
-    stack = observe.find_whole_stack(world.engine, where)
+    stack = observe.find_local_stack(world.engine, where)
     folder = catalogue.folder_for(stack, output, where.environment)
     retention = prune.Retention(keep_last, keep_daily, keep_weekly, keep_monthly, floor, keep_databases)
 
@@ -67,11 +69,13 @@ def prune_command(
         lines += [f"database  {name}  {units.size(bytes_)}" for name, bytes_ in chosen.databases]
         lines += [f"images    of the run {run}" for run in chosen.image_runs]
         text = "\n".join(lines) or _nothing(kept.kept_databases(server.databases(), stack.access.name), keep_databases)
+        for warning in chosen.warnings:
+            call.tell(render.paragraph(f"Warning: {warning}", sys.stderr))
         if not (chosen.empty or dry_run):
             if not (call.json or yes):
                 click.echo(plain(text), err=True)
             call.confirm("Remove these for good?", yes=yes)
-            with lock.signals_held():
+            with lock.signals_ignored():
                 prune.execute(world, stack, server, chosen)
             text = f"Removed:\n{text}"
     call.result(
@@ -81,6 +85,7 @@ def prune_command(
             "databases": [name for name, _ in chosen.databases],
             "image_runs": list(chosen.image_runs),
             "kept": dict(chosen.kept),
+            "warnings": list(chosen.warnings),
         },
         text,
     )

@@ -61,7 +61,7 @@ def rehearse_command(call: Call, version: str, source: str, online: bool, repair
     """
     target = release_tag(version)
     world, where = call.world(), call.where()
-    stack = observe.find_whole_stack(world.engine, where)
+    stack = observe.find_local_stack(world.engine, where)
 
     with guard.guarded(world, stack, "rehearse"):
         subject = call.subject(world, stack, target, output)

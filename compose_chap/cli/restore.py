@@ -73,7 +73,7 @@ def restore_command(
             "Say what to restore: a backup's id, latest, or a file.", hint="List them: docker chap backups"
         )
     world, where = call.world(), call.where()
-    stack = observe.find_whole_stack(world.engine, where)
+    stack = observe.find_local_stack(world.engine, where)
     folder = catalogue.folder_for(stack, output, where.environment)
     found = source.recognise(asked, folder, world.engine.origin(stack.project.name))
 
@@ -82,7 +82,7 @@ def restore_command(
         if name := restore.stopped_database(stack):
             call.confirm(f"The database service {name} does not run. Start it, and go on?", yes=yes)
             restore.start_database(world, stack)
-            stack = observe.find_whole_stack(world.engine, where)
+            stack = observe.find_local_stack(world.engine, where)
             started = [f"The database service {name} did not run. It was started."]
         plan = _plan(call, world, stack, found, output, trust=trust, with_version=with_version)
         plan = replace(plan, empty=allow_empty)

@@ -47,7 +47,7 @@ def rollback_command(call: Call, yes: bool, dhis2_user: str) -> None:
 def roll_back(call: Call, operation: str, yes: bool, dhis2_user: str) -> None:
     """Undo the last upgrade or restore, and tell of it."""
     world = call.world()
-    stack = observe.find_whole_stack(world.engine, call.where())
+    stack = observe.find_local_stack(world.engine, call.where())
     directory = stack.project.directory
 
     with guard.guarded(world, stack, "rollback"):

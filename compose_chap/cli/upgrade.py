@@ -93,7 +93,7 @@ def upgrade_command(
     """
     target = release_tag(version)
     world, where = call.world(), call.where()
-    stack = observe.find_whole_stack(world.engine, where)
+    stack = observe.find_local_stack(world.engine, where)
 
     with guard.guarded(world, stack, "upgrade"):
         subject = call.subject(world, stack, target, output, digest=digest)
@@ -115,7 +115,7 @@ def upgrade_command(
             target,
             subject.images,
             subject.edits,
-            tuple(subject.model.sources),
+            tuple(subject.model.contents),
             subject.backups,
             subject.platform,
             subject.baseline,

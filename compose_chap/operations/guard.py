@@ -18,6 +18,6 @@ def guarded(world: World, stack: Stack, operation: str) -> Iterator[None]:
     first. Where the stack's files are not here, only its engine can tell.
     """
     with engine_lock.locked(world, stack, operation):
-        if stack.project.here:
+        if stack.project.local:
             run_records.refuse_open_run(stack.project.directory)
         yield

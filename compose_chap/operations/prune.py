@@ -13,7 +13,7 @@ from compose_chap.backups.catalogue import Backup
 from compose_chap.engine.world import World
 from compose_chap.model import Origin, Stack
 from compose_chap.postgres.server import Server
-from compose_chap.records import run_records
+from compose_chap.records import order, run_records
 from compose_chap.transaction import kept
 
 
@@ -31,12 +31,13 @@ class Retention:
 
 @dataclass(frozen=True)
 class PrunePlan:
-    """What would go, and why each of the others stays."""
+    """What would go, why each of the others stays, and what of them is dated in the future."""
 
     backups: tuple[Backup, ...]
     databases: tuple[tuple[str, int], ...]
     image_runs: tuple[str, ...]
     kept: tuple[tuple[str, str], ...]
+    warnings: tuple[str, ...] = ()
 
     @property
     def empty(self) -> bool:
@@ -48,8 +49,8 @@ def keep(backups: Sequence[Backup], retention: Retention) -> dict[str, str]:
     """Return the ids of the backups that retention keeps, with the reason. `backups` are oldest first."""
     # One with a fault never counts, so that it does not push a sound one out.
     sound = [backup for backup in backups if not backup.fault]
-    newest = sound[-1].id if sound else ""
-    kept = {backup.id: "nothing sound is newer" for backup in backups if backup.id > newest}
+    newer = backups[backups.index(sound[-1]) + 1 :] if sound else backups
+    kept = {backup.id: "nothing sound is newer" for backup in newer}
     newest_first = list(reversed(sound))
 
     for one in newest_first[: max(retention.last, retention.floor)]:
@@ -83,7 +84,7 @@ def plan(
     """
     backups = catalogue.list_backups(folder, origin)
     staying = keep(backups, retention)
-    needed = kept.needed_runs(run_records.standing_runs(stack.project.directory, origin))
+    needed = kept.needed_runs(run_records.effective_runs(stack.project.directory, origin))
     # By name: the folder that a run wrote down may have been spelled in another way.
     of_runs = {Path(run["facts"].get("backup", "")).name for run in needed}
 
@@ -99,11 +100,13 @@ def plan(
     # Images stay as long as data that they belong to.
     held = {kept.run_of(name, live) for name in kept.kept_databases(databases, live) if name not in going}
     held |= {str(run["id"]) for run in needed}
+    dated = {one.id: one.created_at for one in backups}
     return PrunePlan(
         tuple(backup for backup in backups if backup.id not in staying),
         tuple((name, databases[name].size) for name in going),
         tuple(kept.droppable_images(images, stack.project.name, held, age, now)),
         tuple(staying.items()),
+        (*order.warnings("Backup", dated, now), *kept.dated_ahead(databases, live, now)),
     )
 
 

@@ -55,7 +55,7 @@ def recover(world: World, journal: Journal) -> Recovered:
     if not project:
         return _recover(world, journal)  # it was cut off before it knew what to change
     images = [container.image_id for container in world.engine.containers(project)]
-    with engine_lock.held(world, project, images, "recover"):
+    with engine_lock.locked_on_engine(world, project, images, "recover"):
         return _recover(world, journal)
 
 
@@ -64,7 +64,7 @@ def _recover(world: World, journal: Journal) -> Recovered:
     throwaway.remove_abandoned(world.engine)
     change = read_change(journal.known) if journal.known.get("baseline") else None
     try:
-        with lock.signals_held():
+        with lock.signals_ignored():
             return (change and _finish(world, change, journal)) or _undo(world, change, journal)
     except NeedsPerson:
         raise

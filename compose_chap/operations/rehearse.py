@@ -85,7 +85,7 @@ def execute(world: World, plan: RehearsalPlan) -> Rehearsal:
     """Carry a rehearsal out and remove all that it made. Raise ChapError when there is no copy to try it on."""
     engine, stack = world.engine, plan.stack
     live = database_of(server_of(engine, stack), stack.access)
-    with lock.one_interruption(), ExitStack() as copy:
+    with lock.single_interruption(), ExitStack() as copy:
         throwaway.remove_abandoned(engine)
         world.notify("pull", str(plan.image))
         image = pull.pull(world, plan.image, plan.platform).id
@@ -145,7 +145,7 @@ def _bring_data(world: World, plan: RehearsalPlan, server: Server, live: Databas
     contents = dump_format.contents(quarantine.listing(path))
     if made:
         # What is live here was let in before. A backup may be anybody's.
-        unexpected.refuse([entry.called for entry in contents.foreign()], trust=False)
+        unexpected.refuse([entry.called for entry in contents.unexpected()], trust=False)
     server.command(f"CREATE ROLE {identifier(access.owner)} LOGIN NOSUPERUSER PASSWORD {literal(password)};")
     server.drop(access.name)  # it may be called like the one that every new server has
     server.create(access.name, replace(live, owner=access.owner))

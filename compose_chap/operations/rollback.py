@@ -19,7 +19,7 @@ from compose_chap.reading import Value
 from compose_chap.records import durable, lock, run_records
 from compose_chap.records.durable import Edit
 from compose_chap.stack import model_schema, schema
-from compose_chap.stack.databases import refuse_what_cannot_go_back
+from compose_chap.stack.databases import refuse_irreversible
 from compose_chap.stack.jobs import lost_jobs
 from compose_chap.stack.schema import Schema
 from compose_chap.transaction import forward, kept, undo
@@ -55,7 +55,7 @@ class Undone:
 
 def last_undoable(directory: Path, operation: str, origin: Origin = Origin()) -> dict[str, Any]:
     """Return the record of a stack's last run of this kind, if it is the one to undo. Raise StateError otherwise."""
-    done = run_records.standing_runs(directory, origin)
+    done = run_records.effective_runs(directory, origin)
     if not any(run["operation"] == operation for run in done):
         raise StateError(f"There is no {operation} to undo.", hint="See what was done: docker chap history")
     if done[-1]["operation"] != operation:
@@ -87,8 +87,8 @@ def plan_rollback(world: World, stack: Stack, operation: str) -> RollbackPlan:
             f"The database {done.kept}, which the {operation} kept, is gone.",
             hint=f"Restore a backup instead: docker chap restore {facts.backup.name if facts.backup else 'latest'}",
         )
-    refuse_what_cannot_go_back(server, done.live)
-    refuse_what_cannot_go_back(server, done.kept)
+    refuse_irreversible(server, done.live)
+    refuse_irreversible(server, done.kept)
     rows = server.counts(done.kept)
     written = undo.rows_since(facts.new_tables or done.tables or rows, server.counts(done.live))
 
@@ -108,14 +108,14 @@ def plan_rollback(world: World, stack: Stack, operation: str) -> RollbackPlan:
         move=_way_back(done.move, operation),
     )
     _refuse_what_cannot_go_back(world, change, operation)
-    before = f"The data that come back were not in order before either. {amiss.words}" if amiss else ""
+    before = f"The data that come back were not in order before either. {amiss.summary}" if amiss else ""
     return RollbackPlan(record, change, written, tuple(filter(None, (lost_jobs(world, stack), before))))
 
 
 def roll_back(world: World, plan: RollbackPlan, credentials: Mapping[str, str]) -> Undone:
     """Carry a rollback out. Raise RolledBack, NeedsPerson or Cancelled as every transaction does."""
     change, undone = plan.change, str(plan.undone["id"])
-    with lock.signals_held():
+    with lock.signals_ignored():
         journal = run_records.begin_run(
             change.project.directory,
             "rollback",
@@ -142,7 +142,7 @@ def _amiss(world: World, server: Server, done: Change) -> Schema | None:
     """
     with suppress(EngineError):
         models = model_schema.of_image(world, done.images[done.writers[0]]["id"])
-        found = schema.look(models, server, done.kept)
+        found = schema.inspect(models, server, done.kept)
         return found if found.status == "fail" else None
     return None
 
@@ -150,7 +150,7 @@ def _amiss(world: World, server: Server, done: Change) -> Schema | None:
 def _way_back(move: Move | None, operation: str) -> Move | None:
     if move is None:
         return None
-    now = Checkout(move.folder).place
+    now = Checkout(move.folder).head
     if now.commit != move.after.commit:
         raise StateError(
             f"The checkout {move.folder} is at {now}, and no longer at {move.after}, where the {operation} left it.",

@@ -14,7 +14,7 @@ from compose_chap.engine.world import World
 from compose_chap.errors import ChapError, EngineError, StackError
 from compose_chap.model import Origin, Role, Service, Stack
 from compose_chap.project import checkout
-from compose_chap.records import durable, engine_lock, run_records
+from compose_chap.records import durable, engine_lock, order, run_records
 from compose_chap.stack import schema
 from compose_chap.stack.chap import Active, Chap, Health, Jobs, Overview, version_in
 from compose_chap.stack.databases import server_of
@@ -95,7 +95,7 @@ def look(world: World, stack: Stack) -> Status:
     listed = said.listed if said else None
     problems += [listed.message] if isinstance(listed, EngineError) else []
     if judgement and judgement.status != "ok":
-        problems.append(judgement.words)
+        problems.append(judgement.summary)
     databases = asked.result() or {}
     name, seen = attempt(lambda: stack.access.name) or "", attempt(lambda: _backups(world, stack, origin))
     backups: list[Backup] = seen.backups if seen else []
@@ -103,6 +103,8 @@ def look(world: World, stack: Stack) -> Status:
     sound = [backup for backup in backups if not backup.fault]
     newer = backups[backups.index(sound[-1]) + 1 :] if sound else backups
     problems += [f"Backup {one.id} is not to be relied on. {one.fault}" for one in newer]
+    problems += order.warnings("Backup", {one.id: one.created_at for one in backups}, world.clock())
+    problems += kept.dated_ahead(databases, name, world.clock())
 
     return Status(
         stack=stack,
@@ -118,7 +120,7 @@ def look(world: World, stack: Stack) -> Status:
         kept={other: databases[other].size for other in kept.databases_of_runs(databases, name)},
         kept_images=tuple(images.result() or ()),
         last_backup=sound[-1] if sound else None,
-        backups_known=stack.project.here and seen is not None,
+        backups_known=stack.project.local and seen is not None,
         source=attempt(lambda: _source(stack)),
         open_run=attempt(lambda: _open_run(world, stack, origin)),
         working=holder.result(),
@@ -138,7 +140,7 @@ def _source(stack: Stack) -> Source | None:
     found = None if stack.project.absent else checkout.find(stack.project.directory)
     if found is None or not found.holds(stack.project.files[:1]):
         return None
-    return Source(str(found.folder), found.place.commit, found.place.branch, found.name)
+    return Source(str(found.folder), found.head.commit, found.head.branch, found.name)
 
 
 def _backups(world: World, stack: Stack, origin: Origin) -> catalogue.Listing:
@@ -150,7 +152,7 @@ def _backups(world: World, stack: Stack, origin: Origin) -> catalogue.Listing:
 
 
 def _open_run(world: World, stack: Stack, origin: Origin) -> Mapping[str, Any] | None:
-    if not stack.project.here:
+    if not stack.project.local:
         return None
     journal = run_records.open_run(stack.project.directory, world.clock)
     record = journal.record if journal and origin.owns(Origin.of(journal.record)) else {}

@@ -88,7 +88,7 @@ def execute(world: World, plan: UpgradePlan, credentials: Mapping[str, str]) -> 
     whose = world.engine.origin(stack.project.name).to_json()
     about = {"stack": whose, "from": baseline.version, "to": plan.target, "overridden": list(plan.overridden)}
     about["repairs"] = list(plan.repairs)
-    with lock.one_interruption():
+    with lock.single_interruption():
         journal = run_records.begin_run(stack.project.directory, "upgrade", facts, world.clock, **about)
 
         def clean_up() -> None:

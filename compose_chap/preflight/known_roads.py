@@ -90,8 +90,8 @@ ROADS = (
         now=("2.3.0", "2.3.1"),
         target=("2.4.0", EVER),
         on=lambda facts: revisions.OF_2_2_0 in facts.marks and facts.backtests > 0,
-        what="The database was not migrated when CHAP went from v2.2.0 to {now}. Where somebody tried an old backtest again since,"
-        " {target} ends at its start on it (UniqueViolation in backtestspecification).",
+        what="The database was not migrated when CHAP went from v2.2.0 to {now}. Where somebody tried an old"
+        " backtest again since, {target} ends at its start on it (UniqueViolation in backtestspecification).",
         instead="Let the upgrade remove what such a backtest left: --repair.",
         source="2.2.0 -> 2.3.1 -> 2.5.1, run with the real packages",
         allow="--allow-half-migrated",

@@ -24,7 +24,7 @@ from compose_chap.postgres.server import identifier
 from compose_chap.preflight import release_files, release_notes, roads, running_files
 from compose_chap.preflight.subject import Subject
 from compose_chap.records import durable, run_records
-from compose_chap.stack.databases import refuse_what_cannot_go_back
+from compose_chap.stack.databases import refuse_irreversible
 from compose_chap.stack.jobs import own_jobs
 from compose_chap.stack.releases import available
 from compose_chap.transaction.baseline import other_sessions
@@ -135,7 +135,7 @@ def _no_database(subject: Subject) -> Check:
 
 
 def _interrupted(subject: Subject) -> Check:
-    if not subject.stack.project.here:
+    if not subject.stack.project.local:
         return Check("", "skipped", "Not looked at, because of compose_files.")
     run_records.refuse_open_run(subject.stack.project.directory)
     return Check("", "ok", "No earlier run was cut off.")
@@ -161,7 +161,7 @@ def _schema(subject: Subject) -> Check:
     schema = subject.schema
     # What is amiss already is no reason to refuse: an upgrade may be what mends it.
     status = "warn" if schema.status == "fail" and subject.target else schema.status
-    return Check("", status, schema.words, details=schema.to_json())
+    return Check("", status, schema.summary, details=schema.to_json())
 
 
 def _version_path(subject: Subject) -> Check:
@@ -243,9 +243,9 @@ def _files(subject: Subject) -> Check:
 
 def _database(subject: Subject) -> Check:
     database, name, quoted = subject.database, subject.database.name, identifier(subject.database.name)
-    refuse_what_cannot_go_back(subject.server, name)
+    refuse_irreversible(subject.server, name)
     said = f"Database '{name}' has {units.size(database.size)}."
-    strange, lost = unexpected.look(subject.server, database.name)
+    strange, lost = unexpected.inspect(subject.server, database.name)
     if lost:
         return Check("", "fail", f"{said} It has lost {', '.join(lost)}.", "Get them back: docker chap restore latest")
     if database.collation_version and database.collation_version != database.collation_version_now:
@@ -256,7 +256,7 @@ def _database(subject: Subject) -> Check:
             f" ({database.collation_version}, now {database.collation_version_now}).",
             f"After the upgrade: REINDEX DATABASE {quoted}; ALTER DATABASE {quoted} REFRESH COLLATION VERSION;",
         )
-    said, details = f"{said} {unexpected.told(strange)}".strip(), {"size": database.size, "foreign": strange}
+    said, details = f"{said} {unexpected.backup_warning(strange)}".strip(), {"size": database.size, "foreign": strange}
     return Check("", "warn" if strange else "ok", said, details=details)
 
 

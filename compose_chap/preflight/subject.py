@@ -16,7 +16,7 @@ from compose_chap.postgres.server import Database, Server
 from compose_chap.preflight import env_settings
 from compose_chap.preflight.env_settings import Setting
 from compose_chap.project import checkout, compose_files, pin
-from compose_chap.project.checkout import Checkout, Move, Place
+from compose_chap.project.checkout import Checkout, Head, Move
 from compose_chap.project.compose_files import Model, ServiceDefinition
 from compose_chap.records import durable
 from compose_chap.records.durable import Edit
@@ -60,7 +60,7 @@ class Subject:
     @cached_property
     def overview(self) -> Overview:
         """What the running API says of itself, asked once."""
-        return self.chap.overview() if self.stack.api.containers[0].running else Overview.of_nothing()
+        return self.chap.overview() if self.stack.api.containers[0].running else Overview.empty()
 
     @property
     def version(self) -> str:
@@ -122,7 +122,7 @@ class Subject:
         """The way of the checkout to the target; its tag is fetched where it is missing. None for images."""
         if self.checkout is None or not self.target:
             return None
-        return Move(self.checkout.folder, self.checkout.place, Place(checkout.commit_of(self.checkout, self.target)))
+        return Move(self.checkout.folder, self.checkout.head, Head(checkout.commit_of(self.checkout, self.target)))
 
     @cached_property
     def after(self) -> Model:
@@ -214,7 +214,7 @@ class Subject:
         if self.move is None:
             return []
         differing = {self.move.folder / path for path in checkout.changed(self.move)}
-        return [path for path in {**self.model.sources, **self.after.sources} if path in differing]
+        return [path for path in {**self.model.contents, **self.after.contents} if path in differing]
 
     @property
     def changes_files(self) -> bool:

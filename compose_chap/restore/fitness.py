@@ -40,14 +40,14 @@ def judge(world: World, stack: Stack, server: Server, change: Change, *, trust: 
     """
     api = change.images_after[stack.api.name]["id"]
     try:
-        found = schema.look(model_schema.of_image(world, api), server, change.incoming)
+        found = schema.inspect(model_schema.of_image(world, api), server, change.incoming)
     except EngineError:
         return ""  # A release that cannot say what it wants is looked at when it runs.
     if found.status != "fail" or found.start_migrates:
         return ""
     if not trust:
         raise DumpError(
-            f"CHAP {found.version} cannot work with these data. {found.words}",
+            f"CHAP {found.version} cannot work with these data. {found.summary}",
             hint="Use another one: docker chap backups. If you want these data as they are: --trust",
         )
     return found.verdict

@@ -153,7 +153,7 @@ def _bring_out(jailed: Server, database: str, quarantine: Quarantine, notify: Ca
         quarantine.receiving("dump") as (path, send),
         jailed.engine.execute(jailed.container, command, user=NOBODY) as execution,
     ):
-        for data in pg_tools.gathered(execution.output()):
+        for data in pg_tools.batched(execution.output()):
             size += len(data)
             if size > most:
                 raise DatabaseError(f"The dump takes more than {units.size(most)}, half of what the server has free.")

@@ -28,7 +28,7 @@ from compose_chap.records.durable import Edit
 from compose_chap.records.run_records import Journal
 from compose_chap.restore import fitness, side_database, source, version_guard
 from compose_chap.restore.source import Source
-from compose_chap.stack.databases import refuse_what_cannot_go_back, server_of
+from compose_chap.stack.databases import refuse_irreversible, server_of
 from compose_chap.stack.jobs import lost_jobs
 from compose_chap.transaction import forward, kept, prepare
 from compose_chap.transaction.baseline import Baseline, baseline_of, other_sessions
@@ -82,7 +82,7 @@ def foresee(world: World, plan: RestorePlan) -> Outlook:
     """Look ahead, changing nothing. Raise DumpError or DatabaseError for what cannot be restored here."""
     stack, server = plan.stack, server_of(world.engine, plan.stack)
     live, notes = stack.access.name, []
-    refuse_what_cannot_go_back(server, live)
+    refuse_irreversible(server, live)
     # Each question waits for a program in a container: asked side by side, they take as long as the slowest.
     with ThreadPoolExecutor() as pool:
         asked = pool.submit(baseline_of, world, stack)
@@ -101,7 +101,7 @@ def foresee(world: World, plan: RestorePlan) -> Outlook:
             f"The backup was made by CHAP {plan.source.version}. CHAP {running} will migrate it when it starts."
             " To bring the old version back too: --with-version"
         )
-    notes += [*source.notes(plan.source, world.engine.origin(stack.project.name)), *of_database.result()]
+    notes += [*source.notes(plan.source, world.engine.origin(stack.project.name), world.clock()), *of_database.result()]
     notes += filter(None, [version_guard.not_known(world, stack, plan.source, running, baseline), jobs.result()])
     return Outlook(tuple(notes), sessions.result(), baseline)
 
@@ -139,7 +139,7 @@ def execute(world: World, plan: RestorePlan, baseline: Baseline, credentials: Ma
     whose = world.engine.origin(stack.project.name).to_json()
     about = {"from": baseline.version, "to": plan.expected or baseline.version, "trusted": plan.trust}
     about |= {"stack": whose, "source": str(plan.source.path)}
-    with lock.one_interruption():
+    with lock.single_interruption():
         journal = run_records.begin_run(stack.project.directory, "restore", {}, world.clock, **about)
         change = planned = _change(plan, baseline, journal)
 

@@ -10,6 +10,7 @@ import tempfile
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import IO, BinaryIO, cast
@@ -24,6 +25,7 @@ from compose_chap.postgres import dump_format, unexpected
 from compose_chap.postgres.dump_format import Contents, Kind, Packing
 from compose_chap.postgres.sandbox import Quarantine
 from compose_chap.postgres.server import Server
+from compose_chap.records import order
 
 # A dump of rows unpacks to about this much, and a database with its indexes takes as much again.
 _UNPACKED = 8
@@ -77,10 +79,11 @@ def recognise(asked: str, folder: Path, origin: Origin = Origin()) -> Source:
     return replace(_recognise_file(found.dump), backup=found, passed_over=tuple(passed_over))
 
 
-def notes(source: Source, origin: Origin) -> list[str]:
+def notes(source: Source, origin: Origin, now: datetime) -> list[str]:
     """Return what to know of a source before it goes into a stack."""
     made = source.backup
     said = list(source.passed_over)
+    said += order.warnings("Backup", {made.id: made.created_at} if made else {}, now)
     if made and made.fault:
         said.append(f"Do not rely on this backup. {made.fault}")
     if made and not origin.owns(made.origin):
@@ -227,7 +230,7 @@ def check_contents(quarantine: Quarantine, source: Source, kind: Kind, path: str
             "The dump's table of contents is empty.",
             hint="It was damaged when it was made or copied. Use another dump.",
         )
-    unexpected.refuse([entry.called for entry in contents.foreign()], trust=trust)
+    unexpected.refuse([entry.called for entry in contents.unexpected()], trust=trust)
     if beyond := contents.beyond_trust():
         # Whoever lets a dump make these gives it the whole server.
         raise DumpError(
@@ -235,7 +238,7 @@ def check_contents(quarantine: Quarantine, source: Source, kind: Kind, path: str
             hint="Restore it by hand, as RESTORE.txt of any backup tells, if you know where it comes from.",
         )
     if not source.backup:
-        quarantine.read_whole(path)
+        quarantine.read_to_end(path)
         if kind is Kind.DIRECTORY:
             quarantine.check_directory(path)
     return contents

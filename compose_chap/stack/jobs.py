@@ -1,4 +1,4 @@
-"""Wait for CHAP's jobs to end, and say which would be lost."""
+"""Wait for CHAP's jobs to end, and report the jobs that would be lost."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from compose_chap.stack.chap import Chap, Jobs
 
 
 def wait_for_jobs(world: World, stack: Stack, limit: float) -> Jobs:
-    """Wait up to `limit` seconds until no job runs or waits, and return what there is then.
+    """Wait up to `limit` seconds until no job runs or waits, and return the jobs at the end.
 
     Raise EngineError when CHAP or its workers cannot be asked.
     """
@@ -24,13 +24,13 @@ def wait_for_jobs(world: World, stack: Stack, limit: float) -> Jobs:
 
 
 def own_jobs(jobs: Jobs) -> str:
-    """Say which jobs are nobody's work, `` for none."""
-    said = f"{len(jobs.own)} job(s) run or wait that CHAP queued by itself (baselines); it queues them again."
-    return said if jobs.own else ""
+    """Return a message about the jobs that CHAP queued by itself, empty for none."""
+    message = f"{len(jobs.own)} job(s) run or wait that CHAP queued by itself (baselines); it queues them again."
+    return message if jobs.own else ""
 
 
 def lost_jobs(world: World, stack: Stack) -> str:
-    """Say which jobs are lost when CHAP is stopped now, `` for none."""
+    """Return a message about the jobs that would be lost if CHAP were stopped now, empty for none."""
     api = stack.api.containers[0]
     if not api.running:
         return ""

@@ -1,4 +1,4 @@
-"""Which releases there are: asked of the registry, and remembered, because a shell that completes cannot wait."""
+"""The available releases, from the registry; cached, because shell completion cannot wait."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _AFTER_FAILURE = timedelta(minutes=1)
 def find(
     registry: Registry, images: Mapping[str, Reference], environment: Mapping[str, str], now: datetime
 ) -> list[str]:
-    """Return the releases that all images have, oldest first, from memory where it is not older than an hour.
+    """Return the releases that all images have, oldest first; cached for an hour.
 
-    A registry that does not answer is left alone for a minute. Raise RegistryError then too.
+    Raise RegistryError when the registry does not answer; then the result is empty for a minute, without asking.
     """
 
     repositories = {image.repository for image in images.values()}
@@ -45,7 +45,7 @@ def find(
 def remembered(
     repositories: Collection[str], environment: Mapping[str, str], now: datetime, oldest: timedelta
 ) -> list[str] | None:
-    """Return the releases that were found last, None where that was too long ago or never."""
+    """Return the cached releases, None where they are missing or older than `oldest`."""
     record = cache.recall(_name(repositories), environment)
     with suppress(StateError):
         age = now - record.at("asked").moment() if record else A_WEEK
@@ -58,15 +58,15 @@ def remembered(
 def remember(
     repositories: Collection[str], environment: Mapping[str, str], now: datetime, releases: Collection[str]
 ) -> None:
-    """Keep what was found, where there is a cache of this user's own."""
-    cache.keep(_name(repositories), {"asked": now.isoformat(), "releases": list(releases)}, environment)
+    """Cache the releases, if this user has a cache folder."""
+    cache.remember(_name(repositories), {"asked": now.isoformat(), "releases": list(releases)}, environment)
 
 
 def newer(version: str, releases: Collection[str]) -> str:
     """Return the newest release that is newer than a version, empty when there is none."""
     running = release_key(f"v{version.removeprefix('v')}")
-    found = [(key, release) for release in releases if (key := release_key(release)) and running and key > running]
-    return max(found)[1] if found else ""
+    candidates = [(key, release) for release in releases if (key := release_key(release)) and running and key > running]
+    return max(candidates)[1] if candidates else ""
 
 
 def _name(repositories: Collection[str]) -> str:
@@ -83,16 +83,16 @@ def _is_release(tag: str) -> bool:
     return tag.startswith("v") and release_key(tag) is not None
 
 
-# Releases that report the version of another: its number was not raised when they were made.
+# Releases that report the version of an older release, because the number was not raised.
 _REPORTED = {"1.1.2": "1.1.1", "1.1.3": "1.1.1"}
 
 
 def reported_version(target: str) -> str:
-    """Return the version that a release says it is, without the `v`: not always its own."""
+    """Return the version that a release reports, without the `v`: not always its own."""
     version = target.removeprefix("v")
     return _REPORTED.get(version, version)
 
 
 def repositories_of(stack: Stack) -> set[str]:
-    """Return by what the releases of a stack are remembered; what Compose builds is called after the project."""
+    """Return the image repositories of a stack, the key of the cache; a built image is named after the project."""
     return {service.image.repository for service in stack.writers}

@@ -45,7 +45,7 @@ def baseline_of(world: World, stack: Stack, overview: Overview | None = None) ->
     """
     api = stack.api.containers[0]
     if overview is None:
-        overview = Chap(world.engine, api.id).overview() if api.running else Overview.of_nothing()
+        overview = Chap(world.engine, api.id).overview() if api.running else Overview.empty()
     return Baseline(
         version=overview.version,
         worker_versions=worker_versions(world, stack),

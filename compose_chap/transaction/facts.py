@@ -14,7 +14,7 @@ from typing import Any
 
 from compose_chap.check import Check
 from compose_chap.model import Project
-from compose_chap.project.checkout import Move, Place
+from compose_chap.project.checkout import Head, Move
 from compose_chap.reading import LARGEST, Value
 from compose_chap.records.durable import Edit
 from compose_chap.records.run_records import Journal
@@ -207,7 +207,7 @@ def _baseline(value: Value) -> Baseline:
 
 def _move(value: Value) -> Move:
     before, after = (
-        Place(value.at(end).at("commit").filled(), value.at(end).at("branch").text()) for end in ("before", "after")
+        Head(value.at(end).at("commit").filled(), value.at(end).at("branch").text()) for end in ("before", "after")
     )
     return Move(Path(value.at("folder").filled()), before, after)
 

@@ -54,14 +54,14 @@ def run(world: World, change: Change, journal: Journal, credentials: Mapping[str
 
     Raise RolledBack (all is as it was), Cancelled (the same, on the operator's word) or NeedsPerson.
     """
-    with lock.one_interruption():
+    with lock.single_interruption():
         try:
             done = _forward(world, change, journal, credentials)
         except BaseException as error:
-            with lock.signals_held():
+            with lock.signals_ignored():
                 _back_after(world, change, journal, error)
             raise AssertionError("unreachable") from None
-        with lock.signals_held():
+        with lock.signals_ignored():
             finish(change, journal, done)
     return done
 

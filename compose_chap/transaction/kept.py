@@ -9,12 +9,13 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 
 from compose_chap.engine.world import World
 from compose_chap.model import LONGEST_NAME
-from compose_chap.records import run_records
+from compose_chap.records import order, run_records
 from compose_chap.units import clipped
 
 KEPT_IMAGES = "docker-chap/kept"
@@ -77,10 +78,20 @@ def kept_since(database: str, live: str) -> datetime | None:
     return run_records.run_began(run) if run else None
 
 
+def dated_ahead(databases: Iterable[str], live: str, now: datetime) -> list[str]:
+    """Return a warning for each kept database whose name says a time in the future: by age it never goes."""
+    dated = {name: run_records.run_began(run_of(name, live)) for name in databases_of_runs(databases, live)}
+    hint = " When you no longer need it: docker chap prune --keep-databases 0"
+    return [text + hint for text in order.warnings("Database", dated, now)]
+
+
 def _of_a_run(database: str, live: str) -> re.Match[str] | None:
     match = _OF_A_RUN.search(database)
-    named = match and database.removesuffix(match[3] or "") == kept_name(live, match[1], match[2])
-    return match if named else None
+    if match and database.removesuffix(match[3] or "") == kept_name(live, match[1], match[2]):
+        with suppress(ValueError):  # digits that are no time
+            run_records.run_began(match[2].upper())
+            return match
+    return None
 
 
 # What may go
@@ -112,8 +123,8 @@ def droppable_images(
 
 
 def is_old(run: str, age: timedelta, now: datetime) -> bool:
-    """Whether a run began so long ago."""
-    return now - run_records.run_began(run) >= age
+    """Whether a run began so long ago. One that is dated in the future began just now."""
+    return max(now - run_records.run_began(run), timedelta(0)) >= age
 
 
 # Images

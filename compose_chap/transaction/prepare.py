@@ -37,7 +37,7 @@ def preparing(change: Change, journal: Journal, clean_up: Callable[[], None], wo
     try:
         yield
     except BaseException as error:
-        with lock.signals_held():
+        with lock.signals_ignored():
             ended = _end_unchanged(change, journal, clean_up, words, error)
         raise ended from None
 

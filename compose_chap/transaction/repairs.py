@@ -65,7 +65,8 @@ _MENDED = {
     OLD_MARK: "Alembic's old mark was dropped before the new version started.",
     TARGET_COLUMN: "The table backtestspecification was made before the new version started, so that it could move the"
     " parameters of the backtests into it.",
-    HALF_MIGRATED: "What failed backtests had left in backtestspecification was removed before the new version started.",
+    HALF_MIGRATED: "What failed backtests had left in backtestspecification was removed before the new version"
+    " started.",
 }
 
 

@@ -16,7 +16,7 @@ from compose_chap.errors import DatabaseError, StuckSessions
 from compose_chap.postgres import pg_tools
 from compose_chap.postgres.server import Server
 from compose_chap.records.run_records import Journal
-from compose_chap.stack.databases import refuse_what_cannot_go_back
+from compose_chap.stack.databases import refuse_irreversible
 from compose_chap.transaction import verify
 from compose_chap.transaction.change import Change
 from compose_chap.transaction.facts import facts_of
@@ -29,7 +29,7 @@ _ROOM = 1.3
 def keep(world: World, change: Change, server: Server, journal: Journal) -> None:
     """Keep the live data, to which nobody of CHAP writes any more. Raise ChapError when neither way is open."""
     # Where it cannot be renamed the way back is closed. Here there is still nothing to go back from.
-    refuse_what_cannot_go_back(server, change.live)
+    refuse_irreversible(server, change.live)
     if not change.by_dump:
         try:
             server.copy(change.live, change.kept, change.owner)

@@ -162,7 +162,7 @@ class CheckoutMove(Sources):
     def state(self) -> list[str]:
         lines = super().state()
         with suppress(ChapError):
-            lines.append(f"{self._move.folder}: {Checkout(self._move.folder).place}")
+            lines.append(f"{self._move.folder}: {Checkout(self._move.folder).head}")
         return lines
 
     def by_hand(self) -> list[str]:

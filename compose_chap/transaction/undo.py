@@ -54,7 +54,7 @@ def undo(world: World, change: Change, journal: Journal, *, cut_off: bool = Fals
     server = wait_for_server(world, change)
     stop_writers(world, change, hooks.of(world, change.project), forgiving=True)
     server.end_own_sessions()
-    server.let_in(*change.databases)
+    server.allow_connections(*change.databases)
 
     sources = sources_of(change)
     reverted = sources.revert(world, journal)
@@ -139,7 +139,7 @@ def _containers_back(world: World, change: Change, journal: Journal, *, files_am
 def settings_of(world: World, change: Change) -> dict[str, dict[str, Any]]:
     """Return what each writer's container was made with, secrets left out."""
     return {
-        name: drift.settings(world.engine.creation(value.id)[0])
+        name: drift.configuration(world.engine.creation(value.id)[0])
         for name in change.writers
         for value in containers_of(world, change.project, name)[:1]
     }

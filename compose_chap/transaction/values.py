@@ -38,7 +38,7 @@ class Value:
     digest: str | None
 
     @property
-    def words(self) -> str:
+    def summary(self) -> str:
         """The value for people, without passwords."""
         return "empty" if self.shown is None else redact(self.shown) or "''"
 
@@ -199,7 +199,7 @@ def check(found: Values, command: str = "") -> Check:
 
 def _told(column: str, all_changes: Sequence[Change]) -> dict[str, Any]:
     examples = [
-        {"key": list(change.key), "before": change.before.words, "now": change.now.words}
+        {"key": list(change.key), "before": change.before.summary, "now": change.now.summary}
         for change in all_changes[:_EXAMPLES]
     ]
     return {"column": column, "rows": len(all_changes), "examples": examples}
@@ -212,7 +212,7 @@ def _examples(all_changes: Sequence[Change]) -> str:
 
 
 def _brief(value: Value) -> str:
-    words = value.words
+    words = value.summary
     return words if len(words) <= 30 else words[:27] + "..."
 
 

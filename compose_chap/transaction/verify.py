@@ -65,7 +65,7 @@ def wait_for_api(
             return health
 
         now, sign = world.clock(), (health, server.activity(stack.access.name))
-        if sign != seen or (health.level == "silent" and server.working(stack.access.name)):
+        if sign != seen or (health.level == "silent" and server.is_busy(stack.access.name)):
             seen, last = sign, now
         waited = (now - begun).total_seconds()
         world.notify("wait", "for its first answer" if health.level == "silent" else health.problems, waited, 0)
@@ -157,7 +157,7 @@ def _worker_versions(world: World, stack: Stack, expected: str) -> Check:
 
 
 def _schema(found: Schema) -> Check:
-    return Check("schema", found.status, found.words, details=found.to_json())
+    return Check("schema", found.status, found.summary, details=found.to_json())
 
 
 def _rows(world: World, stack: Stack, tables: Mapping[str, int]) -> Check:

@@ -139,10 +139,10 @@ def test_damage_is_found(small: SampleStack, backup_folder: Path, tmp_path: Path
 def test_a_dump_cut_anywhere_is_found(small: SampleStack, backup_folder: Path) -> None:
     whole = next(backup_folder.glob("*.dump")).read_bytes()
     server = Server(Engine(), small.containers()[small.database_service]["id"], small.user)
-    pg_tools.read_whole(server, [whole])
+    pg_tools.read_to_end(server, [whole])
     for percent in range(5, 100, 5):
         with pytest.raises(DumpError):
-            pg_tools.read_whole(server, [whole[: len(whole) * percent // 100]])
+            pg_tools.read_to_end(server, [whole[: len(whole) * percent // 100]])
 
 
 def ids(stack: SampleStack) -> list[str]:

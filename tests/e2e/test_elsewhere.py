@@ -149,7 +149,7 @@ def test_an_image_that_compose_built_makes_the_lock_no_part_of_the_stack(
     try:
         before = {container.id for container in engine.containers(small.project)}
         here = World(engine, lambda: datetime.now(timezone.utc), time.sleep, lambda *told: None)
-        with engine_lock.held(here, small.project, ["no-such-image", image], "try"):
+        with engine_lock.locked_on_engine(here, small.project, ["no-such-image", image], "try"):
             holder = engine_lock.holder(engine, small.project)
             assert holder and holder["operation"] == "try"
             assert {container.id for container in engine.containers(small.project)} == before

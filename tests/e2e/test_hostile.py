@@ -82,7 +82,7 @@ def test_a_bomb_is_put_out(
     path = tmp_path / "bomb"
     path.write_bytes(PACKED[packing](b"PGDMP" + b"\0" * (3 << 20)))
     # Unpacked on the server, or here where the server's image has no zstd.
-    monkeypatch.setattr(Server, "free_space", lambda server, place="": 4 << 20)
+    monkeypatch.setattr(Server, "free_space", lambda server, path="": 4 << 20)
     monkeypatch.setattr("shutil.disk_usage", lambda place: SimpleNamespace(free=4 << 20))
     with pytest.raises(DumpError, match="more than 2.0 MiB|too large"):
         restore_beside(unharmed, path)

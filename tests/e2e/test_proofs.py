@@ -94,7 +94,7 @@ def kinds(names: list[str]) -> set[str]:
 def test_what_a_restore_would_refuse_is_known_when_the_backup_is_made(strange: SampleStack) -> None:
     strange.sql(BEYOND_TRUST)
     found = unexpected.objects(server_of(strange), strange.database)
-    refused = dump_format.contents(listing(strange)).foreign()
+    refused = dump_format.contents(listing(strange)).unexpected()
     # Comments and users of what is named are not named by themselves. pg_restore has other words for large objects.
     said = {entry.kind for entry in refused} - {"COMMENT", "USER MAPPING", "BLOB", "BLOBS", "BLOB METADATA"}
     said -= {"PUBLICATION TABLE", "MATERIALIZED VIEW DATA"}

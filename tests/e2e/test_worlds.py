@@ -216,19 +216,22 @@ def test_prepared_transactions_are_seen_before_anything_begins(odd: SampleStack)
 
 
 def test_without_a_superuser_nothing_begins(odd: SampleStack) -> None:
-    # One that cannot log in is there, so that the test finds a way back.
-    odd.sql("CREATE ROLE boss SUPERUSER LOGIN; ALTER ROLE postgres NOSUPERUSER", "postgres")
+    # The first superuser stays one, but may have another name. All that are there are not let in.
     rules = "/var/lib/postgresql/data/pg_hba.conf"
+    odd.sql("CREATE ROLE spare SUPERUSER LOGIN", "postgres")
     try:
-        odd.inside("sh", "-c", f"sed -i '1i local all boss reject' {rules}; kill -HUP 1")
+        odd.user = "spare"
+        odd.sql("ALTER ROLE postgres RENAME TO boss; CREATE ROLE postgres LOGIN; GRANT chap TO postgres", "postgres")
+        odd.user = "postgres"
+        odd.inside("sh", "-c", f"sed -i '1i local all boss,spare reject' {rules}; kill -HUP 1")
         refused(odd, "No superuser of PostgreSQL lets this tool in: 'postgres'")
     finally:
-        odd.inside("sh", "-c", f"sed -i 1d {rules}; kill -HUP 1")
-        odd.user = "boss"
+        odd.inside("sh", "-c", f"sed -i '/boss,spare/d' {rules}; kill -HUP 1")
+        odd.user = "spare"
         until(lambda: bool(odd.sql("SELECT 1", "postgres")))
-        odd.sql("ALTER ROLE postgres SUPERUSER", "postgres")
+        odd.sql("DROP ROLE postgres; ALTER ROLE boss RENAME TO postgres", "postgres")
         odd.user = "postgres"
-        odd.sql("DROP ROLE boss", "postgres")
+        odd.sql("DROP ROLE spare", "postgres")
     assert chap(odd, "check")["ok"]
 
 
@@ -297,7 +300,7 @@ def test_a_row_that_was_changed_through_a_sick_version_is_kept_aside(plain: Samp
         if changed:
             plain.sql("UPDATE observation SET value = value + 1 WHERE id = (SELECT min(id) FROM observation)")
 
-    run = Run(plain, "upgrade", "v2.1.2", "--yes", "--patience", "15s", at="verify api", hit=edit)
+    run = Run(plain, "upgrade", "v2.1.2", "--yes", "--wait", "15", at="verify api", hit=edit)
     assert run.end() == 3, run.stdout + run.stderr[-3000:]
     aside = [name for name in plain.databases() if name.endswith("_failed")]
     assert_old(plain, before)

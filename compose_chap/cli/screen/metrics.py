@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime
 
+from compose_chap import units
 from compose_chap.operations.status import Status
 
 _Line = tuple[str, str, float | None]
+
+_NEVER = "0 for never or a time in the future"
 
 
 def text(seen: Status | None, update: str | None, now: datetime) -> str:
@@ -36,15 +39,20 @@ def _lines(seen: Status | None, update: str | None, now: datetime) -> Iterator[_
     waits = None if seen.open_run is None else bool(seen.open_run)
     yield "docker_chap_run_open", "Whether a run was cut off and waits for docker chap recover.", waits
     never = 0 if seen.backups_known else None
-    made = last.created_at.timestamp() if last else never
-    yield "docker_chap_last_backup_timestamp_seconds", "When the newest sound backup was made, 0 for never.", made
-    proven = last.proof.at.timestamp() if last else never
-    yield "docker_chap_last_backup_proven_timestamp_seconds", "When it was last read back, 0 for never.", proven
+    made = _past(last.created_at, now) if last else never
+    yield "docker_chap_last_backup_timestamp_seconds", f"When the newest sound backup was made, {_NEVER}.", made
+    proven = _past(last.proof.at, now) if last else never
+    yield "docker_chap_last_backup_proven_timestamp_seconds", f"When it was last read back, {_NEVER}.", proven
     yield "docker_chap_last_backup_size_bytes", "The size of the newest backup.", last.size if last else None
     yield "docker_chap_database_size_bytes", "The size of CHAP's database.", seen.database_size
     yield "docker_chap_jobs_running", "Jobs that run.", len(jobs.running) if jobs else None
     yield "docker_chap_jobs_waiting", "Jobs that wait.", len(jobs.waiting) if jobs else None
     yield "docker_chap_update_available", "Whether there is a newer release.", None if update is None else bool(update)
+
+
+def _past(when: datetime, now: datetime) -> float:
+    # An alarm on the age would stay silent for as long as the clock was ahead.
+    return 0 if units.ahead(when, now) else when.timestamp()
 
 
 def _escaped(label: str) -> str:

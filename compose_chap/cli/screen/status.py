@@ -71,7 +71,7 @@ def _backup(last: Backup | None, now: datetime) -> dict[str, Any] | None:
         "created_at": last.created_at.isoformat(),
         "proven_at": last.proof.at.isoformat(),
         "proven_by": last.proof.how,
-        "age_seconds": int((now - last.created_at).total_seconds()),
+        "age_seconds": None if units.ahead(last.created_at, now) else int((now - last.created_at).total_seconds()),
         "chap_version": last.manifest.chap.version,
     }
 
@@ -122,7 +122,7 @@ def _age_of(database: str, live: str, now: datetime) -> str:
 
 
 def _health(seen: Status) -> str:
-    return seen.health.words if seen.health else "not running"
+    return seen.health.summary if seen.health else "not running"
 
 
 def _said_of(source: Source) -> str:
@@ -144,7 +144,7 @@ def _database(seen: Status) -> str:
 
 
 def _not_here(stack: Stack) -> str:
-    if stack.project.here:
+    if stack.project.local:
         return f" (not here: {', '.join(map(str, stack.project.absent))})" if stack.project.absent else ""
     return " (not on this machine, nor are the records and backups beside them)"
 

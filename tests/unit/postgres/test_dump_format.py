@@ -98,7 +98,7 @@ LISTING = """\
 def test_contents_are_read_and_what_is_foreign_is_named() -> None:
     found = dump_format.contents(LISTING)
     assert found.server_major == 17 and found.database == "chap_core"
-    assert [(entry.kind, entry.rest) for entry in found.foreign()] == [("FUNCTION", "public harm() chap")]
+    assert [(entry.kind, entry.rest) for entry in found.unexpected()] == [("FUNCTION", "public harm() chap")]
     assert "ACL" not in found.without_privileges() and "EXTENSION" not in found.without_privileges()
     assert found.privileges().startswith("3701;")
 
@@ -106,7 +106,7 @@ def test_contents_are_read_and_what_is_foreign_is_named() -> None:
 @pytest.mark.parametrize("kind", ["ACL", "COMMENT", "DATABASE", "DATABASE PROPERTIES"])
 def test_what_is_said_of_the_database_itself_is_foreign(kind: str) -> None:
     name = "- chap_core chap" if kind.startswith("DATABASE") else "- DATABASE chap_core chap"
-    (entry,) = dump_format.contents(f"{LISTING.partition('250;')[0]}3704; 0 0 {kind} {name}\n").foreign()
+    (entry,) = dump_format.contents(f"{LISTING.partition('250;')[0]}3704; 0 0 {kind} {name}\n").unexpected()
     assert entry.kind == kind
 
 

@@ -152,7 +152,7 @@ def test_includes_are_followed_with_their_own_directories_and_env_files() -> Non
         "d/w.env": "A=b",
     }
     assert pinned(files) == {"sub/deep/.env": "V=v2.1.0", "y.env": "V=v2.1.0"}
-    assert [str(path.relative_to(ROOT)) for path in model(files).sources] == [
+    assert [str(path.relative_to(ROOT)) for path in model(files).contents] == [
         "compose.yml",
         "sub/a.yml",
         "sub/deep/.env",
@@ -267,7 +267,7 @@ services:
         },
         {"B": "2"},
     ).services["chap"]
-    assert (service.image, service.place) == ("demo/chap:v2.0.0", (ROOT / "compose.yml", 5))
+    assert (service.image, service.location) == ("demo/chap:v2.0.0", (ROOT / "compose.yml", 5))
     assert service.command == ("celery", "-A", "chap_core", "worker")
     assert service.entrypoint == ("tini", "--")
     assert service.environment == {"A": "1", "B": "2"}

@@ -54,7 +54,7 @@ def test_a_child_that_outlives_its_parent_keeps_the_lock(tmp_path: Path) -> None
 
 def test_only_the_first_interruption_counts() -> None:
     before = signal.getsignal(signal.SIGINT)
-    with lock.one_interruption():
+    with lock.single_interruption():
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGTERM)
         os.kill(os.getpid(), signal.SIGINT)

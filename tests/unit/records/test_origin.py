@@ -31,7 +31,7 @@ def record(directory: Path, identity: str, origin: Origin | None, **facts: str) 
 
 
 def ids(directory: Path, origin: Origin) -> list[str]:
-    return [run["id"] for run in run_records.standing_runs(directory, origin)]
+    return [run["id"] for run in run_records.effective_runs(directory, origin)]
 
 
 def test_only_runs_of_this_project_on_this_engine_stand_and_older_records_are_everybody_s(tmp_path: Path) -> None:
@@ -89,14 +89,14 @@ def test_a_run_that_was_cut_off_on_another_engine_is_recovered_there(tmp_path: P
 def test_where_no_image_can_hold_the_lock_that_is_told(tmp_path: Path) -> None:
     engine, told = FakeEngine(tmp_path), []
     here = replace(world(engine), notify=lambda *said: told.append(said))
-    with engine_lock.held(here, "p", ["gone"], "upgrade"):
+    with engine_lock.locked_on_engine(here, "p", ["gone"], "upgrade"):
         assert "no image of the stack can hold one" in told[0][1]
-    with engine_lock.held(here, "p", ["gone", "sha256:api1"], "upgrade"):
+    with engine_lock.locked_on_engine(here, "p", ["gone", "sha256:api1"], "upgrade"):
         assert len(told) == 1
 
 
 def test_what_is_beside_the_main_file_is_here_when_that_is() -> None:
     main, more = Path("/srv/compose.yml"), Path("/srv/more.yml")
-    assert Project("p", main.parent, ()).here and Project("p", main.parent, (main, more)).here
-    assert Project("p", main.parent, (main, more), absent=(more,)).here
-    assert not Project("p", main.parent, (main, more), absent=(main, more)).here
+    assert Project("p", main.parent, ()).local and Project("p", main.parent, (main, more)).local
+    assert Project("p", main.parent, (main, more), absent=(more,)).local
+    assert not Project("p", main.parent, (main, more), absent=(main, more)).local

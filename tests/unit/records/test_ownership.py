@@ -292,8 +292,8 @@ def test_a_journal_in_a_folder_above_that_everybody_may_write_captures_nobody(tm
     (shared / ".docker-chap").mkdir(mode=0o700)
     (shared / ".docker-chap" / "journal.json").write_text(journal())
     give(shared / ".docker-chap", EVE)
-    assert at(own).places == (own, own.parent)
-    assert shared not in at(shared).places, "not even for one who stands there: the records are another's"
+    assert at(own).record_folders == (own, own.parent)
+    assert shared not in at(shared).record_folders, "not even for one who stands there: the records are another's"
 
 
 @needs_root

@@ -123,7 +123,7 @@ def test_services_and_checks_of_another_type_are_none(server: Server) -> None:
     for odd in ODD:
         server.bodies |= {"/health/ready": {"checks": odd}, "/v2/services": {"services": odd}}
         seen = Chap(ENGINE, "1").overview()
-        assert seen.models == () and seen.health.words
+        assert seen.models == () and seen.health.summary
 
 
 @pytest.mark.parametrize("output", ["", "x", "[]", "7", "{}", '{"version": 1, "answers": []}', DEEP])

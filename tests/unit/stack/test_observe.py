@@ -25,7 +25,7 @@ from compose_chap.records.durable import private_folder
 from compose_chap.records.run_records import begin_run, history, journal_file
 from compose_chap.stack import location
 from compose_chap.stack.location import Where
-from compose_chap.stack.observe import find_directory, find_stack, find_stacks, find_whole_stack
+from compose_chap.stack.observe import find_directory, find_local_stack, find_stack, find_stacks
 from tests.fakes import FakeEngine, world
 from tests.unit.operations.test_prune import NOW, write
 
@@ -64,7 +64,7 @@ def test_the_project_directory_chooses_the_stack(folders: tuple[Path, Path]) -> 
     a, b = folders
     engine = engine_with(a, b)
     for directory in (b, Path("../b")):
-        found = find_whole_stack(engine, at(a, directory=directory)).project
+        found = find_local_stack(engine, at(a, directory=directory)).project
         assert (found.name, found.directory, found.files) == ("b", b, (b / "compose.yml",))
     place(a.parent / "c")
     for where in (
@@ -93,10 +93,10 @@ def test_a_name_is_not_mixed_with_the_files_that_a_shell_exports(folders: tuple[
 def test_a_copy_of_files_that_are_elsewhere_is_named(folders: tuple[Path, Path]) -> None:
     a, b = folders
     engine, file = engine_with(a, Path("/not/here/far")), b / "compose.yml"
-    found = find_whole_stack(engine, at(b, file, directory=b)).project
+    found = find_local_stack(engine, at(b, file, directory=b)).project
     assert (found.name, found.directory, found.files, found.absent) == ("far", b, (file,), ())
     # With -p and -f it is the operator's word, also where the first files are here.
-    assert find_whole_stack(engine, at(b, file, name="a", directory=b)).project.directory == b
+    assert find_local_stack(engine, at(b, file, name="a", directory=b)).project.directory == b
 
 
 def test_the_files_of_this_machine_are_not_those_of_another_one_s_engine(folders: tuple[Path, Path]) -> None:
@@ -104,15 +104,15 @@ def test_the_files_of_this_machine_are_not_those_of_another_one_s_engine(folders
     engine = engine_with(a)
     engine.remote = True
     found = find_stack(engine, at(a)).project
-    assert found.absent == found.files == (a / "compose.yml",) and not found.here
+    assert found.absent == found.files == (a / "compose.yml",) and not found.local
     assert [stack.project.absent for stack in find_stacks(engine)] == [found.files]
     for where in (at(a), at(a, exported={"COMPOSE_FILE": "compose.yml"}), at(a, name="a")):
         with pytest.raises(StackError, match="not on this machine, but on north: .*/a/compose.yml") as refused:
-            find_whole_stack(engine, where)
+            find_local_stack(engine, where)
         assert "--project-directory COPY -f COPY/compose.yml" in refused.value.hint
     for where in (at(b, directory=a), at(b, a / "compose.yml"), at(b, a / "compose.yml", directory=a)):
-        assert find_whole_stack(engine, where).project.files == (a / "compose.yml",)
-    assert find_whole_stack(engine, at(a, b / "compose.yml", directory=b)).project.directory == b
+        assert find_local_stack(engine, where).project.files == (a / "compose.yml",)
+    assert find_local_stack(engine, at(a, b / "compose.yml", directory=b)).project.directory == b
 
 
 def test_an_engine_is_elsewhere_by_its_way_and_its_host_name(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,10 +184,10 @@ def test_a_stack_without_containers_is_told_how_to_start(folders: tuple[Path, Pa
     engine = engine_with(b)
     assert find_stack(engine, at(a)).project.name == "b"
     with pytest.raises(StackError, match=f"The CHAP stack of {a}/compose.yml has no containers") as refused:
-        find_whole_stack(engine, at(a))
+        find_local_stack(engine, at(a))
     assert "docker chap -p b" in refused.value.hint
     for where in (at(a, name="b"), at(a, directory=b), at(tmp_path), at(a, exported={"COMPOSE_PROJECT_NAME": "b"})):
-        assert find_whole_stack(engine, where).project.name == "b"
+        assert find_local_stack(engine, where).project.name == "b"
     (tmp_path / "a" / "compose.yml").write_text("services: {web: {image: nginx}}")
     for where in (at(a), at(tmp_path), at(b, name="other")):
         with pytest.raises(StackError, match="No CHAP stack found"):
@@ -208,7 +208,7 @@ def test_a_stack_whose_api_is_gone_is_the_one_that_is_meant(in_parts: FakeEngine
     a, b = folders
     wheres = at(a), at(a / "deeper"), at(b, name="a"), at(b, a / "compose.yml"), at(b, directory=a)
     for where in wheres:
-        for find in (find_stack, find_whole_stack, find_directory):
+        for find in (find_stack, find_local_stack, find_directory):
             with pytest.raises(StackError, match="API's container of 'a' is gone .there: db, redis, worker") as refused:
                 find(in_parts, where)
             assert refused.value.hint == (
@@ -265,19 +265,19 @@ def test_who_may_not_read_the_records_is_told_so(of_root: Path) -> None:
     engine, other = engine_with(of_root), engine_with(place(of_root.parent / "q"))
     with nobody():
         for where in (at(of_root), at(of_root, of_root / "compose.yml"), at(Path("/"))):
-            assert find_stack(engine, where).project.here
+            assert find_stack(engine, where).project.local
             with pytest.raises(StateError, match=r"/p/\.docker-chap cannot be read by this user") as refused:
-                find_whole_stack(engine, where)
+                find_local_stack(engine, where)
             assert "sudo" in refused.value.hint and not isinstance(refused.value, Interrupted)
         for read in (lambda: history(of_root), lambda: catalogue.list_backups(of_root / "backups")):
             with pytest.raises(StateError, match="cannot be read by this user"):
                 read()
         # Without the stack of this folder nobody knows whether it was cut off: another one is not changed for it.
         assert find_stack(other, at(of_root)).project.name == "q"
-        for find in (find_whole_stack, find_directory):
+        for find in (find_local_stack, find_directory):
             with pytest.raises(StateError, match=r"/p/\.docker-chap cannot be read by this user"):
                 find(other, at(of_root))
-    assert find_whole_stack(engine, at(of_root)).project.name == "p"
+    assert find_local_stack(engine, at(of_root)).project.name == "p"
 
 
 def test_a_status_names_what_may_not_be_read_and_makes_up_no_number(of_root: Path) -> None:
@@ -302,7 +302,7 @@ def test_a_folder_that_may_not_be_entered_is_no_bug(of_root: Path) -> None:
         seen = status.look(world(engine), find_stack(engine, at(Path("/"))))
         assert f"{of_root}/compose.yml cannot be read by this user." in seen.problems
         with pytest.raises(StateError, match="compose.yml cannot be read by this user"):
-            find_whole_stack(engine, at(Path("/")))
+            find_local_stack(engine, at(Path("/")))
         with pytest.raises(StateError, match="compose.yml cannot be read by this user"):
             find_stack(engine, at(Path("/"), of_root / "compose.yml"))
 

@@ -1,4 +1,4 @@
-"""Read the files that make a project from the disk: each is a file and ends somewhere, whatever stands in its place."""
+"""Read a project's files from disk: only regular files of bounded size, never a FIFO or a device."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ LARGEST = 64 << 20  # bytes: no Compose file, env file or model configuration co
 _REMOTE = re.compile(r"(?:^|/)(oci|git|ssh|https?):/")
 
 
-def read_source(path: Path) -> bytes:
-    """Return the bytes of a file, links followed as Compose does; nothing for /dev/null.
+def read_project_file(path: Path) -> bytes:
+    """Return the bytes of a file; links are followed as Compose does, /dev/null is empty.
 
     Raise FileNotFoundError, IsADirectoryError, and ComposeFileError for a FIFO, a device, or an address.
     """
@@ -29,6 +29,6 @@ def read_source(path: Path) -> bytes:
 
 
 def is_remote(path: Path) -> str:
-    """Return `oci` and the like for what is an address and no path, empty for a path."""
+    """Return the scheme (`oci` and the like) when it is an address instead of a path, empty for a path."""
     match = _REMOTE.search(str(path))
     return match[1] if match and not path.exists() else ""
