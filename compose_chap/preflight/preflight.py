@@ -316,7 +316,7 @@ def _jobs(subject: Subject) -> Check:
     if jobs.running or jobs.waiting:
         said = f"{len(jobs.running)} job(s) run and {len(jobs.waiting)} wait; an upgrade would lose them."
     elif jobs.own:
-        said = "Nobody's job runs."
+        said = "No job that a person began runs."
     said = " ".join(filter(None, (said, dead, own_jobs(jobs))))
     if jobs.running or jobs.waiting:
         return Check("", "fail", said, "Wait for them with --drain, or lose them with --abandon-jobs.", details)
