@@ -110,7 +110,7 @@ def rehearse_command(call: Call, version: str, source: str, online: bool, repair
 def _text(done: Rehearsal, checks: Sequence[Check], target: str) -> str:
     lines = [render.checks_text(checks, colour=render.colourful(sys.stdout))]
     lines += [f"New columns: {', '.join(done.added)}."] if done.added else []
-    lines += [f"Columns that go, with what is in them: {', '.join(done.removed)}."] if done.removed else []
+    lines += [f"Columns that go: {', '.join(done.removed)}."] if done.removed else []
     if done.verdict == "bad" and not any(check.name == "start" and check.failed for check in done.checks):
         lines += ["The end of what the API wrote:", *(f"  {line}" for line in done.log.splitlines()[-10:])]
     if done.verdict != "bad":
