@@ -132,6 +132,8 @@ def run(words: list[str], docker: tuple[str, ...]) -> int:
     match words:
         case ["__complete", "chap", *rest]:
             return app.complete(rest, docker)
+        case ["__completeNoDesc", *rest]:  # as the completion of docker 20.10 calls the file itself
+            return app.complete(rest, docker, described=False)
         case ["help" | "--help" | "-h", "chap", *rest]:
             return app.main([*rest, "--help"], docker)
         case ["--version" | "-v", "chap", *_]:

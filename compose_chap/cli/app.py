@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import os
+import time
 from collections.abc import Sequence
 from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
 
-from compose_chap import __version__
+from compose_chap import __version__, timeline
 from compose_chap.cli.call import Call, common, common_options, told
 from compose_chap.cli.commands import COMMANDS, EXIT_STATUSES
 from compose_chap.errors import Bug, Cancelled, ChapError, UsageError
@@ -75,9 +77,13 @@ def main(words: Sequence[str], docker: tuple[str, ...] = ("docker",)) -> int:
     """Run the words of an operator and return the exit status."""
     if list(words[:1]) == ["help"]:
         words = [*words[1:], "--help"]
+    line = None
     try:
+        line = timeline.begin(os.environ.get(timeline.VARIABLE, ""), time.time)
         # The status of a command that asked to exit comes back as a value here, not as an exception.
-        status = chap.main(list(words), prog_name="docker chap", standalone_mode=False, obj=Call(docker))
+        status = chap.main(
+            list(words), prog_name="docker chap", standalone_mode=False, obj=Call(docker, words=tuple(words))
+        )
         return status if isinstance(status, int) else 0
     except click.Abort:
         return _failed(Cancelled("Cancelled.", state="Nothing was changed."), words)
@@ -87,6 +93,9 @@ def main(words: Sequence[str], docker: tuple[str, ...] = ("docker",)) -> int:
         return error.exit_code
     except ChapError as error:
         return _failed(error, words)
+    finally:
+        if line:
+            line.close(next((word for word in words if word in COMMANDS), ""))
 
 
 def tell_bug(words: Sequence[str], what: str, hint: str) -> None:
@@ -116,11 +125,11 @@ def _help(error: click.ClickException) -> str:
     return f"See: {context.command_path if context else 'docker chap'} --help"
 
 
-def complete(words: Sequence[str], docker: tuple[str, ...]) -> int:
+def complete(words: Sequence[str], docker: tuple[str, ...], *, described: bool = True) -> int:
     """Print completions of the last word, as Docker's own completion wants them."""
     from compose_chap.cli import complete
 
-    return complete.offer(chap, words, docker)
+    return complete.offer(chap, words, docker, described=described)
 
 
 @click.command("version")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,12 @@ from compose_chap import units
 from compose_chap.backups import backup, catalogue, dump_only
 from compose_chap.backups.catalogue import Backup
 from compose_chap.backups.dump_only import DumpOnly
-from compose_chap.cli.call import Call, common, filled, output_option
+from compose_chap.cli.call import Call, common, filled, output_option, wait_lock_option
+from compose_chap.cli.recorded import guarded
 from compose_chap.cli.screen import render
 from compose_chap.cli.screen.backups import backup_document
 from compose_chap.cli.values import files
 from compose_chap.errors import DumpError, UsageError
-from compose_chap.operations import guard
 from compose_chap.postgres import unexpected
 from compose_chap.stack import observe
 
@@ -36,6 +37,7 @@ from compose_chap.stack import observe
     metavar="FILE",
     help="Nothing but a dump of CHAP's database, - for a pipe.",
 )
+@wait_lock_option
 @common
 def backup_command(
     call: Call, output: Path | None, reason: str, with_dhis2: bool, with_volumes: bool, dump_only: str | None
@@ -48,14 +50,15 @@ def backup_command(
     if dump_only and (output or with_dhis2 or with_volumes):
         raise UsageError("--dump-only writes one dump, and goes with none of -o, --with-dhis2, --with-volumes.")
     world, where = call.world(), call.where()
-    stack = observe.find_stack(world.engine, where)
+    find = partial(observe.find_stack, world.engine, where)
+    stack = find()
     world.notify("check", stack.project.name)
     if dump_only:
         _dump_only(call, world, stack, dump_only)
         return
     sources = tuple(observe.read_model(where, stack).contents)
     folder = catalogue.folder_for(stack, output, where.environment)
-    with guard.guarded(world, stack, "backup"):
+    with guarded(call, world, stack, find) as (stack, attempt):
         made = backup.take(
             world,
             stack,
@@ -65,6 +68,7 @@ def backup_command(
             with_dhis2=with_dhis2,
             with_volumes=with_volumes,
         )
+        attempt.learn(made.id, backup=made.id, folder=str(made.folder))
     _warn(call, _warnings(made))
     rows = sum(made.tables.values())
     state_of = "was read back" if made.fault else "is complete and was read back"
@@ -72,7 +76,7 @@ def backup_command(
         f"Backup {made.id} {state_of}: {rows} rows in {len(made.tables)} tables,"
         f" {units.size(made.size)}, in {units.duration(made.manifest.seconds.get('all', 0))}."
     )
-    parts = [said, unexpected.backup_warning(made.manifest.foreign)]
+    parts = [said, unexpected.backup_warning(made.manifest.unexpected)]
     text = "\n".join(render.paragraph(part) for part in parts if part)
     call.result({"backup": backup_document(made)}, f"{text}\n{made.folder}")
 
@@ -111,7 +115,8 @@ def _dump_only(call: Call, world: Any, stack: Any, asked: str) -> None:
     _warn(call, _dump_warnings(made))
     said = f"The dump was read back: {sum(made.tables.values())} rows in {len(made.tables)} tables,"
     text = render.paragraph(f"{said} {units.size(made.size)}.") + f"\n{target}"
-    call.result({"dump": {"file": str(target), **vars(made)}}, text)
+    facts = {"tables": made.tables, "size": made.size, "foreign": made.unexpected, "lost_tables": made.lost_tables}
+    call.result({"dump": {"file": str(target), **facts}}, text)
 
 
 def _write_out(data: bytes) -> None:
@@ -136,5 +141,5 @@ def _dump_warnings(made: DumpOnly) -> Iterator[str]:
             f"The database has lost {', '.join(made.lost_tables)}, so this dump lacks them too."
             " Keep the earlier backups: docker chap backups --pin ID"
         )
-    if told := unexpected.backup_warning(made.foreign):
+    if told := unexpected.backup_warning(made.unexpected):
         yield told

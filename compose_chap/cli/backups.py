@@ -11,16 +11,17 @@ from typing import Any
 import click
 
 from compose_chap import units
-from compose_chap.backups import catalogue, proof
+from compose_chap.backups import catalogue, proof, verdict
 from compose_chap.backups.catalogue import Backup
 from compose_chap.cli.call import Call, common, output_option
+from compose_chap.cli.recorded import recorded
 from compose_chap.cli.screen import render
 from compose_chap.cli.screen.backups import backup_document
 from compose_chap.cli.values import backups
 from compose_chap.errors import ChapError, StackError
 from compose_chap.model import Origin
 from compose_chap.postgres import jail, unexpected
-from compose_chap.records import order
+from compose_chap.records import audit, order
 from compose_chap.stack import observe
 from compose_chap.stack.databases import server_of
 
@@ -39,7 +40,7 @@ def backups_command(call: Call, pin: str | None, unpin: str | None, output: Path
     for asked, pinned in ((pin, True), (unpin, False)):
         if asked:
             catalogue.pin(catalogue.find(asked, folder, origin), pinned)
-    listing, now = catalogue.look(folder), call.clock()
+    listing, now = catalogue.scan(folder), call.clock()
     found = listing.backups
     rows = [
         [
@@ -47,10 +48,10 @@ def backups_command(call: Call, pin: str | None, unpin: str | None, output: Path
             units.age(one.created_at, now),
             units.size(one.size),
             one.manifest.chap.version or "unknown",
-            f"{one.proof.how} {units.age(one.proof.at, now)}",
+            f"{one.proof.best} {units.age(one.proof.best_at, now)}",
             one.manifest.reason
             + (", pinned" if one.pinned else "")
-            + (", needs --trust" if one.manifest.foreign else ""),
+            + (", needs --trust" if one.manifest.unexpected else ""),
         ]
         + ([str(one.origin)] if not all(origin.owns(other.origin) for other in found) else [])
         for one in found
@@ -84,17 +85,21 @@ def verify_command(call: Call, asked: str, deep: bool, output: Path | None) -> N
     said = f"Backup {found.id} is whole: every checksum fits"
     tables: dict[str, int] = {}
     if deep:
-        tables, how = proof.verify_deep(world, found, _image(call)), catalogue.RESTORED
+        with _recorded(call, found, verdict.RESTORED):
+            tables, how = proof.verify_deep(world, found, _image(call)), verdict.RESTORED
         said += f", and restoring it gave all {sum(tables.values())} rows in {len(tables)} tables."
     else:
-        with _reader(call, found) as server:
+        with (
+            _reader(call, found) as server,
+            _recorded(call, found, verdict.READ_BACK if server else verdict.CHECKSUMS),
+        ):
             how = proof.verify(world, found, server)
         read = ", the dump was read back." if server else ". It was not read back: no PostgreSQL is here to do it."
         said += read
     if found.fault:
         said += f" It is not to be relied on all the same. {found.fault}"
-        said += f" Prove it: docker chap verify {found.id} --deep" if found.proof.by == catalogue.RESTORED else ""
-    parts = [said, unexpected.backup_warning(found.manifest.foreign)]
+        said += f" Prove it: docker chap verify {found.id} --deep" if found.proof.by == verdict.RESTORED else ""
+    parts = [said, unexpected.backup_warning(found.manifest.unexpected)]
     text = "\n".join(render.paragraph(part) for part in parts if part)
     call.result({"backup": backup_document(found), "proven_by": how, "tables": tables}, text)
 
@@ -108,7 +113,7 @@ def _find(call: Call, asked: str, output: Path | None) -> Backup:
             return catalogue.load(Path(asked))
         raise
     found = catalogue.find(asked, folder, origin, sound=True)
-    for note in catalogue.passed_over(asked, found, folder, origin):
+    for note in catalogue.skipped_newer(asked, found, folder, origin):
         call.tell(render.paragraph(f"Note:  {note}", sys.stderr))
     return found
 
@@ -118,6 +123,15 @@ def _image(call: Call) -> str:
     with suppress(ChapError):
         return str(observe.find_stack(call.world().engine, call.where()).database.containers[0].image_id)
     return ""
+
+
+@contextmanager
+def _recorded(call: Call, found: Backup, how: str) -> Iterator[None]:
+    """Write the proof of a backup down beside the files of the stack that it is of, where these are here."""
+    directory = Path(found.manifest.project.directory)
+    with recorded(call, directory if audit.exists(directory) else None, found.origin) as attempt:
+        attempt.learn(f"{found.id}: {how}", backup=found.id, folder=str(found.folder), proof=how)
+        yield
 
 
 @contextmanager

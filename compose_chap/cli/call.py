@@ -15,7 +15,7 @@ import click
 
 from compose_chap.cli.screen.plain import plain
 from compose_chap.cli.values import files, projects
-from compose_chap.errors import Cancelled, UsageError
+from compose_chap.errors import Cancelled, ChapError, UsageError
 
 if TYPE_CHECKING:
     from compose_chap.engine.world import World
@@ -39,9 +39,12 @@ class Call:
     json: bool = False
     progress: str = "auto"
     patience: float = 120.0
+    words: tuple[str, ...] = ()
+    wait_lock: float = 0.0
 
     def world(self) -> World:
         """Return engine, clock and progress for this call: however often it is asked, one progress has the terminal."""
+        from compose_chap import timeline
         from compose_chap.cli.screen.render import Progress, now
         from compose_chap.engine.engine import Engine
         from compose_chap.engine.world import World
@@ -52,7 +55,9 @@ class Call:
             context.meta["progress"] = notify
             context.call_on_close(notify.end)
         notify = context.meta["progress"]
-        return World(Engine(self.docker), now, time.sleep, notify, self.patience, environment=dict(os.environ))
+        return World(
+            Engine(self.docker), now, time.sleep, timeline.stepped(notify), self.patience, environment=dict(os.environ)
+        )
 
     def clock(self) -> datetime:
         """Return the time."""
@@ -192,8 +197,14 @@ def common(function: Callable[..., None]) -> Callable[..., None]:
     @click.pass_context
     def wrapped(context: click.Context, /, **given: Any) -> None:
         call = replace(told(context.obj, given), command=context.info_name or "")
-        patience = given.pop("patience", call.patience)
-        context.invoke(function, replace(call, patience=patience), **given)
+        timing = {name: given.pop(name, getattr(call, name)) for name in ("patience", "wait_lock")}
+        try:
+            context.invoke(function, replace(call, **timing), **given)
+        except ChapError as error:
+            from compose_chap.cli import recorded
+
+            recorded.record_refusal(call, error)
+            raise
 
     wrapped.__doc__ = function.__doc__
     own = getattr(function, "__click_params__", [])
@@ -228,6 +239,13 @@ patience_option = click.option(
     default=120.0,
     show_default="120",
     help="How long CHAP may do nothing that can be seen before it counts as stuck.",
+)
+wait_lock_option = click.option(
+    "--wait-lock",
+    metavar="SECONDS",
+    type=click.FloatRange(0),
+    default=0.0,
+    help="Wait up to this long for another run on this stack to end, instead of refusing at once.",
 )
 dhis2_options = click.option(
     "--dhis2-user",

@@ -29,7 +29,7 @@ FILES, NOTHING, NOTHING_IN_ORDER = 0, 4, 36
 LIMIT = 2.0  # seconds; nobody waits longer for a tab
 
 
-def offer(group: click.Group, words: Sequence[str], docker: tuple[str, ...]) -> int:
+def offer(group: click.Group, words: Sequence[str], docker: tuple[str, ...], *, described: bool = True) -> int:
     """Print completions of the last word. What goes wrong is passed over in silence: there is nobody to read it."""
 
     def stop(_number: int, _frame: FrameType | None) -> None:
@@ -42,13 +42,13 @@ def offer(group: click.Group, words: Sequence[str], docker: tuple[str, ...]) -> 
         completer = ShellComplete(group, {"obj": Call(docker)}, "docker chap", "")
         items = completer.get_completions(list(words[:-1]), words[-1] if words else "")
     signal.setitimer(signal.ITIMER_REAL, 0)
-    print("\n".join([*(_line(item) for item in items if item.type == "plain"), f":{_directive(items)}"]))
+    print("\n".join([*(_line(item, described) for item in items if item.type == "plain"), f":{_directive(items)}"]))
     return 0
 
 
-def _line(item: CompletionItem) -> str:
+def _line(item: CompletionItem, described: bool) -> str:
     about = " ".join((item.help or "").split())
-    return f"{item.value}\t{about}" if about else str(item.value)
+    return f"{item.value}\t{about}" if about and described else str(item.value)
 
 
 def _directive(items: Iterable[CompletionItem]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,13 @@ from compose_chap import units
 from compose_chap.cli.call import Call, common
 from compose_chap.cli.screen import render
 from compose_chap.engine.world import World
+from compose_chap.errors import EngineError, StackError
 from compose_chap.model import Origin
-from compose_chap.records import engine_lock, order, run_records
+from compose_chap.operations import history
+from compose_chap.records import audit, engine_lock, order, run_records
 from compose_chap.stack import observe
 
-
-def _release(version: str) -> str:
-    return version.removeprefix("v") if version[1:2].isdigit() else version
+_SHOWN = 100  # bytes of a message; --json has all of it
 
 
 @click.command("history")
@@ -25,30 +26,38 @@ def _release(version: str) -> str:
 def history_command(call: Call) -> None:
     """Show what was done, when, by whom, with which result.
 
-    The records lie in .docker-chap/ beside the main Compose file. A run that was cut off is the last one.
+    Every backup, proof, upgrade, restore and the like is listed, also one that failed or was refused. The records lie
+    in .docker-chap/ beside the main Compose file, and can be read while the engine is off.
     """
     world, where = call.world(), call.where()
-    directory = observe.find_directory(world.engine, where)
-    origin = world.engine.origin(where.name)
+    try:
+        directory, origin = observe.find_directory(world.engine, where), world.engine.origin(where.name)
+    except (EngineError, StackError):
+        # What was done is asked for most when nothing runs. Then this folder's records are meant, or those above it.
+        here = next((place for place in where.record_folders if audit.exists(place)), None)
+        if here is None:
+            raise
+        directory, origin = here, Origin(where.name)
     runs = run_records.history(directory, origin) + _cut_off(world, directory, origin)
+    entries = history.trail(directory, origin, runs)
     rows = [
         [
-            units.moment(run["started_at"]) if run.get("started_at") else "",
-            run["operation"] + (f" of {run['undoes']}" if run.get("undoes") else ""),
-            " to ".join(dict.fromkeys(_release(run[end]) for end in ("from", "to") if run.get(end))),
-            run["result"],
-            run.get("by", ""),
-            run["id"],
+            units.moment(entry.began_at),
+            " ".join(entry.words) or entry.operation,
+            ": ".join(filter(None, (entry.result, units.clipped(entry.message, _SHOWN) or entry.summary))),
+            entry.by + (f" as {entry.user}" if entry.user and not entry.by.startswith(f"{entry.user}@") else ""),
+            entry.run,
         ]
-        for run in runs
+        for entry in entries
     ]
     warnings = order.warnings("Run", {run["id"]: order.began(run) for run in runs}, world.clock())
     text = "Nothing was done yet."
     if rows:
-        text = render.table(rows, ["WHEN", "WHAT", "VERSIONS", "RESULT", "BY", "RUN"])
+        text = render.table(rows, ["WHEN", "WHAT", "RESULT", "BY", "RUN"])
+    if any(entry.run for entry in entries):
         text += f"\n\nEach run's report, with steps, digests and checks: {run_records.report_file(directory, 'RUN')}"
-        text += "".join(f"\n\n{render.paragraph(warning)}" for warning in warnings)
-    call.result({"runs": runs, "warnings": warnings}, text)
+    text += "".join(f"\n\n{render.paragraph(warning)}" for warning in warnings)
+    call.result({"runs": runs, "entries": [entry.to_json() for entry in entries], "warnings": warnings}, text)
 
 
 def _cut_off(world: World, directory: Path, origin: Origin) -> list[dict[str, Any]]:
@@ -57,6 +66,7 @@ def _cut_off(world: World, directory: Path, origin: Origin) -> list[dict[str, An
     if journal is None:
         return []
     whose = Origin.of(journal.record)
-    if not origin.owns(whose) or engine_lock.holder(world.engine, whose.project):
-        return []
-    return [{**journal.report, "result": "cut off"}]
+    with suppress(EngineError):  # without an engine nobody elsewhere can be at work either
+        if not origin.owns(whose) or engine_lock.holder(world.engine, whose.project):
+            return []
+    return [{**journal.report, "result": audit.CUT_OFF}]

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import click
 
-from compose_chap.cli.call import Call, common
+from compose_chap.cli.call import Call, common, wait_lock_option
+from compose_chap.cli.recorded import recorded
 from compose_chap.cli.screen import render
 from compose_chap.cli.values import versions
 from compose_chap.engine.registry import Registry, is_loopback
 from compose_chap.errors import RegistryError
 from compose_chap.image import Reference, release_tag
+from compose_chap.operations import guard
 from compose_chap.project import pin
 from compose_chap.project.compose_files import Model
 from compose_chap.records import durable, lock, run_records
@@ -22,6 +25,7 @@ from compose_chap.stack import location
 @click.argument("version", shell_complete=versions)
 @click.option("--digest", is_flag=True, help="Write the digest too, as the registry gives it.")
 @click.option("--dry-run", is_flag=True, help="Show the changes of the files, and change nothing.")
+@wait_lock_option
 @common
 def pin_command(call: Call, version: str, digest: bool, dry_run: bool) -> None:
     """Write a version into the Compose files, and nothing else.
@@ -41,7 +45,10 @@ def pin_command(call: Call, version: str, digest: bool, dry_run: bool) -> None:
         return
     if not dry_run:
         directory = model.layout.project_directory
-        with lock.locked(directory, "pin", render.now()):
+        world = call.world()
+        lock_it = partial(lock.locked, directory, "pin", world.clock())
+        with recorded(call, directory) as attempt, guard.waited_for(world, call.wait_lock, lock_it):
+            attempt.learn(f"to {tag}", to=tag, files=[str(edit.path) for edit in found])
             edits = tuple(durable.Edit(edit.path, edit.before, edit.after) for edit in found)
             journal = run_records.begin_run(directory, "pin", {"edits": durable.pack_edits(edits)}, render.now, to=tag)
             try:

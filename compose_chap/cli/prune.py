@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,10 +12,11 @@ import click
 
 from compose_chap import units
 from compose_chap.backups import catalogue
-from compose_chap.cli.call import Call, common, output_option, yes_option
+from compose_chap.cli.call import Call, common, output_option, wait_lock_option, yes_option
+from compose_chap.cli.recorded import guarded
 from compose_chap.cli.screen import render
 from compose_chap.cli.screen.plain import plain
-from compose_chap.operations import guard, prune
+from compose_chap.operations import prune
 from compose_chap.records import lock
 from compose_chap.stack import observe
 from compose_chap.stack.databases import server_of
@@ -38,6 +40,7 @@ def _number(name: str, default: int, text: str, least: int = 0) -> Callable[[_Fu
 @click.option("--dry-run", is_flag=True, help="Show what would go, and remove nothing.")
 @yes_option
 @output_option
+@wait_lock_option
 @common
 def prune_command(
     call: Call,
@@ -57,11 +60,12 @@ def prune_command(
     still needs. What would go is shown first.
     """
     world, where = call.world(), call.where()
-    stack = observe.find_local_stack(world.engine, where)
+    find = partial(observe.find_local_stack, world.engine, where)
+    stack = find()
     folder = catalogue.folder_for(stack, output, where.environment)
     retention = prune.Retention(keep_last, keep_daily, keep_weekly, keep_monthly, floor, keep_databases)
 
-    with guard.guarded(world, stack, "prune"):
+    with guarded(call, world, stack, find) as (stack, attempt):
         server, origin = server_of(world.engine, stack), world.engine.origin(stack.project.name)
         images = kept.kept_images(world, stack.project.name)
         chosen = prune.plan(stack, origin, server, folder, retention, world.clock(), images)
@@ -75,20 +79,36 @@ def prune_command(
             if not (call.json or yes):
                 click.echo(plain(text), err=True)
             call.confirm("Remove these for good?", yes=yes)
+            attempt.learn(_summary(chosen), **_facts(chosen))
             with lock.signals_ignored():
                 prune.execute(world, stack, server, chosen)
             text = f"Removed:\n{text}"
     call.result(
         {
             "removed": not (chosen.empty or dry_run),
-            "backups": [backup.id for backup in chosen.backups],
-            "databases": [name for name, _ in chosen.databases],
-            "image_runs": list(chosen.image_runs),
+            **_facts(chosen),
             "kept": dict(chosen.kept),
             "warnings": list(chosen.warnings),
         },
         text,
     )
+
+
+def _facts(chosen: prune.PrunePlan) -> dict[str, Any]:
+    return {
+        "backups": [backup.id for backup in chosen.backups],
+        "databases": [name for name, _ in chosen.databases],
+        "image_runs": list(chosen.image_runs),
+    }
+
+
+def _summary(chosen: prune.PrunePlan) -> str:
+    counts = {
+        "backup": len(chosen.backups),
+        "kept database": len(chosen.databases),
+        "kept image set": len(chosen.image_runs),
+    }
+    return "removed " + ", ".join(f"{count} {what}" + "s" * (count > 1) for what, count in counts.items() if count)
 
 
 def _nothing(databases: list[str], days: int) -> str:

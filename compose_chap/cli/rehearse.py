@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import click
@@ -12,12 +13,13 @@ import click
 from compose_chap import units
 from compose_chap.backups import catalogue
 from compose_chap.check import Check
-from compose_chap.cli.call import Call, common, output_option, patience_option
+from compose_chap.cli.call import Call, common, output_option, patience_option, wait_lock_option
+from compose_chap.cli.recorded import guarded
 from compose_chap.cli.screen import render
 from compose_chap.cli.values import backups, versions
 from compose_chap.errors import ChapError
 from compose_chap.image import release_tag
-from compose_chap.operations import guard, rehearse
+from compose_chap.operations import rehearse
 from compose_chap.operations.rehearse import Rehearsal
 from compose_chap.preflight import roads
 from compose_chap.stack import observe
@@ -40,20 +42,15 @@ _SAID = {
     help="Take the data of a backup, not today's.",
 )
 @click.option(
-    "--online",
-    is_flag=True,
-    help="Let the copy reach the internet. CHAP fetches its models from GitHub when it starts; without this, that it"
-    " starts may not be seen. The new version could then send your data out.",
-)
-@click.option(
     "--repair",
     is_flag=True,
     help="Mend on the copy what is known to go wrong with the data on this way, as upgrade --repair does.",
 )
 @output_option
 @patience_option
+@wait_lock_option
 @common
-def rehearse_command(call: Call, version: str, source: str, online: bool, repair: bool, output: Path | None) -> None:
+def rehearse_command(call: Call, version: str, source: str, repair: bool, output: Path | None) -> None:
     """Try the upgrade to VERSION on a copy of the data, beside production, and throw it away.
 
     It says whether the new version brings your data to its schema without losing rows, and for how long an upgrade
@@ -61,9 +58,10 @@ def rehearse_command(call: Call, version: str, source: str, online: bool, repair
     """
     target = release_tag(version)
     world, where = call.world(), call.where()
-    stack = observe.find_local_stack(world.engine, where)
+    find = partial(observe.find_local_stack, world.engine, where)
+    stack = find()
 
-    with guard.guarded(world, stack, "rehearse"):
+    with guarded(call, world, stack, find) as (stack, attempt):
         subject = call.subject(world, stack, target, output)
         if subject.built:
             raise ChapError(
@@ -80,10 +78,10 @@ def rehearse_command(call: Call, version: str, source: str, online: bool, repair
             subject.images[stack.api.name],
             subject.platform,
             catalogue.find(source, subject.backups, origin, sound=True) if source else None,
-            online,
             roads.repairs(known) if repair else (),
         )
         done = rehearse.execute(world, plan)
+        attempt.learn(f"{target}: {done.verdict}", to=target, verdict=done.verdict)
 
     good = done.verdict != rehearse.BAD
     checks = [*roads.seen(known, done.checks, subject.release, target, plan.repairs), *done.checks]
@@ -93,7 +91,6 @@ def rehearse_command(call: Call, version: str, source: str, online: bool, repair
         "from": subject.version,
         "to": target,
         "source": plan.source.id if plan.source else None,
-        "online": online,
         "repairs": list(plan.repairs),
         "checks": [asdict(check) for check in checks],
         "tables": dict(done.tables),

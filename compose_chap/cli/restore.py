@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,10 @@ from compose_chap.cli.call import (
     dhis2_options,
     output_option,
     patience_option,
+    wait_lock_option,
     yes_option,
 )
+from compose_chap.cli.recorded import guarded
 from compose_chap.cli.rollback import roll_back
 from compose_chap.cli.screen import render
 from compose_chap.cli.values import backups
@@ -27,7 +30,6 @@ from compose_chap.engine.world import World
 from compose_chap.errors import UsageError
 from compose_chap.image import release_key, release_tag
 from compose_chap.model import Stack
-from compose_chap.operations import guard
 from compose_chap.records import durable
 from compose_chap.restore import restore, source
 from compose_chap.restore.restore import Outlook, Restored, RestorePlan
@@ -44,6 +46,7 @@ from compose_chap.stack import observe, releases
 @click.option("--trust", is_flag=True, help="Restore a dump that holds what no dump of CHAP has.")
 @click.option("--allow-empty", is_flag=True, help="Restore a dump that has no rows at all.")
 @patience_option
+@wait_lock_option
 @dhis2_options
 @common
 def restore_command(
@@ -73,11 +76,12 @@ def restore_command(
             "Say what to restore: a backup's id, latest, or a file.", hint="List them: docker chap backups"
         )
     world, where = call.world(), call.where()
-    stack = observe.find_local_stack(world.engine, where)
+    find = partial(observe.find_local_stack, world.engine, where)
+    stack = find()
     folder = catalogue.folder_for(stack, output, where.environment)
     found = source.recognise(asked, folder, world.engine.origin(stack.project.name))
 
-    with guard.guarded(world, stack, "restore"):
+    with guarded(call, world, stack, find) as (stack, attempt):
         started = []
         if name := restore.stopped_database(stack):
             call.confirm(f"The database service {name} does not run. Start it, and go on?", yes=yes)
@@ -94,6 +98,7 @@ def restore_command(
             f"Restore {found.name} into {stack.access.name} of {stack.project.name}? The present data are kept aside.",
             yes=yes,
         )
+        attempt.learn(found.name, source=found.name)
         done = restore.execute(world, plan, outlook.baseline, dhis2_credentials(dhis2_user))
     call.result(_data(done, outlook), _text(done, found))
 

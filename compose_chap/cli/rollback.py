@@ -5,13 +5,23 @@ from __future__ import annotations
 import sys
 from contextlib import ExitStack, suppress
 from dataclasses import asdict
+from functools import partial
 
 import click
 
-from compose_chap.cli.call import Call, common, dhis2_credentials, dhis2_options, patience_option, yes_option
+from compose_chap.cli.call import (
+    Call,
+    common,
+    dhis2_credentials,
+    dhis2_options,
+    patience_option,
+    wait_lock_option,
+    yes_option,
+)
+from compose_chap.cli.recorded import guarded, recorded
 from compose_chap.cli.screen import render
 from compose_chap.engine import throwaway
-from compose_chap.errors import EngineError, Locked
+from compose_chap.errors import EngineError
 from compose_chap.operations import guard, recover, rollback
 from compose_chap.records import lock, run_records
 from compose_chap.stack import observe
@@ -33,6 +43,7 @@ _LEFT_BEHIND = 600
 @click.command("rollback")
 @yes_option
 @patience_option
+@wait_lock_option
 @dhis2_options
 @common
 def rollback_command(call: Call, yes: bool, dhis2_user: str) -> None:
@@ -47,10 +58,11 @@ def rollback_command(call: Call, yes: bool, dhis2_user: str) -> None:
 def roll_back(call: Call, operation: str, yes: bool, dhis2_user: str) -> None:
     """Undo the last upgrade or restore, and tell of it."""
     world = call.world()
-    stack = observe.find_local_stack(world.engine, call.where())
+    find = partial(observe.find_local_stack, world.engine, call.where())
+    stack = find()
     directory = stack.project.directory
 
-    with guard.guarded(world, stack, "rollback"):
+    with guarded(call, world, stack, find, "rollback") as (stack, attempt):
         plan = rollback.plan_rollback(world, stack, operation)
         sessions = baseline.other_sessions(server_of(world.engine, stack), stack)
         written = ", ".join(f"{table} {rows:+}" for table, rows in plan.written_since.items()) or "no table"
@@ -59,6 +71,7 @@ def roll_back(call: Call, operation: str, yes: bool, dhis2_user: str) -> None:
             for line in (told, *(f"Note:  {note}" for note in (*plan.notes, *map(render.session_ends, sessions)))):
                 call.tell(render.paragraph(line, sys.stderr))
         call.confirm(f"Undo the {operation} of {plan.undone['id']}, and keep the newer data aside?", yes=yes)
+        attempt.learn(f"{operation} {plan.undone['id']}", undone=plan.undone["id"])
         done = rollback.roll_back(world, plan, dhis2_credentials(dhis2_user))
     call.result(
         {
@@ -80,6 +93,7 @@ def roll_back(call: Call, operation: str, yes: bool, dhis2_user: str) -> None:
 
 @click.command("recover")
 @patience_option
+@wait_lock_option
 @common
 def recover_command(call: Call) -> None:
     """Finish or undo a run that was cut off.
@@ -89,20 +103,20 @@ def recover_command(call: Call) -> None:
     """
     world, where = call.world(), call.where()
     directory = observe.find_directory(world.engine, where)
-    with ExitStack() as held:
-        try:
-            held.enter_context(lock.locked(directory, "recover", world.clock()))
-        except Locked as other:
-            # A Compose that outlived a killed run still holds the lock; one that builds does so for long.
-            world.notify("lock", other.message)
-            held.enter_context(lock.locked(directory, "recover", world.clock(), patience=_LEFT_BEHIND))
+    with ExitStack() as held, recorded(call, directory) as attempt:
+        # A Compose that outlived a killed run still holds the lock; one that builds does so for long.
+        patience = max(call.wait_lock, _LEFT_BEHIND)
+        lock_it = partial(lock.locked, directory, "recover", world.clock())
+        held.enter_context(guard.waited_for(world, patience, lock_it))
         journal = run_records.open_run(directory, world.clock)
         if journal is None:
             with suppress(EngineError):  # files alone can be looked at without an engine
                 throwaway.remove_abandoned(world.engine)
+            attempt.learn("nothing was cut off")
             call.result({"changed": False}, "No run was cut off. Nothing to do.")
             return
-        done = recover.recover(world, journal)
+        done = recover.recover(world, journal, call.wait_lock)
+        attempt.learn(f"{done.operation} {done.run}: {done.outcome}", outcome=done.outcome, recovered=done.run)
     call.result(
         {
             "changed": True,

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from compose_chap.cli.call import Call, common
-from compose_chap.cli.screen import metrics
-from compose_chap.cli.screen.fleet import contexts_text, stacks_text
-from compose_chap.cli.screen.status import status_document, status_text
+from compose_chap.cli.screen import draft
+from compose_chap.cli.screen import status as status_screen
 from compose_chap.cli.values import files
-from compose_chap.engine.world import World
 from compose_chap.errors import ChapError, UsageError
-from compose_chap.model import Stack
-from compose_chap.operations import fleet, status
-from compose_chap.operations.status import Status
-from compose_chap.records import durable
-from compose_chap.stack import observe, releases
+from compose_chap.stack import observe
+
+# The rest is imported where it is used: the first lines are on the screen before.
+if TYPE_CHECKING:
+    from compose_chap.engine.world import World
+    from compose_chap.model import Stack
+    from compose_chap.operations.status import Status
 
 
 @click.command("status")
@@ -57,23 +58,32 @@ def status_command(
         else:
             _show_stacks(call)
         return
+    _show(call, metrics_file)
+
+
+def _show(call: Call, metrics_file: Path | None) -> None:
     world = call.world()
     try:
-        seen = status.look(world, observe.find_stack(world.engine, call.where()))
+        stack = observe.find_stack(world.engine, call.where())
+        with nullcontext() if call.json else draft.shown(status_screen.first_text(stack)):
+            from compose_chap.operations import status
+
+            seen = status.look(world, stack)
     except ChapError:
-        if metrics_file:
-            _write_metrics(metrics_file, metrics.text(None, None, world.clock()))
+        _write_metrics(metrics_file, None, None, world)
         raise
     update = _update(seen, world)
-    if metrics_file:
-        _write_metrics(metrics_file, metrics.text(seen, update, world.clock()))
-    told = status_text(seen, world.clock())
+    _write_metrics(metrics_file, seen, update, world)
+    told = status_screen.status_text(seen, world.clock())
     if update:
         told += f"\n\nThere is a newer version. See: docker chap check {update}"
-    call.result({**status_document(seen, world.clock()), "update_available": update}, told)
+    call.result({**status_screen.status_document(seen, world.clock()), "update_available": update}, told)
 
 
 def _show_stacks(call: Call) -> None:
+    from compose_chap.cli.screen.fleet import stacks_text
+    from compose_chap.operations import status
+
     world = call.world()
 
     def look(stack: Stack) -> dict[str, Any]:
@@ -81,7 +91,7 @@ def _show_stacks(call: Call) -> None:
             seen = status.look(world, stack)
         except ChapError as error:
             return {"project": {"name": stack.project.name}, "problems": [error.message]}
-        return {**status_document(seen, world.clock()), "update_available": _update(seen, world)}
+        return {**status_screen.status_document(seen, world.clock()), "update_available": _update(seen, world)}
 
     server = world.engine.origin("").server
     with ThreadPoolExecutor() as pool:
@@ -90,6 +100,9 @@ def _show_stacks(call: Call) -> None:
 
 
 def _show_contexts(call: Call, time_limit: float) -> None:
+    from compose_chap.cli.screen.fleet import contexts_text
+    from compose_chap.operations import fleet
+
     call.world().notify("ask", "every Docker context")
     answers = fleet.ask(call.docker, time_limit)
     good = not any(answer.error for answer in answers)
@@ -102,13 +115,21 @@ def _show_contexts(call: Call, time_limit: float) -> None:
 
 def _update(seen: Status, world: World) -> str | None:
     """Return the newer release, empty for none; None where nothing asked the registry in the last week."""
+    from compose_chap.stack import releases
+
     known = releases.remembered(releases.repositories_of(seen.stack), world.environment, world.clock(), releases.A_WEEK)
     version = seen.versions.get(seen.stack.api.name, "")
     return releases.newer(version, known) if known and version else None
 
 
-def _write_metrics(file: Path, text: str) -> None:
+def _write_metrics(file: Path | None, seen: Status | None, update: str | None, world: World) -> None:
+    """Write the numbers of a status, None for one that failed, if somebody wants them."""
+    if not file:
+        return
+    from compose_chap.cli.screen import metrics
+    from compose_chap.records import durable
+
     new = not file.exists()
-    durable.write_file(file.absolute(), text.encode())
+    durable.write_file(file.absolute(), metrics.text(seen, update, world.clock()).encode())
     if new:
         file.chmod(0o644)  # what collects it is another user, and it holds no secret

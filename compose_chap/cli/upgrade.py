@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,15 @@ from compose_chap.cli.call import (
     dhis2_options,
     output_option,
     patience_option,
+    wait_lock_option,
     yes_option,
 )
+from compose_chap.cli.recorded import guarded
 from compose_chap.cli.screen import render
 from compose_chap.cli.values import versions
 from compose_chap.errors import ChapError
 from compose_chap.image import release_tag
-from compose_chap.operations import guard, upgrade
+from compose_chap.operations import upgrade
 from compose_chap.operations.upgrade import Upgraded
 from compose_chap.preflight import preflight, roads
 from compose_chap.preflight.known_roads import ROADS
@@ -56,6 +59,7 @@ def _road_options(function: Callable[..., None]) -> Callable[..., None]:
 @yes_option
 @output_option
 @patience_option
+@wait_lock_option
 @click.option("--digest", is_flag=True, help="Write the digests too, as the registry gives them.")
 @click.option("--drain", type=float, metavar="SECONDS", default=0.0, help="Wait up to this long for running jobs.")
 @click.option("--allow-drift", is_flag=True, help="Go on although containers differ from the files.")
@@ -93,9 +97,10 @@ def upgrade_command(
     """
     target = release_tag(version)
     world, where = call.world(), call.where()
-    stack = observe.find_local_stack(world.engine, where)
+    find = partial(observe.find_local_stack, world.engine, where)
+    stack = find()
 
-    with guard.guarded(world, stack, "upgrade"):
+    with guarded(call, world, stack, find) as (stack, attempt):
         subject = call.subject(world, stack, target, output, digest=digest)
         if drain:
             wait_for_jobs(world, stack, drain)
@@ -133,6 +138,7 @@ def upgrade_command(
         if not call.json:
             call.tell(text)
         call.confirm(f"Upgrade CHAP from {subject.version} to {target}?", yes=yes)
+        attempt.learn(f"{subject.version} to {target.removeprefix('v')}", **{"from": subject.version, "to": target})
         done = upgrade.execute(world, plan, dhis2_credentials(dhis2_user))
 
     call.result(

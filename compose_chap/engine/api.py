@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from compose_chap import timeline
 from compose_chap.engine.link import Link
 from compose_chap.errors import EngineError
 
@@ -54,7 +55,8 @@ def engine_errors(doing: str, link: Link | None = None) -> Iterator[None]:
     import requests.exceptions
 
     try:
-        yield
+        with timeline.during("engine", doing):
+            yield
     except docker.errors.APIError as error:
         raise EngineError(f"Docker could not {doing}: {error.explanation or error}") from None
     except (docker.errors.DockerException, requests.exceptions.RequestException, OSError) as error:

@@ -11,16 +11,20 @@ import re
 import socket
 import struct
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from threading import Lock
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from compose_chap import timeline
 from compose_chap.engine import docker_login, process
 from compose_chap.engine.api import connect, engine_errors
 from compose_chap.engine.description import container_of
-from compose_chap.engine.link import Link, link
+from compose_chap.engine.link import Link, link_of
 from compose_chap.engine.process import Finished
 from compose_chap.errors import EngineError
 from compose_chap.model import Container, Origin, Project
@@ -28,9 +32,12 @@ from compose_chap.model import Container, Origin, Project
 if TYPE_CHECKING:
     from docker import APIClient
 
+T = TypeVar("T")
+
 OLDEST_COMPOSE = (2, 20)
 
 _CHUNK = 64 * 1024
+_SIDE_BY_SIDE = 6
 _STDERR_KEPT = 64 * 1024
 
 # Docker leaves a process in a container running when its client dies. So the client keeps the standard input open
@@ -147,6 +154,19 @@ class Engine:
 
     def __init__(self, docker: Sequence[str] = ("docker",)) -> None:
         self.docker = tuple(docker)
+        self._answers: dict[Hashable, Any] = {}
+        self._locks: defaultdict[Hashable, Lock] = defaultdict(Lock)
+
+    def once(self, key: Hashable, ask: Callable[[], T]) -> T:
+        """Return what `ask` answered the first time: for what does not change while a command runs.
+
+        Other threads wait for that answer. What `ask` raises passes through, and the next caller asks again.
+        """
+        with self._locks[key]:
+            if key not in self._answers:
+                self._answers[key] = ask()
+            answer: T = self._answers[key]
+            return answer
 
     # Containers and images, through the engine's API
 
@@ -165,13 +185,7 @@ class Engine:
 
     @cached_property
     def _link(self) -> Link:
-        # Asked of the CLI itself: the SDK falls back to the local socket where the CLI would refuse.
-        answer = process.run([*self.docker, "context", "inspect", "--format", "{{json .Endpoints.docker}}"])
-        if answer.status != 0:
-            raise EngineError(
-                f"Docker does not know where its engine is.\n{answer.last_lines}", hint="docker context ls"
-            )
-        return link(self.docker, str(json.loads(answer.stdout)["Host"]))
+        return link_of(self.docker)
 
     @property
     def address(self) -> str:
@@ -209,8 +223,9 @@ class Engine:
         label = "com.docker.compose.project" + (f"={project}" if project else "")
         with engine_errors("list the containers", self._link):
             listed = self._api.containers(all=True, filters={"label": label})
-        inspected = (self._inspect(summary["Id"]) for summary in listed)
-        return tuple(container_of(facts) for facts in inspected if facts)
+        with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
+            inspected = pool.map(self._inspect, [summary["Id"] for summary in listed])
+            return tuple(container_of(facts) for facts in inspected if facts)
 
     def container(self, identity: str) -> Container | None:
         """Return a container by id or name, None where there is none."""
@@ -380,23 +395,25 @@ class Engine:
         A command that is not watched reads what `send` writes. Secrets go in by `environment` or `send`,
         never by `command`.
         """
-        if watched:
-            command = ["sh", "-c", _WATCHDOG, "docker-chap", *command]
-        with engine_errors(f"run {command[-1] if not watched else command[4]} in a container", self._link):
-            identity = self._api.exec_create(
-                container,
-                list(command),
-                stdin=True,
-                environment=dict(environment or {}),
-                user=user,
-                workdir=folder or None,
-                privileged=privileged,
-            )["Id"]
-            execution = Execution(self._api, identity, self._api.exec_start(identity, socket=True))
-        try:
-            yield execution
-        finally:
-            execution.close()
+        called = timeline.program(command)
+        with timeline.during("question", called):
+            if watched:
+                command = ["sh", "-c", _WATCHDOG, "docker-chap", *command]
+            with engine_errors(f"run {called} in a container", self._link):
+                identity = self._api.exec_create(
+                    container,
+                    list(command),
+                    stdin=True,
+                    environment=dict(environment or {}),
+                    user=user,
+                    workdir=folder or None,
+                    privileged=privileged,
+                )["Id"]
+                execution = Execution(self._api, identity, self._api.exec_start(identity, socket=True))
+            try:
+                yield execution
+            finally:
+                execution.close()
 
     def run(
         self,

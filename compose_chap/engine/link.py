@@ -8,6 +8,8 @@ So one ssh connection stays open, and every ssh that a child starts is a session
 from __future__ import annotations
 
 import atexit
+import importlib
+import json
 import os
 import re
 import shlex
@@ -18,10 +20,12 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from compose_chap.engine import process
 from compose_chap.errors import EngineError
 
 _LOGIN_LIMIT = 30
@@ -55,6 +59,20 @@ class Link:
         except OSError:
             return ""
         return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+
+def link_of(docker: Sequence[str]) -> Link:
+    """Return the connection to the engine that a docker command reaches. Raise EngineError when it knows of none."""
+    # Asked of the CLI itself: the SDK falls back to the local socket where the CLI would refuse.
+    question = [*docker, "context", "inspect", "--format", "{{json .Endpoints.docker}}"]
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(process.run, question)
+        # Each takes a tenth of a second, and an operator waits for both.
+        importlib.import_module("docker")
+    answer = asked.result()
+    if answer.status != 0:
+        raise EngineError(f"Docker does not know where its engine is.\n{answer.last_lines}", hint="docker context ls")
+    return link(docker, str(json.loads(answer.stdout)["Host"]))
 
 
 def link(docker: Sequence[str], address: str) -> Link:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from compose_chap import timeline
 from compose_chap.errors import CommandFailed, EngineError
 
 # The last lines of a failed child name the cause; the rest is noise on a slow terminal.
@@ -74,6 +75,19 @@ def run(
     nothing of this process. The child gets a session of its own, so that Ctrl-C on the terminal reaches only this
     process, which then ends the child in order. Raise EngineError when the program cannot be started.
     """
+    with timeline.during("question", timeline.program(command)):
+        return _run(command, folder, environment, on_line, stdin, owner, alone)
+
+
+def _run(
+    command: Sequence[str],
+    folder: Path | None,
+    environment: Mapping[str, str | None] | None,
+    on_line: Callable[[str], None] | None,
+    stdin: str | None,
+    owner: int | None,
+    alone: bool,
+) -> Finished:
     try:
         child = subprocess.Popen(
             command,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import httpx
 
+from compose_chap import timeline
 from compose_chap.errors import RegistryError
 from compose_chap.reading import Value, parse
 
@@ -94,7 +95,7 @@ class RegistryHttp:
 
     def _fetch(self, host: str, url: httpx.URL, headers: Mapping[str, str]) -> Answer:
         begun, body = time.monotonic(), bytearray()
-        with self._client.stream("GET", url, headers=headers) as answer:
+        with timeline.during("question", "registry"), self._client.stream("GET", url, headers=headers) as answer:
             for piece in answer.iter_bytes():
                 body += piece
                 if len(body) > _LARGEST:

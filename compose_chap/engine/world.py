@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from compose_chap.engine.engine import Engine
 
@@ -18,7 +18,7 @@ class World:
 
     `notify(step, detail, done, total)` is called for each step and, in long ones, with the bytes or seconds done out
     of `total` (0 where that is not known). `patience` is how many seconds CHAP may show no progress before a wait for
-    it fails, `limit` how many it may take in all. `memory` holds answers that do not change while a command runs.
+    it fails, `limit` how many it may take in all.
     """
 
     engine: Engine
@@ -28,7 +28,6 @@ class World:
     patience: float = 120
     limit: float = 6 * 3600
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
-    memory: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def until(self, condition: Callable[[float], T | None], limit: float, pause: float = 0.5) -> T | None:
         """Poll `condition` until it returns something, and return that; None after `limit` seconds.

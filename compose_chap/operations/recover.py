@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 
 from compose_chap.backups import catalogue
 from compose_chap.check import Check
@@ -11,6 +12,7 @@ from compose_chap.engine import throwaway
 from compose_chap.engine.world import World
 from compose_chap.errors import ChapError, EngineError, Interrupted, NeedsPerson, StateError
 from compose_chap.model import Origin
+from compose_chap.operations import guard
 from compose_chap.records import durable, engine_lock, lock
 from compose_chap.records.run_records import Journal
 from compose_chap.records.steps import Step
@@ -35,7 +37,7 @@ class Recovered:
     checks: tuple[Check, ...]
 
 
-def recover(world: World, journal: Journal) -> Recovered:
+def recover(world: World, journal: Journal, patience: float = 0) -> Recovered:
     """Bring an interrupted run to its end: all new when it is complete and good, all old otherwise.
 
     Safe to run again. Raise Locked when somebody elsewhere works on the stack, Interrupted when the run is one of
@@ -55,7 +57,8 @@ def recover(world: World, journal: Journal) -> Recovered:
     if not project:
         return _recover(world, journal)  # it was cut off before it knew what to change
     images = [container.image_id for container in world.engine.containers(project)]
-    with engine_lock.locked_on_engine(world, project, images, "recover"):
+    lock_it = partial(engine_lock.locked_on_engine, world, project, images, "recover")
+    with guard.waited_for(world, patience, lock_it):
         return _recover(world, journal)
 
 

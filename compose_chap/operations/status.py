@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from compose_chap.backups import catalogue
 from compose_chap.backups.catalogue import Backup
+from compose_chap.backups.verdict import RESTORED
 from compose_chap.engine.world import World
 from compose_chap.errors import ChapError, EngineError, StackError
 from compose_chap.model import Origin, Role, Service, Stack
 from compose_chap.project import checkout
-from compose_chap.records import durable, engine_lock, order, run_records
+from compose_chap.records import audit, durable, engine_lock, order, run_records
 from compose_chap.stack import schema
 from compose_chap.stack.chap import Active, Chap, Health, Jobs, Overview, version_in
 from compose_chap.stack.databases import server_of
 from compose_chap.stack.schema import Schema
 from compose_chap.transaction import kept
+
+_SIDE_BY_SIDE = 16
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,7 @@ class Status:
     kept_images: tuple[str, ...]
     last_backup: Backup | None  # the last sound one
     backups_known: bool
+    last_test_restore: datetime | None
     source: Source | None
     open_run: Mapping[str, Any] | None
     working: Mapping[str, str] | None
@@ -72,23 +77,27 @@ def look(world: World, stack: Stack) -> Status:
     if not api.running:
         problems.append(f"The API container {api.name} does not run (it is {api.state}).")
 
-    # Each question waits for a program in a container: asked side by side, they take as long as the slowest.
-    with ThreadPoolExecutor() as pool:
+    # Each question waits for a program in a container: asked side by side, they take as long as the slowest. That is
+    # whether CHAP is ready, so it is asked first.
+    with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
         overview = pool.submit(attempt, chap.overview) if api.running else None
         working = pool.submit(attempt, lambda: chap.active(stack.workers)) if api.running else None
-        judged = pool.submit(attempt, lambda: schema.of_stack(world, stack))
+        whose = pool.submit(world.engine.origin, stack.project.name)
         asked = pool.submit(attempt, lambda: server_of(world.engine, stack).databases())
+        judged = pool.submit(attempt, lambda: schema.of_stack(world, stack))
         versions = {
             worker.name: pool.submit(attempt, lambda item=worker: version_in(world.engine, item.containers[0].id))
             for worker in stack.of(Role.WORKER)
             if worker.running
         }
         images = pool.submit(attempt, lambda: kept.kept_images(world, stack.project.name))
-        whose = pool.submit(world.engine.origin, stack.project.name)
         holder = pool.submit(attempt, lambda: engine_lock.holder(world.engine, stack.project.name))
+        source = pool.submit(attempt, lambda: _source(stack))
         digests = {service.name: _digest(world, service) for service in stack.services}
+        origin = whose.result()
+        listing = attempt(lambda: _backups(world, stack, origin))
+        open_run = attempt(lambda: _open_run(world, stack, origin))
 
-    origin = whose.result()
     said: Overview | None = overview.result() if overview else None
     active: Active | None = working.result() if working else None
     judgement: Schema | None = judged.result()
@@ -97,13 +106,11 @@ def look(world: World, stack: Stack) -> Status:
     if judgement and judgement.status != "ok":
         problems.append(judgement.summary)
     databases = asked.result() or {}
-    name, seen = attempt(lambda: stack.access.name) or "", attempt(lambda: _backups(world, stack, origin))
-    backups: list[Backup] = seen.backups if seen else []
-    problems += seen.unusable if seen else []
-    sound = [backup for backup in backups if not backup.fault]
-    newer = backups[backups.index(sound[-1]) + 1 :] if sound else backups
-    problems += [f"Backup {one.id} is not to be relied on. {one.fault}" for one in newer]
-    problems += order.warnings("Backup", {one.id: one.created_at for one in backups}, world.clock())
+    name = attempt(lambda: stack.access.name) or ""
+    sound, faults = _last_sound(listing)
+    problems += faults
+    made = {backup.id: backup.created_at for backup in listing.backups} if listing else {}
+    problems += order.warnings("Backup", made, world.clock())
     problems += kept.dated_ahead(databases, name, world.clock())
 
     return Status(
@@ -119,13 +126,24 @@ def look(world: World, stack: Stack) -> Status:
         database_size=databases[name].size if name in databases else None,
         kept={other: databases[other].size for other in kept.databases_of_runs(databases, name)},
         kept_images=tuple(images.result() or ()),
-        last_backup=sound[-1] if sound else None,
-        backups_known=stack.project.local and seen is not None,
-        source=attempt(lambda: _source(stack)),
-        open_run=attempt(lambda: _open_run(world, stack, origin)),
+        last_backup=sound,
+        backups_known=stack.project.local and listing is not None,
+        last_test_restore=attempt(lambda: _last_test_restore(stack, origin, listing.backups if listing else ())),
+        source=source.result(),
+        open_run=open_run,
         working=holder.result(),
         problems=tuple(dict.fromkeys(problems)),
     )
+
+
+def _last_sound(listing: catalogue.Listing | None) -> tuple[Backup | None, list[str]]:
+    """Return the last backup without a fault, and what is wrong with those that are newer, in words."""
+    if listing is None:
+        return None, []
+    sound = [backup for backup in listing.backups if not backup.fault]
+    newer = listing.backups[listing.backups.index(sound[-1]) + 1 :] if sound else listing.backups
+    faults = [f"Backup {backup.id} is not to be relied on. {backup.fault}" for backup in newer]
+    return (sound[-1] if sound else None), [*listing.unusable, *faults]
 
 
 def _digest(world: World, service: Service) -> str:
@@ -147,8 +165,20 @@ def _backups(world: World, stack: Stack, origin: Origin) -> catalogue.Listing:
     for file in () if world.engine.remote else stack.project.absent:
         durable.check_readable(file)
     with suppress(StackError):  # beside files that are not here nobody can look
-        return catalogue.look(catalogue.folder_for(stack, None, world.environment), origin)
+        return catalogue.scan(catalogue.folder_for(stack, None, world.environment), origin)
     return catalogue.Listing([], [])
+
+
+def _last_test_restore(stack: Stack, origin: Origin, backups: Sequence[Backup]) -> datetime | None:
+    """Return when a backup of a stack was last restored as a test, also one that was removed since; None for never."""
+    trail = audit.entries(stack.project.directory, origin) if stack.project.local else []
+    proofs = [
+        entry.ended_at
+        for entry in trail
+        if entry.operation == "verify" and entry.result == audit.DONE and entry.facts.get("proof") == RESTORED
+    ]
+    dates = [*proofs, *(backup.proof.restored_at for backup in backups)]
+    return max(filter(None, dates), default=None)
 
 
 def _open_run(world: World, stack: Stack, origin: Origin) -> Mapping[str, Any] | None:

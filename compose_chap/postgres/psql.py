@@ -30,7 +30,8 @@ class Psql:
 
     @cached_property
     def _as(self) -> Administrator:
-        return reach.administrator(self.engine, self.container, self._likely)
+        key = ("administrator", self.container, self._likely)
+        return self.engine.once(key, lambda: reach.administrator(self.engine, self.container, self._likely))
 
     @property
     def admin(self) -> str:
@@ -44,6 +45,11 @@ class Psql:
     def superuser(self) -> bool:
         """Whether that role is a superuser, who may end others' sessions and rename databases."""
         return self._as.superuser
+
+    @property
+    def port(self) -> int:
+        """The port at which the server listens in its container."""
+        return self._as.port
 
     @property
     def home(self) -> str:

@@ -1,6 +1,6 @@
-"""Ways from one release of CHAP to another that are known to go wrong, as data. A new one is a few lines here.
+"""Upgrade paths from one release of CHAP to another that are known to fail, as data. A new one is a few lines here.
 
-What is here was seen with the real packages, unless its source says otherwise. Everything else works by looking.
+All were seen with the real packages, unless `evidence` says otherwise. Other paths are judged by what we observe.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ EVER = "999.0.0"
 
 @dataclass(frozen=True)
 class Facts:
-    """What is true of a stack: Alembic's marks, backtests and templates with a prediction length, unpinned models.
+    """Facts of a stack: Alembic's marks, backtests and templates with a prediction length, unpinned models.
 
-    Each of `unpinned` is a line for people: file, model, label and what it names.
+    Each of `unpinned` is a line for people: file, model, label and reference.
     """
 
     marks: tuple[str, ...]
@@ -30,12 +30,12 @@ class Facts:
 
 @dataclass(frozen=True)
 class Road:
-    """A way from releases (first and last, both included) to others that goes wrong where `on` is true of the stack.
+    """A path from releases (first and last, both included) to others that fails where `on` is true of the stack.
 
-    `what` goes wrong, and `instead` is the good road; `{now}`, `{target}` and `{facts}` are filled in; `summary` is it
-    in a few words. `allow` is the flag to go all the same: without one it is a warning. `afterwards` is the hint where
-    the API ended at its start with a reason that has these `words`. `repaired` says what `--repair` does about it.
-    `source` is how this is known.
+    `what` is the fault, and `instead` the good path; `{now}`, `{target}` and `{facts}` are filled in; `summary` is
+    short. `allow` is the flag to go anyway: without one it is a warning. `afterwards` is the hint when
+    the API ended at its start with a reason that contains `words`. `repaired` says what `--repair` does about it.
+    `evidence` is how this is known.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Road:
     on: Callable[[Facts], bool]
     what: str
     instead: str
-    source: str
+    evidence: str
     allow: str = ""
     words: str = ""
     afterwards: str = ""
@@ -62,7 +62,7 @@ def _target_column(now: tuple[str, str], afterwards: str) -> Road:
         what="As far as is known, {target} ends at its start on a database of {now} with backtests: its migration does"
         " not fill backtestspecification.target_column. Then everything is put back as it is now.",
         instead="Let the upgrade make that table first: --repair. Try it: docker chap rehearse v{target} --repair",
-        source="revision f2a3b4c5d6e1 as it is public, run with the real packages of 2.4.0 and 2.5.1",
+        evidence="revision f2a3b4c5d6e1 as it is public, run with the real packages of 2.4.0 and 2.5.1",
         words="target_column",
         afterwards=afterwards,
         repaired="As far as is known, {target} ends at its start on a database of {now} with backtests. So the table"
@@ -81,7 +81,7 @@ ROADS = (
         what="{target} does not commit the migration of a database that {now} has made, and says nothing of it:"
         " afterwards no backtest can be read or saved.",
         instead="Go to v2.4.0 or later. With backtests: docker chap upgrade v2.5.1 --repair",
-        source="2.2.0 -> 2.3.0 and 2.3.1, run with the real packages",
+        evidence="2.2.0 -> 2.3.0 and 2.3.1, run with the real packages",
         allow="--allow-uncommitted-migration",
     ),
     Road(
@@ -93,7 +93,7 @@ ROADS = (
         what="The database was not migrated when CHAP went from v2.2.0 to {now}. Where somebody tried an old"
         " backtest again since, {target} ends at its start on it (UniqueViolation in backtestspecification).",
         instead="Let the upgrade remove what such a backtest left: --repair.",
-        source="2.2.0 -> 2.3.1 -> 2.5.1, run with the real packages",
+        evidence="2.2.0 -> 2.3.1 -> 2.5.1, run with the real packages",
         allow="--allow-half-migrated",
         words="uq_backtestspecification_params",
         afterwards="Let the upgrade remove what failed backtests left: docker chap upgrade v{target} --repair",
@@ -110,7 +110,8 @@ ROADS = (
         " migrate from there, and fail on what exists already.",
         instead="Let the upgrade drop the table alembic_version, which up to v2.1.0 CHAP does not use: --repair."
         " A rollback brings it back.",
-        source="databases that booted v1.1.1 to v1.1.4, run with 2.2.0 and 2.5.1; with the table dropped they upgrade",
+        evidence="databases that booted v1.1.1 to v1.1.4, run with 2.2.0 and 2.5.1; with the table dropped they"
+        " upgrade",
         allow="--allow-old-mark",
         repaired="The table alembic_version, which up to v2.1.0 CHAP does not use, is dropped before {target} starts.",
     ),
@@ -124,7 +125,7 @@ ROADS = (
         " commit: {facts.unpinned}.",
         instead="Name the full commit (40 digits) in that file: git ls-remote URL. Or give the model a new version with"
         " a full commit, and take the old one out.",
-        source="chap_core/models/local_configuration.py of 2.4.0",
+        evidence="chap_core/models/local_configuration.py of 2.4.0",
         allow="--allow-unpinned-models",
     ),
     _target_column(
@@ -146,7 +147,7 @@ ROADS = (
         what="A fault of CHAP's migration (since v2.2.0) turns the prediction lengths of {facts.lengths} model"
         " template(s) into 0, for good.",
         instead="Let the upgrade put the values back: --repair. Without it, the upgrade prints the SQL that does.",
-        source="2.1.0 -> 2.2.0 and 2.5.1, run with the real packages",
+        evidence="2.1.0 -> 2.2.0 and 2.5.1, run with the real packages",
         repaired="A fault of CHAP's migration (since v2.2.0) turns the prediction lengths of {facts.lengths} model"
         " template(s) into 0. They are put back right after it.",
     ),
@@ -159,6 +160,6 @@ ROADS = (
         what="{target} does not commit its migration of a database of {now}, so that Alembic's mark stays behind. That"
         " does no harm: it concerns one column that may be empty.",
         instead="Go to v2.4.0 or later, or leave it so: the next upgrade makes up for it.",
-        source="2.3.0 -> 2.3.1, run with the real packages",
+        evidence="2.3.0 -> 2.3.1, run with the real packages",
     ),
 )

@@ -1,4 +1,4 @@
-"""Whether the way to a release is one of those that are known to go wrong, and which one goes well."""
+"""Whether the path to a release is one of those that are known to fail, and which path is better."""
 
 from __future__ import annotations
 
@@ -19,45 +19,45 @@ from compose_chap.preflight.subject import Subject
 OVERRIDES = {road.name: road.allow for road in ROADS if road.allow}
 
 _BACKTESTS = "SELECT count(*) FROM public.backtest"
-# The column is there or not; as JSON it may be asked for in either case.
+# The column may be missing; read through JSON, the query works in either case.
 _LENGTHS = (
     "SELECT count(*) FROM public.modeltemplatedb t WHERE coalesce(to_jsonb(t) ->> 'min_prediction_length',"
     " to_jsonb(t) ->> 'max_prediction_length') IS NOT NULL"
 )
 
 
-def between(subject: Subject, blocked: Collection[str] = ()) -> list[Check]:
-    """Return what is known of the way to the target: a check for each fault on it, and where knowledge ends.
+def between(subject: Subject) -> list[Check]:
+    """Return a check for each known fault on the path to the target, and one if the target is too new to be known."""
+    return [*faults(subject), *newer_than_known(subject.target)]
 
-    `blocked` names the checks that failed: without a stack and a database nothing can be asked.
-    """
-    way = [road for road in ROADS if _leads(road, subject.release, subject.target)]
+
+def faults(subject: Subject) -> list[Check]:
+    """Return a check for each known fault on the path to the target; none without a target."""
     try:
-        askable = way and not {"stack", "database"} & set(blocked)
-        checks = known(way, facts(subject), subject.release, subject.target) if askable else []
+        way = [road for road in ROADS if subject.target and _leads(road, subject.release, subject.target)]
+        return known(way, facts(subject), subject.release, subject.target) if way else []
     except ChapError as error:
-        checks = [Check("roads", "fail", error.message, error.hint)]
-    return [*checks, *newer_than_known(subject.target)]
+        return [Check("roads", "fail", error.message, error.hint)]
 
 
-def known(roads: Iterable[Road], found: Facts, now: str, target: str) -> list[Check]:
-    """Return a check for each road that goes wrong with these facts. Without a flag to go it, it is a warning."""
-    words = {"now": now, "target": target.removeprefix("v"), "facts": _Spoken(found)}
+def known(roads: Iterable[Road], facts: Facts, now: str, target: str) -> list[Check]:
+    """Return a check for each road that fails with these facts; a warning when it has no override flag."""
+    words = {"now": now, "target": target.removeprefix("v"), "facts": _Readable(facts)}
     return [
         Check(
             road.name,
             "fail" if road.allow else "warn",
             road.what.format(**words),
             road.instead.format(**words) + (f" To go all the same: {road.allow}" if road.allow else ""),
-            {"source": road.source, "repaired": road.repaired.format(**words)},
+            {"source": road.evidence, "repaired": road.repaired.format(**words)},
         )
         for road in roads
-        if road.on(found)
+        if road.on(facts)
     ]
 
 
 def repaired(checks: Sequence[Check]) -> list[Check]:
-    """Return checks as they stand with `--repair`: what it makes good does not stand in the way."""
+    """Return the checks with `--repair`: faults that it repairs become warnings."""
     return [
         Check(check.name, "warn", check.details["repaired"], "", check.details)
         if check.details.get("repaired")
@@ -67,7 +67,7 @@ def repaired(checks: Sequence[Check]) -> list[Check]:
 
 
 def repairs(checks: Iterable[Check]) -> tuple[str, ...]:
-    """Return the names of what `--repair` has to make good."""
+    """Return the names of the faults that `--repair` has to repair."""
     return tuple(check.name for check in checks if check.details.get("repaired"))
 
 
@@ -97,22 +97,22 @@ def seen(
 
 def newer_than_known(target: str) -> list[Check]:
     """Return one line where the target is newer than what this tool knows of CHAP."""
-    there, newest = release_key(target), release_key(revisions.NEWEST)
-    if not there or not newest or there <= newest:
+    wanted, newest = release_key(target), release_key(revisions.NEWEST)
+    if not wanted or not newest or wanted <= newest:
         return []
     said = f"{target} is newer than what this tool knows of CHAP (up to v{revisions.NEWEST}). It goes by what it sees."
     return [Check("note_newer", "warn", said, f"Try it first: docker chap rehearse {target}")]
 
 
 def facts(subject: Subject) -> Facts:
-    """Return what is true of the stack. Raise ChapError when its database does not say."""
+    """Return the facts of the stack. Raise ChapError when its database cannot be read."""
     database = subject.database.name
     has = database_schema.read(subject.server, database)
-    asked = {"backtest": _BACKTESTS, "modeltemplatedb": _LENGTHS}
-    asked = {table: question for table, question in asked.items() if table in has.tables}
+    queries = {"backtest": _BACKTESTS, "modeltemplatedb": _LENGTHS}
+    queries = {table: question for table, question in queries.items() if table in has.tables}
     answers: dict[str, Any] = {}
-    if asked:
-        answers = dict(zip(asked, subject.server.answers(*asked.values(), database=database)))
+    if queries:
+        answers = dict(zip(queries, subject.server.answers(*queries.values(), database=database)))
     return Facts(
         marks=has.marks,
         backtests=_number(answers.get("backtest")),
@@ -122,7 +122,7 @@ def facts(subject: Subject) -> Facts:
 
 
 def _unpinned(subject: Subject) -> tuple[str, ...]:
-    # Where it cannot be asked, the new API says so itself, and everything goes back.
+    # If this cannot be read, the new API fails at its start, and everything is rolled back.
     with suppress(EngineError):
         return unpinned.entries(subject.world.engine, subject.stack.api.containers[0], built=subject.built)
     return ()
@@ -137,17 +137,17 @@ def _leads(road: Road, now: str, target: str) -> bool:
 
 
 def _within(release: str, span: tuple[str, str]) -> bool:
-    # A release that nobody knows goes every way that all go.
+    # An unknown release is in the span of all releases.
     if span == (ANY, EVER):
         return True
     key, first, last = release_key(release), release_key(span[0]), release_key(span[1])
     return bool(key and first and last and first <= key <= last)
 
 
-class _Spoken:
-    """Facts as a sentence names them: several things with commas between them, and no more than three."""
+class _Readable:
+    """Facts for messages: lists as text with commas, at most three entries."""
 
-    def __init__(self, found: Facts) -> None:
-        self.marks, self.lengths, self.backtests = found.marks, found.lengths, found.backtests
-        more = len(found.unpinned) - 3
-        self.unpinned = ", ".join(found.unpinned[:3]) + (f" and {more} more" if more > 0 else "")
+    def __init__(self, facts: Facts) -> None:
+        self.marks, self.lengths, self.backtests = facts.marks, facts.lengths, facts.backtests
+        more = len(facts.unpinned) - 3
+        self.unpinned = ", ".join(facts.unpinned[:3]) + (f" and {more} more" if more > 0 else "")

@@ -1,4 +1,4 @@
-"""Configured models whose version can move: a branch, a tag or a short commit in one of the files."""
+"""Configured models without a fixed version: the files name a branch, a tag or a short commit."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from compose_chap.stack.chap_scripts import PYTHON
 
 _FULL_COMMIT = re.compile(r"@?[0-9a-fA-F]{40}")
 
-# Every version that the files name, as CHAP reads them: the folder stands beside the package, and only *.yaml counts.
-# What is not mounted belongs to the image, and the next image has its own.
+# Lists every version in the files, as CHAP reads them: the folder is beside the package, and only *.yaml counts.
+# A file that is not mounted belongs to the image, and the next image has its own.
 _PROGRAM = """
 import glob, importlib.util, json, os, yaml
 package = os.path.dirname(importlib.util.find_spec("chap_core").origin)
@@ -39,10 +39,10 @@ print(json.dumps(versions))
 
 
 def entries(engine: Engine, container: Container, *, built: bool) -> tuple[str, ...]:
-    """Return, in words, each version that names no full commit and that the next container reads too.
+    """Return, for people, each version without a full commit that the next container will read too.
 
-    That is in files that are mounted, and, with `built`, in those that are built into an image: all but `default.yaml`,
-    which comes with a release. Raise EngineError when the container does not say.
+    Those are in mounted files and, with `built`, in files that are built into the image: all but `default.yaml`,
+    which comes with a release. Raise EngineError when the container does not answer.
     """
     finished = engine.run(container.id, [*PYTHON, _PROGRAM])
     try:

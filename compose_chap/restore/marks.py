@@ -1,4 +1,4 @@
-"""How old data are by Alembic's mark in them, held against the revisions that the code here knows."""
+"""How old data are, by comparing their Alembic mark with the revisions that the installed code knows."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from compose_chap.transaction.repairs import HALF_MIGRATED, OLD_MARK, PREDICTION
 
 
 def chain_of(world: World, stack: Stack, version: str) -> tuple[str, ...]:
-    """Return the revisions that the code of a stack's API knows, the oldest first; none where nothing says them.
+    """Return the revisions that the code of a stack's API knows, oldest first; empty if unknown.
 
-    An image that cannot be asked is taken by its `version`, as far as that release is known.
+    When the image cannot be read, they come from its `version`, if that release is known.
     """
     with suppress(EngineError):
         if chain := model_schema.of_stack(world, stack).chain:

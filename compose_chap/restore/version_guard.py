@@ -1,4 +1,4 @@
-"""Whether data are of a newer CHAP than the one that is here: old code does not know what to do with them."""
+"""Whether data are of a newer CHAP than the installed one: old code cannot work with them."""
 
 from __future__ import annotations
 

@@ -91,12 +91,15 @@ def of_image(world: World, image: str, container: str = "") -> ModelSchema:
     `image` is its id. `container` is a running container of it, used when the image itself is gone. Raise
     EngineError when neither answers, as with CHAP before v1.0.17.
     """
-    known = world.memory.get(image) or _remembered(world, image)
-    if known is None:
-        known = _ask(world, image, container)
-        cache.remember(_name(image), {"image": image, **known.to_json()}, world.environment)
-    world.memory[image] = known
-    return known
+
+    def ask() -> ModelSchema:
+        if known := _remembered(world, image):
+            return known
+        answer = _ask(world, image, container)
+        cache.remember(_name(image), {"image": image, **answer.to_json()}, world.environment)
+        return answer
+
+    return world.engine.once(("models", image), ask)
 
 
 def of_stack(world: World, stack: Stack) -> ModelSchema:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -44,17 +45,21 @@ def baseline_of(world: World, stack: Stack, overview: Overview | None = None) ->
     `overview` is what the API said of itself, when it was asked already.
     """
     api = stack.api.containers[0]
-    if overview is None:
-        overview = Chap(world.engine, api.id).overview() if api.running else Overview.empty()
+    # Each waits for a program in another container.
+    with ThreadPoolExecutor() as pool:
+        versions, route = pool.submit(worker_versions, world, stack), pool.submit(route_of, world, stack)
+        has_data, verdict = pool.submit(_has_data, world, stack), pool.submit(_verdict, world, stack)
+        if overview is None:
+            overview = Chap(world.engine, api.id).overview() if api.running else Overview.empty()
     return Baseline(
         version=overview.version,
-        worker_versions=worker_versions(world, stack),
+        worker_versions=versions.result(),
         models=overview.models,
-        route=route_of(world, stack),
+        route=route.result(),
         ready=overview.health.ready,
-        has_data=_has_data(world, stack),
+        has_data=has_data.result(),
         untouched=_others(stack),
-        schema=_verdict(world, stack),
+        schema=verdict.result(),
     )
 
 

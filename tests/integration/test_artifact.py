@@ -48,7 +48,7 @@ def test_shiv_made_it_and_nothing_else_starts_it() -> None:
         about = json.loads(archive.read("environment.json"))
         start = archive.read("__main__.py").decode()
     assert about["entry_point"] == recipe.ENTRY_POINT
-    assert about["reproducible"] and about["shiv_version"] == dict(pinned("requirements-dev.txt"))["shiv"]
+    assert about["reproducible"] and about["shiv_version"] == dict(pinned("requirements-build.txt"))["shiv"]
     assert start == (recipe.RECIPE / "start.py").read_text().replace("@BUILD@", about["build_id"])
 
 
@@ -75,7 +75,12 @@ def test_the_bill_of_materials_names_what_is_pinned() -> None:
     assert all(component["licenses"][0]["license"]["name"] for component in bill["components"])
 
 
-@pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt"])
+def test_the_tests_build_with_what_the_recipe_builds_with() -> None:
+    test, build = dict(pinned("requirements-dev.txt")), dict(pinned("requirements-build.txt"))
+    assert build.items() <= test.items()
+
+
+@pytest.mark.parametrize("name", ["requirements.txt", "requirements-build.txt", "requirements-dev.txt"])
 def test_every_requirement_is_pinned_with_hashes(name: str) -> None:
     text = (recipe.RECIPE / name).read_text()
     entries = [entry for entry in re.split(r"\n(?=[a-z])", text) if not entry.startswith("#")]

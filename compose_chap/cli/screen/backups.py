@@ -14,7 +14,9 @@ def backup_document(one: Backup) -> dict[str, Any]:
         "folder": str(one.folder),
         "size": one.size,
         "pinned": one.pinned,
-        "proven_at": None if bad else one.proof.at.isoformat(),
-        "proven_by": None if bad else one.proof.how,
+        "proven_at": None if bad else one.proof.best_at.isoformat(),
+        "proven_by": None if bad else one.proof.best,
+        "read_back_at": None if bad else one.proof.at.isoformat(),
+        "test_restored_at": one.proof.restored_at.isoformat() if one.proof.restored_at else None,
         "fault": one.fault,
     }

@@ -43,6 +43,12 @@ def _lines(seen: Status | None, update: str | None, now: datetime) -> Iterator[_
     yield "docker_chap_last_backup_timestamp_seconds", f"When the newest sound backup was made, {_NEVER}.", made
     proven = _past(last.proof.at, now) if last else never
     yield "docker_chap_last_backup_proven_timestamp_seconds", f"When it was last read back, {_NEVER}.", proven
+    restored = _past(seen.last_test_restore, now) if seen.last_test_restore else never
+    yield (
+        "docker_chap_last_test_restore_timestamp_seconds",
+        f"When a backup was test-restored, {_NEVER}.",
+        restored,
+    )
     yield "docker_chap_last_backup_size_bytes", "The size of the newest backup.", last.size if last else None
     yield "docker_chap_database_size_bytes", "The size of CHAP's database.", seen.database_size
     yield "docker_chap_jobs_running", "Jobs that run.", len(jobs.running) if jobs else None

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from compose_chap import units
-from compose_chap.backups.catalogue import Backup
 from compose_chap.cli.screen import render
 from compose_chap.errors import ChapError
 from compose_chap.model import Role, Service, Stack
-from compose_chap.operations.status import Source, Status
-from compose_chap.stack.chap import Jobs
-from compose_chap.transaction import kept
+
+# The first lines are on the screen before this is needed.
+if TYPE_CHECKING:
+    from compose_chap.backups.catalogue import Backup
+    from compose_chap.operations.status import Source, Status
+    from compose_chap.stack.chap import Jobs
+
+_ASKED = ("Health", "Schema", "Jobs", "Database", "Last backup")
 
 
 def status_document(seen: Status, now: datetime) -> dict[str, Any]:
@@ -47,6 +52,7 @@ def status_document(seen: Status, now: datetime) -> dict[str, Any]:
         "database": {"name": _access_name(stack), "size": seen.database_size, "kept": dict(seen.kept)},
         "kept_images": list(seen.kept_images),
         "last_backup": _backup(seen.last_backup, now),
+        "last_test_restore": seen.last_test_restore.isoformat() if seen.last_test_restore else None,
         "backups_known": seen.backups_known,
         "checkout": asdict(seen.source) if seen.source else None,
         "open_run": seen.open_run or None,
@@ -69,19 +75,28 @@ def _backup(last: Backup | None, now: datetime) -> dict[str, Any] | None:
         "folder": str(last.folder),
         "size": last.size,
         "created_at": last.created_at.isoformat(),
-        "proven_at": last.proof.at.isoformat(),
-        "proven_by": last.proof.how,
+        "proven_at": last.proof.best_at.isoformat(),
+        "proven_by": last.proof.best,
+        "read_back_at": last.proof.at.isoformat(),
         "age_seconds": None if units.ahead(last.created_at, now) else int((now - last.created_at).total_seconds()),
         "chap_version": last.manifest.chap.version,
     }
 
 
+def first_text(stack: Stack) -> str:
+    """Return what the containers alone say, for people who wait for the rest."""
+    facts = [("Project", stack.project.name), ("Files", _files(stack)), *((name, "…") for name in _ASKED)]
+    return "\n\n".join([render.facts(facts), _services(stack, {})])
+
+
 def status_text(seen: Status, now: datetime) -> str:
     """Return a status for people."""
+    from compose_chap.transaction import kept
+
     stack = seen.stack
     facts = [
         ("Project", stack.project.name),
-        ("Files", ", ".join(map(str, stack.project.files)) + _not_here(stack)),
+        ("Files", _files(stack)),
         *([("Checkout", _said_of(seen.source))] if seen.source else []),
         ("Health", _health(seen)),
         ("Schema", seen.schema.verdict if seen.schema else "not known"),
@@ -89,11 +104,7 @@ def status_text(seen: Status, now: datetime) -> str:
         ("Database", _database(seen)),
         ("Last backup", _last_backup(seen, now)),
     ]
-    rows = [
-        [service.name, service.role.value, _state(service), seen.versions.get(service.name, ""), str(service.image)]
-        for service in sorted(stack.services, key=lambda service: (list(Role).index(service.role), service.name))
-    ]
-    parts = [render.facts(facts), render.table(rows, ["SERVICE", "ROLE", "STATE", "VERSION", "IMAGE"])]
+    parts = [render.facts(facts), _services(stack, seen.versions)]
     if seen.kept:
         live = _access_name(stack) or ""
         rows = [[name, units.size(bytes_), _age_of(name, live, now)] for name, bytes_ in seen.kept.items()]
@@ -116,7 +127,17 @@ def status_text(seen: Status, now: datetime) -> str:
     return "\n\n".join(parts)
 
 
+def _services(stack: Stack, versions: Mapping[str, str]) -> str:
+    rows = [
+        [service.name, service.role.value, _state(service), versions.get(service.name, ""), str(service.image)]
+        for service in sorted(stack.services, key=lambda service: (list(Role).index(service.role), service.name))
+    ]
+    return render.table(rows, ["SERVICE", "ROLE", "STATE", "VERSION", "IMAGE"])
+
+
 def _age_of(database: str, live: str, now: datetime) -> str:
+    from compose_chap.transaction import kept
+
     since = kept.kept_since(database, live)
     return units.age(since, now) if since else ""
 
@@ -143,6 +164,10 @@ def _database(seen: Status) -> str:
     return ", ".join(filter(None, (_access_name(seen.stack), size)))
 
 
+def _files(stack: Stack) -> str:
+    return ", ".join(map(str, stack.project.files)) + _not_here(stack)
+
+
 def _not_here(stack: Stack) -> str:
     if stack.project.local:
         return f" (not here: {', '.join(map(str, stack.project.absent))})" if stack.project.absent else ""
@@ -154,7 +179,7 @@ def _last_backup(seen: Status, now: datetime) -> str:
     if last is None:
         return "none" if seen.backups_known else "not known"
     made = f"{last.id}, made {units.moment(last.created_at)} ({units.age(last.created_at, now)})"
-    return f"{made}, {units.size(last.size)}, {last.proof.how} {units.age(last.proof.at, now)}"
+    return f"{made}, {units.size(last.size)}, {last.proof.best} {units.age(last.proof.best_at, now)}"
 
 
 def _state(service: Service) -> str:

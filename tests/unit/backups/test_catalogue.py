@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from compose_chap.backups import catalogue, proof
+from compose_chap.backups import catalogue, proof, verdict
 from compose_chap.backups.catalogue import Backup
 from compose_chap.errors import DumpError
 from compose_chap.model import Origin
@@ -64,10 +64,10 @@ def test_one_that_is_refused_only_as_latest_can_be_named(tmp_path: Path) -> None
 
 def test_what_latest_passes_over_is_told_and_what_is_named_passes_nothing_over(tmp_path: Path) -> None:
     old, bad = (catalogue.load(write(tmp_path, NOW + timedelta(days=day))) for day in (0, 1))
-    catalogue.record_verdict(bad, NOW, catalogue.CHECKSUMS, "It is damaged.")
-    [note] = catalogue.passed_over("latest", old, tmp_path, Origin())
+    catalogue.record_verdict(bad, NOW, verdict.CHECKSUMS, "It is damaged.")
+    [note] = catalogue.skipped_newer("latest", old, tmp_path, Origin())
     assert note.startswith(f"Backup {bad.id} is newer, and was passed over.") and "It is damaged." in note
-    assert not catalogue.passed_over(old.id, old, tmp_path, Origin())
+    assert not catalogue.skipped_newer(old.id, old, tmp_path, Origin())
 
 
 def test_a_missing_file_is_called_one_and_no_backup_is_kept_secret(tmp_path: Path) -> None:

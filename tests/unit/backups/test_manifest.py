@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from compose_chap.backups import catalogue, manifest_reader, proof, restore_txt
-from compose_chap.backups.manifest import DatabaseFacts, Dhis2Facts, DumpPart, ImageFacts, KeptVolume, ServerFacts
+from compose_chap.backups import catalogue, manifest_reader, proof, restore_txt, verdict
+from compose_chap.backups.manifest import DatabaseFacts, Dhis2Facts, DumpPart, ImageFacts, ServerFacts, VolumePart
 from compose_chap.backups.other_files import unique_name
 from compose_chap.errors import DumpError
 from compose_chap.model import Role
@@ -203,7 +203,7 @@ def test_one_bad_backup_hides_no_other_and_stops_nothing(tmp_path: Path) -> None
     (folder / "large").mkdir(mode=0o755)
     (folder / "nothing" / "large").rename(folder / "large" / "manifest.json")
 
-    found = catalogue.look(folder)
+    found = catalogue.scan(folder)
     assert [backup.folder for backup in found.backups] == [good]
     assert len(found.unusable) == len(BAD) + 4 and all("\n" not in why for why in found.unusable)
     assert catalogue.find("latest", folder).folder == good
@@ -220,7 +220,7 @@ def test_a_word_about_a_backup_that_cannot_be_read_says_nothing(word: str, tmp_p
     path = write(tmp_path, NOW)
     (path / "proof.json").write_text(word)
     (found,) = catalogue.list_backups(tmp_path)
-    assert found.proof.how == catalogue.READ_BACK and not found.fault
+    assert found.proof.how == verdict.READ_BACK and not found.fault
 
 
 @pytest.mark.parametrize("name", ["a.dump", "proof.json", "pinned"])
@@ -262,14 +262,14 @@ def test_what_stands_in_the_instructions_is_quoted_for_the_shell(name: str, tmp_
         project=project,
         writers=[service],
         database=service,
-        access=SimpleNamespace(name=name, owner=name, admin=name),
+        access=SimpleNamespace(name=name, owner=name),
         of=lambda role: [service] if role is Role.DHIS2 else [],
     )
     told = manifest(
         images=(ImageFacts(name, "api", name, name),),
         volumes=(
-            KeptVolume(name, 1, "", volume="", service=name, path=name),
-            KeptVolume(name, 1, "", name, name, name),
+            VolumePart(name, 1, "", volume="", service=name, path=name),
+            VolumePart(name, 1, "", name, name, name),
         ),
         dhis2=Dhis2Facts(name, name, ServerFacts(170000), DatabaseFacts(name, 1, name), "", DumpPart(name, 1, ""), {}),
     )
@@ -280,7 +280,7 @@ def test_what_stands_in_the_instructions_is_quoted_for_the_shell(name: str, tmp_
     (tmp_path / "work").mkdir()
     out, done = tmp_path / "out", 0
     environment = {"PATH": f"{tmp_path}/bin:/usr/bin:/bin", "OUT": str(out)}
-    for command in commands_of(restore_txt.text(stack, told)):
+    for command in commands_of(restore_txt.text(stack, told, name, 5433)):
         subprocess.run(["sh", "-c", command], cwd=tmp_path / "work", env=environment, capture_output=True, check=False)
         done += 1
     assert done > 12 and out.read_text().count(name) > 20, "the commands were run, with the name as it is"

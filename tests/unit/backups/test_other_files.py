@@ -15,7 +15,7 @@ import pytest
 
 from compose_chap.backups import backup, other_files
 from compose_chap.backups.catalogue import Backup
-from compose_chap.backups.manifest import DatabaseFacts, DumpPart, KeptVolume, Manifest
+from compose_chap.backups.manifest import DatabaseFacts, DumpPart, Manifest, VolumePart
 from compose_chap.errors import DumpError
 from compose_chap.model import Role
 from tests.fakes import manifest
@@ -40,9 +40,9 @@ def stopped(files: dict[str, bytes]) -> tuple[Any, Any]:
     return engine, SimpleNamespace(writers=(), of=lambda role: (model,) if role is Role.MODEL else ())
 
 
-def keep(files: dict[str, bytes], folder: Path) -> tuple[KeptVolume, ...]:
+def keep(files: dict[str, bytes], folder: Path) -> tuple[VolumePart, ...]:
     engine, stack = stopped(files)
-    return other_files.keep_volumes(engine, stack, folder, lambda *told: None)
+    return other_files.pack_volumes(engine, stack, folder, lambda *told: None)
 
 
 @pytest.mark.parametrize("mode", ["wal", "delete"])
@@ -75,7 +75,7 @@ def test_room_is_asked_for_by_what_earlier_backups_took() -> None:
         return manifest(database=DatabaseFacts("chap_core", size), dump=DumpPart("a.dump", dump, ""))
 
     def packed(*sizes: int) -> Backup:
-        return Backup(Path("/b"), manifest(volumes=tuple(KeptVolume("v", size, "") for size in sizes)))
+        return Backup(Path("/b"), manifest(volumes=tuple(VolumePart("v", size, "") for size in sizes)))
 
     assert backup._ratio([facts(100, 10), facts(100, 20), None]) == 0.2
     assert backup._ratio([]) == backup._ratio([None]) == 0.35
@@ -114,6 +114,6 @@ def test_files_that_only_other_containers_name_are_kept_too(tmp_path: Path) -> N
             service(**{files: f"{tmp_path}/tmp.yml", env_files: f"{directory}/ewars.env"}),
         ],
     )
-    made = other_files.keep_files([directory / "compose.yml"], stack, kept)
+    made = other_files.copy_files([directory / "compose.yml"], stack, kept)
     assert sorted(one.path for one in made) == sorted(str(directory / name) for name in names)
     assert all((kept / one.file).read_text() == Path(one.path).name for one in made)

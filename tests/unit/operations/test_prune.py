@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from compose_chap.backups import backup, catalogue
+from compose_chap.backups import backup, catalogue, verdict
 from compose_chap.backups.catalogue import Backup
 from compose_chap.backups.manifest import ChapFacts
 from compose_chap.errors import DumpError
@@ -65,7 +65,7 @@ def test_a_gap_does_not_cost_a_backup() -> None:
 def test_a_bad_one_pushes_no_sound_one_out(tmp_path: Path) -> None:
     backups = [catalogue.load(write(tmp_path, NOW - timedelta(hours=age))) for age in (5, 4, 3, 2, 1)]
     for bad in (backups[1], backups[3], backups[4]):
-        catalogue.record_verdict(bad, NOW, catalogue.CHECKSUMS, "It is damaged.")
+        catalogue.record_verdict(bad, NOW, verdict.CHECKSUMS, "It is damaged.")
     kept = keep(backups, Retention(2, 0, 0, 0))
     assert set(kept) == {backups[0].id, backups[2].id, backups[3].id, backups[4].id}
     # Once there is a newer sound one, the bad ones go.
@@ -75,26 +75,26 @@ def test_a_bad_one_pushes_no_sound_one_out(tmp_path: Path) -> None:
 
 def test_a_word_against_a_backup_stands_until_as_good_a_proof(tmp_path: Path) -> None:
     one = catalogue.load(write(tmp_path, NOW))
-    assert not one.fault and one.proof.how == catalogue.READ_BACK
-    catalogue.record_verdict(one, NOW, catalogue.RESTORED, "Rows are missing.")
-    for weaker in (catalogue.CHECKSUMS, catalogue.READ_BACK):
+    assert not one.fault and one.proof.how == verdict.READ_BACK
+    catalogue.record_verdict(one, NOW, verdict.RESTORED, "Rows are missing.")
+    for weaker in (verdict.CHECKSUMS, verdict.READ_BACK):
         catalogue.record_verdict(one, NOW, weaker)
-        assert one.proof.how == catalogue.BAD and "Rows are missing." in one.fault
+        assert one.proof.how == verdict.BAD and "Rows are missing." in one.fault
     with pytest.raises(DumpError, match="Rows are missing"):
         catalogue.find("latest", tmp_path, sound=True)
     assert catalogue.find("latest", tmp_path).id == catalogue.find(one.id, tmp_path, sound=True).id == one.id
-    catalogue.record_verdict(one, NOW, catalogue.RESTORED)
+    catalogue.record_verdict(one, NOW, verdict.RESTORED)
     assert not one.fault and catalogue.find("latest", tmp_path, sound=True).id == one.id
-    catalogue.record_verdict(one, NOW, catalogue.CHECKSUMS, "A file is damaged.")
-    catalogue.record_verdict(one, NOW, catalogue.CHECKSUMS)
-    assert one.proof == catalogue.Proof(NOW, catalogue.READ_BACK)
+    catalogue.record_verdict(one, NOW, verdict.CHECKSUMS, "A file is damaged.")
+    catalogue.record_verdict(one, NOW, verdict.CHECKSUMS)
+    assert one.proof == verdict.Proof(NOW, verdict.RESTORED, restored_at=NOW)
 
 
 def missed(now: set[str], wanted: tuple[str, ...] | None, *earlier: dict[str, Any]) -> dict[str, list[str]]:
     schema = None if wanted is None else {"missing_tables": wanted}
     new = manifest(tables=dict.fromkeys(now, 1), lost_tables=("public.gone",), chap=ChapFacts("2.1.0", "", schema))
     before = [Backup(Path("/b"), manifest(**one)) for one in earlier]
-    told = backup.with_missed_tables(new, before)
+    told = backup.with_missing_tables(new, before)
     return {"lost_tables": list(told.lost_tables), "absent_tables": list(told.absent_tables)}
 
 

@@ -172,7 +172,6 @@ def test_where_the_database_cannot_be_asked_the_way_is_not_called_good() -> None
     )
     (check,) = roads.between(subject)
     assert check.failed and "it is gone" in check.message
-    assert roads.between(subject, {"database"}) == []
 
 
 def _entries(said: str, *, built: bool, status: int = 0) -> tuple[str, ...]:

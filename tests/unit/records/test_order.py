@@ -55,7 +55,7 @@ def test_latest_is_the_backup_that_was_made_last(tmp_path: Path, off: timedelta)
     made = [back_up(tmp_path, clock) for clock in clocks]
     assert [one.id for one in catalogue.list_backups(tmp_path)] == made
     latest = catalogue.find("latest", tmp_path)
-    assert latest.id == made[-1] and not catalogue.passed_over("latest", latest, tmp_path, Origin())
+    assert latest.id == made[-1] and not catalogue.skipped_newer("latest", latest, tmp_path, Origin())
     # The ids are what the clock said.
     assert made[-1] == run_records.run_id(NOW + DAY)
 
@@ -74,7 +74,7 @@ def test_a_manifest_without_an_order_is_read_and_so_is_the_last_of_times(tmp_pat
     assert document.pop("order") is None
     old.write_text(json.dumps(document))
     back_up(tmp_path, NOW)
-    assert len(catalogue.look(tmp_path).backups) == 2 and not catalogue.look(tmp_path).unusable
+    assert len(catalogue.scan(tmp_path).backups) == 2 and not catalogue.scan(tmp_path).unusable
 
 
 def test_a_run_is_undone_though_an_earlier_one_is_dated_later(tmp_path: Path) -> None:

@@ -56,11 +56,12 @@ def refuse(
 def world(models: ModelSchema | None = None) -> Any:
     """Return a world in which the stack's image says what its models want, or is gone and cannot be asked."""
 
-    def gone(*given: Any, **named: Any) -> Any:
-        raise EngineError("No such image.")
+    def once(key: Any, ask: Any) -> Any:
+        if models is None:
+            raise EngineError("No such image.")
+        return models
 
-    memory = {"sha256:here": models} if models else {}
-    return SimpleNamespace(memory=memory, environment={}, engine=SimpleNamespace(errors=gone))
+    return SimpleNamespace(environment={}, engine=SimpleNamespace(once=once))
 
 
 MODELS = ModelSchema("2.1.0", {"dataset": (Column("id", "integer", nullable=False, default=True),)}, (), (), ())

@@ -33,7 +33,8 @@ def home(tmp_path: Path) -> Path:
 
 
 def command(engine: FakeEngine, home: Path) -> World:
-    """Return the world of one more command of the same user."""
+    """Return the world of one more command of the same user: it remembers nothing of the one before."""
+    engine._answers.clear()
     return replace(world(engine), environment={"HOME": str(home)})
 
 

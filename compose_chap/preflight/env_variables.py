@@ -1,8 +1,8 @@
-"""What a release takes from `.env` and nobody has set: found in the containers that run. Pure.
+"""Variables that a release needs in `.env` and that are not set: their values come from the running containers. Pure.
 
-From v1.1.5 on chap-core's files have the database's credentials from `.env`; before, they stood in the files. The
-release's own example names others than those that the database of an older stack was made with, so only what runs
-tells the truth.
+From v1.1.5 on chap-core's files take the database's credentials from `.env`; before, they were in the files. The
+release's example has other values than the database of an older stack, so only the running containers have the
+right ones.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from compose_chap.records.durable import Edit
 
 URL = "CHAP_DATABASE_URL"
 
-# No text of a file holds it, so the place of a variable can be told from what stands around it.
+# A NUL is in no file, so that a marked variable can be located in the text around it.
 _MARK = "\0{}\0"
 _MARKED = re.compile("\0(.*?)\0")
 
@@ -28,19 +28,19 @@ _PLAIN = re.compile(r"[\w.,:/@%+=-]+", re.ASCII)
 
 
 @dataclass(frozen=True)
-class Setting:
-    """A variable as what runs has it; `service` is whose container told it."""
+class Variable:
+    """A variable and its value in a running container, that of `service`."""
 
     name: str
     service: str
     value: str = field(repr=False)
 
 
-def find(load: Callable[[Mapping[str, str]], Model], services: Sequence[Service]) -> tuple[Setting, ...]:
-    """Return the variables without a value in the environments of these services, as their containers have them.
+def find(load: Callable[[Mapping[str, str]], Model], services: Sequence[Service]) -> tuple[Variable, ...]:
+    """Return the unset variables in the environments of these services, with their values in the containers.
 
-    `load` returns the project as its new files define it, with more variables. What no container tells is left out.
-    The first service that tells of a variable wins.
+    `load` returns the project as its new files define it, with more variables. A variable that no container shows is
+    left out. The first service that shows a variable wins.
     """
     model = load({})
     names = {
@@ -53,14 +53,14 @@ def find(load: Callable[[Mapping[str, str]], Model], services: Sequence[Service]
     }
     if not names:
         return ()
-    marked, found = load({name: _MARK.format(name) for name in names}), dict[str, Setting]()
+    marked_model, result = load({name: _MARK.format(name) for name in names}), dict[str, Variable]()
     for service in services:
-        runs = service.containers[0].environment
-        for key, value in _environment(marked, service.name).items():
-            told = re.fullmatch(_pattern(str(value or "")), runs.get(key, ""), re.DOTALL)
-            for name, part in told.groupdict().items() if told else ():
-                found.setdefault(name, Setting(name, service.name, part))
-    return tuple(found.values())
+        running = service.containers[0].environment
+        for key, value in _environment(marked_model, service.name).items():
+            match = re.fullmatch(_pattern(str(value or "")), running.get(key, ""), re.DOTALL)
+            for name, part in match.groupdict().items() if match else ():
+                result.setdefault(name, Variable(name, service.name, part))
+    return tuple(result.values())
 
 
 def _environment(model: Model, service: str) -> Tree:
@@ -68,7 +68,7 @@ def _environment(model: Model, service: str) -> Tree:
 
 
 def _pattern(marked: str) -> str:
-    """Return the expression that finds the value of each marked variable in the text that was made with it."""
+    """Return the regular expression that extracts the value of each marked variable from the expanded text."""
     pattern, seen = "", set[str]()
     for index, part in enumerate(_MARKED.split(marked)):
         if index % 2 == 0:
@@ -79,13 +79,13 @@ def _pattern(marked: str) -> str:
     return pattern
 
 
-def edit(path: Path, before: bytes | None, settings: Sequence[Setting], target: str) -> Edit:
-    """Return the edit that writes settings at the end of an env file, which need not be there yet."""
+def edit(path: Path, before: bytes | None, variables: Sequence[Variable], target: str) -> Edit:
+    """Return the edit that appends variables to an env file, which may not exist yet."""
     head = before or b""
     if head and not head.endswith(b"\n"):
         head += b"\n"
     lines = [f"# Written by the upgrade to {target}: as the running containers had it."]
-    lines += [f"{setting.name}={_quoted(setting.value)}" for setting in settings]
+    lines += [f"{variable.name}={_quoted(variable.value)}" for variable in variables]
     return Edit(path, before, head + encode("\n".join(lines) + "\n"))
 
 
@@ -93,14 +93,16 @@ def _quoted(value: str) -> str:
     return value if _PLAIN.fullmatch(value) else "'" + value.replace("'", "\\'") + "'"
 
 
-def diff(edit: Edit, settings: Sequence[Setting]) -> str:
-    """Return what `edit` adds, as a diff for people: names and where they come from, never a value."""
+def diff(edit: Edit, variables: Sequence[Variable]) -> str:
+    """Return what `edit` adds, as a diff for people: names and their services, never a value."""
     lines = [f"--- {edit.path if edit.before is not None else '/dev/null'}", f"+++ {edit.path}"]
-    return "\n".join(lines + [f"+{setting.name}=*** (as {setting.service} has it now)" for setting in settings]) + "\n"
+    return (
+        "\n".join(lines + [f"+{variable.name}=*** (as {variable.service} has it now)" for variable in variables]) + "\n"
+    )
 
 
 def other_access(after: Model, service: Service) -> list[str]:
-    """Return what would be another in the way a service reaches its database: user, password, database or address."""
+    """Return what would change in how a service reaches its database: user, password, database or address."""
     definition = after.services.get(service.name)
     now = DatabaseUrl.of(service.containers[0].environment)
     if now == DatabaseUrl():
@@ -118,7 +120,7 @@ _PARTS: dict[str, Callable[[DatabaseUrl], object]] = {
 
 
 def url_variables(after: Model, service: str) -> Iterator[str]:
-    """Yield the variables that the address of the database is made of, where they have no default."""
+    """Yield the variables without a default in the URL of the database."""
     value = _environment(after, service).get(URL)
     if isinstance(value, Text) and value.origin:
         yield from dict.fromkeys(required(value.origin.text))

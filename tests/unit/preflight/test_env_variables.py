@@ -13,7 +13,7 @@ from compose_chap import check
 from compose_chap.detection import detect
 from compose_chap.errors import StateError
 from compose_chap.model import Role, Service, Stack
-from compose_chap.preflight import env_settings, release_notes, service_changes
+from compose_chap.preflight import env_variables, release_notes, service_changes
 from compose_chap.project import compose_files
 from compose_chap.project.compose_files import Model
 from compose_chap.project.variables import required
@@ -61,7 +61,7 @@ def running(url: str = HARD_CODED["CHAP_DATABASE_URL"], **database: str) -> list
 
 def found(wanted: list[Service], text: str = RELEASE, env: str = "") -> dict[str, tuple[str, str]]:
     files = {".env": env} if env else {}
-    told = env_settings.find(lambda more: model(text, files, more), wanted)
+    told = env_variables.find(lambda more: model(text, files, more), wanted)
     return {one.name: (one.service, one.value) for one in told}
 
 
@@ -92,18 +92,20 @@ def test_what_is_set_is_left_alone() -> None:
 
 @pytest.mark.parametrize("value", ["plain", "it's", 'a $b #c "d"', "a b", "\\t", "=", "æ", "$$", "x #"])
 def test_what_is_written_is_what_compose_reads(value: str) -> None:
-    edit = env_settings.edit(FOLDER / ".env", b"A=1", [env_settings.Setting("POSTGRES_USER", "chap", value)], "v1.1.5")
+    edit = env_variables.edit(
+        FOLDER / ".env", b"A=1", [env_variables.Variable("POSTGRES_USER", "chap", value)], "v1.1.5"
+    )
     assert edit.after and edit.after.startswith(b"A=1\n#")
     read = model("services: {a: {image: '$A', environment: {U: '$POSTGRES_USER'}}}", {".env": edit.after.decode()})
     assert read.services["a"].image == "1" and read.services["a"].environment["U"] == value
 
 
 def test_no_value_is_shown() -> None:
-    told = env_settings.find(
+    told = env_variables.find(
         lambda more: model(RELEASE, None, more), running("postgresql://root:hidden-1@postgres:5432/c")
     )
-    edit = env_settings.edit(FOLDER / ".env", None, told, "v1.1.5")
-    shown = env_settings.diff(edit, told) + repr(told)
+    edit = env_variables.edit(FOLDER / ".env", None, told, "v1.1.5")
+    shown = env_variables.diff(edit, told) + repr(told)
     assert "--- /dev/null" in shown and "+POSTGRES_PASSWORD=*** (as chap has it now)" in shown
     assert edit.after and b"hidden-1" in edit.after and "hidden-1" not in shown
 
@@ -111,18 +113,18 @@ def test_no_value_is_shown() -> None:
 def test_another_way_to_the_database_is_seen() -> None:
     api = running()[0]
     assert (
-        env_settings.other_access(
+        env_variables.other_access(
             model(RELEASE, {".env": "POSTGRES_USER=root\nPOSTGRES_PASSWORD=not\nPOSTGRES_DB=chap_core\n"}), api
         )
         == []
     )
     example = model(RELEASE, {".env": "POSTGRES_USER=chap\nPOSTGRES_PASSWORD=chap\nPOSTGRES_DB=chap_core\n"})
-    assert env_settings.other_access(example, api) == ["user", "password"]
-    assert list(env_settings.url_variables(example, "chap")) == ["POSTGRES_USER", "POSTGRES_PASSWORD", "POSTGRES_DB"]
-    assert env_settings.other_access(model(RELEASE.replace("@postgres", "@db")), api)[-1] == "address"
-    odd = {env_settings.URL: "postgresql://root:a[b@postgres:5432/chap_core"}
+    assert env_variables.other_access(example, api) == ["user", "password"]
+    assert list(env_variables.url_variables(example, "chap")) == ["POSTGRES_USER", "POSTGRES_PASSWORD", "POSTGRES_DB"]
+    assert env_variables.other_access(model(RELEASE.replace("@postgres", "@db")), api)[-1] == "address"
+    odd = {env_variables.URL: "postgresql://root:a[b@postgres:5432/chap_core"}
     service = replace(api, containers=(replace(api.containers[0], environment=odd),))
-    assert env_settings.other_access(example, service) == ["user", "password"]
+    assert env_variables.other_access(example, service) == ["user", "password"]
 
 
 def test_variables_without_a_default() -> None:
