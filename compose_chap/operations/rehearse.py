@@ -31,7 +31,8 @@ from compose_chap.postgres.server import Database, Server, identifier, literal
 from compose_chap.records import lock
 from compose_chap.stack.chap_scripts import PYTHON
 from compose_chap.stack.databases import database_of, server_of
-from compose_chap.transaction import evidence, repairs, value_query, values, verify
+from compose_chap.transaction import evidence, verify
+from compose_chap.transaction.data import repairs, value_query, values
 from compose_chap.transaction.verify import EndedAtStart
 
 GOOD, MIGRATES, BAD = "good", "migrates", "bad"

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from compose_chap import revisions
-from compose_chap.transaction import repairs
+from compose_chap.transaction.data import repairs
 
 ANY = "0.0.0"
 EVER = "999.0.0"

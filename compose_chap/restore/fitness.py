@@ -11,8 +11,8 @@ from compose_chap.postgres.server import Server
 from compose_chap.restore import marks, version_guard
 from compose_chap.restore.source import Source
 from compose_chap.stack import model_schema, schema
-from compose_chap.transaction.change import Change
-from compose_chap.transaction.repairs import OLD_MARK
+from compose_chap.transaction.data.repairs import OLD_MARK
+from compose_chap.transaction.run.change import Change
 
 _A_BACKTEST = "SELECT 1 FROM public.backtest LIMIT 1"
 

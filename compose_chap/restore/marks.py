@@ -11,7 +11,7 @@ from compose_chap.errors import EngineError
 from compose_chap.model import Stack
 from compose_chap.postgres.database_schema import DatabaseSchema
 from compose_chap.stack import model_schema
-from compose_chap.transaction.repairs import HALF_MIGRATED, OLD_MARK, PREDICTION_LENGTH, TARGET_COLUMN
+from compose_chap.transaction.data.repairs import HALF_MIGRATED, OLD_MARK, PREDICTION_LENGTH, TARGET_COLUMN
 
 
 def chain_of(world: World, stack: Stack, version: str) -> tuple[str, ...]:

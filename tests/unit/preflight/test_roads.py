@@ -17,7 +17,7 @@ from compose_chap.errors import DatabaseError, EngineError
 from compose_chap.model import Stack
 from compose_chap.preflight import preflight, release_notes, roads, unpinned
 from compose_chap.preflight.known_roads import ROADS, Facts
-from compose_chap.transaction import repairs
+from compose_chap.transaction.data import repairs
 from tests.fakes import FakeEngine
 
 SHA = "58d56f86641f4c7b09bbb635afd61740deff0640"

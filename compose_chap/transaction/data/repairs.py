@@ -10,8 +10,8 @@ from collections.abc import Collection, Mapping
 from compose_chap.check import Check
 from compose_chap.postgres.database_schema import MARK_TABLE
 from compose_chap.postgres.server import Server
-from compose_chap.transaction import value_query
-from compose_chap.transaction.values import Column
+from compose_chap.transaction.data import value_query
+from compose_chap.transaction.data.values import Column
 
 # Faults by the names of their checks.
 OLD_MARK, PREDICTION_LENGTH = "old_mark", "prediction_length"

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from compose_chap.postgres.database_schema import MARK_TABLE
 from compose_chap.postgres.server import Server, identifier
 from compose_chap.postgres.statements import TABLES
-from compose_chap.transaction import values
-from compose_chap.transaction.values import LARGEST, RENAMED, SHOWN, Changed, Column, Gone, Table, Value, Values
+from compose_chap.transaction.data import values
+from compose_chap.transaction.data.values import LARGEST, RENAMED, SHOWN, Changed, Column, Gone, Table, Value, Values
 
 _LAYOUT = (
     """
