@@ -95,7 +95,7 @@ def foresee(world: World, plan: RestorePlan) -> Outlook:
         if plan.source.backup:
             source.check_server(plan.source.backup.manifest.server.version // 10000, server)
     baseline = baseline_future.result()
-    running = plan.expected or version_guard.version_here(stack, plan.source, baseline)
+    running = plan.expected or version_guard.version_here(world, stack, plan.source, baseline)
     version_guard.refuse_version(plan.source.version, running)
 
     old, new = release_key(plan.source.version), release_key(running)
@@ -107,7 +107,7 @@ def foresee(world: World, plan: RestorePlan) -> Outlook:
     rows, about_rows = of_database.result()
     origin = world.engine.origin(stack.project.name)
     notes += [*source.notes(plan.source, origin, world.clock()), *about_rows]
-    notes += filter(None, [version_guard.not_known(stack, plan.source, running, baseline), jobs.result()])
+    notes += filter(None, [version_guard.not_known(world, stack, plan.source, running, baseline), jobs.result()])
     return Outlook(tuple(notes), sessions.result(), baseline, rows)
 
 

@@ -25,7 +25,7 @@ FLOORS = (
     ("stack",),
     ("postgres", "records", "project"),
     ("engine", "detection"),
-    ("model",),
+    ("model", "revisions"),
     ("image", "check", "edit", "redact", "units", "reading", "timeline"),
     ("errors", "ownership"),
 )
