@@ -111,7 +111,8 @@ def test_a_table_of_contents_of_any_length_takes_little_memory(
 
 
 def test_as_many_entries_as_are_let_in_take_little_memory() -> None:
-    size, lines = 0, []
+    size = 0
+    lines: list[str] = []
     while size < sandbox._LONGEST_LISTING:
         lines.append(f"{len(lines) + 1}; 1259 {16384 + len(lines)} TABLE public t{len(lines)} chap\n")
         size += len(lines[-1])
