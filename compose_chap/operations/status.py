@@ -15,6 +15,8 @@ from compose_chap.backups.verdict import RESTORED
 from compose_chap.engine.world import World
 from compose_chap.errors import ChapError, EngineError, StackError
 from compose_chap.model import Origin, Role, Service, Stack
+from compose_chap.operations import disks
+from compose_chap.operations.disks import Disks
 from compose_chap.project import checkout
 from compose_chap.records import audit, detached, durable, engine_lock, order, run_records
 from compose_chap.records.detached import Detached
@@ -22,7 +24,7 @@ from compose_chap.stack import schema
 from compose_chap.stack.chap import Active, Chap, Health, Jobs, Overview, version_in
 from compose_chap.stack.databases import server_of
 from compose_chap.stack.schema import Schema
-from compose_chap.transaction import kept
+from compose_chap.transaction.run import kept
 
 _SIDE_BY_SIDE = 16
 
@@ -42,6 +44,7 @@ class Status:
     """What was seen of a stack. None where something could not be asked; `problems` says why.
 
     `working` is who works on it now, `open_run` the run that has not ended, empty for none: it goes on, or was cut off.
+    `last_run` is the record of the last one that ended.
     """
 
     stack: Stack
@@ -61,6 +64,8 @@ class Status:
     working: Mapping[str, str] | None
     detached: Detached | None  # the last run that was begun apart
     problems: tuple[str, ...]
+    disks: Disks = Disks()
+    last_run: Mapping[str, Any] | None = None
 
 
 def look(world: World, stack: Stack) -> Status:
@@ -98,6 +103,7 @@ def look(world: World, stack: Stack) -> Status:
         digests = {service.name: _digest(world, service) for service in stack.services}
         origin = whose.result()
         listing = attempt(lambda: _backups(world, stack, origin))
+        room = pool.submit(disks.look, world, stack, listing.backups if listing else ())
         open_run = attempt(lambda: _open_run(world, stack, origin))
 
     said: Overview | None = overview.result() if overview else None
@@ -136,7 +142,14 @@ def look(world: World, stack: Stack) -> Status:
         working=holder.result(),
         detached=attempt(lambda: _detached(stack)),
         problems=tuple(dict.fromkeys(problems)),
+        disks=room.result(),
+        last_run=attempt(lambda: _last_run(stack, origin)),
     )
+
+
+def _last_run(stack: Stack, origin: Origin) -> Mapping[str, Any] | None:
+    runs = run_records.history(stack.project.directory, origin) if stack.project.local else []
+    return runs[-1] if runs else None
 
 
 def _last_sound(listing: catalogue.Listing | None) -> tuple[Backup | None, list[str]]:
@@ -145,7 +158,7 @@ def _last_sound(listing: catalogue.Listing | None) -> tuple[Backup | None, list[
         return None, []
     sound = [backup for backup in listing.backups if not backup.fault]
     newer = listing.backups[listing.backups.index(sound[-1]) + 1 :] if sound else listing.backups
-    faults = [f"Backup {backup.id} is not to be relied on. {backup.fault}" for backup in newer]
+    faults = [f"Backup {backup.id} cannot be relied on. {backup.fault}" for backup in newer]
     return (sound[-1] if sound else None), [*listing.unusable, *faults]
 
 

@@ -27,7 +27,7 @@ from compose_chap.records import durable, run_records
 from compose_chap.stack.databases import refuse_irreversible
 from compose_chap.stack.jobs import own_jobs
 from compose_chap.stack.releases import available
-from compose_chap.transaction.baseline import other_sessions
+from compose_chap.transaction.run.baseline import other_sessions
 
 # Unpacked layers take two to three times their compressed size.
 _UNPACKED = 3
@@ -303,7 +303,7 @@ def _jobs(subject: Subject) -> Check:
     if jobs.running or jobs.waiting:
         message = f"{len(jobs.running)} job(s) run and {len(jobs.waiting)} wait; an upgrade would lose them."
     elif jobs.own:
-        message = "Nobody's job runs."
+        message = "No job that a person began runs."
     message = " ".join(filter(None, (message, dead, own_jobs(jobs))))
     if jobs.running or jobs.waiting:
         return Check("", "fail", message, "Wait for them with --drain, or lose them with --abandon-jobs.", details)

@@ -14,6 +14,7 @@ from pathlib import Path
 from compose_chap.backups import proof
 from compose_chap.backups.catalogue import Backup
 from compose_chap.check import Check
+from compose_chap.edit import Edit
 from compose_chap.engine import process, pull
 from compose_chap.engine.engine import UP_ALONE
 from compose_chap.engine.world import World
@@ -24,15 +25,15 @@ from compose_chap.postgres.database_schema import MARK_TABLE
 from compose_chap.postgres.sandbox import Quarantine
 from compose_chap.postgres.server import Server, Session
 from compose_chap.records import lock, run_records
-from compose_chap.records.durable import Edit
 from compose_chap.records.run_records import Journal
 from compose_chap.restore import fitness, side_database, source, version_guard
 from compose_chap.restore.source import Source
 from compose_chap.stack.databases import refuse_irreversible, server_of
 from compose_chap.stack.jobs import lost_jobs
-from compose_chap.transaction import forward, kept, prepare
-from compose_chap.transaction.baseline import Baseline, baseline_of, other_sessions
-from compose_chap.transaction.change import Change, describe
+from compose_chap.transaction import forward, prepare
+from compose_chap.transaction.run import kept
+from compose_chap.transaction.run.baseline import Baseline, baseline_of, other_sessions
+from compose_chap.transaction.run.change import Change, describe
 
 # Seconds that a started database may take to answer: it may have to replay its log.
 _DATABASE_STARTS = 120.0
@@ -58,12 +59,14 @@ class RestorePlan:
 class Outlook:
     """What an operator should know before confirming: notes, and the sessions that will be disconnected.
 
-    `baseline` is the state of the stack now, which the restore preserves.
+    `baseline` is the state of the stack now, which the restore preserves; `rows` are those of the live database by
+    table, None where there is none or it is damaged.
     """
 
     notes: tuple[str, ...]
     sessions: tuple[Session, ...]
     baseline: Baseline
+    rows: Mapping[str, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,7 @@ def foresee(world: World, plan: RestorePlan) -> Outlook:
         if plan.source.backup:
             source.check_server(plan.source.backup.manifest.server.version // 10000, server)
     baseline = baseline_future.result()
-    running = plan.expected or version_guard.version_here(stack, plan.source, baseline)
+    running = plan.expected or version_guard.version_here(world, stack, plan.source, baseline)
     version_guard.refuse_version(plan.source.version, running)
 
     old, new = release_key(plan.source.version), release_key(running)
@@ -101,20 +104,24 @@ def foresee(world: World, plan: RestorePlan) -> Outlook:
             f"The backup was made by CHAP {plan.source.version}. CHAP {running} will migrate it when it starts."
             " To bring the old version back too: --with-version"
         )
-    notes += [*source.notes(plan.source, world.engine.origin(stack.project.name), world.clock()), *of_database.result()]
-    notes += filter(None, [version_guard.not_known(stack, plan.source, running, baseline), jobs.result()])
-    return Outlook(tuple(notes), sessions.result(), baseline)
+    rows, about_rows = of_database.result()
+    origin = world.engine.origin(stack.project.name)
+    notes += [*source.notes(plan.source, origin, world.clock()), *about_rows]
+    notes += filter(None, [version_guard.not_known(world, stack, plan.source, running, baseline), jobs.result()])
+    return Outlook(tuple(notes), sessions.result(), baseline, rows)
 
 
-def _database_notes(plan: RestorePlan, server: Server, live: str) -> list[str]:
+def _database_notes(plan: RestorePlan, server: Server, live: str) -> tuple[Mapping[str, int] | None, list[str]]:
+    """Return the rows of the live database by table, and what to know of it."""
     databases = server.databases()
     if live not in databases:
-        lost = f"There is no database {live} now. Nothing will be kept of before, and no rows can be compared."
-        return [lost] if plan.source.backup else [f"{lost} A dump alone does not know its settings and privileges."]
+        lost = f"There is no database {live} now: no previous data can be kept, and no rows can be compared."
+        alone = f"{lost} A dump alone does not know the database's settings and privileges."
+        return None, [lost if plan.source.backup else alone]
     try:
         rows = server.counts(live)
     except DatabaseError as error:
-        return [f"The database {live} is damaged: its rows are not compared, it is kept as it is. {error.message}"]
+        return None, [f"The database {live} is damaged: it is kept as it is, without comparing rows. {error.message}"]
     notes = []
     in_backup = plan.source.backup.tables if plan.source.backup else {}
     if more := [f"{table} {rows[table] - of:+}" for table, of in in_backup.items() if rows.get(table, 0) > of]:
@@ -123,9 +130,9 @@ def _database_notes(plan: RestorePlan, server: Server, live: str) -> list[str]:
     if made_with and made_with != databases[live].collation_version_now:
         notes.append(
             f"The server sorts text by version {databases[live].collation_version_now or 'unknown'} of its locale, the"
-            f" backup was made with {made_with}. All indexes are made anew, so that does no harm."
+            f" backup was made with {made_with}. This does no harm: all indexes are built again."
         )
-    return notes
+    return rows, notes
 
 
 def execute(world: World, plan: RestorePlan, baseline: Baseline, credentials: Mapping[str, str]) -> Restored:
@@ -141,7 +148,7 @@ def execute(world: World, plan: RestorePlan, baseline: Baseline, credentials: Ma
     about |= {"stack": origin, "source": str(plan.source.path)}
     with lock.single_interruption():
         journal = run_records.begin_run(stack.project.directory, "restore", {}, world.clock, **about)
-        change = planned = _change(plan, baseline, journal)
+        change = planned = _change(plan, server, baseline, journal)
 
         def clean_up() -> None:
             side_database.remove(server, journal.id, planned.incoming)
@@ -235,9 +242,9 @@ def start_database(world: World, stack: Stack) -> None:
         raise StackError(f"The database service {name} was started and does not answer.", hint="Look at its logs.")
 
 
-def _change(plan: RestorePlan, baseline: Baseline, journal: Journal) -> Change:
+def _change(plan: RestorePlan, server: Server, baseline: Baseline, journal: Journal) -> Change:
     live = plan.stack.access.name
-    described = describe(plan.stack)
+    described = describe(plan.stack, server)
     return Change(
         operation="restore",
         **described,

@@ -13,19 +13,24 @@ def wait_for_jobs(world: World, stack: Stack, limit: float) -> Jobs:
 
     Raise EngineError when CHAP or its workers cannot be asked.
     """
-    chap, begun = Chap(world.engine, stack.api.containers[0].id), world.clock()
-    while True:
+    chap = Chap(world.engine, stack.api.containers[0].id)
+
+    def ended(waited: float) -> Jobs | None:
         jobs = chap.jobs(stack.workers)
-        waited = (world.clock() - begun).total_seconds()
         if not (jobs.running or jobs.waiting) or waited >= limit:
             return jobs
         world.notify("drain", f"{len(jobs.running)} running, {len(jobs.waiting)} waiting", waited, limit)
-        world.sleep(2)
+        return None
+
+    return world.until(ended, limit, pause=2) or chap.jobs(stack.workers)
 
 
 def own_jobs(jobs: Jobs) -> str:
     """Return a message about the jobs that CHAP queued by itself, empty for none."""
-    message = f"{len(jobs.own)} job(s) run or wait that CHAP queued by itself (baselines); it queues them again."
+    message = (
+        f"{len(jobs.own)} job(s) run or wait that CHAP queued by itself (baselines); it queues a lost one again a day"
+        " later."
+    )
     return message if jobs.own else ""
 
 

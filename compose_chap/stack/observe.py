@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from compose_chap.detection import detect
 from compose_chap.engine.engine import Engine, compose_command
-from compose_chap.errors import ChapError, Interrupted, StackError, StateError
+from compose_chap.errors import ChapError, Interrupted, SeveralStacks, StackError, StateError
 from compose_chap.model import Origin, Project, Role, Stack
 from compose_chap.project import project_file
 from compose_chap.records.durable import check_readable
@@ -73,6 +73,17 @@ def find_stacks(engine: Engine) -> tuple[Stack, ...]:
     The files of a stack on another machine all count as absent.
     """
     return tuple(_with_absent_files(stack, engine.remote) for stack in detect(engine.containers(), Role.WORKER))
+
+
+def refreshed(engine: Engine, name: str) -> Stack:
+    """Return the stack of a project as it is now: containers that were recreated have other ids.
+
+    Raise StackError when they are gone.
+    """
+    stacks = detect(engine.containers(name))
+    if not stacks:
+        raise StackError(f"The CHAP containers of project '{name}' are gone.", hint=f"docker compose -p {name} ps -a")
+    return stacks[0]
 
 
 def _with_absent_files(stack: Stack, remote: bool) -> Stack:
@@ -187,9 +198,9 @@ def choose(stacks: Sequence[Stack], name: str = "") -> Stack:
             hint="Is CHAP started? See: docker compose ls -a. On another server? Use: docker --context NAME chap …",
         )
     names = ", ".join(stack.project.name for stack in stacks)
-    raise StackError(
+    raise SeveralStacks(
         f"There are several CHAP stacks on this engine: {names}.",
-        hint=f"Say which one: docker chap -p {stacks[0].project.name} …",
+        hint=f"Go to the folder of one, or name it: docker chap -p {stacks[0].project.name} …",
     )
 
 

@@ -18,12 +18,15 @@ from compose_chap.engine.last_error import last_error
 from compose_chap.engine.world import World
 from compose_chap.errors import ChapError
 from compose_chap.model import Container
+from compose_chap.postgres import reach
 from compose_chap.postgres.server import identifier
 from compose_chap.records.run_records import Journal, report_file
 from compose_chap.redact import passwords_in, redact
-from compose_chap.transaction.change import Change, containers_of, server_of
-from compose_chap.transaction.data_plan import DataPlan, Kind
-from compose_chap.transaction.facts import data_back, facts_of, kind_of
+from compose_chap.transaction.containers import containers_of, server_of
+from compose_chap.transaction.data.data_plan import DataPlan
+from compose_chap.transaction.data.previous_data import previous_data_of
+from compose_chap.transaction.run.change import Change
+from compose_chap.transaction.run.facts import facts_of
 from compose_chap.transaction.sources import sources_of
 
 # A shorter value is a known default or a word of its own; hiding it would only make a log unreadable.
@@ -107,30 +110,31 @@ def state_now(world: World, change: Change) -> str:
 
 def sql_command(change: Change, sql: str) -> str:
     """Return the command that runs statements on CHAP's database, all or none of them, as it can be pasted."""
-    psql = ["psql", "-U", change.admin, "-d", change.live, "-v", "ON_ERROR_STOP=1", "-c", sql.replace("\n", " ")]
-    return shlex.join(["docker", *compose_command(change.project), "exec", "-T", change.database, *psql])
+    psql = ["psql", "-U", change.admin, "-d", reach.argument(change.live), "-v", "ON_ERROR_STOP=1", "-c"]
+    return shlex.join([*_inside(change), *psql, sql.replace("\n", " ")])
+
+
+def _inside(change: Change) -> list[str]:
+    return reach.inside(["docker", *compose_command(change.project)], change.database, change.port)
 
 
 def by_hand(world: World, change: Change, journal: Journal) -> str:
     """Return the commands that bring the old state back by hand, for when `docker chap recover` cannot."""
     compose = ["docker", *compose_command(change.project)]
-    psql = [*compose, "exec", change.database, "psql", "-U", change.admin, "-d", "postgres", "-c"]
+    psql = [*_inside(change), "psql", "-U", change.admin, "-d", reach.home_beside(change.live), "-c"]
     commands = [
         [*compose, *UP_ALONE, "--no-recreate", change.database],
         [*compose, "stop", *change.writers],
     ]
 
-    plan, notes = DataPlan(), []
+    previous, plan, notes = previous_data_of(change, facts_of(journal)), DataPlan(), []
     try:
-        plan = data_back(change, journal, server_of(world, change).databases())
+        plan = previous.way_back(server_of(world, change).databases(), journal.steps)
     except ChapError as error:
         # The database may be what failed.
-        previous = f"{change.kept} where that is there, else in {change.live}"
-        if kind_of(change, journal) is Kind.DUMP:
-            previous = str(facts_of(journal).kept_dump)
-        notes.append(f"# {error.message.splitlines()[0]} The old data are in {previous}.")
+        notes.append(f"# {error.message.splitlines()[0]} The old data are in {previous.location}.")
     if plan.from_dump:
-        notes.append(f"# the old data are in {facts_of(journal).kept_dump}: steps 2 and 3 of RESTORE.txt there")
+        notes.append(f"# the old data are in {previous.location}: steps 2 and 3 of RESTORE.txt there")
     commands += [[*psql, statement] for statement in statements(plan)]
     for name in change.writers:
         image = change.images[name]

@@ -25,7 +25,7 @@ from compose_chap.records import run_records
 from compose_chap.restore import restore, side_database, source
 from compose_chap.stack import observe
 from compose_chap.stack.location import Where
-from compose_chap.transaction.baseline import Baseline
+from compose_chap.transaction.run.baseline import Baseline
 from tests.e2e.calls import chap, kill, reach, server_crashed, started, tools_running, until
 from tests.sample.stack import SampleStack, environment
 
@@ -82,8 +82,8 @@ def restore_beside(
     # Nothing that CHAP says of itself is looked at before the swap.
     nothing_asked = Baseline("", {}, (), "", ready=False, has_data=True, untouched={})
     journal = run_records.begin_run(stack.folder, "restore", {}, world.clock)
-    change = restore._change(plan, nothing_asked, journal)
     server = Server(world.engine, found.database.containers[0].id, found.access.admin)
+    change = restore._change(plan, server, nothing_asked, journal)
     try:
         side_database.make(world, server, plan.source, change, journal, trust=trust)
         return (look or stack.checksum)(change.incoming)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,8 +18,8 @@ from compose_chap.backups.catalogue import Backup
 from compose_chap.backups.manifest import ChapFacts
 from compose_chap.errors import DumpError
 from compose_chap.model import Origin
-from compose_chap.operations.prune import Retention, keep, plan
-from tests.fakes import manifest
+from compose_chap.operations.prune import Inventory, PrunePlan, Retention, keep, plan
+from tests.fakes import manifest, run_record
 
 NOW = datetime(2026, 11, 23, 4, tzinfo=timezone.utc)
 HERE = Origin("p", "engine-1", "north")
@@ -49,7 +50,7 @@ def test_the_newest_of_each_day_week_and_month_stays() -> None:
     twice = sorted([*backups, made(NOW - timedelta(hours=2))], key=lambda one: one.id)
     kept = keep(twice, Retention(1, 7, 4, 6))
     assert made(NOW - timedelta(hours=2)).id not in kept
-    days = {identity[:8] for identity, why in kept.items() if why in ("one of the last", "newest of its day")}
+    days = {identity[:8] for identity, why in kept.items() if why in ("the newest", "the newest of its day")}
     assert days == {(NOW - timedelta(days=day)).strftime("%Y%m%d") for day in range(7)}
     months = {identity[:6] for identity in kept}
     assert months == {"202606", "202607", "202608", "202609", "202610", "202611"}
@@ -130,6 +131,23 @@ def test_more_backups_never_make_retention_keep_fewer_days() -> None:
         assert len(kept) == min(count, 5)
 
 
+def test_what_a_failed_run_made_for_itself_goes_before_what_somebody_wanted() -> None:
+    nightly, by_hand, failed, newest = (made(NOW - timedelta(hours=hours)) for hours in (6, 5, 4, 3))
+    backups, of_failed = [nightly, by_hand, failed, newest], {failed.id, newest.id}
+    # The newest one stays whoever made it: nothing else has those rows.
+    assert set(keep(backups, Retention(2, 0, 0, 0), of_failed)) == {nightly.id, by_hand.id, newest.id}
+    assert set(keep(backups, Retention(0, 1, 0, 0), of_failed)) == {by_hand.id, newest.id}
+    assert set(keep(backups, Retention(3, 0, 0, 0), of_failed)) == {nightly.id, by_hand.id, newest.id}
+    assert set(keep(backups, Retention(4, 0, 0, 0), of_failed)) == {one.id for one in backups}
+
+
+def test_a_test_restored_backup_is_as_good_as_any_whatever_made_it(tmp_path: Path) -> None:
+    older, failed, newest = (catalogue.load(write(tmp_path, NOW - timedelta(hours=hours))) for hours in (5, 4, 3))
+    assert failed.id not in keep([older, failed, newest], Retention(2, 0, 0, 0), {failed.id})
+    catalogue.record_verdict(failed, NOW, verdict.RESTORED)
+    assert set(keep([older, failed, newest], Retention(2, 0, 0, 0), {failed.id})) == {failed.id, newest.id}
+
+
 def retentions() -> st.SearchStrategy[Retention]:
     few = st.integers(0, 12)
     return st.builds(Retention, few, few, few, few, floor=st.integers(1, 4), databases_days=few)
@@ -143,8 +161,9 @@ def test_whatever_was_made_when_the_promises_hold(ages: list[int], retention: Re
     backups = [made(NOW - timedelta(hours=age)) for age in sorted(ages, reverse=True)]
     kept = keep(backups, retention)
     newest_first = [one.id for one in reversed(backups)]
-    assert newest_first[: max(retention.last, retention.floor)] == [
-        one for one in newest_first if kept.get(one) == "one of the last"
+    last = max(retention.last, retention.floor)
+    assert newest_first[:last] == [
+        one for one in newest_first if kept.get(one) in ("the newest", f"one of the last {last}")
     ]
     assert len(kept) >= min(len(backups), retention.floor)
     for count, shape in ((retention.daily, "%Y%m%d"), (retention.weekly, "%G%V"), (retention.monthly, "%Y%m")):
@@ -173,11 +192,11 @@ def test_a_pinned_and_a_needed_one_stay_whatever_retention_says(
     runs = directory / ".docker-chap" / "runs"
     runs.mkdir(parents=True)
     live, aside = "chap_core", "chap_core_before_20260101t000000z"
-    record = {"id": "1", "operation": "upgrade", "result": "done", "facts": {"backup": str(needed), "kept": aside}}
+    record = run_record(facts={"backup": str(needed), "kept": aside})
     (runs / "1.json").write_text(json.dumps(record))
 
-    server = server_with(live, aside, "postgres", "other_before")
-    chosen = plan(stack_in(directory, live), HERE, server, folder, retention, NOW)
+    databases = sized(live, aside, "postgres", "other_before")
+    chosen = planned(stack_in(directory, live), folder, databases, retention)
     going = {one.folder for one in chosen.backups}
     assert not going & {path for path in written if (path / "pinned").exists() or path == needed}
     assert len(written) - len(going) >= min(len(written), retention.floor)
@@ -185,7 +204,7 @@ def test_a_pinned_and_a_needed_one_stay_whatever_retention_says(
     # The database that a rollback needs stays, however old it is, and so does everything that is not ours.
     assert not chosen.databases
     (runs / "1.json").unlink()
-    later = plan(stack_in(directory, live), HERE, server, folder, retention, NOW)
+    later = planned(stack_in(directory, live), folder, databases, retention)
     assert [name for name, _ in later.databases] == [aside]
 
 
@@ -198,7 +217,7 @@ def recorded(directory: Path, *operations: str, **facts: str) -> list[str]:
     runs.mkdir(parents=True)
     names = [f"chap_core_before_{identity.lower()}" for identity in RUNS]
     for identity, operation, kept in zip(RUNS, operations, names):
-        record = {"id": identity, "operation": operation, "result": "done", "facts": {"kept": kept, **facts}}
+        record = run_record(id=identity, operation=operation, facts={"kept": kept, **facts})
         (runs / f"{identity}.json").write_text(json.dumps(record))
     return names[: len(operations)]
 
@@ -216,7 +235,7 @@ def test_what_can_be_undone_one_after_the_other_stays(tmp_path: Path, operations
     names = recorded(tmp_path, *operations)
     tags = [f"p-{identity}-{service}" for identity in RUNS for service in ("chap", "worker")]
     none = Retention(0, 0, 0, 0, databases_days=0)
-    chosen = plan(stack_in(tmp_path, "chap_core"), HERE, server_with(*names), tmp_path, none, NOW, tags)
+    chosen = planned(stack_in(tmp_path, "chap_core"), tmp_path, sized(*names), none, tags)
     assert [name for name, _ in chosen.databases] == names[:going] and chosen.image_runs == RUNS[:going]
 
 
@@ -224,16 +243,16 @@ def test_a_needed_backup_is_known_however_its_folder_is_spelled(tmp_path: Path) 
     made, _ = write(tmp_path / "real", NOW - timedelta(days=2)), write(tmp_path / "real", NOW)
     (tmp_path / "link").symlink_to("real")
     recorded(tmp_path, "upgrade", backup=str(tmp_path / "x" / ".." / "link" / made.name))
-    chosen = plan(stack_in(tmp_path, "chap_core"), HERE, None, tmp_path / "real", Retention(0, 0, 0, 0), NOW)
-    assert chosen.backups == () and dict(chosen.kept)[made.name] == "the last upgrade's"
+    chosen = planned(stack_in(tmp_path, "chap_core"), tmp_path / "real", {}, Retention(0, 0, 0, 0))
+    assert chosen.backups == () and dict(chosen.kept)[made.name] == "a rollback needs it"
 
 
 def test_images_of_a_run_that_kept_a_dump_go_when_it_cannot_be_undone(tmp_path: Path) -> None:
     recorded(tmp_path, "upgrade", "upgrade", kept_dump="x")
     tags, stack = [f"p-{identity}-chap" for identity in RUNS[:2]], stack_in(tmp_path, "chap_core")
-    assert plan(stack, HERE, server_with(), tmp_path, Retention(), NOW, tags).image_runs == RUNS[:1]
+    assert planned(stack, tmp_path, {}, Retention(), tags).image_runs == RUNS[:1]
     young = Retention(databases_days=9999)
-    assert plan(stack, HERE, server_with(), tmp_path, young, NOW, tags).image_runs == ()
+    assert planned(stack, tmp_path, {}, young, tags).image_runs == ()
 
 
 def write(folder: Path, when: datetime, *, pinned: bool = False) -> Path:
@@ -260,5 +279,10 @@ def stack_in(directory: Path, database: str) -> Any:
     return SimpleNamespace(project=project, access=SimpleNamespace(name=database))
 
 
-def server_with(*names: str) -> Any:
-    return SimpleNamespace(databases=lambda: {name: SimpleNamespace(size=1) for name in names})
+def sized(*names: str) -> Any:
+    return {name: SimpleNamespace(size=1) for name in names}
+
+
+def planned(stack: Any, folder: Path, databases: Any, retention: Retention, tags: Sequence[str] = ()) -> PrunePlan:
+    """Plan for what there is."""
+    return plan(stack, Inventory.of(stack, HERE, folder, databases, tags), retention, NOW)

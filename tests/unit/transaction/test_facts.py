@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, quote_plus
 
 import pytest
 
@@ -19,12 +20,13 @@ from compose_chap.preflight import release_notes
 from compose_chap.records import run_records
 from compose_chap.transaction import undo
 from compose_chap.transaction.evidence import secrets_of
-from compose_chap.transaction.kept import kept_name
+from compose_chap.transaction.run.kept import kept_name
+from tests.fakes import run_record
 
 
 def record(directory: Path, identity: str, operation: str, result: str = "done", undoes: str = "") -> None:
     """Write the record of a run that ended."""
-    run = {"id": identity, "operation": operation, "result": result, "undoes": undoes, "facts": {}}
+    run = run_record(id=identity, operation=operation, result=result, undoes=undoes)
     for path in (
         run_records.undo_file(directory, identity),
         directory / run_records.FOLDER / "runs" / f"{identity}.json",
@@ -150,7 +152,15 @@ SECRETS = ("sword/fish@7", "s:w/o@rd", 'quo"ted\\one', "it's/mine", "p%40ss/word
 def test_a_password_of_any_spelling_is_hidden(secret: str, told: str) -> None:
     environment = {"CHAP_DATABASE_URL": f"postgresql://chap:{secret}@db:5432/chap", "PATH": "/bin", "PWD": "/app/where"}
     (hidden,) = {value for value in secrets_of([container(environment)]) if value == secret}
-    for spelled in (secret, json.dumps(secret)[1:-1], quote(secret, safe="")):
+    in_base64 = base64.b64encode(secret.encode()).decode().rstrip("=")
+    for spelled in (
+        secret,
+        json.dumps(secret)[1:-1],
+        quote(secret, safe=""),
+        quote(secret),
+        quote_plus(secret),
+        in_base64,
+    ):
         assert spelled not in redact.redact(told.format(spelled), secrets_of([container(environment)]))
     assert hidden == secret
 

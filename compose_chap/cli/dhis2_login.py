@@ -1,13 +1,13 @@
-"""Checks through DHIS2: as which user, and where the password comes from."""
+"""How a command logs in to DHIS2: the option that every such command has, and where the password comes from."""
 
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
 import click
 
+from compose_chap.cli.call import Call
 from compose_chap.errors import UsageError
 
 dhis2_options = click.option(
@@ -19,7 +19,7 @@ dhis2_options = click.option(
 )
 
 
-def dhis2_credentials(user: str) -> dict[str, str]:
+def dhis2_credentials(call: Call, user: str) -> dict[str, str]:
     """Return the header that logs in to DHIS2, from the environment, a file or a question; empty where none was wanted.
 
     A password is never taken from the command line, where everybody on the machine could read it.
@@ -33,7 +33,7 @@ def dhis2_credentials(user: str) -> dict[str, str]:
         return {}
     password = _secret("DHIS2_PASSWORD")
     if password is None:
-        if not sys.stdin.isatty():
+        if not call.asks:
             raise UsageError(
                 "There is no password for DHIS2.", hint="Set DHIS2_PASSWORD or DHIS2_PASSWORD_FILE in the environment."
             )

@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
+from compose_chap.edit import Edit
 from compose_chap.errors import StateError
 from compose_chap.model import Project
 from compose_chap.project.checkout import Head, Move
 from compose_chap.reading import Value
-from compose_chap.records.durable import Edit
-from compose_chap.transaction.baseline import Baseline
-from compose_chap.transaction.change import Change
-from compose_chap.transaction.facts import read_change, read_facts
+from compose_chap.transaction.run.baseline import Baseline
+from compose_chap.transaction.run.change import Change
+from compose_chap.transaction.run.facts import read_change, read_facts
 
 PLACES = Head("a" * 40, "refs/heads/main"), Head("b" * 40)
 BASELINE = Baseline("2.0.0", {"p-worker-1": "2.0.0"}, ("ewars",), "http://chap:8000", True, True, {"db": {"1": True}})
@@ -104,7 +104,7 @@ def test_whatever_stands_where_something_else_is_due_it_is_read_or_one_error_nam
 
 
 def test_what_is_missing_is_named() -> None:
-    optional = {"by_dump", "mark", "move", "repairs", "accepted"}
+    optional = {"by_dump", "mark", "move", "repairs", "accepted", "port"}
     facts = CHANGE.to_facts()
     for name in facts:
         less = {other: fact for other, fact in facts.items() if other != name}
