@@ -15,7 +15,8 @@ from compose_chap import units
 from compose_chap.backups import backup, catalogue, dump_only
 from compose_chap.backups.catalogue import Backup
 from compose_chap.backups.dump_only import DumpOnly
-from compose_chap.cli.call import Call, common, detach_option, filled, output_option, wait_lock_option
+from compose_chap.cli.call import Call, common
+from compose_chap.cli.options import detach_option, filled, output_option, wait_lock_option
 from compose_chap.cli.recorded import guarded
 from compose_chap.cli.screen.backups import backup_document
 from compose_chap.cli.screen.databases import rows_text

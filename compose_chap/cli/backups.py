@@ -12,7 +12,8 @@ import click
 
 from compose_chap.backups import catalogue, proof, verdict
 from compose_chap.backups.catalogue import Backup
-from compose_chap.cli.call import Call, common, detach_option, output_option
+from compose_chap.cli.call import Call, common
+from compose_chap.cli.options import detach_option, output_option
 from compose_chap.cli.recorded import recorded
 from compose_chap.cli.screen.backups import backup_document, backups_table
 from compose_chap.cli.screen.databases import rows_text

@@ -12,7 +12,8 @@ import click
 from compose_chap import units
 from compose_chap.backups import catalogue
 from compose_chap.check import Check
-from compose_chap.cli.call import Call, common, detach_option, output_option, patience_option, wait_lock_option
+from compose_chap.cli.call import Call, common
+from compose_chap.cli.options import detach_option, output_option, patience_option, wait_lock_option
 from compose_chap.cli.recorded import guarded
 from compose_chap.cli.screen.checks import checks_text
 from compose_chap.cli.values import backups, versions

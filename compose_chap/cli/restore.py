@@ -13,16 +13,9 @@ import click
 
 from compose_chap import units
 from compose_chap.backups import catalogue
-from compose_chap.cli.call import (
-    Call,
-    common,
-    detach_option,
-    output_option,
-    patience_option,
-    wait_lock_option,
-    yes_option,
-)
+from compose_chap.cli.call import Call, common
 from compose_chap.cli.dhis2_login import dhis2_credentials, dhis2_options
+from compose_chap.cli.options import detach_option, output_option, patience_option, wait_lock_option, yes_option
 from compose_chap.cli.recorded import guarded
 from compose_chap.cli.rollback import roll_back
 from compose_chap.cli.screen.checks import concerns_text

@@ -13,8 +13,9 @@ from pathlib import Path
 import click
 
 from compose_chap import units
-from compose_chap.cli.call import Call, common, detach_option, patience_option, wait_lock_option, yes_option
+from compose_chap.cli.call import Call, common
 from compose_chap.cli.dhis2_login import dhis2_credentials, dhis2_options
+from compose_chap.cli.options import detach_option, patience_option, wait_lock_option, yes_option
 from compose_chap.cli.recorded import guarded, recorded
 from compose_chap.cli.screen.checks import concerns_text
 from compose_chap.cli.screen.databases import session_ends
