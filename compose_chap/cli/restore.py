@@ -21,6 +21,7 @@ from compose_chap.cli.call import (
     wait_lock_option,
     yes_option,
 )
+from compose_chap.cli.commands import command
 from compose_chap.cli.dhis2_login import dhis2_credentials, dhis2_options
 from compose_chap.cli.recorded import guarded
 from compose_chap.cli.rollback import roll_back
@@ -39,7 +40,7 @@ from compose_chap.restore.source import Source
 from compose_chap.stack import observe, releases
 
 
-@click.command("restore")
+@command("restore")
 @click.argument("asked", shell_complete=backups, metavar="[BACKUP]", required=False)
 @click.option("--undo", is_flag=True, help="Undo the last restore.")
 @click.option("--with-version", is_flag=True, help="Bring the version of CHAP back that the backup was made by.")
