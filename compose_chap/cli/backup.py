@@ -15,8 +15,9 @@ from compose_chap import units
 from compose_chap.backups import backup, catalogue, dump_only
 from compose_chap.backups.catalogue import Backup
 from compose_chap.backups.dump_only import DumpOnly
-from compose_chap.cli.call import Call, allow_unmounted_option, common, filled, output_option, wait_lock_option
+from compose_chap.cli.call import Call, common
 from compose_chap.cli.commands import command
+from compose_chap.cli.options import allow_unmounted_option, detach_option, filled, output_option, wait_lock_option
 from compose_chap.cli.recorded import guarded
 from compose_chap.cli.screen.backups import backup_document
 from compose_chap.cli.screen.databases import rows_text
@@ -42,6 +43,7 @@ from compose_chap.stack import observe
 )
 @allow_unmounted_option
 @wait_lock_option
+@detach_option
 @common
 def backup_command(
     call: Call,
@@ -71,6 +73,7 @@ def backup_command(
     if not allow_unmounted:
         refuse_unmounted(folder)
     with guarded(call, world, stack, find) as (stack, attempt):
+        call.hand_over(stack.project.directory if stack.project.local else None)
         world.notify("backup", stack.access.name)
         made = backup.take(
             world,

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import unquote
 
 from compose_chap import redact
 from compose_chap.backups import dump_file, proof
@@ -181,8 +181,9 @@ def _elsewhere(name: str, value: str, password: str, other: str) -> str:
     """Return the value of a setting with another password in the place of production's."""
     if not password or (value == password and re.search("PASS|PWD", name, re.I)):
         return other if password else value
-    for written in (password, quote(password), quote(password, safe="")):
-        value = value.replace(f":{written}@", f":{other}@")
+    for written in redact.passwords_in(value):
+        if password in (written, unquote(written)):
+            value = re.sub(rf"(:|=\s*['\"]?){re.escape(written)}(?!\w)", lambda match: match[1] + other, value)
     return value
 
 
