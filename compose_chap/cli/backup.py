@@ -15,7 +15,8 @@ from compose_chap import units
 from compose_chap.backups import backup, catalogue, dump_only
 from compose_chap.backups.catalogue import Backup
 from compose_chap.backups.dump_only import DumpOnly
-from compose_chap.cli.call import Call, common, filled, output_option, wait_lock_option
+from compose_chap.cli.call import Call, common
+from compose_chap.cli.options import detach_option, filled, output_option, wait_lock_option
 from compose_chap.cli.recorded import guarded
 from compose_chap.cli.screen.backups import backup_document
 from compose_chap.cli.screen.databases import rows_text
@@ -39,6 +40,7 @@ from compose_chap.stack import observe
     help="Write only a dump of CHAP's database; - for a pipe.",
 )
 @wait_lock_option
+@detach_option
 @common
 def backup_command(
     call: Call, output: Path | None, reason: str, with_dhis2: bool, with_volumes: bool, dump_only: str | None
@@ -60,6 +62,7 @@ def backup_command(
     sources = tuple(observe.read_model(where, stack).contents)
     folder = catalogue.folder_for(stack, output, where.environment)
     with guarded(call, world, stack, find) as (stack, attempt):
+        call.hand_over(stack.project.directory if stack.project.local else None)
         world.notify("backup", stack.access.name)
         made = backup.take(
             world,

@@ -12,7 +12,8 @@ import click
 
 from compose_chap.backups import catalogue, proof, verdict
 from compose_chap.backups.catalogue import Backup
-from compose_chap.cli.call import Call, common, output_option
+from compose_chap.cli.call import Call, common
+from compose_chap.cli.options import detach_option, output_option
 from compose_chap.cli.recorded import recorded
 from compose_chap.cli.screen.backups import backup_document, backups_table
 from compose_chap.cli.screen.databases import rows_text
@@ -58,6 +59,7 @@ def backups_command(call: Call, pin: str | None, unpin: str | None, output: Path
 @click.argument("asked", shell_complete=backups, metavar="[BACKUP]", default="latest")
 @click.option("--deep", is_flag=True, help="Restore it into a PostgreSQL that is thrown away, and compare all counts.")
 @output_option
+@detach_option
 @common
 def verify_command(call: Call, asked: str, deep: bool, output: Path | None) -> None:
     """Prove a backup once more.
@@ -119,6 +121,7 @@ def _recorded(call: Call, found: Backup, how: str) -> Iterator[None]:
     directory = Path(found.manifest.project.directory)
     with recorded(call, directory if audit.exists(directory) else None, found.origin) as attempt:
         attempt.learn(f"{found.id}: {how}", backup=found.id, folder=str(found.folder), proof=how)
+        call.hand_over(directory if audit.exists(directory) else None)
         yield
 
 

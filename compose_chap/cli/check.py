@@ -11,7 +11,8 @@ import click
 
 from compose_chap import units
 from compose_chap.check import Check
-from compose_chap.cli.call import Call, common, output_option
+from compose_chap.cli.call import Call, common
+from compose_chap.cli.options import output_option
 from compose_chap.cli.screen.checks import checks_text, summary
 from compose_chap.cli.screen.layout import paragraph, table
 from compose_chap.cli.values import versions

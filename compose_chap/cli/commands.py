@@ -55,6 +55,11 @@ COMMANDS = {
         "Write a version into the Compose files, and nothing else.",
         ("pin v2.1.0 --dry-run", "pin v2.1.0 --digest"),
     ),
+    "attach": Entry(
+        "attach",
+        "Follow a run that was begun with --detach, and return its exit status.",
+        ("attach", "attach 20261128T070000Z"),
+    ),
     "history": Entry("history", "Show what was done, when, by whom, with which result.", ("history",)),
     "version": Entry("app", "Show the version of this tool.", ("version",)),
 }

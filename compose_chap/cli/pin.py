@@ -7,7 +7,8 @@ from functools import partial
 
 import click
 
-from compose_chap.cli.call import Call, common, wait_lock_option
+from compose_chap.cli.call import Call, common
+from compose_chap.cli.options import wait_lock_option
 from compose_chap.cli.recorded import recorded
 from compose_chap.cli.screen import render
 from compose_chap.cli.values import versions

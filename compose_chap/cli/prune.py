@@ -12,7 +12,8 @@ import click
 
 from compose_chap import units
 from compose_chap.backups import catalogue
-from compose_chap.cli.call import Call, common, output_option, wait_lock_option, yes_option
+from compose_chap.cli.call import Call, common
+from compose_chap.cli.options import output_option, wait_lock_option, yes_option
 from compose_chap.cli.recorded import guarded
 from compose_chap.cli.screen.layout import paragraph, table
 from compose_chap.operations import prune

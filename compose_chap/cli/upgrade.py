@@ -12,15 +12,9 @@ from typing import Any
 import click
 
 from compose_chap import redact, units
-from compose_chap.cli.call import (
-    Call,
-    common,
-    output_option,
-    patience_option,
-    wait_lock_option,
-    yes_option,
-)
+from compose_chap.cli.call import Call, common
 from compose_chap.cli.dhis2_login import dhis2_credentials, dhis2_options
+from compose_chap.cli.options import detach_option, output_option, patience_option, wait_lock_option, yes_option
 from compose_chap.cli.recorded import guarded
 from compose_chap.cli.screen.checks import concerns_text
 from compose_chap.cli.screen.layout import hanging, paragraph, width_of
@@ -60,6 +54,7 @@ def _road_options(function: Callable[..., None]) -> Callable[..., None]:
 @output_option
 @patience_option
 @wait_lock_option
+@detach_option
 @click.option("--digest", is_flag=True, help="Write the digests too.")
 @click.option("--drain", type=float, metavar="SECONDS", default=0.0, help="Wait up to this long for running jobs.")
 @click.option("--allow-drift", is_flag=True, help="Upgrade even if containers differ from the files.")
@@ -139,7 +134,9 @@ def upgrade_command(
             call.tell(text)
         call.confirm(f"Upgrade CHAP from {subject.version} to {target.removeprefix('v')}?", yes=yes)
         attempt.learn(f"{subject.version} to {target.removeprefix('v')}", **{"from": subject.version, "to": target})
-        done = upgrade.execute(world, plan, dhis2_credentials(call, dhis2_user))
+        credentials = dhis2_credentials(call, dhis2_user)
+        call.hand_over(stack.project.directory)
+        done = upgrade.execute(world, plan, credentials)
 
     call.result(
         {
