@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from compose_chap.cli.call import Call, common
+from compose_chap.cli.commands import command
 from compose_chap.cli.recorded import records_of
 from compose_chap.cli.screen import render
 from compose_chap.cli.screen.detached import detached_text
@@ -19,7 +20,7 @@ from compose_chap.records import detached
 from compose_chap.records.detached import Detached
 
 
-@click.command("attach")
+@command("attach")
 @click.argument("run", metavar="[RUN]", required=False)
 @click.option(
     "-n",

@@ -13,6 +13,7 @@ import click
 from compose_chap.backups import catalogue, proof, verdict
 from compose_chap.backups.catalogue import Backup
 from compose_chap.cli.call import Call, common
+from compose_chap.cli.commands import command
 from compose_chap.cli.options import detach_option, output_option
 from compose_chap.cli.recorded import recorded
 from compose_chap.cli.screen.backups import backup_document, backups_table
@@ -27,7 +28,7 @@ from compose_chap.stack import observe
 from compose_chap.stack.databases import server_of
 
 
-@click.command("backups")
+@command("backups")
 @click.option("--pin", shell_complete=backups, metavar="BACKUP", help="Keep a backup until it is unpinned.")
 @click.option("--unpin", shell_complete=backups, metavar="BACKUP", help="Let prune remove it again.")
 @output_option
@@ -55,7 +56,7 @@ def backups_command(call: Call, pin: str | None, unpin: str | None, output: Path
     call.result({"folder": str(folder), "backups": documents, "unusable": listing.unusable, "warnings": warnings}, text)
 
 
-@click.command("verify")
+@command("verify")
 @click.argument("asked", shell_complete=backups, metavar="[BACKUP]", default="latest")
 @click.option("--deep", is_flag=True, help="Restore it into a PostgreSQL that is thrown away, and compare all counts.")
 @output_option

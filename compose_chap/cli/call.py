@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from compose_chap.cli.commands import COMMON_NAMES
 from compose_chap.cli.screen.plain import plain
 from compose_chap.cli.values import files, projects
 from compose_chap.errors import ChapError, Declined, UsageError
@@ -229,10 +230,10 @@ _COMMON = (
     click.option(
         "--progress",
         type=click.Choice(["auto", "plain", "quiet", "json"]),
-        help="How to tell of progress, on standard error.",
+        metavar="KIND",
+        help="Progress on standard error: auto, plain, quiet or json.",
     ),
 )
-_COMMON_NAMES = ("files", "project_name", "project_directory", "env_files", "json", "progress")
 
 
 def common_options(function: _Function) -> _Function:
@@ -244,7 +245,7 @@ def common_options(function: _Function) -> _Function:
 
 def told(call: Call, given: dict[str, Any]) -> Call:
     """Take the common options out of `given` and return the call with those that were said."""
-    said = {name: given.pop(name, None) for name in _COMMON_NAMES}
+    said = {name: given.pop(name, None) for name in COMMON_NAMES}
     return replace(call, **{name: value for name, value in said.items() if value})
 
 

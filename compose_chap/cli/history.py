@@ -6,9 +6,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import click
-
 from compose_chap.cli.call import Call, common
+from compose_chap.cli.commands import command
 from compose_chap.cli.recorded import records_of
 from compose_chap.cli.screen.history import history_table
 from compose_chap.cli.screen.layout import paragraph
@@ -19,7 +18,7 @@ from compose_chap.operations import history
 from compose_chap.records import audit, engine_lock, order, run_records
 
 
-@click.command("history")
+@command("history")
 @common
 def history_command(call: Call) -> None:
     """Show what was done, when, by whom, with which result.

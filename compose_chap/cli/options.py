@@ -29,6 +29,12 @@ output_option = click.option(
     metavar="FOLDER",
     help="The folder of the backups, instead of backups/ beside the Compose file.",
 )
+allow_unmounted_option = click.option(
+    "--allow-unmounted",
+    is_flag=True,
+    envvar="DOCKER_CHAP_ALLOW_UNMOUNTED",
+    help="Write backups to FOLDER even if no disk seems to be mounted there.",
+)
 patience_option = click.option(
     "--wait",
     "patience",

@@ -14,6 +14,7 @@ import click
 from compose_chap import units
 from compose_chap.backups import catalogue
 from compose_chap.cli.call import Call, common
+from compose_chap.cli.commands import command
 from compose_chap.cli.dhis2_login import dhis2_credentials, dhis2_options
 from compose_chap.cli.options import detach_option, output_option, patience_option, wait_lock_option, yes_option
 from compose_chap.cli.recorded import guarded
@@ -33,7 +34,7 @@ from compose_chap.restore.source import Source
 from compose_chap.stack import observe, releases
 
 
-@click.command("restore")
+@command("restore")
 @click.argument("asked", shell_complete=backups, metavar="[BACKUP]", required=False)
 @click.option("--undo", is_flag=True, help="Undo the last restore.")
 @click.option("--with-version", is_flag=True, help="Bring the version of CHAP back that the backup was made by.")

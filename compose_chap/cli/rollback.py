@@ -14,6 +14,7 @@ import click
 
 from compose_chap import units
 from compose_chap.cli.call import Call, common
+from compose_chap.cli.commands import command
 from compose_chap.cli.dhis2_login import dhis2_credentials, dhis2_options
 from compose_chap.cli.options import detach_option, patience_option, wait_lock_option, yes_option
 from compose_chap.cli.recorded import guarded, recorded
@@ -48,7 +49,7 @@ _PROSPECTS = {
 _LEFT_BEHIND = 600
 
 
-@click.command("rollback")
+@command("rollback")
 @yes_option
 @patience_option
 @wait_lock_option
@@ -121,7 +122,7 @@ def _question(plan: RollbackPlan, operation: str, now: datetime) -> str:
     return f"Go back to {data}?"
 
 
-@click.command("recover")
+@command("recover")
 @click.option("--dry-run", is_flag=True, help="Show what would be done, but change nothing.")
 @patience_option
 @wait_lock_option

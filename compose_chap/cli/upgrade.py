@@ -13,8 +13,16 @@ import click
 
 from compose_chap import redact, units
 from compose_chap.cli.call import Call, common
+from compose_chap.cli.commands import command
 from compose_chap.cli.dhis2_login import dhis2_credentials, dhis2_options
-from compose_chap.cli.options import detach_option, output_option, patience_option, wait_lock_option, yes_option
+from compose_chap.cli.options import (
+    allow_unmounted_option,
+    detach_option,
+    output_option,
+    patience_option,
+    wait_lock_option,
+    yes_option,
+)
 from compose_chap.cli.recorded import guarded
 from compose_chap.cli.screen.checks import concerns_text
 from compose_chap.cli.screen.layout import hanging, paragraph, width_of
@@ -27,6 +35,7 @@ from compose_chap.preflight import preflight, roads
 from compose_chap.preflight.known_roads import ROADS
 from compose_chap.preflight.subject import Subject
 from compose_chap.records import run_records
+from compose_chap.records.mounted import refuse_unmounted
 from compose_chap.stack import observe, releases
 from compose_chap.stack.jobs import wait_for_jobs
 from compose_chap.transaction import evidence
@@ -47,11 +56,12 @@ def _road_options(function: Callable[..., None]) -> Callable[..., None]:
     return function
 
 
-@click.command("upgrade")
+@command("upgrade")
 @click.argument("version", shell_complete=versions)
 @click.option("--dry-run", is_flag=True, help="Show the plan and the changes of the files, but change nothing.")
 @yes_option
 @output_option
+@allow_unmounted_option
 @patience_option
 @wait_lock_option
 @detach_option
@@ -82,6 +92,7 @@ def upgrade_command(
     dhis2_user: str,
     no_cache: bool,
     repair: bool,
+    allow_unmounted: bool,
     **allow: bool,
 ) -> None:
     """Upgrade CHAP: all new and verified, or all old.
@@ -97,6 +108,8 @@ def upgrade_command(
 
     with guarded(call, world, stack, find) as (stack, attempt):
         subject = call.subject(world, stack, target, output, digest=digest)
+        if not allow_unmounted:
+            refuse_unmounted(subject.backups)
         if drain:
             wait_for_jobs(world, stack, drain)
         allowed = {name for name, flag in preflight.OVERRIDES.items() if allow.get(flag.lstrip("-").replace("-", "_"))}
