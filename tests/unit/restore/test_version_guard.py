@@ -39,7 +39,10 @@ def baseline(worker: str = "", *, has_data: bool = True) -> Baseline:
 
 
 def refuse(
-    given: Source, incoming: dict[str, list[str]], live: dict[str, list[str]] | None = None, found: tuple[str, ...] = ()
+    source: Source,
+    incoming: dict[str, list[str]],
+    live: dict[str, list[str]] | None = None,
+    result: tuple[str, ...] = (),
 ) -> None:
     def columns(name: str) -> dict[str, list[str]]:
         if name == "live" and live is None:
@@ -47,38 +50,38 @@ def refuse(
         return incoming if name == "incoming" else live or {}
 
     # The image of this stack is gone, so that its models cannot be asked.
-    def gone(*given: Any, **named: Any) -> Any:
+    def gone(*source: Any, **named: Any) -> Any:
         raise EngineError("No such image.")
 
     server: Any = SimpleNamespace(columns=columns)
     change: Any = SimpleNamespace(live="live", incoming="incoming", baseline=baseline())
     world: Any = SimpleNamespace(memory={}, environment={}, engine=SimpleNamespace(errors=gone))
-    version_guard.refuse_newer(world, down(), given, server, change, found)
+    version_guard.refuse_newer(world, down(), source, server, change, result)
 
 
-def test_the_version_of_what_is_down_is_found_where_it_can_be() -> None:
+def test_the_version_of_a_stopped_chap_is_known_where_possible() -> None:
     assert version_guard.version_here(down(), source("2.0.0"), baseline()) == ""
     assert version_guard.version_here(down("v2.0.0"), source(), baseline()) == "2.0.0"
     assert version_guard.version_here(down(), source(), baseline("2.0.0")) == "2.0.0"
     assert version_guard.version_here(down(), source("2.0.0", "sha256:here"), baseline()) == "2.0.0"
 
 
-@pytest.mark.parametrize("given", [source("2.1.0"), source()])
-def test_columns_of_the_live_database_count_where_chap_is_down(given: Source) -> None:
-    refuse(given, LIVE, LIVE)
-    refuse(given, {"public.observation": ["id"], "public.new": ["id"]}, LIVE)
+@pytest.mark.parametrize("candidate", [source("2.1.0"), source()])
+def test_columns_of_the_live_database_count_where_chap_is_down(candidate: Source) -> None:
+    refuse(candidate, LIVE, LIVE)
+    refuse(candidate, {"public.observation": ["id"], "public.new": ["id"]}, LIVE)
     with pytest.raises(DumpError, match="newer CHAP.*public.dataset.uuid") as caught:
-        refuse(given, {**LIVE, "public.dataset": ["id", "uuid"]}, LIVE)
+        refuse(candidate, {**LIVE, "public.dataset": ["id", "uuid"]}, LIVE)
     assert "--trust" in caught.value.hint
     # Nothing can be compared.
-    refuse(given, LIVE, None)
+    refuse(candidate, LIVE, None)
 
 
 def test_a_backup_of_the_same_code_is_not_refused_for_what_the_live_database_lost() -> None:
     refuse(source("dev", "sha256:here"), LIVE, {**LIVE, "public.observation": ["id"]})
 
 
-def test_what_could_not_be_checked_is_said() -> None:
+def test_skipped_comparisons_are_noted() -> None:
     stack = down()
     assert "live database only" in version_guard.not_known(stack, source(), "", baseline())
     assert "cannot be seen" in version_guard.not_known(stack, source(), "", baseline(has_data=False))
@@ -90,7 +93,7 @@ CHAINS = {version: marks.known_chain(version) for version in ("2.0.0", "2.1.0", 
 
 
 @pytest.mark.parametrize(
-    ("found", "running", "newer", "older"),
+    ("result", "running", "newer", "older"),
     [
         # None: older than v2.2.0, which says enough only where the code is not.
         ((), "2.5.1", False, True),
@@ -106,9 +109,9 @@ CHAINS = {version: marks.known_chain(version) for version in ("2.0.0", "2.1.0", 
         (("ff2b1bbb8418",), "2.5.1", False, True),
     ],
 )
-def test_a_mark_tells_older_from_newer(found: tuple[str, ...], running: str, newer: bool, older: bool) -> None:
-    assert bool(marks.unknown(found, CHAINS[running])) is newer
-    assert marks.says_older(found, CHAINS[running]) is older
+def test_a_mark_tells_older_from_newer(result: tuple[str, ...], running: str, newer: bool, older: bool) -> None:
+    assert bool(marks.unknown(result, CHAINS[running])) is newer
+    assert marks.says_older(result, CHAINS[running]) is older
 
 
 def test_a_release_that_nobody_knows_has_no_chain_unless_it_says_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,7 +135,7 @@ def test_a_release_that_nobody_knows_has_no_chain_unless_it_says_it(monkeypatch:
 
 
 @pytest.mark.parametrize(
-    ("found", "running", "mended"),
+    ("result", "running", "mended"),
     [
         ((), "2.5.1", ("prediction_length",)),
         (("a7b8c9d0e1f2",), "2.5.1", ("prediction_length",)),
@@ -143,9 +146,9 @@ def test_a_release_that_nobody_knows_has_no_chain_unless_it_says_it(monkeypatch:
     ],
 )
 def test_what_newer_code_does_to_older_data_is_mended(
-    found: tuple[str, ...], running: str, mended: tuple[str, ...]
+    result: tuple[str, ...], running: str, mended: tuple[str, ...]
 ) -> None:
-    assert marks.repairs(found, CHAINS[running]) == mended
+    assert marks.repairs(result, CHAINS[running]) == mended
 
 
 def test_a_mark_counts_more_than_columns(monkeypatch: pytest.MonkeyPatch) -> None:
