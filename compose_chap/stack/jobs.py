@@ -27,7 +27,10 @@ def wait_for_jobs(world: World, stack: Stack, limit: float) -> Jobs:
 
 def own_jobs(jobs: Jobs) -> str:
     """Return a message about the jobs that CHAP queued by itself, empty for none."""
-    message = f"{len(jobs.own)} job(s) run or wait that CHAP queued by itself (baselines); it queues them again."
+    message = (
+        f"{len(jobs.own)} job(s) run or wait that CHAP queued by itself (baselines); it queues a lost one again a day"
+        " later."
+    )
     return message if jobs.own else ""
 
 
