@@ -1,8 +1,11 @@
-"""Which commands there are, in the order of help, and what each exit status means."""
+"""Which commands there are, in the order of help, what each exit status means, and how their help looks."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+
+import click
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,11 @@ COMMANDS = {
         "Write a version into the Compose files, and nothing else.",
         ("pin v2.1.0 --dry-run", "pin v2.1.0 --digest"),
     ),
+    "attach": Entry(
+        "attach",
+        "Follow a run that was begun with --detach, and return its exit status.",
+        ("attach", "attach 20261128T070000Z"),
+    ),
     "history": Entry("history", "Show what was done, when, by whom, with which result.", ("history",)),
     "version": Entry("app", "Show the version of this tool.", ("version",)),
 }
@@ -68,3 +76,26 @@ EXIT_STATUSES = {
     5: "Another run works on this stack, or one was cut off: `docker chap recover`.",
     130: "Cancelled; everything was put back.",
 }
+
+# The options that every command has.
+COMMON_NAMES = ("files", "project_name", "project_directory", "env_files", "json", "progress")
+
+
+class _Command(click.Command):
+    """A command whose help shows its own options first, and those that every command has last."""
+
+    def format_options(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        own: list[tuple[str, str]] = []
+        common: list[tuple[str, str]] = []
+        for option in self.get_params(context):
+            if record := option.get_help_record(context):
+                (common if option.name in (*COMMON_NAMES, "help") else own).append(record)
+        for title, records in (("Options", own), ("Common options", common)):
+            if records:
+                with formatter.section(title):
+                    formatter.write_dl(records)
+
+
+def command(name: str) -> Callable[[Callable[..., None]], click.Command]:
+    """Make a function the command of this name."""
+    return click.command(name, cls=_Command)

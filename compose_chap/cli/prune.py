@@ -12,7 +12,9 @@ import click
 
 from compose_chap import units
 from compose_chap.backups import catalogue
-from compose_chap.cli.call import Call, common, output_option, wait_lock_option, yes_option
+from compose_chap.cli.call import Call, common
+from compose_chap.cli.commands import command
+from compose_chap.cli.options import output_option, wait_lock_option, yes_option
 from compose_chap.cli.recorded import guarded
 from compose_chap.cli.screen.layout import paragraph, table
 from compose_chap.operations import prune
@@ -30,7 +32,7 @@ def _number(name: str, default: int, text: str, least: int = 0) -> Callable[[_Fu
     return click.option(name, type=kind, metavar="N", default=default, show_default=True, help=text)
 
 
-@click.command("prune")
+@command("prune")
 @_number("--keep-last", 3, "Keep the last N backups.")
 @_number("--keep-daily", 7, "Keep the newest backup of each of the last N days.")
 @_number("--keep-weekly", 4, "Keep the newest backup of each of the last N weeks.")

@@ -80,3 +80,11 @@ def test_a_missing_file_is_called_a_file_and_backups_are_listed(tmp_path: Path) 
         catalogue.find("x", tmp_path)
     with pytest.raises(DumpError, match="There is no backup 'latest'. In .*: none."):
         source.recognise("latest", tmp_path / "empty")
+
+
+def test_a_unique_beginning_of_an_id_is_enough(tmp_path: Path) -> None:
+    first, second = (catalogue.load(write(tmp_path, NOW + timedelta(days=day))) for day in (0, 1))
+    assert catalogue.find(second.id[:8], tmp_path).id == second.id
+    assert catalogue.find(first.id[:12].lower(), tmp_path).id == first.id
+    with pytest.raises(DumpError, match=f"Several backups begin with 2026: {first.id}, {second.id}"):
+        catalogue.find("2026", tmp_path)
