@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -29,7 +29,7 @@ import os, signal, sys, time
 sys.path.insert(0, {str(Path(__file__).parents[3])!r})
 words = sys.argv[1:]
 if words[0] == "watch-over":
-    from datetime import datetime, timezone
+    from datetime import datetime, timedelta, timezone
     from pathlib import Path
     from compose_chap.operations import detach
     sys.exit(detach.watch_over(Path(words[1]), lambda: datetime.now(timezone.utc)))
@@ -161,8 +161,8 @@ def test_an_order_is_taken_once(world: World, tmp_path: Path) -> None:
 def test_only_the_last_ones_are_kept(world: World, tmp_path: Path) -> None:
     order = detached.Order(("true",), str(tmp_path), 0o22, {})
     made = []
-    for _ in range(14):
-        made.append(detached.prepare(tmp_path, order, ("backup",), world.clock()))
+    for seconds in range(14):
+        made.append(detached.prepare(tmp_path, order, ("backup",), world.clock() + timedelta(seconds=seconds)))
         detached.take(made[-1])
         detached.end(made[-1], 0, world.clock())
     assert [run.folder for run in detached.runs(tmp_path)] == made[-10:]
