@@ -75,7 +75,7 @@ class Run:
             for line in lines:
                 self.stderr += line
                 with suppress(ValueError, TypeError, KeyError):
-                    self._saw(json.loads(line).get("step", ""))
+                    self._saw(json.loads(line)["step"])
 
     def _saw(self, step: str) -> None:
         if step != "wait" and step not in self.steps[-1:]:

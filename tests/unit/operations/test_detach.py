@@ -94,6 +94,17 @@ def test_no_password_lies_there_while_it_runs_or_after(world: World, tmp_path: P
     followed(world, run)
 
 
+def test_nothing_of_it_listens_to_the_docker_of_the_terminal(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_CLI_PLUGIN_SOCKET", "@docker_cli_1")
+    run = begun(replace(world, environment=dict(os.environ)), tmp_path, "0")
+    for process in (run.process, *children(run.process)):
+        assert b"DOCKER_CLI_PLUGIN_SOCKET" not in Path(f"/proc/{process}/environ").read_bytes()
+    (tmp_path / "go").touch()
+    assert followed(world, run)[1].exit_status == 0
+
+
 def test_two_follow_it_from_different_lines_on(world: World, tmp_path: Path) -> None:
     run = begun(world, tmp_path, "0")
     until(lambda: (run.folder / "err").stat().st_size > 0)
