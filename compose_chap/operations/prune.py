@@ -115,9 +115,11 @@ def keep(backups: Sequence[Backup], retention: Retention, of_failed: Collection[
         (retention.monthly, "%Y-%m", "month"),
     ):
         periods: dict[str, str] = {}
-        for one in best_first:
-            periods.setdefault(one.created_at.strftime(pattern), one.id)
-        for period in sorted(periods, reverse=True)[:count]:
+        for backup in best_first:
+            periods.setdefault(backup.created_at.strftime(pattern), backup.id)
+        # By the order in which they were made, so that a clock that was ahead takes no period's place for ever.
+        newest_first = dict.fromkeys(backup.created_at.strftime(pattern) for backup in reversed(sound))
+        for period in list(newest_first)[:count]:
             kept.setdefault(periods[period], f"the newest of its {word}")
     return kept
 
