@@ -114,11 +114,13 @@ def keep(backups: Sequence[Backup], retention: Retention, of_failed: Collection[
         (retention.weekly, "%G-%V", "week"),
         (retention.monthly, "%Y-%m", "month"),
     ):
-        periods: dict[str, str] = {}
+        # The order that backups were made in tells which period is the last, for a clock may have been ahead.
+        periods = dict.fromkeys(one.created_at.strftime(pattern) for one in reversed(sound))
+        best: dict[str, str] = {}
         for one in best_first:
-            periods.setdefault(one.created_at.strftime(pattern), one.id)
-        for period in sorted(periods, reverse=True)[:count]:
-            kept.setdefault(periods[period], f"the newest of its {word}")
+            best.setdefault(one.created_at.strftime(pattern), one.id)
+        for period in list(periods)[:count]:
+            kept.setdefault(best[period], f"the newest of its {word}")
     return kept
 
 
