@@ -90,7 +90,7 @@ class Backup:
     def fault(self) -> str:
         """Why nobody should rely on it, for people; empty for a sound backup."""
         if self.proof.how == BAD:
-            return f"The last proof of it failed: {self.proof.why}"
+            return f"Its last check failed: {self.proof.why}"
         return f"It lacks {', '.join(lost)}." if (lost := self.manifest.lost_tables) else ""
 
 
@@ -236,7 +236,7 @@ def skipped_newer(wanted: str, used: Backup, folder: Path, origin: Origin) -> li
 def _last_resort(newest: Backup) -> str:
     """Return a hint for a faulty backup. When its checksums fail, it cannot be restored by name either."""
     if newest.proof.by != CHECKSUMS:
-        return f"To take this one all the same, name it instead of latest: {newest.id}"
+        return f"To use this one anyway, name it instead of latest: {newest.id}"
     return f"Prove it once more: docker chap verify {newest.id}\n{dump_alone(newest)}".rstrip()
 
 
@@ -245,7 +245,7 @@ def dump_alone(backup: Backup) -> str:
     with suppress(DumpError):
         file = quote(str(backup.dump))
         if dump_file.sha256_of(backup.dump) == backup.manifest.dump.sha256:
-            return f"Its dump of CHAP's database is whole. To restore that alone: docker chap restore {file}"
+            return f"Its dump of CHAP's database is intact. To restore only that: docker chap restore {file}"
     return ""
 
 

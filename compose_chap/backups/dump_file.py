@@ -55,7 +55,7 @@ def dump_database(
     dumped = clock()
 
     if sha256_of(target, lambda done: notify("backup", f"read back {detail}", done, written.size)) != written.sha256:
-        raise DumpError(f"The disk gave back other bytes than were written to {target.name}.", hint="Check the disk.")
+        raise DumpError(f"What was read back from {target.name} is not what was written to it.", hint="Check the disk.")
     proven = clock()
     return Dumped(
         {"file": target.name, "size": written.size, "sha256": written.sha256, "compression": compression},

@@ -54,7 +54,7 @@ def backup_command(
     dump_only: str | None,
     allow_unmounted: bool,
 ) -> None:
-    """Make a backup, and prove it by reading it back.
+    """Make a backup, and check it by reading it back.
 
     CHAP keeps running. The backup holds the database, the Compose files with all that they include, and the
     instructions to restore by hand. It lies in backups/ beside the main Compose file.

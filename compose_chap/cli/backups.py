@@ -63,7 +63,7 @@ def backups_command(call: Call, pin: str | None, unpin: str | None, output: Path
 @detach_option
 @common
 def verify_command(call: Call, wanted: str, deep: bool, output: Path | None) -> None:
-    """Prove a backup once more.
+    """Check again that a backup can be restored.
 
     Every checksum is compared, and PostgreSQL reads the dump from its first byte to its last. Without BACKUP it is
     `latest`, the newest one without a known fault. This works on another machine too, without the stack.

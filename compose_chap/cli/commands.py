@@ -28,17 +28,19 @@ COMMANDS = {
     "versions": Entry("check", "List the versions that CHAP can move to, newest last.", ("versions",)),
     "backup": Entry(
         "backup",
-        "Make a backup, and prove it by reading it back.",
+        "Make a backup, and check it by reading it back.",
         ("backup", "backup -o /mnt/backups --reason 'before the audit'"),
     ),
     "backups": Entry("backups", "List the backups, or pin one.", ("backups", "backups --json")),
-    "verify": Entry("backups", "Prove a backup once more.", ("verify latest", "verify 20261123T044925Z --deep")),
+    "verify": Entry(
+        "backups", "Check again that a backup can be restored.", ("verify latest", "verify 20261123T044925Z --deep")
+    ),
     "prune": Entry(
         "prune", "Remove old backups, kept databases and kept images.", ("prune --dry-run", "prune --keep-last 5 --yes")
     ),
     "upgrade": Entry(
         "upgrade",
-        "Upgrade CHAP: all new and verified, or all old.",
+        "Upgrade CHAP completely and verified, or not at all.",
         ("upgrade v2.1.0 --dry-run", "upgrade v2.1.0", "upgrade v2.1.0 --yes --drain 600"),
     ),
     "rehearse": Entry(
@@ -72,7 +74,7 @@ EXIT_STATUSES = {
     1: "Refused or failed; nothing was changed.",
     2: "The command was not understood.",
     3: "It failed, and everything was put back and verified.",
-    4: "It failed, and so did the way back. The message says what state each part is in.",
+    4: "It failed, and could not be put back. The message says what state each part is in.",
     5: "Another run works on this stack, or one was cut off: `docker chap recover`.",
     130: "Cancelled; everything was put back.",
 }

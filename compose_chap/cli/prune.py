@@ -19,7 +19,7 @@ from compose_chap.cli.recorded import guarded
 from compose_chap.cli.screen.layout import paragraph, table
 from compose_chap.operations import prune
 from compose_chap.operations.prune import PrunePlan
-from compose_chap.records import lock
+from compose_chap.records import lock, retention
 from compose_chap.stack import observe
 from compose_chap.stack.databases import server_of
 from compose_chap.transaction.run import kept
@@ -65,13 +65,13 @@ def prune_command(
     find = partial(observe.find_local_stack, world.engine, where)
     stack = find()
     folder = catalogue.folder_for(stack, output, where.environment)
-    retention = prune.Retention(keep_last, keep_daily, keep_weekly, keep_monthly, floor, keep_databases)
+    rules = prune.Retention(keep_last, keep_daily, keep_weekly, keep_monthly, floor, keep_databases)
 
     with guarded(call, world, stack, find) as (stack, attempt):
         server, origin = server_of(world.engine, stack), world.engine.origin(stack.project.name)
         images, databases = kept.kept_images(world, stack.project.name), server.databases()
         inventory = prune.Inventory.of(stack, origin, folder, databases, images)
-        chosen = prune.plan(stack, inventory, retention, world.clock())
+        chosen = prune.plan(stack, inventory, rules, world.clock())
         text = _text(chosen, keep_databases)
         for warning in chosen.warnings:
             call.tell(paragraph(f"Warning: {warning}", sys.stderr))
@@ -101,6 +101,8 @@ def _text(chosen: PrunePlan, days: int) -> str:
     ]
     going += [["database", name, units.size(size), f"older than {days} days"] for name, size in chosen.databases]
     going += [["images", f"of run {run}", "", "its data are gone"] for run in chosen.image_runs]
+    if chosen.records:
+        going.append(["records", f"of {len(chosen.records)} runs", "", f"older than the last {retention.KEPT}"])
     staying = [["backup", identity, why] for identity, why in chosen.kept]
     staying += [["database", name, why] for name, why in chosen.kept_databases]
     parts = []
@@ -119,6 +121,7 @@ def _facts(chosen: prune.PrunePlan) -> dict[str, Any]:
         "backups": [backup.id for backup in chosen.backups],
         "databases": [name for name, _ in chosen.databases],
         "image_runs": list(chosen.image_runs),
+        "records": list(chosen.records),
     }
 
 
@@ -127,5 +130,6 @@ def _summary(chosen: prune.PrunePlan) -> str:
         "backup": len(chosen.backups),
         "kept database": len(chosen.databases),
         "kept image set": len(chosen.image_runs),
+        "record": len(chosen.records),
     }
     return "removed " + ", ".join(f"{count} {what}" + "s" * (count > 1) for what, count in counts.items() if count)

@@ -16,6 +16,7 @@ from compose_chap.engine.world import World
 from compose_chap.errors import (
     Cancelled,
     ChapError,
+    ComposeFileError,
     EngineError,
     Interrupted,
     Locked,
@@ -147,7 +148,7 @@ def records_of(call: Call) -> tuple[Path, Origin]:
     where, engine = call.where(), call.world().engine
     try:
         return observe.find_directory(engine, where), engine.origin(where.name)
-    except (EngineError, StackError):
+    except (EngineError, StackError, ComposeFileError):
         # What was done is asked for most when nothing runs. Then this folder's records are meant, or those above it.
         here = next((folder for folder in where.record_folders if audit.exists(folder)), None)
         if here is None:

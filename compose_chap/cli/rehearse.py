@@ -40,12 +40,12 @@ _CONCLUSIONS = {
     shell_complete=backups,
     default="",
     metavar="BACKUP",
-    help="Take the data of a backup, not today's.",
+    help="Use the data of a backup instead of today's.",
 )
 @click.option(
     "--repair",
     is_flag=True,
-    help="Mend on the copy what is known to go wrong with the data on this way, as upgrade --repair does.",
+    help="Repair on the copy what is known to go wrong with the data, as upgrade --repair does.",
 )
 @output_option
 @patience_option

@@ -37,10 +37,10 @@ from compose_chap.stack import observe, releases
 @command("restore")
 @click.argument("wanted", shell_complete=backups, metavar="[BACKUP]", required=False)
 @click.option("--undo", is_flag=True, help="Undo the last restore.")
-@click.option("--with-version", is_flag=True, help="Bring the version of CHAP back that the backup was made by.")
+@click.option("--with-version", is_flag=True, help="Also bring back the version of CHAP that made the backup.")
 @yes_option
 @output_option
-@click.option("--trust", is_flag=True, help="Restore a dump that holds what no dump of CHAP has.")
+@click.option("--trust", is_flag=True, help="Restore a dump that holds things that CHAP does not have.")
 @click.option("--allow-empty", is_flag=True, help="Restore a dump that has no rows at all.")
 @patience_option
 @wait_lock_option
@@ -108,7 +108,7 @@ def _plan(
     if not chosen.backup or not chosen.version:
         raise UsageError(
             f"{chosen.name} does not say which version of CHAP made it.",
-            hint="Leave --with-version away, or bring the files to that version first: docker chap pin VERSION",
+            hint="Leave out --with-version, or bring the files to that version first: docker chap pin VERSION",
         )
     subject = call.subject(world, stack, release_tag(chosen.version), output)
     if subject.built:

@@ -95,7 +95,7 @@ def upgrade_command(
     allow_unmounted: bool,
     **allow: bool,
 ) -> None:
-    """Upgrade CHAP: all new and verified, or all old.
+    """Upgrade CHAP completely and verified, or not at all.
 
     Everything that can be checked is checked first, and the plan is shown before you are asked. Then: pull the images,
     back up, stop API and worker, keep a copy of the database, change the Compose files, start VERSION, verify it. If

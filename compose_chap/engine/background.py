@@ -17,11 +17,11 @@ _LINGERING = Path("/var/lib/systemd/linger")
 _STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def start_apart(command: Sequence[str], unit: str, about: str) -> None:
+def start_apart(command: Sequence[str], environment: Mapping[str, str], unit: str, about: str) -> None:
     """Start a command that no end of this process, its session or its terminal reaches.
 
     Where systemd is at work it becomes a unit of it, because the end of a login may end all processes of it; elsewhere
-    a process in a session of its own. Raise OSError.
+    a process in a session of its own, with this `environment`. Raise OSError.
     """
     if (manager := _manager()) is not None:
         options = [
@@ -34,7 +34,7 @@ def start_apart(command: Sequence[str], unit: str, about: str) -> None:
         if subprocess.run(request, stdin=subprocess.DEVNULL, capture_output=True, check=False).returncode == 0:
             return
     nothing = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in range(3)]
-    os.posix_spawnp(command[0], list(command), os.environ, file_actions=nothing, setsid=True)
+    os.posix_spawnp(command[0], list(command), environment, file_actions=nothing, setsid=True)
 
 
 def _manager() -> list[str] | None:

@@ -45,7 +45,8 @@ def hand_over(
     order = Order(command, os.getcwd(), umask, {**environment, **secrets, DETACHED: "1"})
     folder = detached.prepare(directory, order, words, world.clock())
     try:
-        background.start_apart([*program, WATCH, str(folder)], detached.unit_of(folder), f"docker chap {words[0]}")
+        watch = [*program, WATCH, str(folder)]
+        background.start_apart(watch, environment, detached.unit_of(folder), f"docker chap {words[0]}")
         if not world.until(lambda _: True if detached.taken(folder) else None, _STARTS, pause=0.05):
             raise EngineError("The run could not be started in the background: nothing took it.")
         return detached.look(folder)

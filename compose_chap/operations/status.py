@@ -82,7 +82,7 @@ def look(world: World, stack: Stack) -> Status:
     api = stack.api.containers[0]
     chap = Chap(world.engine, api.id)
     if not api.running:
-        problems.append(f"The API container {api.name} does not run (it is {api.state}).")
+        problems.append(f"The API container {api.name} is not running (it is {api.state}).")
 
     # Each question waits for a program in a container: asked side by side, they take as long as the slowest. That is
     # whether CHAP is ready, so it is asked first.

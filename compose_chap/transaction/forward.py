@@ -79,7 +79,7 @@ def finish(change: Change, journal: Journal, done: Done, **record: Any) -> None:
         raise NeedsPerson(
             f"The {change.operation} could not be recorded: {error.message}",
             state=f"The {change.operation} itself is done and verified.",
-            hint="Mend the cause, then run: docker chap recover",
+            hint="Repair the cause, then run: docker chap recover",
         ) from error
 
 
@@ -249,10 +249,10 @@ def _back_after(world: World, change: Change, journal: Journal, error: BaseExcep
     except Exception as second:
         message = second.message if isinstance(second, ChapError) else f"{type(second).__name__}: {second}"
         needed = NeedsPerson(
-            f"The {change.operation} failed: {cause}\nThe way back failed too: {redact.redact(message)}",
+            f"The {change.operation} failed: {cause}\nPutting everything back failed too: {redact.redact(message)}",
             state=evidence.state_now(world, change),
             hint=(f"{second.hint}\n" if isinstance(second, ChapError) and second.hint else "")
-            + "Mend the cause, then run: docker chap recover\n"
+            + "Repair the cause, then run: docker chap recover\n"
             f"Or by hand:\n{evidence.by_hand(world, change, journal)}"
             + (f"\n{evidence_files}" if evidence_files else ""),
         )
@@ -260,7 +260,7 @@ def _back_after(world: World, change: Change, journal: Journal, error: BaseExcep
         raise needed from error
     shown = ("chap_version", "rows", "ready")
     proof = " ".join(check.message for check in checks if check.name in shown or check.status == "warn")
-    state = f"All is as it was before. {proof}"
+    state = f"Everything is as it was before. {proof}"
     ended: ChapError = RolledBack(f"The {change.operation} failed: {cause}", state=state, hint=evidence_files)
     if cancelled:
         ended = Cancelled(f"The {change.operation} was cancelled.", state=state)

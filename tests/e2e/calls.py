@@ -84,7 +84,7 @@ def reach(child: subprocess.Popen[str], step: str) -> None:
     """Read progress until a step begins."""
     assert child.stderr is not None
     for line in child.stderr:
-        if line.startswith("{") and json.loads(line)["step"] == step:
+        if line.startswith("{") and json.loads(line).get("step") == step:
             return
     raise AssertionError(f"it ended before '{step}'")
 

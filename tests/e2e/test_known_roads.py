@@ -256,7 +256,7 @@ def jobs_that_nobody_began(stack: SampleStack) -> None:
     planned = chap(stack, "upgrade", "v2.6.0", "--dry-run")
     jobs = check(planned, "jobs")
     assert jobs["status"] == "ok" and jobs["details"]["running"] == jobs["details"]["waiting"] == []
-    assert "No job that a person began runs." in jobs["message"] and "queued by itself" in jobs["message"]
+    assert "No job that a person started is running." in jobs["message"] and "queued by itself" in jobs["message"]
 
 
 def test_each_refusal_that_was_overridden_is_in_the_history(tmp_path: Path) -> None:

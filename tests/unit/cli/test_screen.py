@@ -17,7 +17,7 @@ from compose_chap import units
 from compose_chap.check import Check
 from compose_chap.cli.call import Call
 from compose_chap.cli.screen import layout, render
-from compose_chap.cli.screen.checks import checks_text
+from compose_chap.cli.screen.checks import checks_text, hint_lines
 from compose_chap.cli.screen.progress import Progress
 from compose_chap.errors import ChapError
 
@@ -129,3 +129,20 @@ def test_json_tells_of_bytes_once_a_second_and_of_every_step_and_its_end(monkeyp
     assert [(event["step"], event["done"]) for event in events] == [
         ("read dump", 1), ("read dump", 101), ("read dump", 201), ("read dump", 300), ("verify", 0),
     ]  # fmt: skip
+
+
+def test_each_command_of_a_hint_has_a_line_of_its_own() -> None:
+    hint = (
+        "Go to v2.3.1 first: docker chap upgrade v2.3.1. Then: docker chap upgrade v2.4.0\n"
+        "Or make room: docker image prune, docker chap prune"
+    )
+    assert hint_lines(hint, 4, 0) == [
+        "    Go to v2.3.1 first:",
+        "      docker chap upgrade v2.3.1",
+        "    Then:",
+        "      docker chap upgrade v2.4.0",
+        "    Or make room:",
+        "      docker image prune",
+        "      docker chap prune",
+    ]
+    assert hint_lines("docker chap recover", 0, 40) == ["  docker chap recover"]

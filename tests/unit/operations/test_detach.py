@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -29,7 +29,7 @@ import os, signal, sys, time
 sys.path.insert(0, {str(Path(__file__).parents[3])!r})
 words = sys.argv[1:]
 if words[0] == "watch-over":
-    from datetime import datetime, timezone
+    from datetime import datetime, timedelta, timezone
     from pathlib import Path
     from compose_chap.operations import detach
     sys.exit(detach.watch_over(Path(words[1]), lambda: datetime.now(timezone.utc)))
@@ -92,6 +92,17 @@ def test_no_password_lies_there_while_it_runs_or_after(world: World, tmp_path: P
     assert {stat.S_IMODE(path.stat().st_mode) for path in run.folder.iterdir()} == {0o600}
     (tmp_path / "go").touch()
     followed(world, run)
+
+
+def test_nothing_of_it_listens_to_the_docker_of_the_terminal(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_CLI_PLUGIN_SOCKET", "@docker_cli_1")
+    run = begun(replace(world, environment=dict(os.environ)), tmp_path, "0")
+    for process in (run.process, *children(run.process)):
+        assert b"DOCKER_CLI_PLUGIN_SOCKET" not in Path(f"/proc/{process}/environ").read_bytes()
+    (tmp_path / "go").touch()
+    assert followed(world, run)[1].exit_status == 0
 
 
 def test_two_follow_it_from_different_lines_on(world: World, tmp_path: Path) -> None:
@@ -161,8 +172,8 @@ def test_an_order_is_taken_once(world: World, tmp_path: Path) -> None:
 def test_only_the_last_ones_are_kept(world: World, tmp_path: Path) -> None:
     order = detached.Order(("true",), str(tmp_path), 0o22, {})
     made = []
-    for _ in range(14):
-        made.append(detached.prepare(tmp_path, order, ("backup",), world.clock()))
+    for seconds in range(14):
+        made.append(detached.prepare(tmp_path, order, ("backup",), world.clock() + timedelta(seconds=seconds)))
         detached.take(made[-1])
         detached.end(made[-1], 0, world.clock())
     assert [run.folder for run in detached.runs(tmp_path)] == made[-10:]

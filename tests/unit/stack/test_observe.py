@@ -212,7 +212,8 @@ def test_a_stack_without_an_api_container_is_still_selected(in_parts: FakeEngine
             with pytest.raises(StackError, match="API's container of 'a' is gone .there: db, redis, worker") as refused:
                 find(in_parts, where)
             assert refused.value.hint == (
-                f"Make it anew: docker compose -p a --project-directory {a} -f {a}/compose.yml up -d --no-deps our-api"
+                f"Create it again: docker compose -p a --project-directory {a} -f {a}/compose.yml up -d --no-deps"
+                " our-api"
             )
     assert find_stack(in_parts, at(b)).project.name == find_stack(in_parts, at(a, name="b")).project.name == "b"
     # A run that was cut off left it so: then it is not started by hand.
