@@ -91,7 +91,9 @@ class PrunePlan:
         return sum(backup.size for backup in self.backups) + sum(size for _, size in self.databases)
 
 
-def retained(backups: Sequence[Backup], retention: Retention, of_failed: Collection[str] = ()) -> dict[str, str]:
+def kept_by_retention(
+    backups: Sequence[Backup], retention: Retention, of_failed: Collection[str] = ()
+) -> dict[str, str]:
     """Return the ids of the backups that retention keeps, with the reason. `backups` are oldest first.
 
     Those of `of_failed`, which runs that failed made for themselves, count only where there is no other one, unless
@@ -130,7 +132,7 @@ def _of_failed_runs(runs: Iterable[Mapping[str, Any]]) -> frozenset[str]:
 
 def plan(stack: Stack, inventory: Inventory, retention: Retention, now: datetime) -> PrunePlan:
     """Return what may go. What can still be undone keeps its backup, database and images; a pinned backup stays."""
-    staying = retained(inventory.backups, retention, inventory.of_failed)
+    staying = kept_by_retention(inventory.backups, retention, inventory.of_failed)
     needed = kept.needed_runs(inventory.runs)
     # By name: the folder that a run wrote down may have been spelled in another way.
     of_runs = {Path(run["facts"].get("backup", "")).name for run in needed}

@@ -242,7 +242,7 @@ def _back_after(world: World, change: Change, journal: Journal, error: BaseExcep
     journal.release_reserve()
     world.notify("failed", "cancelled" if cancelled else cause)
     journal.note(failure="cancelled" if cancelled else cause, failed_checks=[asdict(check) for check in seen])
-    evidence_files = evidence.gather(world, change, journal)
+    evidence_hint = evidence.gather(world, change, journal)
     try:
         checks = undo.undo(world, change, journal)
         journal.end("cancelled" if cancelled else "rolled back", checks=[asdict(check) for check in checks])
@@ -254,14 +254,14 @@ def _back_after(world: World, change: Change, journal: Journal, error: BaseExcep
             hint=(f"{second.hint}\n" if isinstance(second, ChapError) and second.hint else "")
             + "Repair the cause, then run: docker chap recover\n"
             f"Or by hand:\n{evidence.by_hand(world, change, journal)}"
-            + (f"\n{evidence_files}" if evidence_files else ""),
+            + (f"\n{evidence_hint}" if evidence_hint else ""),
         )
         needed.details = evidence.of_run(change.project.directory, journal, seen, ended=False)
         raise needed from error
     shown = ("chap_version", "rows", "ready")
     proof = " ".join(check.message for check in checks if check.name in shown or check.status == "warn")
     state = f"Everything is as it was before. {proof}"
-    ended: ChapError = RolledBack(f"The {change.operation} failed: {cause}", state=state, hint=evidence_files)
+    ended: ChapError = RolledBack(f"The {change.operation} failed: {cause}", state=state, hint=evidence_hint)
     if cancelled:
         ended = Cancelled(f"The {change.operation} was cancelled.", state=state)
     ended.details = evidence.of_run(change.project.directory, journal, [*seen, *checks], ended=True)
