@@ -43,7 +43,11 @@ MODULES = sorted(
 )
 
 ROOT = PACKAGE.parent
-SOURCES = sorted(PACKAGE.rglob("*.py"))
+# What runs inside of the sample's images is CHAP's, so to say.
+SAMPLE_IMAGES = ROOT / "tests" / "sample" / "images"
+SOURCES = sorted(
+    path for path in (*PACKAGE.rglob("*.py"), *(ROOT / "tests").rglob("*.py")) if not path.is_relative_to(SAMPLE_IMAGES)
+)
 
 # These talk to people. All others are given what they need and return data, so that a test can run them too.
 FACES = [name for name in MODULES if name in ("__main__", "plugin") or name.startswith("cli.")]
@@ -76,7 +80,7 @@ LONGER = {
 DIALECT = {"one", "ones", "found", "said", "told", "there"}
 SENSES = {
     "place": (),
-    "foreign": ("foreign_key", "foreign_keys", "ForeignKey"),  # of a database
+    "foreign": ("foreign_key", "foreign_keys", "ForeignKey", "FOREIGN_KEYS"),  # of a database
 }
 
 SCREEN_AND_EXIT = {"print", "input", "exit", "quit", "sys.exit", "os._exit"}
