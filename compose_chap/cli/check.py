@@ -70,9 +70,9 @@ def versions_command(call: Call) -> None:
     stack = observe.find_stack(world.engine, where)
     subject = call.subject(world, stack, "", None)
     head = None
-    if source_checkout := subject.checkout:
-        head = source_checkout.head
-        tags, problem = checkout.releases(source_checkout)
+    if local_checkout := subject.checkout:
+        head = local_checkout.head
+        tags, problem = checkout.releases(local_checkout)
         listed = [Release(tag) for tag in tags]
         if problem:
             call.tell(paragraph(f"Note: only the tags of this clone are listed. {problem}", sys.stderr))

@@ -94,8 +94,8 @@ def _versions(call: Call, last: str) -> dict[str, str]:
     images = _images(engine, where)
     # What Compose built is in no registry, and its name is nobody's business there.
     built = not any("/" in image.repository for image in images.values())
-    if built and (source_checkout := _checkout(engine, where)):
-        return dict.fromkeys(reversed(checkout.local_releases(source_checkout)), "")
+    if built and (local_checkout := _checkout(engine, where)):
+        return dict.fromkeys(reversed(checkout.local_releases(local_checkout)), "")
     registry = Registry(engine.insecure_registry, engine.credentials, timeout=LIMIT / 2)
     tags = releases.find(registry, images, where.environment, call.clock())
     running = {image.tag for image in images.values()}

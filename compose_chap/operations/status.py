@@ -171,11 +171,11 @@ def _digest(world: World, service: Service) -> str:
 
 
 def _checkout(stack: Stack) -> CheckoutFacts | None:
-    source_checkout = None if stack.project.absent else checkout.find(stack.project.directory)
-    if source_checkout is None or not source_checkout.holds(stack.project.files[:1]):
+    local_checkout = None if stack.project.absent else checkout.find(stack.project.directory)
+    if local_checkout is None or not local_checkout.holds(stack.project.files[:1]):
         return None
     return CheckoutFacts(
-        str(source_checkout.folder), source_checkout.head.commit, source_checkout.head.branch, source_checkout.name
+        str(local_checkout.folder), local_checkout.head.commit, local_checkout.head.branch, local_checkout.name
     )
 
 

@@ -129,14 +129,14 @@ def by_hand(world: World, change: Change, journal: Journal) -> str:
         [*compose, "stop", *change.writers],
     ]
 
-    previous, plan, notes = previous_data_of(change, facts_of(journal)), DataPlan(), []
+    previous, plan, remarks = previous_data_of(change, facts_of(journal)), DataPlan(), []
     try:
         plan = previous.way_back(server_of(world, change).databases(), journal.steps)
     except ChapError as error:
         # The database may be what failed.
-        notes.append(f"# {error.message.splitlines()[0]} The old data are in {previous.location}.")
+        remarks.append(f"# {error.message.splitlines()[0]} The old data are in {previous.location}.")
     if plan.from_dump:
-        notes.append(f"# the old data are in {previous.location}: steps 2 and 3 of RESTORE.txt there")
+        remarks.append(f"# the old data are in {previous.location}: steps 2 and 3 of RESTORE.txt there")
     commands += [[*psql, statement] for statement in statements(plan)]
     for name in change.writers:
         image = change.images[name]
@@ -144,7 +144,7 @@ def by_hand(world: World, change: Change, journal: Journal) -> str:
     commands.append([*compose, *UP_ALONE, *change.writers])
 
     lines = [shlex.join(command) for command in commands]
-    lines[2:2] = [*notes, *file_changes_of(change).by_hand()]
+    lines[2:2] = [*remarks, *file_changes_of(change).by_hand()]
     return "\n".join(lines)
 
 

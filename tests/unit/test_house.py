@@ -82,6 +82,12 @@ SENSES = {
     "place": (),
     "foreign": ("foreign_key", "foreign_keys", "ForeignKey", "FOREIGN_KEYS"),  # of a database
 }
+# And words that have their one sense only in these modules.
+AT_HOME = {
+    "source": ("restore.", "cli.restore", "cli.rehearse", "operations.rehearse"),  # what a restore reads
+    "settings": ("postgres.", "backups.manifest"),  # PostgreSQL's
+    "keep": ("cli.prune", "records.steps"),  # retention, and the step of every journal
+}
 
 SCREEN_AND_EXIT = {"print", "input", "exit", "quit", "sys.exit", "os._exit"}
 CLOCK = {"time.time", "datetime.now", "datetime.utcnow", "datetime.today", "date.today"}
@@ -154,6 +160,13 @@ def test_a_module_is_short(module: str) -> None:
 def test_names_are_plain(path: Path) -> None:
     wrong = [(name, line) for name, line in names_in(ast.parse(path.read_text())) if not is_plain(name)]
     assert not wrong, f"say what it is: {wrong}"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_word_means_the_same_everywhere(module: str) -> None:
+    for word, homes in AT_HOME.items():
+        names = [name for name, _ in names_in(tree(module)) if word in words_of(name)]
+        assert not names or module.startswith(homes), f"{word} means something else in {homes}: {names}"
 
 
 def test_the_rule_of_names_sees_every_name() -> None:
@@ -241,9 +254,14 @@ def names_in(source: ast.Module) -> Iterator[tuple[str, int]]:
             yield node.name, node.lineno
 
 
+def words_of(name: str) -> set[str]:
+    """Return the words that a name is made of."""
+    return set(re.sub("([a-z])([A-Z])", r"\1_\2", name).lower().split("_"))
+
+
 def is_plain(name: str) -> bool:
     """Return whether a name holds no word of the dialect, and each other word in its one sense."""
-    words = set(re.sub("([a-z])([A-Z])", r"\1_\2", name).lower().split("_"))
+    words = words_of(name)
     return not words & DIALECT and not any(word in words and name not in allowed for word, allowed in SENSES.items())
 
 
