@@ -87,16 +87,16 @@ def begin(path: str, clock: Callable[[], float]) -> Timeline:
 
 
 def stepped(notify: Callable[..., None]) -> Callable[..., None]:
-    """Return a `notify` that writes the steps it is told of to the time line too."""
+    """Return a `notify` that also records its steps in the time line."""
     if not _current.written:
         return notify
 
-    def told(step: str, *more: Any) -> None:
-        if step != "wait":  # which is a part of the step before
+    def recorded(step: str, *more: Any) -> None:
+        if step != "wait":  # a part of the step before
             _current.step(step)
         notify(step, *more)
 
-    return told
+    return recorded
 
 
 @contextmanager
@@ -109,7 +109,7 @@ def during(kind: str, name: str) -> Iterator[None]:
     try:
         yield
     finally:
-        _current.add(kind, name, since, _asked_by())
+        _current.add(kind, name, since, _operator_of())
 
 
 def program(command: Sequence[str]) -> str:
@@ -122,7 +122,7 @@ def program(command: Sequence[str]) -> str:
     return " ".join([Path(words[0]).name, *(word for word in words[1:5] if re.fullmatch("[a-z]+", word))])
 
 
-def _asked_by() -> str:
+def _operator_of() -> str:
     """Return the functions of this package that asked, the nearest first."""
     names = [
         f"{module.rpartition('.')[2]}.{frame.f_code.co_name}"

@@ -13,7 +13,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from compose_chap import __version__, timeline
-from compose_chap.cli.call import Call, common, common_options, told
+from compose_chap.cli.call import Call, common, common_options, with_options
 from compose_chap.cli.commands import COMMANDS, EXIT_STATUSES, command
 from compose_chap.errors import Bug, Cancelled, ChapError, UsageError
 
@@ -21,7 +21,7 @@ from compose_chap.errors import Bug, Cancelled, ChapError, UsageError
 class _Commands(click.Group):
     def format_epilog(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Exit status"):
-            formatter.write_dl([(str(status), told) for status, told in EXIT_STATUSES.items()])
+            formatter.write_dl([(str(status), meaning) for status, meaning in EXIT_STATUSES.items()])
         super().format_epilog(context, formatter)
 
     def format_options(self, context: click.Context, formatter: click.HelpFormatter) -> None:
@@ -50,11 +50,11 @@ class _Commands(click.Group):
         if entry is None:
             return None
         module = importlib.import_module(f"compose_chap.cli.{entry.module}")
-        found = getattr(module, f"{name}_command")
-        assert isinstance(found, click.Command)
+        attribute = getattr(module, f"{name}_command")
+        assert isinstance(attribute, click.Command)
         examples = (f"  docker chap {example}" for example in entry.examples)
-        found.epilog = "\n".join(["\b", "Examples:", *examples])
-        return found
+        attribute.epilog = "\n".join(["\b", "Examples:", *examples])
+        return attribute
 
 
 @click.group(
@@ -66,9 +66,9 @@ class _Commands(click.Group):
 @common_options
 @click.version_option(__version__, message="docker chap %(version)s", help="Show the version of this tool and exit.")
 @click.pass_context
-def chap(context: click.Context, /, **given: Any) -> None:
+def chap(context: click.Context, /, **options: Any) -> None:
     """Back up, upgrade and restore a running CHAP stack."""
-    context.obj = told(context.obj, given)
+    context.obj = with_options(context.obj, options)
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
 

@@ -30,8 +30,8 @@ def start_apart(command: Sequence[str], environment: Mapping[str, str], unit: st
             # to end the rest: that has to put everything back too.
             *("--property=KillMode=mixed", "--property=TimeoutStopSec=30min", "--property=OOMPolicy=continue"),
         ]
-        asked = ["systemd-run", *manager, *options, "--", *command]
-        if subprocess.run(asked, stdin=subprocess.DEVNULL, capture_output=True, check=False).returncode == 0:
+        request = ["systemd-run", *manager, *options, "--", *command]
+        if subprocess.run(request, stdin=subprocess.DEVNULL, capture_output=True, check=False).returncode == 0:
             return
     nothing = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in range(3)]
     os.posix_spawnp(command[0], list(command), environment, file_actions=nothing, setsid=True)

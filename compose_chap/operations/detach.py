@@ -76,19 +76,19 @@ def follow(world: World, run: Detached, lines: int, tell: Callable[[bytes], None
 
     Return the run as it is then.
     """
-    told = own_folder.open_to_read(run.folder / ERR)
+    errors = own_folder.open_to_read(run.folder / ERR)
     try:
-        _skip(told, lines)
+        _skip(errors, lines)
         while True:
             # Looked at before reading: what it wrote before its end is read after that.
             now = detached.look(run.folder)
-            while piece := os.read(told, _PIECE):
+            while piece := os.read(errors, _PIECE):
                 tell(piece)
             if not now.running:
                 return now
             world.sleep(0.2)
     finally:
-        os.close(told)
+        os.close(errors)
 
 
 def result(run: Detached) -> bytes:

@@ -54,7 +54,7 @@ def _shared(world: World, stack: Stack, backups: Sequence[Backup]) -> bool:
 
 def _device(path: Path) -> int:
     """Return the device that a path lies on. Docker's own folders are closed to most users: the nearest one counts."""
-    for place in (path, *path.parents):
+    for folder in (path, *path.parents):
         with suppress(OSError):
-            return os.stat(place).st_dev
+            return os.stat(folder).st_dev
     raise AssertionError("the root folder can always be looked at")

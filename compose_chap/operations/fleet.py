@@ -51,14 +51,14 @@ def _contexts(docker: Sequence[str]) -> list[tuple[str, str]]:
         raise EngineError(
             f"Docker does not say which contexts there are.\n{listed.last_lines}", hint="docker context ls"
         )
-    found = [json.loads(line) for line in listed.stdout.splitlines()]
-    return [(one["Name"], one["DockerEndpoint"]) for one in found]
+    contexts = [json.loads(line) for line in listed.stdout.splitlines()]
+    return [(context["Name"], context["DockerEndpoint"]) for context in contexts]
 
 
 def _answer(name: str, address: str, done: Finished | None, limit: float) -> Answer:
     if done is None:
-        said = f"It did not answer within {limit:g} seconds."
-        return Answer(name, address, error=_error("late", said, "Wait longer with --time-limit SECONDS."))
+        message = f"It did not answer within {limit:g} seconds."
+        return Answer(name, address, error=_error("late", message, "Wait longer with --time-limit SECONDS."))
     try:
         document = json.loads(done.stdout)
         if document["ok"]:

@@ -30,11 +30,11 @@ def waited_for(world: World, patience: float, lock: Callable[[], AbstractContext
 
     Raise Locked when it still does then.
     """
-    with ExitStack() as held:
+    with ExitStack() as locks:
 
         def take(waited: float) -> bool | None:
             try:
-                held.enter_context(lock())
+                locks.enter_context(lock())
                 return True
             except Locked as other:
                 if waited >= patience:

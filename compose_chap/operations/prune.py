@@ -91,7 +91,9 @@ class PrunePlan:
         return sum(backup.size for backup in self.backups) + sum(size for _, size in self.databases)
 
 
-def keep(backups: Sequence[Backup], retention: Retention, of_failed: Collection[str] = ()) -> dict[str, str]:
+def kept_by_retention(
+    backups: Sequence[Backup], retention: Retention, of_failed: Collection[str] = ()
+) -> dict[str, str]:
     """Return the ids of the backups that retention keeps, with the reason. `backups` are oldest first.
 
     Those of `of_failed`, which runs that failed made for themselves, count only where there is no other one, unless
@@ -103,24 +105,24 @@ def keep(backups: Sequence[Backup], retention: Retention, of_failed: Collection[
     kept = {backup.id: "no sound backup is newer" for backup in newer}
     if sound:
         kept[sound[-1].id] = "the newest"
-    lesser = {one.id for one in sound if one.id in of_failed and one.proof.best != RESTORED}
+    lesser = {backup.id for backup in sound if backup.id in of_failed and backup.proof.best != RESTORED}
     # The best first: newer ones before older ones, and those of failed runs behind all others.
     best_first = sorted(reversed(sound), key=lambda backup: backup.id in lesser)
 
-    for one in best_first[: max(retention.last, retention.floor)]:
-        kept.setdefault(one.id, f"one of the last {max(retention.last, retention.floor)}")
+    for backup in best_first[: max(retention.last, retention.floor)]:
+        kept.setdefault(backup.id, f"one of the last {max(retention.last, retention.floor)}")
     for count, pattern, word in (
         (retention.daily, "%Y-%m-%d", "day"),
         (retention.weekly, "%G-%V", "week"),
         (retention.monthly, "%Y-%m", "month"),
     ):
-        periods: dict[str, str] = {}
+        # The order that backups were made in tells which period is the last, for a clock may have been ahead.
+        periods = dict.fromkeys(backup.created_at.strftime(pattern) for backup in reversed(sound))
+        best: dict[str, str] = {}
         for backup in best_first:
-            periods.setdefault(backup.created_at.strftime(pattern), backup.id)
-        # By the order in which they were made, so that a clock that was ahead takes no period's place for ever.
-        newest_first = dict.fromkeys(backup.created_at.strftime(pattern) for backup in reversed(sound))
-        for period in list(newest_first)[:count]:
-            kept.setdefault(periods[period], f"the newest of its {word}")
+            best.setdefault(backup.created_at.strftime(pattern), backup.id)
+        for period in list(periods)[:count]:
+            kept.setdefault(best[period], f"the newest of its {word}")
     return kept
 
 
@@ -132,7 +134,7 @@ def _of_failed_runs(runs: Iterable[Mapping[str, Any]]) -> frozenset[str]:
 
 def plan(stack: Stack, inventory: Inventory, retention: Retention, now: datetime) -> PrunePlan:
     """Return what may go. What can still be undone keeps its backup, database and images; a pinned backup stays."""
-    staying = keep(inventory.backups, retention, inventory.of_failed)
+    staying = kept_by_retention(inventory.backups, retention, inventory.of_failed)
     needed = kept.needed_runs(inventory.runs)
     # By name: the folder that a run wrote down may have been spelled in another way.
     of_runs = {Path(run["facts"].get("backup", "")).name for run in needed}
@@ -146,14 +148,16 @@ def plan(stack: Stack, inventory: Inventory, retention: Retention, now: datetime
     live, age = stack.access.name, timedelta(days=retention.databases_days)
     going = kept.droppable(inventory.databases, live, needed, age, now)
     # Images stay as long as data that they belong to.
-    held = {kept.run_of(name, live) for name in kept.kept_databases(inventory.databases, live) if name not in going}
-    held |= {str(run["id"]) for run in needed}
+    needed_runs = {
+        kept.run_of(name, live) for name in kept.kept_databases(inventory.databases, live) if name not in going
+    }
+    needed_runs |= {str(run["id"]) for run in needed}
     dated = {backup.id: backup.created_at for backup in inventory.backups}
     removed = [backup for backup in inventory.backups if backup.id not in staying]
     return PrunePlan(
         tuple(removed),
         tuple((name, inventory.databases[name].size) for name in going),
-        tuple(kept.droppable_images(inventory.images, stack.project.name, held, age, now)),
+        tuple(kept.droppable_images(inventory.images, stack.project.name, needed_runs, age, now)),
         tuple((backup.id, staying[backup.id]) for backup in inventory.backups if backup.id in staying),
         (*order.warnings("Backup", dated, now), *kept.dated_ahead(inventory.databases, live, now)),
         {backup.id: _reason(backup, inventory.of_failed) for backup in removed},

@@ -21,10 +21,10 @@ from compose_chap.restore import side_database
 from compose_chap.transaction import evidence, forward, hooks, undo
 from compose_chap.transaction.containers import server_of, start_service, wait_for_server
 from compose_chap.transaction.data.previous_data import previous_data_of
+from compose_chap.transaction.file_changes import file_changes_of
 from compose_chap.transaction.run import kept
 from compose_chap.transaction.run.change import Change
 from compose_chap.transaction.run.facts import facts_of, read_change, read_edits
-from compose_chap.transaction.sources import sources_of
 
 
 @dataclass(frozen=True)
@@ -153,9 +153,9 @@ def _undo(world: World, change: Change | None, journal: Journal) -> Recovered:
 
 
 def _unpin(journal: Journal) -> Recovered:
-    foreign = durable.revert_edits(read_edits(journal.known))
-    if foreign:
-        raise StateError(f"{foreign[0]} was changed by someone else meanwhile, and was left as it is.")
+    changed_by_others = durable.revert_edits(read_edits(journal.known))
+    if changed_by_others:
+        raise StateError(f"{changed_by_others[0]} was changed by someone else meanwhile, and was left as it is.")
     journal.end("undone", recovered=True)
     return Recovered(journal.id, journal.operation, "undone", "", ())
 
@@ -163,7 +163,7 @@ def _unpin(journal: Journal) -> Recovered:
 def _back(world: World, change: Change, journal: Journal) -> list[Check]:
     if journal.began(Step.STOP):
         return undo.undo(world, change, journal, cut_off=True)
-    sources_of(change).revert(world, journal)
+    file_changes_of(change).revert(world, journal)
     # Pull, build, backup and a side database leave the running stack alone. Only a restart of the engine stops it.
     server = wait_for_server(world, change)
     server.end_own_sessions()

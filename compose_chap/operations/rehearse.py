@@ -130,9 +130,9 @@ def _bring_data(world: World, plan: RehearsalPlan, server: Server, live: Databas
                     pass_on(data)
             tables: Mapping[str, int] = made.tables
         else:
-            source = server_of(world.engine, plan.stack)
+            live_server = server_of(world.engine, plan.stack)
             # It goes from one container into the other: no file with the data is left on this machine.
-            tables = dump_file.dump_into(source, access.name, pg_tools.compression(source), pass_on)
+            tables = dump_file.dump_into(live_server, access.name, pg_tools.compression(live_server), pass_on)
 
     contents = dump_format.contents(quarantine.listing(path))
     if made:
@@ -159,21 +159,23 @@ def _recipe(world: World, stack: Stack, image: str, database: str, password: str
     running, project = stack.api.containers[0], stack.project
     wanted: dict[str, Any] = world.engine.compose_config(project)["services"].get(stack.api.name, {})
     # Compose writes $ as $$, and null for a variable that is to be taken from a shell that has none.
-    settings = {key: str(value).replace("$$", "$") for key, value in (wanted.get("environment") or {}).items() if value}
-    settings["CHAP_DATABASE_URL"] = running.environment["CHAP_DATABASE_URL"]
+    environment = {
+        key: str(value).replace("$$", "$") for key, value in (wanted.get("environment") or {}).items() if value
+    }
+    environment["CHAP_DATABASE_URL"] = running.environment["CHAP_DATABASE_URL"]
     url = stack.database_url
-    settings = {key: _elsewhere(key, value, url.password, password) for key, value in settings.items()}
+    environment = {key: _elsewhere(key, value, url.password, password) for key, value in environment.items()}
     at = f"@{url.host}:{url.port}"
-    settings["CHAP_DATABASE_URL"] = settings["CHAP_DATABASE_URL"].replace(at, f"@{url.host}:{_PORT}", 1)
+    environment["CHAP_DATABASE_URL"] = environment["CHAP_DATABASE_URL"].replace(at, f"@{url.host}:{_PORT}", 1)
     return Recipe(
         image,
-        settings,
+        environment,
         shares=database,
         command=wanted.get("command") or (),
         entrypoint=wanted.get("entrypoint") or (),
         user=str(wanted.get("user") or ""),
-        volumes=[str(one["target"]) for one in wanted.get("volumes") or () if one.get("type") == "volume"],
-        tmpfs=[str(one) for one in wanted.get("tmpfs") or ()],
+        volumes=[str(volume["target"]) for volume in wanted.get("volumes") or () if volume.get("type") == "volume"],
+        tmpfs=[str(volume) for volume in wanted.get("tmpfs") or ()],
     )
 
 
@@ -208,9 +210,9 @@ def _try(
         started = _start(world, copy, plan)
         start = (world.clock() - begun).total_seconds()
         world.notify("verify copy", name)
-        with _answering(world, plan.stack, copy, recipe, server) as asked:
+        with _answering(world, plan.stack, copy, recipe, server) as answering_chap:
             mended = [] if started.failed else repairs.after_migration(server, name, plan.repairs, remembered)
-            checks = [*mended, *verify.check_api(world, asked, plan.target, tables)]
+            checks = [*mended, *verify.check_api(world, answering_chap, plan.target, tables)]
             if not started.failed:
                 # The copy is thrown away: no command puts values back in it.
                 compared = value_query.compare(server, values_before, name, tables)
@@ -237,10 +239,10 @@ def _columns(server: Server, database: str) -> set[str]:
 
 def _stack_of(world: World, stack: Stack, api: str, server: Server) -> Stack:
     """Return the stack of production with the throwaway containers in the place of its own."""
-    found = [world.engine.container(identity) for identity in (api, server.container)]
+    containers = [world.engine.container(identity) for identity in (api, server.container)]
     services = [
         Service(service.name, service.role, (container,))
-        for service, container in zip((stack.api, stack.database), found)
+        for service, container in zip((stack.api, stack.database), containers)
         if container
     ]
     if len(services) < 2:
@@ -273,8 +275,8 @@ def _start(world: World, copy: Stack, plan: RehearsalPlan) -> Check:
 @contextmanager
 def _answering(world: World, stack: Stack, copy: Stack, recipe: Recipe, server: Server) -> Iterator[Stack]:
     """Hand out the copy with an API container that can be asked: where it ended, another of the same image."""
-    found = world.engine.container(copy.api.containers[0].id)
-    if found and found.running:
+    container = world.engine.container(copy.api.containers[0].id)
+    if container and container.running:
         yield copy
         return
     asleep = replace(recipe, entrypoint=PYTHON, command=[_STAY])

@@ -25,11 +25,11 @@ from compose_chap.stack.schema import Schema
 from compose_chap.transaction import forward, undo
 from compose_chap.transaction.containers import server_of
 from compose_chap.transaction.data.previous_data import previous_data_of
+from compose_chap.transaction.file_changes import file_changes_of
 from compose_chap.transaction.run import kept
 from compose_chap.transaction.run.baseline import baseline_of
 from compose_chap.transaction.run.change import Change, describe
 from compose_chap.transaction.run.facts import read_change, read_facts
-from compose_chap.transaction.sources import sources_of
 
 _UNDONE_BY = {"upgrade": "rollback", "restore": "restore --undo"}
 
@@ -136,8 +136,8 @@ def _amiss(world: World, server: Server, done: Change) -> Schema | None:
     """
     with suppress(EngineError):
         models = model_schema.of_image(world, done.images[done.writers[0]]["id"])
-        found = schema.inspect(models, server, done.kept)
-        return found if found.status == "fail" else None
+        comparison = schema.inspect(models, server, done.kept)
+        return comparison if comparison.status == "fail" else None
     return None
 
 
@@ -170,5 +170,5 @@ def _refuse_what_cannot_go_back(world: World, change: Change, operation: str) ->
             raise StateError(
                 f"The image {image['reference']} that ran before ({image['id'][:19]}) is no longer on this server.",
                 state="Nothing was changed.",
-                hint=sources_of(change).how_to_get(image["reference"]),
+                hint=file_changes_of(change).how_to_get(image["reference"]),
             )

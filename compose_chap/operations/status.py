@@ -30,7 +30,7 @@ _SIDE_BY_SIDE = 16
 
 
 @dataclass(frozen=True)
-class Source:
+class CheckoutFacts:
     """The Git checkout that the Compose files lie in: its folder, where it stands, and what Git calls that."""
 
     folder: str
@@ -59,7 +59,7 @@ class Status:
     last_backup: Backup | None  # the last sound one
     backups_known: bool
     last_test_restore: datetime | None
-    source: Source | None
+    checkout: CheckoutFacts | None
     open_run: Mapping[str, Any] | None
     working: Mapping[str, str] | None
     detached: Detached | None  # the last run that was begun apart
@@ -90,7 +90,7 @@ def look(world: World, stack: Stack) -> Status:
         overview = pool.submit(attempt, chap.overview) if api.running else None
         working = pool.submit(attempt, lambda: chap.active(stack.workers)) if api.running else None
         whose = pool.submit(world.engine.origin, stack.project.name)
-        asked = pool.submit(attempt, lambda: server_of(world.engine, stack).databases())
+        databases_future = pool.submit(attempt, lambda: server_of(world.engine, stack).databases())
         judged = pool.submit(attempt, lambda: schema.of_stack(world, stack))
         versions = {
             worker.name: pool.submit(attempt, lambda item=worker: version_in(world.engine, item.containers[0].id))
@@ -99,21 +99,21 @@ def look(world: World, stack: Stack) -> Status:
         }
         images = pool.submit(attempt, lambda: kept.kept_images(world, stack.project.name))
         holder = pool.submit(attempt, lambda: engine_lock.holder(world.engine, stack.project.name))
-        source = pool.submit(attempt, lambda: _source(stack))
+        checkout_future = pool.submit(attempt, lambda: _checkout(stack))
         digests = {service.name: _digest(world, service) for service in stack.services}
         origin = whose.result()
         listing = attempt(lambda: _backups(world, stack, origin))
         room = pool.submit(disks.look, world, stack, listing.backups if listing else ())
         open_run = attempt(lambda: _open_run(world, stack, origin))
 
-    said: Overview | None = overview.result() if overview else None
+    seen_overview: Overview | None = overview.result() if overview else None
     active: Active | None = working.result() if working else None
     judgement: Schema | None = judged.result()
-    listed = said.listed if said else None
+    listed = seen_overview.listed if seen_overview else None
     problems += [listed.message] if isinstance(listed, EngineError) else []
     if judgement and judgement.status != "ok":
         problems.append(judgement.summary)
-    databases = asked.result() or {}
+    databases = databases_future.result() or {}
     name = attempt(lambda: stack.access.name) or ""
     sound, faults = _last_sound(listing)
     problems += faults
@@ -125,10 +125,10 @@ def look(world: World, stack: Stack) -> Status:
         stack=stack,
         digests=digests,
         versions={
-            **({stack.api.name: said.version} if said else {}),
+            **({stack.api.name: seen_overview.version} if seen_overview else {}),
             **{worker: version.result() or "" for worker, version in versions.items()},
         },
-        health=said.health if said else None,
+        health=seen_overview.health if seen_overview else None,
         schema=judgement,
         jobs=Jobs.of(listed, active) if active and isinstance(listed, Mapping) else None,
         database_size=databases[name].size if name in databases else None,
@@ -137,7 +137,7 @@ def look(world: World, stack: Stack) -> Status:
         last_backup=sound,
         backups_known=stack.project.local and listing is not None,
         last_test_restore=attempt(lambda: _last_test_restore(stack, origin, listing.backups if listing else ())),
-        source=source.result(),
+        checkout=checkout_future.result(),
         open_run=open_run,
         working=holder.result(),
         detached=attempt(lambda: _detached(stack)),
@@ -170,11 +170,13 @@ def _digest(world: World, service: Service) -> str:
     return service.containers[0].image_id
 
 
-def _source(stack: Stack) -> Source | None:
-    found = None if stack.project.absent else checkout.find(stack.project.directory)
-    if found is None or not found.holds(stack.project.files[:1]):
+def _checkout(stack: Stack) -> CheckoutFacts | None:
+    local_checkout = None if stack.project.absent else checkout.find(stack.project.directory)
+    if local_checkout is None or not local_checkout.holds(stack.project.files[:1]):
         return None
-    return Source(str(found.folder), found.head.commit, found.head.branch, found.name)
+    return CheckoutFacts(
+        str(local_checkout.folder), local_checkout.head.commit, local_checkout.head.branch, local_checkout.name
+    )
 
 
 def _backups(world: World, stack: Stack, origin: Origin) -> catalogue.Listing:

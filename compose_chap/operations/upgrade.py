@@ -27,11 +27,11 @@ from compose_chap.stack.jobs import wait_for_jobs
 from compose_chap.transaction import forward, prepare
 from compose_chap.transaction.containers import server_of
 from compose_chap.transaction.data.previous_data import previous_data_of
+from compose_chap.transaction.file_changes import file_changes_of
 from compose_chap.transaction.run import kept
 from compose_chap.transaction.run.baseline import Baseline
 from compose_chap.transaction.run.change import Change, begin, describe, images_of
 from compose_chap.transaction.run.facts import facts_of
-from compose_chap.transaction.sources import sources_of
 
 # Until a server has an upgrade of its own to learn from: a start of CHAP, and a copy inside PostgreSQL.
 _STOP_SECONDS, _START_SECONDS = 3.0, 17.0
@@ -43,7 +43,7 @@ _DUMPED_PER_SECOND = 40e6
 class UpgradePlan:
     """Everything an upgrade will do, before it does anything.
 
-    `images` is the new reference of each writer. `sources` are the files that the backup keeps. `overridden`
+    `images` is the new reference of each writer. `project_files` are the files that the backup keeps. `overridden`
     names the checks that the operator chose to go against. `drain` is for how many seconds jobs are waited for,
     None where they may be lost or cannot be asked for. With `by_dump` the old data are kept as a second dump.
     `move` is the way of the checkout that CHAP is built from, None for images; its `edits` are of env files. With
@@ -54,7 +54,7 @@ class UpgradePlan:
     target: str
     images: Mapping[str, Reference]
     edits: tuple[Edit, ...]
-    sources: tuple[Path, ...]
+    project_files: tuple[Path, ...]
     backups: Path
     platform: str
     baseline: Baseline
@@ -91,7 +91,7 @@ def execute(world: World, plan: UpgradePlan, credentials: Mapping[str, str]) -> 
         change = replace(change, kept=kept.kept_name(change.live, kept.BEFORE, journal.id))
 
         def clean_up() -> None:
-            sources_of(change).revert(world, journal)
+            file_changes_of(change).revert(world, journal)
             kept.untag_kept_images(world, journal.id, change.project.name)
 
         with prepare.preparing(change, journal, clean_up, _unchanged(plan.baseline)):
@@ -111,7 +111,7 @@ def execute(world: World, plan: UpgradePlan, credentials: Mapping[str, str]) -> 
 
 def _open_journal(world: World, plan: UpgradePlan, change: Change) -> Journal:
     directory, name = plan.stack.project.directory, plan.stack.project.name
-    facts = {**change.to_facts(), "backups": str(plan.backups), "sources": [str(path) for path in plan.sources]}
+    facts = {**change.to_facts(), "backups": str(plan.backups), "sources": [str(path) for path in plan.project_files]}
     about = {
         "stack": world.engine.origin(name).to_json(),
         "from": plan.baseline.version,
@@ -125,7 +125,7 @@ def _open_journal(world: World, plan: UpgradePlan, change: Change) -> Journal:
 def _prepare(world: World, plan: UpgradePlan, change: Change, journal: Journal) -> tuple[Change, Backup]:
     """Do what can be done while CHAP serves. Return the change with its new images, and the backup."""
     for service in plan.stack.writers:
-        kept.keep_image(world, service.containers[0].image_id, change.project.name, journal.id, service.name)
+        kept.protect_image(world, service.containers[0].image_id, change.project.name, journal.id, service.name)
     if not plan.move:
         change = _with_images(world, change, _pull(world, plan, journal))
     if plan.by_dump:
@@ -175,7 +175,7 @@ def _refuse_new_jobs(world: World, plan: UpgradePlan) -> None:
 def _back_up(world: World, plan: UpgradePlan, journal: Journal) -> Backup:
     begin(world, journal, Step.BACKUP)
     reason = f"before upgrade to {plan.target}"
-    return backup.take(world, plan.stack, plan.sources, plan.backups, reason)
+    return backup.take(world, plan.stack, plan.project_files, plan.backups, reason)
 
 
 def _change(world: World, plan: UpgradePlan, run: str) -> Change:
@@ -200,7 +200,7 @@ def _change(world: World, plan: UpgradePlan, run: str) -> Change:
 def _build(world: World, plan: UpgradePlan, change: Change, journal: Journal) -> dict[str, dict[str, str]]:
     """Check the release out and build it, while the old containers serve. Return reference and id of each image."""
     project, writers = plan.stack.project, [service.name for service in plan.stack.writers]
-    sources_of(change).apply(world, journal)
+    file_changes_of(change).apply(world, journal)
     begin(world, journal, Step.BUILD, ", ".join(writers))
     finished = world.engine.compose(
         project,
@@ -211,10 +211,10 @@ def _build(world: World, plan: UpgradePlan, change: Change, journal: Journal) ->
     )
     succeeded(finished, f"Building {', '.join(writers)}")
 
-    found = {name: world.engine.image(str(reference)) for name, reference in plan.images.items()}
-    if missing := [str(plan.images[name]) for name, image in found.items() if image is None]:
+    images = {name: world.engine.image(str(reference)) for name, reference in plan.images.items()}
+    if missing := [str(plan.images[name]) for name, image in images.items() if image is None]:
         raise EngineError(f"The build succeeded, but the engine does not have {', '.join(missing)}.")
-    return {name: {"reference": str(plan.images[name]), "id": image.id} for name, image in found.items() if image}
+    return {name: {"reference": str(plan.images[name]), "id": image.id} for name, image in images.items() if image}
 
 
 def _pull(world: World, plan: UpgradePlan, journal: Journal) -> dict[str, dict[str, str]]:
@@ -230,8 +230,8 @@ def _pull(world: World, plan: UpgradePlan, journal: Journal) -> dict[str, dict[s
 
 
 def _digests(world: World, images: Mapping[str, Mapping[str, str]]) -> dict[str, list[str]]:
-    found = {name: world.engine.image(image["id"]) for name, image in images.items()}
-    return {name: list(image.digests) if image else [] for name, image in found.items()}
+    images_now = {name: world.engine.image(image["id"]) for name, image in images.items()}
+    return {name: list(image.digests) if image else [] for name, image in images_now.items()}
 
 
 def _unchanged(baseline: Baseline) -> prepare.Unchanged:

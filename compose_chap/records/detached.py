@@ -145,11 +145,11 @@ def runs(directory: Path) -> list[Detached]:
 
     Raise StateError when this user may not look.
     """
-    above, found = directory / FOLDER / "detached", []
-    for name in own_folder.names(above):
+    parent, records = directory / FOLDER / "detached", []
+    for name in own_folder.names(parent):
         with suppress(OSError, StateError):
-            found.append(look(above / name))
-    return found
+            records.append(look(parent / name))
+    return records
 
 
 def look(folder: Path) -> Detached:

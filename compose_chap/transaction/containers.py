@@ -34,10 +34,10 @@ def containers_of(world: World, project: Project, service: str) -> list[Containe
 
 def server_of(world: World, change: Change) -> Server:
     """Return the stack's PostgreSQL. Raise StackError when its container is gone."""
-    found = containers_of(world, change.project, change.database)
-    if not found:
+    containers = containers_of(world, change.project, change.database)
+    if not containers:
         raise StackError(f"The database service '{change.database}' has no container.")
-    return Server(world.engine, found[0].id, change.admin, change.owner)
+    return Server(world.engine, containers[0].id, change.admin, change.owner)
 
 
 def stop_writers(world: World, change: Change, hooked: Hooks, *, forgiving: bool = False) -> None:
@@ -45,11 +45,13 @@ def stop_writers(world: World, change: Change, hooked: Hooks, *, forgiving: bool
 
     What their Compose file wants to be run before is run; with `forgiving` it may fail.
     """
-    there = [value for name in change.writers for value in containers_of(world, change.project, name)]
-    for container in there:
+    containers = [container for name in change.writers for container in containers_of(world, change.project, name)]
+    for container in containers:
         if container.running:
             hooks.run(world, hooked, hooks.PRE_STOP, container, forgiving=forgiving)
-    running = [one.id for one in there if one.running or one.state in ("restarting", "paused")]
+    running = [
+        container.id for container in containers if container.running or container.state in ("restarting", "paused")
+    ]
     with ThreadPoolExecutor() as pool:
         list(pool.map(world.engine.stop, running))
 
@@ -128,10 +130,10 @@ def recreate(
 
 def _remove_unfinished(world: World, project: Project, service: str) -> None:
     """Remove what a Compose that was killed in the middle left: a new container that has not got its name yet."""
-    there = containers_of(world, project, service)
-    for container in there:
+    containers = containers_of(world, project, service)
+    for container in containers:
         if unfinished := _UNFINISHED.fullmatch(container.name):
-            if any(one.name == unfinished[1] for one in there):
+            if any(other.name == unfinished[1] for other in containers):
                 world.engine.discard(container.id)
             else:
                 world.engine.rename(container.id, unfinished[1])

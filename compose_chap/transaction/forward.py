@@ -33,9 +33,9 @@ from compose_chap.transaction.containers import (
 from compose_chap.transaction.data import repairs, value_query, values
 from compose_chap.transaction.data.previous_data import previous_data_of
 from compose_chap.transaction.data.value_query import Before
+from compose_chap.transaction.file_changes import file_changes_of
 from compose_chap.transaction.run.change import Change, begin
 from compose_chap.transaction.run.facts import facts_of
-from compose_chap.transaction.sources import sources_of
 from compose_chap.transaction.verify import EndedAtStart, VerifyFailed
 
 # Checks of what the migration did to the values: later they may be somebody's work.
@@ -84,20 +84,20 @@ def finish(change: Change, journal: Journal, done: Done, **record: Any) -> None:
 
 
 def _forward(world: World, change: Change, journal: Journal, credentials: Mapping[str, str]) -> Done:
-    server, sources = server_of(world, change), sources_of(change)
+    server, file_changes = server_of(world, change), file_changes_of(change)
     previous = previous_data_of(change, facts_of(journal))
 
     # Asked once and remembered, and Compose takes a moment to read the files: neither need be while CHAP is down.
     server.version()
-    sources.prepare(world)
-    journal.learn(settings=undo.settings_of(world, change))
+    file_changes.prepare(world)
+    journal.learn(settings=undo.configurations_of(world, change))
     hooked = hooks.of(world, change.project)
     begin(world, journal, Step.STOP, ", ".join(change.writers))
     down = world.clock()
     stop_writers(world, change, hooked)
 
-    previous.keep(world, server, journal)
-    sources.apply(world, journal)
+    previous.preserve(world, server, journal)
+    file_changes.apply(world, journal)
     previous.bring_in(world, server, journal)
 
     api, *workers = change.writers
@@ -120,8 +120,8 @@ def _forward(world: World, change: Change, journal: Journal, credentials: Mappin
     begin(world, journal, Step.START_WORKER, ", ".join(workers))
     _bring_up(world, change, workers, hooked)
     begin(world, journal, Step.VERIFY)
-    whole = _look_at_all(world, change, credentials)
-    return Done((*checks, *verify.raise_if_failed(whole)), (up - down).total_seconds())
+    checks_of_all = _look_at_all(world, change, credentials)
+    return Done((*checks, *verify.raise_if_failed(checks_of_all)), (up - down).total_seconds())
 
 
 def look_again(world: World, change: Change, journal: Journal) -> Done | None:
@@ -174,8 +174,8 @@ def _answering(world: World, change: Change, journal: Journal | None = None) -> 
 
 def _look_at_api(world: World, change: Change, journal: Journal, stack: Stack) -> list[Check]:
     tables = change.tables or facts_of(journal).old_tables
-    found = verify.check_api(world, stack, change.expected, tables)
-    checks = verify.raise_if_failed(verify.as_before(found, change.accepted))
+    results = verify.check_api(world, stack, change.expected, tables)
+    checks = verify.raise_if_failed(verify.as_before(results, change.accepted))
     # What is written from now on is somebody's work; what the migration made is not.
     journal.learn(new_tables=next((check.details["now"] for check in checks if "now" in check.details), {}))
     return checks
@@ -212,7 +212,7 @@ def _values(server: Server, change: Change, journal: Journal, before: Before | D
 
 def _look_at_all(world: World, change: Change, credentials: Mapping[str, str]) -> list[Check]:
     stack = refreshed(world.engine, change.project.name)
-    return verify.check_whole(world, stack, change.expected, change.baseline, credentials)
+    return verify.check_everything(world, stack, change.expected, change.baseline, credentials)
 
 
 def _old_rows(server: Server, change: Change) -> dict[str, int]:
@@ -242,25 +242,26 @@ def _back_after(world: World, change: Change, journal: Journal, error: BaseExcep
     journal.release_reserve()
     world.notify("failed", "cancelled" if cancelled else cause)
     journal.note(failure="cancelled" if cancelled else cause, failed_checks=[asdict(check) for check in seen])
-    found = evidence.gather(world, change, journal)
+    evidence_hint = evidence.gather(world, change, journal)
     try:
         checks = undo.undo(world, change, journal)
         journal.end("cancelled" if cancelled else "rolled back", checks=[asdict(check) for check in checks])
     except Exception as second:
-        said = second.message if isinstance(second, ChapError) else f"{type(second).__name__}: {second}"
+        message = second.message if isinstance(second, ChapError) else f"{type(second).__name__}: {second}"
         needed = NeedsPerson(
-            f"The {change.operation} failed: {cause}\nPutting everything back failed too: {redact.redact(said)}",
+            f"The {change.operation} failed: {cause}\nPutting everything back failed too: {redact.redact(message)}",
             state=evidence.state_now(world, change),
             hint=(f"{second.hint}\n" if isinstance(second, ChapError) and second.hint else "")
             + "Repair the cause, then run: docker chap recover\n"
-            f"Or by hand:\n{evidence.by_hand(world, change, journal)}" + (f"\n{found}" if found else ""),
+            f"Or by hand:\n{evidence.by_hand(world, change, journal)}"
+            + (f"\n{evidence_hint}" if evidence_hint else ""),
         )
         needed.details = evidence.of_run(change.project.directory, journal, seen, ended=False)
         raise needed from error
-    told = ("chap_version", "rows", "ready")
-    proof = " ".join(check.message for check in checks if check.name in told or check.status == "warn")
+    shown = ("chap_version", "rows", "ready")
+    proof = " ".join(check.message for check in checks if check.name in shown or check.status == "warn")
     state = f"Everything is as it was before. {proof}"
-    ended: ChapError = RolledBack(f"The {change.operation} failed: {cause}", state=state, hint=found)
+    ended: ChapError = RolledBack(f"The {change.operation} failed: {cause}", state=state, hint=evidence_hint)
     if cancelled:
         ended = Cancelled(f"The {change.operation} was cancelled.", state=state)
     ended.details = evidence.of_run(change.project.directory, journal, [*seen, *checks], ended=True)

@@ -31,10 +31,10 @@ from compose_chap.transaction.containers import (
     wait_for_server,
 )
 from compose_chap.transaction.data.previous_data import previous_data_of
+from compose_chap.transaction.file_changes import Reverted, file_changes_of
 from compose_chap.transaction.run import kept
 from compose_chap.transaction.run.change import Change, begin
 from compose_chap.transaction.run.facts import Answered, facts_of
-from compose_chap.transaction.sources import Reverted, sources_of
 
 # A Compose file of our own, beside what is kept of the run.
 _ON_TOP = "images-of-before.yml"
@@ -76,8 +76,8 @@ def undo(world: World, change: Change, journal: Journal, *, cut_off: bool = Fals
     server.allow_connections(*change.databases)
 
     world.notify("files back")
-    sources = sources_of(change)
-    reverted = sources.revert(world, journal)
+    file_changes = file_changes_of(change)
+    reverted = file_changes.revert(world, journal)
     world.notify("data back", change.live)
     previous = previous_data_of(change, facts_of(journal))
     previous.come_back(world, server, journal)
@@ -90,10 +90,10 @@ def undo(world: World, change: Change, journal: Journal, *, cut_off: bool = Fals
     )
 
     start_what_ran(world, change)
-    amiss = reverted.left if sources.name_others(world, reverted.left) else ()
+    amiss = reverted.left if file_changes.name_others(world, reverted.left) else ()
     world.notify("containers back", ", ".join(change.writers))
     checks = _chap_back(world, change, journal, server, amiss)
-    checks += _settings_back(change, facts.settings, settings_of(world, change))
+    checks += _configuration_checks(change, facts.configurations, configurations_of(world, change))
     checks += _failed_data(server, change, written, previous.disposable)
     if amiss:
         raise _for_a_person(change, amiss, "CHAP runs again as before, on the old data and with the old images.")
@@ -159,23 +159,25 @@ def _containers_back(world: World, change: Change, journal: Journal, *, files_am
 
     Where somebody's changes of the files name other images, a file of our own on top of them names those of before.
     """
-    given = change
+    start_change = change
     if files_amiss:
         services = {name: {"image": change.images[name]["reference"]} for name in change.writers}
         on_top = journal.evidence(_ON_TOP, json.dumps({"services": services}, indent=1))
-        given = replace(change, project=replace(change.project, files=(*change.project.files, on_top)))
-    hooked = hooks.of(world, given.project)
+        start_change = replace(change, project=replace(change.project, files=(*change.project.files, on_top)))
+    hooked = hooks.of(world, start_change.project)
     for name in change.writers:
-        there = containers_of(world, change.project, name)
-        if {one.id for one in there} == set(change.containers[name]):
+        containers = containers_of(world, change.project, name)
+        if {container.id for container in containers} == set(change.containers[name]):
             start_service(world, change, name, hooked, forgiving=True)
         else:
             # Compose would leave a container alone that has the right image, and with it the mention of our file.
-            stale = not files_amiss and any(_ON_TOP in one.labels.get(CONFIG_FILES, "") for one in there)
-            recreate(world, given, [name], change.images, anew=stale)
+            stale = not files_amiss and any(
+                _ON_TOP in container.labels.get(CONFIG_FILES, "") for container in containers
+            )
+            recreate(world, start_change, [name], change.images, anew=stale)
 
 
-def settings_of(world: World, change: Change) -> dict[str, dict[str, Any]]:
+def configurations_of(world: World, change: Change) -> dict[str, dict[str, Any]]:
     """Return what each writer's container was made with, secrets left out."""
     return {
         name: drift.configuration(world.engine.creation(value.id)[0])
@@ -184,17 +186,17 @@ def settings_of(world: World, change: Change) -> dict[str, dict[str, Any]]:
     }
 
 
-def _settings_back(
+def _configuration_checks(
     change: Change, before: Mapping[str, Mapping[str, Any]], now: Mapping[str, Mapping[str, Any]]
 ) -> list[Check]:
     """Tell of a container that was made anew in another shell: a variable that is not set here changes its ports."""
-    found = {name: drift.changes(before.get(name, {}), now.get(name, {})) for name in change.writers}
-    if not any(found.values()):
+    differences = {name: drift.changes(before.get(name, {}), now.get(name, {})) for name in change.writers}
+    if not any(differences.values()):
         return []
-    said = ". ".join(f"{name}: {', '.join(told)}" for name, told in found.items() if told)
+    message = ". ".join(f"{name}: {', '.join(names_)}" for name, names_ in differences.items() if names_)
     hint = "Set what was set in the shell that started CHAP, then run: docker compose up -d --no-deps "
-    names = " ".join(name for name, told in found.items() if told)
-    return [Check("settings", "warn", f"Not every setting is as before. {said}.", hint + names)]
+    names = " ".join(name for name, names_ in differences.items() if names_)
+    return [Check("settings", "warn", f"Not every setting is as before. {message}.", hint + names)]
 
 
 def look(world: World, change: Change, server: Server, tables: Mapping[str, int]) -> list[Check]:
@@ -207,7 +209,7 @@ def look(world: World, change: Change, server: Server, tables: Mapping[str, int]
     if baseline.ready:
         verify.wait_for_api(world, stack, workers=True)
         checks = verify.as_before(verify.check_api(world, stack, baseline.version, tables), baseline.schema)
-        checks += verify.forgiving(verify.check_whole(world, stack, baseline.version, baseline, {}))
+        checks += verify.forgiving(verify.check_everything(world, stack, baseline.version, baseline, {}))
     elif tables:
         # It was not well before either: only what it had can be asked of it.
         checks = [verify.compare_rows(tables, server.counts(change.live))]
@@ -221,8 +223,8 @@ def _set_aside(server: Server, change: Change, old: Mapping[str, int]) -> dict[s
 
     To be asked before anything is started: what is written to the old data from then on would hide the difference.
     """
-    there = server.databases()
-    if change.failed not in there or change.live not in there:
+    databases = server.databases()
+    if change.failed not in databases or change.live not in databases:
         return {}
     old = old or server.counts(change.live)
     since = rows_since(old, server.counts(change.failed))

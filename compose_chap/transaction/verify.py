@@ -50,8 +50,8 @@ def wait_for_api(
     first, silent = True, False
 
     while True:
-        found = world.engine.container(api.id)
-        if found is None or not found.running or found.restarts > api.restarts:
+        container = world.engine.container(api.id)
+        if container is None or not container.running or container.restarts > api.restarts:
             why = evidence.why_ended(world, api)
             raise EndedAtStart(f"CHAP ended at its start: {why or 'its container is gone'}", why)
 
@@ -76,7 +76,7 @@ def wait_for_api(
 
 def only_workers_amiss(health: Health) -> bool:
     """Whether an API that is not ready lacks nothing but its workers."""
-    amiss = [part for part, said in health.checks.items() if said != "ok"]
+    amiss = [part for part, state in health.checks.items() if state != "ok"]
     return health.level == "answering" and amiss == ["celery"]
 
 
@@ -91,7 +91,7 @@ def check_api(world: World, stack: Stack, expected: str, tables: Mapping[str, in
     ]
 
 
-def check_whole(
+def check_everything(
     world: World, stack: Stack, expected: str, baseline: Baseline, credentials: Mapping[str, str]
 ) -> list[Check]:
     """Check everything that an operation must leave well once API and workers run."""
@@ -125,13 +125,13 @@ def as_before(checks: Iterable[Check], verdict: str) -> list[Check]:
     ]
 
 
-def _version(part: str, found: str, expected: str) -> Check:
+def _version(part: str, actual: str, expected: str) -> Check:
     name = "chap_version"
     if not expected:
-        return Check(name, "ok", f"The {part} reports version {found or 'nothing'}.")
-    if found == expected.removeprefix("v"):
-        return Check(name, "ok", f"The {part} reports version {found}.")
-    return Check(name, "fail", f"The {part} reports version {found or 'nothing'}, not {expected.removeprefix('v')}.")
+        return Check(name, "ok", f"The {part} reports version {actual or 'nothing'}.")
+    if actual == expected.removeprefix("v"):
+        return Check(name, "ok", f"The {part} reports version {actual}.")
+    return Check(name, "fail", f"The {part} reports version {actual or 'nothing'}, not {expected.removeprefix('v')}.")
 
 
 def _worker_versions(world: World, stack: Stack, expected: str) -> Check:
@@ -140,16 +140,16 @@ def _worker_versions(world: World, stack: Stack, expected: str) -> Check:
         for worker in stack.of(Role.WORKER)
         for container in worker.containers
     }
-    wrong = {name: found for name, found in versions.items() if expected and found != expected.removeprefix("v")}
+    wrong = {name: actual for name, actual in versions.items() if expected and actual != expected.removeprefix("v")}
     details = {"versions": versions}
     if wrong:
-        said = ", ".join(f"{name}: {found or 'nothing'}" for name, found in wrong.items())
-        return Check("worker_version", "fail", f"Not every worker reports {expected}: {said}.", details=details)
+        message = ", ".join(f"{name}: {actual or 'nothing'}" for name, actual in wrong.items())
+        return Check("worker_version", "fail", f"Not every worker reports {expected}: {message}.", details=details)
     return Check("worker_version", "ok", f"{len(versions)} worker(s) report the same version.", details=details)
 
 
-def _schema(found: Schema) -> Check:
-    return Check("schema", found.status, found.summary, details=found.to_json())
+def _schema(schema_: Schema) -> Check:
+    return Check("schema", schema_.status, schema_.summary, details=schema_.to_json())
 
 
 def _rows(world: World, stack: Stack, tables: Mapping[str, int]) -> Check:
@@ -163,9 +163,9 @@ def compare_rows(before: Mapping[str, int], after: Mapping[str, int]) -> Check:
     lost = {table: (rows, after.get(table, 0)) for table, rows in before.items() if after.get(table, 0) < rows}
     total = f"{sum(before.values())} rows in {len(before)} tables"
     if lost:
-        said = ", ".join(f"{table} had {old}, has {new}" for table, (old, new) in sorted(lost.items()))
+        message = ", ".join(f"{table} had {old}, has {new}" for table, (old, new) in sorted(lost.items()))
         return Check(
-            "rows", "fail", f"Rows are missing: {said}.", details={"lost": {k: list(v) for k, v in lost.items()}}
+            "rows", "fail", f"Rows are missing: {message}.", details={"lost": {k: list(v) for k, v in lost.items()}}
         )
     return Check("rows", "ok", f"No row is missing ({total}).", details={"now": dict(after)})
 
@@ -222,7 +222,8 @@ def _untouched(world: World, stack: Stack, baseline: Baseline) -> Check:
     changed = [
         name
         for name, ids in baseline.untouched.items()
-        if now.get(name, set()) - set(ids) or {one for one, ran in ids.items() if ran} - now.get(name, set())
+        if now.get(name, set()) - set(ids)
+        or {container_id for container_id, ran in ids.items() if ran} - now.get(name, set())
     ]
     if changed:
         return Check(

@@ -40,14 +40,14 @@ class Terminal:
     def wait_for(self, pattern: str) -> str:
         """Return what the first group of a pattern is on the screen, as soon as it stands there."""
         end = time.monotonic() + 120
-        while not (found := re.search(pattern, self.screen, re.MULTILINE)):
+        while not (match := re.search(pattern, self.screen, re.MULTILINE)):
             assert time.monotonic() < end, self.screen
             if select.select([self._master], [], [], 0.5)[0]:
                 try:
                     self.screen += os.read(self._master, 65536).decode(errors="replace")
                 except OSError:  # the other end is closed
                     assert re.search(pattern, self.screen, re.MULTILINE), self.screen
-        return found[1]
+        return match[1]
 
     def drop(self) -> None:
         """Close the line: the kernel sends SIGHUP to all that is on it."""
@@ -129,7 +129,7 @@ def test_what_is_refused_is_refused_at_once_and_begins_nothing(small: SampleStac
     assert chap(small, "status")["detached"] == before
 
 
-def test_one_that_fails_gives_its_exit_status_to_whoever_follows_it(small: SampleStack) -> None:
+def test_a_failed_run_passes_its_exit_status_to_its_followers(small: SampleStack) -> None:
     begun = chap(small, "upgrade", SICK, "--detach", "--yes")["detached"]
     followed = attach(small, begun["id"])
     assert followed.returncode == 3 and "Error:" in followed.stderr, followed.stderr
@@ -137,7 +137,7 @@ def test_one_that_fails_gives_its_exit_status_to_whoever_follows_it(small: Sampl
     assert chap(small, "status")["detached"]["exit_status"] == 3
 
 
-def test_one_is_stopped_in_order_and_leaving_it_does_not_stop_it(small: SampleStack, dropped: list[Terminal]) -> None:
+def test_a_run_is_stopped_in_order_and_detaching_does_not_stop_it(small: SampleStack, dropped: list[Terminal]) -> None:
     small.docker("chap", "upgrade", "v2.1.0", "--detach", "--yes")
     watcher = Terminal(small, "attach")
     dropped.append(watcher)
@@ -151,7 +151,7 @@ def test_one_is_stopped_in_order_and_leaving_it_does_not_stop_it(small: SampleSt
     assert small.version() == "2.0.0"
 
 
-def test_a_second_command_waits_for_the_first_when_it_is_told_to(small: SampleStack) -> None:
+def test_a_second_command_waits_for_the_first_on_request(small: SampleStack) -> None:
     with lock.locked(small.folder, "restore", datetime.now(timezone.utc)):
         assert "Another run works" in chap(small, "prune", "--yes", expect=5)["error"]["message"]
         waits = subprocess.Popen(

@@ -17,7 +17,7 @@ from tests.e2e.calls import chap
 from tests.sample.stack import SampleStack, environment
 
 # One of each kind that pg_dump knows and no database of CHAP has; each can be made in one statement.
-ONE_OF_EACH = """
+SAMPLES = """
 CREATE SCHEMA ext;
 CREATE EXTENSION pg_trgm WITH SCHEMA ext;
 CREATE EXTENSION hstore;
@@ -68,7 +68,7 @@ def engine_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def strange(small: SampleStack) -> Iterator[SampleStack]:
     """A stack whose database has more in it than CHAP's; what is there is put back."""
     made = chap(small, "backup", "--reason", "before")["backup"]
-    small.sql(ONE_OF_EACH)
+    small.sql(SAMPLES)
     small.sql("INSERT INTO more SELECT g, g, g FROM generate_series(1, 5) g; REFRESH MATERIALIZED VIEW held")
     yield small
     chap(small, "restore", made["id"], "--yes")

@@ -108,21 +108,21 @@ def _unmigrated(
 def _swapped_back(
     kind: DataKind, names: Names, present: Collection[str], begun: Collection[str], had_live: bool
 ) -> DataPlan:
-    only_one = kind is DataKind.ROLLBACK
-    drops = () if only_one else (names.incoming,)
+    single = kind is DataKind.ROLLBACK
+    drops = () if single else (names.incoming,)
     if Step.SWAP not in begun:
         return DataPlan(drops=drops)
     if names.incoming in present:
         # The swap did not come about. Only a person can have taken the live one away.
         lost = names.live not in present and names.kept in present
         return DataPlan(((names.kept, names.live),) if lost else (), drops)
-    away = names.incoming if only_one else names.failed
+    away = names.incoming if single else names.failed
     if names.kept in present:
         return DataPlan(_kept_to_live(names, present, away))
     if names.live in present and not had_live:
         return DataPlan(((names.live, _free(away, present)),))
     # Commands that earlier versions printed for a person put the only one aside, as if it had failed.
-    if only_one and names.failed in present:
+    if single and names.failed in present:
         return DataPlan(((names.failed, away),))
     return DataPlan()
 

@@ -46,7 +46,7 @@ class PreviousData(ABC):
         """What `data_plan` calls this way."""
 
     @abstractmethod
-    def keep(self, world: World, server: Server, journal: Journal) -> None:
+    def preserve(self, world: World, server: Server, journal: Journal) -> None:
         """Keep the live data before they are migrated. CHAP does not write to them any more.
 
         Raise ChapError when that cannot be done; they are then as they were.
@@ -109,8 +109,8 @@ class CopyInServer(PreviousData):
     def kind(self) -> DataKind:
         return DataKind.COPY
 
-    def keep(self, world: World, server: Server, journal: Journal) -> None:
-        begin_to_keep(world, self.change, server, journal)
+    def preserve(self, world: World, server: Server, journal: Journal) -> None:
+        begin_to_preserve(world, self.change, server, journal)
         try:
             server.copy(self.change.live, self.change.kept, self.change.owner)
         except StuckSessions:
@@ -138,8 +138,8 @@ class ProvenDump(PreviousData):
         # Until it is made nothing has changed the live data.
         return str(self.facts.kept_dump or self.change.live)
 
-    def keep(self, world: World, server: Server, journal: Journal) -> None:
-        begin_to_keep(world, self.change, server, journal)
+    def preserve(self, world: World, server: Server, journal: Journal) -> None:
+        begin_to_preserve(world, self.change, server, journal)
         server.empty(self.change.live)
         self.dump(world, server, journal)
 
@@ -170,7 +170,7 @@ class ProvenDump(PreviousData):
             return first
         stack = replace(refreshed(world.engine, self.change.project.name), project=self.change.project)
         reason = f"the last rows before {journal.id}"
-        made = backup.take(world, stack, self.facts.sources, self.facts.backups, reason)
+        made = backup.take(world, stack, self.facts.project_files, self.facts.backups, reason)
         # CHAP is stopped and cannot say what it is; it is what it was a moment ago.
         return catalogue.amend(made, chap=first.manifest.chap)
 
@@ -216,7 +216,7 @@ class SwappedOut(PreviousData):
     def kind(self) -> DataKind:
         return DataKind.ROLLBACK if self.change.operation == "rollback" else DataKind.RESTORE
 
-    def keep(self, world: World, server: Server, journal: Journal) -> None:
+    def preserve(self, world: World, server: Server, journal: Journal) -> None:
         """Nothing is migrated: the live data stay as they are."""
 
     def bring_in(self, world: World, server: Server, journal: Journal) -> None:
@@ -236,7 +236,7 @@ def previous_data_of(change: Change, facts: RunFacts) -> PreviousData:
     return ProvenDump(change, facts) if change.by_dump or facts.kept_dump else CopyInServer(change, facts)
 
 
-def begin_to_keep(world: World, change: Change, server: Server, journal: Journal) -> None:
+def begin_to_preserve(world: World, change: Change, server: Server, journal: Journal) -> None:
     """Write down that the data are kept from here on. Raise DatabaseError where they could not be renamed back."""
     begin(world, journal, Step.KEEP, f"{change.live} as {change.kept}")
     # Here there is still nothing to go back from.

@@ -103,10 +103,10 @@ def changes(before: Column, now: Column) -> tuple[Change, ...]:
 
 def changed(column: str, before: Column, now: Column) -> list[Changed]:
     """Return the column with what changed in it, nothing where that is nothing or meant to be."""
-    found = tuple(
+    unintended = tuple(
         change for change in changes(before, now) if (column, change.before.shown, change.now.shown) not in _INTENDED
     )
-    return [Changed(column, found)] if found else []
+    return [Changed(column, unintended)] if unintended else []
 
 
 def gone(column: str, before: Column, candidates: Sequence[tuple[str, Column]]) -> Gone:
@@ -164,40 +164,45 @@ def _literal(value: str | None) -> str:
     return "NULL" if value is None else literal(value)
 
 
-def check(found: Values, command: str = "") -> Check:
+def check(values: Values, command: str = "") -> Check:
     """Return the check of what was compared. `command` puts the values back, where that is known."""
-    moved = [one for one in found.gone if one.moved_to]
-    lost = [one for one in found.gone if one.values and not one.moved_to]
+    moved = [gone for gone in values.gone if gone.moved_to]
+    lost = [gone for gone in values.gone if gone.values and not gone.moved_to]
     amiss = [
-        *(f"{_short(one.column)} {_examples(one.changes)}" for one in found.changed),
+        *(f"{_short(gone.column)} {_examples(gone.changes)}" for gone in values.changed),
         *(
-            f"{_short(one.column)}, now {_short(one.moved_to)}, {_examples(one.changes)}"
-            for one in moved
-            if one.changes
+            f"{_short(gone.column)}, now {_short(gone.moved_to)}, {_examples(gone.changes)}"
+            for gone in moved
+            if gone.changes
         ),
     ]
-    said = [f"Values changed: {'; '.join(amiss)}." if amiss else f"No value changed in {found.tables} small tables."]
+    sentences = [
+        f"Values changed: {'; '.join(amiss)}." if amiss else f"No value changed in {values.tables} small tables."
+    ]
     if lost:
-        said.append(
+        sentences.append(
             "Columns that went with their values: "
-            + ", ".join(f"{_short(one.column)} ({one.values} values)" for one in lost)
+            + ", ".join(f"{_short(gone.column)} ({gone.values} values)" for gone in lost)
             + "."
         )
-    if whole := [f"{_short(one.column)} to {_short(one.moved_to)}" for one in moved if not one.changes]:
-        said.append(f"Moved: {', '.join(whole)}.")
+    if moved_unchanged := [f"{_short(gone.column)} to {_short(gone.moved_to)}" for gone in moved if not gone.changes]:
+        sentences.append(f"Moved: {', '.join(moved_unchanged)}.")
     details: dict[str, Any] = {
-        "changed": [_told(one.column, one.changes) for one in found.changed],
-        "moved": [{**_told(one.column, one.changes), "to": one.moved_to, "values": one.values} for one in moved],
-        "lost": [{"column": one.column, "values": one.values} for one in lost],
+        "changed": [_change_document(gone.column, gone.changes) for gone in values.changed],
+        "moved": [
+            {**_change_document(gone.column, gone.changes), "to": gone.moved_to, "values": gone.values}
+            for gone in moved
+        ],
+        "lost": [{"column": gone.column, "values": gone.values} for gone in lost],
     }
     hint = ""
-    if found.put_back:
-        details["put_back"] = {"sql": found.put_back, "command": command}
+    if values.put_back:
+        details["put_back"] = {"sql": values.put_back, "command": command}
         hint = "The command that puts values back is below, and in the report."
-    return Check("values", "warn" if amiss or lost else "ok", " ".join(said), hint, details)
+    return Check("values", "warn" if amiss or lost else "ok", " ".join(sentences), hint, details)
 
 
-def _told(column: str, all_changes: Sequence[Change]) -> dict[str, Any]:
+def _change_document(column: str, all_changes: Sequence[Change]) -> dict[str, Any]:
     examples = [
         {"key": list(change.key), "before": change.before.summary, "now": change.now.summary}
         for change in all_changes[:_EXAMPLES]

@@ -115,11 +115,11 @@ def droppable(
 
 
 def droppable_images(
-    tags: Collection[str], project: str, held: Collection[str], age: timedelta, now: datetime
+    tags: Collection[str], project: str, needed: Collection[str], age: timedelta, now: datetime
 ) -> list[str]:
-    """Return the runs whose kept images may go: as old as `age`, and none of the `held` runs."""
+    """Return the runs whose kept images may go: as old as `age`, and none of the `needed` runs."""
     runs = {tag.removeprefix(f"{project}-")[:16] for tag in tags}
-    return sorted(run for run in runs - set(held) if is_old(run, age, now))
+    return sorted(run for run in runs - set(needed) if is_old(run, age, now))
 
 
 def is_old(run: str, age: timedelta, now: datetime) -> bool:
@@ -130,7 +130,7 @@ def is_old(run: str, age: timedelta, now: datetime) -> bool:
 # Images
 
 
-def keep_image(world: World, image_id: str, project: str, run: str, service: str) -> None:
+def protect_image(world: World, image_id: str, project: str, run: str, service: str) -> None:
     """Give an image that a run replaces a name of ours."""
     world.engine.tag(image_id, KEPT_IMAGES, f"{project}-{run}-{service}")
 

@@ -84,7 +84,7 @@ def test_a_run_in_the_background_does_its_work_itself_and_is_asked_nothing(
     assert [entry.operation for entry in audit.entries(tmp_path)] == ["recover"]
 
 
-def test_one_that_does_not_start_is_a_failure(
+def test_a_run_that_does_not_start_is_a_failure(
     engine: FakeEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fails(*_: Any) -> Detached:
@@ -96,7 +96,7 @@ def test_one_that_does_not_start_is_a_failure(
     assert "could not be started" in capsys.readouterr().err
 
 
-def test_attach_says_what_there_is(engine: FakeEngine, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_attach_lists_the_runs(engine: FakeEngine, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert app.main(["attach"]) == 1
     assert "No run was begun with --detach" in capsys.readouterr().err
     folder = detached.prepare(tmp_path, detached.Order(("true",), "/", 0o22, {}), ("backup",), world(engine).clock())

@@ -28,7 +28,7 @@ class Reverted:
     set_aside: tuple[str, ...] = ()
 
 
-class Sources(ABC):
+class FileChanges(ABC):
     """The files that the containers of a change are made from."""
 
     def __init__(self, change: Change) -> None:
@@ -73,7 +73,7 @@ class Sources(ABC):
         return ", ".join(str(edit.path) for edit in self.change.edits)
 
 
-class TagEdits(Sources):
+class TagEdits(FileChanges):
     """Image tags in Compose and env files."""
 
     def __init__(self, change: Change) -> None:
@@ -125,7 +125,7 @@ class TagEdits(Sources):
         return {**{key: value for key, value in config.items() if not key.startswith("x-")}, "services": services}
 
 
-class CheckoutMove(Sources):
+class CheckoutMove(FileChanges):
     """A Git checkout that moves, and settings that its new files need. The images are built from it."""
 
     def __init__(self, change: Change, move: Move) -> None:
@@ -151,10 +151,10 @@ class CheckoutMove(Sources):
         for name in self.change.writers:
             name_image(world, self.change.images[name])
 
-        def keep(path: str, content: bytes) -> None:
+        def save(path: str, content: bytes) -> None:
             journal.evidence(f"changed-meanwhile-{path.replace('/', '_')}", content)
 
-        return Reverted(tuple(left), tuple(checkout_move.go_back(self._move, keep)))
+        return Reverted(tuple(left), tuple(checkout_move.go_back(self._move, save)))
 
     def name_others(self, world: World, files: tuple[Path, ...]) -> bool:
         # Its edits are settings that the old files do not read.
@@ -168,14 +168,14 @@ class CheckoutMove(Sources):
 
     def by_hand(self) -> list[str]:
         before = self._move.before
-        place = before.branch.removeprefix("refs/heads/") or before.commit
+        start = before.branch.removeprefix("refs/heads/") or before.commit
         edits = [f"# take out again what was written into {self._files}"] if self.change.edits else []
-        return [*edits, shlex.join(["git", "-C", str(self._move.folder), "checkout", place])]
+        return [*edits, shlex.join(["git", "-C", str(self._move.folder), "checkout", start])]
 
     def how_to_get(self, reference: str) -> str:
         return "Restore the backup instead: docker chap backups"
 
 
-def sources_of(change: Change) -> Sources:
+def file_changes_of(change: Change) -> FileChanges:
     """Return how the sources of a change are changed."""
     return CheckoutMove(change, change.move) if change.move else TagEdits(change)
