@@ -165,7 +165,7 @@ def test_a_backup_that_fails_its_proof_is_no_longer_relied_on(small: SampleStack
     listed = {backup["id"]: backup for backup in chap(small, "backups")["backups"]}
     assert listed[bad["id"]]["proven_by"] is None and listed[bad["id"]]["proven_at"] is None
     assert dump in listed[bad["id"]]["fault"] and listed[good["id"]]["fault"] == ""
-    assert f"{bad['id']} is not to be relied on." in small.docker("chap", "backups").stdout
+    assert f"Do not rely on {bad['id']}." in small.docker("chap", "backups").stdout
     status = chap(small, "status")
     assert status["last_backup"]["id"] == good["id"] and any(bad["id"] in problem for problem in status["problems"])
 
@@ -175,7 +175,7 @@ def test_a_backup_that_fails_its_proof_is_no_longer_relied_on(small: SampleStack
     assert any(bad["id"] in note and "passed over" in note for note in done["notes"])
     assert "public.observation" in done["tables"] and done["tables"] == good["tables"]
     refused = chap(small, "restore", bad["id"], "--yes", expect=1)["error"]
-    assert dump in refused["message"] and "To restore that alone" not in refused["hint"]
+    assert dump in refused["message"] and "To restore only that" not in refused["hint"]
     # `verify` means the same by it.
     assert chap(small, "verify", "latest")["backup"]["id"] == good["id"]
     assert f"Backup {bad['id']} is newer, and was passed over." in small.docker("chap", "verify").stderr
