@@ -1,4 +1,4 @@
-"""The containers of a change: stopped, started and made again, as the way forward and the way back both need it."""
+"""The containers of a change: stopped, started and recreated, for the way forward and the way back."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from compose_chap.transaction import hooks
 from compose_chap.transaction.hooks import Hooks
 from compose_chap.transaction.run.change import Change
 
-# For how many seconds PostgreSQL may be silent: its image may be loaded, its log replayed after a crash.
+# Seconds that PostgreSQL may take to answer: it may have to replay its log after a crash.
 _PATIENCE = 120.0
 
-# Where a container says which Compose files it was made from.
+# The label with the Compose files that a container was made from.
 CONFIG_FILES = "com.docker.compose.project.config_files"
 
-# Compose makes the new container under such a name, beside the old one, and renames it when the old one is gone.
+# Compose creates the new container under such a temporary name, and renames it when the old one is gone.
 _UNFINISHED = re.compile(r"[0-9a-f]{12}_(.+)")
 
 
@@ -41,9 +41,9 @@ def server_of(world: World, change: Change) -> Server:
 
 
 def stop_writers(world: World, change: Change, hooked: Hooks, *, forgiving: bool = False) -> None:
-    """Stop the API and the workers, whatever containers they have now, side by side: each may take ten seconds.
+    """Stop the API and the workers, whatever containers they have now, in parallel: each may take ten seconds.
 
-    What their Compose file wants to be run before is run; with `forgiving` it may fail.
+    Their pre-stop hooks run first; with `forgiving` a hook may fail.
     """
     containers = [container for name in change.writers for container in containers_of(world, change.project, name)]
     for container in containers:
@@ -57,7 +57,7 @@ def stop_writers(world: World, change: Change, hooked: Hooks, *, forgiving: bool
 
 
 def start_service(world: World, change: Change, name: str, hooked: Hooks, *, forgiving: bool = False) -> None:
-    """Start the containers that a service has now, and run what its Compose file wants to be run then."""
+    """Start the containers that a service has now, and run its post-start hooks."""
     for container in containers_of(world, change.project, name):
         world.engine.start(container.id)
         if not container.running:
@@ -65,9 +65,9 @@ def start_service(world: World, change: Change, name: str, hooked: Hooks, *, for
 
 
 def start_what_ran(world: World, change: Change) -> None:
-    """Start the other services' containers that ran before and do not now.
+    """Start the containers of other services that ran before and do not run now.
 
-    Without a restart policy everything lies still after the engine or the machine was started again.
+    Without a restart policy, everything is stopped after a restart of the engine or the machine.
     """
     for ids in change.baseline.untouched.values():
         for identity, ran in ids.items():
@@ -77,9 +77,9 @@ def start_what_ran(world: World, change: Change) -> None:
 
 
 def wait_for_server(world: World, change: Change) -> Server:
-    """Start what ran before, and return PostgreSQL when it answers. Raise ChapError when it does not for two minutes.
+    """Start what ran before, and return PostgreSQL when it answers. Raise ChapError after two minutes of silence.
 
-    The engine may be away for a moment too: an update of Docker starts it anew.
+    The engine may be away for a moment too: an update of Docker restarts it.
     """
     amiss: ChapError = StackError("The database does not answer.", hint="Look at its logs with docker compose logs.")
     silent = amiss
@@ -111,12 +111,12 @@ def recreate(
 ) -> None:
     """Recreate services with Compose, without dependencies, pull and build, and look at the images that run then.
 
-    With `anew` also those that Compose finds to be as they should.
+    With `anew`, also those that Compose considers up to date.
     """
     for name in services:
         name_image(world, images[name])
         _remove_unfinished(world, change.project, name)
-    # Always, for the files may want another number than runs.
+    # Always, because the files may set another scale.
     scale = [f"--scale={name}={len(change.containers[name])}" for name in services]
     words = ["--force-recreate"] if anew else []
     finished = world.engine.compose(change.project, *UP_ALONE, *words, *scale, *services)
@@ -129,7 +129,7 @@ def recreate(
 
 
 def _remove_unfinished(world: World, project: Project, service: str) -> None:
-    """Remove what a Compose that was killed in the middle left: a new container that has not got its name yet."""
+    """Remove what a killed `docker compose` left behind: a new container that does not have its name yet."""
     containers = containers_of(world, project, service)
     for container in containers:
         if unfinished := _UNFINISHED.fullmatch(container.name):
@@ -140,9 +140,9 @@ def _remove_unfinished(world: World, project: Project, service: str) -> None:
 
 
 def name_image(world: World, image: Mapping[str, str]) -> None:
-    """Give an image the name that its service's containers are made from, if another one has it now.
+    """Give an image back the name in the Compose files, if another image has it now.
 
-    Raise StackError when the image is gone: `docker system prune -a` takes any that no container is made from.
+    Raise StackError when the image is gone: `docker system prune -a` removes every image without a container.
     """
     reference = Reference.parse(image["reference"])
     now = world.engine.image(image["reference"])

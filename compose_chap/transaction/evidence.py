@@ -1,4 +1,4 @@
-"""What a person needs when a run failed: what was found, the state of each part, and the commands to go on by hand."""
+"""What a person needs after a failed run: evidence, the state of each part, and the commands to continue by hand."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from compose_chap.transaction.file_changes import file_changes_of
 from compose_chap.transaction.run.change import Change
 from compose_chap.transaction.run.facts import facts_of
 
-# A shorter value is a known default or a word of its own; hiding it would only make a log unreadable.
+# A shorter value is a default or an ordinary word; hiding it would only make the log unreadable.
 _SHORTEST_SECRET = 6
 _SECRET = re.compile(r"PASS|SECRET|TOKEN|KEY|CREDENTIAL|[^D]_?PWD", re.IGNORECASE)
 # A chained exception with the statement behind it.
@@ -38,9 +38,9 @@ _KILLED = 137
 
 
 def gather(world: World, change: Change, journal: Journal) -> str:
-    """Keep logs, health results and exit statuses of the writers before anything is undone.
+    """Save logs, health results and exit statuses of the writers before anything is undone.
 
-    Return how to look at them, `` where nothing could be gathered.
+    Return a hint where to read them, empty when nothing could be gathered.
     """
     folder: Path | None = None
     with suppress(ChapError):
@@ -66,7 +66,7 @@ def gather(world: World, change: Change, journal: Journal) -> str:
 
 
 def secrets_of(containers: Iterable[Container]) -> list[str]:
-    """Return the values in the environments of containers that may not be seen, longest first."""
+    """Return the secret values in the environments of containers, longest first."""
     variables = [setting for container in containers for setting in container.environment.items()]
     secrets = {value for name, value in variables if _SECRET.search(name)}
     secrets |= {password for _, value in variables for password in passwords_in(value)}
@@ -74,13 +74,13 @@ def secrets_of(containers: Iterable[Container]) -> list[str]:
 
 
 def of_run(directory: Path, journal: Journal, checks: Iterable[Check], *, ended: bool) -> dict[str, Any]:
-    """Return what the JSON document of a failed run has: `run`, `report` (null until it ended) and `checks`."""
+    """Return the fields for the JSON document of a failed run: `run`, `report` (null until it ended) and `checks`."""
     report = str(report_file(directory, journal.id)) if ended else None
     return {"run": journal.id, "report": report, "checks": [asdict(check) for check in checks]}
 
 
 def why_ended(world: World, container: Container) -> str:
-    """Return why a container ended, in words, `` where neither its log nor its exit status says."""
+    """Return why a container ended, for people; empty when neither its log nor its exit status says."""
     reason = ""
     with suppress(ChapError):
         log = world.engine.logs(container.id, _LINES_OF_AN_ERROR)
@@ -93,7 +93,7 @@ def why_ended(world: World, container: Container) -> str:
 
 
 def state_now(world: World, change: Change) -> str:
-    """Say what state each part is in, for a person who has to go on by hand."""
+    """Return the state of each part, for a person who has to continue by hand."""
     lines = file_changes_of(change).state()
     try:
         for name in change.writers:
@@ -111,7 +111,7 @@ def state_now(world: World, change: Change) -> str:
 
 
 def sql_command(change: Change, sql: str) -> str:
-    """Return the command that runs statements on CHAP's database, all or none of them, as it can be pasted."""
+    """Return the shell command that runs statements on CHAP's database, all or none of them."""
     psql = ["psql", "-U", change.admin, "-d", reach.argument(change.live), "-v", "ON_ERROR_STOP=1", "-c"]
     return shlex.join([*_inside(change), *psql, sql.replace("\n", " ")])
 
@@ -121,7 +121,7 @@ def _inside(change: Change) -> list[str]:
 
 
 def by_hand(world: World, change: Change, journal: Journal) -> str:
-    """Return the commands that bring the old state back by hand, for when `docker chap recover` cannot."""
+    """Return the commands that restore the old state by hand, for when `docker chap recover` cannot."""
     compose = ["docker", *compose_command(change.project)]
     psql = [*_inside(change), "psql", "-U", change.admin, "-d", reach.home_beside(change.live), "-c"]
     commands = [
@@ -149,7 +149,7 @@ def by_hand(world: World, change: Change, journal: Journal) -> str:
 
 
 def statements(plan: DataPlan) -> list[str]:
-    """Return the SQL that carries a plan of the databases out, one statement each."""
+    """Return the SQL statements of a plan for the databases."""
     return [
         *(f"ALTER DATABASE {identifier(old)} RENAME TO {identifier(new)}" for old, new in plan.renames),
         *(f"DROP DATABASE IF EXISTS {identifier(name)}" for name in plan.drops),

@@ -1,4 +1,4 @@
-"""How the sources of a change are changed and brought back: image tags in its files, or a checkout that it moves."""
+"""How the files of a change are changed and reverted: image tags in Compose files, or a checkout that moves."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from compose_chap.transaction.run.change import Change, begin
 
 @dataclass(frozen=True)
 class Reverted:
-    """What somebody else changed meanwhile: files that were `left` as they are, and such that were `set_aside`."""
+    """Files that somebody else changed meanwhile: those `left` as they are, and those `set_aside`."""
 
     left: tuple[Path, ...] = ()
     set_aside: tuple[str, ...] = ()
@@ -36,30 +36,30 @@ class FileChanges(ABC):
 
     @abstractmethod
     def prepare(self, world: World) -> None:
-        """Ask, while CHAP still serves, what is compared later."""
+        """Read, while CHAP still serves, what is compared later."""
 
     @abstractmethod
     def apply(self, world: World, journal: Journal) -> None:
-        """Change the files. Raise ChapError when they are not what the plan read, or do not say what it wants."""
+        """Change the files. Raise ChapError when they changed since the plan, or the result is not as planned."""
 
     @abstractmethod
     def revert(self, world: World, journal: Journal) -> Reverted:
-        """Bring the files back, also from half way. Nothing happens where the run had not changed any yet."""
+        """Revert the files, even after an interruption. Does nothing when the run had not changed any yet."""
 
     @abstractmethod
     def name_others(self, world: World, files: tuple[Path, ...]) -> bool:
-        """Whether files that were left as they are let Compose make other containers than the previous ones."""
+        """Whether Compose would create other containers from the files that were left as they are."""
 
     @abstractmethod
     def by_hand(self) -> list[str]:
-        """Return the lines that tell a person how to bring the files back."""
+        """Return the instructions to revert the files by hand."""
 
     @abstractmethod
     def how_to_get(self, reference: str) -> str:
         """Return how to get a previous image that is gone."""
 
     def state(self) -> list[str]:
-        """Return in which state the files are now, one line each."""
+        """Return the state of each file, a line for each."""
         lines = []
         for edit in self.change.edits:
             with suppress(OSError):
@@ -93,7 +93,7 @@ class TagEdits(FileChanges):
             raise StateError("Compose reads more changes in the edited files than the images.")
 
     def revert(self, world: World, journal: Journal) -> Reverted:
-        # Before the stop nothing was written, and what is in the files then is somebody's own.
+        # Before the stop we wrote nothing, so changes in the files then are somebody else's.
         return Reverted(tuple(durable.revert_edits(self.change.edits))) if journal.began(Step.STOP) else Reverted()
 
     def name_others(self, world: World, files: tuple[Path, ...]) -> bool:
@@ -126,14 +126,14 @@ class TagEdits(FileChanges):
 
 
 class CheckoutMove(FileChanges):
-    """A Git checkout that moves, and settings that its new files need. The images are built from it."""
+    """A Git checkout that moves, and variables that its new files need. The images are built from it."""
 
     def __init__(self, change: Change, move: Move) -> None:
         super().__init__(change)
         self._move = move
 
     def prepare(self, world: World) -> None:
-        """Nothing is compared: another release may say anything."""
+        """Nothing is compared: another release may change anything."""
 
     def apply(self, world: World, journal: Journal) -> None:
         if journal.began(Step.CHECKOUT):
@@ -157,7 +157,7 @@ class CheckoutMove(FileChanges):
         return Reverted(tuple(left), tuple(checkout_move.go_back(self._move, save)))
 
     def name_others(self, world: World, files: tuple[Path, ...]) -> bool:
-        # Its edits are settings that the old files do not read.
+        # Its edits are variables that the old files do not use.
         return False
 
     def state(self) -> list[str]:
@@ -177,5 +177,5 @@ class CheckoutMove(FileChanges):
 
 
 def file_changes_of(change: Change) -> FileChanges:
-    """Return how the sources of a change are changed."""
+    """Return how the files of a change are changed."""
     return CheckoutMove(change, change.move) if change.move else TagEdits(change)

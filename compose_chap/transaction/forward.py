@@ -1,7 +1,7 @@
 """The one way forward that upgrade, restore and rollback share.
 
 A change stops the writers, keeps the old data under another name, replaces files, data and containers as far
-as it has to, and looks at the result. Every step is in the journal before it begins. Whatever goes wrong,
+as needed, and verifies the result. Every step is in the journal before it begins. Whatever goes wrong,
 `undo` brings everything back.
 """
 
@@ -44,16 +44,16 @@ _ONCE = ("repaired", "values")
 
 @dataclass(frozen=True)
 class Done:
-    """A change that was carried out: what was verified, and for how many seconds CHAP did not answer."""
+    """A completed change: the checks, and for how many seconds CHAP did not answer."""
 
     checks: tuple[Check, ...]
     downtime: float
 
 
 def run(world: World, change: Change, journal: Journal, credentials: Mapping[str, str]) -> Done:
-    """Carry a change out and close its journal. On any failure go all the way back first.
+    """Carry out a change and close its journal. On any failure, undo everything first.
 
-    Raise RolledBack (all is as it was), Cancelled (the same, on the operator's word) or NeedsPerson.
+    Raise RolledBack (everything is as before), Cancelled (the same, requested by the operator) or NeedsPerson.
     """
     with lock.single_interruption():
         try:
@@ -72,7 +72,7 @@ def finish(change: Change, journal: Journal, done: Done, **record: Any) -> None:
     result = {"checks": [asdict(check) for check in done.checks], "downtime": done.downtime}
     journal.release_reserve()
     try:
-        # From here on a run that was cut off is finished, not undone.
+        # From here on, an interrupted run is finished, not undone.
         journal.begin(Step.FINISH, **result)
         journal.end("done", **result, **record)
     except StateError as error:
@@ -104,7 +104,7 @@ def _forward(world: World, change: Change, journal: Journal, credentials: Mappin
     journal.learn(since=server.moment())
     begin(world, journal, Step.START_API, api)
     before = _values_before(server, change, journal)
-    # From here on the way back brings the kept data: not before may the live ones be changed.
+    # From here on, the way back restores the kept data: the live data may not be changed before.
     remembered = repairs.before_start(server, change.live, change.repairs)
     _bring_up(world, change, [api], hooked)
     # Counted while the API starts: the old data as they were when nobody wrote to them any more.
@@ -125,9 +125,9 @@ def _forward(world: World, change: Change, journal: Journal, credentials: Mappin
 
 
 def look_again(world: World, change: Change, journal: Journal) -> Done | None:
-    """Return what is verified now of a change that was cut off while its result was looked at; None: it is no good.
+    """Verify a change again that was interrupted during its verification; return the result, None when it is not good.
 
-    All was in place then, and CHAP may have served ever since: to go back would put that aside. Raise ChapError
+    Everything was in place then, and CHAP may have served since: a rollback would set that data aside. Raise ChapError
     when the database does not answer.
     """
     if not may_be_complete(journal):
@@ -148,14 +148,14 @@ def look_again(world: World, change: Change, journal: Journal) -> Done | None:
 
 
 def may_be_complete(journal: Journal) -> bool:
-    """Whether a run that was cut off had all in place, so that it only has to be verified."""
+    """Whether an interrupted run had everything in place, so that it only has to be verified."""
     return journal.began(Step.VERIFY) and not journal.began(Step.GO_BACK) and "failure" not in journal.record
 
 
 def _answering(world: World, change: Change, journal: Journal | None = None) -> tuple[Stack, datetime]:
-    """Return the stack as it is now, when its API answers, and since when it does.
+    """Wait until the API answers; return the stack and when it answered.
 
-    With a `journal` it is written down how the data were then: what is changed later is changed by somebody.
+    With a `journal`, the state of the data at that moment is recorded: later changes are users' work.
     """
     stack = refreshed(world.engine, change.project.name)
     since: list[datetime] = []
@@ -176,16 +176,16 @@ def _look_at_api(world: World, change: Change, journal: Journal, stack: Stack) -
     tables = change.tables or facts_of(journal).old_tables
     results = verify.check_api(world, stack, change.expected, tables)
     checks = verify.raise_if_failed(verify.as_before(results, change.accepted))
-    # What is written from now on is somebody's work; what the migration made is not.
+    # Rows written from now on are users' work; those of the migration are not.
     journal.learn(new_tables=next((check.details["now"] for check in checks if "now" in check.details), {}))
     return checks
 
 
 def _values_before(server: Server, change: Change, journal: Journal) -> Before | DatabaseError | None:
-    """Return the values that an upgrade is compared with, None for another operation.
+    """Return the values to compare an upgrade with, None for another operation.
 
-    Where no copy stays in the server they are read now, for the new version is about to change them. That they cannot
-    be is no reason to go back.
+    Without a copy in the server they are read now, before the new version changes them. A failure to read them is no
+    reason to roll back.
     """
     if change.operation != "upgrade":
         return None
@@ -198,7 +198,7 @@ def _values_before(server: Server, change: Change, journal: Journal) -> Before |
 
 
 def _values(server: Server, change: Change, journal: Journal, before: Before | DatabaseError | None) -> list[Check]:
-    """Return what the migration made of the values, as a check. What cannot be asked is no reason to go back."""
+    """Return what the migration did to the values, as a check. A failure to read them is no reason to roll back."""
     if before is None:
         return []
     try:
@@ -269,7 +269,7 @@ def _back_after(world: World, change: Change, journal: Journal, error: BaseExcep
 
 
 def _failed(error: BaseException) -> list[Check]:
-    """Return what was looked at and is not good, as checks."""
+    """Return what failed, as checks."""
     if isinstance(error, VerifyFailed):
         return error.checks
     return [Check("start", "fail", error.message)] if isinstance(error, EndedAtStart) else []

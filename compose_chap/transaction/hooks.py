@@ -1,6 +1,6 @@
-"""The hooks that a Compose file gives a service: run as Compose runs them, where containers are stopped and started.
+"""The pre-stop and post-start hooks of services in a Compose file, run as Compose runs them.
 
-A container is stopped and started by its id, so that it is the very one; Compose would run these at that.
+We stop and start containers by their id, to keep the same container; so we run the hooks that Compose would run.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def run(world: World, hooks: Hooks, kind: str, container: Container, *, forgivin
 
 
 def _run(world: World, container: Container, kind: str, hook: Mapping[str, Any]) -> None:
-    # Compose writes $ as $$, and null for a variable that is to be taken from a shell that has none.
+    # Compose writes $ as $$, and null for a variable that the shell does not have.
     command = hook["command"] if isinstance(hook["command"], list) else [hook["command"]]
     environment = {
         name: str(value).replace("$$", "$") for name, value in (hook.get("environment") or {}).items() if value

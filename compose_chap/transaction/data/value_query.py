@@ -1,6 +1,6 @@
-"""Ask databases of one server for the values of their small tables.
+"""Read the values of small tables in databases of one server.
 
-Of two that are both there digests are asked for first, and then only what differs.
+When both databases exist, digests are compared first, and only differing tables are read.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _Layout = Mapping[str, Table]
 
 @dataclass(frozen=True)
 class _Location:
-    """Where a row of a table has a value: in a column of its own, or of the row that `through` points at."""
+    """Where a row of a table has a value: in its own column, or in that of the row that `through` references."""
 
     table: str
     column: str
@@ -49,9 +49,9 @@ class _Location:
 
 @dataclass(frozen=True)
 class Before:
-    """What a database had: its tables, and the values of the small ones, where they were read while it was there.
+    """A database before a change: its tables, and the values of the small ones if they were read then.
 
-    Without `values` they are asked for in the database itself, which is kept.
+    Without `values` they are read from the database itself, which is kept.
     """
 
     database: str
@@ -60,12 +60,12 @@ class Before:
 
 
 def kept(server: Server, database: str) -> Before:
-    """Return what a database that stays has. Raise DatabaseError."""
+    """Return the tables of a database that is kept. Raise DatabaseError."""
     return Before(database, _layout(server, database))
 
 
 def remember(server: Server, database: str, rows: Mapping[str, int]) -> Before:
-    """Return what a database has that will not be there any more, with all values of its small tables.
+    """Return the tables of a database that will not be kept, with all values of its small tables.
 
     `rows` are those of every table, by its name. Raise DatabaseError.
     """
@@ -114,7 +114,7 @@ def _classified(
     was: Mapping[str, Mapping[str, Column]],
     columns_now: Mapping[str, Mapping[str, Column]],
 ) -> Values:
-    """Return which values changed in columns that stay, and what became of those that went."""
+    """Return which values changed in remaining columns, and what became of those in removed columns."""
     changed: list[Changed] = []
     gone: list[Gone] = []
     for name, table in small.items():
@@ -131,7 +131,7 @@ def _classified(
 
 
 def renamed(server: Server, database: str) -> dict[str, Column]:
-    """Return the values of the columns that a release renames, as far as the database has them, by their old names."""
+    """Return the values of the columns that a release renames, by their old names, as far as the database has them."""
     layout = _layout(server, database)
     places: dict[str, list[_Location]] = {}
     for name, column in RENAMED:
@@ -145,7 +145,7 @@ def renamed(server: Server, database: str) -> dict[str, Column]:
 
 
 def give_back(server: Server, database: str, before: Mapping[str, Column]) -> str:
-    """Give renamed columns of a database the values that `renamed` returned before. Return the SQL that did it."""
+    """Set renamed columns to the values that `renamed` returned before. Return the SQL."""
     layout = _layout(server, database)
     places: dict[str, list[_Location]] = {}
     for label in before:
@@ -180,7 +180,7 @@ def _comparable(name: str, table: Table, new: _Layout, rows: Mapping[str, int]) 
 
 
 def _is_small(name: str, rows: Mapping[str, int]) -> bool:
-    # The mark of the schema is looked at elsewhere, and is meant to change.
+    # Alembic's mark is checked elsewhere, and changes on purpose.
     return name != MARK_TABLE and rows.get(name, 0) <= LARGEST
 
 
@@ -189,7 +189,7 @@ def _locations_before(name: str, table: Table, new: _Layout, differing: set[str]
 
 
 def _locations_now(name: str, table: Table, new: _Layout, differing: set[str]) -> list[_Location]:
-    """Return what is asked of the new database: what may have changed, and where the values of gone columns may be."""
+    """Return the locations to read in the new database: what may have changed, and where values may have moved."""
     went = [column for column in table.columns if column not in new[name].columns]
     places = [_Location(name, column) for column in table.columns if name in differing and column not in went]
     if went:
@@ -212,7 +212,7 @@ def _digest(name: str, table: Table, new: Table) -> str:
 def _fetch(
     server: Server, database: str, layout: _Layout, places: Mapping[str, Iterable[_Location]]
 ) -> dict[str, dict[str, Column]]:
-    """Return the values of places, by table and label."""
+    """Return the values at locations, by table and label."""
     wanted = {name: list(wanted_places) for name, wanted_places in places.items() if wanted_places}
     answers = (
         server.answers(*(_select(name, layout[name], wanted[name]) for name in wanted), database=database)

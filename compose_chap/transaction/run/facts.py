@@ -1,7 +1,7 @@
-"""What the journal of a run holds, as typed records. Whoever undoes a run obeys it, so nothing that is odd passes.
+"""The journal of a run as typed records. Undoing a run relies on it, so it is read strictly.
 
-Every function raises StateError, which names the file and the field, for a journal that does not fit. Those that
-version 0.1.0 wrote fit: what it did not know of is optional.
+Every function raises StateError with the file and the field for an invalid journal. Journals of version 0.1.0 are
+valid: newer fields are optional.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from compose_chap.transaction.run.change import Change
 
 @dataclass(frozen=True)
 class Answered:
-    """How the data were when the API first answered: the rows of each table; `since` is the transaction from then."""
+    """The data when the API first answered: the rows of each table, and `since`, the number of the next transaction."""
 
     since: int
     tables: Mapping[str, int]
@@ -33,7 +33,7 @@ class Answered:
 
 @dataclass(frozen=True)
 class RunFacts:
-    """What a run learned on its way, beside its change.
+    """The facts that a run recorded, besides its change.
 
     `backup` was made before it, into the folder `backups`, with `project_files`. `kept_dump` is the backup that
     holds the previous data where no database does, and `data_came_back` says that it was restored since. `old_tables`
@@ -61,12 +61,12 @@ class RunFacts:
 
 
 def facts_of(journal: Journal) -> RunFacts:
-    """Return what a run learned so far."""
+    """Return the facts that a run has recorded so far."""
     return read_facts(journal.known)
 
 
 def read_facts(value: Value) -> RunFacts:
-    """Return what a run had learned when its journal was written."""
+    """Return the facts in the journal of a run."""
     project_files, configurations = value.get("sources"), value.get("settings")
     old, new = value.get("old_tables"), value.get("new_tables")
     had_live, came_back, downtime = value.get("had_live"), value.get("data_came_back"), value.get("downtime")
