@@ -25,13 +25,13 @@ from compose_chap.errors import UsageError
 
 VARIABLE = "DOCKER_CHAP_TIMELINE"
 
-# Functions of these are not who asked, but how.
+# Modules that only pass a call on; their functions are not named as callers.
 _BELOW = ("compose_chap.timeline", "compose_chap.engine.", "compose_chap.postgres.psql", "compose_chap.stack.chap")
 _ASKERS = 2
 
 
 class Timeline:
-    """A file that gets a line for all that ends. Without a `path` nothing is written."""
+    """A file that gets a line for everything that ends. Without a `path` nothing is written."""
 
     def __init__(self, path: str = "", clock: Callable[[], float] = lambda: 0.0) -> None:
         """Raise UsageError when the file cannot be written."""
@@ -50,7 +50,7 @@ class Timeline:
 
     @property
     def written(self) -> bool:
-        """Whether somebody wants it."""
+        """Whether a time line is written."""
         return self._file is not None
 
     def add(self, kind: str, name: str, begin: float, by: str = "") -> None:
@@ -109,7 +109,7 @@ def during(kind: str, name: str) -> Iterator[None]:
     try:
         yield
     finally:
-        _current.add(kind, name, since, _operator_of())
+        _current.add(kind, name, since, _callers())
 
 
 def program(command: Sequence[str]) -> str:
@@ -122,8 +122,8 @@ def program(command: Sequence[str]) -> str:
     return " ".join([Path(words[0]).name, *(word for word in words[1:5] if re.fullmatch("[a-z]+", word))])
 
 
-def _operator_of() -> str:
-    """Return the functions of this package that asked, the nearest first."""
+def _callers() -> str:
+    """Return the functions of this package that made the call, the nearest first."""
     names = [
         f"{module.rpartition('.')[2]}.{frame.f_code.co_name}"
         for frame, _ in traceback.walk_stack(None)

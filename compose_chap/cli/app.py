@@ -1,4 +1,4 @@
-"""Run the words of an operator: find the command, call it, and show what a failure looks like."""
+"""Run the command line: find the command, call it, and report failures."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class _Commands(click.Group):
         super().format_epilog(context, formatter)
 
     def format_options(self, context: click.Context, formatter: click.HelpFormatter) -> None:
-        # The commands are what a reader looks for; the options are the same for all of them.
+        # Commands first: they are what a reader looks for. The options are the same for all of them.
         with formatter.section("Commands"):
             formatter.write_dl([(name, entry.summary) for name, entry in COMMANDS.items()])
         click.Command.format_options(self, context, formatter)
@@ -74,13 +74,13 @@ def chap(context: click.Context, /, **options: Any) -> None:
 
 
 def main(words: Sequence[str], docker: tuple[str, ...] = ("docker",)) -> int:
-    """Run the words of an operator and return the exit status."""
+    """Run the command line and return the exit status."""
     if list(words[:1]) == ["help"]:
         words = [*words[1:], "--help"]
     line = None
     try:
         line = timeline.begin(os.environ.get(timeline.VARIABLE, ""), time.time)
-        # The status of a command that asked to exit comes back as a value here, not as an exception.
+        # A command that calls exit returns its status here, without an exception.
         status = chap.main(
             list(words), prog_name="docker chap", standalone_mode=False, obj=Call(docker, words=tuple(words))
         )
@@ -150,7 +150,7 @@ def _help(error: click.ClickException) -> str:
 
 
 def complete(words: Sequence[str], docker: tuple[str, ...], *, described: bool = True) -> int:
-    """Print completions of the last word, as Docker's own completion wants them."""
+    """Print completions of the last word, in the form of Docker's own completion."""
     from compose_chap.cli import complete
 
     return complete.offer(chap, words, docker, described=described)

@@ -128,7 +128,7 @@ def _recorded(call: Call, backup: Backup, how: str) -> Iterator[None]:
 
 @contextmanager
 def _reader(call: Call, backup: Any) -> Iterator[Any]:
-    """Hand out the stack's PostgreSQL; where that does not run one of the backup's own image; None without both."""
+    """Yield the stack's PostgreSQL, else one of the backup's own image, else None."""
     world, server = call.world(), None
     with suppress(ChapError):
         server = server_of(world.engine, observe.find_stack(world.engine, call.where()))
@@ -143,7 +143,7 @@ def _reader(call: Call, backup: Any) -> Iterator[Any]:
 
 
 def _folder(call: Call, output: Path | None) -> tuple[Path, Origin]:
-    """Return where the backups lie, and of which stack; of any where none is found, as on another machine."""
+    """Return the folder of the backups, and the stack's origin; without a stack, any origin."""
     where, engine = call.where(), call.world().engine
     try:
         stack = observe.find_stack(engine, where)

@@ -50,7 +50,7 @@ class Call:
     detach: bool = False
 
     def world(self) -> World:
-        """Return engine, clock and progress for this call: however often it is asked, one progress has the terminal."""
+        """Return engine, clock and progress for this call; every call gets the same progress."""
         from compose_chap import timeline
         from compose_chap.cli.screen.progress import Progress
         from compose_chap.cli.screen.render import now
@@ -73,7 +73,7 @@ class Call:
         return render.now()
 
     def where(self) -> Where:
-        """Return what was said of the place of the stack."""
+        """Return how the operator selects the stack."""
         from compose_chap.stack.location import Where
 
         return Where(
@@ -81,7 +81,7 @@ class Call:
         )
 
     def subject(self, world: World, stack: Stack, target: str, output: Path | None, *, digest: bool = False) -> Subject:
-        """Return what the preflight looks at."""
+        """Return the subject of the preflight."""
         from compose_chap.backups import catalogue
         from compose_chap.engine.registry import Registry
         from compose_chap.preflight.subject import Subject
@@ -95,7 +95,7 @@ class Call:
             observe.read_model(where, stack),
             target,
             Registry(world.engine.insecure_registry, world.engine.credentials),
-            # Without the files nothing is looked at that needs the folder.
+            # Without the files, no check needs the folder.
             catalogue.folder_for(stack, output, where.environment) if stack.project.local else where.folder,
             digest,
         )
@@ -140,7 +140,7 @@ class Call:
         return _OWN_COMMAND.sub(lambda _: name, text)
 
     def confirm(self, question: str, *, yes: bool) -> None:
-        """Ask before something is changed. Raise UsageError where there is nobody to ask, Cancelled on a no."""
+        """Ask before something is changed. Raise UsageError when nobody can be asked, Cancelled on a no."""
         if yes or _in_background():
             return
         if not self.asks:
@@ -244,13 +244,13 @@ def common_options(function: _Function) -> _Function:
 
 
 def with_options(call: Call, options: dict[str, Any]) -> Call:
-    """Take the common options out of `options` and return the call with those that were said."""
+    """Take the common options out of `options` and return the call with those that were given."""
     common_values = {name: options.pop(name, None) for name in COMMON_NAMES}
     return replace(call, **{name: value for name, value in common_values.items() if value})
 
 
 def typed_call(context: click.Context) -> Call:
-    """Return the call that the options before and behind the command's name make, as far as they are typed."""
+    """Return the call with the options before and after the command's name, as far as they are typed."""
     call = with_options(context.find_root().obj, dict(context.find_root().params))
     return with_options(call, dict(context.params))
 

@@ -30,7 +30,7 @@ LIMIT = 2.0  # seconds; nobody waits longer for a tab
 
 
 def offer(group: click.Group, words: Sequence[str], docker: tuple[str, ...], *, described: bool = True) -> int:
-    """Print completions of the last word. What goes wrong is passed over in silence: there is nobody to read it."""
+    """Print completions of the last word. Errors are ignored: nobody would read them."""
 
     def stop(_number: int, _frame: FrameType | None) -> None:
         raise TimeoutError
@@ -59,7 +59,7 @@ def _directive(items: Iterable[CompletionItem]) -> int:
 
 
 def values(kind: str, context: click.Context, last: str) -> list[CompletionItem]:
-    """Return what a value of this kind (`PROJECT`, `BACKUP`, `VERSION`) can be that begins with `last`."""
+    """Return the values of this kind (`PROJECT`, `BACKUP`, `VERSION`) that begin with `last`."""
     call = typed_call(context)
     if kind == "PROJECT":
         return _matching(last, dict.fromkeys(_projects(call), ""))

@@ -1,4 +1,4 @@
-"""After the fact: finish or undo a run that was cut off."""
+"""Finish or undo an interrupted run."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ from compose_chap.transaction.run.facts import facts_of, read_change, read_edits
 
 @dataclass(frozen=True)
 class Recovered:
-    """What `recover` did with a run of a project: `finished`, `undone`, or nothing because it had changed nothing.
+    """What `recover` did with a run of a project: `finished`, `undone`, or `nothing changed`.
 
-    `checks` are what proves the state that was reached. `project` is empty where the run needed no engine.
+    `checks` prove the state that was reached. `project` is empty when the run needed no engine.
     """
 
     run: str
@@ -43,10 +43,10 @@ class Recovered:
 
 @dataclass(frozen=True)
 class Prospect:
-    """What `recover` would do with a run that was cut off at step `reached`, empty for none.
+    """What `recover` would do with a run that was interrupted at step `reached`, empty for none.
 
-    `outcome` is how it would end: `undone`, `nothing changed`, `finished`, or `finished or undone`, by what is found
-    when CHAP is verified. `files` would be written, and the databases of `renames` renamed, from and to.
+    `outcome` is how it would end: `undone`, `nothing changed`, `finished`, or `finished or undone`, depending on the
+    verification of CHAP. `files` would be written, and the databases in `renames` (from, to) renamed.
     """
 
     run: str
@@ -58,7 +58,7 @@ class Prospect:
 
 
 def foresee(world: World, journal: Journal) -> Prospect:
-    """Return what `recover` would do, changing nothing. What only the engine knows is left out where it is away."""
+    """Return what `recover` would do, changing nothing. Without an engine, what only the engine knows is left out."""
     reached = journal.steps[-1] if journal.steps else ""
     if journal.began(Step.FINISH):
         outcome = "finished"
@@ -82,10 +82,10 @@ def foresee(world: World, journal: Journal) -> Prospect:
 
 
 def recover(world: World, journal: Journal, patience: float = 0) -> Recovered:
-    """Bring an interrupted run to its end: all new when it is complete and good, all old otherwise.
+    """Finish an interrupted run if it is complete and good, else undo it.
 
-    Safe to run again. Raise Locked when somebody elsewhere works on the stack, Interrupted when the run is one of
-    another engine, NeedsPerson when the way back fails: the journal then stays open.
+    Safe to run again. Raise Locked when a run on another machine works on the stack, Interrupted when the run belongs
+    to another engine, NeedsPerson when the way back fails: then the journal stays open.
     """
     if journal.operation == "pin":
         journal.release_reserve()
@@ -127,7 +127,7 @@ def _recover(world: World, journal: Journal) -> Recovered:
 
 
 def _finish(world: World, change: Change, journal: Journal) -> Recovered | None:
-    """Close a run that is all new and verified, and return it; None for one that has to be undone."""
+    """Verify a complete run, close it and return it; None if it has to be undone."""
     done: forward.Done | None
     if journal.began(Step.FINISH):
         # Everything was verified already.

@@ -1,4 +1,4 @@
-"""What runs: one look at a stack, asked as little as possible and changing nothing."""
+"""The status of a stack, read with few queries and without changing anything."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _SIDE_BY_SIDE = 16
 
 @dataclass(frozen=True)
 class CheckoutFacts:
-    """The Git checkout that the Compose files lie in: its folder, where it stands, and what Git calls that."""
+    """The Git checkout with the Compose files: its folder, its HEAD, and Git's name for the commit."""
 
     folder: str
     commit: str
@@ -41,10 +41,10 @@ class CheckoutFacts:
 
 @dataclass(frozen=True)
 class Status:
-    """What was seen of a stack. None where something could not be asked; `problems` says why.
+    """The status of a stack. None where something could not be read; `problems` says why.
 
-    `working` is who works on it now, `open_run` the run that has not ended, empty for none: it goes on, or was cut off.
-    `last_run` is the record of the last one that ended.
+    `working` is the run that works on it now, `open_run` the run that has not ended, empty for none: it goes on, or
+    was interrupted. `last_run` is the record of the last run that ended.
     """
 
     stack: Stack
@@ -69,7 +69,7 @@ class Status:
 
 
 def look(world: World, stack: Stack) -> Status:
-    """Return what there is to see of a stack. A part that is down is named, and is no error."""
+    """Return the status of a stack. A part that is down is reported, and is no error."""
     problems: list[str] = []
 
     def attempt(ask: Any) -> Any:
@@ -84,8 +84,8 @@ def look(world: World, stack: Stack) -> Status:
     if not api.running:
         problems.append(f"The API container {api.name} is not running (it is {api.state}).")
 
-    # Each question waits for a program in a container: asked side by side, they take as long as the slowest. That is
-    # whether CHAP is ready, so it is asked first.
+    # Each query starts a program in a container: in parallel, they take as long as the slowest. That is whether CHAP is
+    # ready, so it comes first.
     with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
         overview = pool.submit(attempt, chap.overview) if api.running else None
         working = pool.submit(attempt, lambda: chap.active(stack.workers)) if api.running else None
@@ -153,7 +153,7 @@ def _last_run(stack: Stack, origin: Origin) -> Mapping[str, Any] | None:
 
 
 def _last_sound(listing: catalogue.Listing | None) -> tuple[Backup | None, list[str]]:
-    """Return the last backup without a fault, and what is wrong with those that are newer, in words."""
+    """Return the last backup without a fault, and the faults of newer backups, for people."""
     if listing is None:
         return None, []
     sound = [backup for backup in listing.backups if not backup.fault]
@@ -182,13 +182,13 @@ def _checkout(stack: Stack) -> CheckoutFacts | None:
 def _backups(world: World, stack: Stack, origin: Origin) -> catalogue.Listing:
     for file in () if world.engine.remote else stack.project.absent:
         durable.check_readable(file)
-    with suppress(StackError):  # beside files that are not here nobody can look
+    with suppress(StackError):  # the files, and so the backups, are not on this machine
         return catalogue.scan(catalogue.folder_for(stack, None, world.environment), origin)
     return catalogue.Listing([], [])
 
 
 def _last_test_restore(stack: Stack, origin: Origin, backups: Sequence[Backup]) -> datetime | None:
-    """Return when a backup of a stack was last restored as a test, also one that was removed since; None for never."""
+    """Return when a backup was last restored as a test, even if it was removed since; None for never."""
     trail = audit.entries(stack.project.directory, origin) if stack.project.local else []
     proofs = [
         entry.ended_at

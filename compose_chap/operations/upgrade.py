@@ -33,7 +33,7 @@ from compose_chap.transaction.run.baseline import Baseline
 from compose_chap.transaction.run.change import Change, begin, describe, images_of
 from compose_chap.transaction.run.facts import facts_of
 
-# Until a server has an upgrade of its own to learn from: a start of CHAP, and a copy inside PostgreSQL.
+# The estimate for the first upgrade on a server: a start of CHAP, and a copy inside PostgreSQL.
 _STOP_SECONDS, _START_SECONDS = 3.0, 17.0
 _COPIED_PER_SECOND = 150e6
 _DUMPED_PER_SECOND = 40e6
@@ -43,11 +43,11 @@ _DUMPED_PER_SECOND = 40e6
 class UpgradePlan:
     """Everything an upgrade will do, before it does anything.
 
-    `images` is the new reference of each writer. `project_files` are the files that the backup keeps. `overridden`
-    names the checks that the operator chose to go against. `drain` is for how many seconds jobs are waited for,
-    None where they may be lost or cannot be asked for. With `by_dump` the old data are kept as a second dump.
-    `move` is the way of the checkout that CHAP is built from, None for images; its `edits` are of env files. With
-    `no_cache` every layer is built anew. `repairs` are the known faults that are mended on the way, by name.
+    `images` is the new reference of each writer. `project_files` are the files for the backup. `overridden`
+    names the checks that the operator overrides. `drain` is how many seconds to wait for jobs,
+    None where they may be lost or cannot be read. With `by_dump` the old data are kept as a second dump.
+    `move` is the move of the checkout that CHAP is built from, None for images; its `edits` are of env files. With
+    `no_cache` every layer is built again. `repairs` are the known faults to repair, by name.
     """
 
     stack: Stack
@@ -68,7 +68,7 @@ class UpgradePlan:
 
 @dataclass(frozen=True)
 class Upgraded:
-    """What an upgrade did. The old data are kept as database `kept`; where that is empty, as `backup`."""
+    """The result of an upgrade. The old data are kept as database `kept`, or if that is empty, as `backup`."""
 
     run: str
     before: str
@@ -80,7 +80,7 @@ class Upgraded:
 
 
 def execute(world: World, plan: UpgradePlan, credentials: Mapping[str, str]) -> Upgraded:
-    """Carry an upgrade out. On a failure everything is brought back first.
+    """Carry out an upgrade. On a failure, undo everything first.
 
     Raise RolledBack, NeedsPerson or Cancelled once the writers were stopped; before that any ChapError,
     and then nothing has changed.
@@ -123,7 +123,7 @@ def _open_journal(world: World, plan: UpgradePlan, change: Change) -> Journal:
 
 
 def _prepare(world: World, plan: UpgradePlan, change: Change, journal: Journal) -> tuple[Change, Backup]:
-    """Do what can be done while CHAP serves. Return the change with its new images, and the backup."""
+    """Do everything that is possible while CHAP serves. Return the change with its new images, and the backup."""
     for service in plan.stack.writers:
         kept.protect_image(world, service.containers[0].image_id, change.project.name, journal.id, service.name)
     if not plan.move:
@@ -140,7 +140,7 @@ def _prepare(world: World, plan: UpgradePlan, change: Change, journal: Journal) 
 
 
 def _with_images(world: World, change: Change, images: Mapping[str, Mapping[str, str]]) -> Change:
-    """Return the change with these images. What the new one wants of the database is asked now: it takes seconds."""
+    """Return the change with these images. The schema that the new image needs is read now, which takes seconds."""
     model_schema.of_image(world, images[change.writers[0]]["id"])
     return replace(change, images_after=images)
 

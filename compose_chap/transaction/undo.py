@@ -1,6 +1,6 @@
-"""The one way back: after an error, a Ctrl-C, a kill and a power cut alike.
+"""The only way back: after an error, a Ctrl-C, a kill or a power cut.
 
-It reads only the journal and the world, so it can be cut off anywhere and run again.
+It relies only on the journal and the present state, so it can be interrupted anywhere and run again.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ _ON_TOP = "images-of-before.yml"
 
 @dataclass(frozen=True)
 class Written:
-    """What was written to the data that failed: rows by table that were `added`, and that were `changed`.
+    """What was written to the failed data: rows by table that were `added`, and that were `changed`.
 
-    `served` says that CHAP ran on them when nobody looked, so that more may have been written.
+    `served` says that CHAP ran on them unobserved, so that more may have been written.
     """
 
     added: Mapping[str, int]
@@ -58,16 +58,16 @@ class Written:
 
 
 def undo(world: World, change: Change, journal: Journal, *, cut_off: bool = False) -> list[Check]:
-    """Bring files, data, images and containers back to what they were, verify that, and return the checks.
+    """Restore the previous files, data, images and containers, verify that, and return the checks.
 
-    With `cut_off` the run did not get here by itself: what it had started may have served for days. Safe to run
-    again after it was cut off anywhere. Raise ChapError when the old state cannot be reached or proven.
+    With `cut_off`, the run was interrupted, and what it had started may have served for days. Safe to run again after
+    an interruption. Raise ChapError when the old state cannot be reached or proven.
     """
-    # The patience that an operator has with the new version is not what the old one is measured by.
+    # The operator's patience (--wait) is for the new version, not for the old one.
     world = replace(world, patience=max(world.patience, World.patience))
     journal.release_reserve()
     with suppress(StateError):
-        # A full disk must not stand in the way: all that this needs is in the journal already.
+        # A full disk must not block this: everything it needs is in the journal already.
         begin(world, journal, Step.GO_BACK)
     server = wait_for_server(world, change)
     world.notify("stop again", ", ".join(change.writers))
@@ -105,7 +105,7 @@ def undo(world: World, change: Change, journal: Journal, *, cut_off: bool = Fals
 def _chap_back(
     world: World, change: Change, journal: Journal, server: Server, files_amiss: Sequence[Path]
 ) -> list[Check]:
-    """Start CHAP as it was, and return how it stands. Raise ChapError when it does not start or is not good."""
+    """Start CHAP as it was, and return the checks. Raise ChapError when it does not start or a check fails."""
     try:
         _containers_back(world, change, journal, files_amiss=bool(files_amiss))
         world.notify("verify back")
@@ -118,7 +118,7 @@ def _chap_back(
 
 
 def _failed_data(server: Server, change: Change, written: Written, disposable: str) -> list[Check]:
-    """Drop the data that failed, or say that they are kept: nothing that somebody wrote is thrown away."""
+    """Drop the failed data, or report that they are kept: nothing that a user wrote is thrown away."""
     if written.anything:
         if not server.exists(change.failed):
             return []
@@ -155,9 +155,9 @@ def _for_a_person(change: Change, files: Sequence[Path], now: str) -> StateError
 
 
 def _containers_back(world: World, change: Change, journal: Journal, *, files_amiss: bool) -> None:
-    """Start the containers of before, or make them anew from the files.
+    """Start the previous containers, or recreate them from the files.
 
-    Where somebody's changes of the files name other images, a file of our own on top of them names those of before.
+    If somebody changed the files to other images, our own file on top of them names the previous images.
     """
     start_change = change
     if files_amiss:
@@ -178,7 +178,7 @@ def _containers_back(world: World, change: Change, journal: Journal, *, files_am
 
 
 def configurations_of(world: World, change: Change) -> dict[str, dict[str, Any]]:
-    """Return what each writer's container was made with, secrets left out."""
+    """Return the configuration of each writer's container, without secrets."""
     return {
         name: drift.configuration(world.engine.creation(value.id)[0])
         for name in change.writers
@@ -189,7 +189,7 @@ def configurations_of(world: World, change: Change) -> dict[str, dict[str, Any]]
 def _configuration_checks(
     change: Change, before: Mapping[str, Mapping[str, Any]], now: Mapping[str, Mapping[str, Any]]
 ) -> list[Check]:
-    """Tell of a container that was made anew in another shell: a variable that is not set here changes its ports."""
+    """Return a warning for recreated containers that differ, for example because a shell variable is not set here."""
     differences = {name: drift.changes(before.get(name, {}), now.get(name, {})) for name in change.writers}
     if not any(differences.values()):
         return []
@@ -200,7 +200,7 @@ def _configuration_checks(
 
 
 def look(world: World, change: Change, server: Server, tables: Mapping[str, int]) -> list[Check]:
-    """Return how the old state stands: everything that can be asked where CHAP was well before, else the rows alone.
+    """Verify the old state: everything if CHAP was healthy before, else only the rows.
 
     Raise ChapError when CHAP does not start.
     """
@@ -211,7 +211,7 @@ def look(world: World, change: Change, server: Server, tables: Mapping[str, int]
         checks = verify.as_before(verify.check_api(world, stack, baseline.version, tables), baseline.schema)
         checks += verify.forgiving(verify.check_everything(world, stack, baseline.version, baseline, {}))
     elif tables:
-        # It was not well before either: only what it had can be asked of it.
+        # It was not healthy before either: only its data can be checked.
         checks = [verify.compare_rows(tables, server.counts(change.live))]
     else:
         checks = []
@@ -219,23 +219,23 @@ def look(world: World, change: Change, server: Server, tables: Mapping[str, int]
 
 
 def _set_aside(server: Server, change: Change, old: Mapping[str, int]) -> dict[str, int]:
-    """Return how many rows, by table, the data that failed have more than the old ones when these were counted.
+    """Return how many more rows, by table, the failed data have than the old data.
 
-    To be asked before anything is started: what is written to the old data from then on would hide the difference.
+    Call it before anything is started: rows written to the old data from then on would hide the difference.
     """
     databases = server.databases()
     if change.failed not in databases or change.live not in databases:
         return {}
     old = old or server.counts(change.live)
     since = rows_since(old, server.counts(change.failed))
-    # What is in a table that only the new version has was made of the old rows.
+    # Rows in tables that only the new version has were made from the old rows.
     return {table: rows for table, rows in since.items() if rows > 0 and table in old}
 
 
 def _changed(server: Server, change: Change, answered: Answered | None) -> dict[str, int]:
-    """Return how many rows of each table of the data that failed are not as they were when its API first answered.
+    """Return how many rows of each table of the failed data changed since the new API first answered.
 
-    A row that was changed counts as a new one does. What CHAP itself writes at its start does not.
+    New and changed rows count. What CHAP itself writes at its start does not.
     """
     if not answered or not server.exists(change.failed):
         return {}
@@ -249,6 +249,6 @@ def _changed(server: Server, change: Change, answered: Answered | None) -> dict[
 
 
 def rows_since(old: Mapping[str, int], new: Mapping[str, int]) -> dict[str, int]:
-    """Return how many rows more each table has now, fewer as a negative number; those that CHAP adds do not count."""
+    """Return by how many rows each table grew (negative: shrank); rows that CHAP itself adds do not count."""
     more = {table: new.get(table, 0) - old.get(table, 0) for table in sorted({*old, *new})}
     return {table: rows for table, rows in more.items() if rows < 0 or (rows and table not in verify.NOBODYS)}

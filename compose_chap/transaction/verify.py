@@ -1,6 +1,6 @@
-"""Look at a stack after a change and say how it stands, as checks.
+"""Verify a stack after a change, as checks.
 
-A check has the shape that chap-checker gives its own: name, status, message, hint, details, duration.
+A check has the same fields as in chap-checker: name, status, message, hint, details, duration.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from compose_chap.stack.schema import Schema
 from compose_chap.transaction import evidence
 from compose_chap.transaction.run.baseline import Baseline, route_of
 
-# A model service registers again within this time after CHAP came back: a keepalive of 10 to 15 s that must fail
-# first, 30 s of grace, and a few seconds (seen with servicekit).
+# A model service registers again within this time after CHAP is back: a keepalive of 10 to 15 s must fail first,
+# then 30 s of grace, and a few seconds (observed with servicekit).
 MODELS_BACK = 100.0
 
-# Tables that CHAP itself adds to: more rows there are nobody's work. The last one is Alembic's mark.
+# Tables in which CHAP itself adds rows: more rows there are not users' work. The last is Alembic's mark.
 NOBODYS = (
     *("public.modeltemplatedb", "public.configuredmodeldb", "public.specificationbaseline"),
     MARK_TABLE,
@@ -36,11 +36,11 @@ NOBODYS = (
 def wait_for_api(
     world: World, stack: Stack, *, workers: bool, answers: Callable[[bool], None] = lambda silent: None
 ) -> Health:
-    """Wait until the API is ready and return how it is then or when the wait ended.
+    """Wait until the API is ready, and return its health at the end of the wait.
 
-    Without `workers` it is enough that nothing but the worker is amiss. Progress, not a clock, decides: while
-    the container lives and work is done in the database, a migration may take as long as it needs.
-    `answers` is called at its first answer, and learns whether it was silent until then. Raise EndedAtStart when the
+    Without `workers`, an API that only lacks its workers counts as ready. Progress, not a clock, decides: while
+    the container runs and work is done in the database, a migration may take as long as it needs.
+    `answers` is called at the first answer, with whether the API was silent until then. Raise EndedAtStart when the
     container ends.
     """
     api = stack.api.containers[0]
@@ -75,7 +75,7 @@ def wait_for_api(
 
 
 def only_workers_amiss(health: Health) -> bool:
-    """Whether an API that is not ready lacks nothing but its workers."""
+    """Whether an API that is not ready only lacks its workers."""
     amiss = [part for part, state in health.checks.items() if state != "ok"]
     return health.level == "answering" and amiss == ["celery"]
 
@@ -94,7 +94,7 @@ def check_api(world: World, stack: Stack, expected: str, tables: Mapping[str, in
 def check_everything(
     world: World, stack: Stack, expected: str, baseline: Baseline, credentials: Mapping[str, str]
 ) -> list[Check]:
-    """Check everything that an operation must leave well once API and workers run."""
+    """Check everything that must be healthy after an operation, once API and workers run."""
     checks = [
         _timed(world, "worker_version", lambda: _worker_versions(world, stack, expected)),
         _timed(world, "ready", lambda: _ready(world, stack)),
@@ -108,7 +108,7 @@ def check_everything(
 
 
 def forgiving(checks: Iterable[Check]) -> list[Check]:
-    """Return checks in which what others changed is named, and does not stand in the way: no way back mends it."""
+    """Return the checks with changes by others as warnings only: no rollback could revert them."""
     return [
         replace(check, status="warn") if check.failed and check.name in ("route", "other_containers") else check
         for check in checks
@@ -116,7 +116,7 @@ def forgiving(checks: Iterable[Check]) -> list[Check]:
 
 
 def as_before(checks: Iterable[Check], verdict: str) -> list[Check]:
-    """Return checks in which a schema that is amiss is only a warning where it had that verdict before already."""
+    """Return the checks with a bad schema as a warning only, if it had the same verdict before."""
     return [
         replace(check, status="warn", message=f"As before: {check.message}")
         if check.name == "schema" and check.failed and check.details.get("verdict") == verdict
@@ -157,7 +157,7 @@ def _rows(world: World, stack: Stack, tables: Mapping[str, int]) -> Check:
 
 
 def compare_rows(before: Mapping[str, int], after: Mapping[str, int]) -> Check:
-    """Check that no table lost rows; one that is gone lost all it had. Without rows of `before` nothing is said."""
+    """Check that no table lost rows; a table that is gone lost all of them. Without rows in `before`, it is skipped."""
     if not before:
         return Check("rows", "ok", "The data are the previous ones: nothing had changed them yet.")
     lost = {table: (rows, after.get(table, 0)) for table, rows in before.items() if after.get(table, 0) < rows}
@@ -218,7 +218,7 @@ def _untouched(world: World, stack: Stack, baseline: Baseline) -> Check:
         service.name: {container.id for container in service.containers}
         for service in refreshed(world.engine, stack.project.name).services
     }
-    # A container that had done its work and ended is gone after any `docker container prune`.
+    # A container that had ended may be gone after a `docker container prune`.
     changed = [
         name
         for name, ids in baseline.untouched.items()
@@ -258,7 +258,7 @@ def _timed(world: World, name: str, ask: Callable[[], Check]) -> Check:
 
 
 class EndedAtStart(ChapError):
-    """CHAP's API ended when it was started; `reason` is what its log or exit status says of it."""
+    """CHAP's API ended at its start; `reason` comes from its log or exit status."""
 
     def __init__(self, message: str, reason: str) -> None:
         super().__init__(message)
@@ -266,7 +266,7 @@ class EndedAtStart(ChapError):
 
 
 class VerifyFailed(ChapError):
-    """The result was looked at and is not good; `checks` says why."""
+    """The verification failed; `checks` says why."""
 
     code = "verify"
 

@@ -1,4 +1,4 @@
-"""A status as numbers that a monitoring system collects, in Prometheus' text format."""
+"""A status as metrics in Prometheus' text format."""
 
 from __future__ import annotations
 
