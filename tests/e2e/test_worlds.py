@@ -238,7 +238,7 @@ def test_without_a_superuser_nothing_begins(odd: SampleStack) -> None:
 HOOKS = """
 services:
   chap-worker:
-    pre_stop: [{command: ["sh", "-c", "echo $$WHY >> /data/runs/stops"]: {WHY: "one more"}}]
+    pre_stop: [{command: ["sh", "-c", "echo $$WHY >> /data/runs/stops"], environment: {WHY: "one more"}}]
 """
 
 
