@@ -149,6 +149,7 @@ def test_upgrade_and_rollback_with_odd_names(odd: SampleStack) -> None:
     chap(odd, "rehearse", "v2.1.0")
 
 
+@pytest.mark.torture
 def test_a_run_that_is_killed_while_nobody_is_let_in_lets_everybody_in_again(odd: SampleStack) -> None:
     before = Picture.of(odd)
 
@@ -183,6 +184,7 @@ def stopped_session(stack: SampleStack) -> Iterator[None]:
         until(lambda: not stack.sql(query, "postgres"))
 
 
+@pytest.mark.torture
 def test_where_a_session_does_not_end_nothing_is_changed(odd: SampleStack) -> None:
     before = Picture.of(odd)
     with stopped_session(odd):
