@@ -108,7 +108,7 @@ class Call:
         render.write(render.document(self.command, {"ok": True, **data}) if self.json else self.full_command(text))
 
     def part(self, text: str) -> bool:
-        """Print a part of a result as soon as it is known, if a person waits for it. Return whether it was printed."""
+        """Print a part of a result as soon as it is known, if a person is waiting for it. Return whether it was."""
         from compose_chap.cli.screen import render
 
         if self.json or not sys.stdout.isatty():

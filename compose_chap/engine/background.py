@@ -38,7 +38,7 @@ def start_apart(command: Sequence[str], environment: Mapping[str, str], unit: st
 
 
 def _manager() -> list[str] | None:
-    """Return how systemd-run is told whose unit it is; None where systemd is not at work, or ends with the login."""
+    """Return systemd-run's options for the unit's owner; None where systemd does not run, or ends with the login."""
     if not _SYSTEMD.is_dir() or not shutil.which("systemd-run"):
         return None
     if os.geteuid() == 0:

@@ -15,7 +15,7 @@ from compose_chap.records.detached import ERR, OUT, Detached, Order
 
 # How the process that watches over a run is called; it is followed by the run's folder.
 WATCH = "watch-over"
-# Set for a run that was begun apart: nobody is there to be asked, and all was asked before.
+# Set for a detached run: nobody can answer questions there, and they were asked before it began.
 DETACHED = "DOCKER_CHAP_DETACHED"
 
 _STARTS = 20.0  # seconds
@@ -58,7 +58,7 @@ def hand_over(
 
 
 def watch_over(folder: Path, clock: Callable[[], datetime]) -> int:
-    """Be the process of a run that was begun apart: run its order to the end, and return its exit status."""
+    """Be the process of a detached run: run its order to the end, and return its exit status."""
     with detached.claimed(folder) as claim:
         out, err = (own_folder.new_file(folder / name) for name in (OUT, ERR))
         order = detached.take(folder)
@@ -72,7 +72,7 @@ def watch_over(folder: Path, clock: Callable[[], datetime]) -> int:
 
 
 def follow(world: World, run: Detached, lines: int, tell: Callable[[bytes], None]) -> Detached:
-    """Hand out what a run told: its last `lines` lines, then everything as it comes, until it has ended.
+    """Give `tell` the output of a run: its last `lines` lines, then everything as it comes, until it has ended.
 
     Return the run as it is then.
     """

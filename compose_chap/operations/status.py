@@ -62,7 +62,7 @@ class Status:
     checkout: CheckoutFacts | None
     open_run: Mapping[str, Any] | None
     working: Mapping[str, str] | None
-    detached: Detached | None  # the last run that was begun apart
+    detached: Detached | None  # the last detached run
     problems: tuple[str, ...]
     disks: Disks = Disks()
     last_run: Mapping[str, Any] | None = None

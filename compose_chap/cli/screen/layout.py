@@ -49,7 +49,7 @@ def cells(text: str) -> int:
 
 
 def clipped(text: str, most: int) -> str:
-    """Return a text that takes at most so many columns, with dots where its end is left out."""
+    """Return a text cut to a number of columns, with dots in place of what was cut."""
     if cells(text) <= most:
         return text
     while text and cells(text) > most - 3:
