@@ -15,6 +15,7 @@ import httpx
 
 RECIPE = Path(__file__).resolve().parent
 PINNED = re.compile(r"^([A-Za-z0-9._-]+)==([^ ;\\]+)", re.MULTILINE)
+PINS = ("requirements.txt", "requirements-build.txt", "requirements-dev.txt")
 SERVICE = "https://api.osv.dev"
 
 
@@ -40,7 +41,7 @@ def main() -> None:
 
 def pinned() -> list[tuple[str, str]]:
     """Return name and version of every package that the recipe pins, each once."""
-    texts = [(RECIPE / name).read_text() for name in ("requirements.txt", "requirements-dev.txt")]
+    texts = [(RECIPE / name).read_text() for name in PINS]
     return sorted({(found[1], found[2]) for text in texts for found in PINNED.finditer(text)})
 
 

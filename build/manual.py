@@ -21,11 +21,12 @@ _ENVIRONMENT = {
     "DHIS2_USERNAME, DHIS2_PASSWORD, DHIS2_TOKEN": "Who checks through DHIS2.",
     "DHIS2_PASSWORD_FILE, DHIS2_TOKEN_FILE": "The file that has the password or the token.",
     "NO_COLOR": "When it is set, nothing is coloured.",
+    "DOCKER_CHAP_TIMELINE": "A file that gets a line for each step and question, with its begin and end.",
     "CHAP_PYTHON": "The Python to run with, instead of the first that is 3.10 or newer.",
 }
 _FILES = {
     "backups/": "The backups, beside the main Compose file.",
-    ".docker-chap/": "The records of all runs and what a failed one left in its logs, beside the main Compose file.",
+    ".docker-chap/": "Records of all that was done, and logs of failed runs, beside the main Compose file.",
     "~/.cache/docker-chap/": "The unpacked program, and which versions the registry has. It may be removed.",
 }
 

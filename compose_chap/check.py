@@ -20,10 +20,10 @@ class Check:
 
     @property
     def failed(self) -> bool:
-        """Whether this stands in the way."""
+        """Whether this blocks the operation."""
         return self.status in ("fail", "error")
 
 
 def failures(checks: Iterable[Check]) -> str:
-    """Return what failed, in words."""
+    """Return the messages of the checks that failed."""
     return " ".join(check.message for check in checks if check.failed)

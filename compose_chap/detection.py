@@ -32,9 +32,9 @@ def detect(containers: Iterable[Container], *marks: Role) -> tuple[Stack, ...]:
 
 
 def classify(image: str, command: Sequence[str], environment: Mapping[str, str], dockerfile: str = "") -> Role:
-    """Return the role of a service by what it runs. The database of CHAP is told apart by `detect` alone.
+    """Return the role of a service by what it runs. Only `detect` can say which database is CHAP's.
 
-    The sources of these marks are the Compose files of chap-core and docker-dhis2-core.
+    The marks come from the Compose files of chap-core and docker-dhis2-core.
     """
     name = Reference.parse(image).name
     words = " ".join(command)
@@ -79,7 +79,9 @@ def _stack(name: str, containers: Sequence[Container]) -> Stack:
 def project(name: str, labels: Mapping[str, str]) -> Project:
     """Return the project as Compose recorded it in the labels of a container."""
     prefix = "com.docker.compose.project."
-    directory = labels.get(prefix + "working_dir", "/")
+    directory = labels.get(prefix + "working_dir", "")
+    if not directory.startswith("/"):
+        directory = "/"  # a label that Compose did not write; it must not mean the current folder
 
     def paths(label: str) -> tuple[Path, ...]:
         return tuple(map(Path, _listed(labels.get(prefix + label, ""), directory)))
@@ -88,7 +90,7 @@ def project(name: str, labels: Mapping[str, str]) -> Project:
 
 
 def _listed(text: str, directory: str) -> list[str]:
-    """Return the paths that Compose joined with commas, each absolute, where a folder's name may hold a comma too."""
-    # No path has a NUL: what is known to be one folder is hidden behind it while the commas are looked at.
+    """Return the paths that Compose joined with commas; they are absolute, and may hold commas themselves."""
+    # No path holds a NUL: it stands for the project's folder, whose own commas must not split.
     hidden = text.replace(f"{directory}/", "\0/") if "," in directory else text
     return [part.replace("\0", directory) for part in re.split(r",(?=[/\0]|-(?:,|$)|$)", hidden) if part]

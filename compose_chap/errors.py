@@ -1,10 +1,11 @@
 """Every way `docker chap` can fail.
 
 ChapError
-├── UsageError          the words on the command line do not fit                exit 2
+├── UsageError          the arguments on the command line do not fit            exit 2
 ├── EngineError         Docker or Compose is missing, too old or refuses
 │   └── CommandFailed   a process ran and ended with a failure
 ├── StackError          no CHAP stack, several, or one that is not as expected
+│   └── SeveralStacks   nothing says which of several is meant
 ├── ComposeFileError    a Compose file or env file that cannot be edited safely
 ├── DatabaseError       PostgreSQL refuses, or is not there
 ├── DumpError           a dump or backup that is missing, damaged or hostile
@@ -15,8 +16,9 @@ ChapError
 │   └── Interrupted     an earlier run was cut off                              exit 5
 ├── RolledBack          it failed, and everything is as it was                  exit 3
 ├── NeedsPerson         it failed, and so did the way back                      exit 4
-├── Bug                 what was not foreseen                               exit 1
+├── Bug                 an unexpected exception                                 exit 1
 └── Cancelled           the operator stopped it; nothing is left half done      exit 130
+    └── Declined        the operator was asked, and said no
 """
 
 from __future__ import annotations
@@ -27,8 +29,8 @@ from typing import Any
 class ChapError(Exception):
     """A failure that an operator can act on: what failed, the state now, the command to run next.
 
-    `code` is a stable word for scripts, `details` is what else their JSON document has. `exit_status` is what the
-    process returns: 1 means refused or failed with nothing changed.
+    `code` is a stable word for scripts, `details` are further fields of the JSON document. `exit_status` is that of
+    the process: 1 means refused or failed with nothing changed.
     """
 
     code = "failed"
@@ -43,7 +45,7 @@ class ChapError(Exception):
 
 
 class UsageError(ChapError):
-    """The words on the command line do not fit together."""
+    """The arguments on the command line do not fit together."""
 
     code = "usage"
     exit_status = 2
@@ -72,30 +74,34 @@ class StackError(ChapError):
     code = "stack"
 
 
+class SeveralStacks(StackError):
+    """There are several CHAP stacks, and nothing says which is meant."""
+
+
 class ComposeFileError(ChapError):
     """A Compose file or env file cannot be read or edited safely; `path` and `line` (from 1) say where."""
 
     code = "compose-file"
 
     def __init__(self, message: str, *, path: str = "", line: int = 0, hint: str = "") -> None:
-        place = f"{path}:{line}: " if path and line else f"{path}: " if path else ""
-        super().__init__(place + message, hint=hint)
+        location = f"{path}:{line}: " if path and line else f"{path}: " if path else ""
+        super().__init__(location + message, hint=hint)
         self.path = path
         self.line = line
 
 
 class DatabaseError(ChapError):
-    """PostgreSQL is not there, or refused what it was asked."""
+    """PostgreSQL is not there, or refused a request."""
 
     code = "database"
 
 
 class StuckSessions(DatabaseError):
-    """Somebody's session in a database does not end, so it can be neither copied nor renamed."""
+    """Another session in a database does not end, so the database can be neither copied nor renamed."""
 
 
 class DumpError(ChapError):
-    """A dump or a backup is missing, damaged, of an unknown kind, or does what no dump of CHAP does."""
+    """A dump or a backup is missing, damaged, of an unknown kind, or has something that no dump of CHAP has."""
 
     code = "dump"
 
@@ -150,7 +156,7 @@ class NeedsPerson(ChapError):
 
 
 class Bug(ChapError):
-    """What was not foreseen. Only a document for scripts is made of it."""
+    """An unexpected exception, as the JSON document reports it. It is never raised."""
 
     code = "bug"
 
@@ -160,3 +166,9 @@ class Cancelled(ChapError):
 
     code = "cancelled"
     exit_status = 130
+
+
+class Declined(Cancelled):
+    """The operator was asked before anything was changed, and said no: an answer, not a failure."""
+
+    code = "declined"

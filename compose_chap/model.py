@@ -14,7 +14,7 @@ from compose_chap.errors import StackError
 from compose_chap.image import Reference
 from compose_chap.units import clipped
 
-# PostgreSQL cuts longer names, at this many bytes.
+# PostgreSQL truncates longer names, at this many bytes.
 LONGEST_NAME = 63
 
 
@@ -34,9 +34,9 @@ class Role(Enum):
 
 @dataclass(frozen=True)
 class Project:
-    """A Compose project as `docker compose` has to be told of it: name, folder, files and env files, all absolute.
+    """A Compose project as `docker compose` needs it: name, folder, files and env files, all absolute.
 
-    `absent` are those of the files that are not on this machine, as where the engine is elsewhere.
+    `absent` are the files that are not on this machine, for example when the engine is on another.
     """
 
     name: str
@@ -46,30 +46,30 @@ class Project:
     absent: tuple[Path, ...] = ()
 
     @property
-    def here(self) -> bool:
-        """Whether the main file, with what is kept beside it, is on this machine."""
+    def local(self) -> bool:
+        """Whether the main file, and with it the folder of records, is on this machine."""
         return not self.absent or self.absent[0] != self.files[0]
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Which stack a record is of: its project, its engine's id and name. What is empty is any: older ones lack it."""
+    """The stack that a record belongs to: project, engine's id and name. Empty means any: older records lack it."""
 
     project: str = ""
     engine: str = ""
     server: str = ""
 
     def to_json(self) -> dict[str, str]:
-        """Return it as a record can hold it."""
+        """Return the origin as records store it."""
         return {"project": self.project, "engine": self.engine, "server": self.server}
 
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> Origin:
-        """Return which stack a run is of, as far as its record says."""
+        """Return the origin in a run's record, empty parts where the record lacks them."""
         return cls(**record.get("stack", {}))
 
     def owns(self, other: Origin) -> bool:
-        """Whether a record of `other` is one of this stack."""
+        """Whether a record with the origin `other` belongs to this stack."""
         pairs = zip((self.project, self.engine), (other.project, other.engine))
         return all(own == its or not (own and its) for own, its in pairs)
 
@@ -81,10 +81,10 @@ class Origin:
 class Container:
     """A container of a Compose project, as the engine described it.
 
-    `image` is the reference it was created from, `image_id` what that was. `command` is entrypoint and
-    command in one. `names` and `addresses` are what it is known by on its networks; `links` are names that only
-    itself knows, with the container's name or address that each stands for.
-    `environment` holds passwords: it is for the process only, never for output.
+    `image` is the reference it was created from, `image_id` the image it was then. `command` is entrypoint and
+    command together. `names` and `addresses` are those on its networks; `links` maps names that only this container
+    knows to a container's name or address. `published` are the addresses on the engine's machine, `host:port`.
+    `environment` holds passwords: never print it.
     """
 
     id: str
@@ -104,15 +104,16 @@ class Container:
     labels: Mapping[str, str] = field(repr=False)
     environment: Mapping[str, str] = field(repr=False)
     links: Mapping[str, str] = field(default_factory=dict)
+    published: tuple[str, ...] = ()
 
     def knows_as(self, host: str) -> str:
-        """Return the name or address that a host's name stands for in this container."""
-        # The engine's name service takes CHAP-DB and chap-db for one.
+        """Return the name or address that a host name resolves to in this container."""
+        # The engine's DNS ignores case.
         plain = host.lower().removesuffix(".")
         return self.links.get(plain, plain).lower()
 
     def answers_to(self, host: str) -> bool:
-        """Whether a name or address in lower case is one of its own."""
+        """Whether a name or address, in lower case, is this container's."""
         return host in self.addresses or host in map(str.lower, self.names)
 
     @property
@@ -140,7 +141,7 @@ class Service:
         return all(container.running for container in self.containers)
 
 
-# SQLAlchemy's own pattern, with which CHAP reads it: a password may hold every sign but @, a host keeps its case.
+# SQLAlchemy's own pattern, as CHAP reads the URL: a password may hold any character but @, a host keeps its case.
 _DATABASE_URL = re.compile(
     r"[\w+]+://(?:(?P<user>[^:/]*)(?::(?P<password>[^@]*))?@)?"
     r"(?:\[(?P<ipv6>[^/?]+)\]|(?P<name>[^/:?]+))?(?::(?P<port>[^/?]*))?(?:/(?P<database>[^?]*))?"
@@ -159,7 +160,7 @@ class DatabaseUrl:
 
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> DatabaseUrl:
-        """Return that of a container or service. One that SQLAlchemy could not read has no parts."""
+        """Return the URL in an environment. All parts are empty when SQLAlchemy could not read it."""
         match = _DATABASE_URL.match(environment.get("CHAP_DATABASE_URL", ""))
         user, password, ipv6, name, port, database = match.groups("") if match else [""] * 6
         return cls(unquote(user), unquote(password), name or ipv6, port, database)
@@ -185,8 +186,8 @@ class Stack:
         """Return the services with this role, none, one or more."""
         return tuple(service for service in self.services if service.role is role)
 
-    def one(self, role: Role) -> Service:
-        """Return the one service with this role. Raise StackError when there is none or more than one."""
+    def single(self, role: Role) -> Service:
+        """Return the only service with this role. Raise StackError when there is none or more than one."""
         services = self.of(role)
         if len(services) == 1:
             return services[0]
@@ -201,31 +202,31 @@ class Stack:
     @property
     def api(self) -> Service:
         """The service that serves CHAP's REST API and migrates the database at start."""
-        return self.one(Role.API)
+        return self.single(Role.API)
 
     @property
     def database(self) -> Service:
-        """The PostgreSQL service that CHAP's own settings point at. Raise StackError when no container is it."""
-        found = self.of(Role.DATABASE)
-        if not found and (pooler := self.pooler):
+        """The PostgreSQL service that CHAP's settings point at. Raise StackError when it has no container."""
+        candidates = self.of(Role.DATABASE)
+        if not candidates and (pooler := self.pooler):
             raise StackError(
                 f"CHAP reaches its database through '{pooler.name}' ({pooler.image}), a connection pooler. Which server"
                 " is behind it cannot be seen, and it holds sessions open that would stand in the way.",
                 hint="Let CHAP_DATABASE_URL name the PostgreSQL service itself, then recreate CHAP:"
                 f" docker compose up -d --no-deps {' '.join(service.name for service in self.writers)}",
             )
-        if not found:
+        if not candidates:
             host = self.database_host or "nowhere"
             raise StackError(
                 f"CHAP's database is at '{host}', and project '{self.project.name}' has no container of that name.",
                 hint=f"If its container is gone: cd {self.project.directory} && docker compose up -d --no-deps {host}\n"
                 "If it is outside of the project, this tool leaves it alone: back it up where it runs.",
             )
-        return self.one(Role.DATABASE)
+        return self.single(Role.DATABASE)
 
     @property
     def pooler(self) -> Service | None:
-        """The connection pooler that CHAP's own settings point at, None where they point at something else."""
+        """The connection pooler that CHAP's settings point at, None where they point at something else."""
         host = self.api.containers[0].knows_as(self.database_host)
         return next((value for value in self.of(Role.POOLER) if value.containers[0].answers_to(host)), None)
 
@@ -255,5 +256,5 @@ class Stack:
         url, server = self.database_url, self.database.containers[0].environment
         owner = url.user or server.get("POSTGRES_USER", "postgres")
         admin = server.get("POSTGRES_USER") or "postgres"
-        # PostgreSQL cuts the name that it is asked for just as the one that it once made.
+        # PostgreSQL truncates the name in a connection just as the name in CREATE DATABASE.
         return DatabaseAccess(clipped(url.database or server.get("POSTGRES_DB", admin), LONGEST_NAME), owner, admin)

@@ -1,4 +1,4 @@
-"""Whose a file or folder is, and so whether it counts. Root runs this in folders that others own."""
+"""Who owns a file or folder, and so whether to trust it. Root runs this in folders that others own."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 
 
 def not_own(status: os.stat_result) -> str:
-    """Return why a file or folder does not count as one's own, in words, empty when it does.
+    """Return why a file or folder cannot be trusted, empty when it can.
 
-    It counts when it belongs to the effective user or root, and nobody else may write it, as ssh and sudo judge.
+    It can be trusted if it belongs to the effective user or root and nobody else may write it, as ssh and sudo judge.
     """
     if status.st_uid not in (0, os.geteuid()):
         return f"belongs to another user ({user_name(status.st_uid)})"
@@ -31,19 +31,19 @@ def user_name(number: int) -> str:
 
 
 def upwards(folder: Path) -> Iterator[Path]:
-    """Yield a folder and those above it, as far as nobody else can have put there what is looked for.
+    """Yield a folder and its parents, up to the first where somebody else could have put a file.
 
-    It ends below a folder of another user than root, this one and the owner of the first, and below one that
-    everybody may write, such as /tmp.
+    That is a folder that everybody may write, such as /tmp, or one that belongs to another user than root, this user
+    and the owner of `folder`.
     """
     owners: set[int] = set()
-    for place in (folder, *folder.parents):
+    for parent in (folder, *folder.parents):
         try:
-            status = os.stat(place)
+            status = os.stat(parent)
         except OSError:  # a folder that is gone, or that this user may not reach
             continue
         if not owners:
             owners = {0, os.geteuid(), status.st_uid}
         elif status.st_uid not in owners or status.st_mode & 0o002:
             return
-        yield place
+        yield parent

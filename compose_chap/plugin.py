@@ -56,7 +56,7 @@ def main() -> int:
         else:
             report(error, words, debug=asks_for_debug(flags))
             status = 1
-    # Python puts down what listens to signals before it ends: one that comes then would take the place of the status.
+    # Python removes its signal handlers before it ends: a signal after that would replace the exit status.
     for number in _STOPS:
         signal.signal(number, signal.SIG_IGN)
     return delivered(status)
@@ -69,14 +69,14 @@ def docker_command() -> str:
 
 
 def print_metadata() -> None:
-    """Tell docker what this plugin is. In the built file the shell header does so, without starting Python."""
+    """Print the plugin's metadata. In the built file the shell header does this, without starting Python."""
     import json
 
     print(json.dumps(METADATA))
 
 
 def split(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return docker's own flags, spelled as they were, and the words behind them."""
+    """Return docker's own flags, as they were spelled, and the words after them."""
     start = 0
     while start < len(words) and (width := flag_width(words[start])):
         start += width
@@ -84,7 +84,7 @@ def split(words: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def flag_width(word: str) -> int:
-    """Return how many words the flag of docker's that begins with `word` takes; 0 when docker has no such flag."""
+    """Return how many words the docker flag that starts with `word` takes; 0 when docker has no such flag."""
     if word.startswith("--"):
         name, equals, _ = word.partition("=")
         if name in _SWITCHES:
@@ -112,9 +112,9 @@ class _Unheard(io.FileIO):
 
 
 def ignore_lost_stderr() -> None:
-    """Let what is told on standard error be lost when nobody can hear it any more.
+    """Drop output to standard error when nobody reads it any more.
 
-    In `docker chap upgrade 2>&1 | head`, or on a terminal that is gone, no word about the work may stop the work.
+    In `docker chap upgrade 2>&1 | head`, or on a terminal that is gone, a failed write must not stop the work.
     """
     with suppress(OSError, ValueError, AttributeError):
         unheard = _Unheard(sys.stderr.fileno(), "w", closefd=False)
@@ -123,15 +123,21 @@ def ignore_lost_stderr() -> None:
 
 
 def run(words: list[str], docker: tuple[str, ...]) -> int:
-    """Give the words to the command line, with the command that its children call docker by."""
+    """Run the command line; `docker` is the command with which child processes call docker."""
     if words in (["version"], ["chap", "version"]):
-        print(f"docker chap {__version__}")  # without the time that it takes to load the commands
+        print(f"docker chap {__version__}")  # without loading the commands, which takes time
         return 0
     from compose_chap.cli import app
 
     match words:
         case ["__complete", "chap", *rest]:
             return app.complete(rest, docker)
+        case ["watch-over", folder]:  # this process is one that --detach began
+            from compose_chap.cli import attach
+
+            return attach.watch_over(folder)
+        case ["__completeNoDesc", *rest]:  # as the completion of docker 20.10 calls the file itself
+            return app.complete(rest, docker, described=False)
         case ["help" | "--help" | "-h", "chap", *rest]:
             return app.main([*rest, "--help"], docker)
         case ["--version" | "-v", "chap", *_]:
@@ -143,11 +149,11 @@ def run(words: list[str], docker: tuple[str, ...]) -> int:
 
 
 def listen_for_the_end() -> None:
-    """Make every way to ask this process to stop raise KeyboardInterrupt in the main thread.
+    """Make every request to stop raise KeyboardInterrupt in the main thread.
 
     A service manager sends SIGTERM, a lost terminal SIGHUP, and docker, when it is not on a terminal, sends no
-    signal at all: it closes the socket that it gave us. One request often comes in two of these ways. The
-    second must not break off what the first began, so what follows at once is passed over.
+    signal at all: it closes the socket that it gave us. A single request often comes in two of these ways. The
+    second must not interrupt the clean-up that the first began, so requests within two seconds are ignored.
     """
     heard = -math.inf
 
@@ -173,7 +179,7 @@ def watch(address: str) -> None:
     try:
         connection.connect("\0" + address[1:] if address.startswith("@") else address)
     except OSError:
-        connection.close()  # an old docker does not listen: signals must do
+        connection.close()  # an old docker does not listen: signals must be enough
         return
 
     def wait(main_thread: int) -> None:
@@ -187,33 +193,34 @@ def watch(address: str) -> None:
 
 
 def report(error: Exception, words: Sequence[str], *, debug: bool) -> None:
-    """Say what was not foreseen, where, and what to do next; to a script that asked for JSON as a document too.
+    """Report an unexpected exception: what, where, and what to do next; with --json as a document too.
 
-    The words of an error may hold a secret, but for those that come from the operating system.
+    An exception's message may hold a secret, unless it comes from the operating system.
     """
     import traceback
 
     if debug:
         traceback.print_exception(error)
     frames = traceback.extract_tb(error.__traceback__)
-    place = ([frame for frame in frames if "compose_chap" in frame.filename] or frames)[-1]
+    origin = ([frame for frame in frames if "compose_chap" in frame.filename] or frames)[-1]
     what = str(error) if isinstance(error, OSError) else type(error).__name__
-    what += f" (in {os.path.basename(place.filename)}, line {place.lineno})"
+    what += f" (in {os.path.basename(origin.filename)}, line {origin.lineno})"
     hint = "To report the bug, run the same command as `docker --debug chap ...` and send what it prints."
+    if any(word.endswith("json") for word in words):
+        from compose_chap.cli import app
+
+        if app.tell_bug(words, f"{what}. This is a bug in docker chap {__version__}.", hint):
+            return
     print(
         f"Error: {what}\n"
         f"This is a bug in docker chap {__version__}. To see the state of the stack now, run `docker chap status`.\n"
         f"{hint}",
         file=sys.stderr,
     )
-    if "--json" in words:
-        from compose_chap.cli import app
-
-        app.tell_bug(words, f"{what}. This is a bug in docker chap {__version__}.", hint)
 
 
 def nobody_reads() -> bool:
-    """Return whether what reads our results, as in `docker chap history | head -1`, has ended."""
+    """Return whether the reader of our output has ended, as in `docker chap history | head -1`."""
     import select
 
     results = select.poll()
@@ -222,7 +229,7 @@ def nobody_reads() -> bool:
 
 
 def delivered(status: int) -> int:
-    """Write out what is left of the results and return the exit status; another one when they cannot be written."""
+    """Flush the output and return the exit status; a different status when the output cannot be written."""
     if sys.stdout is None:
         return status
     try:
@@ -233,6 +240,6 @@ def delivered(status: int) -> int:
     except OSError as error:
         print(f"Error: the result cannot be written: {error.strerror}", file=sys.stderr)
         status = 1
-    # What is left in the buffer would fail once more, with a traceback, when Python ends.
+    # The rest of the buffer would fail again, with a traceback, when Python ends.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return status

@@ -1,7 +1,7 @@
-"""Read what others may have written: a file that may be something else, JSON that may hold anything.
+"""Read untrusted input: a path that may be no regular file, JSON that may hold anything.
 
-Whatever does not fit ends in one error that names the file (or server) and the field: never in a traceback, a wait
-without end, or memory without bound. The caller says which kind of ChapError that is.
+Whatever does not fit raises an error that names the file (or server) and the field: never a traceback, an endless
+wait, or unbounded memory. The caller says which kind of ChapError that is.
 
     manifest = reading.parse(reading.read_file(path, limit, DumpError), str(path), DumpError)
     size = manifest.at("dump").at("size").integer()
@@ -25,8 +25,8 @@ from compose_chap.ownership import not_own
 
 Failure = Callable[[str], ChapError]
 
-LARGEST = 16 << 20  # bytes of a document, where the caller knows no better
-DEEPEST = 40  # lists and objects in each other
+LARGEST = 16 << 20  # bytes of a document, unless the caller sets a limit
+DEEPEST = 40  # nested lists and objects
 LONGEST_TEXT = 1 << 20
 MOST = 2**63 - 1
 
@@ -47,7 +47,7 @@ def open_file(path: Path | str, failure: Failure, *, within: int | None = None, 
     """Open a regular file for reading and return its descriptor, without ever waiting for it.
 
     `within` is the descriptor of the folder that a relative path starts from. Links are followed only with `links`.
-    Raise FileNotFoundError where there is nothing, else `failure`: for a FIFO, a device, a folder, or no permission.
+    Raise FileNotFoundError when it is missing, else `failure`: for a FIFO, a device, a folder, or no permission.
     """
     flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC | (0 if links else os.O_NOFOLLOW)
     try:
@@ -72,9 +72,9 @@ def read_file(
     links: bool = False,
     own: bool = False,
 ) -> bytes:
-    """Return the bytes of a regular file. See `open_file`; raise `failure` too for one of more than `limit` bytes.
+    """Return the bytes of a regular file. See `open_file`; raise `failure` too for a file of more than `limit` bytes.
 
-    With `own`, also for one that another user wrote or may write.
+    With `own`, also for a file that belongs to another user or that others may write.
     """
     with open(open_file(path, failure, within=within, links=links), "rb") as file:
         if own and (fault := not_own(os.fstat(file.fileno()))):
@@ -89,12 +89,12 @@ def read_file(
 
 
 def kind(status: os.stat_result) -> str:
-    """Return what stands where a file is due, in words: `a FIFO`."""
+    """Return what kind of file it is, in words: `a FIFO`."""
     return next((words for test, words in _KINDS if test(status.st_mode)), "a file")
 
 
 def _is_null(status: os.stat_result) -> bool:
-    """Whether it is /dev/null, which Compose's users name where they want no file."""
+    """Whether it is /dev/null, which users of Compose name where they want no file."""
     return stat.S_ISCHR(status.st_mode) and status.st_rdev == os.makedev(1, 3)
 
 
@@ -111,7 +111,7 @@ def _why_not_opened(error: OSError | ValueError) -> str:
 
 @dataclass(frozen=True)
 class Value:
-    """A value of a JSON document that knows where it stands. Every method raises `failure` for what does not fit."""
+    """A value in a JSON document that knows its path. Every method raises `failure` when the value does not fit."""
 
     data: Any
     document: str
@@ -119,7 +119,7 @@ class Value:
     field: str = ""
 
     def at(self, name: str) -> Value:
-        """Return the member of an object, which must be there."""
+        """Return the member of an object; it must be present."""
         if name not in self._object():
             raise self.wrong("is missing", name)
         return self._member(name)
@@ -133,7 +133,7 @@ class Value:
         return {self._clean(name, "has a name that is no text"): self._member(name) for name in self._object()}
 
     def items(self, most: int = 100_000) -> Iterator[Value]:
-        """Yield the items of a list, of which there may be `most`."""
+        """Yield the items of a list, at most `most`."""
         if not isinstance(self.data, list):
             raise self.wrong("is no list")
         if len(self.data) > most:
@@ -204,7 +204,7 @@ class Value:
         return text
 
     def wrong(self, why: str, name: str = "") -> ChapError:
-        """Return the error that says what is wrong with this field, or its member `name`."""
+        """Return the error that says what is wrong with this field, or with its member `name`."""
         field = ".".join(filter(None, (self.field, name))) or "the document"
         return self.failure(f"{self.document} cannot be used: {field} {why}.")
 
@@ -217,7 +217,7 @@ class Value:
         return Value(self.data[name], self.document, self.failure, f"{self.field}.{name}".lstrip("."))
 
     def _clean(self, text: str, why: str) -> str:
-        # Half a letter (a lone surrogate) cannot be written anywhere, and no file's name holds a NUL.
+        # A lone surrogate cannot be encoded, and no file's name holds a NUL.
         try:
             if b"\0" in text.encode():
                 raise self.wrong(why)
@@ -227,7 +227,7 @@ class Value:
 
 
 def parse(content: bytes | str, document: str, failure: Failure, limit: int = LARGEST) -> Value:
-    """Return a JSON document, called `document` in errors. Raise `failure` for one that is none, too large or deep."""
+    """Return a JSON document, called `document` in errors. Raise `failure` when it is invalid or too large."""
     if len(content) > limit:
         raise failure(f"{document} cannot be used: it is larger than {limit} bytes.")
     try:
@@ -243,7 +243,7 @@ def parse(content: bytes | str, document: str, failure: Failure, limit: int = LA
 
 
 def read_document(path: Path, failure: Failure, *, limit: int = LARGEST, own: bool = False) -> Value:
-    """Return the JSON document in a file, which is no link. Raise FileNotFoundError, or `failure` as the others do."""
+    """Return the JSON document in a file (not a link). Raise FileNotFoundError, or `failure` as `parse` does."""
     return parse(read_file(path, limit, failure, own=own), str(path), failure, limit)
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
-from collections.abc import Iterable
-from urllib.parse import quote, unquote
+from collections.abc import Iterable, Iterator
+from urllib.parse import quote, quote_plus, unquote
 
-# A password may hold anything but what ends a URL where it stands, an @ or a slash too.
+# A password may hold anything but the characters that end a URL in a text: an @ or a slash too.
 _IN_URL = re.compile(r"""(://[^\s:/@"'<>]*):[^\s"'<>]+@""")
 _NAMED = r"[\w.-]*(?:password|passwd|passphrase|pwd|secret|token|credential)s?"
-# A name with a dot in front of it, or PWD alone, is none: that is where a process stands.
+# A name with a dot in front of it does not count, nor does PWD alone: that is the working directory.
 _ASSIGNED = re.compile(
     rf"""(?i)(?<![\w.-])(?!(?:old)?pwd=)({_NAMED}\s*=\s*)('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|(?!\$\{{)[^\s&;,'"]+)"""
 )
@@ -18,16 +19,30 @@ _QUOTED = re.compile(rf"""(?i)(["']{_NAMED}["']\s*:\s*)("(?:[^"\\]|\\.)*"|'(?:[^
 
 
 def redact(text: str, hidden: Iterable[str] = ()) -> str:
-    """Return a text without passwords: those in URLs, in `password=...` and its like, and `hidden`."""
+    """Return a text without passwords: those in URLs, in `password=...` and the like, and those in `hidden`."""
     for secret in hidden:
-        for spelled in (secret, json.dumps(secret)[1:-1], quote(secret, safe="")):
+        for spelled in _spellings(secret):
             text = text.replace(spelled, "***")
     text = _IN_URL.sub(r"\1:***@", text)
     return _QUOTED.sub(r'\1"***"', _ASSIGNED.sub(r"\1***", text))
 
 
+def _spellings(secret: str) -> Iterator[str]:
+    yield from (
+        secret,
+        json.dumps(secret)[1:-1],
+        quote(secret, safe=""),
+        quote(secret),
+        quote_plus(secret),
+        repr(secret)[1:-1],
+    )
+    # Without its padding, so that what stands before more of the same text is found too.
+    yield base64.b64encode(secret.encode(errors="surrogateescape")).decode().rstrip("=")
+
+
 def passwords_in(value: str) -> list[str]:
-    """Return the passwords that a setting holds, as it spells them and as they are: of a URL, or of a DSN."""
-    found = re.findall(r"://[^\s:/@]*:(\S+)@", value)
-    found += [word.strip("'\"") for _, word in _ASSIGNED.findall(value)]
-    return [spelled for one in found for spelled in dict.fromkeys((one, unquote(one)))]
+    """Return the passwords in a value, as written and URL-decoded: in a URL, or in a DSN."""
+    passwords = re.findall(r"://[^\s:/@]*:(\S+)@", value)
+    words = [word.strip("'\"") for _, word in _ASSIGNED.findall(value)]
+    passwords += [*words, *(re.sub(r"\\(.)", r"\1", word) for word in words)]
+    return [spelled for password in passwords for spelled in dict.fromkeys((password, unquote(password)))]

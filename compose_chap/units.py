@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
+
+# No two clocks show the very same time.
+_SKEW = timedelta(minutes=5)
 
 
 def size(count: float) -> str:
@@ -24,8 +27,20 @@ def duration(seconds: float) -> str:
     return f"{seconds // 3600}h{seconds % 3600 // 60:02}m"
 
 
+def stopwatch(seconds: float) -> str:
+    """Return what a clock shows that runs before a person's eyes: tenths of a second in the first minute."""
+    return f"{seconds:.1f}s" if seconds < 59.95 else duration(seconds)
+
+
+def several(count: int, noun: str) -> str:
+    """Return a number of things: `1 check`, `2 checks`."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
 def age(then: datetime, now: datetime) -> str:
     """Return how long ago something was."""
+    if ahead(then, now):
+        return "in the future"
     seconds = max((now - then).total_seconds(), 0)
     for unit, length in (("day", 86400), ("hour", 3600), ("minute", 60)):
         if seconds >= length:
@@ -34,12 +49,28 @@ def age(then: datetime, now: datetime) -> str:
     return "just now"
 
 
+def ahead(when: datetime, now: datetime) -> bool:
+    """Whether a time lies in the future, by more than two clocks differ."""
+    return when - now > _SKEW
+
+
+def short_age(then: datetime, now: datetime) -> str:
+    """Return how long ago something was, as a column of a table has room for it."""
+    if ahead(then, now):
+        return "future"
+    seconds = max((now - then).total_seconds(), 0)
+    for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= length:
+            return f"{int(seconds // length)}{unit}"
+    return "now"
+
+
 def moment(when: datetime | str) -> str:
-    """Return a time, also one in ISO 8601, as the clock on the wall here shows it, with its zone."""
+    """Return a time (or its ISO 8601 text) in the local time zone, with the zone's name."""
     known = datetime.fromisoformat(when) if isinstance(when, str) else when
     return known.astimezone().strftime("%Y-%m-%d %H:%M %Z")
 
 
 def clipped(text: str, most: int) -> str:
-    """Return the beginning of a text that takes at most `most` bytes in UTF-8, whole letters only."""
+    """Return the beginning of a text, at most `most` bytes in UTF-8, without cutting a letter."""
     return text.encode()[:most].decode(errors="ignore")

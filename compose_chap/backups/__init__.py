@@ -1,4 +1,4 @@
-"""Backups: taken, proven, listed, described, and what lies in one beside the dump.
+"""Backups: taken, proven, listed, described, and the parts of a backup besides the dump.
 
-The doors are `backup.take`, `catalogue` and `proof`. Everything that keeps or reads a backup calls them.
+Start at `backup.take`, `catalogue` and `proof`. Everything that makes or reads a backup calls them.
 """

@@ -1,4 +1,4 @@
-"""Write a dump to a file and prove it on the way: what is written is read by pg_restore as it comes."""
+"""Write a dump to a file and prove it on the way: pg_restore reads the same bytes as they are written."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ class Dumped:
 def dump_database(
     server: Server, database: str, folder: Path, *, clock: Clock, notify: Notify, detail: str = "dump"
 ) -> Dumped:
-    """Dump a database into a new file in `folder`, prove it, and return what is known of it.
+    """Dump a database into a new file in `folder`, prove it, and return its facts.
 
-    The rows are counted in the very snapshot that the dump is made of. Each piece goes to the file and to
-    pg_restore, which reads the archive from its first byte to its last; then the disk must give back the
+    The rows are counted in the snapshot that the dump is made from. Each piece goes to the file and to
+    pg_restore, which reads the archive from its first byte to its last; then the disk must return the
     same bytes. Raise DatabaseError or DumpError when the file is not proven; OSError when the disk fails.
     """
     target = folder / f"{file_name(database)}.dump"
@@ -55,7 +55,7 @@ def dump_database(
     dumped = clock()
 
     if sha256_of(target, lambda done: notify("backup", f"read back {detail}", done, written.size)) != written.sha256:
-        raise DumpError(f"The disk gave back other bytes than were written to {target.name}.", hint="Check the disk.")
+        raise DumpError(f"What was read back from {target.name} is not what was written to it.", hint="Check the disk.")
     proven = clock()
     return Dumped(
         {"file": target.name, "size": written.size, "sha256": written.sha256, "compression": compression},
@@ -65,7 +65,7 @@ def dump_database(
 
 
 def dump_into(server: Server, database: str, compression: str, sink: Callable[[bytes], object]) -> dict[str, int]:
-    """Write a dump to `sink`, have pg_restore read it at the same time, and return the rows of each table in it."""
+    """Write a dump to `sink` while pg_restore reads it, and return the rows of each table in it."""
     with pg_tools.snapshot(server, database) as moment:
         with _reading(server) as read:
             for data in pg_tools.dump(server, database, moment, compression):
@@ -76,16 +76,16 @@ def dump_into(server: Server, database: str, compression: str, sink: Callable[[b
 
 @contextmanager
 def _reading(server: Server) -> Iterator[Callable[[bytes], None]]:
-    """Hand out what gives pieces to a pg_restore beside us: a little ahead, so that nobody waits for the other.
+    """Yield a function that sends pieces to a pg_restore running in parallel, through a bounded queue.
 
-    Raise DumpError at the end of the block when it could not read them whole.
+    Raise DumpError at the end of the block when pg_restore could not read all of them.
     """
     ahead: Queue[bytes] = Queue(_MOST_AHEAD)
     with ThreadPoolExecutor(1) as pool:
-        reading = pool.submit(pg_tools.read_whole, server, iter(ahead.get, b""))
+        reading = pool.submit(pg_tools.read_to_end, server, iter(ahead.get, b""))
 
         def read(data: bytes) -> None:
-            # One that ended early has something to say at the end.
+            # If it ended early, reading.result() raises the reason.
             while not reading.done():
                 with suppress(Full):
                     return ahead.put(data, timeout=0.2)
@@ -99,15 +99,15 @@ def _reading(server: Server) -> Iterator[Callable[[bytes], None]]:
 
 @contextmanager
 def new_file(path: Path, *, anywhere: bool = False) -> Iterator[BinaryIO]:
-    """Hand out a new file, 0600, that is on the disk when the block ends well.
+    """Yield a new file, 0600, that is synced to disk when the block succeeds.
 
-    Its folder is one's own, but with `anywhere`. Raise OSError, StateError.
+    Its folder must be our own, unless `anywhere`. Raise OSError, StateError.
     """
     with open(os.open(path, own_folder.NEW, 0o600) if anywhere else own_folder.new_file(path), "wb") as file:
         yield file
         file.flush()
         os.fsync(file.fileno())
-        # What is read next comes from the disk, not from memory.
+        # So that reading it back comes from the disk, not from the page cache.
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
@@ -156,9 +156,9 @@ def sha256_of(path: Path, progress: Callable[[int], None] = lambda done: None) -
 
 @contextmanager
 def disk_errors(folder: Path, what: str = "backup", option: str = "-o FOLDER") -> Iterator[None]:
-    """Turn a full or broken disk into a message; the caller removes what was written.
+    """Turn errors of a full or broken disk into a StateError; the caller removes what was written.
 
-    `what` is written there, and `option` is what writes it elsewhere.
+    `what` is being written, and `option` is the one that writes it to another folder.
     """
     try:
         yield
@@ -171,14 +171,24 @@ def disk_errors(folder: Path, what: str = "backup", option: str = "-o FOLDER") -
 
 
 def facts_of(server: Server, database: Database) -> DatabaseFacts:
-    """Return what a manifest says of a database: encoding, locale, owner, size, privileges, settings."""
+    """Return the facts of a database for a manifest: encoding, locale, owner, size, privileges, settings."""
     more = server.properties(database.name)
     facts = {key: value for key, value in vars(database).items() if key in DatabaseFacts.__dataclass_fields__}
     return DatabaseFacts(
         **facts,
-        privileges=tuple(Privilege(**one) for one in more["privileges"]),
-        settings=tuple(Setting(**one) for one in more["settings"]),
+        privileges=tuple(Privilege(**entry) for entry in more["privileges"]),
+        settings=tuple(Setting(**entry) for entry in more["settings"]),
     )
+
+
+def pieces(path: Path, progress: Callable[[int, int], None]) -> Iterator[bytes]:
+    """Yield a file piece by piece, and tell `progress` how many bytes of how many are done."""
+    size, done = path.stat().st_size, 0
+    with open(path, "rb") as file:
+        while data := file.read(1 << 18):
+            yield data
+            done += len(data)
+            progress(done, size)
 
 
 def seconds(begun: datetime, ended: datetime) -> float:
@@ -187,5 +197,5 @@ def seconds(begun: datetime, ended: datetime) -> float:
 
 
 def file_name(text: str) -> str:
-    """Return a name that is safe as a file's, for one that comes from a database or an engine."""
+    """Return a safe file name for a name that comes from a database or an engine."""
     return "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in text).lstrip(".") or "_"

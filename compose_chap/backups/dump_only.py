@@ -1,4 +1,4 @@
-"""Write a dump of CHAP's database and nothing else: to a file of the operator's, or to a pipe."""
+"""Write only a dump of CHAP's database: to a file that the operator names, or to a pipe."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ from compose_chap.stack.databases import database_of, server_of
 
 @dataclass(frozen=True)
 class DumpOnly:
-    """A proven dump: rows of each table, bytes, and, as in a manifest, what is foreign in it and which tables it lacks.
+    """A proven dump: rows of each table, bytes and, as in a manifest, its unexpected objects and lost tables.
 
-    Nothing beside the dump can say so later.
+    There is no manifest that could say so later.
     """
 
     tables: Mapping[str, int]
     size: int
-    foreign: Sequence[str]
+    unexpected: Sequence[str]
     lost_tables: Sequence[str]
 
 
 def into(engine: Engine, stack: Stack, sink: Callable[[bytes], object], notify: Notify) -> DumpOnly:
-    """Give a dump to `sink`, piece by piece, while pg_restore reads it.
+    """Write a dump to `sink`, piece by piece, while pg_restore reads it.
 
-    Raise DatabaseError or DumpError when it is not proven: what `sink` was given is no dump then.
+    Raise DatabaseError or DumpError when it is not proven; then what `sink` got is not a dump.
     """
     server = server_of(engine, stack)
     name = database_of(server, stack.access).name
@@ -50,24 +50,24 @@ def into(engine: Engine, stack: Stack, sink: Callable[[bytes], object], notify: 
         notify("backup", "dump", size, 0)
 
     with ThreadPoolExecutor(1) as aside:
-        strange = aside.submit(unexpected.look, server, name)
+        inspection = aside.submit(unexpected.inspect, server, name)
         tables = dump_file.dump_into(server, name, pg_tools.compression(server), counted)
-    return DumpOnly(tables, size, *strange.result())
+    return DumpOnly(tables, size, *inspection.result())
 
 
 def into_file(engine: Engine, stack: Stack, target: Path, notify: Notify) -> DumpOnly:
-    """Write a dump to a file, 0600. One that was there stays until the new one is proven.
+    """Write a dump to a file, 0600. An existing file stays until the new dump is proven.
 
-    Raise what `into` raises, and StateError when the disk is full or broken; nothing is left of the new file then.
+    Raise what `into` raises, and StateError when the disk is full or broken; then nothing of the new file is left.
     """
-    # Of a name that nobody else has: two that write to one target must not take each other's half for whole.
+    # A unique name, so that two runs with the same target do not write into the same file.
     partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}{PARTIAL}")
     with dump_file.disk_errors(target.parent, "dump", "--dump-only FILE"):
         _remove_abandoned(target)
         try:
-            with ExitStack() as held:
+            with ExitStack() as claims:
                 with dump_file.new_file(partial, anywhere=True) as file:
-                    held.enter_context(lock.claimed(partial))
+                    claims.enter_context(lock.claimed(partial))
                     made = into(engine, stack, file.write, notify)
                 os.replace(partial, target)
             durable.sync_folder(target.parent)

@@ -1,6 +1,6 @@
-"""What a backup says of itself: `manifest.json` as a typed record, written so that every version can read it.
+"""The manifest of a backup, `manifest.json`, as a typed record, written so that every version can read it.
 
-What its fields mean stands in `backup`. It is read by `manifest_reader`.
+The module `backup` explains its fields, `manifest_reader` reads it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from typing import Any
 # Changes only when an older version could not read the file.
 FORMAT = 1
 FILE = "manifest.json"
+# The fields that have another name in the file.
+_KEYS = {"unexpected": "foreign"}
 
 
 @dataclass(frozen=True)
@@ -27,21 +29,21 @@ class Part:
 
 @dataclass(frozen=True)
 class DumpPart(Part):
-    """A dump, and how it is packed."""
+    """A dump, and how it is compressed."""
 
     compression: str = ""
 
 
 @dataclass(frozen=True)
-class KeptFile(Part):
-    """A file of the stack, and where it lay."""
+class FilePart(Part):
+    """A file of the stack, and its original path."""
 
     path: str = ""
 
 
 @dataclass(frozen=True)
-class KeptVolume(Part):
-    """A packed volume, or (with an empty `volume`) a file that a service kept in its container."""
+class VolumePart(Part):
+    """A packed volume, or (with an empty `volume`) a file from a service's container."""
 
     volume: str = ""
     service: str = ""
@@ -51,7 +53,7 @@ class KeptVolume(Part):
 
 @dataclass(frozen=True)
 class ProjectFacts:
-    """The Compose project; `absent` are its files that were out of reach."""
+    """The Compose project; `absent` are its files that could not be copied."""
 
     name: str
     directory: str = ""
@@ -81,7 +83,7 @@ class CheckoutFacts:
 
 @dataclass(frozen=True)
 class ChapFacts:
-    """Versions of API and worker, and what was known of the schema: `verdict`, `missing_tables` and more."""
+    """Versions of API and worker, and the state of the schema: `verdict`, `missing_tables` and more."""
 
     version: str
     worker_version: str = ""
@@ -89,13 +91,13 @@ class ChapFacts:
 
     @property
     def missing_tables(self) -> tuple[str, ...]:
-        """The tables that CHAP's code wanted and the database lacked."""
+        """The tables that CHAP's code needed and the database lacked."""
         return tuple(self.schema["missing_tables"]) if self.schema else ()
 
 
 @dataclass(frozen=True)
 class ServerFacts:
-    """PostgreSQL's version, such as 170006, and how it packs a dump."""
+    """PostgreSQL's version, such as 170006, and its compression of dumps."""
 
     version: int
     compression: str = ""
@@ -120,7 +122,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class DatabaseFacts:
-    """A database: what it has to be created like, its size in bytes, and what belongs to it beside its contents."""
+    """A database: the properties to create it with, its size in bytes, its comment, privileges and settings."""
 
     name: str
     size: int
@@ -161,7 +163,7 @@ class Dhis2Facts:
 
 @dataclass(frozen=True)
 class Manifest:
-    """Everything that is known of a backup. `id` is when it was begun, in UTC."""
+    """Everything known about a backup. `id` is its start, in UTC; see `records.order` for `order`."""
 
     id: str
     created_at: datetime
@@ -173,16 +175,17 @@ class Manifest:
     dump: DumpPart
     tables: Mapping[str, int]
     proven_at: datetime
+    order: datetime | None = None
     tool: str = ""
     engine: EngineFacts = EngineFacts()
     checkout: CheckoutFacts | None = None
     images: tuple[ImageFacts, ...] = ()
     lost_tables: tuple[str, ...] = ()
     absent_tables: tuple[str, ...] = ()
-    foreign: tuple[str, ...] = ()
+    unexpected: tuple[str, ...] = ()
     dhis2: Dhis2Facts | None = None
-    volumes: tuple[KeptVolume, ...] = ()
-    files: tuple[KeptFile, ...] = ()
+    volumes: tuple[VolumePart, ...] = ()
+    files: tuple[FilePart, ...] = ()
     instructions: Part | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
 
@@ -194,17 +197,19 @@ class Manifest:
         return [self.dump, *self.files, *self.volumes, *(part for part in others if part)]
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as its file has it."""
+        """Return the JSON document."""
+        fields = {_KEYS.get(name, name): value for name, value in asdict(self).items()}
         known = {
             "format": FORMAT,
-            **asdict(self),
+            **fields,
             "created_at": self.created_at.isoformat(),
             "proven_at": self.proven_at.isoformat(),
+            "order": self.order.isoformat() if self.order else None,
         }
-        if known["instructions"] is None:  # older versions take what is there for a file
+        if known["instructions"] is None:  # older versions take any value for a file
             del known["instructions"]
         return known
 
     def document(self) -> bytes:
-        """Return the bytes of its file."""
+        """Return the bytes of the file."""
         return (json.dumps(self.to_json(), indent=1) + "\n").encode()

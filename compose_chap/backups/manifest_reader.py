@@ -1,4 +1,4 @@
-"""Read a manifest strictly, whoever wrote it: what does not fit is one error that names the file and the field."""
+"""Read a manifest strictly, whoever wrote it: whatever does not fit raises an error with the file and the field."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from compose_chap.backups.manifest import (
     Dhis2Facts,
     DumpPart,
     EngineFacts,
+    FilePart,
     ImageFacts,
-    KeptFile,
-    KeptVolume,
     Manifest,
     Part,
     Privilege,
     ProjectFacts,
     ServerFacts,
     Setting,
+    VolumePart,
 )
 from compose_chap.errors import DumpError
 from compose_chap.reading import Value
@@ -32,7 +32,7 @@ _ID = re.compile(r"\w[\w.-]{0,127}", re.ASCII)
 
 
 def read(value: Value, folder: Path) -> Manifest:
-    """Return the manifest of the backup in a folder. Raise DumpError that names the field that does not fit."""
+    """Return the manifest of the backup in a folder. Raise DumpError with the field that does not fit."""
     made_as = value.at("format").integer()
     if made_as != FORMAT:
         raise DumpError(f"{folder} was written by another version of this tool (format {made_as}).")
@@ -47,17 +47,18 @@ def read(value: Value, folder: Path) -> Manifest:
         dump=_dump(value.at("dump")),
         tables=_tables(value.at("tables")),
         proven_at=value.at("proven_at").moment(),
+        order=when.moment() if (when := value.get("order")) else None,
         tool=_text(value, "tool"),
         engine=_engine(value.get("engine")),
         checkout=_checkout(value.get("checkout")),
-        images=tuple(_image(one) for one in _list(value, "images")),
+        images=tuple(_image(part) for part in _list(value, "images")),
         lost_tables=_texts(value, "lost_tables"),
         absent_tables=_texts(value, "absent_tables"),
-        foreign=_texts(value, "foreign"),
+        unexpected=_texts(value, "foreign"),
         dhis2=_dhis2(value.get("dhis2")),
-        volumes=tuple(_volume(one) for one in _list(value, "volumes")),
-        files=tuple(KeptFile(**_part(one), path=one.at("path").text()) for one in _list(value, "files")),
-        instructions=Part(**_part(told)) if (told := value.get("instructions")) else None,
+        volumes=tuple(_volume(part) for part in _list(value, "volumes")),
+        files=tuple(FilePart(**_part(part), path=part.at("path").text()) for part in _list(value, "files")),
+        instructions=Part(**_part(part)) if (part := value.get("instructions")) else None,
         seconds=_seconds(value.get("seconds")),
     )
 
@@ -80,10 +81,10 @@ def _dump(value: Value) -> DumpPart:
     return DumpPart(**_part(value), compression=_text(value, "compression"))
 
 
-def _volume(value: Value) -> KeptVolume:
+def _volume(value: Value) -> VolumePart:
     volume, service, path = (value.at(name).text() for name in ("volume", "service", "path"))
     entries = count.integer() if (count := value.get("entries")) else 0
-    return KeptVolume(**_part(value), volume=volume, service=service, path=path, entries=entries)
+    return VolumePart(**_part(value), volume=volume, service=service, path=path, entries=entries)
 
 
 def _project(value: Value) -> ProjectFacts:
@@ -121,11 +122,15 @@ def _database(value: Value) -> DatabaseFacts:
         value.at("size").integer(),
         **{name: _text(value, name) for name in names},
         privileges=tuple(
-            Privilege(one.at("role").text(), one.at("privilege").text()) for one in _list(value, "privileges")
+            Privilege(entry.at("role").text(), entry.at("privilege").text()) for entry in _list(value, "privileges")
         ),
         settings=tuple(
-            Setting(one.at("role").text(), one.at("name").text(), held.text() if (held := one.get("value")) else None)
-            for one in _list(value, "settings")
+            Setting(
+                entry.at("role").text(),
+                entry.at("name").text(),
+                setting.text() if (setting := entry.get("value")) else None,
+            )
+            for entry in _list(value, "settings")
         ),
     )
 
@@ -158,15 +163,15 @@ def _seconds(value: Value | None) -> dict[str, float]:
 
 
 def _text(value: Value, name: str) -> str:
-    found = value.get(name)
-    return found.text() if found else ""
+    member = value.get(name)
+    return member.text() if member else ""
 
 
 def _texts(value: Value, name: str) -> tuple[str, ...]:
-    found = value.get(name)
-    return found.texts() if found else ()
+    member = value.get(name)
+    return member.texts() if member else ()
 
 
 def _list(value: Value, name: str) -> list[Value]:
-    found = value.get(name)
-    return list(found.items()) if found else []
+    member = value.get(name)
+    return list(member.items()) if member else []

@@ -1,17 +1,18 @@
-"""Prove a backup once more: by its checksums, by reading its dumps whole, or by restoring them beside everything."""
+"""Prove a backup again: by its checksums, by reading its dumps, or by restoring them in a throwaway server."""
 
 from __future__ import annotations
 
+import functools
 import re
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Any
 
 from compose_chap import units
-from compose_chap.backups import catalogue, dump_file, other_files
-from compose_chap.backups.catalogue import CHECKSUMS, READ_BACK, RESTORED, Backup
+from compose_chap.backups import catalogue, dump_file, volumes
+from compose_chap.backups.catalogue import Backup
+from compose_chap.backups.verdict import CHECKSUMS, READ_BACK, RESTORED
 from compose_chap.engine.world import World
 from compose_chap.errors import DatabaseError, DumpError, StateError
 from compose_chap.postgres import dump_format, jail, pg_tools, unexpected
@@ -20,21 +21,21 @@ from compose_chap.postgres.sandbox import Quarantine
 from compose_chap.postgres.server import Database, Server, identifier, literal
 
 _ROLE = "docker_chap_proof"
-# What a server of its own takes, before there are any data.
+# The disk space of a new server without data.
 _LEAST = 1 << 30
 _OF_THIS_SERVER = re.compile(r'No space left|role ".*" does not exist')
 
 
 @contextmanager
-def _on_trial(world: World, backup: Backup, how: str) -> Iterator[None]:
-    """Write down that a backup is bad when the block finds so."""
+def _recording_failure(world: World, backup: Backup, how: str) -> Iterator[None]:
+    """Record that a backup is bad when the block raises DumpError."""
     try:
         yield
     except DumpError as error:
-        # One on a disk that cannot be written is as bad without a word about it.
+        # On a disk that cannot be written, the verdict cannot be recorded. The error is still raised.
         with suppress(StateError):
             catalogue.record_verdict(backup, world.clock(), how, error.message)
-        error.state = error.state or f"Backup {backup.id} counts as bad until it passes this proof."
+        error.state = error.state or f"Backup {backup.id} counts as bad until it passes this check."
         if how == CHECKSUMS and (alone := catalogue.dump_alone(backup)):
             error.hint += f"\n{alone}"
         raise
@@ -43,52 +44,54 @@ def _on_trial(world: World, backup: Backup, how: str) -> Iterator[None]:
 def check_sums(world: World, backup: Backup) -> None:
     """Check every checksum of a backup, and that its packed volumes can be unpacked.
 
-    Raise DumpError when it is bad; that is written down.
+    Raise DumpError when it is bad, and record that.
     """
-    with _on_trial(world, backup, CHECKSUMS):
+    with _recording_failure(world, backup, CHECKSUMS):
         for part in backup.manifest.parts:
             path = backup.folder / part.file
-            found = dump_file.sha256_of(path, lambda done: world.notify("prove", part.file, done, part.size))
-            if found != part.sha256:
-                raise DumpError(f"Backup {backup.id} is damaged: {part.file} is not what was written.")
+            actual = dump_file.sha256_of(path, lambda done: world.notify("prove", part.file, done, part.size))
+            if actual != part.sha256:
+                raise DumpError(f"Backup {backup.id} is damaged: the content of {part.file} has changed.")
             if path.name.endswith(".tar.gz"):
-                other_files.read_tar(path)
+                volumes.read_tar(path)
 
 
 def verify(world: World, backup: Backup, server: Server | None) -> str:
-    """Check every checksum of a backup, and have pg_restore read its dumps whole where there is a server to do it.
+    """Check every checksum of a backup, and let pg_restore read its dumps completely if there is a server.
 
-    Return how it was proven. Raise DumpError when it is bad, which is written down; ChapError when it cannot be told.
+    Return how it was proven. Raise DumpError when it is bad, and record that; another ChapError when it is not known.
     """
     check_sums(world, backup)
     if server:
-        with _on_trial(world, backup, READ_BACK):
+        with _recording_failure(world, backup, READ_BACK):
             for dump in _dumps(backup):
-                pg_tools.read_whole(server, _pieces(world, backup.folder / dump["dump"]["file"]))
+                path = backup.folder / dump["dump"]["file"]
+                tell = functools.partial(world.notify, "prove", f"read back {path.name}")
+                pg_tools.read_to_end(server, dump_file.pieces(path, tell))
     how = READ_BACK if server else CHECKSUMS
     catalogue.record_verdict(backup, world.clock(), how)
     return how
 
 
 def verify_deep(world: World, backup: Backup, image: str = "") -> dict[str, int]:
-    """Restore a backup into a PostgreSQL that has no network and is thrown away, and compare every table's count.
+    """Restore a backup into a throwaway PostgreSQL without a network, and compare the row count of every table.
 
-    `image` is what to use instead of the image that the backup was made with, when that is gone. Return the
-    rows that were found. Raise DumpError when anything differs from the manifest; that is written down.
+    `image` is used when the image that the backup was made with is gone. Return the restored rows of each table.
+    Raise DumpError when anything differs from the manifest, and record that.
     """
     check_sums(world, backup)
-    found: dict[str, int] = {}
+    restored: dict[str, int] = {}
     for dump in _dumps(backup):
         used = dump["image"] if world.engine.image(dump["image"]) else image
         with jail.server(world, used, most=_needed(dump) * 4 + _LEAST) as server:
-            with _on_trial(world, backup, RESTORED):
-                found |= _restored(world, backup, dump, server)
+            with _recording_failure(world, backup, RESTORED):
+                restored |= _restored(world, backup, dump, server)
     catalogue.record_verdict(backup, world.clock(), RESTORED)
-    return found
+    return restored
 
 
 def image_of(backup: Backup) -> str:
-    """Return the id of the PostgreSQL image that a backup was made with, empty when it does not say."""
+    """Return the id of the PostgreSQL image that a backup was made with, empty when unknown."""
     roles = {image.role: image.id for image in backup.manifest.images}
     return roles.get("database", "")
 
@@ -115,40 +118,42 @@ def _restored(world: World, backup: Backup, dump: Mapping[str, Any], server: Ser
     server.create("proof", like(server, dump["database"]))
     server.command(f"ALTER DATABASE proof OWNER TO {identifier(_ROLE)};")
     world.notify("prove", f"restoring {name}")
-    # Nobody gets power here because a backup asks for it. What wants it is left out, and holds no rows.
+    # A backup gets no superuser rights, even here. Objects that need them are left out; they hold no rows.
     beyond = [name for name in recorded or () if dump_format.is_beyond_trust(name)] or contents.beyond_trust()
     contents = unexpected.make_extensions(quarantine, path, contents.without_beyond_trust(), "proof", _ROLE)
     try:
         quarantine.restore(path, contents.without_privileges(), "proof", _ROLE, password, strict=not beyond)
     except DumpError as error:
-        # Then it is not the dump that is at fault: this server is full, or gone, or lacks a role of production.
+        # Not the fault of the dump: this server is full, or gone, or lacks a role of production.
         if _OF_THIS_SERVER.search(error.message) or not server.ready():
             raise DatabaseError(error.message, hint="Run the command again.") from None
         raise
 
     world.notify("prove", f"counting the rows of {name}")
-    found = server.counts("proof")
-    compare(found, dump["tables"])
-    return found
+    restored = server.counts("proof")
+    compare(restored, dump["tables"])
+    return restored
 
 
 def refuse_unrecorded(contents: Contents, recorded: Sequence[str]) -> None:
-    """Raise DumpError for an archive with a kind of object that no dump of CHAP has, and its manifest does not name."""
-    # A manifest has other words for some than pg_restore, so one that names anything at all is not held against it.
-    if not recorded and (foreign := contents.foreign()):
-        raise DumpError(f"The dump holds what its manifest does not name: {foreign[0].called}.")
+    """Raise DumpError for an archive with unexpected objects that its manifest does not name."""
+    # A manifest may name some objects differently than pg_restore; one that names any is accepted.
+    if not recorded and (extra := contents.unexpected()):
+        raise DumpError(f"The dump holds something that its manifest does not list: {extra[0].called}.")
 
 
-def compare(found: Mapping[str, int], recorded: Mapping[str, int]) -> None:
-    """Raise DumpError, with the tables that differ, unless the restored rows are those that a manifest recorded."""
-    wrong = sorted(name for name in {*found, *recorded} if found.get(name) != recorded.get(name))
+def compare(restored: Mapping[str, int], recorded: Mapping[str, int]) -> None:
+    """Raise DumpError with the tables whose restored row count differs from the manifest."""
+    wrong = sorted(name for name in {*restored, *recorded} if restored.get(name) != recorded.get(name))
     if wrong:
-        said = ", ".join(f"{name}: {found.get(name, 'none')} instead of {recorded.get(name, 'none')}" for name in wrong)
-        raise DumpError(f"The restored rows are not those that the manifest recorded. {said}.")
+        details = ", ".join(
+            f"{name}: {restored.get(name, 'none')} instead of {recorded.get(name, 'none')}" for name in wrong
+        )
+        raise DumpError(f"The restored rows differ from the manifest. {details}.")
 
 
 def like(server: Server, facts: Mapping[str, Any]) -> Database:
-    """Return what a database has to be created like, by what a manifest says of it."""
+    """Return the properties to create a database with, from its facts in a manifest."""
     template = server.databases()["postgres"]
     known = {key: facts[key] for key in Database.__dataclass_fields__ if key in facts}
     wanted = Database(**{**vars(template), **known, "owner": template.owner})
@@ -156,15 +161,9 @@ def like(server: Server, facts: Mapping[str, Any]) -> Database:
 
 
 def _dumps(backup: Backup) -> list[dict[str, Any]]:
-    one = backup.manifest.to_json()
-    # What DHIS2's database holds is not known, nor looked at.
-    return [{**one, "image": image_of(backup)}, *([{**one["dhis2"], "foreign": None}] if one.get("dhis2") else [])]
-
-
-def _pieces(world: World, path: Path) -> Iterator[bytes]:
-    size, done = path.stat().st_size, 0
-    with open(path, "rb") as file:
-        while data := file.read(1 << 18):
-            yield data
-            done += len(data)
-            world.notify("prove", f"read back {path.name}", done, size)
+    facts = backup.manifest.to_json()
+    # Which objects DHIS2's database may have is not known, and not checked.
+    return [
+        {**facts, "image": image_of(backup)},
+        *([{**facts["dhis2"], "foreign": None}] if facts.get("dhis2") else []),
+    ]

@@ -1,6 +1,6 @@
-"""How to restore a backup by hand: the text that each backup has with it.
+"""RESTORE.txt: how to restore a backup by hand.
 
-Its commands are copied into a shell. Every word in them that comes from elsewhere is quoted for it.
+Its commands are copied into a shell, so every word in them that is not our own is quoted.
 """
 
 from __future__ import annotations
@@ -10,18 +10,19 @@ from shlex import quote
 
 from compose_chap.backups.manifest import Manifest
 from compose_chap.engine.engine import compose_command
-from compose_chap.model import Role, Stack
+from compose_chap.model import LONGEST_NAME, Role, Stack
+from compose_chap.postgres import reach
 from compose_chap.postgres.server import identifier
+from compose_chap.units import clipped
 
 
-def text(stack: Stack, manifest: Manifest) -> str:
-    """Return the text of RESTORE.txt: the very commands for this stack."""
-    compose = shlex.join(["docker", *compose_command(stack.project)])
+def text(stack: Stack, manifest: Manifest, admin: str, port: int) -> str:
+    """Return the text of RESTORE.txt with the commands for this stack, whose server named `admin` and `port`."""
+    words = ["docker", *compose_command(stack.project)]
+    compose, inside = shlex.join(words), shlex.join(reach.inside(words, stack.database.name, port))
     writers = shlex.join(service.name for service in stack.writers)
-    name, owner, admin = map(quote, (stack.access.name, stack.access.owner, stack.access.admin))
-    old = quote(f"{stack.access.name}_old")
-    inside = f"{compose} exec -T {quote(stack.database.name)}"
-    rename = _renaming(stack.access.name)
+    live, owner, admin = stack.access.name, quote(stack.access.owner), quote(admin)
+    name, into, old = quote(live), quote(reach.argument(live)), quote(_old_name(live))
     images = "\n".join(
         f"   {quote(_shown(f'{image.service}: {image.image}'))}  {quote(_shown(image.id))}" for image in manifest.images
     )
@@ -29,7 +30,7 @@ def text(stack: Stack, manifest: Manifest) -> str:
     if files:
         compare = "with your own copy of them"
         files = f"\nThe Compose files are NOT in this backup. They are on the server: {files}\nGo there for this.\n"
-    told = f"""\
+    instructions = f"""\
 This folder is a backup of CHAP {_shown(manifest.chap.version)}, made {manifest.created_at.isoformat()}.
 The easy way to restore it:
 
@@ -40,10 +41,10 @@ By hand, without that tool, in this folder. The old database is kept under anoth
 1. Stop what writes to the database:
    {compose} stop {writers}
 2. Keep the old database, and make a new one:
-   {inside} psql -U {admin} -d postgres -c {rename}
+   {inside} psql -U {admin} -d {reach.home_beside(live)} -c {_renaming(live)}
    {inside} createdb -U {admin} -O {owner} {name}
 3. Put the dump into it. It must end without an error:
-   {inside} pg_restore -U {admin} -d {name} --exit-on-error < {quote(manifest.dump.file)}
+   {inside} pg_restore -U {admin} -d {into} --exit-on-error < {quote(manifest.dump.file)}
 4. If the Compose files were changed since, compare them {compare}. The images were:
 {images}
 5. Start CHAP again:
@@ -53,30 +54,35 @@ When CHAP works again, the old database can go:
    {inside} dropdb -U {admin} {old}
 """
     if dhis2 := manifest.dhis2:
-        name, owner, admin = map(quote, (dhis2.database.name, dhis2.database.owner, dhis2.admin))
+        live = dhis2.database.name
+        name, into, owner, admin = map(quote, (live, reach.argument(live), dhis2.database.owner, dhis2.admin))
         inside = f"{compose} exec -T {quote(dhis2.service)}"
-        rename = _renaming(dhis2.database.name)
-        # A command without the name of a service would stop everything.
+        # Without the name of a service, the command would stop everything.
         others = shlex.join(value.name for value in stack.of(Role.DHIS2)) or "DHIS2-SERVICE"
-        told += f"""
+        instructions += f"""
 DHIS2's database. Stop DHIS2, keep the old one, restore, start:
    {compose} stop {others}
-   {inside} psql -U {admin} -d postgres -c {rename}
+   {inside} psql -U {admin} -d {reach.home_beside(live)} -c {_renaming(live)}
    {inside} createdb -U {admin} -O {owner} {name}
-   {inside} pg_restore -U {admin} -d {name} --exit-on-error < {quote(dhis2.dump.file)}
+   {inside} pg_restore -U {admin} -d {into} --exit-on-error < {quote(dhis2.dump.file)}
    {compose} start {others}
 """
     for volume in manifest.volumes:
-        file, place = quote(volume.file), quote(f"{volume.service}:{volume.path}")
-        source = f"gunzip -c {file} | {compose} cp - {place}" if volume.volume else f"{compose} cp {file} {place}"
-        told += f"\n{_shown(volume.volume or 'Data of ' + volume.service)}:\n   {source}\n"
-    return told
+        file, target = quote(volume.file), quote(f"{volume.service}:{volume.path}")
+        command = f"gunzip -c {file} | {compose} cp - {target}" if volume.volume else f"{compose} cp {file} {target}"
+        instructions += f"\n{_shown(volume.volume or 'Data of ' + volume.service)}:\n   {command}\n"
+    return instructions
 
 
 def _shown(text: str) -> str:
-    """Return a text that stands between the commands: on one line, whatever it holds."""
+    """Return a text that is safe between the commands: on a single line."""
     return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def _renaming(name: str) -> str:
-    return quote(f"ALTER DATABASE {identifier(name)} RENAME TO {identifier(f'{name}_old')}")
+    return quote(f"ALTER DATABASE {identifier(name)} RENAME TO {identifier(_old_name(name))}")
+
+
+def _old_name(live: str) -> str:
+    # PostgreSQL would cut a longer one, maybe to the name that the database has.
+    return clipped(live, LONGEST_NAME - len("_old")) + "_old"

@@ -1,29 +1,31 @@
-"""Run the words of an operator: find the command, call it, and show what a failure looks like."""
+"""Run the command line: find the command, call it, and report failures."""
 
 from __future__ import annotations
 
 import difflib
 import importlib
+import os
+import time
 from collections.abc import Sequence
 from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
 
-from compose_chap import __version__
-from compose_chap.cli.call import Call, common, common_options, told
-from compose_chap.cli.commands import COMMANDS, EXIT_STATUSES
+from compose_chap import __version__, timeline
+from compose_chap.cli.call import Call, common, common_options, with_options
+from compose_chap.cli.commands import COMMANDS, EXIT_STATUSES, command
 from compose_chap.errors import Bug, Cancelled, ChapError, UsageError
 
 
 class _Commands(click.Group):
     def format_epilog(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Exit status"):
-            formatter.write_dl([(str(status), told) for status, told in EXIT_STATUSES.items()])
+            formatter.write_dl([(str(status), meaning) for status, meaning in EXIT_STATUSES.items()])
         super().format_epilog(context, formatter)
 
     def format_options(self, context: click.Context, formatter: click.HelpFormatter) -> None:
-        # The commands are what a reader looks for; the options are the same for all of them.
+        # Commands first: they are what a reader looks for. The options are the same for all of them.
         with formatter.section("Commands"):
             formatter.write_dl([(name, entry.summary) for name, entry in COMMANDS.items()])
         click.Command.format_options(self, context, formatter)
@@ -48,11 +50,11 @@ class _Commands(click.Group):
         if entry is None:
             return None
         module = importlib.import_module(f"compose_chap.cli.{entry.module}")
-        command = getattr(module, f"{name}_command")
-        assert isinstance(command, click.Command)
+        attribute = getattr(module, f"{name}_command")
+        assert isinstance(attribute, click.Command)
         examples = (f"  docker chap {example}" for example in entry.examples)
-        command.epilog = "\n".join(["\b", "Examples:", *examples])
-        return command
+        attribute.epilog = "\n".join(["\b", "Examples:", *examples])
+        return attribute
 
 
 @click.group(
@@ -64,42 +66,73 @@ class _Commands(click.Group):
 @common_options
 @click.version_option(__version__, message="docker chap %(version)s", help="Show the version of this tool and exit.")
 @click.pass_context
-def chap(context: click.Context, /, **given: Any) -> None:
+def chap(context: click.Context, /, **options: Any) -> None:
     """Back up, upgrade and restore a running CHAP stack."""
-    context.obj = told(context.obj, given)
+    context.obj = with_options(context.obj, options)
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
 
 
 def main(words: Sequence[str], docker: tuple[str, ...] = ("docker",)) -> int:
-    """Run the words of an operator and return the exit status."""
+    """Run the command line and return the exit status."""
     if list(words[:1]) == ["help"]:
         words = [*words[1:], "--help"]
+    line = None
     try:
-        # The status of a command that asked to exit comes back as a value here, not as an exception.
-        status = chap.main(list(words), prog_name="docker chap", standalone_mode=False, obj=Call(docker))
+        line = timeline.begin(os.environ.get(timeline.VARIABLE, ""), time.time)
+        # A command that calls exit returns its status here, without an exception.
+        status = chap.main(
+            list(words), prog_name="docker chap", standalone_mode=False, obj=Call(docker, words=tuple(words))
+        )
         return status if isinstance(status, int) else 0
     except click.Abort:
         return _failed(Cancelled("Cancelled.", state="Nothing was changed."), words)
     except click.ClickException as error:
-        _document(UsageError(error.format_message(), state="Nothing was changed.", hint=_help(error)), words)
+        refused = UsageError(error.format_message(), state="Nothing was changed.", hint=_help(error))
+        if _wants_json_lines(words):
+            return _failed(refused, words)
+        _document(refused, words)
         error.show()
         return error.exit_code
     except ChapError as error:
         return _failed(error, words)
+    finally:
+        if line:
+            line.close(next((word for word in words if word in COMMANDS), ""))
 
 
-def tell_bug(words: Sequence[str], what: str, hint: str) -> None:
-    """Print, for a script that wants JSON, that something happened that was not foreseen."""
-    _document(Bug(what, state="See it with: docker chap status", hint=hint), words)
+def tell_bug(words: Sequence[str], what: str, hint: str) -> bool:
+    """Tell a program that reads JSON of what was not foreseen; return whether standard error is such a program's."""
+    bug = Bug(what, state="See it with: docker chap status", hint=hint)
+    _document(bug, words)
+    if _wants_json_lines(words):
+        _json_line(bug)
+    return _wants_json_lines(words)
 
 
 def _failed(error: ChapError, words: Sequence[str]) -> int:
     from compose_chap.cli.screen import render
 
     _document(error, words)
-    render.tell(render.failure(error))
+    if _wants_json_lines(words):
+        _json_line(error)
+    else:
+        render.tell(render.failure(error))
     return error.exit_status
+
+
+def _json_line(error: ChapError) -> None:
+    from compose_chap.cli.screen import render
+
+    render.json_line(render.failure_facts(error))
+
+
+def _wants_json_lines(words: Sequence[str]) -> bool:
+    """Whether standard error is for JSON alone. It is read off the words: these may not have been understood."""
+    return any(
+        word == "--progress=json" or word == "--progress" and list(words[at + 1 : at + 2]) == ["json"]
+        for at, word in enumerate(words)
+    )
 
 
 def _document(error: ChapError, words: Sequence[str]) -> None:
@@ -107,8 +140,8 @@ def _document(error: ChapError, words: Sequence[str]) -> None:
     if "--json" in words:
         from compose_chap.cli.screen import render
 
-        command = next((word for word in words if word in COMMANDS), "")
-        render.write(render.failure_document(command, error))
+        name = next((word for word in words if word in COMMANDS), "")
+        render.write(render.failure_document(name, error))
 
 
 def _help(error: click.ClickException) -> str:
@@ -116,14 +149,14 @@ def _help(error: click.ClickException) -> str:
     return f"See: {context.command_path if context else 'docker chap'} --help"
 
 
-def complete(words: Sequence[str], docker: tuple[str, ...]) -> int:
-    """Print completions of the last word, as Docker's own completion wants them."""
+def complete(words: Sequence[str], docker: tuple[str, ...], *, described: bool = True) -> int:
+    """Print completions of the last word, in the form of Docker's own completion."""
     from compose_chap.cli import complete
 
-    return complete.offer(chap, words, docker)
+    return complete.offer(chap, words, docker, described=described)
 
 
-@click.command("version")
+@command("version")
 @common
 def version_command(call: Call) -> None:
     """Show the version of this tool."""

@@ -1,10 +1,11 @@
-"""The command that takes a backup, or nothing but a dump."""
+"""The command that takes a backup, or only a dump."""
 
 from __future__ import annotations
 
 import os
 import sys
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,48 +15,66 @@ from compose_chap import units
 from compose_chap.backups import backup, catalogue, dump_only
 from compose_chap.backups.catalogue import Backup
 from compose_chap.backups.dump_only import DumpOnly
-from compose_chap.cli.call import Call, common, filled, output_option
-from compose_chap.cli.screen import render
+from compose_chap.cli.call import Call, common
+from compose_chap.cli.commands import command
+from compose_chap.cli.options import allow_unmounted_option, detach_option, filled, output_option, wait_lock_option
+from compose_chap.cli.recorded import guarded
 from compose_chap.cli.screen.backups import backup_document
+from compose_chap.cli.screen.databases import rows_text
+from compose_chap.cli.screen.layout import paragraph
 from compose_chap.cli.values import files
 from compose_chap.errors import DumpError, UsageError
-from compose_chap.operations import guard
 from compose_chap.postgres import unexpected
+from compose_chap.records.mounted import refuse_unmounted
 from compose_chap.stack import observe
 
 
-@click.command("backup")
+@command("backup")
 @output_option
-@click.option("--reason", default="by hand", metavar="TEXT", help="Why, for the list of backups.")
-@click.option("--with-dhis2", is_flag=True, help="DHIS2's database too.")
-@click.option("--with-volumes", is_flag=True, help="Logs, runs and the data of model services too.")
+@click.option("--reason", default="by hand", metavar="TEXT", help="Why, shown in the list of backups.")
+@click.option("--with-dhis2", is_flag=True, help="Include DHIS2's database.")
+@click.option("--with-volumes", is_flag=True, help="Include logs, runs and the data of model services.")
 @click.option(
     "--dump-only",
     type=filled,
     shell_complete=files,
     metavar="FILE",
-    help="Nothing but a dump of CHAP's database, - for a pipe.",
+    help="Write only a dump of CHAP's database; - for a pipe.",
 )
+@allow_unmounted_option
+@wait_lock_option
+@detach_option
 @common
 def backup_command(
-    call: Call, output: Path | None, reason: str, with_dhis2: bool, with_volumes: bool, dump_only: str | None
+    call: Call,
+    output: Path | None,
+    reason: str,
+    with_dhis2: bool,
+    with_volumes: bool,
+    dump_only: str | None,
+    allow_unmounted: bool,
 ) -> None:
-    """Make a backup, and prove it by reading it back.
+    """Make a backup, and check it by reading it back.
 
-    CHAP goes on serving. The backup holds the database, the Compose files with all that they include, and the
+    CHAP keeps running. The backup holds the database, the Compose files with all that they include, and the
     instructions to restore by hand. It lies in backups/ beside the main Compose file.
     """
     if dump_only and (output or with_dhis2 or with_volumes):
         raise UsageError("--dump-only writes one dump, and goes with none of -o, --with-dhis2, --with-volumes.")
     world, where = call.world(), call.where()
-    stack = observe.find_stack(world.engine, where)
+    find = partial(observe.find_stack, world.engine, where)
+    stack = find()
     world.notify("check", stack.project.name)
     if dump_only:
         _dump_only(call, world, stack, dump_only)
         return
-    sources = tuple(observe.read_model(where, stack).sources)
+    sources = tuple(observe.read_model(where, stack).contents)
     folder = catalogue.folder_for(stack, output, where.environment)
-    with guard.guarded(world, stack, "backup"):
+    if not allow_unmounted:
+        refuse_unmounted(folder)
+    with guarded(call, world, stack, find) as (stack, attempt):
+        call.hand_over(stack.project.directory if stack.project.local else None)
+        world.notify("backup", stack.access.name)
         made = backup.take(
             world,
             stack,
@@ -65,23 +84,21 @@ def backup_command(
             with_dhis2=with_dhis2,
             with_volumes=with_volumes,
         )
+        attempt.learn(made.id, backup=made.id, folder=str(made.folder))
     _warn(call, _warnings(made))
-    rows = sum(made.tables.values())
-    state_of = "was read back" if made.fault else "is complete and was read back"
-    said = (
-        f"Backup {made.id} {state_of}: {rows} rows in {len(made.tables)} tables,"
-        f" {units.size(made.size)}, in {units.duration(made.manifest.seconds.get('all', 0))}."
-    )
-    parts = [said, unexpected.told(made.manifest.foreign)]
-    text = "\n".join(render.paragraph(part) for part in parts if part)
+    state = "was read back" if made.fault else "is complete and was read back"
+    took = units.duration(made.manifest.seconds.get("all", 0))
+    summary = f"Backup {made.id} {state}: {rows_text(made.tables)}, {units.size(made.size)}, in {took}."
+    parts = [summary, unexpected.backup_warning(made.manifest.unexpected)]
+    text = "\n".join(paragraph(part) for part in parts if part)
     call.result({"backup": backup_document(made)}, f"{text}\n{made.folder}")
 
 
 def _warnings(made: Backup) -> Iterator[str]:
-    if made.lost_tables:
+    if lost := made.manifest.lost_tables:
         yield (
-            f"The database has lost {', '.join(made.lost_tables)}, so this backup lacks them too, and `latest` does not"
-            " mean it. Keep the earlier ones: docker chap backups --pin ID"
+            f"The database has lost {', '.join(lost)}, so this backup lacks them too, and `latest` passes"
+            " it over. Keep the earlier ones: docker chap backups --pin ID"
         )
     if absent := made.manifest.project.absent:
         yield (
@@ -94,24 +111,25 @@ def _warnings(made: Backup) -> Iterator[str]:
 
 def _warn(call: Call, warnings: Iterable[str]) -> None:
     for warning in warnings:
-        call.tell(render.paragraph(f"Warning: {warning}", sys.stderr))
+        call.tell(paragraph(f"Warning: {warning}", sys.stderr))
 
 
-def _dump_only(call: Call, world: Any, stack: Any, asked: str) -> None:
-    if asked == "-":
+def _dump_only(call: Call, world: Any, stack: Any, wanted: str) -> None:
+    if wanted == "-":
         if sys.stdout.isatty():
             raise UsageError("A dump is not for a terminal.", hint="Write it to a file: --dump-only FILE")
         made = dump_only.into(world.engine, stack, _write_out, world.notify)
         _warn(call, _dump_warnings(made))
         return
-    target = Path(asked).absolute()
+    target = Path(wanted).absolute()
     if target.is_dir():
         raise UsageError(f"{target} is a folder.", state="Nothing was written.", hint="Give a file: --dump-only FILE")
     made = dump_only.into_file(world.engine, stack, target, world.notify)
     _warn(call, _dump_warnings(made))
-    said = f"The dump was read back: {sum(made.tables.values())} rows in {len(made.tables)} tables,"
-    text = render.paragraph(f"{said} {units.size(made.size)}.") + f"\n{target}"
-    call.result({"dump": {"file": str(target), **vars(made)}}, text)
+    summary = f"The dump was read back: {rows_text(made.tables)}, {units.size(made.size)}."
+    text = paragraph(summary) + f"\n{target}"
+    facts = {"tables": made.tables, "size": made.size, "foreign": made.unexpected, "lost_tables": made.lost_tables}
+    call.result({"dump": {"file": str(target), **facts}}, text)
 
 
 def _write_out(data: bytes) -> None:
@@ -124,8 +142,8 @@ def _write_out(data: bytes) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         gone = isinstance(error, BrokenPipeError)
         raise DumpError(
-            "The reader of the pipe went away." if gone else f"Cannot write the dump: {error.strerror}.",
-            state="The dump is not whole.",
+            "The program that reads the pipe has ended." if gone else f"Cannot write the dump: {error.strerror}.",
+            state="The dump is incomplete.",
             hint="Run the command again." if gone else "Make room, or write elsewhere. Then run the command again.",
         ) from None
 
@@ -136,5 +154,5 @@ def _dump_warnings(made: DumpOnly) -> Iterator[str]:
             f"The database has lost {', '.join(made.lost_tables)}, so this dump lacks them too."
             " Keep the earlier backups: docker chap backups --pin ID"
         )
-    if told := unexpected.told(made.foreign):
-        yield told
+    if warning := unexpected.backup_warning(made.unexpected):
+        yield warning

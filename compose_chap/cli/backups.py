@@ -10,26 +10,30 @@ from typing import Any
 
 import click
 
-from compose_chap import units
-from compose_chap.backups import catalogue, proof
+from compose_chap.backups import catalogue, proof, verdict
 from compose_chap.backups.catalogue import Backup
-from compose_chap.cli.call import Call, common, output_option
-from compose_chap.cli.copies import asked_copy, copy_document, from_repository, opened
-from compose_chap.cli.screen import render
-from compose_chap.cli.screen.backups import backup_document
+from compose_chap.cli.call import Call, common
+from compose_chap.cli.commands import command
+from compose_chap.cli.copies import copy_document, from_repository, opened, wanted_copy
+from compose_chap.cli.options import detach_option, output_option
+from compose_chap.cli.recorded import recorded
+from compose_chap.cli.screen.backups import backup_document, backups_table
+from compose_chap.cli.screen.databases import rows_text
+from compose_chap.cli.screen.layout import paragraph
 from compose_chap.cli.values import backups
 from compose_chap.copies import fetch
 from compose_chap.copies.restic import Restic
-from compose_chap.errors import ChapError, StackError
+from compose_chap.errors import ChapError, SeveralStacks, StackError
 from compose_chap.model import Origin
 from compose_chap.postgres import jail, unexpected
+from compose_chap.records import audit, order
 from compose_chap.stack import observe
 from compose_chap.stack.databases import server_of
 
 
-@click.command("backups")
-@click.option("--pin", shell_complete=backups, metavar="BACKUP", help="Keep a backup whatever prune says.")
-@click.option("--unpin", shell_complete=backups, metavar="BACKUP", help="Let prune take it again.")
+@command("backups")
+@click.option("--pin", shell_complete=backups, metavar="BACKUP", help="Keep a backup until it is unpinned.")
+@click.option("--unpin", shell_complete=backups, metavar="BACKUP", help="Let prune remove it again.")
 @output_option
 @common
 def backups_command(call: Call, pin: str | None, unpin: str | None, output: Path | None) -> None:
@@ -38,96 +42,91 @@ def backups_command(call: Call, pin: str | None, unpin: str | None, output: Path
     A backup that is pinned is never removed by `docker chap prune`.
     """
     folder, origin = _folder(call, output)
-    for asked, pinned in ((pin, True), (unpin, False)):
-        if asked:
-            catalogue.pin(catalogue.find(asked, folder, origin), pinned)
-    listing, now = catalogue.look(folder), call.clock()
-    found = listing.backups
-    rows = [
-        [
-            one.id,
-            units.age(one.created_at, now),
-            units.size(one.size),
-            one.manifest.chap.version or "unknown",
-            f"{one.proof.how} {units.age(one.proof.at, now)}",
-            one.manifest.reason
-            + (", pinned" if one.pinned else "")
-            + (", needs --trust" if one.manifest.foreign else ""),
-        ]
-        + ([str(one.origin)] if not all(origin.owns(other.origin) for other in found) else [])
-        for one in found
-    ]
-    heads = ["BACKUP", "AGE", "SIZE", "CHAP", "PROVEN", "REASON", "STACK"]
-    text = render.table(rows, heads[: len(rows[0])]) if rows else f"No backups in {folder}."
-    if faults := [f"{one.id} is not to be relied on. {one.fault}" for one in found if one.fault]:
-        text += "\n\n" + "\n".join(render.paragraph(fault) for fault in faults)
+    for wanted, pinned in ((pin, True), (unpin, False)):
+        if wanted:
+            catalogue.pin(catalogue.find(wanted, folder, origin), pinned)
+    listing, now = catalogue.scan(folder), call.clock()
+    backups_ = listing.backups
+    text = backups_table(backups_, origin, now) if backups_ else f"No backups in {folder}."
+    if faults := [f"Do not rely on {backup.id}. {backup.fault}" for backup in backups_ if backup.fault]:
+        text += "\n\n" + "\n".join(paragraph(fault) for fault in faults)
+    warnings = order.warnings("Backup", {backup.id: backup.created_at for backup in backups_}, now)
+    if warnings:
+        text += "\n\n" + "\n".join(map(paragraph, warnings))
     if listing.unusable:
-        text += "\n\nNot counted:\n" + "\n".join(render.paragraph(why) for why in listing.unusable)
-    documents = [backup_document(one) for one in found]
-    call.result({"folder": str(folder), "backups": documents, "unusable": listing.unusable}, text)
+        text += "\n\nNot counted:\n" + "\n".join(paragraph(why) for why in listing.unusable)
+    documents = [backup_document(backup) for backup in backups_]
+    call.result({"folder": str(folder), "backups": documents, "unusable": listing.unusable, "warnings": warnings}, text)
 
 
-@click.command("verify")
-@click.argument("asked", shell_complete=backups, metavar="[BACKUP]", default="latest")
+@command("verify")
+@click.argument("wanted", shell_complete=backups, metavar="[BACKUP]", default="latest")
 @click.option("--deep", is_flag=True, help="Restore it into a PostgreSQL that is thrown away, and compare all counts.")
 @from_repository
 @output_option
+@detach_option
 @common
-def verify_command(call: Call, asked: str, deep: bool, location: str, password_file: str, output: Path | None) -> None:
-    """Prove a backup once more.
+def verify_command(call: Call, wanted: str, deep: bool, location: str, password_file: str, output: Path | None) -> None:
+    """Check again that a backup can be restored.
 
     Every checksum is compared, and PostgreSQL reads the dump from its first byte to its last. Without BACKUP it is
     `latest`, the newest one without a known fault. This works on another machine too, without the stack. With --from
-    a copy is read from its repository, restored into a PostgreSQL that is thrown away, and every count compared.
+    a copy is read back from its repository, restored into a PostgreSQL that is thrown away, and all counts compared.
     """
-    if location:
-        _verify_copy(call, opened(location, password_file), asked)
+    if location or password_file:
+        _verify_copy(call, opened(location, password_file), wanted)
         return
-    found = _find(call, asked, output)
+    backup = _find(call, wanted, output)
     world = call.world()
-    said = f"Backup {found.id} is whole: every checksum fits"
     tables: dict[str, int] = {}
     if deep:
-        tables, how = proof.verify_deep(world, found, _image(call)), catalogue.RESTORED
-        said += f", and restoring it gave all {sum(tables.values())} rows in {len(tables)} tables."
+        with _recorded(call, backup, verdict.RESTORED):
+            tables, how = proof.verify_deep(world, backup, _image(call)), verdict.RESTORED
+        result = f"a test restore gave {rows_text(tables)}, exactly what was backed up."
     else:
-        with _reader(call, found) as server:
-            how = proof.verify(world, found, server)
-        read = ", the dump was read back." if server else ". It was not read back: no PostgreSQL is here to do it."
-        said += read
-    if found.fault:
-        said += f" It is not to be relied on all the same. {found.fault}"
-        said += f" Prove it: docker chap verify {found.id} --deep" if found.proof.by == catalogue.RESTORED else ""
-    parts = [said, unexpected.told(found.manifest.foreign)]
-    text = "\n".join(render.paragraph(part) for part in parts if part)
-    call.result({"backup": backup_document(found), "proven_by": how, "tables": tables}, text)
+        with (
+            _reader(call, backup) as server,
+            _recorded(call, backup, verdict.READ_BACK if server else verdict.CHECKSUMS),
+        ):
+            how = proof.verify(world, backup, server)
+        result = (
+            "PostgreSQL read the dump from beginning to end."
+            if server
+            else "but the dump was not read: there is no PostgreSQL here to do it."
+        )
+    text = f"Backup {backup.id} is intact: every checksum matches, {'and ' if deep or server else ''}{result}"
+    if backup.fault:
+        text += f" Even so, do not rely on it. {backup.fault}"
+        text += f" Prove it: docker chap verify {backup.id} --deep" if backup.proof.by == verdict.RESTORED else ""
+    parts = [text, unexpected.backup_warning(backup.manifest.unexpected)]
+    text = "\n".join(paragraph(part) for part in parts if part)
+    call.result({"backup": backup_document(backup), "proven_by": how, "tables": tables}, text)
 
 
-def _verify_copy(call: Call, restic: Restic, asked: str) -> None:
-    copy = asked_copy(call, restic, asked)
+def _verify_copy(call: Call, restic: Restic, wanted: str) -> None:
+    copy = wanted_copy(call, restic, wanted)
     drill = fetch.drill(call.world(), restic, copy, _image(call))
-    rows = sum(drill.tables.values())
     text = (
-        f"The copy of {copy.id} in {restic.location} is good: restoring it gave all {rows} rows in"
-        f" {len(drill.tables)} tables."
+        f"The copy of {copy.id} in {restic.location} is intact: a test restore gave {rows_text(drill.tables)}, exactly"
+        " what was backed up."
     )
     call.result(
-        {"copy": copy_document(copy), "proven_by": catalogue.RESTORED, "tables": drill.tables}, render.paragraph(text)
+        {"copy": copy_document(copy), "proven_by": verdict.RESTORED, "tables": dict(drill.tables)}, paragraph(text)
     )
 
 
-def _find(call: Call, asked: str, output: Path | None) -> Backup:
+def _find(call: Call, wanted: str, output: Path | None) -> Backup:
     try:
         folder, origin = _folder(call, output)
     except StackError:
         # Nobody can say where backups lie; one that is named by its folder needs no other.
-        if Path(asked).is_dir():
-            return catalogue.load(Path(asked))
+        if Path(wanted).is_dir():
+            return catalogue.load(Path(wanted))
         raise
-    found = catalogue.find(asked, folder, origin, sound=True)
-    for note in catalogue.passed_over(asked, found, folder, origin):
-        call.tell(render.paragraph(f"Note:  {note}", sys.stderr))
-    return found
+    backup = catalogue.find(wanted, folder, origin, sound=True)
+    for note in catalogue.skipped_newer(wanted, backup, folder, origin):
+        call.tell(paragraph(f"Note: {note}", sys.stderr))
+    return backup
 
 
 def _image(call: Call) -> str:
@@ -138,14 +137,24 @@ def _image(call: Call) -> str:
 
 
 @contextmanager
-def _reader(call: Call, found: Any) -> Iterator[Any]:
-    """Hand out the stack's PostgreSQL; where that does not run one of the backup's own image; None without both."""
+def _recorded(call: Call, backup: Backup, how: str) -> Iterator[None]:
+    """Write the proof of a backup down beside the files of the stack that it is of, where these are here."""
+    directory = Path(backup.manifest.project.directory)
+    with recorded(call, directory if audit.exists(directory) else None, backup.origin) as attempt:
+        attempt.learn(f"{backup.id}: {how}", backup=backup.id, folder=str(backup.folder), proof=how)
+        call.hand_over(directory if audit.exists(directory) else None)
+        yield
+
+
+@contextmanager
+def _reader(call: Call, backup: Any) -> Iterator[Any]:
+    """Yield the stack's PostgreSQL, else one of the backup's own image, else None."""
     world, server = call.world(), None
     with suppress(ChapError):
         server = server_of(world.engine, observe.find_stack(world.engine, call.where()))
     image = ""
     with suppress(ChapError):
-        image = proof.image_of(found) if world.engine.image(proof.image_of(found)) else ""
+        image = proof.image_of(backup) if world.engine.image(proof.image_of(backup)) else ""
     if server or not image:
         yield server
         return
@@ -154,11 +163,13 @@ def _reader(call: Call, found: Any) -> Iterator[Any]:
 
 
 def _folder(call: Call, output: Path | None) -> tuple[Path, Origin]:
-    """Return where the backups lie, and of which stack; of any where none is found, as on another machine."""
+    """Return the folder of the backups, and the stack's origin; without a stack, any origin."""
     where, engine = call.where(), call.world().engine
     try:
         stack = observe.find_stack(engine, where)
         origin = engine.origin(stack.project.name)
-    except ChapError:
+    except ChapError as error:
+        if isinstance(error, SeveralStacks) and not output:
+            raise  # nobody can say whose backups are meant
         return catalogue.folder_beside(where.directory or where.folder, output, where.environment), Origin(where.name)
     return catalogue.folder_for(stack, output, where.environment), origin

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -13,15 +15,19 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from compose_chap.cli.commands import COMMON_NAMES
 from compose_chap.cli.screen.plain import plain
 from compose_chap.cli.values import files, projects
-from compose_chap.errors import Cancelled, UsageError
+from compose_chap.errors import ChapError, Declined, UsageError
 
 if TYPE_CHECKING:
     from compose_chap.engine.world import World
     from compose_chap.model import Stack
     from compose_chap.preflight.subject import Subject
     from compose_chap.stack.location import Where
+
+# `docker chap` where a command follows it.
+_OWN_COMMAND = re.compile(r"\bdocker chap(?= [a-z]+\b)")
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -39,20 +45,26 @@ class Call:
     json: bool = False
     progress: str = "auto"
     patience: float = 120.0
+    words: tuple[str, ...] = ()
+    wait_lock: float = 0.0
+    detach: bool = False
 
     def world(self) -> World:
-        """Return engine, clock and progress for this call: however often it is asked, one progress has the terminal."""
-        from compose_chap.cli.screen.render import Progress, now
+        """Return engine, clock and progress for this call; every call gets the same progress."""
+        from compose_chap import timeline
+        from compose_chap.cli.screen.progress import Progress
+        from compose_chap.cli.screen.render import now
         from compose_chap.engine.engine import Engine
         from compose_chap.engine.world import World
 
         context = click.get_current_context()
         if "progress" not in context.meta:
-            notify = Progress(sys.stderr, "quiet" if self.json and self.progress == "auto" else self.progress)
-            context.meta["progress"] = notify
-            context.call_on_close(notify.end)
+            mode = "quiet" if self.json and self.progress == "auto" else self.progress
+            context.meta["progress"] = context.with_resource(Progress(sys.stderr, mode))
         notify = context.meta["progress"]
-        return World(Engine(self.docker), now, time.sleep, notify, self.patience, environment=dict(os.environ))
+        return World(
+            Engine(self.docker), now, time.sleep, timeline.stepped(notify), self.patience, environment=dict(os.environ)
+        )
 
     def clock(self) -> datetime:
         """Return the time."""
@@ -61,7 +73,7 @@ class Call:
         return render.now()
 
     def where(self) -> Where:
-        """Return what was said of the place of the stack."""
+        """Return how the operator selects the stack."""
         from compose_chap.stack.location import Where
 
         return Where(
@@ -69,7 +81,7 @@ class Call:
         )
 
     def subject(self, world: World, stack: Stack, target: str, output: Path | None, *, digest: bool = False) -> Subject:
-        """Return what the preflight looks at."""
+        """Return the subject of the preflight."""
         from compose_chap.backups import catalogue
         from compose_chap.engine.registry import Registry
         from compose_chap.preflight.subject import Subject
@@ -83,8 +95,8 @@ class Call:
             observe.read_model(where, stack),
             target,
             Registry(world.engine.insecure_registry, world.engine.credentials),
-            # Without the files nothing is looked at that needs the folder.
-            catalogue.folder_for(stack, output, where.environment) if stack.project.here else where.folder,
+            # Without the files, no check needs the folder.
+            catalogue.folder_for(stack, output, where.environment) if stack.project.local else where.folder,
             digest,
         )
 
@@ -93,20 +105,45 @@ class Call:
         from compose_chap.cli.screen import render
 
         _end_progress()
-        render.write(render.document(self.command, {"ok": True, **data}) if self.json else text)
+        render.write(render.document(self.command, {"ok": True, **data}) if self.json else self.full_command(text))
+
+    def part(self, text: str) -> bool:
+        """Print a part of a result as soon as it is known, if a person is waiting for it. Return whether it was."""
+        from compose_chap.cli.screen import render
+
+        if self.json or not sys.stdout.isatty():
+            return False
+        _end_progress()
+        render.write(f"{text}\n")
+        sys.stdout.flush()
+        return True
 
     def tell(self, text: str) -> None:
         """Say something that is no result, on standard error."""
         from compose_chap.cli.screen import render
 
         _end_progress()
-        render.tell(text)
+        if self.progress == "json":
+            render.json_line({"note": text})
+        else:
+            render.tell(self.full_command(text))
+
+    def full_command(self, text: str) -> str:
+        """Return a text with each command in it for the stack that this call is for, as it has to be typed here."""
+        options = [word for file in self.files for word in ("-f", str(file))]
+        options += ["-p", self.project_name] if self.project_name else []
+        options += ["--project-directory", str(self.project_directory)] if self.project_directory else []
+        options += [word for file in self.env_files for word in ("--env-file", str(file))]
+        if not options and len(self.docker) == 1:
+            return text
+        name = shlex.join([os.path.basename(self.docker[0]), *self.docker[1:], "chap", *options])
+        return _OWN_COMMAND.sub(lambda _: name, text)
 
     def confirm(self, question: str, *, yes: bool) -> None:
-        """Ask before something is changed. Raise UsageError where there is nobody to ask, Cancelled on a no."""
-        if yes:
+        """Ask before something is changed. Raise UsageError when nobody can be asked, Cancelled on a no."""
+        if yes or _in_background():
             return
-        if self.json or not sys.stdin.isatty():
+        if not self.asks:
             raise UsageError(
                 "This changes the stack, and there is no terminal to ask on.",
                 state="Nothing was changed.",
@@ -114,7 +151,40 @@ class Call:
             )
         _end_progress()
         if not click.confirm(plain(question), err=True):
-            raise Cancelled("You said no.", state="Nothing was changed.")
+            raise Declined("You said no. Nothing was changed.")
+
+    @property
+    def asks(self) -> bool:
+        """Whether there is a person who can be asked: on a terminal that shows no JSON."""
+        return sys.stdin.isatty() and not self.json and self.progress != "json"
+
+    def hand_over(self, directory: Path | None) -> None:
+        """Leave what follows to a process apart, where that is wanted; its records lie in `directory`.
+
+        All that is asked was asked before. Raise HandedOver, which ends the command here and lets go of the lock.
+        """
+        if self.detach and not _in_background():
+            if directory is None:
+                raise UsageError(
+                    "--detach needs the stack's files: what the run writes is kept beside them.",
+                    state="Nothing was changed.",
+                    hint="Run it on the server where they are.",
+                )
+            raise HandedOver(directory)
+
+
+class HandedOver(BaseException):
+    """Not a failure: the work of a command goes on in another process. `directory` is where its records lie."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__()
+        self.directory = directory
+
+
+def _in_background() -> bool:
+    from compose_chap.operations.detach import DETACHED
+
+    return DETACHED in os.environ
 
 
 def _end_progress() -> None:
@@ -160,10 +230,10 @@ _COMMON = (
     click.option(
         "--progress",
         type=click.Choice(["auto", "plain", "quiet", "json"]),
-        help="How to tell of progress, on standard error.",
+        metavar="KIND",
+        help="Progress on standard error: auto, plain, quiet or json.",
     ),
 )
-_COMMON_NAMES = ("files", "project_name", "project_directory", "env_files", "json", "progress")
 
 
 def common_options(function: _Function) -> _Function:
@@ -173,16 +243,16 @@ def common_options(function: _Function) -> _Function:
     return function
 
 
-def told(call: Call, given: dict[str, Any]) -> Call:
-    """Take the common options out of `given` and return the call with those that were said."""
-    said = {name: given.pop(name, None) for name in _COMMON_NAMES}
-    return replace(call, **{name: value for name, value in said.items() if value})
+def with_options(call: Call, options: dict[str, Any]) -> Call:
+    """Take the common options out of `options` and return the call with those that were given."""
+    common_values = {name: options.pop(name, None) for name in COMMON_NAMES}
+    return replace(call, **{name: value for name, value in common_values.items() if value})
 
 
-def given_call(context: click.Context) -> Call:
-    """Return the call that the options before and behind the command's name make, as far as they are typed."""
-    call = told(context.find_root().obj, dict(context.find_root().params))
-    return told(call, dict(context.params))
+def typed_call(context: click.Context) -> Call:
+    """Return the call with the options before and after the command's name, as far as they are typed."""
+    call = with_options(context.find_root().obj, dict(context.find_root().params))
+    return with_options(call, dict(context.params))
 
 
 def common(function: Callable[..., None]) -> Callable[..., None]:
@@ -190,83 +260,23 @@ def common(function: Callable[..., None]) -> Callable[..., None]:
 
     @common_options
     @click.pass_context
-    def wrapped(context: click.Context, /, **given: Any) -> None:
-        call = replace(told(context.obj, given), command=context.info_name or "")
-        patience = given.pop("patience", call.patience)
-        context.invoke(function, replace(call, patience=patience), **given)
+    def wrapped(context: click.Context, /, **options: Any) -> None:
+        call = replace(with_options(context.obj, options), command=context.info_name or "")
+        timing = {name: options.pop(name, getattr(call, name)) for name in ("patience", "wait_lock", "detach")}
+        try:
+            context.invoke(function, replace(call, **timing), **options)
+        except ChapError as error:
+            from compose_chap.cli import recorded
+
+            recorded.record_refusal(call, error)
+            error.hint, error.state = call.full_command(error.hint), call.full_command(error.state)
+            raise
+        except HandedOver as handed:
+            from compose_chap.cli import attach
+
+            attach.begin_apart(call, handed.directory)
 
     wrapped.__doc__ = function.__doc__
     own = getattr(function, "__click_params__", [])
     wrapped.__click_params__ = [*wrapped.__click_params__, *own]  # type: ignore[attr-defined]
     return wrapped
-
-
-def filled(text: str) -> str:
-    """Return a word. Raise BadParameter for an empty one, which would mean the current folder."""
-    if not text:
-        raise click.BadParameter("It is empty. Is a variable of your shell not set?")
-    return text
-
-
-def _path(text: str) -> Path:
-    return Path(filled(text))
-
-
-yes_option = click.option("-y", "--yes", is_flag=True, help="Do not ask.")
-output_option = click.option(
-    "-o",
-    "--output",
-    type=_path,
-    shell_complete=files,
-    metavar="FOLDER",
-    help="The folder of the backups, instead of backups/ beside the Compose file.",
-)
-patience_option = click.option(
-    "--wait",
-    "patience",
-    metavar="SECONDS",
-    default=120.0,
-    show_default="120",
-    help="How long CHAP may do nothing that can be seen before it counts as stuck.",
-)
-dhis2_options = click.option(
-    "--dhis2-user",
-    default="",
-    metavar="NAME",
-    help="Check through DHIS2 too, as this user. The password comes from DHIS2_PASSWORD, from the file that"
-    " DHIS2_PASSWORD_FILE names, or is asked for.",
-)
-
-
-def dhis2_credentials(user: str) -> dict[str, str]:
-    """Return the header that logs in to DHIS2, from the environment, a file or a question; empty where none was wanted.
-
-    A password is never taken from the command line, where everybody on the machine could read it.
-    """
-    from compose_chap.stack.chap import basic_credentials
-
-    if token := _secret("DHIS2_TOKEN"):
-        return {"Authorization": f"ApiToken {token}"}
-    user = user or os.environ.get("DHIS2_USERNAME", "")
-    if not user:
-        return {}
-    password = _secret("DHIS2_PASSWORD")
-    if password is None:
-        if not sys.stdin.isatty():
-            raise UsageError(
-                "There is no password for DHIS2.", hint="Set DHIS2_PASSWORD or DHIS2_PASSWORD_FILE in the environment."
-            )
-        password = click.prompt(f"Password of {user} in DHIS2", hide_input=True, err=True)
-    return basic_credentials(user, password)
-
-
-def _secret(name: str) -> str | None:
-    """Return what the environment has for a name, or the file that `NAME_FILE` names there; None for neither."""
-    file = os.environ.get(f"{name}_FILE")
-    if name in os.environ or not file:
-        return os.environ.get(name)
-    try:
-        return Path(file).read_text().rstrip("\r\n")
-    except (OSError, ValueError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is no text"
-        raise UsageError(f"Cannot read {file}, which {name}_FILE names: {why}.") from None

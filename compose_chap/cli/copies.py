@@ -12,8 +12,10 @@ import click
 
 from compose_chap import units
 from compose_chap.backups import catalogue as backup_catalogue
-from compose_chap.cli.call import Call, common, output_option
-from compose_chap.cli.screen import render
+from compose_chap.cli.call import Call, common
+from compose_chap.cli.commands import command
+from compose_chap.cli.options import output_option
+from compose_chap.cli.screen.layout import paragraph, table
 from compose_chap.cli.values import backups, files
 from compose_chap.copies import catalogue, send
 from compose_chap.copies.catalogue import Copy
@@ -51,16 +53,16 @@ def opened(location: str, password_file: str, limit_upload: int = 0) -> Restic:
     return Restic(repository(location, password_file, dict(os.environ)), limit_upload=limit_upload)
 
 
-def asked_copy(call: Call, restic: Restic, asked: str) -> Copy:
+def wanted_copy(call: Call, restic: Restic, wanted: str) -> Copy:
     """Return the copy that an operator means: of the stack, or of any where there is none, as on a new machine."""
     engine, origin = call.world().engine, Origin()
     with suppress(StackError):
         origin = engine.origin(observe.find_stack(engine, call.where()).project.name)
-    return catalogue.find(asked, catalogue.look(restic, origin).copies)
+    return catalogue.find(wanted, catalogue.look(restic, origin).copies)
 
 
-@click.command("copy")
-@click.argument("asked", shell_complete=backups, metavar="[BACKUP]", default="latest")
+@command("copy")
+@click.argument("wanted", shell_complete=backups, metavar="[BACKUP]", default="latest")
 @_repository_option("--to", "Where copies go, as restic writes it, or disk:LABEL/FOLDER. Without it RESTIC_REPOSITORY.")
 @_PASSWORD_FILE
 @click.option("--init", "new", is_flag=True, help="Make the repository if it does not exist yet.")
@@ -70,7 +72,7 @@ def asked_copy(call: Call, restic: Restic, asked: str) -> Copy:
 @output_option
 @common
 def copy_command(
-    call: Call, asked: str, location: str, password_file: str, new: bool, limit_upload: int | None, output: Path | None
+    call: Call, wanted: str, location: str, password_file: str, new: bool, limit_upload: int | None, output: Path | None
 ) -> None:
     """Copy a backup to another place, encrypted.
 
@@ -81,7 +83,7 @@ def copy_command(
     world, where = call.world(), call.where()
     stack = observe.find_stack(world.engine, where)
     folder = backup_catalogue.folder_for(stack, output, where.environment)
-    backup = backup_catalogue.find(asked, folder, world.engine.origin(stack.project.name), sound=True)
+    backup = backup_catalogue.find(wanted, folder, world.engine.origin(stack.project.name), sound=True)
     if new and not restic.exists():
         restic.init()
     sent = send.send(world, restic, backup, server_of(world.engine, stack))
@@ -89,10 +91,10 @@ def copy_command(
         text = f"Backup {backup.id} is already copied to {restic.location}."
     else:
         text = f"Backup {backup.id} is copied to {restic.location}. {units.size(sent.added)} were sent."
-    call.result({"copy": copy_document(sent.copy), "sent": sent.added, "existed": sent.existed}, render.paragraph(text))
+    call.result({"copy": copy_document(sent.copy), "sent": sent.added, "existed": sent.existed}, paragraph(text))
 
 
-@click.command("copies")
+@command("copies")
 @from_repository
 @common
 def copies_command(call: Call, location: str, password_file: str) -> None:
@@ -102,7 +104,7 @@ def copies_command(call: Call, location: str, password_file: str) -> None:
     stack = observe.find_stack(world.engine, call.where())
     listing = catalogue.look(restic, world.engine.origin(stack.project.name))
     rows = [[copy.id, units.age(copy.created_at, call.clock()), units.size(copy.sql_size)] for copy in listing.copies]
-    text = render.table([["COPY", "MADE", "AS SQL"], *rows]) if rows else f"No copies in {restic.location}."
+    text = table([["COPY", "MADE", "AS SQL"], *rows]) if rows else f"No copies in {restic.location}."
     if listing.incomplete:
         text += f"\n\n{len(listing.incomplete)} snapshots belong to copies that were cut off, and do not count."
     documents = [copy_document(copy) for copy in listing.copies]

@@ -2,51 +2,41 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import click
-
-from compose_chap import units
 from compose_chap.cli.call import Call, common
-from compose_chap.cli.screen import render
+from compose_chap.cli.commands import command
+from compose_chap.cli.recorded import records_of
+from compose_chap.cli.screen.history import history_table
+from compose_chap.cli.screen.layout import paragraph
 from compose_chap.engine.world import World
+from compose_chap.errors import EngineError
 from compose_chap.model import Origin
-from compose_chap.records import engine_lock, run_records
-from compose_chap.stack import observe
+from compose_chap.operations import history
+from compose_chap.records import audit, engine_lock, order, run_records
 
 
-def _release(version: str) -> str:
-    return version.removeprefix("v") if version[1:2].isdigit() else version
-
-
-@click.command("history")
+@command("history")
 @common
 def history_command(call: Call) -> None:
     """Show what was done, when, by whom, with which result.
 
-    The records lie in .docker-chap/ beside the main Compose file. A run that was cut off is the last one.
+    Every backup, proof, upgrade, restore and the like is listed, also one that failed or was refused. The records lie
+    in .docker-chap/ beside the main Compose file, and can be read while the engine is off.
     """
-    world, where = call.world(), call.where()
-    directory = observe.find_directory(world.engine, where)
-    origin = world.engine.origin(where.name)
+    world = call.world()
+    directory, origin = records_of(call)
     runs = run_records.history(directory, origin) + _cut_off(world, directory, origin)
-    rows = [
-        [
-            units.moment(run["started_at"]),
-            run["operation"] + (f" of {run['undoes']}" if run.get("undoes") else ""),
-            " to ".join(dict.fromkeys(_release(run[end]) for end in ("from", "to") if run.get(end))),
-            run["result"],
-            run["by"],
-            run["id"],
-        ]
-        for run in runs
-    ]
-    text = "Nothing was done yet."
-    if rows:
-        text = render.table(rows, ["WHEN", "WHAT", "VERSIONS", "RESULT", "BY", "RUN"])
-        text += f"\n\nEach run's report, with steps, digests and checks: {run_records.report_file(directory, 'RUN')}"
-    call.result({"runs": runs}, text)
+    entries = history.trail(directory, origin, runs)
+    warnings = order.warnings("Run", {run["id"]: order.began(run) for run in runs}, world.clock())
+    text = history_table(entries, world.clock()) or "Nothing has been recorded yet."
+    if any(entry.run for entry in entries):
+        report = run_records.report_file(directory, "RUN")
+        text += f"\n\nThe report of a run, with its steps, digests and checks:\n  {report}"
+    text += "".join(f"\n\n{paragraph(warning)}" for warning in warnings)
+    call.result({"runs": runs, "entries": [entry.to_json() for entry in entries], "warnings": warnings}, text)
 
 
 def _cut_off(world: World, directory: Path, origin: Origin) -> list[dict[str, Any]]:
@@ -55,6 +45,7 @@ def _cut_off(world: World, directory: Path, origin: Origin) -> list[dict[str, An
     if journal is None:
         return []
     whose = Origin.of(journal.record)
-    if not origin.owns(whose) or engine_lock.holder(world.engine, whose.project):
-        return []
-    return [{**journal.report, "result": "cut off"}]
+    with suppress(EngineError):  # without an engine nobody elsewhere can be at work either
+        if not origin.owns(whose) or engine_lock.holder(world.engine, whose.project):
+            return []
+    return [{**journal.report, "result": audit.CUT_OFF}]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import click
@@ -12,24 +12,27 @@ import click
 from compose_chap import units
 from compose_chap.backups import catalogue
 from compose_chap.check import Check
-from compose_chap.cli.call import Call, common, output_option, patience_option
-from compose_chap.cli.screen import render
+from compose_chap.cli.call import Call, common
+from compose_chap.cli.commands import command
+from compose_chap.cli.options import detach_option, output_option, patience_option, wait_lock_option
+from compose_chap.cli.recorded import guarded
+from compose_chap.cli.screen.checks import checks_text
 from compose_chap.cli.values import backups, versions
 from compose_chap.errors import ChapError
 from compose_chap.image import release_tag
-from compose_chap.operations import guard, rehearse
+from compose_chap.operations import rehearse
 from compose_chap.operations.rehearse import Rehearsal
 from compose_chap.preflight import roads
 from compose_chap.stack import observe
 
-_SAID = {
+_CONCLUSIONS = {
     "good": "{target} works on a copy of these data.",
-    "migrates": "{target} brings a copy of these data to its schema and loses nothing. Its start could not be seen.",
+    "migrates": "{target} migrates a copy of these data and loses nothing. Whether it starts could not be seen.",
     "bad": "{target} does not work on a copy of these data. Do not upgrade to it.",
 }
 
 
-@click.command("rehearse")
+@command("rehearse")
 @click.argument("version", shell_complete=versions)
 @click.option(
     "--from",
@@ -37,18 +40,19 @@ _SAID = {
     shell_complete=backups,
     default="",
     metavar="BACKUP",
-    help="Take the data of a backup, not today's.",
+    help="Use the data of a backup instead of today's.",
 )
 @click.option(
-    "--online",
+    "--repair",
     is_flag=True,
-    help="Let the copy reach the internet. CHAP fetches its models from GitHub when it starts; without this, that it"
-    " starts may not be seen. The new version could then send your data out.",
+    help="Repair on the copy what is known to go wrong with the data, as upgrade --repair does.",
 )
 @output_option
 @patience_option
+@wait_lock_option
+@detach_option
 @common
-def rehearse_command(call: Call, version: str, source: str, online: bool, output: Path | None) -> None:
+def rehearse_command(call: Call, version: str, source: str, repair: bool, output: Path | None) -> None:
     """Try the upgrade to VERSION on a copy of the data, beside production, and throw it away.
 
     It says whether the new version brings your data to its schema without losing rows, and for how long an upgrade
@@ -56,9 +60,10 @@ def rehearse_command(call: Call, version: str, source: str, online: bool, output
     """
     target = release_tag(version)
     world, where = call.world(), call.where()
-    stack = observe.find_whole_stack(world.engine, where)
+    find = partial(observe.find_local_stack, world.engine, where)
+    stack = find()
 
-    with guard.guarded(world, stack, "rehearse"):
+    with guarded(call, world, stack, find) as (stack, attempt):
         subject = call.subject(world, stack, target, output)
         if subject.built:
             raise ChapError(
@@ -67,26 +72,29 @@ def rehearse_command(call: Call, version: str, source: str, online: bool, output
                 hint=f"See what the upgrade would do: docker chap upgrade {target} --dry-run",
             )
         origin = world.engine.origin(stack.project.name)
+        known = roads.between(subject)
+        known = roads.repaired(known) if repair else known
         plan = rehearse.RehearsalPlan(
             stack,
             target,
             subject.images[stack.api.name],
             subject.platform,
             catalogue.find(source, subject.backups, origin, sound=True) if source else None,
-            online,
+            roads.repairs(known) if repair else (),
         )
-        known = roads.between(subject)
+        call.hand_over(stack.project.directory)
         done = rehearse.execute(world, plan)
+        attempt.learn(f"{target}: {done.verdict}", to=target, verdict=done.verdict)
 
     good = done.verdict != rehearse.BAD
-    checks = [*roads.seen(known, done.checks, subject.release, target), *done.checks]
+    checks = [*roads.seen(known, done.checks, subject.release, target, plan.repairs), *done.checks]
     data = {
         "ok": good,
         "verdict": done.verdict,
         "from": subject.version,
         "to": target,
         "source": plan.source.id if plan.source else None,
-        "online": online,
+        "repairs": list(plan.repairs),
         "checks": [asdict(check) for check in checks],
         "tables": dict(done.tables),
         "columns": {"added": done.added, "removed": done.removed},
@@ -100,13 +108,13 @@ def rehearse_command(call: Call, version: str, source: str, online: bool, output
 
 
 def _text(done: Rehearsal, checks: Sequence[Check], target: str) -> str:
-    lines = [render.checks_text(checks, colour=render.colourful(sys.stdout))]
+    lines = [checks_text(checks)]
     lines += [f"New columns: {', '.join(done.added)}."] if done.added else []
-    lines += [f"Columns that go, with what is in them: {', '.join(done.removed)}."] if done.removed else []
+    lines += [f"Columns that are removed: {', '.join(done.removed)}."] if done.removed else []
     if done.verdict == "bad" and not any(check.name == "start" and check.failed for check in done.checks):
         lines += ["The end of what the API wrote:", *(f"  {line}" for line in done.log.splitlines()[-10:])]
     if done.verdict != "bad":
         lines.append(f"An upgrade would stop CHAP for about {units.duration(done.downtime)}.")
-    lines.append(_SAID[done.verdict].format(target=target))
+    lines.append(_CONCLUSIONS[done.verdict].format(target=target))
     lines.append("Your stack was not touched, and the copy is gone.")
     return "\n".join(lines)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 from dataclasses import asdict, replace
+from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +13,16 @@ import click
 
 from compose_chap import units
 from compose_chap.backups import catalogue
-from compose_chap.cli.call import (
-    Call,
-    common,
-    dhis2_credentials,
-    dhis2_options,
-    output_option,
-    patience_option,
-    yes_option,
-)
-from compose_chap.cli.copies import asked_copy, from_repository, opened
+from compose_chap.cli.call import Call, common
+from compose_chap.cli.commands import command
+from compose_chap.cli.copies import from_repository, opened, wanted_copy
+from compose_chap.cli.dhis2_login import dhis2_credentials, dhis2_options
+from compose_chap.cli.options import detach_option, output_option, patience_option, wait_lock_option, yes_option
+from compose_chap.cli.recorded import guarded
 from compose_chap.cli.rollback import roll_back
-from compose_chap.cli.screen import render
+from compose_chap.cli.screen.checks import concerns_text
+from compose_chap.cli.screen.databases import rows_text, session_ends
+from compose_chap.cli.screen.layout import facts, paragraph
 from compose_chap.cli.values import backups
 from compose_chap.copies import fetch
 from compose_chap.copies.restic import Restic
@@ -30,7 +30,6 @@ from compose_chap.engine.world import World
 from compose_chap.errors import UsageError
 from compose_chap.image import release_key, release_tag
 from compose_chap.model import Stack
-from compose_chap.operations import guard
 from compose_chap.records import durable
 from compose_chap.restore import restore, source
 from compose_chap.restore.restore import Outlook, Restored, RestorePlan
@@ -38,21 +37,23 @@ from compose_chap.restore.source import Source
 from compose_chap.stack import observe, releases
 
 
-@click.command("restore")
-@click.argument("asked", shell_complete=backups, metavar="[BACKUP]", required=False)
+@command("restore")
+@click.argument("wanted", shell_complete=backups, metavar="[BACKUP]", required=False)
 @click.option("--undo", is_flag=True, help="Undo the last restore.")
-@click.option("--with-version", is_flag=True, help="Bring the version of CHAP back that the backup was made by.")
+@click.option("--with-version", is_flag=True, help="Also bring back the version of CHAP that made the backup.")
 @from_repository
 @yes_option
 @output_option
-@click.option("--trust", is_flag=True, help="Restore a dump that holds what no dump of CHAP has.")
+@click.option("--trust", is_flag=True, help="Restore a dump that holds things that CHAP does not have.")
 @click.option("--allow-empty", is_flag=True, help="Restore a dump that has no rows at all.")
 @patience_option
+@wait_lock_option
+@detach_option
 @dhis2_options
 @common
 def restore_command(
     call: Call,
-    asked: str | None,
+    wanted: str | None,
     undo: bool,
     with_version: bool,
     location: str,
@@ -69,86 +70,110 @@ def restore_command(
     or plain SQL, also .gz or .zst). The data go into a second database while CHAP serves; only when they are proven
     are the two swapped. The present data are kept.
     """
-    if undo and asked:
+    if undo and wanted:
         raise UsageError("--undo undoes the last restore, and takes no backup.")
     if undo:
         roll_back(call, "restore", yes, dhis2_user)
         return
-    if not asked:
+    if not wanted:
         raise UsageError(
             "Say what to restore: a backup's id, latest, or a file.", hint="List them: docker chap backups"
         )
     world, where = call.world(), call.where()
-    stack = observe.find_whole_stack(world.engine, where)
+    find = partial(observe.find_local_stack, world.engine, where)
+    stack = find()
     folder = catalogue.folder_for(stack, output, where.environment)
-    if location:
-        asked = _fetched(call, world, stack, folder, asked, opened(location, password_file))
-    found = source.recognise(asked, folder, world.engine.origin(stack.project.name))
+    if location or password_file:
+        wanted = _fetched(call, world, stack, folder, wanted, opened(location, password_file))
+    chosen = source.recognise(wanted, folder, world.engine.origin(stack.project.name))
 
-    with guard.guarded(world, stack, "restore"):
+    with guarded(call, world, stack, find) as (stack, attempt):
         started = []
         if name := restore.stopped_database(stack):
-            call.confirm(f"The database service {name} does not run. Start it, and go on?", yes=yes)
+            call.confirm(f"The database service {name} is not running. Start it and go on?", yes=yes)
             restore.start_database(world, stack)
-            stack = observe.find_whole_stack(world.engine, where)
-            started = [f"The database service {name} did not run. It was started."]
-        plan = _plan(call, world, stack, found, output, trust=trust, with_version=with_version)
+            stack = observe.find_local_stack(world.engine, where)
+            started = [f"The database service {name} was not running. It has been started."]
+        plan = _plan(call, world, stack, chosen, output, trust=trust, with_version=with_version)
         plan = replace(plan, empty=allow_empty)
         outlook = restore.foresee(world, plan)
         outlook = replace(outlook, notes=(*started, *outlook.notes))
         if not call.json:
-            _tell(call, outlook)
-        call.confirm(
-            f"Restore {found.name} into {stack.access.name} of {stack.project.name}? The present data are kept aside.",
-            yes=yes,
-        )
-        done = restore.execute(world, plan, outlook.baseline, dhis2_credentials(dhis2_user))
-    call.result(_data(done, outlook), _text(done, found))
+            call.tell(_plan_text(plan, outlook, world.clock()))
+        call.confirm(f"Restore {chosen.name}?", yes=yes)
+        attempt.learn(chosen.name, source=chosen.name)
+        credentials = dhis2_credentials(call, dhis2_user)
+        call.hand_over(stack.project.directory)
+        done = restore.execute(world, plan, outlook.baseline, credentials)
+    call.result(_data(done, outlook), _text(done, chosen))
 
 
-def _fetched(call: Call, world: World, stack: Stack, folder: Path, asked: str, restic: Restic) -> str:
-    """Bring a copy into the folder of the backups, unless its backup is there, and return the backup's id."""
-    copy = asked_copy(call, restic, asked)
+def _fetched(call: Call, world: World, stack: Stack, folder: Path, wanted: str, restic: Restic) -> str:
+    """Bring a copy into the folder of the backups, unless its backup is in it already, and return the backup's id."""
+    copy = wanted_copy(call, restic, wanted)
     if not (folder / copy.id).exists():
         fetch.fetch(world, restic, copy, folder, stack.database.containers[0].image_id)
     return copy.id
 
 
 def _plan(
-    call: Call, world: World, stack: Stack, found: Source, output: Path | None, *, trust: bool, with_version: bool
+    call: Call, world: World, stack: Stack, chosen: Source, output: Path | None, *, trust: bool, with_version: bool
 ) -> RestorePlan:
     if not with_version:
-        return restore.RestorePlan(stack, found, trust)
-    if not found.backup or not found.version:
+        return restore.RestorePlan(stack, chosen, trust)
+    if not chosen.backup or not chosen.version:
         raise UsageError(
-            f"{found.name} does not say which version of CHAP made it.",
-            hint="Leave --with-version away, or bring the files to that version first: docker chap pin VERSION",
+            f"{chosen.name} does not say which version of CHAP made it.",
+            hint="Leave out --with-version, or bring the files to that version first: docker chap pin VERSION",
         )
-    subject = call.subject(world, stack, release_tag(found.version), output)
+    subject = call.subject(world, stack, release_tag(chosen.version), output)
     if subject.built:
         raise UsageError(
             "CHAP is built from source here, and --with-version brings images back only.",
             state="Nothing was changed.",
-            hint=f"Build that version first: docker chap upgrade {_release_of(found)} --allow-downgrade"
-            f"\nThen: docker chap restore {found.backup.id}",
+            hint=f"Build that version first: docker chap upgrade {_release_of(chosen)} --allow-downgrade"
+            f"\nThen: docker chap restore {chosen.backup.id}",
         )
     edits = subject.edits
     for edit in edits:
         durable.check_writable(edit.path)
-    images = restore.images_of(world, found.backup, subject.images, subject.platform)
-    return restore.RestorePlan(stack, found, trust, edits, images, found.version)
+    images = restore.images_of(world, chosen.backup, subject.images, subject.platform)
+    return restore.RestorePlan(stack, chosen, trust, edits, images, chosen.version)
 
 
-def _release_of(found: Source) -> str:
+def _release_of(chosen: Source) -> str:
     # A few releases say that they are another; what Git called the commit is right then.
-    checkout = found.backup.manifest.checkout if found.backup else None
+    checkout = chosen.backup.manifest.checkout if chosen.backup else None
     tag = checkout.describe if checkout else ""
-    return tag if release_key(tag) and releases.reported_version(tag) == found.version else f"v{found.version}"
+    return tag if release_key(tag) and releases.reported_version(tag) == chosen.version else f"v{chosen.version}"
 
 
-def _tell(call: Call, outlook: Outlook) -> None:
-    for note in (*outlook.notes, *map(render.session_ends, outlook.sessions)):
-        call.tell(f"Note:  {note}")
+def _plan_text(plan: RestorePlan, outlook: Outlook, now: datetime) -> str:
+    """Return what an operator reads before the question: what comes back, over what, what to know, the price."""
+    made, stack = plan.source.backup, plan.stack
+    from_ = [("from", plan.source.name)]
+    if made:
+        from_ += [
+            ("made", f"{units.moment(made.created_at)} ({units.age(made.created_at, now)}), {made.manifest.reason}"),
+            ("by CHAP", made.manifest.chap.version or "of an unknown version"),
+            ("holds", rows_text(made.tables)),
+        ]
+    else:
+        from_ += [("holds", f"a dump of {units.size(plan.source.size)}")]
+    running = outlook.baseline.version or "of an unknown version"
+    after = f", which becomes {plan.expected}" if plan.images_after else ""
+    over = [
+        ("over", f"database {stack.access.name} of {stack.project.name}"),
+        ("CHAP", f"{running}{after}"),
+        ("holds", rows_text(outlook.rows) if outlook.rows is not None else "nothing that can be counted"),
+    ]
+    notes = [paragraph(f"Note: {note}", sys.stderr) for note in (*outlook.notes, *map(session_ends, outlook.sessions))]
+    price = (
+        "The data are restored beside the live database and proven there; CHAP stops only while the two are swapped."
+        " The present data are kept in a database of their own: docker chap restore --undo brings them back."
+    )
+    blocks = [facts(from_, sys.stderr), facts(over, sys.stderr), "\n".join(notes), paragraph(price, sys.stderr)]
+    return "\n\n".join(filter(None, blocks))
 
 
 def _data(done: Restored, outlook: Outlook) -> dict[str, Any]:
@@ -164,16 +189,16 @@ def _data(done: Restored, outlook: Outlook) -> dict[str, Any]:
     }
 
 
-def _text(done: Restored, found: Source) -> str:
-    text = (
-        render.paragraph(
-            f"Restored {found.name}: {sum(done.tables.values())} rows in {len(done.tables)} tables. CHAP was down for"
-            f" {units.duration(done.downtime)}."
-        )
-        + "\n"
-        + render.checks_text(done.checks, colour=render.colourful(sys.stdout))
-    )
+def _text(done: Restored, chosen: Source) -> str:
+    lines = [
+        paragraph(
+            f"Restored {chosen.name}: {rows_text(done.tables)}. CHAP was down for {units.duration(done.downtime)}."
+        ),
+        concerns_text(done.checks),
+    ]
     if done.kept:
-        text += "\n" + render.paragraph(f"The previous data are kept in database {done.kept}. To go back to them:")
-        text += " docker chap restore --undo"
-    return text
+        lines += [
+            paragraph(f"The previous data are kept in database {done.kept}. To go back to them:"),
+            "  docker chap restore --undo",
+        ]
+    return "\n".join(lines)

@@ -3,26 +3,45 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import asdict
+from datetime import datetime
+from functools import partial
+from pathlib import Path
 
 import click
 
-from compose_chap.cli.call import Call, common, dhis2_credentials, dhis2_options, patience_option, yes_option
-from compose_chap.cli.screen import render
+from compose_chap import units
+from compose_chap.cli.call import Call, common
+from compose_chap.cli.commands import command
+from compose_chap.cli.dhis2_login import dhis2_credentials, dhis2_options
+from compose_chap.cli.options import detach_option, patience_option, wait_lock_option, yes_option
+from compose_chap.cli.recorded import guarded, recorded
+from compose_chap.cli.screen.checks import concerns_text
+from compose_chap.cli.screen.databases import session_ends
+from compose_chap.cli.screen.layout import paragraph
 from compose_chap.engine import throwaway
-from compose_chap.errors import EngineError, Locked
+from compose_chap.errors import EngineError
 from compose_chap.operations import guard, recover, rollback
+from compose_chap.operations.recover import Prospect
+from compose_chap.operations.rollback import RollbackPlan
 from compose_chap.records import lock, run_records
 from compose_chap.stack import observe
 from compose_chap.stack.databases import server_of
-from compose_chap.transaction import baseline
+from compose_chap.transaction.run import baseline
 
-# How `recover` says what became of a run.
+# How `recover` says what became of a run, and what will.
 _OUTCOMES = {
-    "finished": "was complete. It is verified now, and closed.",
-    "undone": "is undone: all is as it was before.",
+    "finished": "was complete. It is now verified and closed.",
+    "undone": "was undone: everything is as it was before.",
     "nothing changed": "had changed nothing.",
+}
+_PROSPECTS = {
+    "finished": "It was complete and verified, and would be closed.",
+    "finished or undone": "It would be verified: closed if all is well, otherwise undone.",
+    "undone": "It would be undone: files, images and data as they were before, verified.",
+    "nothing changed": "It had changed nothing, and would be closed.",
 }
 
 
@@ -30,9 +49,11 @@ _OUTCOMES = {
 _LEFT_BEHIND = 600
 
 
-@click.command("rollback")
+@command("rollback")
 @yes_option
 @patience_option
+@wait_lock_option
+@detach_option
 @dhis2_options
 @common
 def rollback_command(call: Call, yes: bool, dhis2_user: str) -> None:
@@ -47,19 +68,22 @@ def rollback_command(call: Call, yes: bool, dhis2_user: str) -> None:
 def roll_back(call: Call, operation: str, yes: bool, dhis2_user: str) -> None:
     """Undo the last upgrade or restore, and tell of it."""
     world = call.world()
-    stack = observe.find_whole_stack(world.engine, call.where())
+    find = partial(observe.find_local_stack, world.engine, call.where())
+    stack = find()
     directory = stack.project.directory
 
-    with guard.guarded(world, stack, "rollback"):
+    with guarded(call, world, stack, find, "rollback") as (stack, attempt):
         plan = rollback.plan_rollback(world, stack, operation)
         sessions = baseline.other_sessions(server_of(world.engine, stack), stack)
-        written = ", ".join(f"{table} {rows:+}" for table, rows in plan.written_since.items()) or "no table"
         if not call.json:
-            told = f"More or fewer rows since the {operation}: {written}. Rows that were changed do not show in this."
-            for line in (told, *(f"Note:  {note}" for note in (*plan.notes, *map(render.session_ends, sessions)))):
-                call.tell(render.paragraph(line, sys.stderr))
-        call.confirm(f"Undo the {operation} of {plan.undone['id']}, and keep the newer data aside?", yes=yes)
-        done = rollback.roll_back(world, plan, dhis2_credentials(dhis2_user))
+            notes = [_written(plan.written_since, operation), *(f"Note: {note}" for note in plan.notes)]
+            notes += [f"Note: {session_ends(session)}" for session in sessions]
+            call.tell("\n".join(paragraph(note, sys.stderr) for note in notes))
+        call.confirm(_question(plan, operation, world.clock()), yes=yes)
+        attempt.learn(f"{operation} {plan.undone['id']}", undone=plan.undone["id"])
+        credentials = dhis2_credentials(call, dhis2_user)
+        call.hand_over(directory)
+        done = rollback.roll_back(world, plan, credentials)
     call.result(
         {
             "run": done.run,
@@ -71,17 +95,40 @@ def roll_back(call: Call, operation: str, yes: bool, dhis2_user: str) -> None:
             "sessions_ended": [asdict(session) for session in sessions],
             "checks": [asdict(check) for check in done.checks],
         },
-        f"The {operation} of {plan.undone['id']} is undone, and verified:\n"
-        + render.checks_text(done.checks, colour=render.colourful(sys.stdout))
-        + f"\nThe newer data are kept in database {done.kept}."
-        + f"\nReport: {run_records.report_file(directory, done.run)}",
+        "\n".join(
+            [
+                paragraph(f"CHAP is back at {plan.change.expected or 'the previous data'}, and verified."),
+                concerns_text(done.checks),
+                paragraph(f"The newer data are kept in database {done.kept}."),
+                f"Report: {run_records.report_file(directory, done.run)}",
+            ]
+        ),
     )
 
 
-@click.command("recover")
+def _written(since: Mapping[str, int], operation: str) -> str:
+    if not since:
+        return f"No rows were added or removed since the {operation}. (Edited rows are not counted.)"
+    changes = ", ".join(f"{table} {rows:+}" for table, rows in since.items())
+    return f"Rows added or removed since the {operation}: {changes}. (Edited rows are not counted.)"
+
+
+def _question(plan: RollbackPlan, operation: str, now: datetime) -> str:
+    begun = datetime.fromisoformat(str(plan.undone["started_at"]))
+    data = f"the data of {units.moment(begun)} ({units.age(begun, now)})"
+    before, after = str(plan.undone.get("to") or "").removeprefix("v"), plan.change.expected
+    if operation == "upgrade" and before and after:
+        return f"Go back from {before} to {after}, with {data}?"
+    return f"Go back to {data}?"
+
+
+@command("recover")
+@click.option("--dry-run", is_flag=True, help="Show what would be done, but change nothing.")
 @patience_option
+@wait_lock_option
+@detach_option
 @common
-def recover_command(call: Call) -> None:
+def recover_command(call: Call, dry_run: bool) -> None:
     """Finish or undo a run that was cut off.
 
     After a power cut, or when docker chap was killed: it reads the journal of that run, looks at the stack, and brings
@@ -89,20 +136,26 @@ def recover_command(call: Call) -> None:
     """
     world, where = call.world(), call.where()
     directory = observe.find_directory(world.engine, where)
-    with ExitStack() as held:
-        try:
-            held.enter_context(lock.locked(directory, "recover", world.clock()))
-        except Locked as other:
-            # A Compose that outlived a killed run still holds the lock; one that builds does so for long.
-            world.notify("lock", other.message)
-            held.enter_context(lock.locked(directory, "recover", world.clock(), patience=_LEFT_BEHIND))
+    with ExitStack() as locks, recorded(call, directory) as attempt:
+        # A Compose that outlived a killed run still holds the lock; one that builds does so for long.
+        patience = max(call.wait_lock, _LEFT_BEHIND)
+        lock_it = partial(lock.locked, directory, "recover", world.clock())
+        locks.enter_context(guard.waited_for(world, patience, lock_it))
         journal = run_records.open_run(directory, world.clock)
         if journal is None:
             with suppress(EngineError):  # files alone can be looked at without an engine
                 throwaway.remove_abandoned(world.engine)
+            attempt.learn("nothing was cut off")
             call.result({"changed": False}, "No run was cut off. Nothing to do.")
             return
-        done = recover.recover(world, journal)
+        if dry_run:
+            prospect = recover.foresee(world, journal)
+            attempt.learn(f"dry run: {prospect.operation} {prospect.run}")
+            call.result({"changed": False, "would": asdict(prospect)}, _prospect_text(prospect, directory))
+            return
+        call.hand_over(directory)
+        done = recover.recover(world, journal, call.wait_lock)
+        attempt.learn(f"{done.operation} {done.run}: {done.outcome}", outcome=done.outcome, recovered=done.run)
     call.result(
         {
             "changed": True,
@@ -113,8 +166,27 @@ def recover_command(call: Call) -> None:
             "folder": str(directory),
             "checks": [asdict(check) for check in done.checks],
         },
-        f"{f'Project {done.project} in ' if done.project else ''}{directory}:\n"
-        + render.paragraph(f"The {done.operation} of {done.run} {_OUTCOMES[done.outcome]}")
-        + "\n"
-        + render.checks_text(done.checks, colour=render.colourful(sys.stdout)),
+        "\n".join(
+            filter(
+                None,
+                [
+                    f"{f'Project {done.project} in ' if done.project else ''}{directory}:",
+                    paragraph(f"The {done.operation} of {done.run} {_OUTCOMES[done.outcome]}"),
+                    concerns_text(done.checks),
+                ],
+            )
+        ),
     )
+
+
+def _prospect_text(prospect: Prospect, directory: Path) -> str:
+    reached = f"at step '{prospect.reached}'" if prospect.reached else "before its first step"
+    lines = [
+        f"{directory}:",
+        paragraph(f"The {prospect.operation} of {prospect.run} was cut off {reached}. {_PROSPECTS[prospect.outcome]}"),
+        *(f"  put back  {file}" for file in prospect.files),
+        *(f"  rename    database {before} to {after}" for before, after in prospect.renames),
+        "To do it:",
+        "  docker chap recover",
+    ]
+    return "\n".join(lines)

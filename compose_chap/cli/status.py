@@ -4,40 +4,40 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from compose_chap.cli.call import Call, common
-from compose_chap.cli.screen import metrics
-from compose_chap.cli.screen.fleet import contexts_text, stacks_text
-from compose_chap.cli.screen.status import status_document, status_text
+from compose_chap.cli.commands import command
+from compose_chap.cli.screen import status as status_screen
 from compose_chap.cli.values import files
-from compose_chap.engine.world import World
 from compose_chap.errors import ChapError, UsageError
-from compose_chap.model import Stack
-from compose_chap.operations import fleet, status
-from compose_chap.operations.status import Status
-from compose_chap.records import durable
-from compose_chap.stack import observe, releases
+from compose_chap.stack import observe
+
+# The rest is imported where it is used: the first lines are on the screen before.
+if TYPE_CHECKING:
+    from compose_chap.engine.world import World
+    from compose_chap.model import Stack
+    from compose_chap.operations.status import Status
 
 
-@click.command("status")
+@command("status")
 @click.option(
     "--metrics-file",
     type=Path,
     shell_complete=files,
     metavar="FILE",
-    help="Write a file for Prometheus too; its name should end in .prom.",
+    help="Also write a file for Prometheus; its name should end in .prom.",
 )
-@click.option("--all-stacks", is_flag=True, help="Every CHAP stack of the engine, in one table.")
-@click.option("--all-contexts", is_flag=True, help="Every CHAP stack of every Docker context, side by side.")
+@click.option("--all-stacks", is_flag=True, help="Show every CHAP stack of the engine, in one table.")
+@click.option("--all-contexts", is_flag=True, help="Show every CHAP stack of every Docker context.")
 @click.option(
     "--time-limit",
     type=float,
     metavar="SECONDS",
-    default=30.0,
-    show_default="30",
+    default=30,
+    show_default=True,
     help="With --all-contexts: how long to wait for each.",
 )
 @common
@@ -57,23 +57,37 @@ def status_command(
         else:
             _show_stacks(call)
         return
+    _show(call, metrics_file)
+
+
+def _show(call: Call, metrics_file: Path | None) -> None:
     world = call.world()
+    shown = False
     try:
-        seen = status.look(world, observe.find_stack(world.engine, call.where()))
+        stack = observe.find_stack(world.engine, call.where())
+        # On a terminal the containers are shown at once. All else takes a moment: programs inside of them are asked.
+        shown = call.part(status_screen.containers_text(stack))
+        from compose_chap.operations import status
+
+        world.notify("look", stack.project.name)
+        seen = status.look(world, stack)
     except ChapError:
-        if metrics_file:
-            _write_metrics(metrics_file, metrics.text(None, None, world.clock()))
+        _write_metrics(metrics_file, None, None, world)
         raise
     update = _update(seen, world)
-    if metrics_file:
-        _write_metrics(metrics_file, metrics.text(seen, update, world.clock()))
-    told = status_text(seen, world.clock())
+    _write_metrics(metrics_file, seen, update, world)
+    text = status_screen.status_text(seen, world.clock())
+    if not shown:
+        text = f"{status_screen.containers_text(stack)}\n\n{text}"
     if update:
-        told += f"\n\nThere is a newer version. See: docker chap check {update}"
-    call.result({**status_document(seen, world.clock()), "update_available": update}, told)
+        text += f"\n\nThere is a newer version, {update}. See if it fits:\n  docker chap check {update}"
+    call.result({**status_screen.status_document(seen, world.clock()), "update_available": update}, text)
 
 
 def _show_stacks(call: Call) -> None:
+    from compose_chap.cli.screen.fleet import stacks_text
+    from compose_chap.operations import status
+
     world = call.world()
 
     def look(stack: Stack) -> dict[str, Any]:
@@ -81,7 +95,7 @@ def _show_stacks(call: Call) -> None:
             seen = status.look(world, stack)
         except ChapError as error:
             return {"project": {"name": stack.project.name}, "problems": [error.message]}
-        return {**status_document(seen, world.clock()), "update_available": _update(seen, world)}
+        return {**status_screen.status_document(seen, world.clock()), "update_available": _update(seen, world)}
 
     server = world.engine.origin("").server
     with ThreadPoolExecutor() as pool:
@@ -90,6 +104,9 @@ def _show_stacks(call: Call) -> None:
 
 
 def _show_contexts(call: Call, time_limit: float) -> None:
+    from compose_chap.cli.screen.fleet import contexts_text
+    from compose_chap.operations import fleet
+
     call.world().notify("ask", "every Docker context")
     answers = fleet.ask(call.docker, time_limit)
     good = not any(answer.error for answer in answers)
@@ -102,13 +119,21 @@ def _show_contexts(call: Call, time_limit: float) -> None:
 
 def _update(seen: Status, world: World) -> str | None:
     """Return the newer release, empty for none; None where nothing asked the registry in the last week."""
+    from compose_chap.stack import releases
+
     known = releases.remembered(releases.repositories_of(seen.stack), world.environment, world.clock(), releases.A_WEEK)
     version = seen.versions.get(seen.stack.api.name, "")
     return releases.newer(version, known) if known and version else None
 
 
-def _write_metrics(file: Path, text: str) -> None:
+def _write_metrics(file: Path | None, seen: Status | None, update: str | None, world: World) -> None:
+    """Write the numbers of a status, None for one that failed, if somebody wants them."""
+    if not file:
+        return
+    from compose_chap.cli.screen import metrics
+    from compose_chap.records import durable
+
     new = not file.exists()
-    durable.write_file(file.absolute(), text.encode())
+    durable.write_file(file.absolute(), metrics.text(seen, update, world.clock()).encode())
     if new:
         file.chmod(0o644)  # what collects it is another user, and it holds no secret

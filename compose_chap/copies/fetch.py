@@ -16,8 +16,9 @@ from pathlib import Path
 from compose_chap import units
 from compose_chap.backups import catalogue as backups
 from compose_chap.backups import dump_file, proof
-from compose_chap.backups.catalogue import PARTIAL, RESTORED, Backup
+from compose_chap.backups.catalogue import PARTIAL, Backup
 from compose_chap.backups.manifest import FILE, DatabaseFacts, DumpPart, Manifest
+from compose_chap.backups.verdict import RESTORED
 from compose_chap.copies.catalogue import SQL_FILE, Copy
 from compose_chap.copies.restic import Restic
 from compose_chap.engine.world import World

@@ -6,8 +6,8 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from compose_chap.backups import dump_file
-from compose_chap.backups.catalogue import PIN_FILE, PROOF_FILE, Backup
+from compose_chap.backups import dump_file, verdict
+from compose_chap.backups.catalogue import PIN_FILE, Backup
 from compose_chap.copies import catalogue
 from compose_chap.copies.catalogue import SQL_FILE, Copy
 from compose_chap.copies.restic import Restic
@@ -17,7 +17,7 @@ from compose_chap.postgres import pg_tools
 from compose_chap.postgres.server import Server
 
 # What is said of a backup on this machine alone.
-_STAYS = {PIN_FILE, PROOF_FILE}
+_STAYS = {PIN_FILE, verdict.FILE}
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,8 @@ class _Sql:
     def pieces(self) -> Iterator[bytes]:
         """Yield it. Raise DumpError, before the last piece, when the dump is not what was backed up."""
         world, part = self._world, self._backup.manifest.dump
-        found = dump_file.sha256_of(self._backup.dump, lambda done: world.notify("copy", "check", done, part.size))
-        if found != part.sha256:
+        actual = dump_file.sha256_of(self._backup.dump, lambda done: world.notify("copy", "check", done, part.size))
+        if actual != part.sha256:
             raise DumpError(
                 f"Backup {self._backup.id} is damaged: {part.file} is not what was written.",
                 hint=f"See what is wrong: docker chap verify {self._backup.id}",

@@ -1,4 +1,4 @@
-"""The client of the engine's API, and its failures in words."""
+"""The client of the engine's API, and its failures as messages for people."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from compose_chap import timeline
 from compose_chap.engine.link import Link
 from compose_chap.errors import EngineError
 
@@ -16,29 +17,29 @@ if TYPE_CHECKING:
 _QUIET_LIMIT = 60
 
 
-def connect(way: Link) -> APIClient:
-    """Return a client of the engine that a link leads to. Raise EngineError when none answers."""
+def connect(link: Link) -> APIClient:
+    """Return a client of the engine at the end of a link. Raise EngineError when it does not answer."""
     import docker
     from docker.transport import UnixHTTPAdapter
 
-    class OnePool(UnixHTTPAdapter):
-        """Connections that are used again: the SDK keeps them apart by the whole URL of what was asked."""
+    class SinglePool(UnixHTTPAdapter):
+        """One connection pool for all requests; the SDK would make a pool for each URL."""
 
         def get_connection(self, url: str | bytes, proxies: Any = None) -> Any:
             return super().get_connection("engine", proxies)
 
-    _leave_settings_alone()
-    with engine_errors("reach the Docker engine", way):
-        api = docker.APIClient(base_url=way.socket, version="auto", timeout=_QUIET_LIMIT)
+    _ignore_docker_config()
+    with engine_errors("reach the Docker engine", link):
+        api = docker.APIClient(base_url=link.socket, version="auto", timeout=_QUIET_LIMIT)
         api.get_adapter("http+docker://").close()
-        api.mount("http+docker://", OnePool(way.socket.replace("unix:", "http+unix:"), _QUIET_LIMIT))
+        api.mount("http+docker://", SinglePool(link.socket.replace("unix:", "http+unix:"), _QUIET_LIMIT))
         return api
 
 
-def _leave_settings_alone() -> None:
-    """Keep the SDK from reading Docker's settings: one odd login in them would end it, where Docker goes on.
+def _ignore_docker_config() -> None:
+    """Keep the SDK from reading Docker's config file: a malformed login there makes it fail, where Docker goes on.
 
-    Each pull is given its login, and the settings say nothing else that is used here.
+    Each pull passes its own login, and nothing else in that file is used here.
     """
     from docker import auth
     from docker.api import client
@@ -48,27 +49,28 @@ def _leave_settings_alone() -> None:
 
 
 @contextmanager
-def engine_errors(doing: str, way: Link | None = None) -> Iterator[None]:
-    """Turn what the SDK and its HTTP library raise into sentences with a way out."""
+def engine_errors(doing: str, link: Link | None = None) -> Iterator[None]:
+    """Turn what the SDK and its HTTP library raise into EngineErrors with a hint."""
     import docker.errors
     import requests.exceptions
 
     try:
-        yield
+        with timeline.during("engine", doing):
+            yield
     except docker.errors.APIError as error:
         raise EngineError(f"Docker could not {doing}: {error.explanation or error}") from None
     except (docker.errors.DockerException, requests.exceptions.RequestException, OSError) as error:
         if "Permission denied" in str(error):
             raise EngineError(
-                f"No permission to talk to the Docker engine at {way.address if way else 'its socket'}.",
+                f"No permission to talk to the Docker engine at {link.address if link else 'its socket'}.",
                 hint="Add your user to the group docker (then log in again), or run with sudo.",
             ) from None
-        said = way.said if way else ""
+        last_error = link.last_error if link else ""
         raise EngineError(
-            f"Cannot {doing}: the Docker engine{f' at {way.address}' if way else ''} does not answer."
-            + (f"\n{said}" if said else ""),
-            state="Nothing can be said of the stack until the engine runs.",
+            f"Cannot {doing}: the Docker engine{f' at {link.address}' if link else ''} does not answer."
+            + (f"\n{last_error}" if last_error else ""),
+            state="The state of the stack is unknown until the engine runs.",
             hint="Start it (for example: sudo systemctl start docker), or point to another with --context."
-            if not way or way.local
+            if not link or link.local
             else "See whether Docker alone reaches it, with the same options: docker version",
         ) from None

@@ -1,4 +1,4 @@
-"""How the engine describes a container, read into our own record of it."""
+"""Read the engine's description of a container into our own record."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from compose_chap.model import Container
 
 
 def container_of(facts: Mapping[str, Any]) -> Container:
-    """Return what `docker inspect` says of a container, as far as it matters here."""
+    """Return the part of `docker inspect` that matters here."""
     config, state = facts["Config"], facts["State"]
     labels = config.get("Labels") or {}
     networks = dict((facts.get("NetworkSettings") or {}).get("Networks") or {})
@@ -40,18 +40,32 @@ def container_of(facts: Mapping[str, Any]) -> Container:
         labels=labels,
         environment=dict(item.partition("=")[::2] for item in config.get("Env") or ()),
         links=_links(facts, networks),
+        published=_published(facts),
     )
 
 
 def _names(facts: Mapping[str, Any], own: set[str], networks: Mapping[str, Any]) -> frozenset[str]:
-    """Return what a container is found by: also by its id, and by each name with the name of a network behind it."""
+    """Return every name that reaches a container: its own, its short id, and each name with `.NETWORK` behind it."""
     own = own | {facts["Id"][:12]}
     of_networks = {
-        network: own | set(one.get("Aliases") or ()) | set(one.get("DNSNames") or ())
-        for network, one in networks.items()
+        network: own | set(endpoint.get("Aliases") or ()) | set(endpoint.get("DNSNames") or ())
+        for network, endpoint in networks.items()
     }
     full = {f"{name}.{network}" for network, names in of_networks.items() for name in names}
     return frozenset(own.union(full, *of_networks.values()))
+
+
+def _published(facts: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return where a running container's TCP ports are reached on the engine's machine, `host:port` each."""
+    ports = (facts.get("NetworkSettings") or {}).get("Ports") or {}
+    bindings = [binding for port, entries in ports.items() if port.endswith("/tcp") for binding in entries or ()]
+    # A port on all addresses is bound for IPv4 and IPv6; list it once.
+    hosts = {"": "localhost", "0.0.0.0": "localhost", "::": "localhost"}
+    return tuple(
+        dict.fromkeys(
+            f"{hosts.get(entry.get('HostIp', ''), entry.get('HostIp'))}:{entry['HostPort']}" for entry in bindings
+        )
+    )
 
 
 def _links(facts: Mapping[str, Any], networks: Mapping[str, Any]) -> dict[str, str]:
@@ -62,9 +76,9 @@ def _links(facts: Mapping[str, Any], networks: Mapping[str, Any]) -> dict[str, s
         *(link for network in networks.values() for link in network.get("Links") or ()),
     ]
     # `container:alias`, and in the oldest form `/container:/this/alias`
-    found = {link.partition(":")[2].rpartition("/")[2]: link.partition(":")[0].lstrip("/") for link in linked}
+    targets = {link.partition(":")[2].rpartition("/")[2]: link.partition(":")[0].lstrip("/") for link in linked}
     # `name:address`, where an address may have colons too; a newer engine takes `name=address` as well.
     for entry in host.get("ExtraHosts") or ():
         name, address = re.split("[:=]", entry, maxsplit=1)
-        found.setdefault(name, address.strip("[]"))
-    return {name.lower(): target for name, target in found.items()}
+        targets.setdefault(name, address.strip("[]"))
+    return {name.lower(): target for name, target in targets.items()}

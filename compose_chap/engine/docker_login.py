@@ -1,4 +1,4 @@
-"""What `docker login` stored for a registry: for what is asked of it here, and for a pull by the engine."""
+"""What `docker login` stored for a registry: for our own requests, and for a pull by the engine."""
 
 from __future__ import annotations
 
@@ -13,52 +13,52 @@ from typing import Any
 from compose_chap.errors import EngineError
 from compose_chap.reading import Value, parse, read_file
 
-# Images call Docker Hub `docker.io`, and so does the SDK; the network calls it otherwise.
+# Image references and the SDK say `docker.io` for Docker Hub; its API has another host name.
 _HUB = "registry-1.docker.io"
-_LARGEST = 4 << 20  # bytes of Docker's settings
+_LARGEST = 4 << 20  # bytes of Docker's config file
 
 
 def stored(command: Sequence[str], registry: str) -> dict[str, Any]:
     """Return what was stored for a registry (`host[:port]`), as the engine takes it with a pull; empty for nothing.
 
-    `command` is `docker` with its global flags, of which `--config` says where it is stored. What is odd there, Docker
-    passes over, and so is it here.
+    `command` is `docker` with its global flags; `--config` says where the logins are. Entries that cannot be read are
+    ignored, as Docker does.
     """
     import docker.auth
     import docker.errors
 
-    settings = _settings(_folder(command) / "config.json")
-    if not settings:
+    config = _logins(_folder(command) / "config.json")
+    if not config:
         return {}
-    known = docker.auth.AuthConfig(settings)
+    logins = docker.auth.AuthConfig(config)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of a helper that is not installed
-            found = known.resolve_authconfig("docker.io" if registry == _HUB else registry)
+            login = logins.resolve_authconfig("docker.io" if registry == _HUB else registry)
     except (OSError, ValueError, LookupError, TypeError, docker.errors.DockerException):
         return {}
-    return dict(found or {})
+    return dict(login or {})
 
 
-def _settings(path: Path) -> dict[str, Any]:
-    """Return what Docker's settings say of logins, as the SDK takes it; empty where they say nothing."""
+def _logins(path: Path) -> dict[str, Any]:
+    """Return the logins in Docker's config file, as the SDK takes them; empty where there are none."""
     try:
-        settings = parse(read_file(path, _LARGEST, EngineError, links=True), str(path), EngineError)
-        entries = auths.members() if (auths := settings.get("auths")) else {}
-        helpers = per.members() if (per := settings.get("credHelpers")) else {}
-        store = settings.get("credsStore")
-        found = {
+        config = parse(read_file(path, _LARGEST, EngineError, links=True), str(path), EngineError)
+        entries = auths.members() if (auths := config.get("auths")) else {}
+        helpers = configured.members() if (configured := config.get("credHelpers")) else {}
+        store = config.get("credsStore")
+        logins = {
             "auths": {name: login for name, entry in entries.items() if (login := _login(entry))},
             "credHelpers": {name: helper.text() for name, helper in helpers.items()},
             "credsStore": store.text() if store else None,
         }
     except (FileNotFoundError, EngineError):
         return {}
-    return found if any(found.values()) else {}
+    return logins if any(logins.values()) else {}
 
 
 def _login(entry: Value) -> dict[str, str]:
-    """Return the login that an entry holds, empty when it holds none that can be used."""
+    """Return the login in an entry, empty when it has no usable one."""
     with suppress(EngineError, ValueError):
         if token := entry.get("identitytoken"):
             return {"IdentityToken": token.filled()}
@@ -69,10 +69,10 @@ def _login(entry: Value) -> dict[str, str]:
 
 
 def credentials(command: Sequence[str], registry: str) -> tuple[str, str] | None:
-    """Return user and password that were stored for a registry, None for none."""
-    # A helper's answer is spelled in capitals, an entry of the file itself is not.
-    found = {key.lower(): value for key, value in stored(command, registry).items()}
-    user, password = found.get("username"), found.get("password")
+    """Return the user and password stored for a registry, None where there are none."""
+    # A credential helper answers with capitalised keys, the file itself has small letters.
+    login = {key.lower(): value for key, value in stored(command, registry).items()}
+    user, password = login.get("username"), login.get("password")
     return (user, password) if user and password else None
 
 

@@ -11,16 +11,20 @@ import re
 import socket
 import struct
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from threading import Lock
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from compose_chap import timeline
 from compose_chap.engine import docker_login, process
 from compose_chap.engine.api import connect, engine_errors
 from compose_chap.engine.description import container_of
-from compose_chap.engine.link import Link, link
+from compose_chap.engine.link import Link, link_of
 from compose_chap.engine.process import Finished
 from compose_chap.errors import EngineError
 from compose_chap.model import Container, Origin, Project
@@ -28,15 +32,18 @@ from compose_chap.model import Container, Origin, Project
 if TYPE_CHECKING:
     from docker import APIClient
 
+T = TypeVar("T")
+
 OLDEST_COMPOSE = (2, 20)
 
 _CHUNK = 64 * 1024
+_SIDE_BY_SIDE = 6
 _STDERR_KEPT = 64 * 1024
 
-# Docker leaves the process in a container running when its client dies. So the client keeps the standard
-# input open for nothing else, and this wrapper ends the process as soon as that input does. It waits for both of
-# its children: an orphan becomes a child of the container's first process, and PostgreSQL, which is that in its
-# container, takes a child that a signal ended for a crash and restarts with every session lost.
+# Docker leaves a process in a container running when its client dies. So the client keeps the standard input open
+# only as a sign of life, and this wrapper ends the process as soon as that input closes. It waits for both of its
+# children: an orphan becomes a child of the container's first process. Where that is PostgreSQL, it takes a child
+# that was ended by a signal for a crash, and restarts with every session lost.
 _WATCHDOG = (
     "exec 3<&0 </dev/null; "
     '"$@" 3<&- & p=$!; '
@@ -86,30 +93,30 @@ class Execution:
             pass
 
     def feed(self, pieces: Iterable[bytes]) -> bool:
-        """Write all pieces, wait for the end, and return whether the process took every piece and ended well.
+        """Write all pieces, wait for the end, and return whether the process read all of them and exited with 0.
 
-        Its standard output is dropped. What `pieces` raises passes through.
+        Its standard output is dropped. Errors raised by `pieces` pass through.
         """
-        whole = self.write_all(pieces)
+        all_taken = self.write_all(pieces)
         for _ in self.output():
             pass
-        return self.status() == 0 and whole
+        return self.status() == 0 and all_taken
 
     def write_all(self, pieces: Iterable[bytes]) -> bool:
-        """Write all pieces and end the input; return whether the process took every piece.
+        """Write all pieces and end the input; return whether the process read all of them.
 
-        What `pieces` raises passes through.
+        Errors raised by `pieces` pass through.
         """
-        whole = True
+        all_taken = True
         for data in pieces:
             try:
                 self.send(data)
             except EngineError:
-                # It ended early: its own words say why.
-                whole = False
+                # It ended early: its stderr says why.
+                all_taken = False
                 break
         self.end_input()
-        return whole
+        return all_taken
 
     def output(self) -> Iterator[bytes]:
         """Yield the standard output as it comes; standard error collects in `stderr` (its last 64 KiB)."""
@@ -133,18 +140,18 @@ class Execution:
     def status(self) -> int:
         """Return the exit status of the process after its output ended.
 
-        Raise EngineError when the engine cannot say: then the stream was cut, and what was read is not whole.
+        Raise EngineError when the engine cannot say: then the stream was cut, and the output read so far is incomplete.
         """
         with engine_errors("ask how the process in the container ended"):
             for _ in range(100):
-                found = self._api.exec_inspect(self._identity)
-                if not found["Running"] and found["ExitCode"] is not None:
-                    return int(found["ExitCode"])
+                inspected = self._api.exec_inspect(self._identity)
+                if not inspected["Running"] and inspected["ExitCode"] is not None:
+                    return int(inspected["ExitCode"])
                 time.sleep(0.05)
         raise EngineError("The connection to the Docker engine was lost while a command ran in a container.")
 
     def close(self) -> None:
-        """Give the connection up; a process that still runs under the watchdog is ended by that."""
+        """Close the connection; this also ends a process that still runs under the watchdog."""
         self.end_input()
         self._raw._response.close()
         self._raw.close()
@@ -155,6 +162,19 @@ class Engine:
 
     def __init__(self, docker: Sequence[str] = ("docker",)) -> None:
         self.docker = tuple(docker)
+        self._answers: dict[Hashable, Any] = {}
+        self._locks: defaultdict[Hashable, Lock] = defaultdict(Lock)
+
+    def once(self, key: Hashable, ask: Callable[[], T]) -> T:
+        """Return what `ask` answered the first time: for what does not change while a command runs.
+
+        Other threads wait for that answer. What `ask` raises passes through, and the next caller asks again.
+        """
+        with self._locks[key]:
+            if key not in self._answers:
+                self._answers[key] = ask()
+            answer: T = self._answers[key]
+            return answer
 
     # Containers and images, through the engine's API
 
@@ -164,20 +184,16 @@ class Engine:
 
     @property
     def api(self) -> APIClient:
-        """The SDK's client, for the other part of this door."""
+        """The SDK's client, for the other modules of this folder."""
         return self._api
 
     def errors(self, doing: str) -> AbstractContextManager[None]:
-        """Turn what the SDK raises in the block into EngineErrors, for the other part of this door."""
+        """Turn what the SDK raises in the block into EngineErrors, for the other modules of this folder."""
         return engine_errors(doing, self._link)
 
     @cached_property
     def _link(self) -> Link:
-        # Asked of the CLI itself: the SDK falls back to the local socket where the CLI would refuse.
-        asked = process.run([*self.docker, "context", "inspect", "--format", "{{json .Endpoints.docker}}"])
-        if asked.status != 0:
-            raise EngineError(f"Docker does not know where its engine is.\n{asked.said}", hint="docker context ls")
-        return link(self.docker, str(json.loads(asked.stdout)["Host"]))
+        return link_of(self.docker)
 
     @property
     def address(self) -> str:
@@ -185,38 +201,39 @@ class Engine:
         return self._link.address
 
     @property
-    def elsewhere(self) -> bool:
+    def remote(self) -> bool:
         """Whether it is on another machine: it has another host name, and is reached by more than a Unix socket."""
-        return self._link.folder is not None and str(self._about["Name"]) != socket.gethostname()
+        return self._link.folder is not None and str(self._info["Name"]) != socket.gethostname()
 
     def origin(self, project: str) -> Origin:
-        """Return what records of a project on this engine say of themselves."""
-        known = self._about
-        return Origin(project, str(known["ID"]), str(known["Name"]))
+        """Return the origin that records of a project on this engine carry."""
+        info = self._info
+        return Origin(project, str(info["ID"]), str(info["Name"]))
 
     def version(self) -> str:
-        """Return the engine's version. Raise EngineError when none answers."""
+        """Return the engine's version. Raise EngineError when it does not answer."""
         with engine_errors("ask the Docker engine for its version", self._link):
             return str(self._api.version()["Version"])
 
     @cached_property
-    def _about(self) -> dict[str, Any]:
-        # What `docker info` knows.
+    def _info(self) -> dict[str, Any]:
+        # The answer of `docker info`.
         with engine_errors("ask the Docker engine about itself", self._link):
             return dict(self._api.info())
 
     @property
     def memory(self) -> int:
         """The bytes of memory that the engine's machine has."""
-        return int(self._about["MemTotal"])
+        return int(self._info["MemTotal"])
 
     def containers(self, project: str = "") -> tuple[Container, ...]:
         """Return the Compose containers of the engine, running and stopped, of one project or of all."""
         label = "com.docker.compose.project" + (f"={project}" if project else "")
         with engine_errors("list the containers", self._link):
             listed = self._api.containers(all=True, filters={"label": label})
-        inspected = (self._inspect(one["Id"]) for one in listed)
-        return tuple(container_of(facts) for facts in inspected if facts)
+        with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
+            inspected = pool.map(self._inspect, [summary["Id"] for summary in listed])
+            return tuple(container_of(facts) for facts in inspected if facts)
 
     def container(self, identity: str) -> Container | None:
         """Return a container by id or name, None where there is none."""
@@ -238,7 +255,7 @@ class Engine:
                 return None
 
     def creation(self, identity: str) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return what a container was made with, as `docker inspect` has it, and the Config of its image.
+        """Return what a container was created with, as `docker inspect` has it, and the Config of its image.
 
         Both may hold secrets: they are for comparing only. Both are empty where the container is gone.
         """
@@ -261,9 +278,9 @@ class Engine:
         return text.decode(errors="replace")
 
     def volumes(self, identity: str) -> list[tuple[str, str]]:
-        """Return the named volumes of a container, each with the place where it is mounted."""
+        """Return the named volumes of a container, each with the path where it is mounted."""
         mounts = (self._inspect(identity) or {}).get("Mounts") or ()
-        # An anonymous volume is called by 64 hexadecimal digits.
+        # The name of an anonymous volume is 64 hexadecimal digits.
         return sorted(
             (mount["Name"], mount["Destination"])
             for mount in mounts
@@ -279,7 +296,7 @@ class Engine:
     def changed_files(self, identity: str) -> list[str]:
         """Return what was added to or changed in a container's own layer, folders included."""
         with engine_errors("compare a container with its image", self._link):
-            return sorted(one["Path"] for one in self._api.diff(identity) or () if one["Kind"] != 2)
+            return sorted(change["Path"] for change in self._api.diff(identity) or () if change["Kind"] != 2)
 
     def start(self, identity: str) -> None:
         """Start a stopped container; it keeps its id, files and network."""
@@ -297,7 +314,7 @@ class Engine:
             self._api.stop(identity)
 
     def image(self, reference: str) -> Image | None:
-        """Return an image of the engine by reference or id, None where it has none such."""
+        """Return an image of the engine by reference or id, None where it does not have it."""
         import docker.errors
 
         with engine_errors("inspect an image", self._link):
@@ -315,18 +332,18 @@ class Engine:
         )
 
     def tag(self, image_id: str, repository: str, tag: str) -> None:
-        """Give an image one more name; a name that another image had moves to this one."""
+        """Add a tag to an image; when another image had that tag, it moves to this one."""
         with engine_errors(f"tag an image as {repository}:{tag}", self._link):
             self._api.tag(image_id, repository, tag)
 
     def tags(self, repository: str) -> dict[str, str]:
         """Return the image id of each tag of a repository that the engine has."""
         with engine_errors("list images", self._link):
-            found = self._api.images(name=repository)
-        return {name: image["Id"] for image in found for name in image.get("RepoTags") or ()}
+            images = self._api.images(name=repository)
+        return {name: image["Id"] for image in images for name in image.get("RepoTags") or ()}
 
     def untag(self, reference: str) -> None:
-        """Take a name from an image; the image itself goes when that was its last name. No error where it is gone."""
+        """Remove a tag; the image itself goes with its last tag. No error where the tag is gone already."""
         import docker.errors
 
         with engine_errors(f"remove the tag {reference}", self._link):
@@ -336,9 +353,9 @@ class Engine:
                 pass
 
     def pull(self, repository: str, tag: str, platform: str, progress: Callable[[int, int], None]) -> None:
-        """Pull one image; `progress` is given bytes done and bytes known of so far.
+        """Pull one image; `progress` gets the bytes done and the bytes known of so far.
 
-        Raise EngineError with the registry's own words when it fails. Layers that arrived stay: a second
+        Raise EngineError with the registry's own message when it fails. Layers that arrived stay: a second
         pull goes on where the first one stopped.
         """
         layers: dict[str, tuple[int, int]] = {}
@@ -356,14 +373,14 @@ class Engine:
                     progress(sum(now for now, _ in layers.values()), sum(total for _, total in layers.values()))
 
     def insecure_registry(self, registry: str) -> bool:
-        """Tell whether the engine speaks plain HTTP to this registry (`host:port`)."""
-        configured = self._about.get("RegistryConfig") or {}
+        """Return whether the engine speaks plain HTTP to this registry (`host:port`)."""
+        configured = self._info.get("RegistryConfig") or {}
         index = (configured.get("IndexConfigs") or {}).get(registry) or {}
         host = registry.rpartition(":")[0] or registry
         return index.get("Secure") is False or host == "localhost" or host.startswith("127.")
 
     def credentials(self, registry: str) -> tuple[str, str] | None:
-        """Return user and password that `docker login` stored for a registry, None where it stored none."""
+        """Return the user and password that `docker login` stored for a registry, None where there are none."""
         return docker_login.credentials(self.docker, registry)
 
     # Processes inside containers
@@ -380,46 +397,48 @@ class Engine:
         folder: str = "",
         privileged: bool = False,
     ) -> Iterator[Execution]:
-        """Run a command in a container and hand out its streams.
+        """Run a command in a container and yield its streams.
 
         A `watched` command has no standard input and ends when this process does, however it dies.
-        One that is not watched reads what `send` gives it. Secrets go in by `environment` or `send`,
+        A command that is not watched reads what `send` writes. Secrets go in by `environment` or `send`,
         never by `command`.
         """
-        if watched:
-            command = ["sh", "-c", _WATCHDOG, "docker-chap", *command]
-        with engine_errors(f"run {command[-1] if not watched else command[4]} in a container", self._link):
-            identity = self._api.exec_create(
-                container,
-                list(command),
-                stdin=True,
-                environment=dict(environment or {}),
-                user=user,
-                workdir=folder or None,
-                privileged=privileged,
-            )["Id"]
-            execution = Execution(self._api, identity, self._api.exec_start(identity, socket=True))
-        try:
-            yield execution
-        finally:
-            execution.close()
+        called = timeline.program(command)
+        with timeline.during("question", called):
+            if watched:
+                command = ["sh", "-c", _WATCHDOG, "docker-chap", *command]
+            with engine_errors(f"run {called} in a container", self._link):
+                identity = self._api.exec_create(
+                    container,
+                    list(command),
+                    stdin=True,
+                    environment=dict(environment or {}),
+                    user=user,
+                    workdir=folder or None,
+                    privileged=privileged,
+                )["Id"]
+                execution = Execution(self._api, identity, self._api.exec_start(identity, socket=True))
+            try:
+                yield execution
+            finally:
+                execution.close()
 
     def run(
         self,
         container: str,
         command: Sequence[str],
         *,
-        given: bytes | None = None,
+        stdin: bytes | None = None,
         environment: Mapping[str, str] | None = None,
         user: str = "",
         folder: str = "",
         privileged: bool = False,
     ) -> Finished:
-        """Run a command in a container to its end, with `given` as its standard input, and return what it did.
+        """Run a command in a container to its end, with `stdin` as its standard input, and return what it did.
 
-        Raise EngineError when it writes more than anybody asks for.
+        Raise EngineError when it writes more than 64 MiB.
         """
-        watched = given is None
+        watched = stdin is None
         with self.execute(
             container,
             command,
@@ -429,8 +448,8 @@ class Engine:
             folder=folder,
             privileged=privileged,
         ) as execution:
-            if given is not None:
-                execution.send(given)
+            if stdin is not None:
+                execution.send(stdin)
                 execution.end_input()
             stdout = b"".join(_bounded(execution.output()))
             status = execution.status()
@@ -447,20 +466,20 @@ class Engine:
                 except docker.errors.NotFound:
                     return
                 except docker.errors.APIError as error:
-                    # The engine removes it at this moment.
+                    # The engine is removing it already.
                     if error.status_code != 409:
                         raise
                 time.sleep(0.1)
-        raise EngineError("Docker does not get on with removing a container.")
+        raise EngineError("Docker does not finish removing a container.")
 
     # docker compose
 
     def compose_version(self) -> str:
         """Return the version of Compose. Raise EngineError when it is missing or older than 2.20."""
-        asked = self._docker("compose", "version", "--short")
-        version = asked.stdout.strip().removeprefix("v")
+        answer = self._docker("compose", "version", "--short")
+        version = answer.stdout.strip().removeprefix("v")
 
-        if asked.status != 0:
+        if answer.status != 0:
             raise EngineError(
                 "Docker Compose v2 is not installed (`docker compose` does not answer).",
                 hint="Install the package docker-compose-plugin, then try again.",
@@ -478,7 +497,7 @@ class Engine:
     ) -> process.Finished:
         """Run `docker compose` on a project with every file and env file named, as it was started.
 
-        All profiles are on, for a service that runs may be of any. What starts something has to name its services.
+        All profiles are on, because a running service may be in any. A caller that starts something names the services.
         """
         return self._docker(*compose_command(project), "--profile", "*", *arguments, on_line=on_line)
 
@@ -492,7 +511,7 @@ class Engine:
         return dict(json.loads(process.check(finished, "Reading the Compose files with docker compose")))
 
 
-# Who answers may be a container that nobody trusts.
+# The container that answers may be one that nobody trusts.
 _LONGEST_ANSWER = 64 << 20
 
 
@@ -501,16 +520,16 @@ def _bounded(pieces: Iterable[bytes]) -> Iterator[bytes]:
     for data in pieces:
         size += len(data)
         if size > _LONGEST_ANSWER:
-            raise EngineError("A command in a container wrote more than anybody reads.")
+            raise EngineError("A command in a container wrote far too much.")
         yield data
 
 
-# How services are started, to be named behind it: alone, and never from an image that is pulled or built now.
+# How services are started; their names follow. Without dependencies, and never with a pull or a build.
 UP_ALONE = ("up", "-d", "--no-deps", "--no-build", "--pull", "never")
 
 
 def compose_command(project: Project) -> tuple[str, ...]:
-    """Return the words after `docker` that point Compose at exactly this project."""
+    """Return the arguments after `docker` that point Compose at exactly this project."""
     words = ["compose", "-p", project.name, "--project-directory", str(project.directory)]
     for file in project.files:
         words += ["-f", str(file)]

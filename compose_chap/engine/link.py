@@ -1,13 +1,15 @@
-"""The way to an engine, wherever it is. What is not a Unix socket is reached as the Docker CLI itself reaches it.
+"""The connection to an engine, wherever it is. Without a local Unix socket, it goes the way the Docker CLI goes.
 
 `docker system dial-stdio` speaks the engine's HTTP on its standard input and output, for every kind of Docker
 context: TCP, TLS, ssh. Over ssh that would be a login for each connection, and each `docker compose` makes several.
-So one connection is held open, and every ssh that a child starts is a session on it.
+So one ssh connection stays open, and every ssh that a child starts is a session on it.
 """
 
 from __future__ import annotations
 
 import atexit
+import importlib
+import json
 import os
 import re
 import shlex
@@ -18,10 +20,12 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from compose_chap.engine import process
 from compose_chap.errors import EngineError
 
 _LOGIN_LIMIT = 30
@@ -30,10 +34,10 @@ _LOOPBACK = re.compile(r"localhost|127(\.\d+){3}|::1")
 
 @dataclass(frozen=True)
 class Link:
-    """The way to one engine: its address as Docker has it, and the Unix socket that leads there.
+    """The connection to one engine: its address as Docker has it, and the Unix socket that leads to it.
 
-    `environment` is for every child that goes there too. `folder` has the socket of a bridge and what its
-    processes wrote on standard error; there is none where the address is a Unix socket already.
+    `environment` is for every child process that talks to the engine too. `folder` has the socket of a bridge and the
+    standard error of its processes; it is None where the address is a Unix socket already.
     """
 
     address: str
@@ -43,24 +47,38 @@ class Link:
 
     @property
     def local(self) -> bool:
-        """Whether the address is one of this machine."""
+        """Whether the address is on this machine."""
         parts = urlsplit(self.address)
         return parts.scheme in ("unix", "npipe") or bool(_LOOPBACK.fullmatch(parts.hostname or ""))
 
     @property
-    def said(self) -> str:
-        """The last line that the way to the engine had to say, empty for none."""
+    def last_error(self) -> str:
+        """The last line on standard error of the processes that connect, empty for none."""
         try:
-            lines = (self.folder / "said").read_text(errors="replace").split("\n") if self.folder else []
+            lines = (self.folder / "stderr").read_text(errors="replace").split("\n") if self.folder else []
         except OSError:
             return ""
         return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
-def link(docker: Sequence[str], address: str) -> Link:
-    """Open the way to the engine at `address` (`unix://`, `tcp://`, `ssh://`), which `docker` leads to.
+def link_of(docker: Sequence[str]) -> Link:
+    """Return the connection to the engine that a docker command reaches. Raise EngineError when it knows none."""
+    # Asked of the CLI itself: the SDK falls back to the local socket where the CLI would refuse.
+    question = [*docker, "context", "inspect", "--format", "{{json .Endpoints.docker}}"]
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(process.run, question)
+        # Each takes a tenth of a second, and an operator waits for both.
+        importlib.import_module("docker")
+    answer = future.result()
+    if answer.status != 0:
+        raise EngineError(f"Docker does not know where its engine is.\n{answer.last_lines}", hint="docker context ls")
+    return link(docker, str(json.loads(answer.stdout)["Host"]))
 
-    Raise EngineError when ssh cannot log in there. The way ends with this process, however that ends.
+
+def link(docker: Sequence[str], address: str) -> Link:
+    """Connect to the engine at `address` (`unix://`, `tcp://`, `ssh://`), which the command `docker` uses.
+
+    Raise EngineError when ssh cannot log in. The connection ends with this process, however that ends.
     """
     if address.startswith(("unix://", "npipe://")):
         return Link(address, address)
@@ -73,27 +91,29 @@ def link(docker: Sequence[str], address: str) -> Link:
 
 
 def _bridge(command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> Path:
-    """Return a Unix socket; each connection to it is handed to a new process of `command` as stdin and stdout."""
+    """Return a Unix socket; each connection to it becomes stdin and stdout of a new process of `command`."""
     path = folder / "engine.sock"
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(str(path))
     listener.listen()
-    everything = {**os.environ, **environment}
-    ways: list[subprocess.Popen[bytes]] = []
+    full_environment = {**os.environ, **environment}
+    children: list[subprocess.Popen[bytes]] = []
 
     @atexit.register
     def end() -> None:
-        # One to a server that says nothing more would outlive this process for as long as that is silent.
-        for way in list(ways):
-            way.terminate()
+        # A child that waits for a silent server would outlive this process.
+        for child in list(children):
+            child.terminate()
 
     def accept() -> None:
         while True:
             connection, _ = listener.accept()
-            with connection, open(folder / "said", "ab") as said:
+            with connection, open(folder / "stderr", "ab") as stderr:
                 fd = connection.fileno()
-                ways.append(
-                    subprocess.Popen(command, stdin=fd, stdout=fd, stderr=said, env=everything, start_new_session=True)
+                children.append(
+                    subprocess.Popen(
+                        command, stdin=fd, stdout=fd, stderr=stderr, env=full_environment, start_new_session=True
+                    )
                 )
 
     threading.Thread(target=accept, daemon=True).start()
@@ -103,37 +123,41 @@ def _bridge(command: Sequence[str], folder: Path, environment: Mapping[str, str]
 def _share_ssh(address: str, folder: Path) -> dict[str, str]:
     """Log in once and return the environment in which every `ssh` to that server is a session on this login.
 
-    Where ssh's own settings share connections already, or ssh is missing, nothing is added.
+    Where ssh's configuration shares connections already, or ssh is missing, nothing is added.
     """
     ssh, server = shutil.which("ssh"), urlsplit(address)
     if not ssh or not server.hostname:
         return {}
-    there = [*(["-l", server.username] if server.username else []), *(["-p", str(server.port)] if server.port else [])]
-    there += ["--", server.hostname]
-    settings = subprocess.run([ssh, "-G", *there], capture_output=True, text=True, check=False).stdout
-    if re.search(r"^controlpath (?!none$)", settings, re.MULTILINE):
+    destination = [
+        *(["-l", server.username] if server.username else []),
+        *(["-p", str(server.port)] if server.port else []),
+    ]
+    destination += ["--", server.hostname]
+    ssh_config = subprocess.run([ssh, "-G", *destination], capture_output=True, text=True, check=False).stdout
+    if re.search(r"^controlpath (?!none$)", ssh_config, re.MULTILINE):
         return {}
 
     shared = f"ControlPath={folder}/%C"
     options = ["-o", "ControlMaster=yes", "-o", shared, "-o", f"ConnectTimeout={_LOGIN_LIMIT}", "-T"]
-    with open(folder / "said", "ab") as said:
-        # A command that waits for its standard input: when this process dies, however, that ends, and so does ssh.
+    with open(folder / "stderr", "ab") as stderr:
+        # A command that waits for its standard input: when this process dies, the input closes, and ssh ends.
         login = subprocess.Popen(
-            [ssh, *options, *there, "docker", "system", "dial-stdio"],
+            [ssh, *options, *destination, "docker", "system", "dial-stdio"],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
-            stderr=said,
+            stderr=stderr,
             start_new_session=True,
         )
     atexit.register(_end, login)
     limit = time.monotonic() + _LOGIN_LIMIT
     while not any(path.is_socket() for path in folder.iterdir()):
         if login.poll() is not None or time.monotonic() > limit:
-            words = Link(address, "", folder=folder).said or "it does not answer"
+            reason = Link(address, "", folder=folder).last_error or "it does not answer"
+            by_hand = f"ssh {shlex.join([*destination[:-2], server.hostname])} true"
             raise EngineError(
-                f"Cannot log in to the Docker engine's server at {address}: {words}",
-                state="Nothing can be said of the stack until it can be reached.",
-                hint=f"Try it by hand, it must ask for nothing: ssh {shlex.join([*there[:-2], server.hostname])} true",
+                f"Cannot log in to the Docker engine's server at {address}: {reason}",
+                state="The state of the stack is unknown until the engine can be reached.",
+                hint=f"Try it by hand, it must ask for nothing: {by_hand}",
             )
         time.sleep(0.02)
 

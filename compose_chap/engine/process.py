@@ -15,25 +15,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from compose_chap import timeline
 from compose_chap.errors import CommandFailed, EngineError
 
-# What a failed child wrote last is what names the cause; the rest is noise on a slow terminal.
+# The last lines of a failed child name the cause; the rest is noise on a slow terminal.
 _LAST_LINES = 25
 
-# The variables that Compose itself obeys, and what they are for our own calls of it. Compose takes them from the shell
-# and from every `.env` alike. Our calls say all they mean with options; a variable that would make them do more, or
-# write something else than what is read, is given here, which beats both places.
-# Left as they are: COMPOSE_FILE, COMPOSE_PATH_SEPARATOR, COMPOSE_PROJECT_NAME and COMPOSE_PROFILES, which our options
-# beat; COMPOSE_DISABLE_ENV_FILE, COMPOSE_CONVERT_WINDOWS_PATHS, COMPOSE_COMPATIBILITY and COMPOSE_EXPERIMENTAL*, by
-# which the operator's own `docker compose` reads the same project; COMPOSE_PARALLEL_LIMIT and COMPOSE_BAKE, which
-# change how fast something is done, and not what.
+# Variables that Compose reads, and their values in our own calls. Compose takes them from the shell and from every
+# `.env` alike. Our calls say everything with options; a variable that would make Compose do more, or print something
+# that we do not parse, is set here, which overrides both.
+# Not set here: COMPOSE_FILE, COMPOSE_PATH_SEPARATOR, COMPOSE_PROJECT_NAME and COMPOSE_PROFILES, which our options
+# override; COMPOSE_DISABLE_ENV_FILE, COMPOSE_CONVERT_WINDOWS_PATHS, COMPOSE_COMPATIBILITY and COMPOSE_EXPERIMENTAL*,
+# with which the operator's own `docker compose` reads the same project; COMPOSE_PARALLEL_LIMIT and COMPOSE_BAKE,
+# which change how fast something is done, not what.
 FOR_COMPOSE: Mapping[str, str | None] = {
-    # Containers of the project that no file names are nobody's business here: they are not removed, nor spoken of.
+    # Containers of the project that no file names are left alone, without a warning.
     "COMPOSE_REMOVE_ORPHANS": "false",
     "COMPOSE_IGNORE_ORPHANS": "true",
-    # The env files are those that the stack was started with. Where it had none, a shell's are another project's.
+    # The env files are those that the stack was started with; the shell's may belong to another project.
     "COMPOSE_ENV_FILES": None,
-    # What it prints is read by a program.
+    # We parse what it prints.
     "COMPOSE_ANSI": "never",
     "COMPOSE_MENU": "false",
     "COMPOSE_PROGRESS": "plain",
@@ -43,15 +44,15 @@ FOR_COMPOSE: Mapping[str, str | None] = {
 
 @dataclass(frozen=True)
 class Finished:
-    """A process that ended: its exit status and what it wrote."""
+    """A finished process: its exit status and output."""
 
     status: int
     stdout: str
     stderr: str
 
     @property
-    def said(self) -> str:
-        """The last lines it wrote, errors before results."""
+    def last_lines(self) -> str:
+        """The last lines of stderr or, where that is empty, of stdout."""
         text = self.stderr.strip() or self.stdout.strip()
         return "\n".join(text.splitlines()[-_LAST_LINES:])
 
@@ -62,31 +63,44 @@ def run(
     folder: Path | None = None,
     environment: Mapping[str, str | None] | None = None,
     on_line: Callable[[str], None] | None = None,
-    given: str | None = None,
+    stdin: str | None = None,
     owner: int | None = None,
     alone: bool = False,
 ) -> Finished:
-    """Run a command to its end and return what it did, whatever its status.
+    """Run a command to its end and return its status and output, whatever the status.
 
-    `environment` is added to the process's own; what is None there is taken away. `on_line` is given each line as it
-    comes, of standard output and error alike, and what is returned then has the last of both as `stdout`. `given` goes
-    into its standard input. `owner` is the user that root runs it as. With `alone` the child has `environment` and
+    `environment` is added to the process's own; a value of None removes a variable. `on_line` gets each line as it
+    comes, of stdout and stderr alike, and the result has the last lines of both as `stdout`. `stdin` is written to its
+    standard input. `owner` is the user that root runs it as. With `alone` the child has `environment` and
     nothing of this process. The child gets a session of its own, so that Ctrl-C on the terminal reaches only this
     process, which then ends the child in order. Raise EngineError when the program cannot be started.
     """
+    with timeline.during("question", timeline.program(command)):
+        return _run(command, folder, environment, on_line, stdin, owner, alone)
+
+
+def _run(
+    command: Sequence[str],
+    folder: Path | None,
+    environment: Mapping[str, str | None] | None,
+    on_line: Callable[[str], None] | None,
+    stdin: str | None,
+    owner: int | None,
+    alone: bool,
+) -> Finished:
     try:
         child = subprocess.Popen(
             command,
             cwd=folder,
             env=_environment({} if alone else os.environ, environment or {}, owner),
-            stdin=subprocess.DEVNULL if given is None else subprocess.PIPE,
+            stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
             stdout=subprocess.PIPE,
-            # Two pipes, read one after the other, stop a child that fills the second one.
+            # With two pipes read one after the other, a child that fills the second would hang.
             stderr=subprocess.PIPE if on_line is None else subprocess.STDOUT,
             text=True,
             errors="replace",
             start_new_session=True,
-            # The lock is the only thing that can be inherited: while a child works, the stack is not free.
+            # The child may inherit the lock, and nothing else: while it works, the stack stays locked.
             close_fds=alone,
             **_as_user(owner),
         )
@@ -95,7 +109,7 @@ def run(
 
     try:
         if on_line is None:
-            stdout, stderr = child.communicate(given)
+            stdout, stderr = child.communicate(stdin)
         else:
             stdout, stderr = _follow(child, on_line), ""
             child.wait()
@@ -106,17 +120,17 @@ def run(
 
 
 def run_together(commands: Sequence[Sequence[str]], limit: float) -> list[Finished | None]:
-    """Run commands side by side and return what each did, in their order; None for one that took over `limit` seconds.
+    """Run commands in parallel and return their results in order; None for a command that took over `limit` seconds.
 
-    What has not ended then is ended, with what it had started. Raise EngineError when a program cannot be started.
+    Commands over the limit are ended, with their children. Raise EngineError when a program cannot be started.
     """
     end = time.monotonic() + limit
     running: list[tuple[subprocess.Popen[bytes], BinaryIO, BinaryIO]] = []
     with contextlib.ExitStack() as files:
         try:
             for command in commands:
-                out, said = (files.enter_context(tempfile.TemporaryFile()) for _ in range(2))
-                running.append((_alone(command, out, said), out, said))
+                out, err = (files.enter_context(tempfile.TemporaryFile()) for _ in range(2))
+                running.append((_start(command, out, err), out, err))
             for child, _, _ in running:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     child.wait(max(end - time.monotonic(), 0))
@@ -124,15 +138,15 @@ def run_together(commands: Sequence[Sequence[str]], limit: float) -> list[Finish
         finally:
             _end_all([child for child, _, _ in running])
         return [
-            None if status is None else Finished(status, _text(out), _text(said))
-            for status, (_, out, said) in zip(in_time, running)
+            None if status is None else Finished(status, _text(out), _text(err))
+            for status, (_, out, err) in zip(in_time, running)
         ]
 
 
-def _alone(command: Sequence[str], out: BinaryIO, said: BinaryIO) -> subprocess.Popen[bytes]:
+def _start(command: Sequence[str], out: BinaryIO, err: BinaryIO) -> subprocess.Popen[bytes]:
     try:
-        # Without a terminal of its own nothing in it can ask.
-        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=said, start_new_session=True)
+        # Without a terminal, nothing in it can prompt.
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True)
     except OSError as error:
         raise _not_started(command, error) from None
 
@@ -195,9 +209,9 @@ def run_into(
     environment: Mapping[str, str] | None = None,
     owner: int | None = None,
 ) -> None:
-    """Run a command with its standard output going into a file; with an `environment`, it has nothing but that.
+    """Run a command with its standard output going into a file; an `environment` replaces that of this process.
 
-    Raise EngineError when it is not there or fails.
+    Raise EngineError when the command is missing or fails.
     """
     try:
         finished = subprocess.run(
@@ -216,12 +230,12 @@ def run_into(
 
 
 def check(finished: Finished, doing: str, *, hint: str = "") -> str:
-    """Return the standard output of a command that succeeded. Raise CommandFailed with its last words otherwise."""
+    """Return the standard output of a command that succeeded. Raise CommandFailed with its last lines otherwise."""
     if finished.status != 0:
         raise CommandFailed(
-            f"{doing} failed (exit status {finished.status}).\n{finished.said}".rstrip(),
+            f"{doing} failed (exit status {finished.status}).\n{finished.last_lines}".rstrip(),
             status=finished.status,
-            output=finished.said,
+            output=finished.last_lines,
             hint=hint,
         )
     return finished.stdout
@@ -240,8 +254,8 @@ def _as_user(owner: int | None) -> dict[str, Any]:
 
 
 def _environment(own: Mapping[str, str], more: Mapping[str, str | None], owner: int | None) -> dict[str, str]:
-    found = {**own, **more, **_home(owner)}
-    return {name: value for name, value in found.items() if value is not None}
+    merged = {**own, **more, **_home(owner)}
+    return {name: value for name, value in merged.items() if value is not None}
 
 
 def _home(owner: int | None) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Pull an image over a link that breaks."""
+"""Pull an image over an unreliable network."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _PULL_TRIES = 4
 
 
 def pull(world: World, reference: Reference, platform: str) -> Image:
-    """Pull an image, trying again when the link breaks; without the registry, one that is here is good enough."""
+    """Pull an image, with retries; where the registry is out of reach, an image that the engine has already will do."""
     name = str(reference)
     for attempt in range(1, _PULL_TRIES + 1):
         try:
@@ -23,14 +23,14 @@ def pull(world: World, reference: Reference, platform: str) -> Image:
             )
             break
         except EngineError:
-            # A site without internet loads images from a stick: what is here is good enough.
-            if found := world.engine.image(name):
-                return found
+            # A site without internet loads images from a USB stick: use the local image.
+            if image := world.engine.image(name):
+                return image
             if attempt == _PULL_TRIES:
                 raise
             world.notify("pull", f"{name}: the link broke, try {attempt + 1} of {_PULL_TRIES}")
             world.sleep(2.0**attempt)
-    found = world.engine.image(name)
-    if not found:
-        raise EngineError(f"The image {name} was pulled, and the engine does not have it.")
-    return found
+    image = world.engine.image(name)
+    if not image:
+        raise EngineError(f"The image {name} was pulled, but the engine does not have it.")
+    return image

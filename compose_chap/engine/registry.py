@@ -1,6 +1,6 @@
-"""The image registry's API: which tags there are, what a tag is.
+"""The image registry's API: which tags exist, and what each tag is.
 
-Follows the OCI distribution specification, with the token dance of ghcr.io and Docker Hub.
+Follows the OCI distribution specification, with the token authentication of ghcr.io and Docker Hub.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ class Manifest:
 
 
 class Registry:
-    """Asks registries about images. `insecure` says which of them speak plain HTTP.
+    """A client of image registries. `insecure` says which of them speak plain HTTP.
 
-    `credentials` gives user and password for a registry, None where it is used without.
+    `credentials` returns user and password for a registry, None for anonymous access.
     """
 
     def __init__(
@@ -67,33 +67,33 @@ class Registry:
         self._http = RegistryHttp(transport, timeout)
 
     def tags(self, repository: str) -> list[str]:
-        """Return every tag of a repository. Raise RegistryError when the registry does not answer or has none such."""
+        """Return every tag of a repository. Raise RegistryError when there is no answer or no such repository."""
         host, name = locate(repository)
-        found: list[str] = []
+        names: list[str] = []
         path, seen = f"/v2/{name}/tags/list?n=1000", set[str]()
 
         while path:
             if path in seen or len(seen) >= _MOST_PAGES:
-                raise RegistryError(f"The registry {host} does not come to an end with the tags of {name}.")
+                raise RegistryError(f"The registry {host} sends an endless list of tags of {name}.")
             seen.add(path)
             answer = self._get(host, name, path)
             if answer.status == 404:
                 raise RegistryError(f"The registry {host} has no repository {name}.")
-            tags = answer.document(f"The list of tags of {name} at {host}").get("tags")
-            found += tags.texts() if tags else ()
+            page = answer.document(f"The list of tags of {name} at {host}").get("tags")
+            names += page.texts() if page else ()
             path = answer.next_page()
-        return found
+        return names
 
     def manifest(self, reference: Reference, platform: str = "linux/amd64") -> Manifest | None:
-        """Return what the registry has for a reference and platform, None where it has not.
+        """Return the manifest of a reference for a platform, None where the registry has none.
 
-        Raise RegistryError when the registry does not answer, or answers what is no image.
+        Raise RegistryError when the registry does not answer, or its answer is not an image.
         """
         host, name = locate(reference.repository)
         answer = self._get(host, name, f"/v2/{name}/manifests/{reference.digest or reference.tag or 'latest'}")
         if answer.status == 404:
             return None
-        document, what = answer.document(f"The manifest of {reference} at {host}"), answer.body
+        document, body = answer.document(f"The manifest of {reference} at {host}"), answer.body
 
         if manifests := document.get("manifests"):
             chosen = [entry for entry in manifests.items(_MOST_PLATFORMS) if _is_for(entry, platform)]
@@ -105,20 +105,20 @@ class Registry:
             )
         if not document.get("config"):
             raise RegistryError(
-                f"Docker no longer pulls {reference} as {host} has it: in the old format schema 1, or in another.",
+                f"Docker cannot pull {reference} from {host}: it is in the old format schema 1, or another.",
                 hint="Pull it with an old Docker and push it again, or build it again.",
             )
-        held = document.get("layers")
-        items = held.items(_MOST_LAYERS) if held else ()
+        listed = document.get("layers")
+        items = listed.items(_MOST_LAYERS) if listed else ()
         layers = {_digest(layer.at("digest")): layer.at("size").integer() for layer in items}
         configuration = self._get(host, name, f"/v2/{name}/blobs/{_digest(document.at('config').at('digest'))}")
         created = None
         if configuration.good:
             created = configuration.document(f"The configuration of {reference} at {host}").get("created")
-        named = answer.headers.get("Docker-Content-Digest", "") or f"sha256:{hashlib.sha256(what).hexdigest()}"
-        digest = _digest(Value(named, f"The answer of {host}", RegistryError, "Docker-Content-Digest"))
-        if digest.startswith("sha256:") and digest != f"sha256:{hashlib.sha256(what).hexdigest()}":
-            raise RegistryError(f"The registry {host} says that {reference} is {digest}, and sends something else.")
+        claimed = answer.headers.get("Docker-Content-Digest", "") or f"sha256:{hashlib.sha256(body).hexdigest()}"
+        digest = _digest(Value(claimed, f"The answer of {host}", RegistryError, "Docker-Content-Digest"))
+        if digest.startswith("sha256:") and digest != f"sha256:{hashlib.sha256(body).hexdigest()}":
+            raise RegistryError(f"The registry {host} says that {reference} is {digest}, but sends something else.")
         return Manifest(digest, layers, created.text(64) if created else "")
 
     def _get(self, host: str, name: str, path: str) -> Answer:
@@ -135,7 +135,7 @@ class Registry:
         return answer
 
     def _authorize(self, host: str, name: str, url: str, refusal: Answer) -> str:
-        """Return what to send as Authorization, as the registry's refusal asks for it. Raise RegistryError."""
+        """Return the Authorization header that the registry's refusal asks for. Raise RegistryError."""
         known = self._credentials(host)
         basic = "Basic " + base64.b64encode(":".join(known).encode()).decode() if known else ""
         offered = challenges(refusal.headers.get_list("WWW-Authenticate"))
@@ -157,21 +157,21 @@ class Registry:
 
 def challenges(headers: Sequence[str]) -> dict[str, dict[str, str]]:
     """Return the ways to log in that WWW-Authenticate headers offer: scheme (small letters) and its fields."""
-    found: dict[str, dict[str, str]] = {}
+    schemes: dict[str, dict[str, str]] = {}
     fields: dict[str, str] = {}
     for scheme, name, quoted, plain in _CHALLENGE.findall(", ".join(headers)):
         if scheme:
-            fields = found.setdefault(scheme.lower(), {})
+            fields = schemes.setdefault(scheme.lower(), {})
         else:
             fields[name.lower()] = plain or re.sub(r"\\(.)", r"\1", quoted)
-    return found
+    return schemes
 
 
 def may_know_the_password(registry: str, realm: str) -> bool:
-    """Whether a token server (URL) may be sent the password of a registry (URL).
+    """Whether a token server (URL) may get the password of a registry (URL).
 
-    It is for that host alone, and what was sent under TLS is not sent without. Docker Hub and GitLab have servers of
-    another name for it, which are known.
+    Only the same host may, and never without TLS where the registry uses TLS. The token servers of Docker Hub and
+    GitLab have another host name, which is known.
     """
     try:
         ours, theirs = httpx.URL(registry), httpx.URL(realm)
@@ -188,7 +188,7 @@ def _refused(host: str, name: str, realm: str = "") -> RegistryError:
     return RegistryError(
         f"The registry {host} does not let us read {name} without a login, and wants the password sent to {realm}.",
         state="The password was not sent: it is for the registry alone.",
-        hint="docker pull still works. Name the versions yourself, or pull them first.",
+        hint=f"Pull the images yourself, then name the version: docker pull {host}/{name}:VERSION",
     )
 
 
@@ -202,9 +202,11 @@ def _digest(value: Value) -> str:
 def _is_for(entry: Value, platform: str) -> bool:
     """Whether an entry of an index is the image for a platform such as `linux/amd64`."""
     system, _, machine = platform.partition("/")
-    of = entry.get("platform")
+    described = entry.get("platform")
     wanted = {"os": system, "architecture": machine.partition("/")[0]}
-    return of is not None and all((part := of.get(name)) and part.data == value for name, value in wanted.items())
+    return described is not None and all(
+        (part := described.get(name)) and part.data == value for name, value in wanted.items()
+    )
 
 
 def locate(repository: str) -> tuple[str, str]:
@@ -218,6 +220,6 @@ def locate(repository: str) -> tuple[str, str]:
 
 
 def is_loopback(registry: str) -> bool:
-    """Whether a registry is on this machine, which Docker speaks to without TLS."""
+    """Whether a registry is on this machine; Docker speaks to it without TLS."""
     host = registry.rpartition(":")[0] or registry
     return host == "localhost" or host.startswith("127.")

@@ -1,4 +1,4 @@
-"""Ask a registry over HTTP: bounded in bytes and time, and no password goes where it was not meant to go."""
+"""Requests to a registry: bounded in bytes and time, and a password is never sent to another host."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import httpx
 
+from compose_chap import timeline
 from compose_chap.errors import RegistryError
 from compose_chap.reading import Value, parse
 
@@ -21,7 +22,7 @@ _MOST_REDIRECTS = 5
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer: its status, headers and body, and the host that was asked."""
+    """An HTTP response: its status, headers and body, and the host that sent it."""
 
     host: str
     status: int
@@ -30,19 +31,19 @@ class Answer:
 
     @property
     def good(self) -> bool:
-        """Whether it is what was asked for."""
+        """Whether the request succeeded."""
         return 200 <= self.status < 300
 
     def document(self, what: str) -> Value:
-        """Return the body as JSON; `what` is what errors call it. Raise RegistryError."""
+        """Return the body as JSON; error messages call it `what`. Raise RegistryError."""
         if not self.good:
-            raise RegistryError(f"The registry {self.host} answered {self.status} where an answer was due.")
+            raise RegistryError(f"The registry {self.host} failed (HTTP {self.status}).")
         value = parse(self.body, what, RegistryError)
         _ = value.members()
         return value
 
     def next_page(self) -> str:
-        """Return the path of the page that comes next, empty on the last one."""
+        """Return the path of the next page, empty on the last."""
         following = re.search(r'<([^>]+)>;\s*rel="?next', self.headers.get("Link", ""))
         try:
             return httpx.URL(following[1]).raw_path.decode() if following else ""
@@ -59,9 +60,9 @@ class RegistryHttp:
     def get(
         self, host: str, url: str, headers: Mapping[str, str], parameters: Mapping[str, str] | None = None
     ) -> Answer:
-        """Return the answer of a registry, called `host` in errors. Raise RegistryError when there is none.
+        """Return the answer of a registry, called `host` in errors. Raise RegistryError when it does not answer.
 
-        Redirects are followed, without the login as soon as one leads to another host, and never out of TLS.
+        Redirects are followed: to another host without the login, and never from TLS to plain HTTP.
         """
         try:
             address = httpx.URL(url)
@@ -74,31 +75,31 @@ class RegistryHttp:
 
     def _follow(self, host: str, url: httpx.URL, headers: dict[str, str]) -> Answer:
         for _ in range(_MOST_REDIRECTS + 1):
-            answer = self._tried(host, url, headers)
+            answer = self._fetch_with_retries(host, url, headers)
             if answer.status not in (301, 302, 303, 307, 308) or "Location" not in answer.headers:
                 return answer
             target = url.join(answer.headers["Location"])
             if url.scheme == "https" and target.scheme != "https":
-                raise RegistryError(f"The registry {host} leads from TLS to an address without it ({target.host}).")
+                raise RegistryError(f"The registry {host} redirects to an address without TLS ({target.host}).")
             if (target.scheme, target.host, target.port) != (url.scheme, url.host, url.port):
                 headers.pop("Authorization", None)
             url = target
-        raise RegistryError(f"The registry {host} leads from one address to the next without end.")
+        raise RegistryError(f"The registry {host} redirects without end.")
 
-    def _tried(self, host: str, url: httpx.URL, headers: Mapping[str, str]) -> Answer:
-        # A poor link breaks in the middle of an answer. One that does not answer at all is not asked again.
+    def _fetch_with_retries(self, host: str, url: httpx.URL, headers: Mapping[str, str]) -> Answer:
+        # A poor network breaks in the middle of an answer: try again. A registry that never answers is not tried again.
         for _ in range(_TRIES - 1):
             with suppress(httpx.ReadError, httpx.RemoteProtocolError):
-                return self._asked(host, url, headers)
-        return self._asked(host, url, headers)
+                return self._fetch(host, url, headers)
+        return self._fetch(host, url, headers)
 
-    def _asked(self, host: str, url: httpx.URL, headers: Mapping[str, str]) -> Answer:
+    def _fetch(self, host: str, url: httpx.URL, headers: Mapping[str, str]) -> Answer:
         begun, body = time.monotonic(), bytearray()
-        with self._client.stream("GET", url, headers=headers) as answer:
+        with timeline.during("question", "registry"), self._client.stream("GET", url, headers=headers) as answer:
             for piece in answer.iter_bytes():
                 body += piece
                 if len(body) > _LARGEST:
-                    raise RegistryError(f"The registry {host} sends an answer without end.")
+                    raise RegistryError(f"The registry {host} sends an endless answer.")
                 if time.monotonic() - begun > _LONGEST:
-                    raise RegistryError(f"The registry {host} does not come to the end of an answer.")
+                    raise RegistryError(f"The registry {host} does not finish its answer.")
             return Answer(host, answer.status_code, answer.headers, bytes(body))

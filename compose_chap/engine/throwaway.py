@@ -1,6 +1,6 @@
-"""Containers and networks of our own, for trying things out. With `engine` the door of the `docker` package.
+"""Temporary containers of our own: none has a network.
 
-Each carries a label that names the process that made it, so that a later run finds what a killed one left.
+Each has a label that names the process that made it, so that a later run can remove what a killed run left behind.
 """
 
 from __future__ import annotations
@@ -21,30 +21,31 @@ _MOST_PROCESSES = 256
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to make a container: `network` empty for none at all, `names` what it is called by there.
+    """How to make a container. It has no network but itself, and calls itself by all its `names`.
 
-    `network` may also be that of another container (`container:ID`), to share what it has, and its names.
-    `command` and `entrypoint` empty are the image's own. `places` become anonymous volumes, `tmpfs` lie in memory.
-    A `confined` one gets no capability, no new privilege, a root that cannot be written, and no more than its share of
-    memory and processes. Its command reads its standard input, which ends when this process does, however it dies;
+    `shares` is the id of another container whose network, and names, it has instead.
+    Where `command` and `entrypoint` are empty, the image's own are used. `volumes` are the paths of anonymous volumes,
+    `tmpfs` those of file systems in memory.
+    A `confined` container gets no capabilities, no new privileges, a read-only root, and limits on memory and
+    processes. Its command reads its standard input, which closes when this process ends, however it dies;
     when the command ends, the engine itself removes the container.
     """
 
     image: str
     environment: Mapping[str, str] = field(repr=False)
-    network: str = ""
     names: Sequence[str] = ()
+    shares: str = ""
     command: Sequence[str] = ()
     entrypoint: Sequence[str] = ()
     user: str = ""
-    places: Sequence[str] = ()
+    volumes: Sequence[str] = ()
     tmpfs: Sequence[str] = ()
     confined: bool = False
 
 
 @contextmanager
 def throwaway(engine: Engine, recipe: Recipe) -> Iterator[str]:
-    """Run a container while the block runs, then remove it with its volumes; hand out its id."""
+    """Run a container while the block runs, then remove it with its volumes; yield its id."""
     with engine.errors(f"start a throwaway container of {recipe.image}"):
         created = engine.api.create_container(
             recipe.image,
@@ -52,16 +53,15 @@ def throwaway(engine: Engine, recipe: Recipe) -> Iterator[str]:
             entrypoint=list(recipe.entrypoint) or None,
             user=recipe.user or None,
             environment=dict(recipe.environment),
-            volumes=list(recipe.places) or None,
+            volumes=list(recipe.volumes) or None,
             labels={_LABEL: _owner()},
-            networking_config=_network(recipe),
             stdin_open=recipe.confined,
             host_config=engine.api.create_host_config(
-                network_mode=recipe.network or "none",
+                network_mode=f"container:{recipe.shares}" if recipe.shares else "none",
                 tmpfs=dict(tmpf.partition(":")[::2] for tmpf in recipe.tmpfs) or None,
                 init=True,
-                # Where there is no network, and so nobody to ask, a container is known by its names all the same.
-                extra_hosts=None if recipe.network else {name: "127.0.0.1" for name in recipe.names},
+                # Without a network there is no DNS, but the names must still resolve.
+                extra_hosts={name: "127.0.0.1" for name in recipe.names},
                 **(_confinement(engine.memory) if recipe.confined else {}),
             ),
         )["Id"]
@@ -99,44 +99,13 @@ def _life_line(engine: Engine, container: str) -> Iterator[None]:
         line.close()
 
 
-def _network(recipe: Recipe) -> dict[str, Any] | None:
-    if not recipe.network or recipe.network.startswith("container:"):
-        return None
-    return {"EndpointsConfig": {recipe.network: {"Aliases": list(recipe.names)}}}
-
-
-@contextmanager
-def private_network(engine: Engine, name: str) -> Iterator[str]:
-    """Have a network for throwaway containers alone while the block runs. It leads out, to the host and beyond."""
-    with engine.errors("make a network"):
-        engine.api.create_network(name, driver="bridge", labels={_LABEL: _owner()})
-    try:
-        yield name
-    finally:
-        _remove_network(engine, name)
-
-
 def remove_abandoned(engine: Engine) -> None:
-    """Remove the containers, and then the networks, that killed runs on this machine left behind."""
+    """Remove the containers that killed runs on this machine left behind."""
     with engine.errors("list the containers"):
         containers = engine.api.containers(all=True, filters={"label": _LABEL})
-        networks = engine.api.networks(filters={"label": _LABEL})
     for container in containers:
         if _abandoned(container["Labels"][_LABEL]):
             engine.discard(container["Id"])
-    for network in networks:
-        if _abandoned(network["Labels"][_LABEL]):
-            _remove_network(engine, network["Id"])
-
-
-def _remove_network(engine: Engine, identity: str) -> None:
-    import docker.errors
-
-    with engine.errors("remove a network"):
-        try:
-            engine.api.remove_network(identity)
-        except docker.errors.NotFound:
-            pass
 
 
 def _owner() -> str:

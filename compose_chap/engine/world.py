@@ -1,11 +1,11 @@
-"""What a procedure needs of the world, handed to it: the engine, the clock, a way to wait and to tell of progress."""
+"""What a procedure needs from outside: the engine, the clock, a way to wait and to report progress."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from compose_chap.engine.engine import Engine
 
@@ -16,10 +16,9 @@ T = TypeVar("T")
 class World:
     """Engine, clock, `sleep` (seconds), and `notify`.
 
-    `notify(step, detail, done, total)` is told of each step and, for long ones, of bytes or seconds done out
-    of `total` (0 where that is not known). `patience` is how many seconds CHAP may do nothing that can be
-    seen before a wait for it fails, `limit` how many it may take in all. `memory` holds answers that do not change
-    while a command runs.
+    `notify(step, detail, done, total)` is called for each step and, in long ones, with the bytes or seconds done out
+    of `total` (0 where that is not known). `patience` is how many seconds CHAP may show no progress before a wait for
+    it fails, `limit` how many it may take in all.
     """
 
     engine: Engine
@@ -29,12 +28,11 @@ class World:
     patience: float = 120
     limit: float = 6 * 3600
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
-    memory: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def until(self, condition: Callable[[float], T | None], limit: float, pause: float = 0.5) -> T | None:
-        """Ask `condition` again and again until it returns something, and return that; None after `limit` seconds.
+        """Poll `condition` until it returns something, and return that; None after `limit` seconds.
 
-        It is given the seconds that were waited so far, and asked a last time when they are `limit` or more.
+        It gets the seconds waited so far, and is called a last time when they are `limit` or more.
         """
         begun = self.clock()
         while True:

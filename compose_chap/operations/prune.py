@@ -1,20 +1,23 @@
-"""Retention: which backups and kept databases may go. Nothing is removed that a rollback still needs."""
+"""Retention: which backups and kept databases may be removed. A rollback's needs are never removed."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from compose_chap.backups import catalogue
 from compose_chap.backups.catalogue import Backup
+from compose_chap.backups.verdict import RESTORED
 from compose_chap.engine.world import World
 from compose_chap.model import Origin, Stack
-from compose_chap.postgres.server import Server
-from compose_chap.records import run_records
-from compose_chap.transaction import kept
+from compose_chap.postgres.server import Database, Server
+from compose_chap.records import order, run_records
+from compose_chap.records import retention as retained
+from compose_chap.transaction.run import kept
 
 
 @dataclass(frozen=True)
@@ -30,94 +33,165 @@ class Retention:
 
 
 @dataclass(frozen=True)
+class Inventory:
+    """What a stack has: its backups, oldest first, the databases of its server, the tags of kept images.
+
+    `runs` are the records of effective runs, oldest first; `of_failed` are the backups of failed runs,
+    `history` the records of all runs.
+    """
+
+    backups: tuple[Backup, ...]
+    runs: tuple[Mapping[str, Any], ...]
+    databases: Mapping[str, Database]
+    images: tuple[str, ...]
+    of_failed: frozenset[str] = frozenset()
+    history: tuple[Mapping[str, Any], ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        stack: Stack,
+        origin: Origin,
+        folder: Path,
+        databases: Mapping[str, Database],
+        images: Iterable[str] = (),
+    ) -> Inventory:
+        """Return it for the stack that has this origin, and its backups in this folder. Raise StateError."""
+        runs = run_records.effective_runs(stack.project.directory, origin)
+        history = tuple(run_records.history(stack.project.directory, origin))
+        backups, of_failed = tuple(catalogue.list_backups(folder, origin)), _of_failed_runs(history)
+        return cls(backups, tuple(runs), databases, tuple(images), of_failed, history)
+
+
+@dataclass(frozen=True)
 class PrunePlan:
-    """What would go, and why each of the others stays."""
+    """What would be removed, and why the rest stays: ids of backups and names of databases, with the reason.
+
+    `reasons` says for each removed backup why no rule keeps it, `warnings` lists dates in the future. `records`
+    are the runs of which nothing is kept any more.
+    """
 
     backups: tuple[Backup, ...]
     databases: tuple[tuple[str, int], ...]
     image_runs: tuple[str, ...]
     kept: tuple[tuple[str, str], ...]
+    warnings: tuple[str, ...] = ()
+    reasons: Mapping[str, str] = field(default_factory=dict)
+    kept_databases: tuple[tuple[str, str], ...] = ()
+    records: tuple[str, ...] = ()
 
     @property
     def empty(self) -> bool:
         """Whether there is nothing to remove."""
-        return not (self.backups or self.databases or self.image_runs)
+        return not (self.backups or self.databases or self.image_runs or self.records)
+
+    @property
+    def size(self) -> int:
+        """The bytes of the backups and databases that would go. Images share layers: what they free is not known."""
+        return sum(backup.size for backup in self.backups) + sum(size for _, size in self.databases)
 
 
-def keep(backups: Sequence[Backup], retention: Retention) -> dict[str, str]:
-    """Return the ids of the backups that retention keeps, with the reason. `backups` are oldest first."""
-    # One with a fault never counts, so that it does not push a sound one out.
+def kept_by_retention(
+    backups: Sequence[Backup], retention: Retention, of_failed: Collection[str] = ()
+) -> dict[str, str]:
+    """Return the ids of the backups that retention keeps, with the reason. `backups` are oldest first.
+
+    Backups in `of_failed`, made by failed runs, count only if there is no other, unless they were test-restored.
+    """
+    # A faulty backup never counts, so that it does not displace a sound one.
     sound = [backup for backup in backups if not backup.fault]
-    newest = sound[-1].id if sound else ""
-    kept = {backup.id: "nothing sound is newer" for backup in backups if backup.id > newest}
-    newest_first = list(reversed(sound))
+    newer = backups[backups.index(sound[-1]) + 1 :] if sound else backups
+    kept = {backup.id: "no sound backup is newer" for backup in newer}
+    if sound:
+        kept[sound[-1].id] = "the newest"
+    lesser = {backup.id for backup in sound if backup.id in of_failed and backup.proof.best != RESTORED}
+    # The best first: newer ones before older ones, and those of failed runs behind all others.
+    best_first = sorted(reversed(sound), key=lambda backup: backup.id in lesser)
 
-    for one in newest_first[: max(retention.last, retention.floor)]:
-        kept[one.id] = "one of the last"
+    for backup in best_first[: max(retention.last, retention.floor)]:
+        kept.setdefault(backup.id, f"one of the last {max(retention.last, retention.floor)}")
     for count, pattern, word in (
         (retention.daily, "%Y-%m-%d", "day"),
         (retention.weekly, "%G-%V", "week"),
         (retention.monthly, "%Y-%m", "month"),
     ):
-        periods: dict[str, str] = {}
-        for one in newest_first:
-            periods.setdefault(one.created_at.strftime(pattern), one.id)
-        for identity in list(periods.values())[:count]:
-            kept.setdefault(identity, f"newest of its {word}")
+        # The order that backups were made in tells which period is the last, for a clock may have been ahead.
+        periods = dict.fromkeys(backup.created_at.strftime(pattern) for backup in reversed(sound))
+        best: dict[str, str] = {}
+        for backup in best_first:
+            best.setdefault(backup.created_at.strftime(pattern), backup.id)
+        for period in list(periods)[:count]:
+            kept.setdefault(best[period], f"the newest of its {word}")
     return kept
 
 
-def plan(
-    stack: Stack,
-    origin: Origin,
-    server: Server | None,
-    folder: Path,
-    retention: Retention,
-    now: datetime,
-    images: Sequence[str] = (),
-) -> PrunePlan:
-    """Return what may go of what has this origin. Without a `server` no kept database is looked at.
+def _of_failed_runs(runs: Iterable[Mapping[str, Any]]) -> frozenset[str]:
+    """Return the ids of the backups that failed runs made."""
+    made = (Path(run["facts"].get("backup") or "").name for run in runs if run["result"] != "done")
+    return frozenset(filter(None, made))
 
-    What can still be undone keeps its backup, database and `images` (the tags of kept ones); a pinned backup always
-    stays.
-    """
-    backups = catalogue.list_backups(folder, origin)
-    staying = keep(backups, retention)
-    needed = kept.needed_runs(run_records.standing_runs(stack.project.directory, origin))
+
+def plan(stack: Stack, inventory: Inventory, retention: Retention, now: datetime) -> PrunePlan:
+    """Return the plan. Runs that can still be undone keep their backup, database and images; pinned backups stay."""
+    staying = kept_by_retention(inventory.backups, retention, inventory.of_failed)
+    needed = kept.needed_runs(inventory.runs)
     # By name: the folder that a run wrote down may have been spelled in another way.
     of_runs = {Path(run["facts"].get("backup", "")).name for run in needed}
 
-    for one in backups:
-        if one.pinned:
-            staying[one.id] = "pinned"
-        elif one.id in of_runs:
-            staying[one.id] = "the last upgrade's"
+    for backup in inventory.backups:
+        if backup.pinned:
+            staying[backup.id] = "pinned"
+        elif backup.id in of_runs:
+            staying[backup.id] = "a rollback needs it"
 
     live, age = stack.access.name, timedelta(days=retention.databases_days)
-    databases = server.databases() if server else {}
-    going = kept.droppable(databases, live, needed, age, now)
-    # Images stay as long as data that they belong to.
-    held = {kept.run_of(name, live) for name in kept.kept_databases(databases, live) if name not in going}
-    held |= {str(run["id"]) for run in needed}
+    going = kept.droppable(inventory.databases, live, needed, age, now)
+    # Images stay as long as the data that they belong to.
+    needed_runs = {
+        kept.run_of(name, live) for name in kept.kept_databases(inventory.databases, live) if name not in going
+    }
+    needed_runs |= {str(run["id"]) for run in needed}
+    dated = {backup.id: backup.created_at for backup in inventory.backups}
+    removed = [backup for backup in inventory.backups if backup.id not in staying]
     return PrunePlan(
-        tuple(backup for backup in backups if backup.id not in staying),
-        tuple((name, databases[name].size) for name in going),
-        tuple(kept.droppable_images(images, stack.project.name, held, age, now)),
-        tuple(staying.items()),
+        tuple(removed),
+        tuple((name, inventory.databases[name].size) for name in going),
+        tuple(kept.droppable_images(inventory.images, stack.project.name, needed_runs, age, now)),
+        tuple((backup.id, staying[backup.id]) for backup in inventory.backups if backup.id in staying),
+        (*order.warnings("Backup", dated, now), *kept.dated_ahead(inventory.databases, live, now)),
+        {backup.id: _reason(backup, inventory.of_failed) for backup in removed},
+        tuple(_kept_databases(inventory.databases, live, going, needed, retention.databases_days)),
+        tuple(retained.old_runs(inventory.history, {str(run["id"]) for run in needed})),
     )
 
 
-def execute(world: World, stack: Stack, server: Server | None, chosen: PrunePlan) -> None:
-    """Remove what a plan chose, and what backups that were killed left behind."""
+def _reason(backup: Backup, of_failed: Collection[str]) -> str:
+    if backup.fault:
+        return "bad, and a sound one is newer"
+    return "made by a run that failed" if backup.id in of_failed else "no rule keeps it"
+
+
+def _kept_databases(
+    databases: Iterable[str], live: str, going: Collection[str], needed: Iterable[Mapping[str, Any]], days: int
+) -> Iterator[tuple[str, str]]:
+    of_runs = {str(run["facts"].get("kept", "")) for run in needed}
+    for name in kept.kept_databases(databases, live):
+        if name not in going:
+            yield name, "a rollback needs it" if name in of_runs else f"kept for {days} days"
+
+
+def execute(world: World, stack: Stack, server: Server, chosen: PrunePlan) -> None:
+    """Remove what the plan says, and the leftovers of killed backups."""
     for folder in {backup.folder.parent for backup in chosen.backups}:
         catalogue.remove_abandoned(folder)
-    for one in chosen.backups:
-        # Renamed first: a folder half removed must not look like a backup.
-        doomed = one.folder.with_name(one.folder.name + catalogue.PARTIAL)
-        one.folder.rename(doomed)
+    for backup in chosen.backups:
+        # Rename first: a half removed folder must not look like a backup.
+        doomed = backup.folder.with_name(backup.folder.name + catalogue.PARTIAL)
+        backup.folder.rename(doomed)
         shutil.rmtree(doomed)
     for name, _ in chosen.databases:
-        if server:
-            server.drop(name)
+        server.drop(name)
     for run in chosen.image_runs:
         kept.untag_kept_images(world, run, stack.project.name)
+    for run in chosen.records:
+        retained.remove_run(stack.project.directory, run)

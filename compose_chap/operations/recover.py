@@ -1,9 +1,11 @@
-"""After the fact: finish or undo a run that was cut off."""
+"""Finish or undo an interrupted run."""
 
 from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
 
 from compose_chap.backups import catalogue
 from compose_chap.check import Check
@@ -11,21 +13,25 @@ from compose_chap.engine import throwaway
 from compose_chap.engine.world import World
 from compose_chap.errors import ChapError, EngineError, Interrupted, NeedsPerson, StateError
 from compose_chap.model import Origin
+from compose_chap.operations import guard
 from compose_chap.records import durable, engine_lock, lock
 from compose_chap.records.run_records import Journal
 from compose_chap.records.steps import Step
 from compose_chap.restore import side_database
-from compose_chap.transaction import evidence, forward, hooks, kept, undo
-from compose_chap.transaction.change import Change, server_of, start_service, wait_for_server
-from compose_chap.transaction.facts import facts_of, read_change, read_edits
-from compose_chap.transaction.sources import sources_of
+from compose_chap.transaction import evidence, forward, hooks, undo
+from compose_chap.transaction.containers import server_of, start_service, wait_for_server
+from compose_chap.transaction.data.previous_data import previous_data_of
+from compose_chap.transaction.file_changes import file_changes_of
+from compose_chap.transaction.run import kept
+from compose_chap.transaction.run.change import Change
+from compose_chap.transaction.run.facts import facts_of, read_change, read_edits
 
 
 @dataclass(frozen=True)
 class Recovered:
-    """What `recover` did with a run of a project: `finished`, `undone`, or nothing because it had changed nothing.
+    """What `recover` did with a run of a project: `finished`, `undone`, or `nothing changed`.
 
-    `checks` are what proves the state that was reached. `project` is empty where the run needed no engine.
+    `checks` prove the state that was reached. `project` is empty when the run needed no engine.
     """
 
     run: str
@@ -35,11 +41,51 @@ class Recovered:
     checks: tuple[Check, ...]
 
 
-def recover(world: World, journal: Journal) -> Recovered:
-    """Bring an interrupted run to its end: all new when it is complete and good, all old otherwise.
+@dataclass(frozen=True)
+class Prospect:
+    """What `recover` would do with a run that was interrupted at step `reached`, empty for none.
 
-    Safe to run again. Raise Locked when somebody elsewhere works on the stack, Interrupted when the run is one of
-    another engine, NeedsPerson when the way back fails: the journal then stays open.
+    `outcome` is how it would end: `undone`, `nothing changed`, `finished`, or `finished or undone`, depending on the
+    verification of CHAP. `files` would be written, and the databases in `renames` (from, to) renamed.
+    """
+
+    run: str
+    operation: str
+    reached: str
+    outcome: str
+    files: tuple[Path, ...] = ()
+    renames: tuple[tuple[str, str], ...] = ()
+
+
+def foresee(world: World, journal: Journal) -> Prospect:
+    """Return what `recover` would do, changing nothing. Without an engine, what only the engine knows is left out."""
+    reached = journal.steps[-1] if journal.steps else ""
+    if journal.began(Step.FINISH):
+        outcome = "finished"
+    elif forward.may_be_complete(journal):
+        outcome = "finished or undone"
+    elif journal.operation == "pin" or journal.began(Step.STOP) or journal.began(Step.CHECKOUT):
+        outcome = "undone"
+    else:
+        outcome = "nothing changed"
+    if outcome in ("finished", "nothing changed"):
+        return Prospect(journal.id, journal.operation, reached, outcome)
+    edits = read_edits(journal.known) if journal.known.get("edits") else ()
+    files = tuple(edit.path for edit in edits if durable.content_of(edit.path) != edit.before)
+    renames: tuple[tuple[str, str], ...] = ()
+    change = read_change(journal.known) if journal.known.get("baseline") else None
+    with suppress(ChapError):
+        if change:
+            databases = server_of(world, change).databases()
+            renames = previous_data_of(change, facts_of(journal)).way_back(databases, journal.steps).renames
+    return Prospect(journal.id, journal.operation, reached, outcome, files, renames)
+
+
+def recover(world: World, journal: Journal, patience: float = 0) -> Recovered:
+    """Finish an interrupted run if it is complete and good, else undo it.
+
+    Safe to run again. Raise Locked when a run on another machine works on the stack, Interrupted when the run belongs
+    to another engine, NeedsPerson when the way back fails: then the journal stays open.
     """
     if journal.operation == "pin":
         journal.release_reserve()
@@ -55,7 +101,8 @@ def recover(world: World, journal: Journal) -> Recovered:
     if not project:
         return _recover(world, journal)  # it was cut off before it knew what to change
     images = [container.image_id for container in world.engine.containers(project)]
-    with engine_lock.held(world, project, images, "recover"):
+    lock_it = partial(engine_lock.locked_on_engine, world, project, images, "recover")
+    with guard.waited_for(world, patience, lock_it):
         return _recover(world, journal)
 
 
@@ -64,7 +111,7 @@ def _recover(world: World, journal: Journal) -> Recovered:
     throwaway.remove_abandoned(world.engine)
     change = read_change(journal.known) if journal.known.get("baseline") else None
     try:
-        with lock.signals_held():
+        with lock.signals_ignored():
             return (change and _finish(world, change, journal)) or _undo(world, change, journal)
     except NeedsPerson:
         raise
@@ -74,13 +121,13 @@ def _recover(world: World, journal: Journal) -> Recovered:
         raise NeedsPerson(
             f"The {journal.operation} of {journal.id} could not be undone: {error.message}",
             state=evidence.state_now(world, change),
-            hint=(f"{error.hint}\n" if error.hint else "") + "Mend the cause, then run again: docker chap recover\n"
+            hint=(f"{error.hint}\n" if error.hint else "") + "Repair the cause, then run again: docker chap recover\n"
             f"Or by hand:\n{evidence.by_hand(world, change, journal)}",
         ) from error
 
 
 def _finish(world: World, change: Change, journal: Journal) -> Recovered | None:
-    """Close a run that is all new and verified, and return it; None for one that has to be undone."""
+    """Verify a complete run, close it and return it; None if it has to be undone."""
     done: forward.Done | None
     if journal.began(Step.FINISH):
         # Everything was verified already.
@@ -106,9 +153,9 @@ def _undo(world: World, change: Change | None, journal: Journal) -> Recovered:
 
 
 def _unpin(journal: Journal) -> Recovered:
-    foreign = durable.revert_edits(read_edits(journal.known))
-    if foreign:
-        raise StateError(f"{foreign[0]} was changed by someone else meanwhile, and was left as it is.")
+    changed_by_others = durable.revert_edits(read_edits(journal.known))
+    if changed_by_others:
+        raise StateError(f"{changed_by_others[0]} was changed by someone else meanwhile, and was left as it is.")
     journal.end("undone", recovered=True)
     return Recovered(journal.id, journal.operation, "undone", "", ())
 
@@ -116,7 +163,7 @@ def _unpin(journal: Journal) -> Recovered:
 def _back(world: World, change: Change, journal: Journal) -> list[Check]:
     if journal.began(Step.STOP):
         return undo.undo(world, change, journal, cut_off=True)
-    sources_of(change).revert(world, journal)
+    file_changes_of(change).revert(world, journal)
     # Pull, build, backup and a side database leave the running stack alone. Only a restart of the engine stops it.
     server = wait_for_server(world, change)
     server.end_own_sessions()

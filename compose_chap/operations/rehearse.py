@@ -1,7 +1,7 @@
 """Rehearse an upgrade: the new version's API on a copy of the data, beside production, timed and thrown away.
 
-Production is only read, as a backup reads it. The copy lives in containers of our own on a network that has
-nothing of production on it and, unless asked for, no way out.
+Production is only read, as a backup reads it. The copy lives in containers of our own that reach each other and
+nothing else: any network has a gateway, at which the host answers for every port that it publishes.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import unquote
 
 from compose_chap import redact
 from compose_chap.backups import dump_file, proof
@@ -28,15 +28,16 @@ from compose_chap.operations import upgrade
 from compose_chap.postgres import dump_format, jail, pg_tools, unexpected
 from compose_chap.postgres.sandbox import Quarantine
 from compose_chap.postgres.server import Database, Server, identifier, literal
-from compose_chap.records import lock, run_records
+from compose_chap.records import lock
 from compose_chap.stack.chap_scripts import PYTHON
 from compose_chap.stack.databases import database_of, server_of
 from compose_chap.transaction import evidence, verify
+from compose_chap.transaction.data import repairs, value_query, values
 from compose_chap.transaction.verify import EndedAtStart
 
 GOOD, MIGRATES, BAD = "good", "migrates", "bad"
 
-# The restored rows, and beside them the dump that they come from.
+# Disk space for the restored rows, and for the dump that they come from.
 _ROOM = 1.5
 _LOG_LINES = 40
 _PORT = 5432
@@ -47,9 +48,9 @@ _STAY = "import signal; signal.pause()"
 
 @dataclass(frozen=True)
 class RehearsalPlan:
-    """What is rehearsed: `image` is the API's at the target; the data are those of `source`, or a fresh dump.
+    """What is rehearsed: `image` is the target's API image; the data come from `source`, or a fresh dump.
 
-    With `online` the copy may reach the internet.
+    `repairs` are the known faults to repair on the copy, by name.
     """
 
     stack: Stack
@@ -57,17 +58,17 @@ class RehearsalPlan:
     image: Reference
     platform: str
     source: Backup | None
-    online: bool
+    repairs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """What came of it.
+    """The result of a rehearsal.
 
-    `verdict` is `good`, `bad`, or `migrates`: the data are well, and that the API starts could not be seen.
-    `added` and `removed` are the columns that the migration makes and takes away. `seconds` are those of the
-    copy, and of the API from its start to its answer. `downtime` is what an upgrade would need. `log` is
-    the end of what the API wrote.
+    `verdict` is `good`, `bad`, or `migrates`: the data are fine, but whether the API starts could not be seen.
+    `added` and `removed` are the columns that the migration adds and removes. `seconds` are those of the
+    copy, and of the API from its start to its answer. `downtime` is that of an upgrade. `log` is the end of the
+    API's log.
     """
 
     verdict: str
@@ -81,10 +82,10 @@ class Rehearsal:
 
 
 def execute(world: World, plan: RehearsalPlan) -> Rehearsal:
-    """Carry a rehearsal out and remove all that it made. Raise ChapError when there is no copy to try it on."""
+    """Carry out a rehearsal and remove everything it made. Raise ChapError when the copy cannot be made."""
     engine, stack = world.engine, plan.stack
     live = database_of(server_of(engine, stack), stack.access)
-    with lock.one_interruption(), ExitStack() as copy:
+    with lock.single_interruption(), ExitStack() as copy:
         throwaway.remove_abandoned(engine)
         world.notify("pull", str(plan.image))
         image = pull.pull(world, plan.image, plan.platform).id
@@ -92,29 +93,21 @@ def execute(world: World, plan: RehearsalPlan) -> Rehearsal:
         begun = world.clock()
         of_database = stack.database.containers[0]
         twins = [service.containers[0] for service in stack.of(Role.BROKER)]
-        names = {*of_database.names, stack.database_host, of_database.name} - {""}
-        if plan.online:
-            name = f"docker-chap-rehearsal-{stack.project.name}-{run_records.run_id(begun).lower()}"
-            network = copy.enter_context(throwaway.private_network(engine, name))
-        else:
-            # Any network has a gateway, at which the host answers for every port that it publishes. So there is none:
-            # all share what the database has, which is itself, under all their names.
-            network = ""
-            names |= {*stack.api.containers[0].names, *(name for twin in twins for name in twin.names)}
-        server = copy.enter_context(jail.server(world, of_database.image_id, network=network, names=sorted(names)))
-        network = network or f"container:{server.container}"
+        names = {*of_database.names, stack.database_host, of_database.name, *stack.api.containers[0].names}
+        names |= {name for twin in twins for name in twin.names}
+        # All share what the database has, which is itself, under all their names.
+        server = copy.enter_context(jail.server(world, of_database.image_id, names=sorted(names - {""})))
         for twin in twins:
-            recipe = Recipe(twin.image_id, {}, network, sorted(twin.names))
-            copy.enter_context(throwaway.throwaway(engine, recipe))
+            copy.enter_context(throwaway.throwaway(engine, Recipe(twin.image_id, {}, shares=server.container)))
         password = secrets.token_urlsafe(24)
         tables = _bring_data(world, plan, server, live, password)
         took = (world.clock() - begun).total_seconds()
-        recipe = _recipe(world, stack, image, network, password)
+        recipe = _recipe(world, stack, image, server.container, password)
         return _try(world, plan, recipe, server, tables, took, live.size)
 
 
 def _bring_data(world: World, plan: RehearsalPlan, server: Server, live: Database, password: str) -> Mapping[str, int]:
-    """Restore the data into the throwaway server, and return the rows of every table once they are proven."""
+    """Restore the data into the throwaway server, and return the proven rows of every table."""
     access, made = plan.stack.access, plan.source
     size = made.manifest.database.size if made else live.size
     if server.free_space() < size * _ROOM:
@@ -137,14 +130,14 @@ def _bring_data(world: World, plan: RehearsalPlan, server: Server, live: Databas
                     pass_on(data)
             tables: Mapping[str, int] = made.tables
         else:
-            source = server_of(world.engine, plan.stack)
+            live_server = server_of(world.engine, plan.stack)
             # It goes from one container into the other: no file with the data is left on this machine.
-            tables = dump_file.dump_into(source, access.name, pg_tools.compression(source), pass_on)
+            tables = dump_file.dump_into(live_server, access.name, pg_tools.compression(live_server), pass_on)
 
     contents = dump_format.contents(quarantine.listing(path))
     if made:
         # What is live here was let in before. A backup may be anybody's.
-        unexpected.refuse([entry.called for entry in contents.foreign()], trust=False)
+        unexpected.refuse([entry.called for entry in contents.unexpected()], trust=False)
     server.command(f"CREATE ROLE {identifier(access.owner)} LOGIN NOSUPERUSER PASSWORD {literal(password)};")
     server.drop(access.name)  # it may be called like the one that every new server has
     server.create(access.name, replace(live, owner=access.owner))
@@ -157,30 +150,32 @@ def _bring_data(world: World, plan: RehearsalPlan, server: Server, live: Databas
     return tables
 
 
-def _recipe(world: World, stack: Stack, image: str, network: str, password: str) -> Recipe:
+def _recipe(world: World, stack: Stack, image: str, database: str, password: str) -> Recipe:
     """Return how Compose would make the API's container, with nothing of production mounted or in reach.
 
-    `password` takes the place of that of production's database, wherever that stands.
+    It shares the network of the container `database`. `password` takes the place of that of production's database,
+    wherever that stands.
     """
     running, project = stack.api.containers[0], stack.project
     wanted: dict[str, Any] = world.engine.compose_config(project)["services"].get(stack.api.name, {})
-    # Compose writes $ as $$, and null for a variable that is to be taken from a shell that has none.
-    settings = {key: str(value).replace("$$", "$") for key, value in (wanted.get("environment") or {}).items() if value}
-    settings["CHAP_DATABASE_URL"] = running.environment["CHAP_DATABASE_URL"]
+    # Compose writes $ as $$, and null for a variable that the shell does not have.
+    environment = {
+        key: str(value).replace("$$", "$") for key, value in (wanted.get("environment") or {}).items() if value
+    }
+    environment["CHAP_DATABASE_URL"] = running.environment["CHAP_DATABASE_URL"]
     url = stack.database_url
-    settings = {key: _elsewhere(key, value, url.password, password) for key, value in settings.items()}
+    environment = {key: _elsewhere(key, value, url.password, password) for key, value in environment.items()}
     at = f"@{url.host}:{url.port}"
-    settings["CHAP_DATABASE_URL"] = settings["CHAP_DATABASE_URL"].replace(at, f"@{url.host}:{_PORT}", 1)
+    environment["CHAP_DATABASE_URL"] = environment["CHAP_DATABASE_URL"].replace(at, f"@{url.host}:{_PORT}", 1)
     return Recipe(
         image,
-        settings,
-        network,
-        sorted(running.names),
+        environment,
+        shares=database,
         command=wanted.get("command") or (),
         entrypoint=wanted.get("entrypoint") or (),
         user=str(wanted.get("user") or ""),
-        places=[str(one["target"]) for one in wanted.get("volumes") or () if one.get("type") == "volume"],
-        tmpfs=[str(one) for one in wanted.get("tmpfs") or ()],
+        volumes=[str(volume["target"]) for volume in wanted.get("volumes") or () if volume.get("type") == "volume"],
+        tmpfs=[str(volume) for volume in wanted.get("tmpfs") or ()],
     )
 
 
@@ -188,8 +183,9 @@ def _elsewhere(name: str, value: str, password: str, other: str) -> str:
     """Return the value of a setting with another password in the place of production's."""
     if not password or (value == password and re.search("PASS|PWD", name, re.I)):
         return other if password else value
-    for written in (password, quote(password), quote(password, safe="")):
-        value = value.replace(f":{written}@", f":{other}@")
+    for written in redact.passwords_in(value):
+        if password in (written, unquote(written)):
+            value = re.sub(rf"(:|=\s*['\"]?){re.escape(written)}(?!\w)", lambda match: match[1] + other, value)
     return value
 
 
@@ -202,17 +198,25 @@ def _try(
     took: float,
     size: int,
 ) -> Rehearsal:
-    """Start the API on the copy, and look at what it made of it."""
+    """Start the API on the copy, and check the result."""
     name, engine = plan.stack.access.name, world.engine
-    before, begun = _columns(server, name), world.clock()
+    before = _columns(server, name)
+    values_before = value_query.remember(server, name, tables)
+    remembered = repairs.before_start(server, name, plan.repairs)
+    begun = world.clock()
     world.notify("start copy", str(plan.image))
     with throwaway.throwaway(engine, recipe) as identity:
         copy = _stack_of(world, plan.stack, identity, server)
         started = _start(world, copy, plan)
         start = (world.clock() - begun).total_seconds()
         world.notify("verify copy", name)
-        with _answering(world, plan.stack, copy, recipe, server) as asked:
-            checks = verify.check_api(world, asked, plan.target, tables)
+        with _answering(world, plan.stack, copy, recipe, server) as answering_chap:
+            mended = [] if started.failed else repairs.after_migration(server, name, plan.repairs, remembered)
+            checks = [*mended, *verify.check_api(world, answering_chap, plan.target, tables)]
+            if not started.failed:
+                # The copy is thrown away: offer no command to restore values in it.
+                compared = value_query.compare(server, values_before, name, tables)
+                checks.append(values.check(replace(compared, put_back="")))
         log = redact.redact(engine.logs(identity, _LOG_LINES), evidence.secrets_of([copy.api.containers[0]]))
     checks.insert(0, started)
     verdict = BAD if any(check.failed for check in checks) else MIGRATES if started.status == "warn" else GOOD
@@ -234,11 +238,11 @@ def _columns(server: Server, database: str) -> set[str]:
 
 
 def _stack_of(world: World, stack: Stack, api: str, server: Server) -> Stack:
-    """Return the stack of production with the throwaway containers in the place of its own."""
-    found = [world.engine.container(identity) for identity in (api, server.container)]
+    """Return the production stack with the throwaway containers in place of its own."""
+    containers = [world.engine.container(identity) for identity in (api, server.container)]
     services = [
         Service(service.name, service.role, (container,))
-        for service, container in zip((stack.api, stack.database), found)
+        for service, container in zip((stack.api, stack.database), containers)
         if container
     ]
     if len(services) < 2:
@@ -252,13 +256,14 @@ def _start(world: World, copy: Stack, plan: RehearsalPlan) -> Check:
         health = verify.wait_for_api(world, copy, workers=False)
     except EndedAtStart as error:
         # Newer releases only log it when they cannot reach GitHub, and end for another reason.
-        if not plan.online and _NO_MODELS.search(error.reason):
+        if _NO_MODELS.search(error.reason):
             return Check(
                 "start",
                 "warn",
-                f"Whether the API starts could not be seen ({error.reason}): up to v2.1.0 CHAP fetches its models from"
-                " GitHub when it starts, and the rehearsal has no internet.",
-                hint=f"To see that too: docker chap rehearse {plan.target} --online",
+                f"The start of the API could not be checked ({error.reason}): up to v2.1.0 CHAP fetches its models from"
+                " GitHub when it starts, and a rehearsal has no internet.",
+                hint="The upgrade checks it, and puts everything back if the API does not start:"
+                f" docker chap upgrade {plan.target}",
             )
         return Check("start", "fail", error.message)
     took = (world.clock() - begun).total_seconds()
@@ -269,9 +274,9 @@ def _start(world: World, copy: Stack, plan: RehearsalPlan) -> Check:
 
 @contextmanager
 def _answering(world: World, stack: Stack, copy: Stack, recipe: Recipe, server: Server) -> Iterator[Stack]:
-    """Hand out the copy with an API container that can be asked: where it ended, another of the same image."""
-    found = world.engine.container(copy.api.containers[0].id)
-    if found and found.running:
+    """Yield the copy with an API container that runs: if it ended, another container of the same image."""
+    container = world.engine.container(copy.api.containers[0].id)
+    if container and container.running:
         yield copy
         return
     asleep = replace(recipe, entrypoint=PYTHON, command=[_STAY])

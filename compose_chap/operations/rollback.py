@@ -1,4 +1,4 @@
-"""Undo a run that had succeeded: its files, images and data come back, and the newer data are kept aside."""
+"""Undo a successful run: restore the previous files, images and data, and keep the newer data in another database."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from compose_chap.check import Check
+from compose_chap.edit import Edit
 from compose_chap.engine.world import World
 from compose_chap.errors import EngineError, StateError
 from compose_chap.model import Origin, Stack
@@ -17,25 +18,27 @@ from compose_chap.project import checkout_move
 from compose_chap.project.checkout import Checkout, Move
 from compose_chap.reading import Value
 from compose_chap.records import durable, lock, run_records
-from compose_chap.records.durable import Edit
 from compose_chap.stack import model_schema, schema
-from compose_chap.stack.databases import refuse_what_cannot_go_back
+from compose_chap.stack.databases import refuse_irreversible
 from compose_chap.stack.jobs import lost_jobs
 from compose_chap.stack.schema import Schema
-from compose_chap.transaction import forward, kept, undo
-from compose_chap.transaction.baseline import baseline_of
-from compose_chap.transaction.change import Change, describe, server_of
-from compose_chap.transaction.facts import read_change, read_facts
-from compose_chap.transaction.sources import sources_of
+from compose_chap.transaction import forward, undo
+from compose_chap.transaction.containers import server_of
+from compose_chap.transaction.data.previous_data import previous_data_of
+from compose_chap.transaction.file_changes import file_changes_of
+from compose_chap.transaction.run import kept
+from compose_chap.transaction.run.baseline import baseline_of
+from compose_chap.transaction.run.change import Change, describe
+from compose_chap.transaction.run.facts import read_change, read_facts
 
 _UNDONE_BY = {"upgrade": "rollback", "restore": "restore --undo"}
 
 
 @dataclass(frozen=True)
 class RollbackPlan:
-    """How to undo a run that succeeded: its record, the change that undoes it, and how tables grew or shrank since.
+    """How to undo a successful run: its record, the change that undoes it, and how the tables grew or shrank since.
 
-    `notes` say what is lost by it. The change does not say yet how the newer data will be called.
+    `notes` say what is lost. The change does not have the name for the newer data yet.
     """
 
     undone: Mapping[str, Any]
@@ -46,7 +49,7 @@ class RollbackPlan:
 
 @dataclass(frozen=True)
 class Undone:
-    """What a rollback did; `kept` is the database of the newer data."""
+    """The result of a rollback; `kept` is the database with the newer data."""
 
     run: str
     kept: str
@@ -54,8 +57,8 @@ class Undone:
 
 
 def last_undoable(directory: Path, operation: str, origin: Origin = Origin()) -> dict[str, Any]:
-    """Return the record of a stack's last run of this kind, if it is the one to undo. Raise StateError otherwise."""
-    done = run_records.standing_runs(directory, origin)
+    """Return the record of a stack's last run if it is of this kind and can be undone, else raise StateError."""
+    done = run_records.effective_runs(directory, origin)
     if not any(run["operation"] == operation for run in done):
         raise StateError(f"There is no {operation} to undo.", hint="See what was done: docker chap history")
     if done[-1]["operation"] != operation:
@@ -77,25 +80,16 @@ def plan_rollback(world: World, stack: Stack, operation: str) -> RollbackPlan:
     )
     done, facts = read_change(known), read_facts(known)
     server = server_of(world, done)
-    if dump := facts.kept_dump:
-        raise StateError(
-            f"The {operation} kept the old data as a backup, {dump.name}, and not as a database.",
-            hint=f"Restore it with its version: docker chap restore {dump.name} --with-version",
-        )
-    if not server.exists(done.kept):
-        raise StateError(
-            f"The database {done.kept}, which the {operation} kept, is gone.",
-            hint=f"Restore a backup instead: docker chap restore {facts.backup.name if facts.backup else 'latest'}",
-        )
-    refuse_what_cannot_go_back(server, done.live)
-    refuse_what_cannot_go_back(server, done.kept)
+    previous_data_of(done, facts).refuse_what_is_gone(server)
+    refuse_irreversible(server, done.live)
+    refuse_irreversible(server, done.kept)
     rows = server.counts(done.kept)
     written = undo.rows_since(facts.new_tables or done.tables or rows, server.counts(done.live))
 
     amiss = _amiss(world, server, done)
     change = Change(
         operation="rollback",
-        **describe(stack),
+        **describe(stack, server),
         kept="",
         incoming=done.kept,
         edits=tuple(Edit(edit.path, edit.after, edit.before) for edit in done.edits),
@@ -108,14 +102,14 @@ def plan_rollback(world: World, stack: Stack, operation: str) -> RollbackPlan:
         move=_way_back(done.move, operation),
     )
     _refuse_what_cannot_go_back(world, change, operation)
-    before = f"The data that come back were not in order before either. {amiss.words}" if amiss else ""
+    before = f"The previous data were not in order either. {amiss.summary}" if amiss else ""
     return RollbackPlan(record, change, written, tuple(filter(None, (lost_jobs(world, stack), before))))
 
 
 def roll_back(world: World, plan: RollbackPlan, credentials: Mapping[str, str]) -> Undone:
-    """Carry a rollback out. Raise RolledBack, NeedsPerson or Cancelled as every transaction does."""
+    """Carry out a rollback. Raise RolledBack, NeedsPerson or Cancelled as every transaction does."""
     change, undone = plan.change, str(plan.undone["id"])
-    with lock.signals_held():
+    with lock.signals_ignored():
         journal = run_records.begin_run(
             change.project.directory,
             "rollback",
@@ -126,7 +120,7 @@ def roll_back(world: World, plan: RollbackPlan, credentials: Mapping[str, str]) 
             rows_set_aside=dict(plan.written_since),
             **{"from": change.baseline.version, "to": change.expected},
         )
-        # What is kept is called by the run that keeps it.
+        # Kept data are named after the run that keeps them.
         change = replace(change, kept=kept.kept_name(change.live, kept.AFTER, journal.id))
         journal.learn(**change.to_facts())
     done = forward.run(world, change, journal, credentials)
@@ -136,21 +130,21 @@ def roll_back(world: World, plan: RollbackPlan, credentials: Mapping[str, str]) 
 
 
 def _amiss(world: World, server: Server, done: Change) -> Schema | None:
-    """Return how the kept data stand to the code that comes back with them, None where they are in order.
+    """Compare the kept data with the code that will run on them; return the result if it is bad, else None.
 
-    Asked now, so that nothing of it lies in the downtime. What cannot be asked is looked at when that code runs.
+    It is checked now, to save downtime. If it cannot be read now, it is checked when that code runs.
     """
     with suppress(EngineError):
         models = model_schema.of_image(world, done.images[done.writers[0]]["id"])
-        found = schema.look(models, server, done.kept)
-        return found if found.status == "fail" else None
+        comparison = schema.inspect(models, server, done.kept)
+        return comparison if comparison.status == "fail" else None
     return None
 
 
 def _way_back(move: Move | None, operation: str) -> Move | None:
     if move is None:
         return None
-    now = Checkout(move.folder).place
+    now = Checkout(move.folder).head
     if now.commit != move.after.commit:
         raise StateError(
             f"The checkout {move.folder} is at {now}, and no longer at {move.after}, where the {operation} left it.",
@@ -174,7 +168,7 @@ def _refuse_what_cannot_go_back(world: World, change: Change, operation: str) ->
     for image in change.images_after.values() if change.recreate else ():
         if world.engine.image(image["id"]) is None:
             raise StateError(
-                f"The image {image['reference']} of before ({image['id'][:19]}) is no longer on this server.",
+                f"The image {image['reference']} that ran before ({image['id'][:19]}) is no longer on this server.",
                 state="Nothing was changed.",
-                hint=sources_of(change).how_to_get(image["reference"]),
+                hint=file_changes_of(change).how_to_get(image["reference"]),
             )

@@ -1,4 +1,4 @@
-"""What a database of CHAP's has, be it the live one, a kept one or one beside: one question to PostgreSQL."""
+"""The schema of a CHAP database (live, kept or side database), read with a single query."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from compose_chap import reading
 from compose_chap.errors import DatabaseError
 from compose_chap.postgres.server import Server, literal
 
-# Where Alembic keeps its mark.
+# Where Alembic stores its revision.
 MARK_TABLE = "public.alembic_version"
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column: its type as PostgreSQL spells it, whether it may be NULL, and whether the database has a default."""
+    """A column: its type as PostgreSQL writes it, whether it may be NULL, and whether the database has a default."""
 
     name: str
     type: str
@@ -26,7 +26,7 @@ class Column:
 
 @dataclass(frozen=True)
 class ForeignKey:
-    """A column whose rows have to point at one of another table."""
+    """A column whose values must exist in a column of another table."""
 
     table: str
     column: str
@@ -36,10 +36,10 @@ class ForeignKey:
 
 @dataclass(frozen=True)
 class DatabaseSchema:
-    """What a database has in its schema `public`, where CHAP's tables are.
+    """The tables in the schema `public`, where CHAP's are.
 
-    `orphans` has the rows of each foreign key that point at nothing, `empty` the columns that have a NULL
-    and should not. `marks` are the revisions that Alembic left, none where it never ended well.
+    `orphans` counts the rows of each foreign key that point at nothing, `empty` are the columns that contain a NULL
+    and should not. `marks` are Alembic's revisions, empty where it never succeeded.
     """
 
     tables: Mapping[str, tuple[Column, ...]]
@@ -48,9 +48,9 @@ class DatabaseSchema:
     marks: tuple[str, ...]
 
 
-# The first part looks into the catalog and writes the question that psql then asks (\gexec): what it counts has to
-# be there. A foreign key that PostgreSQL itself has checked, on a column that is NOT NULL, has no orphans, so that
-# large tables are not read. Compared as text: in a database that is not as it should be, one may be a number.
+# The first part reads the catalog and generates the query that psql then runs (\gexec), so that it only names tables
+# that exist. A foreign key validated by PostgreSQL on a NOT NULL column has no orphans, so large tables are skipped.
+# Keys are compared as text: in a broken schema, the types of the two columns may differ.
 _QUESTION = r"""
 SET lock_timeout = '60s';
 WITH has AS (
@@ -74,7 +74,7 @@ counts AS (
   FROM json_to_recordset({never_null}) AS w("table" text, "column" text) JOIN has USING ("table", "column")
   WHERE has.nullable
   UNION ALL
-  SELECT 'SELECT ''mark'', version_num::text, 1 FROM public.alembic_version'
+  SELECT '(SELECT ''mark'', left(version_num::text, 80), 1 FROM public.alembic_version ORDER BY 2 LIMIT 10)'
   FROM has WHERE "table" = 'alembic_version' AND "column" = 'version_num')
 SELECT format('SELECT json_build_object(''columns'', %L::json, ''counts'', (SELECT coalesce(json_agg(q), ''[]'')'
               ' FROM (SELECT ''''::text AS what, ''''::text AS name, 0::bigint AS rows WHERE false%s) q))',
@@ -91,9 +91,9 @@ def read(
     foreign_keys: Iterable[ForeignKey] = (),
     never_null: Iterable[tuple[str, str]] = (),
 ) -> DatabaseSchema:
-    """Return what a database has. Raise DatabaseError when it cannot be asked.
+    """Return the schema of a database. Raise DatabaseError when it cannot be read.
 
-    `foreign_keys` are those whose orphans are counted, `never_null` the columns (table, name) that are to have no NULL.
+    Orphans are counted for `foreign_keys`; `never_null` are the columns (table, name) that should have no NULL.
     """
     keys = [asdict(key) for key in foreign_keys]
     wanted = [{"table": table, "column": column} for table, column in never_null]
@@ -105,7 +105,8 @@ def read(
         column = Column(name.text(), type_.text().removeprefix("public."), nullable.flag(), default.flag())
         tables.setdefault(table.text(), []).append(column)
     counts = [
-        (one.at("what").text(), one.at("name").text(), one.at("rows").integer()) for one in answer.at("counts").items()
+        (count.at("what").text(), count.at("name").text(), count.at("rows").integer())
+        for count in answer.at("counts").items()
     ]
     return DatabaseSchema(
         tables={table: tuple(columns) for table, columns in tables.items()},

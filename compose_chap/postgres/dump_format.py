@@ -1,7 +1,7 @@
-"""What kind of dump a file is, by its content, and whether it does what no dump of CHAP does. Pure.
+"""The format of a dump, by its content, and whether it holds something that no dump of CHAP holds. Pure.
 
-A dump is a program: whoever restores it runs it. CHAP's dumps hold tables, their rows and what belongs to
-them; anything that can run code later, or elsewhere, has no place in one.
+A dump is a program: whoever restores it runs it. CHAP's dumps hold tables, rows and what belongs to them,
+and nothing that could run code later or on another server.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ class Kind(Enum):
 
 
 class Packing(Enum):
-    """How a dump was compressed as a whole, after pg_dump."""
+    """How the dump file as a whole was compressed, after pg_dump."""
 
     NONE = ""
     GZIP = "gzip"
     ZSTD = "zstd"
 
 
-# What `pg_restore --list` calls the entries that a database of CHAP has.
+# The kinds of entries in `pg_restore --list` that a database of CHAP has.
 _ALLOWED = (
     "ACL",
     "CHECK CONSTRAINT",
@@ -40,19 +40,17 @@ _ALLOWED = (
     "DEFAULT ACL",
     "FK CONSTRAINT",
     "INDEX",
-    "INDEX ATTACH",
     "SCHEMA",
     "SEQUENCE",
     "SEQUENCE OWNED BY",
     "SEQUENCE SET",
     "STATISTICS DATA",
     "TABLE",
-    "TABLE ATTACH",
     "TABLE DATA",
     "TYPE",
 )
 
-# What old or selective dumps hold too, and every server has: kind and name.
+# Entries of old or selective dumps that every server already has: kind and name.
 _OF_SERVER = (
     ("EXTENSION", "- plpgsql"),
     ("COMMENT", "- EXTENSION plpgsql"),
@@ -66,17 +64,25 @@ _KINDS = sorted(
         *_ALLOWED,
         *("ACCESS METHOD", "AGGREGATE", "BLOB", "BLOB METADATA", "BLOBS", "CAST", "COLLATION", "CONVERSION"),
         *("DATABASE", "DATABASE PROPERTIES", "DOMAIN", "EVENT TRIGGER", "EXTENSION", "FOREIGN DATA WRAPPER"),
-        *("FOREIGN SERVER", "FOREIGN TABLE", "FUNCTION", "LARGE OBJECT", "MATERIALIZED VIEW", "OPERATOR"),
+        *(
+            "FOREIGN SERVER",
+            "FOREIGN TABLE",
+            "FUNCTION",
+            "INDEX ATTACH",
+            "LARGE OBJECT",
+            "MATERIALIZED VIEW",
+            "OPERATOR",
+        ),
         *("MATERIALIZED VIEW DATA", "OPERATOR CLASS", "OPERATOR FAMILY", "POLICY", "PROCEDURAL LANGUAGE", "PROCEDURE"),
         *("PUBLICATION", "PUBLICATION TABLE", "ROW SECURITY", "RULE", "SECURITY LABEL", "SERVER", "SHELL TYPE"),
         *("STATISTICS", "SUBSCRIPTION", "TEXT SEARCH CONFIGURATION", "TEXT SEARCH DICTIONARY", "TRANSFORM"),
-        *("TEXT SEARCH PARSER", "TEXT SEARCH TEMPLATE", "TRIGGER", "USER MAPPING", "VIEW"),
+        *("TEXT SEARCH PARSER", "TABLE ATTACH", "TEXT SEARCH TEMPLATE", "TRIGGER", "USER MAPPING", "VIEW"),
     ),
     key=len,
     reverse=True,
 )
 
-# What only a superuser may make. The one who restores a dump is none, trusted or not.
+# Kinds that only a superuser may create. A dump, trusted or not, is never restored by a superuser.
 _BEYOND_TRUST = (
     *("ACCESS METHOD", "EVENT TRIGGER", "FOREIGN DATA WRAPPER", "OPERATOR CLASS", "OPERATOR FAMILY"),
     *("PROCEDURAL LANGUAGE", "SECURITY LABEL", "SHELL TYPE", "SUBSCRIPTION", "TEXT SEARCH PARSER"),
@@ -85,7 +91,7 @@ _BEYOND_TRUST = (
 
 
 def is_beyond_trust(name: str) -> bool:
-    """Whether something, called by its kind and name, can be restored by a superuser only."""
+    """Whether an object, named by its kind and name, can only be restored by a superuser."""
     return name.startswith(tuple(f"{kind} " for kind in _BEYOND_TRUST))
 
 
@@ -103,29 +109,29 @@ class Entry:
 
     @property
     def called(self) -> str:
-        """Its kind and the rest, as people read it."""
+        """Its kind and the rest, for people."""
         return f"{self.kind} {self.rest}"
 
     @property
     def name(self) -> str:
-        """The name of what lies in no schema: an extension, a schema."""
+        """The name, for an entry that is in no schema: an extension, a schema."""
         return self.rest.removeprefix("- ").partition(" ")[0]
 
     @property
     def is_ordinary(self) -> bool:
-        """Whether a database of CHAP has such. What is said of the database itself is not for a dump to say."""
+        """Whether a database of CHAP has such entries. Properties of the database itself do not belong in a dump."""
         return self.kind in _ALLOWED and not self.rest.startswith("- DATABASE ")
 
     @property
     def belongs_to_server(self) -> bool:
-        """Whether every server has it already, and its owner is the administrator: PL/pgSQL, the schema public."""
-        # An owner follows, or nothing.
+        """Whether every server has it already, owned by the administrator: PL/pgSQL, the schema public."""
+        # After the name comes an owner, or nothing.
         return any(self.kind == kind and f"{self.rest} ".startswith(f"{name} ") for kind, name in _OF_SERVER)
 
 
 @dataclass(frozen=True)
 class Contents:
-    """What `pg_restore --list` says of an archive."""
+    """The table of contents of an archive, from `pg_restore --list`."""
 
     database: str
     server: str
@@ -133,12 +139,12 @@ class Contents:
 
     @property
     def server_major(self) -> int:
-        """The major version of the server that was dumped, 0 when it does not say."""
+        """The major version of the server that was dumped, 0 when unknown."""
         match = re.match(r"\d+", self.server)
         return int(match[0]) if match else 0
 
-    def foreign(self) -> list[Entry]:
-        """Return the entries that no dump of CHAP has."""
+    def unexpected(self) -> list[Entry]:
+        """Return the entries that no dump of CHAP should have."""
         return [entry for entry in self.entries if not entry.is_ordinary and not entry.belongs_to_server]
 
     def beyond_trust(self) -> list[Entry]:
@@ -146,7 +152,7 @@ class Contents:
         return [entry for entry in self.entries if is_beyond_trust(entry.called) and not entry.belongs_to_server]
 
     def without_beyond_trust(self) -> Contents:
-        """Return the contents without what only a superuser can restore."""
+        """Return the contents without the entries that only a superuser can restore."""
         beyond = set(self.beyond_trust())
         return replace(self, entries=tuple(entry for entry in self.entries if entry not in beyond))
 
@@ -163,17 +169,17 @@ class Contents:
         return "".join(entry.line + "\n" for entry in self.entries if entry.kind == "ACL")
 
     def default_privileges(self) -> bool:
-        """Whether it says which privileges later tables get. Only the role that makes those tables can say so."""
+        """Whether it sets privileges of later tables. Only the role that will create those tables can set them."""
         return any(entry.kind == "DEFAULT ACL" for entry in self.entries)
 
 
 def blocks(size: int) -> str:
-    """Return a size in bytes as a shell's `ulimit -f` wants it, in POSIX blocks."""
+    """Return a size in bytes as POSIX blocks, for `ulimit -f`."""
     return str(max(size, 0) // 512)
 
 
 def packing(head: bytes, name: str = "The dump") -> Packing:
-    """Return how a file is compressed, by its first bytes. Raise DumpError for what has to be unpacked by hand."""
+    """Return how a file is compressed, by its first bytes. Raise DumpError for formats to be unpacked by hand."""
     if head.startswith(b"\x1f\x8b"):
         return Packing.GZIP
     if head.startswith(b"\x28\xb5\x2f\xfd"):
@@ -201,7 +207,7 @@ _HEADER = re.compile(rb"^-- PostgreSQL database (cluster )?dump\b", re.M)
 
 
 def kind(head: bytes, name: str) -> Kind:
-    """Return the format of a dump by its first bytes (at least 512 of them). Raise DumpError for no dump at all."""
+    """Return the format of a dump by its first bytes (at least 512). Raise DumpError when it is not a dump."""
     if not head:
         raise DumpError(f"{name} is empty.", hint="The command that made it failed. Use another dump.")
     if head.startswith(b"PGDMP"):
@@ -216,24 +222,26 @@ def kind(head: bytes, name: str) -> Kind:
         )
     begins = _begins_at(head)
     if begins and not _looks_like_sql(head[:begins]):
-        said = head[:begins].decode("utf-8", "replace").strip().splitlines()
-        raise DumpError(f"{name} has something else before the dump: {(said or [''])[0].strip()[:80]!r}.", hint=_AGAIN)
+        text_before = head[:begins].decode("utf-8", "replace").strip().splitlines()
+        raise DumpError(
+            f"{name} has something else before the dump: {(text_before or [''])[0].strip()[:80]!r}.", hint=_AGAIN
+        )
     if _looks_like_sql(head.removeprefix(_BYTE_ORDER_MARK)):
         return Kind.PLAIN
     raise DumpError(f"{name} is not a PostgreSQL dump.", hint="A dump is made by: docker chap backup, or by pg_dump.")
 
 
 def _begins_at(head: bytes) -> int:
-    # Where a dump begins that has something before it, 0 where none is seen.
+    # The offset of a dump that has something before it, 0 when nothing is before it or there is no dump.
     if (archive := head.find(b"PGDMP")) > 0:
         return archive
     text = _HEADER.search(head)
-    # A comment of its own stands before the header, and psql's \restrict may.
+    # Before the header there is a comment line, and maybe psql's \restrict.
     return text.start() if text and not _looks_like_sql(head.removeprefix(_BYTE_ORDER_MARK)) else 0
 
 
 def _check_line_ends(head: bytes, name: str) -> None:
-    """Raise DumpError for an archive in which every line feed became two bytes, as a terminal makes them."""
+    """Raise DumpError for an archive in which a terminal turned every LF into CR LF."""
     ends = head.count(b"\n")
     if ends >= _SOME and head.count(b"\r\n") == ends:
         raise DumpError(
@@ -242,7 +250,7 @@ def _check_line_ends(head: bytes, name: str) -> None:
         )
 
 
-# So many line feeds do not all follow a carriage return by chance.
+# With this many line feeds, it is no chance that all follow a carriage return.
 _SOME = 4
 
 
@@ -259,13 +267,13 @@ def _looks_like_sql(head: bytes) -> bool:
 
 
 def server_major(head: bytes) -> int:
-    """Return the major version of the server that a plain dump was made of, 0 when its first lines do not say."""
+    """Return the major version of the server that a plain dump was made from, 0 when its first lines do not say."""
     match = re.search(rb"^-- Dumped from database version (\d+)", head, re.M)
     return int(match[1]) if match else 0
 
 
 def contents(listing: str) -> Contents:
-    """Parse what `pg_restore --list` printed."""
+    """Parse the output of `pg_restore --list`."""
     facts = dict(re.findall(r"^;\s+(dbname|Dumped from database version): (.*)$", listing, re.M))
     entries = tuple(_entry(line) for line in listing.splitlines() if _ENTRY.match(line))
     return Contents(facts.get("dbname", ""), facts.get("Dumped from database version", ""), entries)

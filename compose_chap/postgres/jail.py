@@ -1,8 +1,8 @@
-"""A PostgreSQL that is thrown away, for what nobody vouches for: a dump is a program, and psql has a shell.
+"""A throwaway PostgreSQL for untrusted dumps: a dump is a program, and psql can start a shell.
 
-It has no network, nothing of production's (no volume, no secret, no password), no capability, and no more than its
-share of memory, processes and disk. Whatever a dump does in it, it does alone; and what comes out of it is trusted no
-more than what went in. It ends when this process does, however that dies.
+It has no network, nothing of production (no volume, secret or password), no capabilities, and limits on memory,
+processes and disk. Whatever a dump does there, it does alone; and its output is trusted no more than its input.
+It ends with this process, however that dies.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from compose_chap.postgres.server import Server, first_error
 _ADMIN = "docker_chap_jail"
 _START_SECONDS = 180
 _LEAST_ROOM = 256 << 20
-# A place that anybody may write to and that takes as much as the disk has, whatever the image keeps its data in.
+# A folder that any user may write, limited only by the disk, wherever the image has its data.
 _DATA = "/tmp/postgresql"
-# The image's own start makes users and databases, and waits for a network. All that is wanted is a server.
+# The image's entrypoint makes users and databases, and needs a network. We want only a server.
 _START = """
 initdb -D "$PGDATA" -U "$1" --auth-local=trust --auth-host=md5 --no-sync >/dev/null || exit
 echo "host all all all md5" >>"$PGDATA/pg_hba.conf"
 pg_ctl -D "$PGDATA" -s -w -t "$2" -l "$PGDATA/log" -o "$3" start || { tail -n 5 "$PGDATA/log" >&2; exit 1; }
 """
-# It is thrown away: there is nothing to be safe for. Its errors are read, so they come in English.
+# Its data need not survive a crash. We parse its errors, so they must be in English.
 _SETTINGS = (
     "-c lc_messages=C -c fsync=off -c full_page_writes=off -c synchronous_commit=off -c autovacuum=off"
     " -c wal_level=minimal -c max_wal_senders=0 -c max_wal_size=512MB -c listen_addresses="
@@ -35,12 +35,10 @@ _SETTINGS = (
 
 
 @contextmanager
-def server(
-    world: World, image: str, *, network: str = "", names: Sequence[str] = (), most: int = 0
-) -> Iterator[Server]:
-    """Run a PostgreSQL of `image` while the block runs. Who shares its network reaches it under `names`.
+def server(world: World, image: str, *, names: Sequence[str] = (), most: int = 0) -> Iterator[Server]:
+    """Run a PostgreSQL of `image` while the block runs. Containers that share its network reach it under `names`.
 
-    `network` is one to be on, empty for none at all. `most` are the bytes that it may take, if that can be said; all
+    `most` are the bytes that it may take, if that can be said; all
     but a quarter of what is free is it anyway. Raise DatabaseError when it does not start, and when what is done in the
     block needs more room or time than there is.
     """
@@ -55,11 +53,10 @@ def server(
     recipe = Recipe(
         image,
         {"PGDATA": _DATA},
-        network,
-        names,
+        names=names,
         entrypoint=wait,
         user="0:0",
-        places=("/tmp",),
+        volumes=("/tmp",),
         tmpfs=("/var/run/postgresql:mode=1777",),
         confined=True,
     )
@@ -82,7 +79,7 @@ def server(
 
 
 def _taken(jailed: Server) -> int:
-    said = jailed.engine.run(jailed.container, ["du", "-sk", _DATA], user="postgres").stdout.split()
-    if not said or not said[0].isdigit():
+    output = jailed.engine.run(jailed.container, ["du", "-sk", _DATA], user="postgres").stdout.split()
+    if not output or not output[0].isdigit():
         raise DatabaseError("The throwaway PostgreSQL does not say how much room it takes.")
-    return int(said[0]) * 1024
+    return int(output[0]) * 1024

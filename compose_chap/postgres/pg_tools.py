@@ -1,4 +1,4 @@
-"""pg_dump and pg_restore inside the database's container, with the dump on a stream: it is in no file there."""
+"""pg_dump and pg_restore inside the database's container; the dump is streamed, never a file there."""
 
 from __future__ import annotations
 
@@ -16,36 +16,39 @@ from compose_chap.postgres.statements import COUNT
 
 _PIECE = 256 * 1024
 NOBODY = "nobody"
-# What reads an archive that nobody vouches for takes no more memory than this from the server beside it.
-LITTLE_MEMORY = ("sh", "-c", 'ulimit -v 786432; exec "$@"', "sh")
+# Memory limit for reading an untrusted archive in the container of the live server.
+LITTLE_MEMORY = ("sh", "-c", 'ulimit -v 393216; exec "$@"', "sh")  # KiB
+MANY_OBJECTS = "The dump holds more tables and other objects than any database of CHAP."
 _NEWER = re.compile(r"unsupported version \(([\d.]+)\)")
 
 
-def unreadable(said: str) -> DumpError:
-    """Return what to raise when pg_restore cannot read an archive, by what it wrote."""
-    if newer := _NEWER.search(said):
+def unreadable(stderr: str) -> DumpError:
+    """Return the error for an archive that pg_restore cannot read, from its stderr."""
+    if newer := _NEWER.search(stderr):
         return DumpError(
             f"The dump was made by a newer pg_dump (archive format {newer[1]}) than this server's tools can read.",
             hint="Make it again with the pg_dump of this server's version, or as plain SQL: pg_dump -Fp.",
         )
-    return DumpError(f"pg_restore cannot read the dump: {first_error(said)}")
+    if "out of memory" in stderr:
+        return DumpError(MANY_OBJECTS)
+    return DumpError(f"pg_restore cannot read the dump: {first_error(stderr)}")
 
 
 def compression(server: Server) -> str:
     """Return the fastest compression that the server's pg_dump knows: `zstd:1` or `gzip:1`, else `1`."""
-    # Zstandard is a choice of whoever built the server, and only pg_dump itself can tell.
+    # Zstandard is optional when PostgreSQL is built; only pg_dump itself can tell.
     probe = server.tool(
         "pg_dump", "-U", server.admin, "-d", server.home, "-Fc", "-Z", "zstd:1", "-s", "--no-sync", "-f", "/dev/null"
     )
     if probe.status == 0:
         return "zstd:1"
-    said = server.engine.run(server.container, ["pg_dump", "--version"]).stdout
-    major = re.search(r"(\d+)", said)
+    output = server.engine.run(server.container, ["pg_dump", "--version"]).stdout
+    major = re.search(r"(\d+)", output)
     return "gzip:1" if major and int(major[1]) >= 16 else "1"
 
 
 class Snapshot:
-    """A transaction that stays open: its exported id for pg_dump, and the row counts at that moment."""
+    """An open transaction: its exported snapshot id for pg_dump, and the row counts at that moment."""
 
     def __init__(self, execution: Execution) -> None:
         self._execution = execution
@@ -56,7 +59,7 @@ class Snapshot:
         execution.send(COUNT.encode())
 
     def counts(self) -> dict[str, int]:
-        """Return the rows of every table at the moment of the snapshot, and let the moment go."""
+        """Return the rows of every table at the moment of the snapshot, and end the transaction."""
         self._execution.end_input()
         text = "".join(data.decode() for data in self._output)
         if self._execution.status() != 0:
@@ -74,56 +77,56 @@ class Snapshot:
 
 @contextmanager
 def snapshot(server: Server, database: str) -> Iterator[Snapshot]:
-    """Hold one moment of a database still: what is dumped and what is counted in the block is the same data."""
+    """Hold a snapshot of a database: the dump and the row counts in the block see the same data."""
     with server.session(database) as execution:
         yield Snapshot(execution)
 
 
 def dump(server: Server, database: str, moment: Snapshot, packing: str) -> Generator[bytes, None, None]:
-    """Yield a dump in custom format, as of a snapshot and packed with `packing`, piece by piece.
+    """Yield a dump in custom format, of a snapshot and compressed with `packing`, piece by piece.
 
-    Raise DatabaseError behind the last piece unless pg_dump itself ended well; what came until then is no dump.
+    Raise DatabaseError after the last piece unless pg_dump succeeded; then the pieces are not a dump.
     """
     options = ["-U", server.admin, "-d", connection(database), "-Fc", "-Z", packing, f"--snapshot={moment.id}"]
     command = [*WITH_PASSWORD, "pg_dump", *options]
     with server.engine.execute(server.container, command, environment=server.environment) as execution:
-        yield from gathered(execution.output())
+        yield from batched(execution.output())
         status = execution.status()
     if status != 0:
         raise DatabaseError(
             f"pg_dump failed (exit status {status}): {first_error(execution.stderr.decode())}",
-            hint="See whether the database is whole: docker chap check",
+            hint="Check the database: docker chap check",
         )
 
 
-def gathered(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield the same bytes in few large pieces, which cost less to hand on: pg_dump writes 4 KiB at a time."""
-    held, size = [], 0
+def batched(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the same bytes in larger pieces, which are cheaper to pass on: pg_dump writes 4 KiB at a time."""
+    batch, size = [], 0
     for data in pieces:
-        held.append(data)
+        batch.append(data)
         size += len(data)
         if size >= _PIECE:
-            yield b"".join(held)
-            held, size = [], 0
-    if held:
-        yield b"".join(held)
+            yield b"".join(batch)
+            batch, size = [], 0
+    if batch:
+        yield b"".join(batch)
 
 
-def read_whole(server: Server, pieces: Iterable[bytes]) -> None:
-    """Have pg_restore read an archive from its first byte to its last. What `pieces` raises passes through.
+def read_to_end(server: Server, pieces: Iterable[bytes]) -> None:
+    """Let pg_restore read an archive from its first byte to its last. Errors raised by `pieces` pass through.
 
-    Listing is not enough: the list stands at the front, and a truncated archive still has it. Raise DumpError
-    when the archive cannot be read, DatabaseError when pg_restore cannot do it here.
+    Listing is not enough: the list is at the start, and a truncated archive still has it. Raise DumpError
+    when the archive cannot be read, DatabaseError when this pg_restore cannot do it.
     """
     command = [*LITTLE_MEMORY, "pg_restore", "-f", "/dev/null"]
     with server.engine.execute(server.container, command, watched=False, user=NOBODY) as execution:
-        whole = execution.feed(pieces)
-    if not whole:
-        said = execution.stderr.decode(errors="replace")
-        # An older server's tools do not know the format of a newer one; without words somebody ended it.
-        if "pg_restore:" not in said or _NEWER.search(said):
-            raise DatabaseError(unreadable(said).message, hint=unreadable(said).hint)
-        raise unreadable(said)
+        succeeded = execution.feed(pieces)
+    if not succeeded:
+        stderr = execution.stderr.decode(errors="replace")
+        # The tools of an older server do not know a newer format. Without a message, pg_restore was killed.
+        if "pg_restore:" not in stderr or _NEWER.search(stderr):
+            raise DatabaseError(unreadable(stderr).message, hint=unreadable(stderr).hint)
+        raise unreadable(stderr)
 
 
 def as_sql(server: Server, archive: Iterable[bytes]) -> Iterator[bytes]:
@@ -138,20 +141,20 @@ def as_sql(server: Server, archive: Iterable[bytes]) -> Iterator[bytes]:
     ):
         # Somebody has to write while this reads: pg_restore waits when nobody takes its words.
         writing = pool.submit(execution.write_all, archive)
-        yield from gathered(execution.output())
+        yield from batched(execution.output())
         if not writing.result() or execution.status() != 0:
             raise unreadable(execution.stderr.decode(errors="replace"))
 
 
 def fill(server: Server, database: str, pieces: Iterable[bytes]) -> None:
-    """Restore an archive of our own, which comes piece by piece, into an empty database: all of it or nothing.
+    """Restore an archive of our own, given in pieces, into an empty database: all of it or nothing.
 
-    It needs no room but that of the rows. Raise DatabaseError with pg_restore's words when it fails.
+    It needs no disk space but for the rows. Raise DatabaseError with pg_restore's message when it fails.
     """
     command = ["pg_restore", "-U", server.admin, "-d", connection(database), "--exit-on-error", "--single-transaction"]
     command = [*WITH_PASSWORD, *command]
     with server.engine.execute(server.container, command, watched=False, environment=server.environment) as execution:
-        whole = execution.feed(pieces)
-    if not whole:
-        said = first_error(execution.stderr.decode(errors="replace"))
-        raise DatabaseError(f"pg_restore could not restore the dump: {said}")
+        succeeded = execution.feed(pieces)
+    if not succeeded:
+        reason = first_error(execution.stderr.decode(errors="replace"))
+        raise DatabaseError(f"pg_restore could not restore the dump: {reason}")

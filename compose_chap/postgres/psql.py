@@ -13,15 +13,15 @@ from compose_chap.errors import DatabaseError
 from compose_chap.postgres import reach
 from compose_chap.postgres.reach import WITH_PASSWORD, Administrator, connection, first_error
 
-# Every row comes as a line of JSON, in which no value can look like the end of something. This one is not JSON.
+# Every row is a line of JSON, so no value can look like this separator, which is not JSON.
 _NEXT_ANSWER = "--"
 
-# What psql ends with when it got into no database.
+# psql's exit status when it cannot connect.
 _NOT_CONNECTED = 2
 
 
 class Psql:
-    """The tools in one container."""
+    """PostgreSQL's tools in one container."""
 
     def __init__(self, engine: Engine, container: str, *likely: str) -> None:
         self.engine = engine
@@ -30,46 +30,52 @@ class Psql:
 
     @cached_property
     def _as(self) -> Administrator:
-        return reach.administrator(self.engine, self.container, self._likely)
+        key = ("administrator", self.container, self._likely)
+        return self.engine.once(key, lambda: reach.administrator(self.engine, self.container, self._likely))
 
     @property
     def admin(self) -> str:
-        """The role that the tools work as: one of the `likely` names or who the server says, a superuser if it can be.
+        """The role that the tools connect as: a `likely` name or one the server lists, a superuser where possible.
 
-        Raise DatabaseError when no role gets in.
+        Raise DatabaseError when no role can connect.
         """
         return self._as.name
 
     @property
     def superuser(self) -> bool:
-        """Whether that role may do everything; without it others' sessions are not ended, nor databases renamed."""
+        """Whether that role is a superuser, who may end others' sessions and rename databases."""
         return self._as.superuser
 
     @property
+    def port(self) -> int:
+        """The port at which the server listens in its container."""
+        return self._as.port
+
+    @property
     def home(self) -> str:
-        """The database that is asked where it does not matter which: `postgres`, or a template where that is gone."""
+        """The database for queries that could run in any: `postgres`, or a template where that is missing."""
         return self._as.home
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a tool of PostgreSQL is run with, so that nobody's settings but ours hold for its session."""
-        return {"PGOPTIONS": reach.settings(self._as.version)}
+        """The environment of PostgreSQL's tools, so that only our own settings apply to their sessions."""
+        return {"PGOPTIONS": reach.session_settings(self._as.version)}
 
     def version(self) -> int:
         """Return the server's version as PostgreSQL numbers it: 170006 for 17.6."""
         return self._as.version
 
     def query(self, select: str, database: str = "") -> list[list[Any]]:
-        """Return the rows of a query, values as JSON has them. Names without a schema are PostgreSQL's own.
+        """Return the rows of a query, values as in JSON. Names without a schema are PostgreSQL's own.
 
-        Without a `database` it is asked in one that is no one's. Raise DatabaseError with psql's words.
+        Without a `database` it runs in `home`. Raise DatabaseError with psql's message.
         """
         return self.answers(select, database=database)[0]
 
     def answers(self, *selects: str, database: str = "") -> list[list[list[Any]]]:
-        """Return the rows of each of several queries, asked at once: to start a program in a container takes longer."""
+        """Return the rows of each of several queries in a single call: starting a program in a container is slow."""
         questions = (f"SELECT row_to_json(answer) FROM (\n{select}\n) AS answer;\n" for select in selects)
-        # A line ends at the line feed alone: JSON takes other ends of lines as they are.
+        # Split at line feeds only: JSON may contain other line ends.
         lines = self._run(f"\\echo {_NEXT_ANSWER}\n".join(questions), database).split("\n")[:-1]
         answers: list[list[list[Any]]] = [[]]
         for line in lines:
@@ -80,11 +86,11 @@ class Psql:
         return answers
 
     def document(self, sql: str, database: str = "") -> str:
-        """Run statements (psql's `\\gexec` included) that answer with one text, and return that."""
+        """Run statements (psql's `\\gexec` included) and return their output as text."""
         return self._run(sql, database)
 
     def command(self, sql: str, database: str = "") -> None:
-        """Run statements (psql's `\\gexec` included) that answer nothing. Raise DatabaseError with psql's words."""
+        """Run statements (psql's `\\gexec` included) without output. Raise DatabaseError with psql's message."""
         self._run(sql, database)
 
     def _run(self, sql: str, database: str) -> str:
@@ -104,21 +110,21 @@ class Psql:
         return self.engine.run(self.container, [*WITH_PASSWORD, name, *arguments])
 
     def session(self, database: str) -> AbstractContextManager[Execution]:
-        """Run psql while a block runs; it reads SQL as it is sent, and writes a line for each row."""
+        """Run psql while the block runs; it reads SQL as it is sent, and writes a line for each row."""
         command = self._psql_command(database)
         return self.engine.execute(self.container, command, watched=False, environment=self.environment)
 
     def psql(self, sql: str, database: str = "") -> Finished:
-        """Run SQL to its end and return what psql did."""
+        """Run SQL to its end and return psql's status and output."""
         done = self._psql(sql, database or self.home)
-        # Where it is CHAP's own database that is called so, it may be away for a moment.
+        # CHAP's own database may be called `postgres`, and be renamed for a moment.
         if done.status == _NOT_CONNECTED and not database and '"postgres"' in done.stderr:
             done = self._psql(sql, "template1")
         return done
 
     def _psql(self, sql: str, database: str) -> Finished:
         command = self._psql_command(database)
-        return self.engine.run(self.container, command, given=sql.encode(), environment=self.environment)
+        return self.engine.run(self.container, command, stdin=sql.encode(), environment=self.environment)
 
     def _psql_command(self, database: str) -> list[str]:
         options = ["-XqAtw", "-v", "ON_ERROR_STOP=1", "-U", self.admin]
@@ -126,7 +132,7 @@ class Psql:
 
 
 def _row(line: str) -> list[Any]:
-    # Columns need no names of their own, and two may have the same.
+    # Columns may lack a name, and two may have the same.
     try:
         row = json.loads(line, object_pairs_hook=lambda pairs: [value for _, value in pairs])
         if isinstance(row, list):
@@ -137,5 +143,5 @@ def _row(line: str) -> list[Any]:
 
 
 def counted(text: str) -> dict[str, int]:
-    """Return the rows of each table by what psql answered to COUNT."""
+    """Return the rows of each table, from psql's answer to COUNT."""
     return {str(name): int(rows) for name, rows in map(_row, text.split("\n")[:-1])}

@@ -1,9 +1,9 @@
-"""How PostgreSQL's tools reach the server beside them in its container, whatever stands in their way there.
+"""How PostgreSQL's tools in the container connect to the server there, however it is configured.
 
-Nothing is guessed that can be asked. The server itself writes down at which port and socket it listens. Its
-administrator is who it says is a superuser: the name is tried that the image was given, in the ways that images
-know, and then those that the server tells of. What a database, a role or the server's own file sets for every
-session does not hold for ours.
+Nothing is guessed that can be asked. The server itself writes down on which port and socket it listens. Its
+administrator is a superuser: first the names from the image's configuration are tried, in the ways that images
+have, then those that the server lists. Settings that a database, a role or the server's configuration file makes for
+every session do not apply to ours.
 """
 
 from __future__ import annotations
@@ -17,12 +17,14 @@ from compose_chap.engine.engine import Engine
 from compose_chap.engine.process import Finished
 from compose_chap.errors import DatabaseError
 
-# Our sessions have a name, by which a later run ends those that a killed one left.
+STANDARD_PORT = 5432
+
+# The application name of our sessions, by which a later run ends those that a killed run left behind.
 APPLICATION = "docker-chap"
 
-# An official image trusts its local socket; where an operator changed that, the container knows the password. The
-# lines of the server's file are its process, its folder, when it started, its port, its socket's folder and its
-# address. A user who may not read it goes by the sockets that are there.
+# An official image trusts its local socket; where an operator changed that, the container has the password. The
+# lines of postmaster.pid are: process, data folder, start time, port, socket folder, address. A user who may not
+# read it uses the first socket there is.
 WITH_PASSWORD = (
     *("sh", "-c"),
     f"export PGAPPNAME={APPLICATION} PGCLIENTENCODING=UTF8 PGCONNECT_TIMEOUT=60; "
@@ -48,58 +50,82 @@ _NAMED = (
 )
 
 _WHO = (
-    "SELECT json_build_array(rolsuper, current_setting('server_version_num')::int, (SELECT json_agg(rolname ORDER BY"
-    " oid) FROM pg_roles WHERE rolsuper AND rolcanlogin)) FROM pg_roles WHERE rolname = current_user;"
+    "SELECT json_build_array(rolsuper, current_setting('server_version_num')::int, current_setting('port')::int,"
+    " (SELECT json_agg(rolname ORDER BY oid) FROM pg_roles WHERE rolsuper AND rolcanlogin))"
+    " FROM pg_roles WHERE rolname = current_user;"
 )
 
-# Set by a server's file, a database or a role, these end or hinder what takes its time or writes. Names are looked
-# up where PostgreSQL's own are: the owner of a database may be nobody to trust.
+# Set by a server, a database or a role, these could stop a long or writing session. Names resolve to PostgreSQL's
+# own objects only, because the owner of a database may not be trusted.
 _SETTINGS = (
     "-c search_path=pg_catalog -c role=none -c statement_timeout=0 -c lock_timeout=0"
     " -c idle_in_transaction_session_timeout=0 -c default_transaction_read_only=off"
     r" -c default_transaction_isolation=read\ committed -c default_transaction_deferrable=off -c exit_on_error=off"
 )
-# An older server refuses a session that speaks of these.
+# An older server refuses a session with these.
 _NEWER = ((140000, " -c idle_session_timeout=0"), (170000, " -c transaction_timeout=0"))
 
 
 @dataclass(frozen=True)
 class Administrator:
-    """Whom the tools work as: a superuser, if there is one to be; the server's version, and a database to ask in."""
+    """The role of the tools, a superuser where possible; the server's version, port, and a database to connect to."""
 
     name: str
     superuser: bool
     version: int
+    port: int
     home: str
 
 
-def settings(version: int = 0) -> str:
-    """Return what our sessions set for themselves in a server of this version (0 for any), for PGOPTIONS."""
+def session_settings(version: int = 0) -> str:
+    """Return the settings of our sessions, for PGOPTIONS, on a server of this version (0 for any)."""
     return _SETTINGS + "".join(option for since, option in _NEWER if version >= since)
 
 
 def connection(database: str) -> str:
-    """Return a database's name as every tool takes it: a bare one that holds `=` would be read as settings."""
+    """Return the connection string for a database: a bare name with `=` in it would be read as settings."""
     return "dbname='" + database.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
+# As a person calls the tools
+
+
+def inside(compose: Sequence[str], service: str, port: int) -> list[str]:
+    """Return the words that lead a person into the container of a server, where a tool then reaches it."""
+    where = [] if port == STANDARD_PORT else ["-e", f"PGPORT={port}"]
+    return [*compose, "exec", "-T", *where, service]
+
+
+def home_beside(live: str) -> str:
+    """Return a database to connect to while the one called `live` is given another name."""
+    return "template1" if live == "postgres" else "postgres"
+
+
+def argument(database: str) -> str:
+    """Return a database's name as a person gives it to -d: bare where that is not read as settings."""
+    return database if re.fullmatch(r"\w[\w.-]*", database) else connection(database)
+
+
+# Who to work as
+
+
 def administrator(engine: Engine, container: str, likely: Sequence[str]) -> Administrator:
-    """Return whom to work as in a container's server, `likely` names first. Raise DatabaseError when nobody gets in."""
+    """Return the role for a container's server, `likely` names first. Raise DatabaseError when none can connect."""
     best: Administrator | None = None
     failure: Finished | None = None
     waiting, tried = [*likely], set[str]()
-    asked_image = False
+    image_tried = False
     while waiting:
         name = waiting.pop(0)
         if name and name not in tried:
             tried.add(name)
-            found, others, said = _introduced(engine, container, name)
-            if found and found.superuser:
-                return found
-            best, failure = best or found, failure or said
+            candidate, others, refused = _try_role(engine, container, name)
+            if candidate and candidate.superuser:
+                return candidate
+            best, failure = best or candidate, failure or refused
             waiting += others
-        if not waiting and not asked_image:
-            asked_image = True
+        if not waiting and not image_tried:
+            image_tried = True
             waiting += [*engine.run(container, _NAMED).stdout.splitlines(), "postgres"]
     if best:
         return best
@@ -107,15 +133,15 @@ def administrator(engine: Engine, container: str, likely: Sequence[str]) -> Admi
     raise _refusal(failure)
 
 
-def _introduced(engine: Engine, container: str, name: str) -> tuple[Administrator | None, list[str], Finished | None]:
-    """Try to get in as a role. Return it, the superusers that the server tells of, and what psql did if it failed."""
+def _try_role(engine: Engine, container: str, name: str) -> tuple[Administrator | None, list[str], Finished | None]:
+    """Try to connect as a role. Return it, the superusers that the server lists, and psql's result if it failed."""
     failure = None
     for home in ("postgres", "template1"):
         command = [*WITH_PASSWORD, "psql", "-XqAtw", "-v", "ON_ERROR_STOP=1", "-U", name, "-d", home]
-        done = engine.run(container, command, given=_WHO.encode(), environment={"PGOPTIONS": settings()})
+        done = engine.run(container, command, stdin=_WHO.encode(), environment={"PGOPTIONS": session_settings()})
         if done.status == 0:
-            superuser, version, others = json.loads(done.stdout)
-            return Administrator(name, superuser, version, home), list(others or ()), None
+            superuser, version, port, others = json.loads(done.stdout)
+            return Administrator(name, superuser, version, port, home), list(others or ()), None
         failure = failure or done
     return None, [], failure
 
@@ -124,15 +150,15 @@ def _refusal(failure: Finished) -> DatabaseError:
     if failure.status in (126, 127):
         return DatabaseError(
             "The container where CHAP looks for its database has no PostgreSQL in it (no psql).",
-            hint="Is it a proxy or a pooler? Let CHAP_DATABASE_URL name the PostgreSQL service itself.",
+            hint="If it is a proxy or pooler, set CHAP_DATABASE_URL to the PostgreSQL service itself.",
         )
     return DatabaseError(f"PostgreSQL refused: {first_error(failure.stderr)}")
 
 
 def first_error(stderr: str) -> str:
-    """Return the line of what a tool of PostgreSQL wrote that says best why it failed."""
+    """Return the line of a PostgreSQL tool's stderr that best says why it failed."""
     lines: Sequence[str] = [line for line in stderr.splitlines() if line.strip()]
-    # A warning may speak of errors too, as that of a collation's version does, and stands before the true one.
-    told = [line for line in lines if not re.search(r"\b(WARNING|NOTICE|HINT|DETAIL):", line)]
-    errors = [line for line in told if re.search(r"error|fatal|invalid|could not|not found", line, re.I)]
-    return (errors or told or lines or ["it gave no reason"])[0]
+    # A warning may mention errors too, as that of a collation's version does, and comes before the real one.
+    relevant = [line for line in lines if not re.search(r"\b(WARNING|NOTICE|HINT|DETAIL):", line)]
+    errors = [line for line in relevant if re.search(r"error|fatal|invalid|could not|not found", line, re.I)]
+    return (errors or relevant or lines or ["it gave no reason"])[0]

@@ -1,4 +1,4 @@
-"""Whether the disk has room for what somebody else writes to it: looked at all the time, for nobody knows how much."""
+"""Watch the free disk space while a process writes an unknown amount of data, and end it before the disk is full."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from threading import Event
 from compose_chap.errors import ChapError, DatabaseError
 
 _LOOK_SECONDS = 0.5
-# Where the room cannot be asked for, whatever keeps us from it is ended.
+# After more failures than this to read the free space, the process is ended too.
 _MOST_FAILURES = 4
 _LONG = "It took more than {hours:.0f} hours, and was ended."
 
 
 @contextmanager
 def watched(free: Callable[[], int], least: int, end: Callable[[], None], limit: float) -> Iterator[None]:
-    """Call `end`, until the block is over, once fewer than `least` bytes are `free`, or after `limit` seconds.
+    """While the block runs, call `end` once fewer than `least` bytes are `free`, or after `limit` seconds.
 
-    Raise DatabaseError when the block failed and that is why.
+    Raise DatabaseError when the block failed because of that.
     """
     done, ended, reason = Event(), Event(), [""]
 
@@ -42,7 +42,7 @@ def watched(free: Callable[[], int], least: int, end: Callable[[], None], limit:
                 last, before, failures = free(), last, 0
             except ChapError:
                 failures += 1
-            # A fast disk is filled between two looks, and a busy machine takes another one to end what fills it.
+            # A fast disk fills up between two looks, and ending the process on a busy machine takes one more.
             if failures > _MOST_FAILURES or last - 2 * max(before - last, 0) < least:
                 finish("The dump needs more room than the disk has. It was ended before the disk was full.")
 
@@ -53,7 +53,7 @@ def watched(free: Callable[[], int], least: int, end: Callable[[], None], limit:
         except ChapError:
             if ended.is_set():
                 raise DatabaseError(
-                    reason[0], hint="Make room: docker chap prune, docker image prune. Then run the command again."
+                    reason[0], hint="Make room: docker chap prune, docker image prune Then run the command again."
                 ) from None
             raise
         finally:

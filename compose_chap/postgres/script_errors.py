@@ -1,6 +1,6 @@
-"""What psql writes when a plain dump fails somewhere, and which of it does not touch the data. Pure.
+"""The errors of psql when it loads a plain dump, and which of them do not affect the data. Pure.
 
-psql has to run with its messages in English, `-b` and `VERBOSITY=verbose`: it writes each error with the statement.
+psql must run with messages in English, `-b` and `VERBOSITY=verbose`, so that it writes each error with its statement.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ DEFAULT_PRIVILEGES, SOME_PRIVILEGES = "default privileges", "some privileges"
 _LONGEST = 64 << 10
 _ERROR = re.compile(r"(?:ERROR|FATAL|PANIC):  \w{5}: (.*)")
 _STATEMENT = "STATEMENT:  "
-# Commands to psql itself that an old psql does not know, and that do nothing to the data.
+# Commands that an old psql does not know, and that do not affect the data.
 _UNKNOWN_COMMAND = re.compile(r"invalid command \\(un)?restrict")
 _PSQL_FAILED = re.compile(
     r"psql: |error: |\\connect: |invalid command |connection to server|You are currently not", re.I
 )
 _PRIVILEGE = re.compile(r"(GRANT|REVOKE|ALTER DEFAULT PRIVILEGES)\b", re.I)
-# Owners, settings and clean-up of a dump may name roles, parameters and objects that are not there. Databases and
-# roles of the server that was dumped are not wanted.
+# Statements for owners, settings and clean-up may name roles, parameters and objects that do not exist here.
+# Databases and roles of the dumped server are not wanted.
 _HARMLESS = re.compile(
     r"(ALTER .* OWNER TO|SET|RESET|DROP|SECURITY LABEL|(CREATE|ALTER) (DATABASE|ROLE|USER|GROUP|TABLESPACE)"
     r"|COMMENT ON (EXTENSION|SCHEMA|DATABASE|ROLE)|CREATE SCHEMA (IF NOT EXISTS )?\"?public(?=[\";])"
@@ -32,9 +32,9 @@ _ROLE = re.compile(r'role "(.*)" does not exist')
 
 
 class Reader:
-    """Reads what psql writes, line by line.
+    """Reads the output of psql, line by line.
 
-    `failure` is the first error that does touch the data, `left_out` the privileges that were not given, for people.
+    `failure` is the first error that affects the data, `left_out` are the privileges that were not granted, for people.
     """
 
     def __init__(self) -> None:
@@ -46,9 +46,9 @@ class Reader:
     def read(self, line: str) -> None:
         """Take a line."""
         if self._in_statement:
-            # Comments may stand before the statement. What it does is in its first line.
+            # Comments may come before the statement. Its first line says what it does.
             if line.strip() and not line.startswith("--"):
-                self._judge(line.strip())
+                self._classify(line.strip())
         elif match := _ERROR.match(line):
             self.end()
             self._message = match[1]
@@ -59,12 +59,12 @@ class Reader:
             self._fail(line)
 
     def end(self) -> None:
-        """Take the end of what psql writes: an error without its statement is one."""
+        """Finish reading: an error without a statement counts as a failure."""
         if self._message:
             self._fail(self._message)
             self._message = ""
 
-    def _judge(self, statement: str) -> None:
+    def _classify(self, statement: str) -> None:
         message, self._message, self._in_statement = self._message, "", False
         if _PRIVILEGE.match(statement):
             self.left_out.add(privileges_of(message))
@@ -76,17 +76,17 @@ class Reader:
 
 
 def privileges_of(message: str) -> str:
-    """Return what to call privileges that were not given, by the error that says why."""
+    """Return the name for privileges that were not granted, from the error message."""
     match = _ROLE.search(message)
     return f"privileges of the role {match[1]}" if match else SOME_PRIVILEGES
 
 
 def lines(pieces: Iterable[bytes]) -> Iterator[str]:
-    """Yield the lines of a stream, cut where they are longer than a message is."""
-    held = b""
+    """Yield the lines of a stream; very long lines are cut."""
+    rest = b""
     for data in pieces:
-        *whole, held = (held + data).split(b"\n")
-        yield from (line[:_LONGEST].decode(errors="replace") for line in whole)
-        held = held[:_LONGEST]
-    if held:
-        yield held.decode(errors="replace")
+        *complete, rest = (rest + data).split(b"\n")
+        yield from (line[:_LONGEST].decode(errors="replace") for line in complete)
+        rest = rest[:_LONGEST]
+    if rest:
+        yield rest.decode(errors="replace")

@@ -1,7 +1,7 @@
-"""PostgreSQL's own tools, run inside the database's container: psql, pg_dump, pg_restore.
+"""The PostgreSQL server inside the database's container: queries, and changes to whole databases.
 
 Everything goes through the server's local socket as its administrator, so no password leaves the container. Names of
-databases and roles are quoted here and nowhere else.
+databases and roles are quoted only here.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from compose_chap.postgres.psql import counted as counted
 from compose_chap.postgres.reach import WITH_PASSWORD as WITH_PASSWORD
 from compose_chap.postgres.reach import first_error as first_error
 
-# Waits, as PostgreSQL itself does before it renames a database, and fails when somebody is still connected then.
-_NOBODY_THERE = """
+# Waits, as PostgreSQL itself does before it renames a database, and fails when somebody is still connected.
+_WAIT_UNTIL_UNUSED = """
 DO $$ BEGIN
   FOR tried IN 1..50 LOOP
     PERFORM pg_stat_clear_snapshot();
@@ -50,7 +50,7 @@ def literal(text: str) -> str:
 
 @dataclass(frozen=True)
 class Database:
-    """A database of the server: its size in bytes, when files of it changed is not known to PostgreSQL."""
+    """A database of the server; `size` is in bytes."""
 
     name: str
     owner: str
@@ -76,19 +76,19 @@ class Session:
 
 
 class Server(Psql):
-    """The PostgreSQL server in one container, spoken to as its administrator."""
+    """The PostgreSQL server in one container, used as its administrator."""
 
-    # Questions
+    # Queries
 
     def listening(self) -> bool:
-        """Whether the server is fully up: at its first start the official image runs one without TCP for a while."""
+        """Whether the server is fully up: at first start the official image runs a temporary server without TCP."""
         return self.tool("pg_isready", "-q", "-h", "127.0.0.1").status == 0 and self.ready()
 
     def databases(self, *, templates: bool = False) -> dict[str, Database]:
-        """Return every database of the server, by name, templates only if they are asked for."""
+        """Return every database of the server, by name, with `templates` those too."""
         # PostgreSQL 15 began to record collation versions and to name the provider of a database's locale.
         new = self.version() >= 150000
-        # One whose files are gone has no size.
+        # A database whose files are gone has no size.
         rows = self.query(
             "SELECT d.datname, pg_get_userbyid(d.datdba), coalesce(pg_database_size(d.oid), 0),"
             " pg_encoding_to_char(d.encoding),"
@@ -105,7 +105,7 @@ class Server(Psql):
         return {row[0]: Database(*row) for row in rows}
 
     def properties(self, database: str) -> dict[str, list[Any]]:
-        """Return privileges and settings of a database; a setting of an extension or application shows no value."""
+        """Return privileges and settings of a database; settings of extensions or applications without the value."""
         privileges, settings = self.answers(
             "SELECT CASE WHEN a.grantee = 0 THEN 'PUBLIC' ELSE pg_get_userbyid(a.grantee) END, a.privilege_type"
             f" FROM pg_database d, aclexplode(d.datacl) a WHERE d.datname = {literal(database)} ORDER BY 1, 2",
@@ -116,7 +116,7 @@ class Server(Psql):
         )
         return {
             "privileges": [{"role": role, "privilege": privilege} for role, privilege in privileges],
-            # A name with a dot is nobody knows whose, and may hold a password.
+            # A name with a dot belongs to some extension or application, and may hold a password.
             "settings": [
                 {"role": role, "name": name, "value": None if "." in name else value} for role, name, value in settings
             ],
@@ -148,7 +148,7 @@ class Server(Psql):
         return tables
 
     def sessions(self, database: str) -> list[Session]:
-        """Return who is connected to a database, this connection left out."""
+        """Return the connections to a database, except this one."""
         rows = self.query(
             "SELECT pid, coalesce(usename, ''), application_name, coalesce(host(client_addr), 'local'),"
             " coalesce(state, '') FROM pg_stat_activity"
@@ -157,7 +157,7 @@ class Server(Psql):
         return [Session(*row) for row in rows]
 
     def activity(self, database: str) -> str:
-        """Return something that differs whenever work was done in a database since it was last asked."""
+        """Return a value that changes whenever work was done in a database."""
         rows = self.query(
             "SELECT tup_inserted, tup_updated, tup_deleted, pg_database_size(datname), (SELECT string_agg("
             "pid || md5(query), ',' ORDER BY pid) FROM pg_stat_activity a WHERE a.datname = d.datname"
@@ -171,37 +171,37 @@ class Server(Psql):
         return int(self.query("SELECT txid_snapshot_xmax(txid_current_snapshot())")[0][0])
 
     def newer_rows(self, database: str, since: int) -> dict[str, tuple[int, int]]:
-        """Return for every table how many rows it has, and how many of them were written at or after a `moment`."""
+        """Return the rows of every table, and how many of them were written at or after a `moment`."""
         finished = self.psql(statements.NEWER.format(since=since % (1 << 32)), database)
         if finished.status != 0:
             raise DatabaseError(f"Counting rows failed: {first_error(finished.stderr)}")
         rows = [json.loads(line) for line in finished.stdout.split("\n")[:-1]]
         return {name: (all_, newer) for name, all_, newer in rows}
 
-    def lasting(self, database: str) -> list[str]:
-        """Return what holds a database fast though nobody is connected: prepared transactions, each with its owner."""
+    def prepared_transactions(self, database: str) -> list[str]:
+        """Return the prepared transactions of a database, each with its owner: they block it without a connection."""
         rows = self.query(f"SELECT gid, owner FROM pg_prepared_xacts WHERE database = {literal(database)} ORDER BY 1")
         return [f"{gid} of {owner}" for gid, owner in rows]
 
     def mark(self) -> str:
-        """Return what is the same later exactly when no transaction wrote anything in between; empty while one does."""
-        # Only a transaction that writes gets a number: oldest that runs, next to be given, those between.
-        found = str(self.query("SELECT txid_current_snapshot()")[0][0])
-        oldest, following, _ = found.split(":")
-        return found if oldest == following else ""
+        """Return a value that stays the same exactly as long as no transaction writes; empty while one is writing."""
+        # Only a writing transaction gets a number. The snapshot has the oldest running, the next, and those between.
+        snapshot = str(self.query("SELECT txid_current_snapshot()")[0][0])
+        oldest, following, _ = snapshot.split(":")
+        return snapshot if oldest == following else ""
 
-    def working(self, database: str) -> bool:
-        """Whether somebody's statement runs in a database right now."""
+    def is_busy(self, database: str) -> bool:
+        """Whether a statement runs in a database right now."""
         return any(session.state == "active" for session in self.sessions(database))
 
-    def free_space(self, place: str = "") -> int:
-        """Return the bytes that are free in a place of the container, if not told where the server keeps its data."""
+    def free_space(self, path: str = "") -> int:
+        """Return the free bytes at a path in the container, by default where the server has its data."""
         script = 'df -Pk "${1:-${PGDATA:-/var/lib/postgresql/data}}" | tail -n 1'
-        finished = self.engine.run(self.container, ["sh", "-c", script, "sh", place])
+        finished = self.engine.run(self.container, ["sh", "-c", script, "sh", path])
         try:
             return int(finished.stdout.split()[-3]) * 1024
         except (IndexError, ValueError):
-            raise DatabaseError(f"Cannot tell the free space of the database: {finished.said}") from None
+            raise DatabaseError(f"Cannot tell the free space of the database: {finished.last_lines}") from None
 
     # Changes to whole databases
 
@@ -218,28 +218,28 @@ class Server(Psql):
         )
 
     def copy(self, database: str, to: str, owner: str) -> None:
-        """Copy a database inside the server, settings and privileges included; meanwhile nobody gets into it.
+        """Copy a database inside the server, with settings and privileges; meanwhile nobody can connect to it.
 
-        Raise DatabaseError when it cannot be copied, also when somebody's session in it does not end.
+        Raise DatabaseError when it cannot be copied, for example because a session in it does not end.
         """
         recent = self.version() >= 150000
-        # A copy is as good as what it was made of: also where another C library sorts its texts now.
+        # The copy keeps the collation version, even if the C library now sorts differently.
         version = " || coalesce(format(' COLLATION_VERSION %L', datcollversion), '')" if recent else ""
         copying = (
             f"SELECT format('CREATE DATABASE %I TEMPLATE %I OWNER %I{' STRATEGY FILE_COPY' if recent else ''}',"
             f" {literal(to)}, datname, {literal(owner)}){version}"
             f" FROM pg_database WHERE datname = {literal(database)} \\gexec\n"
         )
-        # All in one session: CHAP is down meanwhile, and another one takes a moment to begin.
+        # All in a single session: CHAP is down meanwhile, and a second session takes a moment to start.
         carrying = statements.CARRY.format(old=literal(database), new=literal(to))
-        self._alone([database], copying + carrying + _let_in(database))
+        self._exclusively([database], copying + carrying + _reopen(database))
 
     def carry(self, database: str, to: str) -> None:
         """Give a database the settings, privileges, comment and connection limit of another one."""
         self.command(statements.CARRY.format(old=literal(database), new=literal(to)))
 
     def end_own_sessions(self) -> None:
-        """End what a run that was killed still does in the server, and wait until it has ended."""
+        """End the sessions that a killed run left in the server, and wait until they have ended."""
         ours = f"application_name = {literal(reach.APPLICATION)} AND pid <> pg_backend_pid()"
         for _ in range(100):
             if not self.query(f"SELECT pid, pg_terminate_backend(pid) FROM pg_stat_activity WHERE {ours}"):
@@ -252,45 +252,48 @@ class Server(Psql):
         self.command(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = {literal(role)};")
 
     def rename(self, *pairs: tuple[str, str]) -> None:
-        """Rename databases, (from, to) in order, all of them or none; their sessions are ended.
+        """Rename databases, (from, to) in order, all or none; their sessions are ended.
 
-        Raise DatabaseError when they cannot be renamed, also when somebody's session in one does not end.
+        Raise DatabaseError when they cannot be renamed, for example because a session in one does not end.
         """
         renames = [f"ALTER DATABASE {identifier(old)} RENAME TO {identifier(new)};" for old, new in pairs]
         opened = [f"ALTER DATABASE {identifier(new)} ALLOW_CONNECTIONS true;" for _, new in pairs]
-        self._alone([old for old, _ in pairs], "\n".join(["BEGIN;", *renames, *opened, "COMMIT;"]))
+        self._exclusively([old for old, _ in pairs], "\n".join(["BEGIN;", *renames, *opened, "COMMIT;"]))
 
     def drop(self, database: str) -> None:
-        """Drop a database that is no longer live, also one that its owner made a template. No error when it is gone."""
+        """Drop a database that is not live, even if its owner made it a template. No error when it is gone."""
         if self.exists(database):
             template = f"ALTER DATABASE {identifier(database)} IS_TEMPLATE false;\n"
-            self._alone([database], f"{template}DROP DATABASE {identifier(database)};")
+            self._exclusively([database], f"{template}DROP DATABASE {identifier(database)};")
 
     def empty(self, database: str) -> None:
         """End every session in a database. Raise StuckSessions when one does not end."""
-        self._alone([database], _NOBODY_THERE.format(name=literal(database)) + _let_in(database))
+        self._exclusively([database], _WAIT_UNTIL_UNUSED.format(name=literal(database)) + _reopen(database))
 
-    def let_in(self, *databases: str) -> None:
-        """Open databases that a copying or renaming which was cut off left closed. No error for what is not there."""
-        self.command("".join(map(_let_in, databases)))
+    def allow_connections(self, *databases: str) -> None:
+        """Allow connections that an interrupted copy or rename left off. No error for a missing database."""
+        self.command("".join(map(_reopen, databases)))
 
-    def _alone(self, databases: Sequence[str], sql: str) -> None:
-        """Run statements while nobody gets into databases: who is in there is sent away, and may not come back."""
-        # A session cannot keep itself out.
+    def _exclusively(self, databases: Sequence[str], sql: str) -> None:
+        """Run statements with the databases closed to all others: their sessions are ended, and new ones refused."""
+        # A session cannot shut itself out.
         home = "template1" if "postgres" in databases else ""
         for left in reversed(range(_TRIES)):
             try:
-                self.command("".join(map(_keep_out, databases)) + sql, home)
+                self.command("".join(map(_shut_out, databases)) + sql, home)
                 return
             except DatabaseError as error:
-                there = [session for database in databases for session in self.sessions(database)]
-                if left and there:
+                remaining = [session for database in databases for session in self.sessions(database)]
+                if left and remaining:
                     continue
                 with suppress(DatabaseError):
-                    self.command("".join(map(_let_in, databases)), home)
-                if not there:
+                    self.command("".join(map(_reopen, databases)), home)
+                if not remaining:
                     raise
-                names = ", ".join(f"{one.application or one.role} from {one.address} (pid {one.pid})" for one in there)
+                names = ", ".join(
+                    f"{session.application or session.role} from {session.address} (pid {session.pid})"
+                    for session in remaining
+                )
                 raise StuckSessions(
                     f"{error.message} These sessions do not end: {names}.", hint="Restart the database's container."
                 ) from error
@@ -299,12 +302,12 @@ class Server(Psql):
 
     def processors(self) -> int:
         """Return how many processors the server may use."""
-        said = self.engine.run(self.container, ["nproc"]).stdout.strip()
-        return int(said) if said.isdigit() else 1
+        output = self.engine.run(self.container, ["nproc"]).stdout.strip()
+        return int(output) if output.isdigit() else 1
 
 
-def _keep_out(database: str) -> str:
-    """Return SQL that lets nobody into a database and ends every session in it."""
+def _shut_out(database: str) -> str:
+    """Return SQL that refuses new connections to a database and ends every session in it."""
     return (
         f"ALTER DATABASE {identifier(database)} ALLOW_CONNECTIONS false;\n"
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
@@ -312,7 +315,7 @@ def _keep_out(database: str) -> str:
     )
 
 
-def _let_in(database: str) -> str:
+def _reopen(database: str) -> str:
     return (
         "SELECT format('ALTER DATABASE %I ALLOW_CONNECTIONS true', datname) FROM pg_database"
         f" WHERE NOT datallowconn AND datname = {literal(database)} \\gexec\n"

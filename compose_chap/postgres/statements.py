@@ -1,4 +1,4 @@
-"""The longer SQL statements of `server`. Pure text."""
+"""The longer SQL statements of `server`."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ TABLES = """
       AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_(toast|temp)'
 """
 
-# psql runs each row of the first query as a statement of its own: one round trip for all tables.
+# psql runs each row of the first query as a statement: a single round trip for all tables.
 COUNT = (
     "SELECT format('SELECT json_build_array(%L, count(*)) FROM %I.%I', n.nspname || '.' || c.relname,"
     " n.nspname, c.relname)" + TABLES + "ORDER BY 1 \\gexec\n"
 )
 
-# The same, and which of the rows were written by transactions from the one numbered `since` on.
+# The same, and how many rows were written by transactions numbered `since` or later.
 NEWER = (
     "SELECT format('SELECT json_build_array(%L, count(*), count(*) FILTER (WHERE age(xmin) <= age(''{since}''::xid)))"
     " FROM %I.%I', n.nspname || '.' || c.relname, n.nspname, c.relname)" + TABLES + "ORDER BY 1 \\gexec\n"
 )
 
-# What neither CREATE DATABASE … TEMPLATE nor pg_dump carries over: settings, privileges, comment, limit.
-# Settings that are lists of names are stored quoted already (see variable_is_guc_list_quote in PostgreSQL).
+# What neither CREATE DATABASE … TEMPLATE nor pg_dump copies: settings, privileges, comment, connection limit.
+# Settings that are lists of names are stored with quotes already (see variable_is_guc_list_quote in PostgreSQL).
 CARRY = r"""
 WITH old AS (SELECT * FROM pg_database WHERE datname = {old}), setting AS (
   SELECT coalesce(r.rolname, '') AS role, split_part(entry, '=', 1) AS name,

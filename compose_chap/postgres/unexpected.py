@@ -1,6 +1,6 @@
-"""What no database of CHAP holds: how it is found in one, and how much of it a restore may bring back.
+"""Objects that no database of CHAP has: how to find them, and which of them a restore may bring back.
 
-CHAP's database is tables, their rows and what belongs to them. All else may run code later, or elsewhere.
+CHAP's database has tables, rows and what belongs to them. Anything else might run code later or on another server.
 """
 
 from __future__ import annotations
@@ -15,15 +15,17 @@ from compose_chap.postgres.dump_format import Contents
 from compose_chap.postgres.sandbox import Quarantine
 from compose_chap.postgres.server import Server, identifier, literal
 
-# Each by the kind that pg_dump gives it. What belongs to an extension comes with that, and is not named by itself;
-# PL/pgSQL is everywhere, so what says it belongs to that is looked at.
+# Each with the kind that pg_dump gives it. Objects of an extension come with the extension and are not listed;
+# PL/pgSQL is everywhere, so objects that claim to belong to it are listed.
 _OBJECTS = r"""
 WITH own AS (SELECT oid FROM pg_namespace WHERE nspname NOT IN ('pg_catalog', 'information_schema')),
-found (class, oid, said) AS (
+object (class, oid, description) AS (
 -- An aggregate is made of functions, and has no language of its own.
 SELECT 'pg_proc'::regclass, p.oid, CASE WHEN l.lanpltrusted OR p.prokind = 'a' THEN '' ELSE 'UNTRUSTED ' END
        || CASE p.prokind WHEN 'p' THEN 'PROCEDURE ' WHEN 'a' THEN 'AGGREGATE ' ELSE 'FUNCTION ' END || p.proname
   FROM pg_proc p JOIN own ON own.oid = p.pronamespace JOIN pg_language l ON l.oid = p.prolang
+  -- Those that PostgreSQL itself makes with a range type are no functions that anybody wrote.
+  WHERE NOT EXISTS (SELECT 1 FROM pg_depend WHERE classid = 'pg_proc'::regclass AND objid = p.oid AND deptype = 'i')
 UNION ALL SELECT 'pg_class'::regclass, c.oid,
        CASE c.relkind WHEN 'v' THEN 'VIEW ' WHEN 'm' THEN 'MATERIALIZED VIEW ' ELSE 'FOREIGN TABLE ' END || c.relname
   FROM pg_class c JOIN own ON own.oid = c.relnamespace WHERE c.relkind IN ('v', 'm', 'f')
@@ -50,12 +52,15 @@ UNION ALL SELECT 'pg_opclass'::regclass, o.oid, 'OPERATOR CLASS ' || opcname FRO
 UNION ALL SELECT 'pg_opfamily'::regclass, o.oid, 'OPERATOR FAMILY ' || opfname FROM pg_opfamily o
   JOIN own ON own.oid = o.opfnamespace
 UNION ALL SELECT 'pg_am'::regclass, oid, 'ACCESS METHOD ' || amname FROM pg_am WHERE oid >= 16384
-UNION ALL SELECT 'pg_type'::regclass, t.oid, CASE t.typtype WHEN 'd' THEN 'DOMAIN ' ELSE 'SHELL TYPE ' END || typname
+UNION ALL SELECT 'pg_type'::regclass, t.oid,
+       CASE t.typtype WHEN 'd' THEN 'DOMAIN ' WHEN 'r' THEN 'RANGE TYPE ' ELSE 'SHELL TYPE ' END || typname
   FROM pg_type t JOIN own ON own.oid = t.typnamespace
   -- A base type that is no array is made by a superuser, out of functions.
-  WHERE t.typtype IN ('d', 'p') OR (t.typtype = 'b' AND NOT EXISTS (SELECT 1 FROM pg_type e WHERE e.typarray = t.oid))
+  WHERE t.typtype IN ('d', 'r', 'p')
+        OR (t.typtype = 'b' AND NOT EXISTS (SELECT 1 FROM pg_type e WHERE e.typarray = t.oid))
 UNION ALL SELECT 'pg_cast'::regclass, oid, 'CAST ' || castsource::regtype || ' to ' || casttarget::regtype
-  FROM pg_cast WHERE oid >= 16384
+  FROM pg_cast c WHERE oid >= 16384
+  AND NOT EXISTS (SELECT 1 FROM pg_depend WHERE classid = 'pg_cast'::regclass AND objid = c.oid AND deptype = 'i')
 UNION ALL SELECT 'pg_transform'::regclass, oid, 'TRANSFORM ' || trftype::regtype FROM pg_transform
 UNION ALL SELECT 'pg_collation'::regclass, c.oid, 'COLLATION ' || collname FROM pg_collation c
   JOIN own ON own.oid = c.collnamespace
@@ -80,11 +85,16 @@ UNION ALL SELECT 'pg_class'::regclass, c.oid,
   FROM pg_class c JOIN own ON own.oid = c.relnamespace WHERE c.relpersistence = 'u' AND c.relkind IN ('r', 'p', 'S')
 UNION ALL SELECT 'pg_class'::regclass, c.oid, 'TABLE WITH A PARENT ' || c.relname
   FROM pg_class c JOIN own ON own.oid = c.relnamespace JOIN pg_inherits ON inhrelid = c.oid
-  WHERE c.relkind = 'r' AND NOT c.relispartition
+  WHERE c.relkind = 'r'
+UNION ALL SELECT 'pg_class'::regclass, c.oid, 'PARTITIONED TABLE ' || c.relname
+  FROM pg_class c JOIN own ON own.oid = c.relnamespace WHERE c.relkind = 'p'
+UNION ALL SELECT 'pg_class'::regclass, c.oid, 'GENERATED COLUMN ' || c.relname || '.' || a.attname
+  FROM pg_class c JOIN own ON own.oid = c.relnamespace JOIN pg_attribute a ON a.attrelid = c.oid
+  WHERE a.attgenerated <> '' AND NOT a.attisdropped
 UNION ALL SELECT 'pg_class'::regclass, id,
-       'EXPRESSION ' || f.proname || '() in ' || place || ' ' || id::regclass
+       'EXPRESSION ' || f.proname || '() in ' || location || ' ' || t.relname
   FROM (
-  SELECT 'a default of' AS place, adrelid AS id, adbin::text AS tree FROM pg_attrdef
+  SELECT 'a default of' AS location, adrelid AS id, adbin::text AS tree FROM pg_attrdef
   UNION ALL SELECT 'a check of', conrelid, conbin::text FROM pg_constraint WHERE conbin IS NOT NULL AND conrelid <> 0
   UNION ALL SELECT 'the index', indexrelid, coalesce(indexprs::text, '') || coalesce(indpred::text, '') FROM pg_index
     WHERE indexprs IS NOT NULL OR indpred IS NOT NULL
@@ -97,16 +107,16 @@ UNION ALL SELECT 'pg_class'::regclass, id,
     -- A cast of PostgreSQL's own is one too, and no call that anybody wrote.
     OR EXISTS (SELECT 1 FROM pg_cast c WHERE c.castfunc = f.oid AND c.oid < 16384)))
 )
-SELECT DISTINCT said FROM found WHERE NOT EXISTS (
+SELECT DISTINCT description FROM object WHERE NOT EXISTS (
   SELECT 1 FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid
   WHERE d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e' AND e.extname <> 'plpgsql'
-        AND d.classid = found.class AND d.objid = found.oid)
+        AND d.classid = object.class AND d.objid = object.oid)
 ORDER BY 1 LIMIT 1000
 """
 
 
-# Tables that the catalog has lost: their row types are there, and they are not. Nobody who asks the catalog misses
-# such a table, pg_dump neither.
+# Tables that the catalog has lost: their row type is there, but the table is not. Nothing else in the catalog shows
+# the loss, and pg_dump does not notice it.
 _LOST = """
 SELECT n.nspname || '.' || t.typname FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace
 WHERE t.typrelid <> 0 AND NOT EXISTS (SELECT 1 FROM pg_class c WHERE c.oid = t.typrelid)
@@ -115,33 +125,33 @@ WHERE t.typrelid <> 0 AND NOT EXISTS (SELECT 1 FROM pg_class c WHERE c.oid = t.t
 
 
 def objects(server: Server, database: str) -> list[str]:
-    """Return what a database holds that no database of CHAP has: kind and name of each."""
-    return look(server, database)[0]
+    """Return the objects that no database of CHAP has, each by kind and name."""
+    return inspect(server, database)[0]
 
 
-def look(server: Server, database: str) -> tuple[list[str], list[str]]:
-    """Return what `objects` returns, and the tables that the catalog of the database has lost."""
-    found, lost = server.answers(_OBJECTS, _LOST, database=database)
-    return [name for (name,) in found], [name for (name,) in lost]
+def inspect(server: Server, database: str) -> tuple[list[str], list[str]]:
+    """Return the same as `objects`, and the tables that the catalog of the database has lost."""
+    names, lost = server.answers(_OBJECTS, _LOST, database=database)
+    return [name for (name,) in names], [name for (name,) in lost]
 
 
 def refuse(names: Sequence[str], *, trust: bool) -> None:
-    """Raise DumpError for a dump that holds these, called by kind and name, unless that is trusted."""
+    """Raise DumpError for a dump that holds these objects (kind and name), unless it is trusted."""
     if names and not trust:
         raise DumpError(
-            f"The dump holds what no dump of CHAP has: {_some(names)}.",
-            hint="If you know where it comes from, and want these: --trust",
+            f"The dump holds things that CHAP does not have: {_some(names)}.",
+            hint="If you know where it comes from and want it: --trust",
         )
 
 
-def told(names: Sequence[str]) -> str:
-    """Return what an operator has to know of a backup of a database that holds these; empty for none."""
+def backup_warning(names: Sequence[str]) -> str:
+    """Return the warning about a backup of a database with these objects; empty for none."""
     if not names:
         return ""
-    said = f"It holds what no database of CHAP holds: {_some(names)}. A restore needs --trust."
+    warning = f"It holds things that CHAP does not have: {_some(names)}. A restore needs --trust."
     if beyond := [name for name in names if dump_format.is_beyond_trust(name)]:
-        said += f" Even then {_some(beyond)} can be restored by hand only, with pg_restore, by a superuser."
-    return said
+        warning += f" Even then {_some(beyond)} can be restored by hand only, with pg_restore, by a superuser."
+    return warning
 
 
 def _some(names: Sequence[str]) -> str:
@@ -153,11 +163,11 @@ _EXTENSION = re.compile(rf"^CREATE EXTENSION IF NOT EXISTS {_NAME} WITH SCHEMA {
 
 
 def make_extensions(quarantine: Quarantine, path: str, contents: Contents, database: str, role: str) -> Contents:
-    """Make the extensions of an archive that is trusted, and return its contents without them.
+    """Create the extensions of a trusted archive, and return its contents without them.
 
-    The administrator makes them, for most extensions want one. The dump gets no power by that: only the names are
-    taken from it, the code is the server's own, and the administrator owns it. `role` may fill their tables.
-    Raise DumpError when this server cannot make one.
+    The administrator creates them, because most extensions need that. It gives the dump no power: only the names come
+    from it, the code is the server's own, and the administrator owns it. `role` may fill their tables.
+    Raise DumpError when this server cannot create one.
     """
     wanted = [entry for entry in contents.entries if entry.kind == "EXTENSION" and not entry.belongs_to_server]
     if not wanted:
@@ -168,7 +178,7 @@ def make_extensions(quarantine: Quarantine, path: str, contents: Contents, datab
     for quoted in _EXTENSION.findall(quarantine.sql(path, "".join(entry.line + "\n" for entry in wanted))):
         name, schema = (part[1:-1].replace('""', '"') if part.startswith('"') else part for part in quoted)
         statements = []
-        # One that the list does not have comes with the extension.
+        # A schema that the list does not have is created by the extension.
         if schema in schemas and not schemas[schema].belongs_to_server:
             made.add(schemas[schema].line)
             statements.append(f"CREATE SCHEMA IF NOT EXISTS {identifier(schema)} AUTHORIZATION {identifier(role)};")
@@ -184,7 +194,7 @@ def make_extensions(quarantine: Quarantine, path: str, contents: Contents, datab
     return replace(contents, entries=tuple(entry for entry in contents.entries if entry.line not in made))
 
 
-# A dump has the rows that somebody added to a table of an extension.
+# A dump includes rows that somebody added to a table of an extension.
 _LET_FILL = """
 SELECT format('GRANT ALL ON %s TO %I', filled::regclass, {role})
   FROM pg_extension, unnest(extconfig) AS filled WHERE extname = {name} \\gexec

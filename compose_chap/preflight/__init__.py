@@ -1,5 +1,5 @@
-"""Everything that is looked at before an upgrade begins: named checks, each ok, warn, fail or skipped.
+"""Everything that is checked before an upgrade begins: named checks, each ok, warn, fail or skipped.
 
-The door is `preflight.examine`. `subject` asks each fact once. No check changes anything.
+Start at `preflight.examine`. `subject` caches each fact. No check changes anything.
 The commands `check` and `upgrade` call it.
 """

@@ -1,6 +1,6 @@
-"""The preflight: what is looked at before an upgrade, each question a named check.
+"""The preflight: named checks before an upgrade.
 
-No check changes anything. One whose prerequisite failed is skipped, and says so.
+No check changes anything. A check whose prerequisite failed is skipped, and says so.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
-from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
@@ -21,20 +21,20 @@ from compose_chap.image import nearest_releases, release_key
 from compose_chap.model import Role
 from compose_chap.postgres import unexpected
 from compose_chap.postgres.server import identifier
-from compose_chap.preflight import release_files, release_notes, roads, running_files
+from compose_chap.preflight import order, release_files, release_notes, roads, running_files
 from compose_chap.preflight.subject import Subject
 from compose_chap.records import durable, run_records
-from compose_chap.stack.databases import refuse_what_cannot_go_back
+from compose_chap.stack.databases import refuse_irreversible
 from compose_chap.stack.jobs import own_jobs
 from compose_chap.stack.releases import available
-from compose_chap.transaction.baseline import other_sessions
+from compose_chap.transaction.run.baseline import other_sessions
 
 # Unpacked layers take two to three times their compressed size.
 _UNPACKED = 3
 _YOUNG_DAYS = 3
 OLDEST_ENGINE = (20, 10)
 
-# The checks that an operator may go against, and the flag that says so.
+# The checks that an operator may override, and the flag for it.
 OVERRIDES = {
     "drift": "--allow-drift",
     "jobs": "--abandon-jobs",
@@ -44,42 +44,29 @@ OVERRIDES = {
     **roads.OVERRIDES,
 }
 
-_Look = Callable[[Subject], Check]
-
 
 def examine(subject: Subject) -> list[Check]:
-    """Run every check that fits: all of them with a target version, those of the running stack without."""
-    checks: dict[str, Check] = {}
-    blocked: set[str] = set()
-
-    for name, requires, look in _CHECKS:
-        if look in _FOR_TARGET and not subject.target:
-            continue
-        if missing := [name for name in requires if name in blocked]:
-            checks[name] = Check(name, "skipped", f"Not looked at, because of {missing[0]}.")
-            blocked.add(name)
-            continue
-        begun = subject.world.clock()
-        try:
-            check = look(subject)
-        except ChapError as error:
-            check = Check(name, "fail", error.message, error.hint)
-        took = int((subject.world.clock() - begun).total_seconds() * 1000)
-        checks[name] = replace(check, name=name, duration_ms=took)
-        if check.failed:
-            blocked.add(name)
-    found = list(checks.values())
-    if checks["interrupted_run"].failed:
-        # To start or mend anything before the run is undone may do harm.
-        found = [one if one.name == "interrupted_run" else replace(one, hint="") for one in found]
+    """Run the checks: all of them with a target version, else those of the running stack."""
+    fitting = [entry for entry in _CHECKS if subject.target or entry[2] not in _FOR_TARGET]
+    with ThreadPoolExecutor(1) as pool:
+        # The faults need the database too; read them in parallel with the checks.
+        known_faults = pool.submit(roads.faults, subject)
+        examined = order.examine(subject, fitting)
+    results = [entry.check for entry in examined.values()]
+    blocked = {name for name, entry in examined.items() if entry.blocks}
+    if examined["interrupted_run"].check.failed:
+        # Other hints may do harm before the interrupted run is recovered.
+        results = [result if result.name == "interrupted_run" else replace(result, hint="") for result in results]
     if not subject.target:
-        return found
+        return results
     notes = release_notes.between(subject.stack, subject.release, subject.target)
-    return found + roads.between(subject, blocked) + notes
+    # Without a stack and a database, the facts cannot be read.
+    faults = [] if {"stack", "database"} & blocked else known_faults.result()
+    return results + faults + roads.newer_than_known(subject.target) + notes
 
 
 def overridden(checks: list[Check], allowed: set[str]) -> list[Check]:
-    """Return the checks with those failures turned into warnings that the operator chose to go against."""
+    """Return the checks, with the failures that the operator overrides as warnings."""
     return [
         replace(check, status="warn", message=f"{check.message} (allowed with {OVERRIDES[check.name]})")
         if check.failed and check.name in allowed
@@ -119,11 +106,11 @@ def _stack(subject: Subject) -> Check:
 def _no_database(subject: Subject) -> Check:
     project, host = subject.stack.project, subject.stack.database_host
     if subject.stack.pooler:
-        _ = subject.stack.database  # which says what it is
+        _ = subject.stack.database  # raises an error about the pooler
     for service in subject.model.services.values():
         if host in (service.name, service.container_name):
             up = shlex.join(["docker", *compose_command(project), "up", "-d", "--no-deps", service.name])
-            return Check("", "fail", f"The database service {service.name} has no container.", f"Make it anew: {up}")
+            return Check("", "fail", f"The database service {service.name} has no container.", f"Create it again: {up}")
     writers = " ".join(service.name for service in subject.stack.writers)
     return Check(
         "",
@@ -135,43 +122,43 @@ def _no_database(subject: Subject) -> Check:
 
 
 def _interrupted(subject: Subject) -> Check:
-    if not subject.stack.project.here:
-        return Check("", "skipped", "Not looked at, because of compose_files.")
+    if not subject.stack.project.local:
+        return Check("", "skipped", "Skipped, because of the Compose files.")
     run_records.refuse_open_run(subject.stack.project.directory)
     return Check("", "ok", "No earlier run was cut off.")
 
 
 def _same_version(subject: Subject) -> Check:
-    wrong = {name: found for name, found in subject.baseline.worker_versions.items() if found != subject.version}
+    wrong = {name: version for name, version in subject.baseline.worker_versions.items() if version != subject.version}
     if wrong:
-        said = ", ".join(f"{name} {found or 'says nothing'}" for name, found in wrong.items())
-        return Check("", "warn", f"The API is {subject.version}, but: {said}.")
+        message = ", ".join(f"{name} {version or 'says nothing'}" for name, version in wrong.items())
+        return Check("", "warn", f"The API is {subject.version}, but: {message}.")
     return Check("", "ok", f"API and workers are version {subject.version or 'unknown'}.")
 
 
 def _healthy_now(subject: Subject) -> Check:
     health = subject.overview.health
     if not health.ready:
-        hint = "Mend it first, or go on with --allow-unhealthy."
-        return Check("", "fail", f"CHAP is not well even now: {health.problems or health.level}.", hint)
+        hint = "Repair it first, or go on with --allow-unhealthy."
+        return Check("", "fail", f"CHAP is already unhealthy: {health.problems or health.level}.", hint)
     return Check("", "ok", "CHAP is ready: " + (", ".join(health.checks) or "it answers") + ".")
 
 
 def _schema(subject: Subject) -> Check:
     schema = subject.schema
-    # What is amiss already is no reason to refuse: an upgrade may be what mends it.
+    # A schema that is wrong already is no reason to refuse: an upgrade may fix it.
     status = "warn" if schema.status == "fail" and subject.target else schema.status
-    return Check("", status, schema.words, details=schema.to_json())
+    return Check("", status, schema.summary, details=schema.to_json())
 
 
 def _version_path(subject: Subject) -> Check:
-    now, then = release_key(subject.release), release_key(subject.target)
-    if now and then and then < now:
+    now, wanted = release_key(subject.release), release_key(subject.target)
+    if now and wanted and wanted < now:
         return Check(
             "",
             "fail",
             f"{subject.target} is older than the running {subject.release}.",
-            "To undo an upgrade: docker chap rollback. To go back all the same: --allow-downgrade",
+            "To undo an upgrade: docker chap rollback. To go back anyway: --allow-downgrade",
         )
     return Check("", "ok", f"From {subject.release or 'unknown'} to {subject.target.removeprefix('v')}.")
 
@@ -188,16 +175,16 @@ def _images(subject: Subject) -> Check:
             return Check("", "fail", f"{error.message} Not on this server: {', '.join(missing)}.", error.hint)
         return Check("", "warn", f"{error.message} The images that are on this server will be used.")
 
-    absent = [str(subject.images[name]) for name, found in manifests.items() if found is None]
+    absent = [str(subject.images[name]) for name, manifest in manifests.items() if manifest is None]
     if absent and not all(engine.image(reference) for reference in absent):
         partly = len(absent) < len(manifests)
-        there = " The other image has that tag: it may still be being published." if partly else ""
-        return Check("", "fail", f"The registry does not have {', '.join(absent)}.{there}", _suggest(subject))
+        note = " The other image has that tag: it may still be being published." if partly else ""
+        return Check("", "fail", f"The registry does not have {', '.join(absent)}.{note}", _suggest(subject))
     size = to_pull(subject)
-    young = _age(subject)
-    if young is not None and young < _YOUNG_DAYS:
-        said = f"Both images exist; they were made {_days(young)}: few have used them yet."
-        return Check("", "warn", f"{said} To pull: at most {units.size(size)}.")
+    age = _age(subject)
+    if age is not None and age < _YOUNG_DAYS:
+        message = f"Both images exist; they were made {_days(age)}: few have used them yet."
+        return Check("", "warn", f"{message} To pull: at most {units.size(size)}.")
     return Check("", "ok", f"Both images exist. To pull: at most {units.size(size)}.", details={"bytes": size})
 
 
@@ -206,7 +193,7 @@ def _days(age: int) -> str:
 
 
 def to_pull(subject: Subject) -> int:
-    """Return how many bytes the new images have, each layer once, without those that are here already whole."""
+    """Return the bytes to pull: every layer of the new images once, without images that are here already."""
     layers: dict[str, int] = {}
     for name, manifest in subject.manifests.items():
         if manifest and not subject.world.engine.image(str(subject.images[name])):
@@ -226,7 +213,7 @@ def _age(subject: Subject) -> int | None:
 
 def _suggest(subject: Subject) -> str:
     try:
-        releases = [one for one in available(subject.registry, subject.images) if one != subject.target]
+        releases = [release for release in available(subject.registry, subject.images) if release != subject.target]
     except ChapError:
         return "See what there is: docker chap versions"
     return f"Nearest: {', '.join(nearest_releases(subject.target, releases)) or 'none'}. See all: docker chap versions"
@@ -243,26 +230,26 @@ def _files(subject: Subject) -> Check:
 
 def _database(subject: Subject) -> Check:
     database, name, quoted = subject.database, subject.database.name, identifier(subject.database.name)
-    refuse_what_cannot_go_back(subject.server, name)
-    said = f"Database '{name}' has {units.size(database.size)}."
-    strange, lost = unexpected.look(subject.server, database.name)
+    refuse_irreversible(subject.server, name)
+    text = f"Database '{name}' has {units.size(database.size)}."
+    objects, lost = unexpected.inspect(subject.server, database.name)
     if lost:
-        return Check("", "fail", f"{said} It has lost {', '.join(lost)}.", "Get them back: docker chap restore latest")
+        return Check("", "fail", f"{text} It has lost {', '.join(lost)}.", "Get them back: docker chap restore latest")
     if database.collation_version and database.collation_version != database.collation_version_now:
         return Check(
             "",
             "warn",
-            f"{said} Its text order was made by another version of the C library"
+            f"{text} Its text order was made by another version of the C library"
             f" ({database.collation_version}, now {database.collation_version_now}).",
             f"After the upgrade: REINDEX DATABASE {quoted}; ALTER DATABASE {quoted} REFRESH COLLATION VERSION;",
         )
-    said, details = f"{said} {unexpected.told(strange)}".strip(), {"size": database.size, "foreign": strange}
-    return Check("", "warn" if strange else "ok", said, details=details)
+    message, details = f"{text} {unexpected.backup_warning(objects)}", {"size": database.size, "foreign": objects}
+    return Check("", "warn" if objects else "ok", message.strip(), details=details)
 
 
 def _sessions(subject: Subject) -> Check:
-    found = other_sessions(subject.server, subject.stack)
-    others = [f"{one.application or one.role} from {one.address}" for one in found]
+    sessions = other_sessions(subject.server, subject.stack)
+    others = [f"{session.application or session.role} from {session.address}" for session in sessions]
     if others:
         return Check("", "warn", f"Others use the database, and will be disconnected: {', '.join(others)}.")
     return Check("", "ok", "Only CHAP uses the database.")
@@ -271,7 +258,7 @@ def _sessions(subject: Subject) -> Check:
 def _room(subject: Subject) -> Check:
     size = subject.database.size
     in_server = subject.server.free_space()
-    # What the migration writes, and the new images; a copy of the database comes on top.
+    # Space for the migration and the new images; a copy of the database comes on top.
     least = size // 5 + (64 << 20)
     if subject.target and not subject.built:
         with suppress(ChapError):
@@ -281,19 +268,19 @@ def _room(subject: Subject) -> Check:
         return Check(
             "",
             "fail",
-            f"The server's disk has {units.size(in_server)} free; a copy of the database and the images need"
+            f"The server's disk has {units.size(in_server)} free, but a copy of the database and the images need"
             f" {units.size(needed)}.",
-            "Make room: docker image prune, docker chap prune.",
+            "Make room: docker image prune, docker chap prune",
         )
     by_dump = in_server < needed
-    # A backup makes what is missing of its folder.
+    # The folder may not exist yet: use its nearest existing parent.
     folder = next(backup for backup in (subject.backups, *subject.backups.parents) if backup.exists())
     free = shutil.disk_usage(folder).free
     in_folder = int(size * (0.8 if by_dump else 0.4))
     if free < in_folder:
         hint = "Make room (docker chap prune), or write elsewhere: -o FOLDER"
-        said = f"{folder} has {units.size(free)} free; backups may need {units.size(in_folder)}."
-        return Check("", "fail", said, hint)
+        message = f"{folder} has {units.size(free)} free; backups may need {units.size(in_folder)}."
+        return Check("", "fail", message, hint)
     if by_dump:
         return Check(
             "",
@@ -302,7 +289,7 @@ def _room(subject: Subject) -> Check:
             f" {units.size(needed)}."
             " An upgrade keeps the old data as a second dump instead: slower, and on a failure CHAP is down until it is"
             " restored.",
-            "For the quick way make room: docker image prune, docker chap prune.",
+            "To make room: docker image prune, docker chap prune",
             {"keep": "dump"},
         )
     return Check("", "ok", f"{units.size(in_server)} free on the server's disk, {units.size(needed)} needed.")
@@ -312,15 +299,15 @@ def _jobs(subject: Subject) -> Check:
     jobs = subject.jobs
     details = {"running": jobs.running, "waiting": jobs.waiting, "zombies": jobs.zombies, "own": jobs.own}
     dead = f"{len(jobs.zombies)} more say so but are dead." if jobs.zombies else ""
-    said = "No job runs."
+    message = "No job is running."
     if jobs.running or jobs.waiting:
-        said = f"{len(jobs.running)} job(s) run and {len(jobs.waiting)} wait; an upgrade would lose them."
+        message = f"{len(jobs.running)} job(s) run and {len(jobs.waiting)} wait; an upgrade would lose them."
     elif jobs.own:
-        said = "Nobody's job runs."
-    said = " ".join(filter(None, (said, dead, own_jobs(jobs))))
+        message = "No job that a person started is running."
+    message = " ".join(filter(None, (message, dead, own_jobs(jobs))))
     if jobs.running or jobs.waiting:
-        return Check("", "fail", said, "Wait for them with --drain, or lose them with --abandon-jobs.", details)
-    return Check("", "ok", said, details=details)
+        return Check("", "fail", message, "Wait for them with --drain, or lose them with --abandon-jobs.", details)
+    return Check("", "ok", message, details=details)
 
 
 def _models(subject: Subject) -> Check:
@@ -336,7 +323,7 @@ def _route(subject: Subject) -> Check:
     return Check("", "ok", f"DHIS2's route points at {route}.")
 
 
-_CHECKS: tuple[tuple[str, tuple[str, ...], _Look], ...] = (
+_CHECKS: tuple[tuple[str, tuple[str, ...], order.CheckFunction], ...] = (
     ("engine", (), _engine),
     ("compose", ("engine",), _compose),
     release_files.BEFORE_ALL,

@@ -1,6 +1,6 @@
-"""The checks of what the target's files would make of a stack: they look ahead, at files that are not there yet.
+"""Checks of what the target's files would change in a stack, before they are checked out.
 
-From source a release brings Compose files of its own. Images leave the files alone but for their tags.
+From source, a release brings its own Compose files. With images, only tags in the files change.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from pathlib import Path
 
 from compose_chap.check import Check
 from compose_chap.image import Reference
-from compose_chap.preflight import env_settings, service_changes
+from compose_chap.preflight import env_variables, service_changes
 from compose_chap.preflight.subject import Subject
 from compose_chap.project import checkout_move
 
 
-def _of_release(look: Callable[[Subject], Check]) -> Callable[[Subject], Check]:
-    """Return a look that is only for releases with files of their own."""
+def _only_when_built(look: Callable[[Subject], Check]) -> Callable[[Subject], Check]:
+    """Make a check skip itself unless CHAP is built from source."""
 
     @functools.wraps(look)
     def looked(subject: Subject) -> Check:
@@ -35,14 +35,14 @@ def _compose_files(subject: Subject) -> Check:
     return Check("", "ok", f"{', '.join(map(str, subject.stack.project.files))}.")
 
 
-@_of_release
-def _sources(subject: Subject) -> Check:
+@_only_when_built
+def _checkout(subject: Subject) -> Check:
     assert subject.move
     checkout_move.refuse_what_cannot_move(subject.move)
     return Check("", "ok", f"Checkout {subject.move.folder}: from {subject.move.before} to {subject.move.after}.")
 
 
-@_of_release
+@_only_when_built
 def _services(subject: Subject) -> Check:
     before, after = subject.model, subject.after
     needed = [*(writer.name for writer in subject.stack.writers), subject.stack.database.name]
@@ -60,19 +60,21 @@ def _services(subject: Subject) -> Check:
             f"The files of {subject.target} no longer define what a file of yours uses: {'; '.join(lost)}.",
             "Define the network in your own file, or take it out there.",
         )
-    said = [f"New, and not started by the upgrade: {name}." for name in service_changes.added(before, after)]
-    said += [f"No longer in the files, and left running: {name}." for name in service_changes.removed(before, after)]
-    said += [f"Ports change: {port}." for port in service_changes.ports(before, after, needed)]
-    if said:
-        return Check("", "warn", " ".join(said), "After the upgrade: docker compose up -d, for all that is new.")
-    return Check("", "ok", "The files of before and after have the same services.")
+    messages = [f"New, and not started by the upgrade: {name}." for name in service_changes.added(before, after)]
+    messages += [
+        f"No longer in the files, and left running: {name}." for name in service_changes.removed(before, after)
+    ]
+    messages += [f"Ports change: {port}." for port in service_changes.ports(before, after, needed)]
+    if messages:
+        return Check("", "warn", " ".join(messages), "After the upgrade: docker compose up -d, for all that is new.")
+    return Check("", "ok", "The present and the new files have the same services.")
 
 
-@_of_release
-def _settings(subject: Subject) -> Check:
+@_only_when_built
+def _env_variables(subject: Subject) -> Check:
     for service in subject.stack.writers:
-        if other := env_settings.other_access(subject.after, service):
-            names = ", ".join(env_settings.url_variables(subject.after, service.name))
+        if other := env_variables.other_access(subject.after, service):
+            names = ", ".join(env_variables.url_variables(subject.after, service.name))
             return Check(
                 "",
                 "fail",
@@ -80,15 +82,17 @@ def _settings(subject: Subject) -> Check:
                 f" {', '.join(other)} than now.",
                 f"Take {names} out of {subject.env_file}: what is true is then written there."
                 if names
-                else f"Keep {env_settings.URL} of now in a Compose file of your own (-f).",
+                else f"Keep {env_variables.URL} of now in a Compose file of your own (-f).",
             )
-    if subject.settings:
-        said = ", ".join(f"{setting.name} (as {setting.service} has it)" for setting in subject.settings)
-        return Check("", "ok", f"To be written into {subject.env_file}: {said}.")
-    return Check("", "ok", "CHAP finds its database as now.")
+    if subject.missing_variables:
+        variables = ", ".join(
+            f"{variable.name} (as {variable.service} has it)" for variable in subject.missing_variables
+        )
+        return Check("", "ok", f"To be written into {subject.env_file}: {variables}.")
+    return Check("", "ok", "CHAP will find its database.")
 
 
-@_of_release
+@_only_when_built
 def _data_mount(subject: Subject) -> Check:
     name = subject.stack.database.name
     if moved := service_changes.moved(subject.model, subject.after, name):
@@ -101,14 +105,14 @@ def _data_mount(subject: Subject) -> Check:
     return Check("", "ok", f"The data of {name} stay where they are.")
 
 
-@_of_release
+@_only_when_built
 def _mounts(subject: Subject) -> Check:
     names = [service.name for service in subject.stack.writers]
-    if moved := [one for name in names for one in service_changes.moved(subject.model, subject.after, name)]:
+    if moved := [mount for name in names for mount in service_changes.moved(subject.model, subject.after, name)]:
         copies = [
-            f"docker compose -p {subject.stack.project.name} cp {shlex.quote(folder)}/. {name}:{place}"
+            f"docker compose -p {subject.stack.project.name} cp {shlex.quote(folder)}/. {name}:{target}"
             for name in names
-            for folder, place in service_changes.copies(subject.model, subject.after, name)
+            for folder, target in service_changes.copies(subject.model, subject.after, name)
         ]
         return Check(
             "",
@@ -120,12 +124,12 @@ def _mounts(subject: Subject) -> Check:
     return Check("", "ok", "The volumes of CHAP stay as they are.")
 
 
-@_of_release
+@_only_when_built
 def _folders(subject: Subject) -> Check:
     names = [service.name for service in subject.stack.writers]
-    here = subject.world.engine.address.startswith("unix:")
-    folders = service_changes.folders(subject.after, names) if here else []
-    # Older Compose refuses to start such a service; newer makes the folder as root, and CHAP cannot write there.
+    local = subject.world.engine.address.startswith("unix:")
+    folders = service_changes.folders(subject.after, names) if local else []
+    # Older Compose refuses to start such a service; newer Compose makes the folder as root, unwritable for CHAP.
     if missing := [folder for folder in folders if not Path(folder).exists()]:
         give = f"chown $(docker compose exec {names[-1]} id -u) {shlex.quote(missing[0])}"
         return Check(
@@ -138,37 +142,39 @@ def _folders(subject: Subject) -> Check:
 
 
 def _postgresql(subject: Subject) -> Check:
-    runs, service = subject.server.version() // 10000, subject.stack.database
+    running, service = subject.server.version() // 10000, subject.stack.database
     model = subject.after if subject.move else subject.model
     definition = model.services.get(service.name)
     image = Reference.parse(str(definition.image or "")) if definition else Reference("")
-    # Only of these does it mean PostgreSQL's own number.
+    # Only for these images is the tag PostgreSQL's version.
     number = re.match(r"\d+", image.tag) if image.name in _POSTGRESQL else None
     wrong = "fail" if subject.target else "warn"
-    hint = f"Write {image.repository}:{runs} into the files; from source, into a Compose file of your own."
-    if number and int(number[0]) != runs:
-        said = "The next `docker compose up` would start a server that cannot read the data."
-        return Check("", wrong, f"PostgreSQL {runs} runs, and the files say {image}. {said}", hint)
+    hint = f"Write {image.repository}:{running} into the files; from source, into a Compose file of your own."
+    if number and int(number[0]) != running:
+        consequence = "The next `docker compose up` would start a server that cannot read the data."
+        return Check("", wrong, f"PostgreSQL {running} runs, and the files say {image}. {consequence}", hint)
     if number or not image.repository or image.digest or image.tag not in ("", "latest"):
-        return Check("", "ok", f"PostgreSQL {runs} runs, and stays as it is.")
+        return Check("", "ok", f"PostgreSQL {running} runs, and stays as it is.")
 
-    named = subject.world.engine.image(str(image))
-    unsaid = f"PostgreSQL {runs} runs, and the files do not say which one they mean: {image}."
-    if named is None or named.id != service.containers[0].image_id:
-        said = "That is another image now. The next `docker compose up` would start it, and it may not read the data."
-        return Check("", wrong, f"{unsaid} {said}", hint)
-    return Check("", "warn", f"{unsaid} This upgrade leaves the very image that runs; a later pull would not.", hint)
+    image_named = subject.world.engine.image(str(image))
+    unclear = f"PostgreSQL {running} runs, and the files do not say which one they mean: {image}."
+    if image_named is None or image_named.id != service.containers[0].image_id:
+        consequence = (
+            "That is another image now. The next `docker compose up` would start it, and it may not read the data."
+        )
+        return Check("", wrong, f"{unclear} {consequence}", hint)
+    return Check("", "warn", f"{unclear} This upgrade leaves the very image that runs; a later pull would not.", hint)
 
 
 _POSTGRESQL = ("postgres", "postgis", "postgresql")
 
-OF_RELEASE = (_sources, _services, _settings, _data_mount, _mounts, _folders)
+OF_RELEASE = (_checkout, _services, _env_variables, _data_mount, _mounts, _folders)
 
 BEFORE_ALL = ("compose_files", (), _compose_files)
 CHECKS = (
-    ("sources", ("stack", "compose_files"), _sources),
+    ("sources", ("stack", "compose_files"), _checkout),
     ("services", ("stack", "sources"), _services),
-    ("settings", ("services",), _settings),
+    ("settings", ("services",), _env_variables),
     ("data_mount", ("services",), _data_mount),
     ("mounts", ("services",), _mounts),
     ("folders", ("services",), _folders),

@@ -1,6 +1,6 @@
-"""What upstream's releases ask of an operator, each as a look at this stack: no note where there is nothing to do.
+"""What upstream's releases require of an operator, each checked on this stack: no note where nothing is to do.
 
-The facts come from chap-core's and docker-dhis2-core's files from release to release.
+The facts come from comparing chap-core's and docker-dhis2-core's files from release to release.
 """
 
 from __future__ import annotations
@@ -16,51 +16,53 @@ _Release = tuple[int, int, int]
 
 
 def between(stack: Stack, now: str, target: str) -> list[Check]:
-    """Return what needs to be known on the way from one release to another, as checks that are warnings."""
-    here, there = release_key(now), release_key(target)
-    if not here or not there:
+    """Return the notes for an upgrade from one release to another, as warnings."""
+    current, wanted = release_key(now), release_key(target)
+    if not current or not wanted:
         return []
-    found = [check for release, look in _NOTES if here < release <= there for check in look(stack)]
-    if any(here < release <= there for release in _MOVES_COLUMNS):
-        found += _columns_move()
-    return [*found, *_number_of_another(target)]
+    checks = [check for release, notes in _NOTES if current < release <= wanted for check in notes(stack)]
+    if any(current < release <= wanted for release in _MOVES_COLUMNS):
+        checks += _columns_move()
+    return [*checks, *_number_of_another(target)]
 
 
 def _number_of_another(target: str) -> Iterator[Check]:
     if (says := reported_version(target)) != target.removeprefix("v"):
-        said = f"{target} says of itself that it is {says}: its number was not raised. So {says} is right afterwards."
-        yield Check("note_number", "warn", said)
+        message = (
+            f"{target} says of itself that it is {says}: its number was not raised. So {says} is right afterwards."
+        )
+        yield Check("note_number", "warn", message)
 
 
 def _worker_commands_of_before_1_1(stack: Stack) -> Iterator[Check]:
     for service in (*stack.of(Role.WORKER), *stack.of(Role.API)):
         if "rest_api_src" in " ".join(service.containers[0].command):
-            said = f"The command of {service.name} names chap_core.rest_api_src, which v1.1.0 has renamed."
-            yield Check("note_command", "warn", said, "Take the command out of the Compose file, or name rest_api.")
+            message = f"The command of {service.name} names chap_core.rest_api_src, which v1.1.0 has renamed."
+            yield Check("note_command", "warn", message, "Take the command out of the Compose file, or name rest_api.")
 
 
 def _passwords_that_break_urls(stack: Stack) -> Iterator[Check]:
-    # Since v1.1.5 the Compose file splices the password into a URL, unescaped.
+    # Since v1.1.5 the Compose file puts the password into a URL, unescaped.
     password = stack.database.containers[0].environment.get("POSTGRES_PASSWORD", "")
     if set(password) & set("@:/#%?"):
-        said = "The database's password has a character that breaks CHAP_DATABASE_URL (one of @ : / # % ?)."
-        yield Check("note_password", "warn", said, "Escape it in the URL, or choose another password.")
+        message = "The database's password has a character that breaks CHAP_DATABASE_URL (one of @ : / # % ?)."
+        yield Check("note_password", "warn", message, "Escape it in the URL, or choose another password.")
 
 
 def _interface_of_before_1_3(stack: Stack) -> Iterator[Check]:
     if stack.of(Role.DHIS2):
-        said = "v1.3.0 took /version and /is-compatible away: an old Modeling App in DHIS2 no longer finds CHAP."
-        yield Check("note_modeling_app", "warn", said, "Update the Modeling App in DHIS2 to its newest version.")
+        message = "v1.3.0 took /version and /is-compatible away: an old Modeling App in DHIS2 no longer finds CHAP."
+        yield Check("note_modeling_app", "warn", message, "Update the Modeling App in DHIS2 to its newest version.")
 
 
 def _models_of_their_own(stack: Stack) -> Iterator[Check]:
     if not stack.of(Role.MODEL):
-        said = "From v2.0.0 on EWARS is a service of its own, and this project has no model service."
-        yield Check("note_models", "warn", said, "If you use it, add compose.ewars.yml to the files.")
+        message = "From v2.0.0 on EWARS is a service of its own, and this project has no model service."
+        yield Check("note_models", "warn", message, "If you use it, add compose.ewars.yml to the files.")
 
 
 def _token_is_looked_at(stack: Stack) -> Iterator[Check]:
-    # Releases up to v2.1.0 ignore the token; later ones refuse whoever does not send it.
+    # Releases up to v2.1.0 ignore the token; later ones refuse requests without it.
     token = stack.api.containers[0].environment.get("CHAP_API_TOKEN")
     silent = [
         service.name
@@ -68,17 +70,19 @@ def _token_is_looked_at(stack: Stack) -> Iterator[Check]:
         if not service.containers[0].environment.get("SERVICEKIT_REGISTRATION_KEY")
     ]
     if token and silent:
-        said = f"CHAP_API_TOKEN now takes effect, and {', '.join(silent)} has no SERVICEKIT_REGISTRATION_KEY."
-        yield Check("note_token", "warn", said, "Give the model services the token, or they cannot register.")
+        message = f"CHAP_API_TOKEN now takes effect, and {', '.join(silent)} has no SERVICEKIT_REGISTRATION_KEY."
+        yield Check("note_token", "warn", message, "Give the model services the token, or they cannot register.")
     if token and stack.of(Role.DHIS2):
-        said = "CHAP_API_TOKEN now takes effect: DHIS2's route must send it."
-        yield Check("note_route_token", "warn", said, "Add the header Authorization: Bearer … to the route in DHIS2.")
+        message = "CHAP_API_TOKEN now takes effect: DHIS2's route must send it."
+        yield Check(
+            "note_route_token", "warn", message, "Add the header Authorization: Bearer … to the route in DHIS2."
+        )
 
 
 def _columns_move() -> Iterator[Check]:
-    said = "This release renames, moves or drops columns: older code cannot read the data that it makes."
+    message = "This release renames, moves or drops columns: older code cannot read the data that it makes."
     yield Check(
-        "note_columns", "warn", said, "Going back later means going back to the old data, too: docker chap rollback"
+        "note_columns", "warn", message, "Going back later means going back to the old data, too: docker chap rollback"
     )
 
 
@@ -87,9 +91,9 @@ _NOTES: tuple[tuple[_Release, Callable[[Stack], Iterator[Check]]], ...] = (
     ((1, 1, 5), _passwords_that_break_urls),
     ((1, 3, 0), _interface_of_before_1_3),
     ((2, 0, 0), _models_of_their_own),
-    # The first release after v2.1.0, whatever its number will be.
+    # The first release after v2.1.0, whatever its number is.
     ((2, 1, 1), _token_is_looked_at),
 )
 
-# Releases whose migration takes columns away: lengths of predictions, parameters of backtests.
+# Releases whose migration removes columns: lengths of predictions, parameters of backtests.
 _MOVES_COLUMNS: tuple[_Release, ...] = ((2, 2, 0), (2, 3, 0))

@@ -1,4 +1,4 @@
-"""Whether the way to a release is one of those that are known to go wrong, and which one goes well."""
+"""Whether the path to a release is one of those that are known to fail, and which path is better."""
 
 from __future__ import annotations
 
@@ -7,57 +7,57 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
+from compose_chap import revisions
 from compose_chap.check import Check
 from compose_chap.errors import ChapError, EngineError
 from compose_chap.image import release_key
-from compose_chap.postgres.database_schema import MARK_TABLE
+from compose_chap.postgres import database_schema
 from compose_chap.preflight import unpinned
-from compose_chap.preflight.known_roads import ANY, EVER, NEWEST_KNOWN, ROADS, Facts, Road
+from compose_chap.preflight.known_roads import ANY, EVER, ROADS, Facts, Road
 from compose_chap.preflight.subject import Subject
 
 OVERRIDES = {road.name: road.allow for road in ROADS if road.allow}
 
-_MARK = f"SELECT version_num FROM {MARK_TABLE}"
 _BACKTESTS = "SELECT count(*) FROM public.backtest"
-# The column is there or not; as JSON it may be asked for in either case.
+# The column may be missing; read through JSON, the query works in either case.
 _LENGTHS = (
     "SELECT count(*) FROM public.modeltemplatedb t WHERE coalesce(to_jsonb(t) ->> 'min_prediction_length',"
     " to_jsonb(t) ->> 'max_prediction_length') IS NOT NULL"
 )
 
 
-def between(subject: Subject, blocked: Collection[str] = ()) -> list[Check]:
-    """Return what is known of the way to the target: a check for each fault on it, and where knowledge ends.
+def between(subject: Subject) -> list[Check]:
+    """Return a check for each known fault on the path to the target, and one if the target is too new to be known."""
+    return [*faults(subject), *newer_than_known(subject.target)]
 
-    `blocked` names the checks that failed: without a stack and a database nothing can be asked.
-    """
-    way = [road for road in ROADS if _leads(road, subject.release, subject.target)]
+
+def faults(subject: Subject) -> list[Check]:
+    """Return a check for each known fault on the path to the target; none without a target."""
     try:
-        askable = way and not {"stack", "database"} & set(blocked)
-        checks = known(way, facts(subject), subject.release, subject.target) if askable else []
+        way = [road for road in ROADS if subject.target and _leads(road, subject.release, subject.target)]
+        return known(way, facts(subject), subject.release, subject.target) if way else []
     except ChapError as error:
-        checks = [Check("roads", "fail", error.message, error.hint)]
-    return [*checks, *newer_than_known(subject.target)]
+        return [Check("roads", "fail", error.message, error.hint)]
 
 
-def known(roads: Iterable[Road], found: Facts, now: str, target: str) -> list[Check]:
-    """Return a check for each road that goes wrong with these facts. Without a flag to go it, it is a warning."""
-    words = {"now": now, "target": target.removeprefix("v"), "facts": _Spoken(found)}
+def known(roads: Iterable[Road], facts: Facts, now: str, target: str) -> list[Check]:
+    """Return a check for each road that fails with these facts; a warning when it has no override flag."""
+    words = {"now": now, "target": target.removeprefix("v"), "facts": _Readable(facts)}
     return [
         Check(
             road.name,
             "fail" if road.allow else "warn",
             road.what.format(**words),
-            road.instead.format(**words) + (f" To go all the same: {road.allow}" if road.allow else ""),
-            {"source": road.source, "repaired": road.repaired.format(**words)},
+            road.instead.format(**words) + (f" To do it anyway: {road.allow}" if road.allow else ""),
+            {"source": road.evidence, "repaired": road.repaired.format(**words)},
         )
         for road in roads
-        if road.on(found)
+        if road.on(facts)
     ]
 
 
 def repaired(checks: Sequence[Check]) -> list[Check]:
-    """Return checks as they stand with `--repair`: what it makes good does not stand in the way."""
+    """Return the checks with `--repair`: faults that it repairs become warnings."""
     return [
         Check(check.name, "warn", check.details["repaired"], "", check.details)
         if check.details.get("repaired")
@@ -67,48 +67,56 @@ def repaired(checks: Sequence[Check]) -> list[Check]:
 
 
 def repairs(checks: Iterable[Check]) -> tuple[str, ...]:
-    """Return the names of what `--repair` has to make good."""
+    """Return the names of the faults that `--repair` has to repair."""
     return tuple(check.name for check in checks if check.details.get("repaired"))
 
 
-def hint_after(reason: str, now: str, target: str) -> str:
-    """Return what to do after the API of the target ended at its start for a reason, empty where that is not known."""
+def hint_after(reason: str, now: str, target: str, repairs: Collection[str] = ()) -> str:
+    """Return what to do after the API of the target ended at its start for a reason, empty where that is not known.
+
+    What was among the `repairs` of that try is of no use again.
+    """
     for road in ROADS:
-        if road.words and road.words in reason and _leads(road, now, target):
+        if road.words and road.words in reason and road.name not in repairs and _leads(road, now, target):
             return road.afterwards.format(now=now, target=target.removeprefix("v"))
     return ""
 
 
-def seen(checks: Sequence[Check], tried: Iterable[Check], now: str, target: str) -> list[Check]:
-    """Return what is known of a way that was tried on a copy: no reason to refuse it, and its stop where it failed."""
+def seen(
+    checks: Sequence[Check], tried: Iterable[Check], now: str, target: str, repairs: Collection[str] = ()
+) -> list[Check]:
+    """Return what is known of a way that was tried on a copy: no reason to refuse it, and a good one where it failed.
+
+    `repairs` were made on the copy.
+    """
     reasons = " ".join(check.message for check in tried if check.failed)
-    hints = [hint_after(reasons, now, target)]
-    stops = [
-        Check("stop", "warn", f"There is a way with a stop from {now} to {target}.", hint) for hint in hints if hint
-    ]
-    return [replace(check, status="warn") if check.failed else check for check in checks] + stops
+    hint = hint_after(reasons, now, target, repairs)
+    good = [Check("good_way", "warn", f"There is a known way from {now} to {target}.", hint)] if hint else []
+    return [replace(check, status="warn") if check.failed else check for check in checks] + good
 
 
 def newer_than_known(target: str) -> list[Check]:
     """Return one line where the target is newer than what this tool knows of CHAP."""
-    there, newest = release_key(target), release_key(NEWEST_KNOWN)
-    if not there or not newest or there <= newest:
+    wanted, newest = release_key(target), release_key(revisions.NEWEST)
+    if not wanted or not newest or wanted <= newest:
         return []
-    said = f"{target} is newer than what this tool knows of CHAP (up to v{NEWEST_KNOWN}). It goes by what it sees."
-    return [Check("note_newer", "warn", said, f"Try it first: docker chap rehearse {target}")]
+    message = (
+        f"{target} is newer than what this tool knows of CHAP (up to v{revisions.NEWEST}). It goes by what it sees."
+    )
+    return [Check("note_newer", "warn", message, f"Try it first: docker chap rehearse {target}")]
 
 
 def facts(subject: Subject) -> Facts:
-    """Return what is true of the stack. Raise ChapError when its database does not say."""
+    """Return the facts of the stack. Raise ChapError when its database cannot be read."""
     database = subject.database.name
-    there = subject.server.columns(database)
-    asked = {"alembic_version": _MARK, "backtest": _BACKTESTS, "modeltemplatedb": _LENGTHS}
-    asked = {table: question for table, question in asked.items() if f"public.{table}" in there}
+    has = database_schema.read(subject.server, database)
+    queries = {"backtest": _BACKTESTS, "modeltemplatedb": _LENGTHS}
+    queries = {table: question for table, question in queries.items() if table in has.tables}
     answers: dict[str, Any] = {}
-    if asked:
-        answers = dict(zip(asked, subject.server.answers(*asked.values(), database=database)))
+    if queries:
+        answers = dict(zip(queries, subject.server.answers(*queries.values(), database=database)))
     return Facts(
-        marks=tuple(row[0] for row in answers.get("alembic_version", ())),
+        marks=has.marks,
         backtests=_number(answers.get("backtest")),
         lengths=_number(answers.get("modeltemplatedb")),
         unpinned=_unpinned(subject),
@@ -116,7 +124,7 @@ def facts(subject: Subject) -> Facts:
 
 
 def _unpinned(subject: Subject) -> tuple[str, ...]:
-    # Where it cannot be asked, the new API says so itself, and everything goes back.
+    # If this cannot be read, the new API fails at its start, and everything is rolled back.
     with suppress(EngineError):
         return unpinned.entries(subject.world.engine, subject.stack.api.containers[0], built=subject.built)
     return ()
@@ -131,17 +139,17 @@ def _leads(road: Road, now: str, target: str) -> bool:
 
 
 def _within(release: str, span: tuple[str, str]) -> bool:
-    # A release that nobody knows goes every way that all go.
+    # An unknown release is in the span of all releases.
     if span == (ANY, EVER):
         return True
     key, first, last = release_key(release), release_key(span[0]), release_key(span[1])
     return bool(key and first and last and first <= key <= last)
 
 
-class _Spoken:
-    """Facts as a sentence names them: several things with commas between them, and no more than three."""
+class _Readable:
+    """Facts for messages: lists as text with commas, at most three entries."""
 
-    def __init__(self, found: Facts) -> None:
-        self.marks, self.lengths, self.backtests = found.marks, found.lengths, found.backtests
-        more = len(found.unpinned) - 3
-        self.unpinned = ", ".join(found.unpinned[:3]) + (f" and {more} more" if more > 0 else "")
+    def __init__(self, facts: Facts) -> None:
+        self.marks, self.lengths, self.backtests = facts.marks, facts.lengths, facts.backtests
+        more = len(facts.unpinned) - 3
+        self.unpinned = ", ".join(facts.unpinned[:3]) + (f" and {more} more" if more > 0 else "")

@@ -1,8 +1,8 @@
-"""The checks of what runs against what the files say: what a recreated container would get, and this one has not.
+"""Checks of the running containers against the files: how a recreated container would differ.
 
-Where the files name another image than runs, what runs could not be gone back to: nobody may go against that. For
-all else Compose's own config hash is asked first. Where it differs, a dry run says whether the container would really
-be made anew, and `drift` names the difference.
+When the files name another image than the running one, a rollback would be impossible: this cannot be overridden. For
+everything else, Compose's config hash is compared first. Where it differs, a dry run says whether Compose would really
+recreate the container, and `drift` names the differences.
 """
 
 from __future__ import annotations
@@ -43,38 +43,40 @@ def _drift(subject: Subject) -> Check:
     hashes = dict(
         line.split(" ", 1) for line in succeeded(finished, "docker compose config").splitlines() if " " in line
     )
-    found = {service.name: _differences(subject, service, hashes) for service in subject.stack.writers}
-    if differing := [f"{name}: {', '.join(told)}" for name, told in found.items() if told]:
+    differences = {service.name: _differences(subject, service, hashes) for service in subject.stack.writers}
+    if differing := [
+        f"{name}: {', '.join(differing_names)}" for name, differing_names in differences.items() if differing_names
+    ]:
         return Check(
             "",
             "fail",
             f"What runs is not what the files say. {'. '.join(differing)}.",
             "A recreated container would get the new settings. Put them back as they were, or use --allow-drift.",
-            {"services": {name: told for name, told in found.items() if told}},
+            {"services": {name: differing_names for name, differing_names in differences.items() if differing_names}},
         )
     return Check("", "ok", "The running containers are what the files say.")
 
 
 def _differences(subject: Subject, service: Service, hashes: Mapping[str, str]) -> list[str]:
-    """Name what differs between a service's containers and the files, never a value that may be secret."""
+    """Return the differences between a service's containers and the files, without values that may be secret."""
     first = service.containers[0]
     recorded = first.labels.get("com.docker.compose.config-hash")
-    if not recorded or hashes.get(service.name, recorded) == recorded or not _would_be_made_anew(subject, service):
+    if not recorded or hashes.get(service.name, recorded) == recorded or not _would_be_recreated(subject, service):
         return []
     config = subject.world.engine.compose_config(subject.stack.project)
     written = config["services"].get(service.name, {})
-    found = drift.differences(*subject.world.engine.creation(first.id), written, config)
-    return found or ["something else than variables, ports, volumes, networks and command"]
+    differing = drift.differences(*subject.world.engine.creation(first.id), written, config)
+    return differing or ["something else than variables, ports, volumes, networks and command"]
 
 
-def _would_be_made_anew(subject: Subject, service: Service) -> bool:
-    # Compose 2.26 hashes also which of the services that a service depends on it was told to start: after --no-deps,
-    # as in every upgrade, none. A label keeps their names.
+def _would_be_recreated(subject: Subject, service: Service) -> bool:
+    # The hash of Compose 2.26 also depends on which dependencies were started along: after --no-deps, as in every
+    # upgrade, none. A label has their names.
     first = service.containers[0]
     recorded = first.labels.get("com.docker.compose.depends_on", "")
-    told = [service.name, *(entry.partition(":")[0] for entry in recorded.split(",") if entry)]
+    started = [service.name, *(entry.partition(":")[0] for entry in recorded.split(",") if entry)]
     scale = f"--scale={service.name}={len(service.containers)}"
-    finished = subject.world.engine.compose(subject.stack.project, "--dry-run", *UP_ALONE, scale, *told)
+    finished = subject.world.engine.compose(subject.stack.project, "--dry-run", *UP_ALONE, scale, *started)
     made_anew = rf"Container {re.escape(first.name)} +Recreate"
     return finished.status != 0 or bool(re.search(made_anew, finished.stderr + finished.stdout))
 

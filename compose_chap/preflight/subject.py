@@ -1,37 +1,60 @@
-"""What the preflight looks at, each fact asked once and only when a check needs it."""
+"""The subject of the preflight: facts that are read lazily and cached."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
+from threading import RLock
+from typing import Any, Generic, TypeVar
 
+from compose_chap.edit import Edit
 from compose_chap.engine.registry import Manifest, Registry
 from compose_chap.engine.world import World
 from compose_chap.errors import ChapError, EngineError, RegistryError, StackError
 from compose_chap.image import Reference, release_key
 from compose_chap.model import Stack
 from compose_chap.postgres.server import Database, Server
-from compose_chap.preflight import env_settings
-from compose_chap.preflight.env_settings import Setting
+from compose_chap.preflight import env_variables
+from compose_chap.preflight.env_variables import Variable
 from compose_chap.project import checkout, compose_files, pin
-from compose_chap.project.checkout import Checkout, Move, Place
+from compose_chap.project.checkout import Checkout, Head, Move
 from compose_chap.project.compose_files import Model, ServiceDefinition
 from compose_chap.records import durable
-from compose_chap.records.durable import Edit
 from compose_chap.stack import releases, schema
 from compose_chap.stack.chap import Chap, Jobs, Overview
 from compose_chap.stack.databases import database_of, server_of
 from compose_chap.stack.schema import Schema
-from compose_chap.transaction.baseline import Baseline, baseline_of
+from compose_chap.transaction.run.baseline import Baseline, baseline_of
+
+T = TypeVar("T")
+
+
+class shared_property(Generic[T]):
+    """A cached property for several threads: the first computes it, the others wait."""
+
+    def __init__(self, ask: Callable[[Any], T]) -> None:
+        self._ask = ask
+        self.__doc__ = ask.__doc__
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, instance: Any, owner: Any = None) -> T:
+        answers = vars(instance)
+        with answers.setdefault(f"_lock_of_{self._name}", RLock()):
+            if self._name not in answers:
+                answers[self._name] = self._ask(instance)
+            answer: T = answers[self._name]
+            return answer
 
 
 @dataclass(frozen=True)
 class Subject:
-    """What the preflight looks at: a stack, its files, and the version it should move to (empty for none).
+    """The subject of the preflight: a stack, its files, and the version it should move to (empty for none).
 
-    With `digest` the files are to name the registry's digests too.
+    With `digest`, the files will name the registry's digests too.
     """
 
     world: World
@@ -42,55 +65,55 @@ class Subject:
     backups: Path
     digest: bool = False
 
-    @cached_property
+    @shared_property
     def server(self) -> Server:
         """The stack's PostgreSQL."""
         return server_of(self.world.engine, self.stack)
 
-    @cached_property
+    @shared_property
     def database(self) -> Database:
         """CHAP's database."""
         return database_of(self.server, self.stack.access)
 
-    @cached_property
+    @shared_property
     def chap(self) -> Chap:
         """The running API."""
         return Chap(self.world.engine, self.stack.api.containers[0].id)
 
-    @cached_property
+    @shared_property
     def overview(self) -> Overview:
-        """What the running API says of itself, asked once."""
-        return self.chap.overview() if self.stack.api.containers[0].running else Overview.of_nothing()
+        """The state that the running API reports."""
+        return self.chap.overview() if self.stack.api.containers[0].running else Overview.empty()
 
     @property
     def version(self) -> str:
-        """The version that runs, empty when it does not say."""
+        """The running version, empty when unknown."""
         return self.overview.version
 
-    @cached_property
+    @shared_property
     def release(self) -> str:
-        """The release that runs, without the `v`: what the checkout says, where the code says the same."""
+        """The running release, without the `v`: the checkout's tag, if the code reports the same version."""
         tag = self.checkout.release if self.checkout else ""
         return tag.removeprefix("v") if tag and releases.reported_version(tag) == self.version else self.version
 
-    @cached_property
+    @shared_property
     def baseline(self) -> Baseline:
-        """What has to be kept."""
+        """The state that the upgrade must preserve."""
         return baseline_of(self.world, self.stack, self.overview)
 
-    @cached_property
+    @shared_property
     def schema(self) -> Schema:
-        """How the database stands to the running code. Raise EngineError or DatabaseError when one cannot tell."""
+        """How the database compares with the running code. Raise EngineError, DatabaseError when one cannot be read."""
         return schema.of_stack(self.world, self.stack)
 
-    @cached_property
+    @shared_property
     def jobs(self) -> Jobs:
-        """The jobs that run, wait, or only say so. Raise EngineError when the workers cannot be asked."""
+        """The running, waiting and dead jobs. Raise EngineError when the workers cannot be asked."""
         if isinstance(self.overview.listed, EngineError):
             raise self.overview.listed
         return Jobs.of(self.overview.listed, self.chap.active(self.stack.workers))
 
-    @cached_property
+    @shared_property
     def built(self) -> bool:
         """Whether the writers are built from source. Raise ChapError when only some are."""
         kinds = {service.name: _is_built(self._definition(self.model, service.name)) for service in self.stack.writers}
@@ -102,33 +125,33 @@ class Subject:
             )
         return kinds[self.stack.api.name]
 
-    @cached_property
+    @shared_property
     def checkout(self) -> Checkout | None:
-        """The checkout that the writers are built from, None for images. Raise ChapError when there is not one."""
+        """The checkout that the writers are built from, None for images. Raise ChapError for none or several."""
         if not self.built:
             return None
         contexts = {self.model.services[service.name].build.get("context", "") for service in self.stack.writers}
-        found = {checkout.find(Path(context)) if context.startswith("/") else None for context in contexts}
-        one = next(iter(found))
-        if len(found) > 1 or one is None:
+        checkouts = {checkout.find(Path(context)) if context.startswith("/") else None for context in contexts}
+        candidate = next(iter(checkouts))
+        if len(checkouts) > 1 or candidate is None:
             raise StackError(
                 f"CHAP is built from {', '.join(sorted(contexts))}, and that is not one Git checkout.",
                 hint="Clone CHAP with git clone, so that its releases can be checked out.",
             )
-        return one
+        return candidate
 
-    @cached_property
+    @shared_property
     def move(self) -> Move | None:
-        """The way of the checkout to the target; its tag is fetched where it is missing. None for images."""
+        """The move of the checkout to the target; its tag is fetched if missing. None for images."""
         if self.checkout is None or not self.target:
             return None
-        return Move(self.checkout.folder, self.checkout.place, Place(checkout.commit_of(self.checkout, self.target)))
+        return Move(self.checkout.folder, self.checkout.head, Head(checkout.commit_of(self.checkout, self.target)))
 
-    @cached_property
+    @shared_property
     def after(self) -> Model:
-        """The project as its files will define it after the upgrade. Raise ChapError when they will not.
+        """The project as its files will define it after the upgrade. Raise ChapError when they cannot be read.
 
-        Nothing is changed for it: the files of a release are read from Git.
+        Nothing is changed: the files of a release are read from Git.
         """
         if self.move is None:
             return pin.edited(self.model, self._pins) if self.target else self.model
@@ -146,25 +169,25 @@ class Subject:
             lambda path: written[path] if path in written else read(path),
         )
 
-    @cached_property
-    def settings(self) -> tuple[Setting, ...]:
-        """What the files of the target take from an env file and nobody has set, as what runs has it."""
+    @shared_property
+    def missing_variables(self) -> tuple[Variable, ...]:
+        """The unset variables that the target's files need in an env file, from the running containers."""
         if self.move is None:
             return ()
-        # The address that CHAP uses now counts, whatever the database was once made with.
+        # CHAP's current URL comes first: the database's own variables may be out of date.
         services = (*self.stack.writers, self.stack.database)
-        return env_settings.find(partial(self._released, self.move), services)
+        return env_variables.find(partial(self._released, self.move), services)
 
     @property
     def env_file(self) -> Path:
-        """The env file that the settings go into."""
+        """The env file to write missing variables into."""
         layout = self.model.layout
         return layout.env_files[-1] if layout.env_files else layout.project_directory / ".env"
 
-    @cached_property
+    @shared_property
     def images(self) -> dict[str, Reference]:
         """The image that each writer should have after the upgrade, by name. Raise ChapError."""
-        # What Compose builds it names itself, and no registry has it.
+        # An image built by Compose has a name without a slash, and no registry has it.
         if self.stack.project.absent and any("/" not in writer.image.repository for writer in self.stack.writers):
             raise StackError(
                 "CHAP is built from source, and its checkout is not on this machine.",
@@ -174,10 +197,10 @@ class Subject:
 
     def _image(self, name: str) -> Reference:
         if self.built:
-            # Compose gives what it builds the name of project and service.
+            # Compose names a built image after project and service.
             image = self._definition(self.after, name).image
             return Reference.parse(str(image or f"{self.stack.project.name}-{name}"))
-        repository, _, _ = pin.split(str(self._definition(self.model, name).image))
+        repository = Reference.parse(str(self._definition(self.model, name).image)).repository
         reference = Reference(repository, self.target)
         if not self.digest:
             return reference
@@ -195,18 +218,22 @@ class Subject:
             )
         return definition
 
-    @cached_property
-    def _pins(self) -> tuple[pin.Edit, ...]:
-        wanted = {name: pin.Reference(reference.tag, reference.digest) for name, reference in self.images.items()}
+    @shared_property
+    def _pins(self) -> tuple[Edit, ...]:
+        wanted = {name: pin.NewTag(reference.tag, reference.digest) for name, reference in self.images.items()}
         return pin.edits(self.model, wanted)
 
-    @cached_property
+    @shared_property
     def edits(self) -> tuple[Edit, ...]:
-        """The edits of the files; from source those of an env file. Raise ComposeFileError when they are not safe."""
+        """The edits of the files; from source, those of an env file. Raise ComposeFileError when they are not safe."""
         if self.built:
             before = durable.content_of(self.env_file)
-            return (env_settings.edit(self.env_file, before, self.settings, self.target),) if self.settings else ()
-        return tuple(Edit(edit.path, edit.before, edit.after) for edit in self._pins)
+            return (
+                (env_variables.edit(self.env_file, before, self.missing_variables, self.target),)
+                if self.missing_variables
+                else ()
+            )
+        return self._pins
 
     @property
     def changed_files(self) -> list[Path]:
@@ -214,7 +241,7 @@ class Subject:
         if self.move is None:
             return []
         differing = {self.move.folder / path for path in checkout.changed(self.move)}
-        return [path for path in {**self.model.sources, **self.after.sources} if path in differing]
+        return [path for path in {**self.model.contents, **self.after.contents} if path in differing]
 
     @property
     def changes_files(self) -> bool:
@@ -223,25 +250,25 @@ class Subject:
 
     @property
     def diff(self) -> str:
-        """Every change of the Compose and env files, as a unified diff without the values of settings."""
+        """Every change of the Compose and env files, as a unified diff without the values of missing variables."""
         if self.move is None:
             return pin.diff(self._pins if not self.built else ())
-        added = "".join(env_settings.diff(edit, self.settings) for edit in self.edits)
+        added = "".join(env_variables.diff(edit, self.missing_variables) for edit in self.edits)
         return checkout.diff(self.move, self.changed_files) + added
 
-    @cached_property
+    @shared_property
     def platform(self) -> str:
-        """The platform of the images that run."""
+        """The platform of the running images."""
         image = self.world.engine.image(self.stack.api.containers[0].image_id)
         return image.platform if image else "linux/amd64"
 
-    @cached_property
+    @shared_property
     def manifests(self) -> dict[str, Manifest | None]:
-        """What the registry has for each new image. Raise RegistryError when it does not answer."""
+        """The manifest of each new image, None where the registry has none. Raise RegistryError without an answer."""
         return {name: self.registry.manifest(reference, self.platform) for name, reference in self.images.items()}
 
 
 def _is_built(definition: ServiceDefinition) -> bool:
     image = definition.image
-    # With both, the release in the image's name is what `docker compose up` would pull.
+    # With both `build` and a release tag, `docker compose up` would pull that release.
     return bool(definition.build) and (image is None or release_key(Reference.parse(str(image)).tag) is None)

@@ -1,4 +1,4 @@
-"""Configured models whose version can move: a branch, a tag or a short commit in one of the files."""
+"""Configured models without a fixed version: the files name a branch, a tag or a short commit."""
 
 from __future__ import annotations
 
@@ -14,15 +14,17 @@ from compose_chap.stack.chap_scripts import PYTHON
 
 _FULL_COMMIT = re.compile(r"@?[0-9a-fA-F]{40}")
 
-# Every version that the files name, as CHAP reads them: the folder stands beside the package, and only *.yaml counts.
-# What is not mounted belongs to the image, and the next image has its own.
+# Lists every version in the files, as CHAP reads them: only *.yaml counts. The folder is beside the package, which is
+# the image's working folder, unless the package was installed elsewhere.
+# A file that is not mounted belongs to the image, and the next image has its own.
 _PROGRAM = """
 import glob, importlib.util, json, os, yaml
 package = os.path.dirname(importlib.util.find_spec("chap_core").origin)
-folder = os.path.join(os.path.dirname(package), "config", "configured_models")
+places = {os.path.realpath(place) for place in (os.path.dirname(package), os.getcwd())}
+pattern = os.path.join("config", "configured_models", "*.yaml")
 mounts = {line.split()[4] for line in open("/proc/self/mountinfo")} - {"/"}
 versions = []
-for path in sorted(glob.glob(os.path.join(folder, "*.yaml"))):
+for path in sorted(path for place in places for path in glob.glob(os.path.join(place, pattern))):
     real = os.path.realpath(path)
     mounted = any(real == mount or real.startswith(mount + "/") for mount in mounts)
     try:
@@ -39,16 +41,16 @@ print(json.dumps(versions))
 
 
 def entries(engine: Engine, container: Container, *, built: bool) -> tuple[str, ...]:
-    """Return, in words, each version that names no full commit and that the next container reads too.
+    """Return, for people, each version without a full commit that the next container will read too.
 
-    That is in files that are mounted, and, with `built`, in those that are built into an image: all but `default.yaml`,
-    which comes with a release. Raise EngineError when the container does not say.
+    Those are in mounted files and, with `built`, in files that are built into the image: all but `default.yaml`,
+    which comes with a release. Raise EngineError when the container does not answer.
     """
     finished = engine.run(container.id, [*PYTHON, _PROGRAM])
     try:
         versions = json.loads(finished.stdout.strip().splitlines()[-1])
     except (IndexError, ValueError):
-        raise EngineError(f"The configured models cannot be read: {finished.said}") from None
+        raise EngineError(f"The configured models cannot be read: {finished.last_lines}") from None
     return tuple(_words(*version) for version in versions if _counts(version, built=built))
 
 

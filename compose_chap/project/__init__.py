@@ -1,4 +1,4 @@
-"""A Compose project's files: read as Compose reads them, edited without another byte changed, or checked out by Git.
+"""A Compose project's files: read as Compose reads them, edited without changing another byte, or checked out by Git.
 
-The doors are `compose_files.load`, `pin.edits` and `checkout`. The door of `ruamel.yaml`.
+Start at `compose_files.load`, `pin.edits` and `checkout`. Only this folder imports `ruamel.yaml`.
 """

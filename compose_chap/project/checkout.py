@@ -1,7 +1,7 @@
-"""The Git checkout that CHAP is built from: where it stands, and what its releases hold. Nothing here changes a file.
+"""The Git checkout that CHAP is built from: its HEAD, and the files of its releases. Nothing here changes a file.
 
-Git runs as the owner of the checkout, so root leaves nothing there that the owner cannot change later. It asks
-nothing and runs no hook.
+Git runs as the owner of the checkout, so that root leaves no file there that the owner cannot change later. It never
+prompts and runs no hook.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from compose_chap import ownership
 from compose_chap.engine import process
 from compose_chap.errors import CommandFailed, StackError
 from compose_chap.image import release_key
-from compose_chap.project.sources import read_source
+from compose_chap.project.project_file import read_project_file
 
 _GIT = (
     "git",
@@ -40,8 +40,8 @@ _RELEASE = re.compile(r"refs/tags/(v\d+\.\d+\.\d+)")
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a checkout stands: at a commit, on a branch (`refs/heads/main`) or, when that is empty, on none."""
+class Head:
+    """The HEAD of a checkout: a commit, and the branch it is on (`refs/heads/main`), empty when detached."""
 
     commit: str
     branch: str = ""
@@ -53,19 +53,19 @@ class Place:
 
 @dataclass(frozen=True)
 class Move:
-    """The way of a checkout from one place to another."""
+    """The move of a checkout from one HEAD to another."""
 
     folder: Path
-    before: Place
-    after: Place
+    before: Head
+    after: Head
 
     @property
     def back(self) -> Move:
-        """The same way, backwards."""
+        """The same move backwards."""
         return Move(self.folder, self.after, self.before)
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as a journal can hold it."""
+        """Return the move as the journal stores it."""
         return {"folder": str(self.folder), "before": asdict(self.before), "after": asdict(self.after)}
 
 
@@ -76,25 +76,25 @@ class Checkout:
     folder: Path
 
     @cached_property
-    def place(self) -> Place:
-        """Where it stands. Raise StackError when it has no commit."""
+    def head(self) -> Head:
+        """Its HEAD. Raise StackError when it has no commit."""
         finished = git(self.folder, "symbolic-ref", "-q", "HEAD")
-        commit = said(self.folder, "Reading the checkout", "rev-parse", "--verify", "HEAD^{commit}").strip()
-        return Place(commit, finished.stdout.strip())
+        commit = git_output(self.folder, "Reading the checkout", "rev-parse", "--verify", "HEAD^{commit}").strip()
+        return Head(commit, finished.stdout.strip())
 
     @property
     def name(self) -> str:
-        """What Git calls the commit: its release tag, or the nearest one before it, or its number."""
-        # A commit may have the tag of a chart too.
+        """The name that `git describe` gives the commit: by its release tag, the nearest tag before it, or its hash."""
+        # A commit may also have the tag of a chart.
         words = ("--match=v[0-9]*.[0-9]*.[0-9]*", "--exclude=*[!v0-9.]*", "--exclude=*.*.*.*")
         return git(self.folder, "describe", "--tags", "--always", "--dirty", *words).stdout.strip()
 
     @property
     def release(self) -> str:
-        """The release tag of the very commit, empty when it has none here."""
+        """The release tag of this commit, empty when it has none."""
         words = ("for-each-ref", "--format=%(refname)", "--points-at", "HEAD", "refs/tags")
-        found = _only_releases(git(self.folder, *words).stdout.split())
-        return found[-1] if found else ""
+        tags = _only_releases(git(self.folder, *words).stdout.split())
+        return tags[-1] if tags else ""
 
     def holds(self, files: Iterable[Path]) -> bool:
         """Whether Git tracks one of these files."""
@@ -108,19 +108,19 @@ class Checkout:
 
     @property
     def address(self) -> str:
-        """Where releases come from, without a token or password that may be in it."""
+        """The URL of the remote, without a token or password in it."""
         return re.sub(r"//[^/@]*@", "//", git(self.folder, "remote", "get-url", self.remote).stdout.strip())
 
     @property
     def diff(self) -> str:
-        """Return the local changes of tracked files, so that `git apply` can make them again."""
+        """Return the local changes of tracked files, as a patch for `git apply`."""
         return git(self.folder, "diff", "--binary", "HEAD").stdout
 
 
 def find(path: Path) -> Checkout | None:
-    """Return the checkout that a folder lies in, None when it lies in none. Git is not asked.
+    """Return the checkout that contains a folder, None when there is none. Git does not run.
 
-    One that another user put into the folder does not count: Git would run what its settings say.
+    A checkout that another user put there does not count: Git would run commands from its configuration.
     """
     for folder in ownership.upwards(path):
         with suppress(FileNotFoundError):
@@ -130,39 +130,41 @@ def find(path: Path) -> Checkout | None:
 
 
 def releases(checkout: Checkout) -> tuple[list[str], str]:
-    """Return the release tags, oldest first, and why they are only those of this clone, empty when they are not.
+    """Return the release tags, oldest first, and why the remote could not be asked, empty when it was.
 
-    Tags of charts and other names are no releases: a release is `v` and three numbers.
+    Without the remote, they are those of the local clone. A release is `v` and three numbers, not a chart's tag.
     """
-    asked = git(checkout.folder, "ls-remote", "--tags", "--refs", checkout.remote) if checkout.remote else None
-    if asked is None or asked.status:
-        return local_releases(checkout), asked.said if asked else "This checkout has no remote."
-    return _only_releases(line.partition("\t")[2] for line in asked.stdout.splitlines()), ""
+    answer = git(checkout.folder, "ls-remote", "--tags", "--refs", checkout.remote) if checkout.remote else None
+    if answer is None or answer.status:
+        return local_releases(checkout), answer.last_lines if answer else "This checkout has no remote."
+    return _only_releases(line.partition("\t")[2] for line in answer.stdout.splitlines()), ""
 
 
 def local_releases(checkout: Checkout) -> list[str]:
     """Return the release tags that the clone has, oldest first."""
-    tags = said(checkout.folder, "Reading the tags", "for-each-ref", "--format=%(refname)", "refs/tags")
+    tags = git_output(checkout.folder, "Reading the tags", "for-each-ref", "--format=%(refname)", "refs/tags")
     return _only_releases(tags.split())
 
 
 def _only_releases(names: Iterable[str]) -> list[str]:
-    found = {match[1] for name in names if (match := _RELEASE.fullmatch(name))}
-    return sorted(found, key=lambda tag: release_key(tag) or ())
+    tags = {match[1] for name in names if (match := _RELEASE.fullmatch(name))}
+    return sorted(tags, key=lambda tag: release_key(tag) or ())
 
 
 def commit_of(checkout: Checkout, tag: str) -> str:
-    """Return the commit of a release. Fetch the one tag where the clone does not have it; nothing else changes.
+    """Return the commit of a release. Fetch its tag when the clone does not have it; nothing else changes.
 
     Raise StackError when there is no such tag, or the remote does not answer.
     """
     wanted = ("rev-parse", "-q", "--verify", f"refs/tags/{tag}^{{commit}}")
-    found = git(checkout.folder, *wanted)
-    if found.status == 0:
-        return found.stdout.strip()
+    local = git(checkout.folder, *wanted)
+    if local.status == 0:
+        return local.stdout.strip()
     if not checkout.remote:
         raise StackError(f"The checkout {checkout.folder} has no tag {tag} and no remote to fetch it from.")
-    shallow = said(checkout.folder, "Reading the checkout", "rev-parse", "--is-shallow-repository").strip() == "true"
+    shallow = (
+        git_output(checkout.folder, "Reading the checkout", "rev-parse", "--is-shallow-repository").strip() == "true"
+    )
     depth = ("--depth", "1") if shallow else ()
     fetched = git(checkout.folder, "fetch", "--no-tags", *depth, checkout.remote, f"refs/tags/{tag}:refs/tags/{tag}")
     if fetched.status:
@@ -170,18 +172,18 @@ def commit_of(checkout: Checkout, tag: str) -> str:
         raise StackError(
             f"There is no release {tag} at {checkout.address}."
             if unknown
-            else f"The release {tag} could not be fetched from {checkout.address}.\n{fetched.said}",
+            else f"The release {tag} could not be fetched from {checkout.address}.\n{fetched.last_lines}",
             hint="See what there is: docker chap versions"
             if unknown
             else f"Try: git -C {checkout.folder} fetch {checkout.remote} tag {tag}",
         )
-    return said(checkout.folder, f"Reading {tag}", *wanted).strip()
+    return git_output(checkout.folder, f"Reading {tag}", *wanted).strip()
 
 
 def changed(move: Move) -> dict[str, str]:
-    """Return each path that differs between both places, with A (added), M (modified) or D (deleted)."""
+    """Return each path that differs between both commits, with A (added), M (modified) or D (deleted)."""
     words = ("diff-tree", "-r", "-z", "--no-renames", "--name-status", move.before.commit, move.after.commit)
-    parts = said(move.folder, "Comparing the releases", *words).split("\0")
+    parts = git_output(move.folder, "Comparing the releases", *words).split("\0")
     return {path: status[:1] for status, path in zip(parts[::2], parts[1::2])}
 
 
@@ -190,7 +192,7 @@ def diff(move: Move, paths: Iterable[Path]) -> str:
     inside = [str(path.relative_to(move.folder)) for path in paths if path.is_relative_to(move.folder)]
     if not inside:
         return ""
-    return said(
+    return git_output(
         move.folder,
         "Comparing the releases",
         "diff",
@@ -205,16 +207,16 @@ def diff(move: Move, paths: Iterable[Path]) -> str:
 
 
 def reader(move: Move) -> Callable[[Path], bytes]:
-    """Return how to read a file as it will be after the move: from Git where it differs, from disk elsewhere.
+    """Return a function that reads a file as it will be after the move: from Git where it differs, else from disk.
 
-    The function raises FileNotFoundError for a file that the move takes away.
+    It raises FileNotFoundError for a file that the move deletes.
     """
     differing = changed(move)
 
     def read(path: Path) -> bytes:
         name = str(path.relative_to(move.folder)) if path.is_relative_to(move.folder) else ""
         if name not in differing:
-            return read_source(path)
+            return read_project_file(path)
         if differing[name] == "D":
             raise FileNotFoundError(path)
         return content(move, name)
@@ -223,7 +225,7 @@ def reader(move: Move) -> Callable[[Path], bytes]:
 
 
 def content(move: Move, name: str) -> bytes:
-    """Return a file as it is at the end of the move."""
+    """Return the content of a file after the move."""
     with tempfile.TemporaryFile() as file:
         runs_as, blob = owner(move.folder), f"{move.after.commit}:{name}"
         command = (*_GIT, "-C", str(move.folder), "cat-file", "blob", blob)
@@ -233,26 +235,26 @@ def content(move: Move, name: str) -> bytes:
 
 
 def owner(folder: Path) -> int | None:
-    """Return who Git has to run as, None for the user that this process is."""
+    """Return the user that Git has to run as, None for the user of this process."""
     owner = folder.stat().st_uid
     return owner if os.geteuid() == 0 and owner != 0 else None
 
 
-def git(folder: Path, *words: str, given: str | None = None) -> process.Finished:
-    """Run Git in a checkout and return what it did."""
+def git(folder: Path, *words: str, stdin: str | None = None) -> process.Finished:
+    """Run Git in a checkout and return its status and output."""
     runs_as = owner(folder)
     return process.run(
-        [*_GIT, "-C", str(folder), *words], environment=_clean(runs_as), given=given, owner=runs_as, alone=True
+        [*_GIT, "-C", str(folder), *words], environment=_clean(runs_as), stdin=stdin, owner=runs_as, alone=True
     )
 
 
-# What Git needs to reach a remote. All else stays here: a checkout's filters and helpers are programs of its owner.
+# What Git needs to reach a remote. It gets nothing else: a checkout's filters and helpers run programs of its owner.
 _NEEDED = re.compile(r"PATH|LANG|LC_\w+|TZ|TMPDIR|(?:https?|all|no)_proxy|SSL_CERT_(?:FILE|DIR)", re.IGNORECASE)
 _OF_THE_USER = re.compile(r"HOME|USER|LOGNAME|XDG_CONFIG_HOME|SSH_AUTH_SOCK|GIT_SSH(?:_COMMAND)?|GIT_SSL_CAINFO")
 
 
 def _clean(runs_as: int | None) -> dict[str, str]:
-    """Return all the environment that Git gets: nothing of ours, and what is this user's only for this user."""
+    """Return the environment for Git: none of our variables, and those of this user only when it runs as this user."""
     known = {
         name: value
         for name, value in os.environ.items()
@@ -261,9 +263,9 @@ def _clean(runs_as: int | None) -> dict[str, str]:
     return {"GIT_SSH_COMMAND": "ssh -oBatchMode=yes -oConnectTimeout=15", **known, **_QUIET}
 
 
-def said(folder: Path, doing: str, *words: str, given: str | None = None) -> str:
-    """Run Git in a checkout and return what it said. Raise CommandFailed, or StackError for a checkout of another."""
-    finished = git(folder, *words, given=given)
+def git_output(folder: Path, doing: str, *words: str, stdin: str | None = None) -> str:
+    """Run Git in a checkout and return its output. Raise CommandFailed, or StackError when another user owns it."""
+    finished = git(folder, *words, stdin=stdin)
     if "dubious ownership" in finished.stderr:
         raise StackError(
             f"Git does not read {folder}: it belongs to another user.",
@@ -271,8 +273,8 @@ def said(folder: Path, doing: str, *words: str, given: str | None = None) -> str
         )
     if finished.status:
         raise CommandFailed(
-            f"{doing} failed: git {words[0]} ended with {finished.status}.\n{finished.said}".rstrip(),
+            f"{doing} failed: git {words[0]} ended with {finished.status}.\n{finished.last_lines}".rstrip(),
             status=finished.status,
-            output=finished.said,
+            output=finished.last_lines,
         )
     return finished.stdout

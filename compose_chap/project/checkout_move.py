@@ -1,6 +1,6 @@
-"""Bring a Git checkout from one commit to another and back, all of it or none.
+"""Move a Git checkout from one commit to another and back, completely or not at all.
 
-Only files that differ between the two are ever written: all else, local changes included, stays as it lies.
+Only files that differ between the two are ever written: everything else, local changes included, stays as it is.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ from pathlib import Path
 
 from compose_chap.errors import StackError
 from compose_chap.project import checkout
-from compose_chap.project.checkout import Checkout, Move, Place
+from compose_chap.project.checkout import Checkout, Head, Move
 
 
-def in_the_way(move: Move) -> list[str]:
-    """Return the local files that the move would overwrite or take away, and that Git has no copy of.
+def blocking_files(move: Move) -> list[str]:
+    """Return the local files that the move would overwrite or delete, and that Git has no copy of.
 
-    Local changes elsewhere, untracked and ignored files that no release has, are not in the way.
+    Local changes in other files, and untracked or ignored files that no release has, do not block it.
     """
     differing = checkout.changed(move)
     status = ("status", "--porcelain", "-z", "--untracked-files=no", "--no-renames")
-    found = checkout.said(move.folder, "Looking for changes", *status)
-    dirty = {entry[3:] for entry in found.split("\0") if entry}
-    listed = checkout.said(move.folder, "Looking for changes", "ls-files", "-v", "-z")
+    changes = checkout.git_output(move.folder, "Looking for changes", *status)
+    dirty = {entry[3:] for entry in changes.split("\0") if entry}
+    listed = checkout.git_output(move.folder, "Looking for changes", "ls-files", "-v", "-z")
     tracked = {line[2:]: line[0] for line in listed.split("\0") if line}
-    # A change that someone hid with `git update-index` is a change all the same.
+    # A change that someone hid with `git update-index` counts as well.
     hidden = {path for path, mark in tracked.items() if mark.islower() or mark == "S"}
     lost = {path for path in differing if path in dirty | hidden}
     for path, change in differing.items():
@@ -37,11 +37,11 @@ def in_the_way(move: Move) -> list[str]:
 
 def _obstacles(move: Move, path: str) -> set[str]:
     for part in reversed([Path(path), *Path(path).parents][:-1]):
-        place = move.folder / part
-        if not os.path.lexists(place):
+        location = move.folder / part
+        if not os.path.lexists(location):
             return set()
-        if not place.is_dir() or place.is_symlink() or part == Path(path):
-            same = part == Path(path) and place.is_file() and place.read_bytes() == checkout.content(move, path)
+        if not location.is_dir() or location.is_symlink() or part == Path(path):
+            same = part == Path(path) and location.is_file() and location.read_bytes() == checkout.content(move, path)
             return set() if same or _is_tracked(move, part) else {str(part)}
     return set()
 
@@ -52,7 +52,7 @@ def _is_tracked(move: Move, path: Path) -> bool:
 
 def refuse_what_cannot_move(move: Move) -> None:
     """Raise StackError when local changes would be lost, or files cannot be written by the checkout's owner."""
-    lost = in_the_way(move)
+    lost = blocking_files(move)
     if lost:
         raise StackError(
             f"The checkout has changes of its own that the move to {move.after} would lose: {', '.join(lost[:10])}"
@@ -62,58 +62,58 @@ def refuse_what_cannot_move(move: Move) -> None:
         )
     if owner := checkout.owner(move.folder):
         folders = {Path(move.folder, path).parent for path in checkout.changed(move)} | {move.folder / ".git"}
-        foreign = sorted(str(folder) for folder in folders if folder.exists() and folder.stat().st_uid != owner)
-        if foreign:
+        others = sorted(str(folder) for folder in folders if folder.exists() and folder.stat().st_uid != owner)
+        if others:
             raise StackError(
-                f"Not all of the checkout belongs to its owner: {foreign[0]}.",
+                f"Not all of the checkout belongs to its owner: {others[0]}.",
                 state="Nothing was changed.",
                 hint=f"Give it back: chown -R --reference={move.folder} {move.folder}",
             )
 
 
 def go(move: Move) -> None:
-    """Bring the files, the index and HEAD from one place to the other, on its branch if that is still there.
+    """Bring the files, the index and HEAD to the new commit, on its branch if that still points there.
 
-    The caller has looked that nothing is in the way, and has the move in a journal.
+    The caller has checked that nothing blocks the move, and has written it to the journal.
     """
     differing = checkout.changed(move)
-    gone = [path for path, change in differing.items() if change == "D"]
-    there = [path for path, change in differing.items() if change != "D"]
+    removed = [path for path, change in differing.items() if change == "D"]
+    present = [path for path, change in differing.items() if change != "D"]
 
-    if gone:
+    if removed:
         removal = ("update-index", "-z", "--force-remove", "--stdin")
-        checkout.said(move.folder, "Taking files away", *removal, given=_listed(gone))
-    for path in gone:
+        checkout.git_output(move.folder, "Taking files away", *removal, stdin=_listed(removed))
+    for path in removed:
         (move.folder / path).unlink(missing_ok=True)
         for folder in (move.folder / path).parents:
             if folder == move.folder:
                 break
-            with suppress(OSError):  # others live there
+            with suppress(OSError):  # not empty
                 folder.rmdir()
-    if there:
+    if present:
         words = ("checkout", "-q", move.after.commit, "--pathspec-from-file=-", "--pathspec-file-nul")
-        checkout.said(move.folder, f"Checking out {move.after}", *words, given=_listed(there))
+        checkout.git_output(move.folder, f"Checking out {move.after}", *words, stdin=_listed(present))
     _set_head(move.folder, move.after)
     os.sync()
 
 
-def go_back(move: Move, keep: Callable[[str, bytes], object]) -> list[str]:
-    """Undo a move, also one that was cut off anywhere, and return the files that someone else changed meanwhile.
+def go_back(move: Move, save: Callable[[str, bytes], object]) -> list[str]:
+    """Undo a move, even one that was interrupted, and return the files that someone else changed meanwhile.
 
-    `keep` is given name and bytes of each of those before it is put back.
+    `save` gets the name and bytes of each such file before it is overwritten.
     """
-    # The lock that keeps two runs apart also waited for our own Git, so this is a dead one's.
-    git = checkout.said(move.folder, "Reading the checkout", "rev-parse", "--absolute-git-dir").strip()
+    # Our own lock excludes a second run and waits for our Git, so a lock of Git is left from a killed process.
+    git = checkout.git_output(move.folder, "Reading the checkout", "rev-parse", "--absolute-git-dir").strip()
     Path(git, "index.lock").unlink(missing_ok=True)
-    foreign = []
+    changed_by_others = []
     for path in checkout.changed(move):
-        place = move.folder / path
-        if place.is_file() and not place.is_symlink() and not _is_ours(move, path):
-            keep(path, place.read_bytes())
-            foreign.append(path)
-    if Checkout(move.folder).place != move.before or not _is_as_before(move):
+        location = move.folder / path
+        if location.is_file() and not location.is_symlink() and not _is_ours(move, path):
+            save(path, location.read_bytes())
+            changed_by_others.append(path)
+    if Checkout(move.folder).head != move.before or not _is_as_before(move):
         go(move.back)
-    return foreign
+    return changed_by_others
 
 
 def _is_as_before(move: Move) -> bool:
@@ -124,22 +124,22 @@ def _is_as_before(move: Move) -> bool:
 
 
 def _is_ours(move: Move, path: str) -> bool:
-    found = checkout.git(move.folder, "hash-object", "--", path).stdout.strip()
-    blobs = (f"{one.commit}:{path}" for one in (move.before, move.after))
-    if found in [checkout.git(move.folder, "rev-parse", "-q", "--verify", blob).stdout.strip() for blob in blobs]:
+    current = checkout.git(move.folder, "hash-object", "--", path).stdout.strip()
+    ours = (f"{head.commit}:{path}" for head in (move.before, move.after))
+    if current in [checkout.git(move.folder, "rev-parse", "-q", "--verify", blob).stdout.strip() for blob in ours]:
         return True
-    # Git was cut off while it wrote: what there is, is the beginning of the new file.
+    # Git was interrupted while it wrote: the file holds the beginning of the new content.
     unfinished = (move.folder / path).read_bytes()
     return checkout.changed(move)[path] != "D" and checkout.content(move, path).startswith(unfinished)
 
 
-def _set_head(folder: Path, place: Place) -> None:
+def _set_head(folder: Path, head: Head) -> None:
     reason = ("-m", "docker chap")
-    tip = checkout.git(folder, "rev-parse", "-q", "--verify", f"{place.branch}^{{commit}}").stdout.strip()
-    if place.branch and tip == place.commit:
-        checkout.said(folder, f"Going to {place}", "symbolic-ref", *reason, "HEAD", place.branch)
+    tip = checkout.git(folder, "rev-parse", "-q", "--verify", f"{head.branch}^{{commit}}").stdout.strip()
+    if head.branch and tip == head.commit:
+        checkout.git_output(folder, f"Going to {head}", "symbolic-ref", *reason, "HEAD", head.branch)
     else:
-        checkout.said(folder, f"Going to {place}", "update-ref", "--no-deref", *reason, "HEAD", place.commit)
+        checkout.git_output(folder, f"Going to {head}", "update-ref", "--no-deref", *reason, "HEAD", head.commit)
 
 
 def _listed(paths: Sequence[str]) -> str:

@@ -1,7 +1,7 @@
-"""A Compose project: which files Compose takes, and what they say together.
+"""A Compose project: which files Compose reads, and the project they define together.
 
-Nothing here touches a disk, the process environment or a clock: the caller hands in a `read`
-function and an environment. The files are walked as Compose walks them: `-f` files in order, their
+Nothing here touches a disk, the process environment or a clock: the caller passes a `read`
+function and an environment. The files are read in Compose's order: `-f` files in order, their
 documents, `extends`, `include`, overrides, variables.
 """
 
@@ -27,16 +27,16 @@ OVERRIDE_NAMES = (
     "docker-compose.override.yaml",
 )
 
-# No real project comes near: it ends includes that multiply each other.
+# Far above any real project: it stops includes that multiply each other.
 _MOST_READS = 5_000
 
 _IMPORTED = ("services", "volumes", "networks", "secrets", "configs", "models")
-_REPLACED_WHOLE = {"command", "entrypoint", "test"}
+_REPLACED_KEYS = {"command", "entrypoint", "test"}
 
 
 @dataclass(frozen=True)
 class Layout:
-    """What Compose would take: the files in order, their directory, env files (later ones win) and profiles."""
+    """What Compose would use: the files in order, their directory, env files (later ones win) and profiles."""
 
     files: tuple[Path, ...]
     project_directory: Path
@@ -46,11 +46,11 @@ class Layout:
 
 @dataclass(frozen=True)
 class ServiceDefinition:
-    """A service as all files together define it; `place` is the file and line that its image stands in."""
+    """A service as all files together define it; `location` is the file and line of its image."""
 
     name: str
     image: Text | None
-    place: tuple[Path, int] | None
+    location: tuple[Path, int] | None
     command: tuple[str, ...] = ()
     entrypoint: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -63,12 +63,12 @@ class ServiceDefinition:
 class Model:
     """A project as its files define it.
 
-    `sources` has the bytes of every file read, in order: compose files with what they include and
-    extend, env files, and the env files of services. `variables` are those that all files see.
+    `contents` has the bytes of every file read, in order: Compose files with what they include and
+    extend, env files, and the env files of services. `variables` are visible to all files.
     """
 
     services: Mapping[str, ServiceDefinition]
-    sources: Mapping[Path, bytes] = field(repr=False)
+    contents: Mapping[Path, bytes] = field(repr=False)
     layout: Layout
     environ: Mapping[str, str] = field(repr=False)
     data: Tree = field(repr=False)
@@ -85,24 +85,24 @@ def discover(
     project_directory: Path | None = None,
     env_files: Sequence[Path] = (),
 ) -> Layout:
-    """Return what Compose would take when it is started in `directory` with these options.
+    """Return what Compose would use when started in `directory` with these options.
 
     Raise ComposeFileError when there is no Compose file, or an env file cannot be read.
     """
-    sources = _Sources(read)
+    cache = _FileCache(read)
     named = _all_absolute(directory, env_files or filter(None, environ.get("COMPOSE_ENV_FILES", "").split(",")))
     disabled = environ.get("COMPOSE_DISABLE_ENV_FILE", "").lower() in ("1", "t", "true")
 
-    def env_files_beside(place: Path) -> tuple[Path, ...]:
-        # A folder of that name is passed over.
-        if named or disabled or not exists(place / ".env") or sources.optional(place / ".env") is None:
+    def env_files_beside(folder: Path) -> tuple[Path, ...]:
+        # A folder of that name is ignored.
+        if named or disabled or not exists(folder / ".env") or cache.optional(folder / ".env") is None:
             return named
-        return (place / ".env",)
+        return (folder / ".env",)
 
     chosen = _all_absolute(directory, files)
     base = absolute(directory, project_directory) if project_directory else chosen[0].parent if chosen else directory
     env = env_files_beside(base)
-    variables = _variables(sources, env, environ)
+    variables = _variables(cache, env, environ)
     if not chosen and "COMPOSE_FILE" in variables:
         separator = variables.get("COMPOSE_PATH_SEPARATOR") or os.pathsep
         chosen = _all_absolute(directory, variables["COMPOSE_FILE"].split(separator))
@@ -112,7 +112,7 @@ def discover(
         base = chosen[0].parent
     # Compose looks for `.env` twice, where it was started and beside the files it found; the first one wins.
     env = tuple(path for path in env_files_beside(base) if path not in env) + env
-    profiles = _variables(sources, env, environ).get("COMPOSE_PROFILES", Text()).split(",")
+    profiles = _variables(cache, env, environ).get("COMPOSE_PROFILES", Text()).split(",")
 
     return Layout(chosen, base, env, tuple(name.strip() for name in profiles if name.strip()))
 
@@ -124,38 +124,38 @@ def load(
     environ: Mapping[str, str],
     read: Read,
 ) -> Model:
-    """Return the project that Compose makes of `files`, with all profiles on. Paths are absolute.
+    """Return the project that Compose makes of `files`, with all profiles active. Paths are absolute.
 
     Raise ComposeFileError where a file cannot be read, or Compose would refuse it.
     """
     if not files:
         raise ComposeFileError("there is no Compose file", hint="Name it with -f FILE.")
     layout = Layout(tuple(files), project_directory or files[0].parent, tuple(env_files))
-    sources = _Sources(read)
-    variables = _variables(sources, layout.env_files, environ)
+    cache = _FileCache(read)
+    variables = _variables(cache, layout.env_files, environ)
     try:
-        variables.setdefault("COMPOSE_PROJECT_NAME", Text((Piece(_name(sources, layout, variables)),)))
-        data = _load_files(sources, layout.files, _Context(layout.project_directory, variables))
+        variables.setdefault("COMPOSE_PROJECT_NAME", Text((Piece(_name(cache, layout, variables)),)))
+        data = _load_files(cache, layout.files, _Context(layout.project_directory, variables))
         services = {name: tree(service) for name, service in tree(data.get("services")).items()}
         for service in services.values():
-            service["environment"] = _service_environment(sources, service, variables)
+            service["environment"] = _service_environment(cache, service, variables)
     except RecursionError:
         raise ComposeFileError("the files refer to themselves, or are nested too deeply", path=str(files[0])) from None
-    definitions = {name: _definition(name, service, sources.contents) for name, service in services.items()}
+    definitions = {name: _definition(name, service, cache.contents) for name, service in services.items()}
 
-    return Model(definitions, sources.contents, layout, environ, {**data, "services": {**services}}, variables)
+    return Model(definitions, cache.contents, layout, environ, {**data, "services": {**services}}, variables)
 
 
 @dataclass(frozen=True)
 class _Context:
-    """What a file is read with: the directory of its relative paths, its variables, the files that led to it."""
+    """How to read a file: the directory for its relative paths, its variables, the files that include it."""
 
     directory: Path
     variables: Mapping[str, Text]
     chain: tuple[Path, ...] = ()
 
 
-class _Sources:
+class _FileCache:
     """The bytes of all files read so far, in order."""
 
     def __init__(self, read: Read) -> None:
@@ -189,50 +189,50 @@ class _Sources:
 
 
 def _default_files(directory: Path, exists: Callable[[Path], bool]) -> tuple[Path, ...]:
-    for place in (directory, *directory.parents):
-        found = [place / name for name in FILE_NAMES if exists(place / name)]
-        if found:
-            return (found[0], *[place / name for name in OVERRIDE_NAMES if exists(place / name)][:1])
+    for folder in (directory, *directory.parents):
+        present = [folder / name for name in FILE_NAMES if exists(folder / name)]
+        if present:
+            return (present[0], *[folder / name for name in OVERRIDE_NAMES if exists(folder / name)][:1])
     raise ComposeFileError(
         f"there is no Compose file in {directory} or above it", hint="Name it with -f FILE, or go to its directory."
     )
 
 
-def _variables(sources: _Sources, env_files: Iterable[Path], environ: Mapping[str, str]) -> dict[str, Text]:
+def _variables(cache: _FileCache, env_files: Iterable[Path], environ: Mapping[str, str]) -> dict[str, Text]:
     """Return all variables of a project: those of the process win, then those of the last env file."""
     process = from_process(environ)
 
-    return {**_defined(sources, env_files, process), **process}
+    return {**_defined(cache, env_files, process), **process}
 
 
-def _defined(sources: _Sources, env_files: Iterable[Path], known: Mapping[str, Text]) -> dict[str, Text]:
-    """Return what env files define by themselves, the later over the earlier."""
+def _defined(cache: _FileCache, env_files: Iterable[Path], known: Mapping[str, Text]) -> dict[str, Text]:
+    """Return what env files define themselves; later files win."""
     result: dict[str, Text] = {}
     for path in env_files:
-        result |= defined(path, sources.required(path), known, result)
+        result |= defined(path, cache.required(path), known, result)
 
     return result
 
 
-def _name(sources: _Sources, layout: Layout, variables: Mapping[str, Text]) -> str:
+def _name(cache: _FileCache, layout: Layout, variables: Mapping[str, Text]) -> str:
     """Return the name that Compose gives a project: the last `name:` in its files, or its directory's."""
     context = _Context(layout.project_directory, variables)
-    given = [document.data.get("name") for path in layout.files for document in _documents(sources, path, context)]
-    name = next((str(name) for name in reversed(given) if name), layout.project_directory.name)
+    names = [document.data.get("name") for path in layout.files for document in _documents(cache, path, context)]
+    name = next((str(name) for name in reversed(names) if name), layout.project_directory.name)
 
     return re.sub(r"[^-_a-z0-9]", "", name.lower()).lstrip("-_")
 
 
-def _load_files(sources: _Sources, paths: Iterable[Path], context: _Context) -> Tree:
-    """Return what `paths` say together, later documents and files over earlier ones."""
+def _load_files(cache: _FileCache, paths: Iterable[Path], context: _Context) -> Tree:
+    """Return the merged content of `paths`; later documents and files win."""
     merged: Tree = {}
     for path in paths:
-        for document in _documents(sources, path, context):
+        for document in _documents(cache, path, context):
             services: Tree = {
-                name: _extended(sources, document, name, context, frozenset()) for name in document.services
+                name: _extended(cache, document, name, context, frozenset()) for name in document.services
             }
             data = {**document.data, "services": services}
-            for included in _includes(sources, document, context):
+            for included in _includes(cache, document, context):
                 data = _imported(document, data, included)
             merged = tree(_merged(_cleared(merged, document.resets), data))
 
@@ -240,9 +240,9 @@ def _load_files(sources: _Sources, paths: Iterable[Path], context: _Context) -> 
 
 
 def _extended(
-    sources: _Sources, document: Document, name: str, context: _Context, seen: frozenset[tuple[Path, str]]
+    cache: _FileCache, document: Document, name: str, context: _Context, seen: frozenset[tuple[Path, str]]
 ) -> Data:
-    """Return a service with what it extends below it. `seen` are those that led here."""
+    """Return a service merged over the service that it extends. `seen` guards against cycles."""
     service = document.services.get(name)
     if not isinstance(service, dict) or service.get("extends") is None:
         return service
@@ -253,25 +253,25 @@ def _extended(
     base_document, base_context = document, context
     if file is not None:
         base_context = replace(context, directory=document.local_path(context.directory, file).parent)
-        base_document = _together(sources, document.local_path(context.directory, file), base_context)
+        base_document = _joined_documents(cache, document.local_path(context.directory, file), base_context)
     if not isinstance(reference, str) or reference not in base_document.services:
         raise document.refusal(f"service {name} extends {reference!r}, which is not in {base_document.path}", reference)
-    base = _extended(sources, base_document, reference, base_context, seen | {(document.path, name)})
+    base = _extended(cache, base_document, reference, base_context, seen | {(document.path, name)})
     cleared = tree(_cleared({"services": {name: base}}, document.resets).get("services")).get(name)
 
     return _merged(cleared, {key: value for key, value in service.items() if key != "extends"})
 
 
-def _together(sources: _Sources, path: Path, context: _Context) -> Document:
-    """Return all documents of one file as one, with the resets of the last."""
+def _joined_documents(cache: _FileCache, path: Path, context: _Context) -> Document:
+    """Return all documents of one file merged into one, with the resets of the last."""
     result = Document(path, {}, frozenset(), Text())
-    for document in _documents(sources, path, context):
+    for document in _documents(cache, path, context):
         result = replace(document, data=tree(_merged(_cleared(result.data, document.resets), document.data)))
 
     return result
 
 
-def _includes(sources: _Sources, document: Document, context: _Context) -> Iterator[Tree]:
+def _includes(cache: _FileCache, document: Document, context: _Context) -> Iterator[Tree]:
     """Return the projects that a document includes, in order."""
     entries = document.data.get("include") or []
     if not isinstance(entries, list):
@@ -288,10 +288,10 @@ def _includes(sources: _Sources, document: Document, context: _Context) -> Itera
         if form.get("project_directory"):
             directory = document.local_path(context.directory, form["project_directory"])
         env_files = [document.local_path(context.directory, path) for path in items(form.get("env_file"))]
-        if not env_files and sources.optional(directory / ".env") is not None:
+        if not env_files and cache.optional(directory / ".env") is not None:
             env_files = [directory / ".env"]
-        variables = {**_defined(sources, env_files, context.variables), **context.variables}
-        yield _load_files(sources, paths, _Context(directory, variables, chain))
+        variables = {**_defined(cache, env_files, context.variables), **context.variables}
+        yield _load_files(cache, paths, _Context(directory, variables, chain))
 
 
 def _imported(document: Document, data: Tree, included: Tree) -> Tree:
@@ -310,16 +310,16 @@ def _imported(document: Document, data: Tree, included: Tree) -> Tree:
     return result
 
 
-def _documents(sources: _Sources, path: Path, context: _Context) -> list[Document]:
-    return documents(path, sources.required(path), context.directory, context.variables)
+def _documents(cache: _FileCache, path: Path, context: _Context) -> list[Document]:
+    return documents(path, cache.required(path), context.directory, context.variables)
 
 
-def _service_environment(sources: _Sources, service: Tree, variables: Mapping[str, Text]) -> Data:
-    """Return the environment of a service with that of its env files, as far as they exist, below it."""
+def _service_environment(cache: _FileCache, service: Tree, variables: Mapping[str, Text]) -> Data:
+    """Return the environment of a service merged over that of its env files, as far as those exist."""
     below: dict[str, Text] = {}
     for form in items(service.get("env_file")):
         path = tree(form).get("path")
-        content = sources.optional(Path(path)) if isinstance(path, str) else None
+        content = cache.optional(Path(path)) if isinstance(path, str) else None
         if content is not None and not tree(form).get("format"):
             below |= defined(Path(str(path)), content, variables, below)
 
@@ -327,12 +327,12 @@ def _service_environment(sources: _Sources, service: Tree, variables: Mapping[st
 
 
 def _merged(base: Data, over: Data) -> Data:
-    """Return `over` laid over `base`, as Compose merges files and extended services."""
+    """Return `over` merged over `base`, as Compose merges files and extended services."""
     if over is None:
         return base
     if isinstance(base, dict) and isinstance(over, dict):
         return base | {
-            key: value if key in _REPLACED_WHOLE or key not in base else _merged(base[key], value)
+            key: value if key in _REPLACED_KEYS or key not in base else _merged(base[key], value)
             for key, value in over.items()
         }
     if isinstance(base, list) and isinstance(over, list):
@@ -342,7 +342,7 @@ def _merged(base: Data, over: Data) -> Data:
 
 
 def _cleared(data: Data, resets: Iterable[tuple[str, ...]]) -> Tree:
-    """Return `data` without what stands at the paths of `resets`."""
+    """Return `data` without the values at the paths in `resets`."""
     result = dict(tree(data))
     for key, *rest in filter(None, resets):
         if not rest:
@@ -361,7 +361,7 @@ def _definition(name: str, service: Tree, contents: Mapping[Path, bytes]) -> Ser
     return ServiceDefinition(
         name=name,
         image=image,
-        place=place(image.origin, contents) if image and image.origin else None,
+        location=locate(image.origin, contents) if image and image.origin else None,
         command=_words(service.get("command")),
         entrypoint=_words(service.get("entrypoint")),
         environment=_strings(service.get("environment")),
@@ -371,8 +371,8 @@ def _definition(name: str, service: Tree, contents: Mapping[Path, bytes]) -> Ser
     )
 
 
-def place(piece: Piece, contents: Mapping[Path, bytes]) -> tuple[Path, int] | None:
-    """Return the file and the line (from 1) that `piece` stands in, or None when no file has it."""
+def locate(piece: Piece, contents: Mapping[Path, bytes]) -> tuple[Path, int] | None:
+    """Return the file and the line (from 1) of `piece`, or None when it is in no file."""
     if piece.path is None or piece.path not in contents:
         return None
 

@@ -1,6 +1,6 @@
-"""One Compose file: its YAML documents as plain data that knows where every character was written.
+"""A Compose file: its YAML documents as plain data that knows where every character was written.
 
-The one door of ruamel.yaml. Bytes and variables go in, data comes out; nothing is read here.
+The only module that imports ruamel.yaml. Bytes and variables go in, data comes out; nothing is read from disk here.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from compose_chap.project.variables import Piece, Text, filled, written
 Data: TypeAlias = "Text | None | list[Data] | dict[str, Data]"
 Tree: TypeAlias = "dict[str, Data]"
 
-# No real file comes near: it ends aliases that multiply each other.
+# Far above any real file: it stops aliases that multiply each other.
 _MOST_NODES = 100_000
 
 _PROPERTIES = re.compile(r"(?:[&!]\S*\s+)*")
@@ -34,26 +34,26 @@ _REMOTE = re.compile(r"[a-z+]+://|git@|github\.com/")
 
 @dataclass(frozen=True)
 class Document:
-    """A YAML document as plain data, and the paths in it that `!reset` and `!override` clear below it."""
+    """A YAML document as plain data, and the paths that its `!reset` and `!override` clear in the files before it."""
 
     path: Path
     data: Tree
     resets: frozenset[tuple[str, ...]]
-    source: Text = field(repr=False)
+    text: Text = field(repr=False)
 
     @property
     def services(self) -> Tree:
         return tree(self.data.get("services"))
 
     def refusal(self, problem: str, data: Data = None, hint: str = "") -> ComposeFileError:
-        """Return the error that says what is wrong here, with the line of `data` if that is known."""
+        """Return the error for this document, with the line of `data` if that is known."""
         origin = data.origin if isinstance(data, Text) else None
-        line = self.source.count("\n", 0, origin.offset) + 1 if origin and origin.path == self.path else 0
+        line = self.text.count("\n", 0, origin.offset) + 1 if origin and origin.path == self.path else 0
 
         return ComposeFileError(problem, path=str(self.path), line=line, hint=hint)
 
     def local_path(self, directory: Path, data: Data) -> Path:
-        """Return the file that `data` names, seen from `directory`. Raise ComposeFileError when it is not one here."""
+        """Return the path that `data` names, from `directory`. Raise ComposeFileError unless it is a local one."""
         if not isinstance(data, Text) or not data:
             raise self.refusal("a path is missing, or is not a word", data)
         if data.problem:
@@ -69,7 +69,7 @@ class Document:
 def documents(path: Path, content: bytes, directory: Path, variables: Mapping[str, Text]) -> list[Document]:
     """Return the documents of a Compose file, with variables filled in.
 
-    Services come in their long forms, their paths made absolute from `directory`, so that they can
+    Services are in their long forms, with paths made absolute from `directory`, so that they can
     be merged. Raise ComposeFileError where Compose could not read the file either.
     """
     try:
@@ -90,17 +90,17 @@ def tree(data: Data) -> Tree:
 
 
 def items(data: Data) -> list[Data]:
-    """Return what Compose takes for a list: a list, or one thing alone."""
+    """Return a list where Compose takes a list or a single value."""
     return data if isinstance(data, list) else [] if data is None else [data]
 
 
 def absolute(directory: Path, name: Path | str) -> Path:
-    """Return the path that `name` means in `directory`, without following links."""
+    """Return the absolute path of `name` in `directory`, without following links."""
     return Path(os.path.normpath(directory / name))
 
 
 class _Unreadable(Exception):
-    """Bytes that are no YAML; `line` counts from 1, or is 0 when unknown."""
+    """Bytes that are not YAML; `line` counts from 1, or is 0 when unknown."""
 
     def __init__(self, problem: str, line: int = 0) -> None:
         super().__init__(problem)
@@ -112,7 +112,7 @@ class _Unreadable(Exception):
 def _parsed(content: bytes) -> tuple[str, tuple[Node, ...]]:
     """Return the text and the document nodes of a file. Raise _Unreadable.
 
-    Remembered by content, because a project is read again after an edit to see what it did.
+    Cached by content, because a project is read again after an edit to verify it.
     """
     try:
         text = content.decode("utf-8")
@@ -121,7 +121,7 @@ def _parsed(content: bytes) -> tuple[str, tuple[Node, ...]]:
     try:
         return text, _nodes(text)
     except _Unreadable:
-        # Compose takes tabs in places where ruamel does not. Spaces instead keep every character at its place.
+        # Compose takes tabs in places where ruamel does not. Spaces instead keep every offset.
         if "\t" in text:
             return text, _nodes(text.replace("\t", " "))
         raise
@@ -142,7 +142,7 @@ class _Conversion:
 
     def __init__(self, path: Path, text: str, directory: Path, variables: Mapping[str, Text]) -> None:
         self._path = path
-        self._source = written(text, path)
+        self._text = written(text, path)
         self._directory = directory
         self._variables = variables
         self._resets: set[tuple[str, ...]] = set()
@@ -157,7 +157,7 @@ class _Conversion:
             if isinstance(service, dict):
                 self._normalise(service)
 
-        return Document(self._path, data, frozenset(self._resets), self._source)
+        return Document(self._path, data, frozenset(self._resets), self._text)
 
     def _data(self, node: Node, where: tuple[str, ...]) -> Data:
         self._nodes += 1
@@ -178,10 +178,10 @@ class _Conversion:
         if where[:1] == ("services",) and where[2:] == ("image",) and node.tag in _NOT_STRINGS:
             raise _Unreadable("an image that is not a string; put it in quotes", node.start_mark.line + 1)
 
-        return filled(_located(node, self._source), self._variables)
+        return filled(_located(node, self._text), self._variables)
 
     def _mapping(self, node: MappingNode) -> dict[str, Node]:
-        """Return the entries of a mapping, those of `<<` behind its own."""
+        """Return the entries of a mapping; its own win over those of `<<`."""
         if id(node) not in self._entries:
             own: dict[str, Node] = {}
             for key, value in node.value:
@@ -201,7 +201,7 @@ class _Conversion:
         return self._entries[id(node)]
 
     def _normalise(self, service: Tree) -> None:
-        """Bring the short forms of a service into their long ones, with absolute paths, so that files merge."""
+        """Expand the short forms of a service, with absolute paths, so that files can be merged."""
         if isinstance(service.get("build"), str):
             service["build"] = {"context": service["build"]}
         build = tree(service.get("build"))
@@ -214,27 +214,27 @@ class _Conversion:
             service["env_file"] = [_env_file(entry, self._directory) for entry in items(service["env_file"])]
 
 
-def _located(node: ScalarNode, source: Text) -> Text:
-    """Return the value of a scalar with the place of each character, as far as the spelling shows it."""
+def _located(node: ScalarNode, text: Text) -> Text:
+    """Return the value of a scalar with the offset of each character, as far as its spelling allows."""
     start, end = node.start_mark.index, node.end_mark.index
-    properties = _PROPERTIES.match(source, start, end)
+    properties = _PROPERTIES.match(text, start, end)
     start = properties.end() if properties else start
     value: str = node.value
     if node.style in _SPELLINGS:
-        pieces = _aligned(source.cut(start + 1, end - 1), value, _SPELLINGS[node.style])
+        pieces = _aligned(text.cut(start + 1, end - 1), value, _SPELLINGS[node.style])
         if pieces is not None:
             return Text(pieces)
     elif node.style in ("|", ">"):
         body = value.rstrip("\n")
-        found = source.find(body, source.find("\n", start, end) + 1, end)
-        if found >= 0 and body:
-            last = replace(source.cut(found, found + 1).pieces[0], text=value[len(body) :], verbatim=False)
-            return source.cut(found, found + len(body)).joined([Text((last,))])
-    elif source.startswith(value, start):
-        return source.cut(start, start + len(value))
+        index = text.find(body, text.find("\n", start, end) + 1, end)
+        if index >= 0 and body:
+            last = replace(text.cut(index, index + 1).pieces[0], text=value[len(body) :], verbatim=False)
+            return text.cut(index, index + len(body)).joined([Text((last,))])
+    elif text.startswith(value, start):
+        return text.cut(start, start + len(value))
 
-    place = source.cut(min(start, len(source) - 1), len(source)).pieces[0]
-    return Text((replace(place, text=value, verbatim=False),))
+    piece = text.cut(min(start, len(text) - 1), len(text)).pieces[0]
+    return Text((replace(piece, text=value, verbatim=False),))
 
 
 def _aligned(inside: Text, value: str, spelling: re.Pattern[str]) -> list[Piece] | None:

@@ -1,4 +1,4 @@
-"""Image tags changed in the files they come from, and not one character more."""
+"""Change image tags in the files they come from, and not a single character more."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from compose_chap.detection import classify
+from compose_chap.edit import Edit
 from compose_chap.errors import ComposeFileError, StackError
+from compose_chap.image import Reference
 from compose_chap.model import Role
-from compose_chap.project.compose_files import Model, load, place
+from compose_chap.project.compose_files import Model, load, locate
 from compose_chap.project.document import Data
 from compose_chap.project.variables import Piece, Text, decode, encode
 
@@ -21,20 +23,11 @@ _REPOSITORY = re.compile(r"[^\s@$]+")
 
 
 @dataclass(frozen=True)
-class Reference:
-    """The tag that an image should have, and the digest too if it should be pinned to one."""
+class NewTag:
+    """The tag that an image should get, and its digest if it should be pinned to one."""
 
     tag: str
     digest: str = ""
-
-
-@dataclass(frozen=True)
-class Edit:
-    """A file before and after."""
-
-    path: Path
-    before: bytes
-    after: bytes
 
 
 @dataclass(frozen=True, order=True)
@@ -62,7 +55,7 @@ def chap_services(model: Model) -> tuple[str, ...]:
     if Role.API not in roles.values():
         for service in model.services.values():
             if service.image is not None and service.image.problem:
-                # What it runs is not known; Compose would refuse it too.
+                # Its image is unknown; Compose would refuse it too.
                 piece = service.image.origin or Piece("")
                 raise _refusal(model, piece, service.image.problem, "Set it in .env or in the environment.")
         raise StackError(
@@ -72,10 +65,10 @@ def chap_services(model: Model) -> tuple[str, ...]:
     return tuple(chosen)
 
 
-def edits(model: Model, wanted: Mapping[str, Reference]) -> tuple[Edit, ...]:
+def edits(model: Model, wanted: Mapping[str, NewTag]) -> tuple[Edit, ...]:
     """Return the edits that give each service of `wanted` its reference, and change nothing else.
 
-    Raise ComposeFileError when that cannot be done safely. What is already so needs no edit.
+    Raise ComposeFileError when that cannot be done safely. Services that have it already need no edit.
     """
     splices = sorted({splice for name, reference in wanted.items() for splice in _splices(model, name, reference)})
     for first, second in zip(splices, splices[1:]):
@@ -94,8 +87,8 @@ def edits(model: Model, wanted: Mapping[str, Reference]) -> tuple[Edit, ...]:
 
 
 def edited(model: Model, changes: Iterable[Edit]) -> Model:
-    """Return the project as its files define it after these edits. Raise ComposeFileError."""
-    contents = {**model.sources, **{edit.path: edit.after for edit in changes}}
+    """Return the project as its files define it with these edits. Raise ComposeFileError."""
+    contents = {**model.contents, **{edit.path: edit.after for edit in changes if edit.after is not None}}
 
     def read(path: Path) -> bytes:
         if path not in contents:
@@ -111,7 +104,8 @@ def diff(changes: Iterable[Edit]) -> str:
     lines: list[str] = []
     for edit in changes:
         before, after = (
-            re.findall(r"[^\n]*\n|[^\n]+", content.decode("utf-8", "replace")) for content in (edit.before, edit.after)
+            re.findall(r"[^\n]*\n|[^\n]+", (content or b"").decode("utf-8", "replace"))
+            for content in (edit.before, edit.after)
         )
         for line in difflib.unified_diff(before, after, str(edit.path), str(edit.path)):
             lines.append(line if line.endswith("\n") else line + "\n\\ No newline at end of file\n")
@@ -119,14 +113,15 @@ def diff(changes: Iterable[Edit]) -> str:
     return "".join(lines)
 
 
-def _splices(model: Model, name: str, reference: Reference) -> Iterator[_Splice]:
-    """Return what to replace so that a service has `reference`. Raise ComposeFileError."""
+def _splices(model: Model, name: str, reference: NewTag) -> Iterator[_Splice]:
+    """Yield the replacements that give a service `reference`. Raise ComposeFileError."""
     if not _TAG.fullmatch(reference.tag):
         raise ComposeFileError(f"{reference.tag!r} is not an image tag", hint="A tag looks like v2.1.0.")
     if reference.digest and not _DIGEST.fullmatch(reference.digest):
         raise ComposeFileError(f"{reference.digest!r} is not a digest", hint="A digest looks like sha256:7839f1e1...")
     image = _image(model, name)
-    repository, tag, digest = split(image)
+    current = Reference.parse(image)
+    repository, tag, digest = current.repository, current.tag, current.digest
     if digest and not reference.digest:
         raise _refusal(
             model,
@@ -147,18 +142,8 @@ def _splices(model: Model, name: str, reference: Reference) -> Iterator[_Splice]
             yield _splice(model, name, image, start, end, text)
 
 
-def split(image: str) -> tuple[str, str, str]:
-    """Return repository, tag and digest of an image reference; what is missing is empty."""
-    named, _, digest = image.partition("@")
-    repository, colon, tag = named.rpartition(":")
-    if not colon or "/" in tag:
-        return named, "", digest
-
-    return repository, tag, digest
-
-
 def _image(model: Model, name: str) -> Text:
-    """Return the image of a service that can be taken apart. Raise ComposeFileError."""
+    """Return the image of a service. Raise ComposeFileError when it cannot be split into its parts."""
     service = model.services.get(name)
     if service is None:
         raise ComposeFileError(f"there is no service {name} in these files")
@@ -177,8 +162,8 @@ def _image(model: Model, name: str) -> Text:
             f"the image of service {name} is unknown: {image.problem}",
             "Set the variable where Compose finds it, in .env for example.",
         )
-    repository, tag, digest = split(image)
-    well_formed = _REPOSITORY.fullmatch(repository) and (_TAG.fullmatch(tag) or not tag)
+    current = Reference.parse(image)
+    well_formed = _REPOSITORY.fullmatch(current.repository) and (_TAG.fullmatch(current.tag) or not current.tag)
     if not well_formed or image.endswith((":", "@")) or ":@" in image:
         raise _refusal(
             model,
@@ -191,19 +176,19 @@ def _image(model: Model, name: str) -> Text:
 
 
 def _splice(model: Model, name: str, image: Text, start: int, end: int, text: str) -> _Splice:
-    """Return the one replacement in a file that puts `text` for the characters `start` to `end` of an image."""
+    """Return the replacement in a file that puts `text` in place of the characters `start` to `end` of an image."""
     if start == end:
         last = image.cut(0, start).pieces[-1]
-        _demand_editable(model, name, last)
+        _require_editable(model, name, last)
         return _Splice(last.path or Path(), last.end, last.end, text)
 
     pieces = image.cut(start, end).pieces
     for index, piece in reversed(list(enumerate(pieces))):
-        # When several pieces make the tag, one is enough if the others stay as they are: v${VERSION}.
+        # When the tag consists of several pieces, changing one is enough if the others stay as they are: v${VERSION}.
         before = "".join(other.text for other in pieces[:index])
         after = "".join(other.text for other in pieces[index + 1 :])
         if len(before) + len(after) < len(text) and text.startswith(before) and text.endswith(after):
-            _demand_editable(model, name, piece)
+            _require_editable(model, name, piece)
             return _Splice(piece.path or Path(), piece.offset, piece.end, text[len(before) : len(text) - len(after)])
     raise _refusal(
         model,
@@ -213,7 +198,7 @@ def _splice(model: Model, name: str, image: Text, start: int, end: int, text: st
     )
 
 
-def _demand_editable(model: Model, name: str, piece: Piece) -> None:
+def _require_editable(model: Model, name: str, piece: Piece) -> None:
     if piece.variable:
         raise ComposeFileError(
             f"service {name} takes {piece.text!r} from {piece.variable} of the process environment,"
@@ -230,7 +215,7 @@ def _demand_editable(model: Model, name: str, piece: Piece) -> None:
 
 
 def _edit(model: Model, path: Path, splices: Iterable[_Splice]) -> Edit:
-    before = model.sources[path]
+    before = model.contents[path]
     text = decode(before)
     for splice in sorted(splices, reverse=True):
         if splice.path == path:
@@ -239,8 +224,8 @@ def _edit(model: Model, path: Path, splices: Iterable[_Splice]) -> Edit:
     return Edit(path, before, encode(text))
 
 
-def _check(model: Model, changes: Iterable[Edit], wanted: Mapping[str, Reference], first: _Splice) -> None:
-    """Read the project again, edited. Raise ComposeFileError unless the wanted images, and only they, are new."""
+def _check(model: Model, changes: Iterable[Edit], wanted: Mapping[str, NewTag], first: _Splice) -> None:
+    """Read the edited project. Raise ComposeFileError unless exactly the wanted images changed."""
     after = edited(model, changes)
     allowed = {("services", name, "image") for name in wanted}
     others = [".".join(path) for path in _differences(model.data, after.data) if path not in allowed]
@@ -252,8 +237,8 @@ def _check(model: Model, changes: Iterable[Edit], wanted: Mapping[str, Reference
             "Give the CHAP services a tag, or a variable, of their own.",
         )
     for name, reference in wanted.items():
-        _, tag, digest = split(after.services[name].image or "")
-        if (tag, digest) != (reference.tag, reference.digest):
+        image = Reference.parse(after.services[name].image or "")
+        if (image.tag, image.digest) != (reference.tag, reference.digest):
             raise _refusal(
                 model,
                 Piece("", first.path, first.start),
@@ -263,7 +248,7 @@ def _check(model: Model, changes: Iterable[Edit], wanted: Mapping[str, Reference
 
 
 def _differences(before: Data, after: Data, where: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """Yield the paths at which two projects differ, extensions (`x-`) aside: Compose makes nothing of them."""
+    """Yield the paths at which two projects differ, except for extensions (`x-`), which Compose ignores."""
     if isinstance(before, dict) and isinstance(after, dict):
         for key in {**before, **after}:
             if key.startswith("x-") and len(where) in (0, 2):
@@ -277,5 +262,5 @@ def _differences(before: Data, after: Data, where: tuple[str, ...] = ()) -> Iter
 
 
 def _refusal(model: Model, piece: Piece, problem: str, hint: str) -> ComposeFileError:
-    path, line = place(piece, model.sources) or ("", 0)
+    path, line = locate(piece, model.contents) or ("", 0)
     return ComposeFileError(problem, path=str(path), line=line, hint=hint)

@@ -1,9 +1,9 @@
-"""Compose's variables: where they are defined, how templates take their values, where each character was written.
+"""Compose's variables: where they are defined, how templates use them, where each character was written.
 
-Both grammars, of templates and of env files, follow Compose to the letter and into its corners,
-because a tag must be changed exactly where Compose takes it from. No library in Python knows them:
-python-dotenv leaves `$A`, `A: b`, `${A:?}` and `${A:+b}` alone, and would name another value, or
-another place, than the one that counts.
+Both grammars, of templates and of env files, follow Compose exactly, corner cases included,
+because a tag must be changed exactly where Compose takes it from. No Python library knows them:
+python-dotenv does not understand `$A`, `A: b`, `${A:?}` and `${A:+b}`, and would find another value,
+or another line, than the one that counts.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _VARIABLE = re.compile(
     re.IGNORECASE | re.ASCII,
 )
 
-# Far above any real value; variables that double each other must end before the memory does.
+# Far above any real value; it stops variables that double each other before memory runs out.
 _LONGEST = 100_000
 
 _BLANK = "\t\v\f\r \x85\xa0"
@@ -40,7 +40,7 @@ _UNESCAPED = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", 
 
 
 class TemplateError(ValueError):
-    """A template that Compose refuses too: a broken `${`, or a required variable without a value."""
+    """A template that Compose refuses as well: a broken `${`, or a required variable without a value."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Piece:
         return replace(self, text=self.text[start:end], offset=self.offset + start if self.verbatim else self.offset)
 
     def continues(self, other: Piece) -> bool:
-        """Tell whether this piece was written directly behind `other`."""
+        """Return whether this piece directly follows `other` in a file."""
         return (
             self.path is not None
             and self.path == other.path
@@ -79,8 +79,8 @@ class Piece:
 class Text(str):
     """A string made of pieces; equal to any string with the same characters.
 
-    `origin` is the template that a text was filled in from. `problem` says why that could not be
-    done; the text then is the template itself.
+    `origin` is the template that the text was made from. `problem` says why that failed;
+    then the text is the template itself.
     """
 
     pieces: tuple[Piece, ...]
@@ -96,7 +96,7 @@ class Text(str):
         return text
 
     def cut(self, start: int, end: int) -> Text:
-        """Return the characters from `start` to `end`; negative places are not understood."""
+        """Return the characters from `start` to `end`, which must not be negative."""
         return Text(_cut_pieces(self.pieces, start, end))
 
     def joined(self, others: Iterable[Text]) -> Text:
@@ -105,7 +105,7 @@ class Text(str):
 
 
 def written(text: str, path: Path, offset: int = 0) -> Text:
-    """Return `text` as it stands verbatim at `offset` of `path`."""
+    """Return `text` as written verbatim at `offset` of `path`."""
     return Text((Piece(text, path, offset),))
 
 
@@ -150,41 +150,41 @@ def decode(content: bytes) -> str:
 
 
 def encode(text: str) -> bytes:
-    """Return the bytes that `decode` made `text` of."""
+    """Return the bytes that `decode` turned into `text`."""
     return text.encode("utf-8", "surrogateescape")
 
 
 def defined(path: Path, content: bytes, known: Mapping[str, Text], earlier: Mapping[str, Text]) -> dict[str, Text]:
     """Return what the env file at `path` defines.
 
-    Its values may use variables of `known`, which win, and those of `earlier` files.
+    Its values may use variables of `known`, which win, and of `earlier` files.
     Raise ComposeFileError where Compose cannot read the file.
     """
-    source = written(decode(content), path)
-    found: dict[str, Text] = {}
-    variables = ChainMap(dict(known), found, dict(earlier))
-    position = 1 if source.startswith("\ufeff") else 0
-    while (position := _end(_GAP, source, position)) < len(source):
-        position = _end(_EXPORT, source, position)
-        start = _NAME.match(source, position)
+    text = written(decode(content), path)
+    result: dict[str, Text] = {}
+    variables = ChainMap(dict(known), result, dict(earlier))
+    position = 1 if text.startswith("\ufeff") else 0
+    while (position := _end(_GAP, text, position)) < len(text):
+        position = _end(_EXPORT, text, position)
+        start = _NAME.match(text, position)
         if start is None:
-            raise _refusal(source, path, position, "a line that is no NAME=value")
+            raise _refusal(text, path, position, "a line that is no NAME=value")
         name = start["name"].rstrip(_SPACE)
         if " " in name:
-            raise _refusal(source, path, position, "a variable name with a space in it")
+            raise _refusal(text, path, position, "a variable name with a space in it")
         position = start.end()
         if start["separator"] == "":
-            break  # a bare name that ends the file defines nothing; one with a line behind it is passed on
+            break  # a bare name at the end of the file defines nothing; elsewhere it passes on the variable
         if start["separator"] == "\n":
             if name in variables:
-                found[name] = variables[name]
+                result[name] = variables[name]
             continue
         try:
-            found[name], position = _value(source, position, variables)
+            result[name], position = _value(text, position, variables)
         except TemplateError as error:
-            raise _refusal(source, path, position, str(error)) from None
+            raise _refusal(text, path, position, str(error)) from None
 
-    return found
+    return result
 
 
 def _substitute(template: Text, variables: Mapping[str, Text]) -> Text:
@@ -213,10 +213,10 @@ def _substitute(template: Text, variables: Mapping[str, Text]) -> Text:
 
 
 def _choose(name: str, operator: str, argument: Text, variables: Mapping[str, Text]) -> Text:
-    """Apply one of Compose's operators; with a colon, an empty value counts as none.
+    """Apply one of Compose's operators; with a colon, an empty value counts as unset.
 
-    What the operator does not come to is not filled in: newer Composes do not mind what is wrong there, and where an
-    older one does it says so itself.
+    An argument that the operator does not use is not evaluated: newer versions of Compose ignore errors in it, and an
+    older one reports them itself.
     """
     value = variables.get(name)
     present = value is not None and (value != "" or not operator.startswith(":"))
@@ -232,9 +232,9 @@ def _choose(name: str, operator: str, argument: Text, variables: Mapping[str, Te
 
 
 def _closing_brace(template: str, start: int, end: int) -> int:
-    """Return the place behind the brace that closes the one after `start`, or else `end`.
+    """Return the position after the brace that closes the one after `start`, or else `end`.
 
-    The character after an opening brace is not looked at: Compose counts so too.
+    The character after an opening brace is skipped, as Compose does.
     """
     depth = 0
     position = start
@@ -262,7 +262,7 @@ def _cut_pieces(pieces: Iterable[Piece], start: int, end: int) -> Iterator[Piece
 
 
 def _coalesced(pieces: Iterable[Piece]) -> Iterator[Piece]:
-    """Join neighbours that stand side by side in a file, and drop empty ones."""
+    """Join pieces that are adjacent in a file, and drop empty ones."""
     last: Piece | None = None
     for piece in pieces:
         if not piece.text:
@@ -277,18 +277,18 @@ def _coalesced(pieces: Iterable[Piece]) -> Iterator[Piece]:
         yield last
 
 
-def _value(source: Text, start: int, variables: Mapping[str, Text]) -> tuple[Text, int]:
-    """Return the value that starts at `start`, and the place behind it. Raise TemplateError."""
-    if source[start : start + 1] not in ("'", '"'):
-        line = source[start:].partition("\n")[0]
+def _value(text: Text, start: int, variables: Mapping[str, Text]) -> tuple[Text, int]:
+    """Return the value that starts at `start`, and the position after it. Raise TemplateError."""
+    if text[start : start + 1] not in ("'", '"'):
+        line = text[start:].partition("\n")[0]
         value = line.partition(" #")[0].rstrip(_SPACE)
-        return substitute(source.cut(start, start + len(value)), variables), start + len(line)
+        return substitute(text.cut(start, start + len(value)), variables), start + len(line)
 
-    quoted = _QUOTED.match(source, start)
+    quoted = _QUOTED.match(text, start)
     if quoted is None:
         raise TemplateError("a quote that is never closed")
     quote = quoted["quote"]
-    inside = source.cut(*quoted.span("value"))
+    inside = text.cut(*quoted.span("value"))
     inside = _respelled(inside, _BACKSLASH, lambda pair: quote if pair[1] == quote else pair)
     if quote == '"':
         inside = substitute(_respelled(inside, _ESCAPE, _unescaped), variables)
@@ -297,7 +297,7 @@ def _value(source: Text, start: int, variables: Mapping[str, Text]) -> tuple[Tex
 
 
 def _respelled(text: Text, pattern: re.Pattern[str], spell: Callable[[str], str]) -> Text:
-    """Return `text` with each match of `pattern` as `spell` reads it; what changes is verbatim no more."""
+    """Return `text` with each match of `pattern` replaced by `spell`; what changes is no longer verbatim."""
     parts: list[Text] = []
     position = 0
     for match in pattern.finditer(text):
@@ -324,10 +324,10 @@ def _end(pattern: re.Pattern[str], text: str, position: int) -> int:
     return match.end() if match else position
 
 
-def _refusal(source: str, path: Path, position: int, problem: str) -> ComposeFileError:
+def _refusal(text: str, path: Path, position: int, problem: str) -> ComposeFileError:
     return ComposeFileError(
         f"Compose cannot read this env file: {problem}",
         path=str(path),
-        line=source.count("\n", 0, position) + 1,
+        line=text.count("\n", 0, position) + 1,
         hint="Correct that line first; `docker compose config` shows whether Compose can read it.",
     )

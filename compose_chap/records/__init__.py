@@ -1,4 +1,4 @@
 """What must survive a crash: atomic files, the lock, the journal of a run, the records of ended runs.
 
-The doors are `run_records`, `lock` and `durable`. Whatever changes a stack writes here first.
+Start at `run_records`, `lock` and `durable`. Every change of a stack is written here first.
 """

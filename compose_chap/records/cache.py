@@ -1,6 +1,6 @@
-"""Answers that are slow to get, kept for the next command in the user's own cache folder.
+"""A cache of slow answers for the next command, in the user's own cache folder.
 
-A cache is no record: what is missing, damaged, or may be of others is asked again, and nothing is lost.
+A cache entry that is missing, damaged, or writable by others is ignored, and the question is asked again.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from compose_chap.reading import Value
 
 
 def recall(name: str, environment: Mapping[str, str]) -> Value | None:
-    """Return what was kept under a name, None where there is nothing that can be believed."""
+    """Return the cached answer of a name, None where there is none that can be trusted."""
     folder = _folder(environment)
     with suppress(OSError, StateError):
         if folder and not not_own(folder.lstat()):
@@ -27,8 +27,8 @@ def recall(name: str, environment: Mapping[str, str]) -> Value | None:
     return None
 
 
-def keep(name: str, answer: Any, environment: Mapping[str, str]) -> None:
-    """Keep an answer that JSON can hold, where there is a cache folder of this user's own. No error where not."""
+def remember(name: str, answer: Any, environment: Mapping[str, str]) -> None:
+    """Cache an answer that JSON can hold, if this user has a cache folder. Never raises when that fails."""
     folder = _folder(environment)
     if folder is None:
         return

@@ -1,4 +1,4 @@
-"""Files that survive a crash: replaced at once, or not at all, and edits of them that can be taken back."""
+"""Files that survive a crash: atomic replacement, and edits that can be reverted."""
 
 from __future__ import annotations
 
@@ -7,24 +7,15 @@ import os
 import stat
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
+from compose_chap.edit import Edit
 from compose_chap.errors import StateError
 from compose_chap.ownership import not_own, user_name
 from compose_chap.reading import read_file
 from compose_chap.records import own_folder
 
 _LARGEST = 64 << 20  # bytes of a file that is edited
-
-
-@dataclass(frozen=True)
-class Edit:
-    """A change of one file from exactly these bytes to those; None is no file."""
-
-    path: Path
-    before: bytes | None
-    after: bytes | None
 
 
 def sync_folder(folder: Path) -> None:
@@ -37,11 +28,11 @@ def sync_folder(folder: Path) -> None:
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Replace a file at once and durably; an existing file keeps its mode and owner, and a symlink keeps pointing.
+    """Replace a file atomically and durably. An existing file keeps its mode and owner, a symlink stays a symlink.
 
-    A new file gets mode 0600. Raise StateError when it cannot be written; then the old content stands.
+    A new file gets mode 0600. Raise StateError when it cannot be written; then the old content is unchanged.
     """
-    _refuse_foreign_link(path)
+    _refuse_link_of_others(path)
     target, draft = Path(os.path.realpath(path)), _draft(path)
 
     try:
@@ -65,12 +56,12 @@ def write_file(path: Path, content: bytes) -> None:
         raise StateError(f"Cannot write {path}: {error.strerror}.", hint="Check owner and free space.") from None
 
 
-def _refuse_foreign_link(path: Path) -> None:
-    """Raise StateError for a link of another user that leads to a file which is not his: he chose what is written."""
+def _refuse_link_of_others(path: Path) -> None:
+    """Raise StateError for another user's link to a file that is not theirs: they chose what we would overwrite."""
     if path.is_symlink():
         link, target = os.lstat(path), Path(os.path.realpath(path))
-        there = target if target.exists() else target.parent
-        if link.st_uid not in (0, os.geteuid()) and there.exists() and there.stat().st_uid != link.st_uid:
+        existing = target if target.exists() else target.parent
+        if link.st_uid not in (0, os.geteuid()) and existing.exists() and existing.stat().st_uid != link.st_uid:
             raise StateError(
                 f"{path} is a link of another user ({user_name(link.st_uid)}) to a file that is not his: {target}.",
                 hint="Put the file itself in its place, or name it with -f.",
@@ -78,13 +69,13 @@ def _refuse_foreign_link(path: Path) -> None:
 
 
 def _draft(path: Path) -> Path:
-    # Always the same name, so that the draft of a killed run is found and removed. The lock keeps others away.
+    # Always the same name, so that the draft of a killed run gets removed. The lock excludes other runs.
     target = Path(os.path.realpath(path))
     return target.with_name(f".{target.name}.docker-chap")
 
 
 def check_readable(path: Path) -> None:
-    """Raise StateError when this user may not look at a file, or into a folder. What is not there hides nothing."""
+    """Raise StateError when this user may not read a file or list a folder. A missing path is fine."""
     try:
         os.scandir(path).close()
     except PermissionError:
@@ -94,11 +85,13 @@ def check_readable(path: Path) -> None:
 
 
 def check_writable(path: Path) -> None:
-    """Raise StateError when `write_file` could not replace this file and leave it to its owner."""
+    """Raise StateError when `write_file` could not replace this file and keep its owner."""
     target = Path(os.path.realpath(path))
-    for place in (path, target.parent):
-        if place.exists() and not os.access(place, os.W_OK):
-            raise StateError(f"{place} cannot be written by this user.", hint=f"Check its owner: ls -ld {place}")
+    for path_to_check in (path, target.parent):
+        if path_to_check.exists() and not os.access(path_to_check, os.W_OK):
+            raise StateError(
+                f"{path_to_check} cannot be written by this user.", hint=f"Check its owner: ls -ld {path_to_check}"
+            )
     if target.exists() and os.geteuid() != 0:
         old, groups = target.stat(), (os.getegid(), *os.getgroups())
         if old.st_uid != os.geteuid() or old.st_gid not in groups:
@@ -109,23 +102,23 @@ def check_writable(path: Path) -> None:
 
 
 def private_folder(folder: Path) -> Path:
-    """Make a folder 0700 that Git ignores, with what is missing above it, and return it.
+    """Make a folder 0700 that Git ignores, with missing parents, and return it.
 
-    One that is there may be another user's, but no link that another user made. Raise StateError.
+    An existing folder may belong to another user, but must not be another user's link. Raise StateError.
     """
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         status = os.lstat(folder)
         if stat.S_ISLNK(status.st_mode) and (fault := not_own(status)):
             raise StateError(f"{folder} is a link that {fault}.", hint=f"Name where it leads: {os.readlink(folder)}")
-        own_folder.keep_from_git(folder)
+        own_folder.hide_from_git(folder)
     except OSError as error:
         raise own_folder.cannot("make the folder", folder, error) from None
     return folder
 
 
 def pack_edits(edits: Iterable[Edit]) -> list[dict[str, str | None]]:
-    """Return edits as a journal can hold them."""
+    """Return edits as the journal stores them."""
     return [{"path": str(edit.path), "before": _packed(edit.before), "after": _packed(edit.after)} for edit in edits]
 
 
@@ -141,8 +134,8 @@ def content_of(path: Path) -> bytes | None:
         return None
 
 
-def _put(path: Path, content: bytes | None) -> None:
-    """Give a file this content, or take it away. One that is new belongs to the owner of its folder."""
+def _set_content(path: Path, content: bytes | None) -> None:
+    """Give a file this content, or remove it for None. A new file gets the owner of its folder."""
     new = not path.exists()
     if content is not None:
         write_file(path, content)
@@ -157,9 +150,9 @@ def _put(path: Path, content: bytes | None) -> None:
 
 
 def apply_edits(edits: Iterable[Edit]) -> None:
-    """Write every edit, if every file still is what was read. Raise StateError, with nothing written, otherwise.
+    """Write all edits if every file still has its `before`. Raise StateError, with nothing written, otherwise.
 
-    The caller has the edits in an open journal, so a crash between two files is undone by `revert_edits`.
+    The caller has the edits in an open journal, so that `revert_edits` can undo a crash between two files.
     """
     edits = tuple(edits)
     for edit in edits:
@@ -167,17 +160,17 @@ def apply_edits(edits: Iterable[Edit]) -> None:
         if content_of(edit.path) != edit.before:
             raise StateError(f"{edit.path} was changed by someone else meanwhile.", hint="Run the command again.")
     for edit in edits:
-        _put(edit.path, edit.after)
+        _set_content(edit.path, edit.after)
 
 
 def revert_edits(edits: Iterable[Edit]) -> list[Path]:
-    """Put the old bytes back wherever the new ones stand; return the files that hold neither, left as they are."""
-    foreign = []
+    """Restore the old bytes in every file that has the new ones; return the files with neither, left as they are."""
+    changed_by_others = []
     for edit in edits:
         _draft(edit.path).unlink(missing_ok=True)
         content = content_of(edit.path)
         if content == edit.after:
-            _put(edit.path, edit.before)
+            _set_content(edit.path, edit.before)
         elif content != edit.before:
-            foreign.append(edit.path)
-    return foreign
+            changed_by_others.append(edit.path)
+    return changed_by_others

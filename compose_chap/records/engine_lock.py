@@ -1,8 +1,8 @@
-"""The right to change one stack, held on its engine: who works from another machine, with files of its own, sees it.
+"""The lock of a stack on its engine, for runs that work on it from another machine with other files.
 
-A container stands for it, because an engine gives a name only once. It does nothing but read its standard input,
-which this process holds open. When the process dies, however, its connection ends, with that the container, and
-the engine removes it.
+The lock is a container, because a container name is unique on an engine. It only reads its standard input, which this
+process holds open. When the process dies, however that happens, the connection closes, the container ends, and the
+engine removes it.
 """
 
 from __future__ import annotations
@@ -24,30 +24,30 @@ from compose_chap.units import moment
 
 _LABEL = "docker-chap.lock"
 
-# A container that was just let go, or whose process was killed, takes a moment to be gone.
-_GOING = 5.0
+# Seconds that the engine may take to remove the container of a lock that was released, or whose process was killed.
+_REMOVAL_SECONDS = 5.0
 _PAUSE = 0.25
 
 
 @contextmanager
 def locked(world: World, stack: Stack, operation: str) -> Iterator[None]:
-    """Hold the lock of a stack while the block runs: beside its files, where they are here, and on its engine.
+    """Hold the lock of a stack while the block runs: beside its files, if they are on this machine, and on its engine.
 
-    Raise Locked, with who holds it, when another run does.
+    Raise Locked, naming the holder, when another run holds it.
     """
     project, services = stack.project, (*stack.of(Role.DATABASE), *stack.services)
     images = [container.image_id for service in services for container in service.containers]
-    here = lock.locked(project.directory, operation, world.clock()) if project.here else nullcontext()
-    with here, held(world, project.name, images, operation):
+    here = lock.locked(project.directory, operation, world.clock()) if project.local else nullcontext()
+    with here, locked_on_engine(world, project.name, images, operation):
         yield
 
 
 @contextmanager
-def held(world: World, project: str, images: Iterable[str], operation: str) -> Iterator[None]:
-    """Hold the lock of a project on its engine alone while the block runs.
+def locked_on_engine(world: World, project: str, images: Iterable[str], operation: str) -> Iterator[None]:
+    """Hold the lock of a project on its engine only while the block runs.
 
-    The container is made of the first of `images` that the engine has and that can do it; where there is none, the
-    engine has no lock, and that is told. Raise Locked when another run holds it.
+    The container is made from the first of `images` that works. Where none does, there is no lock on the engine,
+    and a message says so. Raise Locked when another run holds it.
     """
     labels = {
         _LABEL: project,
@@ -57,8 +57,8 @@ def held(world: World, project: str, images: Iterable[str], operation: str) -> I
     }
     connection = None
     for image in dict.fromkeys(images):
-        with suppress(_Unfit):
-            connection = _take(world.engine, _name(project), image, labels)
+        with suppress(_UnusableImage):
+            connection = _acquire(world.engine, _name(project), image, labels)
             break
     else:
         world.notify("check", "the lock: no image of the stack can hold one on the engine, only this folder is locked")
@@ -66,45 +66,45 @@ def held(world: World, project: str, images: Iterable[str], operation: str) -> I
         yield
     finally:
         if connection:
-            _let_go(connection)
+            _release(connection)
 
 
 def holder(engine: Engine, project: str) -> dict[str, str] | None:
-    """Return who works on a project now, as `operation`, `by` and `since` (ISO 8601, or empty); None for nobody."""
-    found = engine.container(_name(project))
-    return _said(found) if found and found.running else None
+    """Return the run that works on a project now: `operation`, `by`, `since` (ISO 8601, or empty). None for none."""
+    container = engine.container(_name(project))
+    return _labels_of(container) if container and container.running else None
 
 
-class _Unfit(Exception):
-    """The engine has no such image, or nothing in it can read a standard input."""
+class _UnusableImage(Exception):
+    """The engine does not have the image, or it has no `cat`."""
 
 
-def _take(engine: Engine, name: str, image: str, labels: Mapping[str, str]) -> Any:
+def _acquire(engine: Engine, name: str, image: str, labels: Mapping[str, str]) -> Any:
     """Return the connection that holds the lock. Raise Locked when another run has it, _Unfit."""
-    patience = _GOING
+    patience = _REMOVAL_SECONDS
     while True:
-        if connection := _made(engine, name, image, labels):
+        if connection := _create(engine, name, image, labels):
             return connection
         other = engine.container(name)
-        if other and patience <= 0 and (other.running or patience < -_GOING):
-            raise _held_by(other, name)
-        if patience < -_GOING:
-            raise EngineError(f"The engine gives nobody the name {name}.", state="This command changed nothing.")
+        if other and patience <= 0 and (other.running or patience < -_REMOVAL_SECONDS):
+            raise _locked_by(other, name)
+        if patience < -_REMOVAL_SECONDS:
+            raise EngineError(f"The engine refuses the container name {name}.", state="This command changed nothing.")
         if other and patience <= 0:
-            # Its process died between making and starting it. One that is only slow cannot start it then, and ends.
+            # Its process died between create and start. If it is only slow, its start fails then, and it gives up.
             with suppress(EngineError):
                 engine.discard(other.id)
         time.sleep(_PAUSE)
         patience -= _PAUSE
 
 
-def _made(engine: Engine, name: str, image: str, labels: Mapping[str, str]) -> Any:
-    """Return the standard input of a container with this name, None where there is one already. Raise _Unfit."""
+def _create(engine: Engine, name: str, image: str, labels: Mapping[str, str]) -> Any:
+    """Return the stdin of a new container of this name, None when the name is taken. Raise _UnusableImage."""
     import docker.errors
 
-    found = engine.image(image)
-    if found is None:
-        raise _Unfit
+    local_image = engine.image(image)
+    if local_image is None:
+        raise _UnusableImage
     with engine.errors("lock this stack"):
         try:
             created = engine.api.create_container(
@@ -112,8 +112,11 @@ def _made(engine: Engine, name: str, image: str, labels: Mapping[str, str]) -> A
                 entrypoint=["cat"],
                 stdin_open=True,
                 name=name,
-                # An image that Compose built has the labels of its stack, and nobody may take this for a part of that.
-                labels={**{label: "" for label in found.labels if label.startswith("com.docker.compose.")}, **labels},
+                # An image built by Compose has the labels of its stack: blank them, the lock is no part of the stack.
+                labels={
+                    **{label: "" for label in local_image.labels if label.startswith("com.docker.compose.")},
+                    **labels,
+                },
                 healthcheck={"Test": ["NONE"]},
                 user="65534",
                 host_config=engine.api.create_host_config(
@@ -121,8 +124,8 @@ def _made(engine: Engine, name: str, image: str, labels: Mapping[str, str]) -> A
                     network_mode="none",
                     read_only=True,
                     cap_drop=["ALL"],
-                    # Not the anonymous volumes that the image would bring: filling them takes time.
-                    tmpfs=dict.fromkeys(found.volumes, "") or None,
+                    # In place of the image's anonymous volumes: filling those takes time.
+                    tmpfs=dict.fromkeys(local_image.volumes, "") or None,
                 ),
             )["Id"]
         except docker.errors.APIError as error:
@@ -131,15 +134,15 @@ def _made(engine: Engine, name: str, image: str, labels: Mapping[str, str]) -> A
             raise
     try:
         with engine.errors("lock this stack"):
-            # Open before it starts, and only once: what it reads ends with this connection.
+            # Attach before the start: `cat` ends when this connection closes.
             connection = engine.api.attach_socket(created, params={"stdin": 1, "stream": 1})
-            # A Compose that outlives this process still works on the stack: it inherits the lock.
+            # A `docker compose` that outlives this process still works on the stack: it inherits the lock.
             connection._sock.set_inheritable(True)
             try:
                 engine.api.start(created)
             except docker.errors.APIError as error:
                 if error.is_client_error() and error.status_code != 404:
-                    raise _Unfit from None
+                    raise _UnusableImage from None
                 raise
     except BaseException:
         with suppress(EngineError):
@@ -148,32 +151,32 @@ def _made(engine: Engine, name: str, image: str, labels: Mapping[str, str]) -> A
     return connection
 
 
-def _let_go(connection: Any) -> None:
-    # The engine is not waited for: whoever comes next waits until the container is gone.
+def _release(connection: Any) -> None:
+    # Do not wait for the engine: the next run waits until the container is gone.
     with suppress(OSError):
         connection._sock.shutdown(socket.SHUT_RDWR)
     connection._response.close()
     connection.close()
 
 
-def _held_by(other: Container, name: str) -> Locked:
-    who = _said(other)
-    since = moment(who["since"]) if who["since"] else "an unknown time"
+def _locked_by(other: Container, name: str) -> Locked:
+    owner = _labels_of(other)
+    since = moment(owner["since"]) if owner["since"] else "an unknown time"
     return Locked(
-        f"Another run works on this stack: {who['operation']} by {who['by']}, since {since}.",
+        f"Another run works on this stack: {owner['operation']} by {owner['by']}, since {since}.",
         state="This command changed nothing.",
-        hint="Wait until it has ended, then try again. See it with: docker chap status\n"
+        hint="Wait until it has ended, then try again. See it: docker chap status\n"
         f"If the machine that works is gone for good: docker rm -f {name}",
     )
 
 
-def _said(found: Container) -> dict[str, str]:
-    who = {fact: found.labels.get(f"{_LABEL}.{fact}", "") for fact in ("operation", "by", "since")}
+def _labels_of(container: Container) -> dict[str, str]:
+    holder_facts = {fact: container.labels.get(f"{_LABEL}.{fact}", "") for fact in ("operation", "by", "since")}
     try:
-        _ = Value(who["since"], "The lock", StateError, "since").moment()
+        _ = Value(holder_facts["since"], "The lock", StateError, "since").moment()
     except StateError:
-        who["since"] = ""
-    return who
+        holder_facts["since"] = ""
+    return holder_facts
 
 
 def _name(project: str) -> str:

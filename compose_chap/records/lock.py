@@ -1,4 +1,4 @@
-"""The right to change one stack: one run at a time, and not interrupted twice."""
+"""The lock of a stack: one run at a time. And signals: a run is interrupted once, its way back never."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @contextmanager
-def signals_held() -> Iterator[None]:
-    """Let nothing interrupt the block: Ctrl-C, SIGTERM and a lost terminal are ignored until it ends."""
+def signals_ignored() -> Iterator[None]:
+    """Ignore Ctrl-C, SIGTERM and a lost terminal while the block runs."""
     with _handled(_SIGNALS, signal.SIG_IGN):
         yield
 
 
 @contextmanager
-def one_interruption() -> Iterator[None]:
-    """Let the first Ctrl-C, SIGTERM or lost terminal interrupt the block, and none after it."""
+def single_interruption() -> Iterator[None]:
+    """Let the first Ctrl-C, SIGTERM or lost terminal interrupt the block, and ignore all later ones."""
     names = [name for name in _SIGNALS if signal.getsignal(name) is not signal.SIG_IGN]
 
     def interrupt(number: int, frame: FrameType | None) -> None:
@@ -66,18 +66,18 @@ def _handled(
 def locked(directory: Path, operation: str, now: datetime, patience: float = 0) -> Iterator[None]:
     """Hold the lock of the stack whose main folder is `directory` while the block runs.
 
-    The kernel holds it: when the process dies, however, it is free, once the children that the process
-    started have ended too. Raise Locked, with who holds it, when another run still does after `patience` seconds.
+    The kernel releases it when this process and the children that inherited it have ended, however that happens.
+    Raise Locked, naming the holder, when another run still holds it after `patience` seconds.
     """
     path = own_folder.make(directory / FOLDER) / "lock"
     descriptor = _open_lock(path)
     try:
         while not _try_lock(descriptor, path):
             if patience <= 0:
-                raise _held_by(os.pread(descriptor, 4096, 0), directory)
+                raise _locked_by(os.pread(descriptor, 4096, 0), directory)
             time.sleep(0.25)
             patience -= 0.25
-        # A Compose that outlives this process still works on the stack: it inherits the lock.
+        # A `docker compose` that outlives this process still works on the stack: it inherits the lock.
         os.set_inheritable(descriptor, True)
         owner = {"operation": operation, "by": operator(), "since": now.isoformat()}
         os.ftruncate(descriptor, 0)
@@ -88,7 +88,7 @@ def locked(directory: Path, operation: str, now: datetime, patience: float = 0) 
 
 
 def _open_lock(path: Path) -> int:
-    """Open the lock's file, made if need be: a file of one's own and nothing else, for it will be emptied."""
+    """Open the lock's file, or make it. It must be our own regular file, because it will be truncated."""
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
         with own_folder.opened(path.parent) as handle:
@@ -113,7 +113,7 @@ def _try_lock(descriptor: int, path: Path) -> bool:
         raise StateError(f"Cannot lock {path}: {error.strerror}.") from None
 
 
-def _held_by(content: bytes, directory: Path) -> Locked:
+def _locked_by(content: bytes, directory: Path) -> Locked:
     who, step = "another docker chap", "start"
     with suppress(OSError, StateError, LookupError):
         journal = parse(own_folder.read(journal_file(directory), LARGEST_JOURNAL), "the journal", StateError)
@@ -125,16 +125,16 @@ def _held_by(content: bytes, directory: Path) -> Locked:
     return Locked(
         f"Another run works on this stack: {who}.",
         state="This command changed nothing.",
-        hint="Wait until it has ended, then try again. See it with: docker chap status",
+        hint="Wait until it has ended, then try again. See it: docker chap status",
     )
 
 
-# What a run fills
+# Files and folders in progress
 
 
 @contextmanager
 def claimed(path: Path) -> Iterator[None]:
-    """Mark a folder or file as worked on while the block runs; the kernel takes the mark from a process that died."""
+    """Mark a folder or file as in use while the block runs; the kernel removes the mark of a process that died."""
     descriptor = os.open(path, _LOOK)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -144,7 +144,7 @@ def claimed(path: Path) -> Iterator[None]:
 
 
 def abandoned(path: Path) -> bool:
-    """Whether nobody works on a folder or file of one's own that was `claimed`."""
+    """Whether a folder or file of our own is no longer `claimed` by any process."""
     with suppress(OSError):
         descriptor = os.open(path, _LOOK)
         try:

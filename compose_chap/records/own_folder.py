@@ -1,7 +1,7 @@
-"""Folders that count only when they are one's own, and the files in them: reached by the folder's handle, never a link.
+"""Folders of records, which count only when they are our own: files in them are opened relative to a checked handle.
 
-Root runs this in folders that others own. Whoever may write a folder can put a link, a FIFO or a file of his own
-where one of ours was. So a folder of ours is opened without following links, looked at, and used by its handle.
+Root runs this in folders that others own. Whoever may write a folder can put a link, a FIFO or another file in place
+of ours. So a folder is opened without following links, its owner is checked, and files are reached by its handle.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from shlex import quote
 
 from compose_chap.errors import StateError
 from compose_chap.ownership import not_own
-from compose_chap.reading import Failure, kind, read_file
+from compose_chap.reading import Failure, kind, open_file, read_file
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -23,9 +23,9 @@ NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 @contextmanager
 def opened(path: Path, failure: Failure = StateError) -> Iterator[int]:
-    """Hand out the descriptor of a folder that is no link and one's own.
+    """Yield the descriptor of a folder that is our own and not a link.
 
-    Raise FileNotFoundError where there is nothing, else `failure`.
+    Raise FileNotFoundError when it is missing, else `failure`.
     """
     handle = _open(path, failure)
     try:
@@ -37,7 +37,7 @@ def opened(path: Path, failure: Failure = StateError) -> Iterator[int]:
 
 
 def make(path: Path) -> Path:
-    """Make a folder 0700 that Git ignores, if it is not there, and return it. Raise StateError for another user's."""
+    """Make a folder 0700 that Git ignores, if it is missing, and return it. Raise StateError for another user's."""
     try:
         with suppress(FileExistsError):
             path.mkdir(mode=0o700, parents=True)
@@ -46,12 +46,12 @@ def make(path: Path) -> Path:
     except OSError as error:
         raise cannot("make the folder", path, error) from None
     except StateError as error:
-        raise not_obeyed(path, error) from None
+        raise untrusted(path, error) from None
     return path
 
 
-def not_obeyed(path: Path, error: StateError) -> StateError:
-    """Return what to say of a folder of records that is not one's own."""
+def untrusted(path: Path, error: StateError) -> StateError:
+    """Return the error for a folder of records that is not our own."""
     return StateError(
         f"{error.message} Only records of your own, or of root, are obeyed.",
         state=error.state or "Nothing was changed.",
@@ -61,8 +61,8 @@ def not_obeyed(path: Path, error: StateError) -> StateError:
     )
 
 
-def keep_from_git(folder: Path) -> None:
-    """Make a folder that Git is to ignore do so, whoever owns it. Nothing that is there is touched."""
+def hide_from_git(folder: Path) -> None:
+    """Add a .gitignore that hides a folder from Git, whoever owns it. Existing files are not touched."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         _ignore_itself(handle)
@@ -78,16 +78,16 @@ def _ignore_itself(handle: int) -> None:
 
 
 def read(path: Path, limit: int, failure: Failure = StateError) -> bytes:
-    """Return the bytes of a file of one's own. Raise FileNotFoundError where there is none, else `failure`."""
+    """Return the bytes of a file of our own. Raise FileNotFoundError when it is missing, else `failure`."""
     with opened(path.parent, failure) as handle:
         named = lambda message: failure(f"{path.parent}/{message}")  # noqa: E731
         return read_file(path.name, limit, named, within=handle, own=True)
 
 
 def write(path: Path, content: bytes) -> None:
-    """Replace a file in a folder of one's own at once and durably, with mode 0600.
+    """Replace a file in a folder of our own atomically and durably, with mode 0600.
 
-    Raise StateError when it cannot be written; then the old content stands.
+    Raise StateError when it cannot be written; then the old content is unchanged.
     """
     draft = f".{path.name}.docker-chap"
     try:
@@ -110,7 +110,7 @@ def write(path: Path, content: bytes) -> None:
 
 
 def remove(path: Path) -> None:
-    """Take a file out of a folder of one's own, durably; one that is not there is no error. Raise StateError."""
+    """Remove a file from a folder of our own, durably; a missing file is fine. Raise StateError."""
     try:
         with opened(path.parent) as handle:
             with suppress(FileNotFoundError):
@@ -123,13 +123,23 @@ def remove(path: Path) -> None:
 
 
 def new_file(path: Path) -> int:
-    """Make a file, 0600, that was not there, in a folder of one's own; return its descriptor. Raise OSError."""
+    """Make a new file, 0600, in a folder of our own and return its descriptor. Raise OSError, also when it exists."""
     with opened(path.parent) as handle:
         return os.open(path.name, NEW, 0o600, dir_fd=handle)
 
 
+def open_to_read(path: Path) -> int:
+    """Open a file of our own in a folder of our own and return its descriptor. Raise FileNotFoundError, StateError."""
+    with opened(path.parent) as handle:
+        descriptor = open_file(path.name, lambda message: StateError(f"{path.parent}/{message}"), within=handle)
+    if fault := not_own(os.fstat(descriptor)):
+        os.close(descriptor)
+        raise StateError(f"{path} {fault}.")
+    return descriptor
+
+
 def names(path: Path) -> list[str]:
-    """Return what lies in a folder of one's own, sorted; nothing where there is none. Raise StateError."""
+    """Return the sorted names in a folder of our own, empty when it is missing. Raise StateError."""
     try:
         with opened(path) as handle:
             return sorted(os.listdir(handle))
@@ -138,7 +148,7 @@ def names(path: Path) -> list[str]:
 
 
 def cannot(do: str, path: Path, error: OSError) -> StateError:
-    """Return what to say of a file or folder that the system refuses."""
+    """Return the error for a file or folder when the system refuses an operation."""
     hint = "Run it as root, or with sudo." if isinstance(error, PermissionError) else "Check owner and free space."
     return StateError(f"Cannot {do} {path}: {error.strerror}.", hint=hint)
 

@@ -1,13 +1,13 @@
-"""What must survive a crash: the journal of a run, and the records of those that ended.
+"""What must survive a crash: the journal of the open run, and the records of ended runs.
 
-Everything lies in the folder `.docker-chap` beside the main Compose file:
+Everything is in the folder `.docker-chap` beside the main Compose file:
 
-    lock              held by the kernel while a run works; says who, and since when
-    journal.json      the run that is open; written ahead of every step, gone when the run has ended
-    runs/ID.json      the record of each run that ended
-    runs/ID/          evidence that a failed run gathered
+    lock              locked while a run works; says who runs it, and since when
+    journal.json      the open run; written ahead of every step, removed when the run ends
+    runs/ID.json      the record of each ended run
+    runs/ID/          evidence gathered by a failed run
 
-Files are 0600 in folders 0700. The folder ignores itself, so a source checkout stays clean.
+Files are 0600 in folders 0700. Git ignores the folder, so a source checkout stays clean.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from compose_chap.errors import Interrupted, StateError
 from compose_chap.model import Origin
 from compose_chap.ownership import not_own
 from compose_chap.reading import Value, parse
-from compose_chap.records import own_folder
+from compose_chap.records import order, own_folder
 from compose_chap.records.steps import Step
 from compose_chap.units import moment
 
@@ -36,12 +36,12 @@ LARGEST_JOURNAL = 64 << 20  # bytes: it holds the files that a run changes
 
 _RUN = re.compile(r"\w[\w.-]{0,63}", re.ASCII)
 
-# Enough for the journal, a record and some files, so that a disk that fills up does not stop the way back.
+# Reserved space for the journal, a record and some files, so that a full disk does not stop the way back.
 _ROOM = 512 * 1024
 
 
 def operator() -> str:
-    """Return who runs this, `user@host`; under sudo the user who typed it."""
+    """Return the user of this process as `user@host`; under sudo the user who called it."""
     try:
         user = os.environ.get("SUDO_USER") or getpass.getuser()
     except (KeyError, OSError):
@@ -55,7 +55,7 @@ def operator() -> str:
 class Journal:
     """The record of one run, on disk before each step begins.
 
-    `facts` is what the way back needs: it holds only what JSON can, and bytes as base64 text.
+    The record's `facts` are what the way back needs: plain JSON, with bytes as base64 text.
     """
 
     def __init__(self, directory: Path, record: dict[str, Any], clock: Callable[[], datetime]) -> None:
@@ -75,7 +75,7 @@ class Journal:
 
     @property
     def known(self) -> Value:
-        """The facts, to be read strictly."""
+        """The facts, for the strict reader."""
         return Value(self.record["facts"], str(journal_file(self._directory)), StateError, "facts")
 
     @property
@@ -89,33 +89,33 @@ class Journal:
         return {**self.record, "facts": {key: value for key, value in self.record["facts"].items() if key != "edits"}}
 
     def began(self, step: Step) -> bool:
-        """Whether a step was begun; it may have been cut off anywhere."""
+        """Whether a step has begun; it may have been interrupted anywhere."""
         return step in self.steps
 
     def begin(self, step: Step, **facts: Any) -> None:
-        """Write down that a step begins, with the facts that undoing it needs, before it has any effect."""
+        """Record that a step begins, with the facts to undo it, before it has any effect."""
         self.record["facts"].update(facts)
         self.record["steps"].append({"step": step.value, "at": self._clock().isoformat()})
         self._write()
 
     def learn(self, **facts: Any) -> None:
-        """Add facts to the step that runs."""
+        """Add facts during a step."""
         self.record["facts"].update(facts)
         self._write()
 
     def note(self, **facts: Any) -> None:
-        """Add to the record of the run what a reader wants to know and the way back does not need."""
+        """Add information for readers of the record, which the way back does not need."""
         self.record.update(facts)
         with suppress(StateError):
             self._write()
 
     def release_reserve(self) -> None:
-        """Free the room on the disk that was set aside for the way back."""
-        with suppress(StateError):  # a disk that became read-only
+        """Free the disk space that was reserved for the way back."""
+        with suppress(StateError):  # the disk may have become read-only
             own_folder.remove(self._directory / FOLDER / "room")
 
     def end(self, result: str, **more: Any) -> None:
-        """Close the run: keep its record under `runs/` and take the open journal away."""
+        """Close the run: write its record under `runs/` and remove the open journal."""
         self.record.update(result=result, ended_at=self._clock().isoformat(), **more)
         self._evidence_folder()
         own_folder.write(undo_file(self._directory, self.id), _document(self.record))
@@ -124,7 +124,7 @@ class Journal:
         own_folder.remove(journal_file(self._directory))
 
     def evidence(self, name: str, content: str | bytes) -> Path:
-        """Keep something that explains a failure, and return where."""
+        """Save something that explains a failure, and return its path."""
         path = self._evidence_folder() / name
         own_folder.write(path, content if isinstance(content, bytes) else content.encode(errors="replace"))
         return path
@@ -154,6 +154,7 @@ def begin_run(
         "operation": operation,
         "by": operator(),
         "started_at": now.isoformat(),
+        "order": order.following(now, map(order.of_run, history(directory))).isoformat(),
         **more,
         "facts": facts,
         "steps": [],
@@ -171,15 +172,15 @@ def begin_run(
 
 
 def open_run(directory: Path, clock: Callable[[], datetime]) -> Journal | None:
-    """Return the run that was not ended, None where there is none.
+    """Return the run that has not ended, None where there is none.
 
-    Raise StateError when it cannot be read, or when its journal is another user's: what it says would be done.
+    Raise StateError when its journal cannot be read, or belongs to another user: we would act on what it says.
     """
     path = journal_file(directory)
     try:
         journal = Journal(directory, _read(path), clock)
         if (directory / FOLDER / "runs" / f"{journal.id}.json").exists():
-            # It had ended; only the last step, taking the journal away, was cut off.
+            # It had ended; only the last step, removing the journal, was interrupted.
             journal.release_reserve()
             own_folder.remove(path)
             return None
@@ -187,28 +188,28 @@ def open_run(directory: Path, clock: Callable[[], datetime]) -> Journal | None:
     except FileNotFoundError:
         return None
     except StateError as error:
-        raise error if _own(path.parent) and _own(path) else own_folder.not_obeyed(path.parent, error) from None
+        raise error if _own(path.parent) and _own(path) else own_folder.untrusted(path.parent, error) from None
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Return the record of a run as a file of one's own has it. Raise FileNotFoundError, StateError."""
+    """Return the record of a run from a file of our own. Raise FileNotFoundError, StateError."""
     value = parse(own_folder.read(path, LARGEST_JOURNAL), str(path), StateError, LARGEST_JOURNAL)
     if not _RUN.fullmatch(value.at("id").text(64)):
         raise value.at("id").wrong("is no id of a run")
-    _ = value.at("operation").filled(), value.at("facts").members()
-    for name in ("by", "result", "undoes", "from", "to"):
+    _ = value.at("operation").filled(), value.at("facts").members(), value.at("by").text()
+    _ = value.at("started_at").moment()
+    _ = [(step.at("step").filled(), step.at("at").moment()) for step in value.at("steps").items()]
+    for name in ("result", "undoes", "from", "to"):
         _ = text.text() if (text := value.get(name)) else ""
-    if started := value.get("started_at"):
-        started.moment()
-    if steps := value.get("steps"):
-        _ = [(step.at("step").filled(), step.at("at").moment()) for step in steps.items()]
+    if when := value.get("order"):
+        when.moment()
     if stack := value.get("stack"):
         _ = [stack.at(name).text() for name in ("project", "engine", "server")]
     return dict(value.data)
 
 
-def count(directory: Path) -> bool:
-    """Whether the records in a folder, if there are any, are one's own, as far as this user may see."""
+def records_are_own(directory: Path) -> bool:
+    """Whether the records in a folder are our own; also true when there are none, or this user cannot see them."""
     return _own(directory / FOLDER)
 
 
@@ -220,13 +221,13 @@ def _own(path: Path) -> bool:
 
 
 def open_origin(directory: Path) -> Origin | None:
-    """Return which stack the open run of a folder is of, None where none is open. Raise StateError as `open_run`."""
+    """Return the origin of the open run in a folder, None where none is open. Raise StateError as `open_run` does."""
     journal = open_run(directory, lambda: datetime.now(timezone.utc))
     return Origin.of(journal.record) if journal else None
 
 
 def refuse_open_run(directory: Path) -> None:
-    """Raise Interrupted when an earlier run was cut off."""
+    """Raise Interrupted when an earlier run was interrupted."""
     journal = open_run(directory, lambda: datetime.now(timezone.utc))
     if journal:
         reached = journal.steps[-1] if journal.steps else "start"
@@ -241,25 +242,22 @@ def refuse_open_run(directory: Path) -> None:
 
 
 def history(directory: Path, origin: Origin = Origin()) -> list[dict[str, Any]]:
-    """Return the records of a stack's runs that ended, oldest first; a record that cannot be read is left out."""
+    """Return the records of a stack's ended runs, oldest first; unreadable records are left out."""
     runs, records = directory / FOLDER / "runs", []
     with suppress(FileNotFoundError), own_folder.opened(runs.parent):
         for name in own_folder.names(runs):
             if name.endswith(".json"):
                 with suppress(OSError, StateError):
                     records.append(_read(runs / name))
-    return [record for record in records if origin.owns(Origin.of(record))]
+    own = [record for record in records if origin.owns(Origin.of(record)) and "result" in record]
+    return sorted(own, key=lambda record: (order.of_run(record), record["id"]))
 
 
-def standing_runs(directory: Path, origin: Origin = Origin()) -> list[dict[str, Any]]:
-    """Return the records of a stack's runs that succeeded and were not undone since, oldest first; none of `pin`."""
-    standing: list[dict[str, Any]] = []
-    for run in history(directory, origin):
-        if run["result"] == "done" and run["operation"] == "rollback":
-            standing = [one for one in standing if one["id"] != run.get("undoes")]
-        elif run["result"] == "done" and run["operation"] != "pin":
-            standing.append(run)
-    return standing
+def effective_runs(directory: Path, origin: Origin = Origin()) -> list[dict[str, Any]]:
+    """Return the records of a stack's runs that succeeded and were not undone since, oldest first, without `pin`."""
+    done = [run for run in history(directory, origin) if run["result"] == "done"]
+    undone = {run.get("undoes") for run in done if run["operation"] == "rollback"}
+    return [run for run in done if run["operation"] not in ("rollback", "pin") and run["id"] not in undone]
 
 
 def run_id(now: datetime) -> str:
@@ -268,7 +266,7 @@ def run_id(now: datetime) -> str:
 
 
 def run_began(run: str) -> datetime:
-    """Return when a run or backup with such an id began."""
+    """Return when the run or backup of an id began."""
     return datetime.strptime(f"{run}+0000", "%Y%m%dT%H%M%SZ%z")
 
 
@@ -281,17 +279,17 @@ def undo_record(directory: Path, run: str) -> dict[str, Any]:
 
 
 def undo_file(directory: Path, run: str) -> Path:
-    """Return where the full journal of an ended run lies: with the bytes of the files, which may hold secrets."""
+    """Return the path of an ended run's full journal, which has the edited files and so may hold secrets."""
     return directory / FOLDER / "runs" / run / "journal.json"
 
 
 def report_file(directory: Path, run: str) -> Path:
-    """Return where the report of an ended run lies, which an auditor can be given: it holds no secret."""
+    """Return the path of an ended run's report; it holds no secrets, so an auditor may have it."""
     return directory / FOLDER / "runs" / f"{run}.json"
 
 
 def journal_file(directory: Path) -> Path:
-    """Return where the journal of an open run lies."""
+    """Return the path of an open run's journal."""
     return directory / FOLDER / "journal.json"
 
 

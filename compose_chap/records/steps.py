@@ -1,4 +1,4 @@
-"""The steps of a run, as its journal names them. The way back depends on which of them have begun."""
+"""The steps of a run, as its journal names them. The way back depends on which steps have begun."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import Enum
 
 
 class Step(str, Enum):
-    """A step of a run. The values stand in the journals of every version: a name may change, a value never."""
+    """A step of a run. The values are in the journals of all versions: a name may change, a value never."""
 
     PULL = "pull"
     BACKUP = "backup"

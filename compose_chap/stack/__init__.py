@@ -1,4 +1,4 @@
-"""The stack as it is now: which one the operator means, and what CHAP says of itself.
+"""The stack as it is now: which stack the operator means, and the state of CHAP in it.
 
-The doors are `observe.find_stack` and `chap.Chap`. Everything above asks here, and nothing here changes a stack.
+Start at `observe.find_stack` and `chap.Chap`. Nothing here changes a stack.
 """

@@ -1,7 +1,7 @@
-"""What CHAP says of itself, asked inside its own containers.
+"""The state of CHAP: its REST API and workers, queried from inside its own containers.
 
-Asking from inside works for every kind of Docker context and needs no published port, and a token that CHAP
-itself has never leaves its container. The facts about CHAP's answers come from chap-core v1.0.1 to v2.1.0.
+That works for every kind of Docker context and needs no published port, and CHAP's token never leaves its container.
+The facts about CHAP's answers come from chap-core v1.0.1 to v2.1.0.
 """
 
 from __future__ import annotations
@@ -24,32 +24,32 @@ from compose_chap.stack.chap_answers import Answer, Job, answers_of, checks_in, 
 PORT = 8000
 
 _UNFINISHED_JOBS = "?status=STARTED&status=PENDING"
-# What v2.5.0 and newer queue without being asked, and queue again where it is missing.
+# Jobs that v2.5.0 and newer queue on their own, and queue again when they are missing.
 _QUEUED_BY_CHAP = ("run_baseline",)
 
 
 @dataclass(frozen=True)
 class Health:
-    """How well CHAP answers: `ready`, `answering` (but not ready) or `silent`; what is wrong by part."""
+    """How well CHAP answers: `ready`, `answering` (but not ready) or `silent`; `checks` has the state of each part."""
 
     level: str
     checks: Mapping[str, str]
 
     @property
     def ready(self) -> bool:
-        """Whether everything that this version of CHAP can tell of is well."""
+        """Whether every part that this version of CHAP reports is healthy."""
         return self.level == "ready"
 
     @property
     def problems(self) -> str:
-        """The parts that are not well, in words."""
+        """The parts that are not healthy, for people."""
         if self.level == "silent" and self.checks:
             return f"does not answer ({self.checks['http']})"
-        return ", ".join(f"{part}: {said}" for part, said in self.checks.items() if said != "ok")
+        return ", ".join(f"{part}: {answer}" for part, answer in self.checks.items() if answer != "ok")
 
     @property
-    def words(self) -> str:
-        """All of it in words; one that is silent says no more than that."""
+    def summary(self) -> str:
+        """The state for people; for a silent CHAP only that."""
         if self.ready:
             return self.level
         return self.problems if self.level == "silent" else f"{self.level}: {self.problems}"
@@ -65,9 +65,9 @@ class Active:
 
 @dataclass(frozen=True)
 class Jobs:
-    """The jobs that run now, those that wait, and those that say so but are dead (zombies).
+    """The jobs that run now, those that wait, and those listed as running whose worker died (zombies).
 
-    `own` are those that run or wait and that CHAP queued by itself: they are in neither of the first two.
+    `own` are running or waiting jobs that CHAP queued by itself: they are in neither of the first two.
     """
 
     running: tuple[str, ...]
@@ -78,7 +78,7 @@ class Jobs:
 
     @classmethod
     def of(cls, listed: Mapping[str, Job], active: Active) -> Jobs:
-        """Return what CHAP's own list (jobs by id) and its workers say together."""
+        """Combine CHAP's own list (jobs by id) with the jobs of its workers."""
         started = {identity for identity, job in listed.items() if job.status == "STARTED"}
         waiting = {identity for identity, job in listed.items() if job.status == "PENDING"}
         own = {identity for identity, job in listed.items() if job.type in _QUEUED_BY_CHAP}
@@ -93,7 +93,7 @@ class Jobs:
 
 @dataclass(frozen=True)
 class Overview:
-    """What CHAP says of itself at one moment; `listed` are the jobs of its own list by id, or why not."""
+    """The state of CHAP at one moment; `listed` are the jobs of its own list by id, or the error of reading it."""
 
     version: str
     health: Health
@@ -101,8 +101,8 @@ class Overview:
     listed: Mapping[str, Job] | EngineError
 
     @classmethod
-    def of_nothing(cls) -> Overview:
-        """Return what a CHAP that does not run says."""
+    def empty(cls) -> Overview:
+        """Return the overview of a CHAP that does not run."""
         return cls("", Health("silent", {}), (), {})
 
 
@@ -114,29 +114,29 @@ class Chap:
         self.container = container
 
     def version(self) -> str:
-        """Return the version that the installed code reports, such as `2.1.0`, `` when it does not say."""
+        """Return the version that the installed code reports, such as `2.1.0`, empty when it does not."""
         return version_in(self.engine, self.container)
 
     def overview(self) -> Overview:
-        """Ask everything that CHAP's own API tells, at once."""
+        """Return everything that CHAP's own API reports, in a single request."""
         version, answers = self._ask("/health", "/health/ready", "/v2/services", f"/v1/jobs{_UNFINISHED_JOBS}")
         return Overview(version, _health(*answers[:2]), models_in(answers[2]), _listed(answers[3]))
 
     def health(self) -> Health:
-        """Ask CHAP how it is. `/health` alone proves nothing: it is 200 with database and broker dead."""
+        """Return CHAP's health. `/health` alone proves nothing: it is 200 with database and broker dead."""
         return _health(*self.get("/health", "/health/ready", timeout=5))
 
     def models(self) -> tuple[str, ...]:
         """Return the ids of the model services that are registered now; none before v1.3.0.
 
-        `/v1/crud/model-templates` is not asked: reading it archives every model that is away for a moment.
+        `/v1/crud/model-templates` is not used: reading it archives every model that is briefly offline.
         """
         return models_in(*self.get("/v2/services"))
 
     def jobs(self, workers: int, listed: Mapping[str, Job] | None = None) -> Jobs:
-        """Return what CHAP's job list (`listed`, where it was asked already) and its workers say together.
+        """Return the jobs according to CHAP's list (`listed`, if it was read already) and its workers.
 
-        A job whose worker died stays STARTED for ever, so a job runs only when a worker says so too.
+        A job whose worker died stays STARTED for ever, so a job counts as running only if a worker confirms it.
         `workers` is how many to wait for; 0 waits three seconds. Raise EngineError when they cannot be asked.
         """
         if listed is None:
@@ -152,7 +152,7 @@ class Chap:
         return _active(python(self.engine, self.container, script, answer, CHAP_WORKERS=str(workers)))
 
     def get(self, *paths: str, timeout: float = 10) -> list[Answer]:
-        """Ask CHAP's own REST API."""
+        """Send GET requests to CHAP's own REST API."""
         return self._ask(*paths, timeout=timeout)[1]
 
     def _ask(self, *paths: str, timeout: float = 10) -> tuple[str, list[Answer]]:
@@ -161,32 +161,32 @@ class Chap:
         )
 
     def dhis2_get(self, host: str, credentials: Mapping[str, str], *paths: str, timeout: float = 15) -> list[Answer]:
-        """Ask DHIS2 on the stack's own network; `credentials` is a header such as Authorization."""
+        """Send GET requests to DHIS2 on the stack's own network; `credentials` is a header such as Authorization."""
         return self._requests(
             [{"url": f"http://{host}:8080{path}", "headers": dict(credentials), "timeout": timeout} for path in paths]
         )[1]
 
     def _requests(self, requests: Sequence[Mapping[str, Any]]) -> tuple[str, list[Answer]]:
-        given = json.dumps(list(requests)).encode()
-        finished = self.engine.run(self.container, [*chap_scripts.PYTHON, chap_scripts.REQUESTS], given=given)
+        payload = json.dumps(list(requests)).encode()
+        finished = self.engine.run(self.container, [*chap_scripts.PYTHON, chap_scripts.REQUESTS], stdin=payload)
         if finished.status != 0:
-            return "", [Answer(0, _amiss(finished))] * len(requests)
+            return "", [Answer(0, _failure_reason(finished))] * len(requests)
         try:
             return answers_of(finished.stdout, len(requests))
         except EngineError as error:
             return "", [Answer(0, error.message)] * len(requests)
 
 
-# With the line of the source that Python shows below it. CHAP warns at every start: that is never why it failed.
+# A Python warning with its source line. CHAP prints some at every start: they are never why it failed.
 _WARNING = re.compile(r"^.*:\d+: \w*Warning: .*\n?(?:[ \t]+.*\n?)?", re.MULTILINE)
 _KILLED = 137
 
 
-def _amiss(finished: Finished) -> str:
-    """Return why a program in a container gave no answer, in words."""
+def _failure_reason(finished: Finished) -> str:
+    """Return why a program in a container gave no answer, for people."""
     if finished.status == _KILLED:
         return "its container is stopping, or has no memory left"
-    return _WARNING.sub("", finished.said).strip() or f"it said nothing (exit status {finished.status})"
+    return _WARNING.sub("", finished.last_lines).strip() or f"it said nothing (exit status {finished.status})"
 
 
 def _active(answer: Value) -> Active:
@@ -199,7 +199,7 @@ def _health(alive: Answer, ready: Answer) -> Health:
     if checks := checks_in(ready):
         return Health("ready" if ready.status == 200 else "answering", checks)
     if ready.status in (404, 401):
-        # Before v2.0.0 there is nothing better than the sign of life.
+        # Before v2.0.0 there is nothing better than /health.
         return Health("ready" if alive.status in (200, 404) else "answering", {})
     return Health("answering", {"http": f"/health/ready answered {ready.status}"})
 
@@ -212,21 +212,21 @@ def _listed(answer: Answer) -> dict[str, Job] | EngineError:
 
 
 def python(engine: Engine, container: str, script: str, answer: str, **environment: str) -> Value:
-    """Run one of `chap_scripts` in a container and return what it printed, called `answer` in errors.
+    """Run one of `chap_scripts` in a container and return its answer; error messages call it `answer`.
 
-    Raise EngineError with why it could not.
+    Raise EngineError with the reason when it fails.
     """
     finished = engine.run(container, [*chap_scripts.PYTHON, script], environment=environment)
     printed = finished.stdout.strip().splitlines()
     if finished.status != 0 or not printed:
-        raise EngineError(f"CHAP could not be asked in its container: {_amiss(finished)}")
+        raise EngineError(f"CHAP could not be asked in its container: {_failure_reason(finished)}")
     return reading.parse(printed[-1], answer, EngineError)
 
 
 def version_in(engine: Engine, container: str) -> str:
-    """Return the version of the CHAP code in a container, API or worker; `` when it cannot say.
+    """Return the version of the CHAP code in a container, API or worker; empty when unknown.
 
-    The package's metadata are read, for importing chap_core takes seconds and prints warnings.
+    It comes from the package's metadata, because importing chap_core takes seconds and prints warnings.
     """
     finished = engine.run(container, [*chap_scripts.PYTHON, chap_scripts.VERSION])
     lines = finished.stdout.strip().splitlines()

@@ -1,4 +1,4 @@
-"""CHAP's answers, read strictly: an old release, a proxy or a model service may put anything where JSON is due."""
+"""Strict parsing of CHAP's answers: an old release, a proxy or a model service may send anything in place of JSON."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ LARGEST = 8 << 20  # bytes of an answer
 
 @dataclass(frozen=True)
 class Answer:
-    """An HTTP answer: its status (0 when nothing answered) and its text."""
+    """An HTTP answer: its status (0 for no answer) and its text."""
 
     status: int
     body: str
 
     @property
     def json(self) -> Any:
-        """The body as JSON, None when it is none: a login page also answers 200."""
+        """The body as JSON, None when it is not JSON: a login page also answers 200."""
         try:
             return parse(self.body, "The answer", EngineError, LARGEST).data
         except EngineError:
@@ -31,7 +31,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Job:
-    """A job of CHAP's own list; its type is empty where the list does not say."""
+    """A job of CHAP's own list; its type is empty where the list lacks it."""
 
     status: str
     type: str
@@ -43,17 +43,19 @@ def answers_of(output: str, count: int) -> tuple[str, list[Answer]]:
     Raise EngineError when it printed something else.
     """
     value = parse(output, "What the API's container answered", EngineError, count * LARGEST)
-    # A body may hold anything, NULs too: it is looked at when it is read as something.
-    answers = [Answer(one.at("status").integer(), str(one.at("body").data)) for one in value.at("answers").items()]
+    # A body may hold anything, NULs too: it is checked later, when it is parsed.
+    answers = [
+        Answer(answer.at("status").integer(), str(answer.at("body").data)) for answer in value.at("answers").items()
+    ]
     if len(answers) != count:
         raise value.at("answers").wrong(f"has {len(answers)} entries, not {count}")
     return value.at("version").text(100), answers
 
 
 def jobs_in(answer: Answer) -> dict[str, Job]:
-    """Return the jobs of CHAP's own list by id; none where it has no such list.
+    """Return the jobs of CHAP's own list by id; empty where it has no such list.
 
-    Raise EngineError when the list is none, or a job in it has no id or status.
+    Raise EngineError when it is not a list, or a job in it has no id or status.
     """
     if answer.status != 200:
         return {}
@@ -62,21 +64,23 @@ def jobs_in(answer: Answer) -> dict[str, Job]:
 
 
 def models_in(answer: Answer) -> tuple[str, ...]:
-    """Return the ids of the model services that are registered; what has no id is none."""
+    """Return the ids of the registered model services; entries without an id are ignored."""
     services = answer.json.get("services") if isinstance(answer.json, dict) else None
     listed = services if isinstance(services, list) else []
-    return tuple(sorted({one["id"] for one in listed if isinstance(one, dict) and _is_id(one.get("id"))}))
+    return tuple(
+        sorted({service["id"] for service in listed if isinstance(service, dict) and _is_id(service.get("id"))})
+    )
 
 
 def checks_in(answer: Answer) -> Mapping[str, str]:
-    """Return what CHAP says of each of its parts, empty where it says nothing of parts."""
+    """Return the state of each part that CHAP reports, empty where it reports none."""
     checks = answer.json.get("checks") if isinstance(answer.json, dict) else None
-    return {part: said if isinstance(said, str) else json.dumps(said) for part, said in _members(checks)}
+    return {part: state if isinstance(state, str) else json.dumps(state) for part, state in _members(checks)}
 
 
 def _type(job: Any) -> str:
-    said = job.get("type")
-    return said if isinstance(said, str) else ""
+    name = job.get("type")
+    return name if isinstance(name, str) else ""
 
 
 def _members(data: Any) -> list[tuple[str, Any]]:

@@ -1,4 +1,4 @@
-"""The Python that is run inside CHAP's containers: each question a program that prints its answer as JSON."""
+"""Python scripts that run inside CHAP's containers; each prints its answer as JSON."""
 
 PYTHON = ("sh", "-c", 'exec "$(command -v python || command -v python3)" -c "$@"', "sh")
 
@@ -8,53 +8,60 @@ print(importlib.metadata.version("chap_core"))
 """
 
 REQUESTS = """
-import json, os, signal, sys, urllib.error, urllib.parse, urllib.request
-given = json.load(sys.stdin)
+import json, os, sys, threading, time, urllib.error, urllib.parse, urllib.request
+wanted = json.load(sys.stdin)
 class SameServer(urllib.request.HTTPRedirectHandler):
-    # A login is for the server that it is for, and for no other that this one leads to.
+    # A login is only for this server, not for another that it redirects to.
     def redirect_request(self, request, answer, code, message, headers, target):
         before, after = urllib.parse.urlsplit(request.full_url), urllib.parse.urlsplit(target)
         if (before.scheme, before.netloc) != (after.scheme, after.netloc):
             return None
         return super().redirect_request(request, answer, code, message, headers, target)
 opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), SameServer)
-def too_late(*_):
-    raise TimeoutError("the answer does not come to its end")
-signal.signal(signal.SIGALRM, too_late)
-answers = []
-for one in given:
-    headers = dict(one.get("headers") or {})
+answers = [{"status": 0, "body": "the answer does not come to its end"} for _ in wanted]
+def ask(number, item):
+    headers = dict(item.get("headers") or {})
     token = os.environ.get("CHAP_API_TOKEN")
-    if token and one.get("own"):
+    if token and item.get("own"):
         headers["Authorization"] = "Bearer " + token
-    request = urllib.request.Request(one["url"], headers=headers)
-    # A server that sends a letter now and then never exceeds the other limit.
-    signal.setitimer(signal.ITIMER_REAL, 2 * one["timeout"])
+    request = urllib.request.Request(item["url"], headers=headers)
     try:
         try:
-            answer = opener.open(request, timeout=one["timeout"])
+            answer = opener.open(request, timeout=item["timeout"])
         except urllib.error.HTTPError as error:
             answer = error
         body = answer.read(1 << 22).decode("utf-8", "replace")
-        answers.append({"status": answer.status, "body": body})
+        answers[number] = {"status": answer.status, "body": body}
     except Exception as error:
         reason = getattr(error, "reason", error)
-        answers.append({"status": 0, "body": str(getattr(reason, "strerror", None) or reason).lower()})
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        answers[number] = {"status": 0, "body": str(getattr(reason, "strerror", None) or reason).lower()}
+def begin(number, item):
+    thread = threading.Thread(target=ask, args=(number, item), daemon=True)
+    thread.start()
+    return thread, time.monotonic() + 2 * item["timeout"]
+def wait(thread, end):
+    # A server that sends a byte now and then never exceeds the other limit.
+    thread.join(max(0, end - time.monotonic()))
+# The first alone: a server that is busy with another one might not answer it. The others side by side.
+if wanted:
+    wait(*begin(0, wanted[0]))
+running = [begin(number, item) for number, item in enumerate(wanted) if number]
 import importlib.metadata
 try:
     version = importlib.metadata.version("chap_core")
 except Exception:
     version = ""
-print(json.dumps({"version": version, "answers": answers}))
+for thread, end in running:
+    wait(thread, end)
+print(json.dumps({"version": version, "answers": answers}), flush=True)
+os._exit(0)
 """
 
-# Keeps a container alive to be asked things.
+# Keeps a container running, so that scripts can run in it.
 STAY = "import signal; signal.pause()"
 
-# What the models of the installed code want, and the revisions that Alembic has for it. No database is asked: a URL
-# is given only because some releases want one when they are imported.
+# The tables that the models of the installed code need, and its Alembic revisions. No database is used: the URL is
+# set only because some releases need one at import.
 MODELS = """
 import json, logging, os, sys
 out = sys.stdout
@@ -111,14 +118,14 @@ sys.stdout = sys.stderr
 from celery import Celery
 broker = os.environ.get("CELERY_BROKER")
 if broker:
-    # Made as CHAP makes its own: to import that takes seconds.
+    # Configured like CHAP's own application, whose import takes seconds.
     application = Celery("worker", broker=broker)
     application.conf.update(task_serializer="pickle", accept_content=["pickle", "json"],
                             broker_transport_options={"socket_connect_timeout": 2})
 else:
     from chap_core.rest_api import celery_tasks
     application = next(value for value in vars(celery_tasks).values() if isinstance(value, Celery))
-# The answers are collected until so many workers have answered, or the time is over.
+# Collect answers until this many workers have answered, or the timeout.
 limit = int(os.environ["CHAP_WORKERS"]) or None
 answers = application.control.inspect(timeout=3, limit=limit).active() or {}
 jobs = [task["id"] for tasks in answers.values() for task in tasks]

@@ -9,19 +9,19 @@ from compose_chap.postgres.server import Database, Server
 
 
 def server_of(engine: Engine, stack: Stack) -> Server:
-    """Return the stack's PostgreSQL. Raise StackError when its container does not run."""
+    """Return the stack's PostgreSQL server. Raise StackError when its container does not run."""
     container = stack.database.containers[0]
     if not container.running:
         raise StackError(
-            f"The database container {container.name} does not run (it is {container.state}).",
+            f"The database container {container.name} is not running (it is {container.state}).",
             state="Nothing was changed.",
             hint=f"Start it: docker start {container.name}",
         )
     return Server(engine, container.id, stack.access.admin, stack.access.owner)
 
 
-def refuse_what_cannot_go_back(server: Server, live: str) -> None:
-    """Raise DatabaseError when the names of databases could not be changed here, and so nothing be undone."""
+def refuse_irreversible(server: Server, live: str) -> None:
+    """Raise DatabaseError when databases could not be renamed on this server, so that nothing could be undone."""
     if not server.superuser:
         raise DatabaseError(
             f"No superuser of PostgreSQL lets this tool in: '{server.admin}' is none. It could not end sessions, nor"
@@ -30,9 +30,9 @@ def refuse_what_cannot_go_back(server: Server, live: str) -> None:
             hint="Give the database's container the name of its administrator in POSTGRES_USER, and the password in"
             " POSTGRES_PASSWORD, or let its socket be trusted in pg_hba.conf.",
         )
-    if lasting := server.lasting(live):
+    if prepared := server.prepared_transactions(live):
         raise DatabaseError(
-            f"Prepared transactions hold the database '{live}': {', '.join(lasting)}. It can be neither copied nor"
+            f"Prepared transactions hold the database '{live}': {', '.join(prepared)}. It can be neither copied nor"
             " given another name while they last.",
             state="Nothing was changed.",
             hint="End each of them, in that database: COMMIT PREPARED 'NAME'; or ROLLBACK PREPARED 'NAME';",
@@ -40,13 +40,13 @@ def refuse_what_cannot_go_back(server: Server, live: str) -> None:
 
 
 def database_of(server: Server, access: DatabaseAccess) -> Database:
-    """Return CHAP's database. Raise DatabaseError when the server has none of that name."""
-    return named(server, access.name)
+    """Return CHAP's database. Raise DatabaseError when the server does not have it."""
+    return database_named(server, access.name)
 
 
-def named(server: Server, name: str) -> Database:
-    """Return a database of the server. Raise DatabaseError when it has none of that name."""
-    found = server.databases()
-    if name not in found:
-        raise DatabaseError(f"The server has no database '{name}'. It has: {', '.join(found) or 'none'}.")
-    return found[name]
+def database_named(server: Server, name: str) -> Database:
+    """Return a database of the server. Raise DatabaseError when the server does not have it."""
+    databases = server.databases()
+    if name not in databases:
+        raise DatabaseError(f"The server has no database '{name}'. It has: {', '.join(databases) or 'none'}.")
+    return databases[name]

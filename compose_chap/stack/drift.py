@@ -1,8 +1,8 @@
-"""How a container differs from what the files now say of its service: what Compose would make it anew for.
+"""How a container differs from its service in the files: the differences for which Compose would recreate it.
 
-Pure: it is given what `docker inspect` knows of a container and of its image, and what `docker compose config` says.
-Ports, volumes, networks and the like are named with both values. Of variables, labels and commands only the
-name is told: they may hold secrets.
+Pure: it gets the `docker inspect` of a container and of its image, and the output of `docker compose config`.
+Ports, volumes, networks and the like are reported with both values; variables, labels and commands by name only,
+because they may hold secrets.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 _Facts = Mapping[str, Any]
 
 _COMPOSE_LABELS = "com.docker.compose."
-# Docker's own settings give every container these, whatever the files say.
+# Docker's own configuration gives these to every container, whatever the files say.
 _PROXY = re.compile(r"(http|https|ftp|no|all)_proxy", re.I)
 _UNITS = {"h": 3600 * 10**9, "m": 60 * 10**9, "s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
 _HEALTHCHECK = (("interval", "Interval"), ("timeout", "Timeout"), ("start_period", "StartPeriod"))
@@ -22,51 +22,51 @@ _SILENT = ("command", "entrypoint", "healthcheck", "logging")
 
 
 def differences(container: _Facts, image: _Facts, service: _Facts, config: _Facts) -> list[str]:
-    """Return, in words, each setting of a container that is not what the files say; none where nothing is found.
+    """Return, for people, every property of a container that differs from the files.
 
-    `container` is what `docker inspect` says of it, `image` the Config of its image, `service` the service and `config`
-    the whole project as `docker compose config --format json` has them.
+    `container` is its `docker inspect`, `image` the Config of its image, `service` the service and `config` the whole
+    project as in `docker compose config --format json`.
     """
     if not container:
         return []
-    runs, says = _running(container), _written(service, config, image)
-    found = list(_named("variables", *_environments(container["Config"], image, service)))
-    found += _named("labels", *_labels(container["Config"], image, service))
-    for name, wanted in says.items():
-        if wanted is not None and runs[name] != wanted:
-            told = f" ({_said(runs[name])} runs, the files say {_said(wanted)})"
-            found.append(name + ("" if name in _SILENT else told))
-    return found
+    actual, declared = _actual(container), _declared(service, config, image)
+    differing = list(_named("variables", *_environments(container["Config"], image, service)))
+    differing += _named("labels", *_labels(container["Config"], image, service))
+    for name, wanted in declared.items():
+        if wanted is not None and actual[name] != wanted:
+            values = f" ({_shown(actual[name])} runs, the files say {_shown(wanted)})"
+            differing.append(name + ("" if name in _SILENT else values))
+    return differing
 
 
-def settings(container: _Facts) -> dict[str, Any]:
-    """Return what a container was made with and no secret can be in, by name, as JSON can hold it."""
-    runs = _running(container) if container else {}
-    return {name: value for name, value in runs.items() if name not in (*_SILENT, "hostname")}
+def configuration(container: _Facts) -> dict[str, Any]:
+    """Return the properties that a container was created with, without those that may hold secrets. Plain JSON."""
+    actual = _actual(container) if container else {}
+    return {name: value for name, value in actual.items() if name not in (*_SILENT, "hostname")}
 
 
 def changes(before: _Facts, now: _Facts) -> list[str]:
-    """Return, in words, each of two `settings` that is not the same."""
+    """Return, for people, every property that differs between two results of `configuration`."""
     return [
-        f"{name} ({_said(value)} before, {_said(now[name])} now)"
+        f"{name} ({_shown(value)} before, {_shown(now[name])} now)"
         for name, value in before.items()
         if name in now and now[name] != value
     ]
 
 
-def _named(what: str, runs: Mapping[str, str], says: Mapping[str, str]) -> Iterator[str]:
-    names = sorted(name for name in {*runs, *says} if runs.get(name) != says.get(name))
+def _named(what: str, actual: Mapping[str, str], declared: Mapping[str, str]) -> Iterator[str]:
+    names = sorted(name for name in {*actual, *declared} if actual.get(name) != declared.get(name))
     if names:
         yield f"{what} {', '.join(names)}"
 
 
-def _said(value: Any) -> str:
+def _shown(value: Any) -> str:
     if isinstance(value, list):
         return " ".join(map(str, value)) or "none"
     return str(value) if value != "" else "none"
 
 
-def _running(container: _Facts) -> dict[str, Any]:
+def _actual(container: _Facts) -> dict[str, Any]:
     own, host = container["Config"], container["HostConfig"]
     policy = host.get("RestartPolicy") or {}
     retries = policy.get("MaximumRetryCount") or 0
@@ -101,20 +101,20 @@ def _running(container: _Facts) -> dict[str, Any]:
     }
 
 
-def _written(service: _Facts, config: _Facts, image: _Facts) -> dict[str, Any]:
-    """Return what the files say, in the words of `_running`; None is what is left to the engine or cannot be told."""
+def _declared(service: _Facts, config: _Facts, image: _Facts) -> dict[str, Any]:
+    """Return what the files say, by the names of `_actual`; None where the engine decides, or it cannot be known."""
     entrypoint, limits = service.get("entrypoint"), _part(service, "deploy", "resources", "limits")
-    # Who names another entrypoint does not get the image's command.
+    # A service with its own entrypoint does not get the image's command.
     command = image.get("Cmd") if service.get("command") is None and entrypoint is None else service.get("command")
     memory, cpus = service.get("mem_limit") or limits.get("memory"), service.get("cpus") or limits.get("cpus")
     grace = service.get("stop_grace_period")
     log = service.get("logging")
     return {
         "ports": sorted(
-            _port(one.get("host_ip"), one.get("published"), one["target"], one.get("protocol", "tcp"))
-            for one in service.get("ports") or ()
+            _port(entry.get("host_ip"), entry.get("published"), entry["target"], entry.get("protocol", "tcp"))
+            for entry in service.get("ports") or ()
         ),
-        "volumes": sorted(filter(None, (_mount_of_files(one, config) for one in service.get("volumes") or ()))),
+        "volumes": sorted(filter(None, (_mount_of_files(entry, config) for entry in service.get("volumes") or ()))),
         "tmpfs": sorted(_items(service.get("tmpfs"))),
         "networks": _networks(service, config),
         "command": _plain(command or []),
@@ -139,10 +139,10 @@ def _written(service: _Facts, config: _Facts, image: _Facts) -> dict[str, Any]:
 
 
 def _part(service: _Facts, *names: str) -> _Facts:
-    found: _Facts = service
+    part: _Facts = service
     for name in names:
-        found = found.get(name) or {}
-    return found
+        part = part.get(name) or {}
+    return part
 
 
 def _items(value: Any) -> list[str]:
@@ -159,28 +159,28 @@ def _port(address: str | None, published: Any, target: Any, protocol: str) -> st
     return f"{where}{published or 'any'}->{target}" + ("" if protocol == "tcp" else f"/{protocol}")
 
 
-def _mount(source: str, target: str, read_only: bool) -> str:
-    return f"{source}:{target}" + (":ro" if read_only else "")
+def _mount(mounted: str, target: str, read_only: bool) -> str:
+    return f"{mounted}:{target}" + (":ro" if read_only else "")
 
 
 def _mount_of_container(mount: _Facts) -> str:
     target = str(mount["Destination"])
     if mount["Type"] == "volume":
-        # One without a name is the image's own or the files'; either way nothing of it can be moved.
+        # An anonymous volume, of the image or the files: it has no name to compare.
         name = str(mount.get("Name") or "")
         return "" if re.fullmatch(r"[0-9a-f]{64}", name) else _mount(name, target, not mount["RW"])
-    # Compose mounts secrets too, and they are no volumes to whoever wrote the files.
+    # Compose mounts secrets too, which are not volumes in the files.
     known = mount["Type"] == "bind" and not target.startswith("/run/secrets/")
     return _mount(str(mount["Source"]), target, not mount["RW"]) if known else ""
 
 
 def _mount_of_files(entry: _Facts, config: _Facts) -> str:
-    source, kind = str(entry.get("source") or ""), entry.get("type")
-    if not source or kind not in ("volume", "bind"):
+    mounted, kind = str(entry.get("source") or ""), entry.get("type")
+    if not mounted or kind not in ("volume", "bind"):
         return ""
     if kind == "volume":
-        source = str(_part(config, "volumes", source).get("name") or source)
-    return _mount(source, str(entry["target"]), bool(entry.get("read_only")))
+        mounted = str(_part(config, "volumes", mounted).get("name") or mounted)
+    return _mount(mounted, str(entry["target"]), bool(entry.get("read_only")))
 
 
 def _networks(service: _Facts, config: _Facts) -> list[str] | None:
@@ -197,7 +197,7 @@ def _capabilities(names: Iterable[str] | None) -> list[str]:
 
 def _hosts(entries: Any) -> list[str]:
     if isinstance(entries, dict):
-        entries = [f"{name}:{address}" for name, found in entries.items() for address in _items(found)]
+        entries = [f"{name}:{address}" for name, addresses in entries.items() for address in _items(addresses)]
     return sorted(re.sub("[=:]", ":", entry, count=1) for entry in entries or ())
 
 
@@ -206,14 +206,14 @@ def _healthcheck(written: _Facts | None, of_image: _Facts) -> dict[str, Any] | N
         return dict(of_image)
     if written.get("disable"):
         return {"Test": ["NONE"]}
-    found = {"Test": _plain(written.get("test")) or of_image.get("Test")}
+    result = {"Test": _plain(written.get("test")) or of_image.get("Test")}
     for ours, theirs in _HEALTHCHECK:
         if value := _nanoseconds(written.get(ours)) or of_image.get(theirs):
-            found[theirs] = value
+            result[theirs] = value
     if retries := written.get("retries") or of_image.get("Retries"):
-        found["Retries"] = int(retries)
-    # Not every engine knows this one.
-    return None if written.get("start_interval") else found
+        result["Retries"] = int(retries)
+    # Not every engine knows start_interval.
+    return None if written.get("start_interval") else result
 
 
 def _nanoseconds(duration: Any) -> int:
@@ -222,16 +222,18 @@ def _nanoseconds(duration: Any) -> int:
 
 
 def _environments(own: _Facts, image: _Facts, service: _Facts) -> tuple[dict[str, str], dict[str, str]]:
-    runs = dict(entry.partition("=")[::2] for entry in own.get("Env") or ())
-    says = dict(entry.partition("=")[::2] for entry in image.get("Env") or ())
+    actual = dict(entry.partition("=")[::2] for entry in own.get("Env") or ())
+    declared = dict(entry.partition("=")[::2] for entry in image.get("Env") or ())
     written = service.get("environment") or {}
-    says |= {name: str(value).replace("$$", "$") for name, value in written.items() if value is not None}
-    return {name: value for name, value in runs.items() if name in says or not _PROXY.fullmatch(name)}, says
+    declared |= {name: str(value).replace("$$", "$") for name, value in written.items() if value is not None}
+    return {name: value for name, value in actual.items() if name in declared or not _PROXY.fullmatch(name)}, declared
 
 
 def _labels(own: _Facts, image: _Facts, service: _Facts) -> tuple[dict[str, str], dict[str, str]]:
-    says = dict(image.get("Labels") or {})
-    says |= {name: str(value).replace("$$", "$") for name, value in (service.get("labels") or {}).items()}
-    both = (own.get("Labels") or {}, says)
-    runs, says = ({name: found[name] for name in found if not name.startswith(_COMPOSE_LABELS)} for found in both)
-    return runs, says
+    declared = dict(image.get("Labels") or {})
+    declared |= {name: str(value).replace("$$", "$") for name, value in (service.get("labels") or {}).items()}
+    both = (own.get("Labels") or {}, declared)
+    actual, declared = (
+        {name: labels[name] for name in labels if not name.startswith(_COMPOSE_LABELS)} for labels in both
+    )
+    return actual, declared

@@ -1,4 +1,4 @@
-"""Wait for CHAP's jobs to end, and say which would be lost."""
+"""Wait for CHAP's jobs to end, and report the jobs that would be lost."""
 
 from __future__ import annotations
 
@@ -9,28 +9,33 @@ from compose_chap.stack.chap import Chap, Jobs
 
 
 def wait_for_jobs(world: World, stack: Stack, limit: float) -> Jobs:
-    """Wait up to `limit` seconds until no job runs or waits, and return what there is then.
+    """Wait up to `limit` seconds until no job runs or waits, and return the jobs at the end.
 
     Raise EngineError when CHAP or its workers cannot be asked.
     """
-    chap, begun = Chap(world.engine, stack.api.containers[0].id), world.clock()
-    while True:
+    chap = Chap(world.engine, stack.api.containers[0].id)
+
+    def ended(waited: float) -> Jobs | None:
         jobs = chap.jobs(stack.workers)
-        waited = (world.clock() - begun).total_seconds()
         if not (jobs.running or jobs.waiting) or waited >= limit:
             return jobs
         world.notify("drain", f"{len(jobs.running)} running, {len(jobs.waiting)} waiting", waited, limit)
-        world.sleep(2)
+        return None
+
+    return world.until(ended, limit, pause=2) or chap.jobs(stack.workers)
 
 
 def own_jobs(jobs: Jobs) -> str:
-    """Say which jobs are nobody's work, `` for none."""
-    said = f"{len(jobs.own)} job(s) run or wait that CHAP queued by itself (baselines); it queues them again."
-    return said if jobs.own else ""
+    """Return a message about the jobs that CHAP queued by itself, empty for none."""
+    message = (
+        f"{len(jobs.own)} job(s) run or wait that CHAP queued by itself (baselines); it queues a lost one again a day"
+        " later."
+    )
+    return message if jobs.own else ""
 
 
 def lost_jobs(world: World, stack: Stack) -> str:
-    """Say which jobs are lost when CHAP is stopped now, `` for none."""
+    """Return a message about the jobs that would be lost if CHAP were stopped now, empty for none."""
     api = stack.api.containers[0]
     if not api.running:
         return ""

@@ -1,7 +1,7 @@
-"""What the models of a CHAP image want of a database. It never changes, so it is asked once per image id.
+"""The tables that the models of a CHAP image need. They never change, so they are cached per image id.
 
-The image itself is asked, in a throwaway container: without a network, and with nothing of production's. So an
-upgrade can ask its target while CHAP still serves, and no import of chap_core lies in any downtime.
+A script reads them in a throwaway container of the image, without a network and with nothing of production. So an
+upgrade can read those of its target while CHAP still serves, and importing chap_core adds no downtime.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ _ANSWER = "What CHAP's models want"
 
 @dataclass(frozen=True)
 class ModelSchema:
-    """What the models of one image want.
+    """The tables that the models of one image need.
 
-    `tables` has the columns of each table. `foreign_keys` are those that the models declare NOT NULL. `chain` has
-    the revisions of Alembic, the oldest first, and `heads` its last; both are empty where the image has none.
+    `tables` has the columns of each table. `foreign_keys` are those that the models declare NOT NULL. `chain` are
+    the revisions of Alembic, oldest first, and `heads` the last ones; both are empty where the image has none.
     """
 
     version: str
@@ -53,12 +53,12 @@ class ModelSchema:
         return frozenset(f"public.{name}.{column.name}" for name, columns in self.tables.items() for column in columns)
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as JSON can hold it."""
+        """Return it as plain JSON."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, data: Value) -> ModelSchema:
-        """Return what `to_json`, or CHAP's container, wrote. Raise what `data` raises for anything else."""
+        """Parse the output of `to_json` or of CHAP's container. Raise `data`'s error for anything else."""
         tables = {
             name: tuple(
                 Column(
@@ -78,7 +78,7 @@ class ModelSchema:
             version=data.at("version").text(),
             tables=tables,
             foreign_keys=tuple(
-                ForeignKey(*(one.at(key).filled() for key in keys)) for one in data.at("foreign_keys").items()
+                ForeignKey(*(entry.at(key).filled() for key in keys)) for entry in data.at("foreign_keys").items()
             ),
             chain=data.at("chain").texts(),
             heads=data.at("heads").texts(),
@@ -86,21 +86,24 @@ class ModelSchema:
 
 
 def of_image(world: World, image: str, container: str = "") -> ModelSchema:
-    """Return what the models of an image want, from memory where it was asked before.
+    """Return the schema of an image's models, from the cache if possible.
 
-    `image` is its id. `container` is a running one of that image: where the image itself is gone, it is asked. Raise
-    EngineError when neither can say, as CHAP before v1.0.17 cannot.
+    `image` is its id. `container` is a running container of it, used when the image itself is gone. Raise
+    EngineError when neither answers, as with CHAP before v1.0.17.
     """
-    known = world.memory.get(image) or _remembered(world, image)
-    if known is None:
-        known = _ask(world, image, container)
-        cache.keep(_name(image), {"image": image, **known.to_json()}, world.environment)
-    world.memory[image] = known
-    return known
+
+    def ask() -> ModelSchema:
+        if known := _remembered(world, image):
+            return known
+        answer = _ask(world, image, container)
+        cache.remember(_name(image), {"image": image, **answer.to_json()}, world.environment)
+        return answer
+
+    return world.engine.once(("models", image), ask)
 
 
 def of_stack(world: World, stack: Stack) -> ModelSchema:
-    """Return what the models of a stack's API want, whether it runs or not. Raise EngineError as `of_image` does."""
+    """Return the schema of the models of a stack's API, running or not. Raise EngineError as `of_image` does."""
     api = stack.api.containers[0]
     return of_image(world, api.image_id, api.id if api.running else "")
 
@@ -114,7 +117,7 @@ def _remembered(world: World, image: str) -> ModelSchema | None:
 
 
 def _name(image: str) -> str:
-    # Another question has another answer: that of another version of this tool.
+    # The script is part of the key: another version of this tool may ask for something else.
     return "models-" + hashlib.sha256(f"{image}\n{chap_scripts.MODELS}".encode()).hexdigest()[:32]
 
 

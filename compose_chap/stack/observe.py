@@ -1,4 +1,4 @@
-"""Find the stack that an operator means, and read the files it is made of."""
+"""Find the stack that the operator means, and read its files."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 from compose_chap.detection import detect
 from compose_chap.engine.engine import Engine, compose_command
-from compose_chap.errors import ChapError, Interrupted, StackError, StateError
+from compose_chap.errors import ChapError, Interrupted, SeveralStacks, StackError, StateError
 from compose_chap.model import Origin, Project, Role, Stack
-from compose_chap.project import sources
+from compose_chap.project import project_file
 from compose_chap.records.durable import check_readable
 from compose_chap.records.run_records import journal_file, open_origin, refuse_open_run
 from compose_chap.stack.location import Where, layout_of, read_project
@@ -24,22 +24,22 @@ if TYPE_CHECKING:
 
 
 def find_stack(engine: Engine, where: Where) -> Stack:
-    """Return the stack that is meant: by name, by its files or folder, by where one stands, or as the only one.
+    """Return the selected stack: by name, by its files or folder, by the current folder, or as the only stack.
 
-    Where its files are not on this machine, those that the operator names are a copy of them. Raise StackError
-    when there is no stack or when it is not clear which.
+    When its files are not on this machine, the files that the operator names are a copy of them. Raise StackError
+    when there is no stack, or the selection is ambiguous.
     """
-    if where.name:  # the files that a shell exports may be another project's
+    if where.name:  # COMPOSE_FILE in the shell may name another project
         exported = {name: value for name, value in where.environment.items() if name != "COMPOSE_FILE"}
         where = replace(where, environment=exported)
     for path in where.files:
-        if sources.is_remote(path):
-            sources.read_source(path)
+        if project_file.is_remote(path):
+            project_file.read_project_file(path)
     stacks = find_stacks(engine)
     _refuse_another(engine, stacks, where)
-    if not (engine.elsewhere or len(stacks) == 1 or _at_home(stacks, where) or stacks and where.told):
+    if not (engine.remote or len(stacks) == 1 or _in_this_folder(stacks, where) or stacks and where.explicit):
         _refuse_stopped(where)
-    stack = _meant(stacks, where)
+    stack = _select(stacks, where)
     if not stack.of(Role.API):
         _refuse_without_api(engine, stack, where)
     absent = stack.project.absent
@@ -47,50 +47,61 @@ def find_stack(engine: Engine, where: Where) -> Stack:
         return stack
     if absent:
         layout = layout_of(where)
-        told = Project(stack.project.name, layout.project_directory, layout.files, layout.env_files)
+        project = Project(stack.project.name, layout.project_directory, layout.files, layout.env_files)
     else:
-        told = Project(
+        project = Project(
             stack.project.name,
             where.folder / where.directory if where.directory and where.files else stack.project.directory,
             where.chosen or stack.project.files,
             where.absolute(where.env_files) or stack.project.env_files,
         )
-    if missing := _missing(told):
+    if missing := _missing(project):
         check_readable(missing[0])
         raise StackError(f"There is no file {missing[0]}.", state="Nothing was changed.", hint="Name it with -f.")
-    if not os.path.isdir(told.directory):
+    if not os.path.isdir(project.directory):
         raise StackError(
-            f"There is no folder {told.directory} on this machine: records and backups would have no place.",
+            f"There is no folder {project.directory} on this machine: records and backups would have no place.",
             state="Nothing was changed.",
             hint="Name the folder of the files with --project-directory.",
         )
-    return replace(stack, project=told)
+    return replace(stack, project=project)
 
 
 def find_stacks(engine: Engine) -> tuple[Stack, ...]:
-    """Return every stack of an engine, by project name, also one that has lost its API's container.
+    """Return every stack of an engine, by project name, even if the API's container is missing.
 
-    No file of this machine is one of another machine's stack.
+    The files of a stack on another machine all count as absent.
     """
-    return tuple(_located(stack, engine.elsewhere) for stack in detect(engine.containers(), Role.WORKER))
+    return tuple(_with_absent_files(stack, engine.remote) for stack in detect(engine.containers(), Role.WORKER))
 
 
-def _located(stack: Stack, elsewhere: bool) -> Stack:
-    absent = stack.project.files if elsewhere else _missing(stack.project)
+def refreshed(engine: Engine, name: str) -> Stack:
+    """Return the stack of a project as it is now: containers that were recreated have other ids.
+
+    Raise StackError when they are gone.
+    """
+    stacks = detect(engine.containers(name))
+    if not stacks:
+        raise StackError(f"The CHAP containers of project '{name}' are gone.", hint=f"docker compose -p {name} ps -a")
+    return stacks[0]
+
+
+def _with_absent_files(stack: Stack, remote: bool) -> Stack:
+    absent = stack.project.files if remote else _missing(stack.project)
     return replace(stack, project=replace(stack.project, absent=absent))
 
 
-def find_whole_stack(engine: Engine, where: Where) -> Stack:
-    """Return the stack that is meant, with its files. Raise StackError too when these are not on this machine.
+def find_local_stack(engine: Engine, where: Where) -> Stack:
+    """Return the selected stack as `find_stack` does. Raise StackError also when its files are not on this machine.
 
-    Its records lie beside the files: without them nobody can say what was done, or undo it. Raise StateError when
-    this user may not read them. Another stack than that of this folder has to be named.
+    Its records are beside the files: without them, nothing can be undone. Raise StateError when this user may not
+    read them. A stack other than that of the current folder must be named.
     """
     stack = find_stack(engine, where)
-    for path in () if engine.elsewhere else stack.project.files:
+    for path in () if engine.remote else stack.project.files:
         check_readable(path)
     if absent := stack.project.absent:
-        server = f", but on {engine.origin('').server}" if engine.elsewhere else ""
+        server = f", but on {engine.origin('').server}" if engine.remote else ""
         raise StackError(
             f"The Compose files of '{stack.project.name}' are not on this machine{server}: {absent[0]}. Its records lie"
             " beside them.",
@@ -98,80 +109,86 @@ def find_whole_stack(engine: Engine, where: Where) -> Stack:
             hint="Run this on the server where they are. Or with a copy of them, wherever it lies:"
             f" docker chap --project-directory COPY -f COPY/{absent[0].name} …",
         )
-    for place in (*where.places, stack.project.directory):
-        open_origin(place)  # which must be possible
-    if not (where.told or engine.elsewhere or _at_home([stack], where)):
+    for folder in (*where.record_folders, stack.project.directory):
+        open_origin(folder)  # raises when it cannot be read
+    if not (where.explicit or engine.remote or _in_this_folder([stack], where)):
         _refuse_stopped(where, stack)
     return stack
 
 
-def _missing(found: Project) -> tuple[Path, ...]:
-    return tuple(path for path in found.files if not os.path.exists(path))
+def _missing(project: Project) -> tuple[Path, ...]:
+    return tuple(path for path in project.files if not os.path.exists(path))
 
 
 def _refuse_another(engine: Engine, stacks: Sequence[Stack], where: Where) -> None:
-    """Refuse to take another stack for the one of this folder, when a run that was cut off left that in parts."""
+    """Raise Interrupted when a run in this folder was interrupted and its stack is gone: another stack is not meant."""
     if where.named:
         return
-    there = {stack.project.directory.resolve() for stack in stacks if stack.of(Role.API)}
-    for place in where.places:
-        if place.resolve() not in there and _cut_off(engine, place):
-            refuse_open_run(place)
+    running = {stack.project.directory.resolve() for stack in stacks if stack.of(Role.API)}
+    for folder in where.record_folders:
+        if folder.resolve() not in running and _has_open_run(engine, folder):
+            refuse_open_run(folder)
 
 
-def _cut_off(engine: Engine, place: Path) -> bool:
-    """Whether a run is open in a folder, as far as this user may look, and it is not one of another engine."""
+def _has_open_run(engine: Engine, folder: Path) -> bool:
+    """Whether a folder has an open run on this engine, as far as this user may read."""
     try:
-        whose = open_origin(place)
+        origin = open_origin(folder)
     except StateError:
         return False
-    return whose is not None and _of_this(engine, whose)
+    return origin is not None and _on_this_engine(engine, origin)
 
 
-def _of_this(engine: Engine, whose: Origin) -> bool:
-    return not whose.engine or engine.origin(whose.project).owns(whose)
+def _on_this_engine(engine: Engine, origin: Origin) -> bool:
+    return not origin.engine or engine.origin(origin.project).owns(origin)
 
 
-def _at_home(stacks: Sequence[Stack], where: Where) -> list[Stack]:
-    return [stack for stack in stacks if stack.project.directory.resolve() in where.here]
+def _in_this_folder(stacks: Sequence[Stack], where: Where) -> list[Stack]:
+    """Return the stacks of the current folder, else of the nearest of its parents, as Compose looks for its file."""
+    for folder in where.folder_and_parents:
+        if matching := [stack for stack in stacks if stack.project.directory.resolve() == folder]:
+            return matching
+    return []
 
 
-def _meant(stacks: Sequence[Stack], where: Where) -> Stack:
-    """Return the one stack that fits all that was said. With -p and -f both, any files may be named for it."""
+def _select(stacks: Sequence[Stack], where: Where) -> Stack:
+    """Return the stack that matches all options. With both -p and -f, the files need not match."""
     name, files, folder = where.name or where.environment.get("COMPOSE_PROJECT_NAME", ""), where.chosen, where.folder
     if name:
         stacks = [stack for stack in stacks if stack.project.name == name]
     if files and not where.name:
         wanted = {path.resolve() for path in files}
-        fitting = [stack for stack in stacks if wanted & {path.resolve() for path in stack.project.files}]
-        stacks = _fitting(stacks, fitting, f"from {files[0]}", "-f")
+        matching = [stack for stack in stacks if wanted & {path.resolve() for path in stack.project.files}]
+        stacks = _require_match(stacks, matching, f"from {files[0]}", "-f")
     if where.directory and not (where.name and files):
         directory = (folder / where.directory).resolve()
-        fitting = [stack for stack in stacks if stack.project.directory.resolve() == directory]
-        stacks = _fitting(stacks, fitting, f"in {directory}", "--project-directory")
+        matching = [stack for stack in stacks if stack.project.directory.resolve() == directory]
+        stacks = _require_match(stacks, matching, f"in {directory}", "--project-directory")
     if len(stacks) > 1:
-        stacks = _at_home(stacks, where) or stacks
+        stacks = _in_this_folder(stacks, where) or stacks
     return choose(stacks, name)
 
 
-def _fitting(stacks: Sequence[Stack], fitting: Sequence[Stack], said: str, option: str) -> Sequence[Stack]:
-    """Return the stacks that fit; where none does, those whose files are elsewhere: a copy of them may be meant."""
-    found = fitting or [stack for stack in stacks if stack.project.absent]
-    if stacks and not found:
+def _require_match(
+    stacks: Sequence[Stack], matching: Sequence[Stack], description: str, option: str
+) -> Sequence[Stack]:
+    """Return the matching stacks, else those whose files are not on this machine: the option may name a copy."""
+    candidates = matching or [stack for stack in stacks if stack.project.absent]
+    if stacks and not candidates:
         projects = [stack.project for stack in stacks]
-        there = "; ".join(
+        listing = "; ".join(
             f"{project.name} in {project.directory}, from {', '.join(map(str, project.files))}" for project in projects
         )
         raise StackError(
-            f"No CHAP stack was started {said}. There is: {there}.",
+            f"No CHAP stack was started {description}. There is: {listing}.",
             state="Nothing was changed.",
             hint=f"Leave {option} away, or start that stack first with docker compose up -d.",
         )
-    return found
+    return candidates
 
 
 def choose(stacks: Sequence[Stack], name: str = "") -> Stack:
-    """Return the stack called `name`, or the only one. Raise StackError that lists what there is."""
+    """Return the stack called `name`, or the only stack. Raise StackError with a list of all stacks."""
     if name:
         stacks = [stack for stack in stacks if stack.project.name == name]
 
@@ -185,14 +202,14 @@ def choose(stacks: Sequence[Stack], name: str = "") -> Stack:
             hint="Is CHAP started? See: docker compose ls -a. On another server? Use: docker --context NAME chap …",
         )
     names = ", ".join(stack.project.name for stack in stacks)
-    raise StackError(
+    raise SeveralStacks(
         f"There are several CHAP stacks on this engine: {names}.",
-        hint=f"Say which one: docker chap -p {stacks[0].project.name} …",
+        hint=f"Go to the folder of one, or name it: docker chap -p {stacks[0].project.name} …",
     )
 
 
 def _refuse_stopped(where: Where, other: Stack | None = None) -> None:
-    """Say of a stack whose files lie here that it has no containers, as after `docker compose down`."""
+    """Raise StackError when a CHAP stack in this folder has no containers, as after `docker compose down`."""
     from compose_chap.project.pin import chap_services
 
     layout = None
@@ -212,29 +229,29 @@ def _refuse_stopped(where: Where, other: Stack | None = None) -> None:
 
 
 def _refuse_without_api(engine: Engine, stack: Stack, where: Where) -> None:
-    """Say of a stack whose API's container is gone how to make that anew, or that a cut-off run left it so."""
+    """Raise StackError with how to recreate the API's container, or Interrupted if an open run left it missing."""
     from compose_chap.project.pin import chap_services
 
-    found, service = stack.project, "SERVICE"
-    if not found.absent and _cut_off(engine, found.directory):
-        refuse_open_run(found.directory)
+    project, service = stack.project, "SERVICE"
+    if not project.absent and _has_open_run(engine, project.directory):
+        refuse_open_run(project.directory)
     with suppress(ChapError):
         service = chap_services(read_model(where, stack))[0]
     names = ", ".join(service.name for service in stack.services)
-    up = shlex.join(["docker", *compose_command(found), "up", "-d", "--no-deps", service])
+    up = shlex.join(["docker", *compose_command(project), "up", "-d", "--no-deps", service])
     raise StackError(
-        f"The API's container of '{found.name}' is gone (there: {names}).",
+        f"The API's container of '{project.name}' is gone (there: {names}).",
         state="Nothing was changed.",
-        hint=f"Make it anew: {up}",
+        hint=f"Create it again: {up}",
     )
 
 
 def read_model(where: Where, stack: Stack) -> Model:
-    """Return the project of a stack as its files define it now; where they are elsewhere, as its containers show it."""
-    found, place = stack.project, stack.project.directory
-    if found.absent:
+    """Return the project of a stack from its files; when those are not on this machine, from its containers."""
+    project, folder = stack.project, stack.project.directory
+    if project.absent:
         return _running(stack)
-    return read_project(Where(found.files, found.name, place, found.env_files, place, where.environment))
+    return read_project(Where(project.files, project.name, folder, project.env_files, folder, where.environment))
 
 
 def _running(stack: Stack) -> Model:
@@ -250,22 +267,22 @@ def _running(stack: Stack) -> Model:
 
 
 def find_directory(engine: Engine, where: Where) -> Path:
-    """Return the folder of the stack that is meant, also when a cut-off run left it without some containers.
+    """Return the folder of the selected stack, even if an interrupted run left it without some containers.
 
-    A run that was cut off in this folder is found without an engine. Raise StackError when there is none.
+    A run that was interrupted in this folder is found without an engine. Raise StackError when there is none.
     """
-    for place in () if where.name else where.places:
-        left, whose = os.path.exists(journal_file(place)), open_origin(place)
-        # One that had ended, but for taking its journal away, was a run of this folder too.
-        if _of_this(engine, whose) if whose else left:
-            return place
+    for folder in () if where.name else where.record_folders:
+        has_journal, origin = os.path.exists(journal_file(folder)), open_origin(folder)
+        # A run that had ended, but whose journal was not removed yet, also counts.
+        if _on_this_engine(engine, origin) if origin else has_journal:
+            return folder
     try:
-        return find_whole_stack(engine, where).project.directory
+        return find_local_stack(engine, where).project.directory
     except (StackError, Interrupted):
         label, containers = "com.docker.compose.project.working_dir", engine.containers(where.name)
         folders = {Path(container.labels.get(label, "/")) for container in containers}
-        cut_off = [] if engine.elsewhere else [place for place in folders if _cut_off(engine, place)]
-        # Another stack's run is nobody's business here: it must be the only stack, or the one that was named.
+        cut_off = [] if engine.remote else [folder for folder in folders if _has_open_run(engine, folder)]
+        # Do not touch another stack's run: it must be the only stack, or the named one.
         if len(cut_off) == 1 and (where.name or not detect(containers)):
             return cut_off[0]
         raise

@@ -1,8 +1,8 @@
-"""The verdict on a database: is it what the models of a CHAP image want? Pure, but for `look`.
+"""The verdict on a database: does it fit the models of a CHAP image? Pure, except for `inspect`.
 
-No single mark can be trusted. Up to v2.1.0 Alembic never ends well and nobody minds; v2.2.0 to v2.3.1 swallow a
-migration that failed, or do not commit it; from v2.4.0 on a failure ends the API. So what the models want is held
-against what the database has.
+Alembic's mark alone cannot be trusted. Up to v2.1.0 Alembic never succeeds, which does no harm; v2.2.0 to v2.3.1
+swallow a failed migration, or do not commit it; from v2.4.0 on a failure ends the API. So the tables that the models
+need are compared with those that the database has.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from compose_chap import revisions
 from compose_chap.engine.world import World
 from compose_chap.image import release_key
 from compose_chap.model import Stack
@@ -25,23 +26,27 @@ from compose_chap.stack.model_schema import ModelSchema
 COMPLETE, ALEMBIC_BEHIND, MARK_BEHIND = "complete", "complete, Alembic behind", "complete, mark behind"
 MARK_UNKNOWN, NOT_MIGRATED, INCOMPLETE = "complete, mark unknown", "not migrated", "incomplete"
 
-# The mark counts from v2.2.0 on, whose chain begins with this revision. A database without a mark is stamped with
-# the one before it: that is what CHAP's own way of adding columns and tables brings about.
-_FIRST_THAT_COUNTS, _FIRST_RELEASE = "b8c9d0e1f2a3", (2, 2, 0)
+# Alembic's mark counts from this release on.
+_FIRST_RELEASE = (2, 2, 0)
 
-# Revisions that a database can do without, since CHAP adds the same by itself: backtest.chap_version.
-_HARMLESS = frozenset({"a3b4c5d6e7f2"})
+# Revisions that may be missing, because CHAP makes the same change by itself.
+_HARMLESS = frozenset({revisions.CHAP_VERSION})
+
+# Foreign keys that CHAP adds with 0 to rows from before it knew them, and reads without: v1.1.0 began to write down the
+# model of a prediction, and its older ones have none.
+_NONE_BEFORE = frozenset({"prediction.model_db_id"})
 
 
 @dataclass(frozen=True)
 class Schema:
-    """How a database stands to the code of `version`.
+    """How a database compares with the code of `version`.
 
     `unknown_columns` are NOT NULL, have no default, and the code does not know them: no row can be saved. `orphans`
-    has the rows whose foreign key points at nothing, where the models declare it NOT NULL. `differences` are types
-    and NULLs that the models do not expect, in words. `alembic` are the marks in the database, `heads` the ones that
-    the code wants, `pending` the revisions between them, where marks count (`mark_counts`). `unknown_marks` are in no
-    chain of the code.
+    counts the rows whose foreign key points at nothing, where the models declare it NOT NULL, and `older_orphans` those
+    of them that are from before CHAP knew that key, which does no harm. `differences` are types
+    and NULLs that the models do not expect, for people. `alembic` are the marks in the database, `heads` those that
+    the code needs, `pending` the revisions between them, where marks count (`mark_counts`). `unknown_marks` are not in
+    the code's chain.
     """
 
     version: str
@@ -49,6 +54,7 @@ class Schema:
     missing_columns: tuple[str, ...]
     unknown_columns: tuple[str, ...]
     orphans: Mapping[str, int]
+    older_orphans: Mapping[str, int]
     differences: tuple[str, ...]
     alembic: tuple[str, ...]
     heads: tuple[str, ...]
@@ -58,7 +64,7 @@ class Schema:
 
     @property
     def verdict(self) -> str:
-        """The one word for it: `complete` with what is to be known of Alembic's mark, `not migrated`, `incomplete`."""
+        """The verdict: `complete`, with a note on Alembic's mark if need be, `not migrated` or `incomplete`."""
         if self.missing_tables or self.missing_columns:
             return INCOMPLETE
         if self.unknown_columns or self.orphans or set(self.pending) - _HARMLESS:
@@ -71,23 +77,23 @@ class Schema:
 
     @property
     def status(self) -> str:
-        """`ok`, `warn` or `fail`, as of a check."""
+        """`ok`, `warn` or `fail`, as in a check."""
         if self.verdict in (NOT_MIGRATED, INCOMPLETE):
             return "fail"
         return "warn" if self.verdict in (MARK_BEHIND, MARK_UNKNOWN) or self.differences else "ok"
 
     @property
     def start_migrates(self) -> bool:
-        """Whether a start of this code may still bring such a database to what it wants.
+        """Whether starting this code may still migrate the database.
 
-        Every revision that counts comes with a table or column. Where none is missing, this code has started on it
-        before, and what is pending stays so.
+        Every revision that counts adds a table or column. Where none is missing, this code has started on the
+        database before, and pending revisions stay pending.
         """
         return bool(self.missing_tables or self.missing_columns)
 
     @property
-    def words(self) -> str:
-        """What an operator should know, in sentences."""
+    def summary(self) -> str:
+        """The state for people, in sentences."""
         return " ".join(f"{sentence[0].upper()}{sentence[1:]}." for sentence in self._sentences())
 
     def to_json(self) -> dict[str, Any]:
@@ -106,8 +112,9 @@ class Schema:
         if self.unknown_columns:
             yield f"{code} cannot save rows, for it does not fill {', '.join(self.unknown_columns)} (NOT NULL)"
         if self.orphans:
-            rows = ", ".join(f"{name} ({count} {_rows(count)})" for name, count in self.orphans.items())
-            yield f"rows point at nothing: {rows}"
+            yield f"rows point at nothing: {_counted(self.orphans)}"
+        if self.older_orphans:
+            yield f"rows from before v1.1.0 point at nothing, which does no harm: {_counted(self.older_orphans)}"
         yield from self._mark(code)
         if self.differences:
             yield f"not as in the models: {', '.join(self.differences)}"
@@ -127,74 +134,76 @@ class Schema:
 
 
 def of_stack(world: World, stack: Stack) -> Schema:
-    """Return how CHAP's own database stands to the code of its API, whether that runs or not.
+    """Return how CHAP's own database compares with the code of its API, whether that runs or not.
 
-    Raise EngineError when the image cannot say what it wants, DatabaseError or StackError when the database cannot.
+    Raise EngineError when the image cannot be read, DatabaseError or StackError when the database cannot.
     """
-    return look(model_schema.of_stack(world, stack), server_of(world.engine, stack), stack.access.name)
+    return inspect(model_schema.of_stack(world, stack), server_of(world.engine, stack), stack.access.name)
 
 
-def look(models: ModelSchema, server: Server, database: str) -> Schema:
-    """Return how any database of a server stands to the models of an image. Raise DatabaseError."""
-    return judge(models, database_schema.read(server, database, models.foreign_keys, models.never_null))
+def inspect(models: ModelSchema, server: Server, database: str) -> Schema:
+    """Return how any database of a server compares with the models of an image. Raise DatabaseError."""
+    return compare(models, database_schema.read(server, database, models.foreign_keys, models.never_null))
 
 
-def judge(models: ModelSchema, has: DatabaseSchema) -> Schema:
-    """Return how what a database has stands to what the models of an image want."""
+def compare(models: ModelSchema, actual: DatabaseSchema) -> Schema:
+    """Compare the schema of a database with the models of an image."""
     wanted = {table: {column.name: column for column in columns} for table, columns in models.tables.items()}
-    there = {table: {column.name: column for column in has.tables[table]} for table in wanted if table in has.tables}
+    present = {
+        table: {column.name: column for column in actual.tables[table]} for table in wanted if table in actual.tables
+    }
     counts = mark_counts(models)
     return Schema(
         version=models.version,
-        missing_tables=tuple(sorted(set(wanted) - set(there))),
+        missing_tables=tuple(sorted(set(wanted) - set(present))),
         missing_columns=tuple(
-            f"{table}.{name}" for table in sorted(there) for name in wanted[table] if name not in there[table]
+            f"{table}.{name}" for table in sorted(present) for name in wanted[table] if name not in present[table]
         ),
         unknown_columns=tuple(
             f"{table}.{column.name}"
-            for table, columns in sorted(there.items())
+            for table, columns in sorted(present.items())
             for column in columns.values()
             if column.name not in wanted[table] and not column.nullable and not column.default
         ),
-        orphans=dict(sorted(has.orphans.items())),
+        orphans={key: rows for key, rows in sorted(actual.orphans.items()) if key not in _NONE_BEFORE},
+        older_orphans={key: rows for key, rows in sorted(actual.orphans.items()) if key in _NONE_BEFORE},
         differences=tuple(
             f"{table}.{column.name} {difference}"
-            for table, columns in sorted(there.items())
+            for table, columns in sorted(present.items())
             for column in columns.values()
             if column.name in wanted[table]
-            for difference in _differences(wanted[table][column.name], column, f"{table}.{column.name}" in has.empty)
+            for difference in _differences(wanted[table][column.name], column, f"{table}.{column.name}" in actual.empty)
         ),
-        alembic=has.marks,
+        alembic=actual.marks,
         heads=models.heads,
-        pending=pending(models, has.marks) if counts else (),
-        unknown_marks=tuple(mark for mark in has.marks if models.chain and mark not in models.chain),
+        pending=pending(models, actual.marks) if counts else (),
+        unknown_marks=tuple(mark for mark in actual.marks if models.chain and mark not in models.chain),
         mark_counts=counts,
     )
 
 
 def mark_counts(models: ModelSchema) -> bool:
-    """Whether this code is brought to its schema by Alembic: from v2.2.0 on. Before, its mark says nothing."""
-    return _FIRST_THAT_COUNTS in models.chain or (release_key(models.version) or ()) >= _FIRST_RELEASE
+    """Whether Alembic migrates the schema of this code: from v2.2.0 on. Before, its mark means nothing."""
+    return revisions.COUNTED in models.chain or (release_key(models.version) or ()) >= _FIRST_RELEASE
 
 
 def pending(models: ModelSchema, marks: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the revisions of the chain that a database with these marks has not seen, the oldest first.
+    """Return the revisions of the chain that a database with these marks lacks, oldest first.
 
-    One without a mark has all that comes before v2.2.0. Of one that only a newer release knows nothing is said.
+    A database without a mark has everything before v2.2.0. For a mark that only a newer release knows, none are.
     """
-    chain = list(models.chain)
-    reached = [chain.index(mark) + 1 for mark in marks if mark in chain]
-    if marks and not reached:
+    reached = revisions.reached(marks, models.chain)
+    if marks and reached < 0:
         return ()
-    stamped = chain.index(_FIRST_THAT_COUNTS) if _FIRST_THAT_COUNTS in chain else 0
-    return tuple(chain[max(reached, default=stamped) :])
+    stamped = models.chain.index(revisions.COUNTED) if revisions.COUNTED in models.chain else 0
+    return models.chain[reached if marks else stamped :]
 
 
-def _rows(count: int) -> str:
-    return "row" if count == 1 else "rows"
+def _counted(rows: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} ({count} {'row' if count == 1 else 'rows'})" for name, count in rows.items())
 
 
-# How SQLAlchemy spells types, as PostgreSQL does; and those that hold each other's values as CHAP uses them.
+# SQLAlchemy's names of types as PostgreSQL writes them; and types that are interchangeable as CHAP uses them.
 _SPELLED = {
     **{"varchar": "character varying", "float": "double precision", "decimal": "numeric", "datetime": "timestamp"},
     **{"char": "character", "int": "integer", "bool": "boolean"},
@@ -207,19 +216,19 @@ _ALIKE = {
 _LENGTH = re.compile(r"\((\d+)\)")
 
 
-def _differences(wanted: Column, has: Column, empty: bool) -> Iterator[str]:
-    """Yield what of a column can do harm.
+def _differences(wanted: Column, actual: Column, empty: bool) -> Iterator[str]:
+    """Yield the harmful differences of a column.
 
-    Databases that were upgraded differ from new ones in much that does none: a column that may be NULL and never is,
-    one that takes longer text.
+    Upgraded databases differ from new ones in many harmless ways: a column that may be NULL and never is, or that
+    takes longer text.
     """
-    if _kind(wanted.type) != _kind(has.type):
-        yield f"is {has.type}, not {_spelled(wanted.type)}"
-    elif _length(has.type) < _length(wanted.type):
-        yield f"is {has.type}, which is too short"
+    if _kind(wanted.type) != _kind(actual.type):
+        yield f"is {actual.type}, not {_spelled(wanted.type)}"
+    elif _length(actual.type) < _length(wanted.type):
+        yield f"is {actual.type}, which is too short"
     if empty and not wanted.nullable:
         yield "has rows without a value"
-    if wanted.nullable and not has.nullable and not has.default:
+    if wanted.nullable and not actual.nullable and not actual.default:
         yield "does not take NULL"
 
 

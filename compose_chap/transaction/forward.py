@@ -1,7 +1,7 @@
 """The one way forward that upgrade, restore and rollback share.
 
 A change stops the writers, keeps the old data under another name, replaces files, data and containers as far
-as it has to, and looks at the result. Every step is in the journal before it begins. Whatever goes wrong,
+as needed, and verifies the result. Every step is in the journal before it begins. Whatever goes wrong,
 `undo` brings everything back.
 """
 
@@ -21,43 +21,48 @@ from compose_chap.postgres.server import Server
 from compose_chap.records import lock
 from compose_chap.records.run_records import Journal
 from compose_chap.records.steps import Step
-from compose_chap.transaction import data_plan, evidence, hooks, safety_copy, undo, value_query, values, verify
-from compose_chap.transaction.change import (
-    Change,
-    begin,
-    move_data,
+from compose_chap.stack.observe import refreshed
+from compose_chap.transaction import evidence, hooks, undo, verify
+from compose_chap.transaction.containers import (
     recreate,
     server_of,
     start_service,
     stop_writers,
     wait_for_server,
 )
-from compose_chap.transaction.facts import facts_of
-from compose_chap.transaction.sources import sources_of
+from compose_chap.transaction.data import repairs, value_query, values
+from compose_chap.transaction.data.previous_data import previous_data_of
+from compose_chap.transaction.data.value_query import Before
+from compose_chap.transaction.file_changes import file_changes_of
+from compose_chap.transaction.run.change import Change, begin
+from compose_chap.transaction.run.facts import facts_of
 from compose_chap.transaction.verify import EndedAtStart, VerifyFailed
+
+# Checks of what the migration did to the values: later they may be somebody's work.
+_ONCE = ("repaired", "values")
 
 
 @dataclass(frozen=True)
 class Done:
-    """A change that was carried out: what was verified, and for how many seconds CHAP did not answer."""
+    """A completed change: the checks, and for how many seconds CHAP did not answer."""
 
     checks: tuple[Check, ...]
     downtime: float
 
 
 def run(world: World, change: Change, journal: Journal, credentials: Mapping[str, str]) -> Done:
-    """Carry a change out and close its journal. On any failure go all the way back first.
+    """Carry out a change and close its journal. On any failure, undo everything first.
 
-    Raise RolledBack (all is as it was), Cancelled (the same, on the operator's word) or NeedsPerson.
+    Raise RolledBack (everything is as before), Cancelled (the same, requested by the operator) or NeedsPerson.
     """
-    with lock.one_interruption():
+    with lock.single_interruption():
         try:
             done = _forward(world, change, journal, credentials)
         except BaseException as error:
-            with lock.signals_held():
+            with lock.signals_ignored():
                 _back_after(world, change, journal, error)
             raise AssertionError("unreachable") from None
-        with lock.signals_held():
+        with lock.signals_ignored():
             finish(change, journal, done)
     return done
 
@@ -67,86 +72,92 @@ def finish(change: Change, journal: Journal, done: Done, **record: Any) -> None:
     result = {"checks": [asdict(check) for check in done.checks], "downtime": done.downtime}
     journal.release_reserve()
     try:
-        # From here on a run that was cut off is finished, not undone.
+        # From here on, an interrupted run is finished, not undone.
         journal.begin(Step.FINISH, **result)
         journal.end("done", **result, **record)
     except StateError as error:
         raise NeedsPerson(
             f"The {change.operation} could not be recorded: {error.message}",
             state=f"The {change.operation} itself is done and verified.",
-            hint="Mend the cause, then run: docker chap recover",
+            hint="Repair the cause, then run: docker chap recover",
         ) from error
 
 
 def _forward(world: World, change: Change, journal: Journal, credentials: Mapping[str, str]) -> Done:
-    server, sources = server_of(world, change), sources_of(change)
+    server, file_changes = server_of(world, change), file_changes_of(change)
+    previous = previous_data_of(change, facts_of(journal))
 
     # Asked once and remembered, and Compose takes a moment to read the files: neither need be while CHAP is down.
     server.version()
-    sources.prepare(world)
-    journal.learn(settings=undo.settings_of(world, change))
+    file_changes.prepare(world)
+    journal.learn(settings=undo.configurations_of(world, change))
     hooked = hooks.of(world, change.project)
     begin(world, journal, Step.STOP, ", ".join(change.writers))
     down = world.clock()
     stop_writers(world, change, hooked)
 
-    if change.incoming:
-        sources.apply(world, journal)
-        _swap(world, change, server, journal)
-    else:
-        begin(world, journal, Step.KEEP, f"{change.live} as {change.kept}")
-        safety_copy.keep(world, change, server, journal)
-        sources.apply(world, journal)
+    previous.preserve(world, server, journal)
+    file_changes.apply(world, journal)
+    previous.bring_in(world, server, journal)
 
     api, *workers = change.writers
     journal.learn(since=server.moment())
     begin(world, journal, Step.START_API, api)
-    # From here on the way back brings the kept data: not before may the live ones be changed.
-    remembered = value_query.before_start(server, change)
+    before = _values_before(server, change, journal)
+    # From here on, the way back restores the kept data: the live data may not be changed before.
+    remembered = repairs.before_start(server, change.live, change.repairs)
     _bring_up(world, change, [api], hooked)
     # Counted while the API starts: the old data as they were when nobody wrote to them any more.
     journal.learn(old_tables=_old_rows(server, change) or facts_of(journal).old_tables)
     begin(world, journal, Step.VERIFY_API)
     stack, up = _answering(world, change, journal)
-    repaired = value_query.after_migration(server, change, remembered)
-    checks = [*repaired, *_look_at_api(world, change, journal, stack), *_values(server, change, journal)]
+    repaired = repairs.after_migration(server, change.live, change.repairs, remembered)
+    checks = [*repaired, *_look_at_api(world, change, journal, stack), *_values(server, change, journal, before)]
+    # A run that is cut off from here on is finished by `recover`, which cannot see these again.
+    journal.learn(early_checks=[asdict(check) for check in checks if check.name in _ONCE])
 
     # The worker comes second: it may not run against a schema that nobody has looked at.
     begin(world, journal, Step.START_WORKER, ", ".join(workers))
     _bring_up(world, change, workers, hooked)
     begin(world, journal, Step.VERIFY)
-    whole = _look_at_all(world, change, credentials)
-    return Done((*checks, *verify.raise_if_failed(whole)), (up - down).total_seconds())
+    checks_of_all = _look_at_all(world, change, credentials)
+    return Done((*checks, *verify.raise_if_failed(checks_of_all)), (up - down).total_seconds())
 
 
 def look_again(world: World, change: Change, journal: Journal) -> Done | None:
-    """Return what is verified now of a change that was cut off while its result was looked at; None: it is no good.
+    """Verify a change again that was interrupted during its verification; return the result, None when it is not good.
 
-    All was in place then, and CHAP may have served ever since: to go back would put that aside. Raise ChapError
+    Everything was in place then, and CHAP may have served since: a rollback would set that data aside. Raise ChapError
     when the database does not answer.
     """
-    begun = {event["step"]: datetime.fromisoformat(event["at"]) for event in journal.record["steps"]}
-    if Step.VERIFY not in begun or Step.GO_BACK in begun or "failure" in journal.record:
+    if not may_be_complete(journal):
         return None
+    begun = {event["step"]: datetime.fromisoformat(event["at"]) for event in journal.record["steps"]}
     world.notify("verify", "", 0, 0)
     wait_for_server(world, change)
     try:
         hooked = hooks.of(world, change.project)
         for name in change.writers:
             start_service(world, change, name, hooked, forgiving=True)
-        checks = _look_at_api(world, change, journal, _answering(world, change)[0])
+        checks = [*facts_of(journal).early_checks]
+        checks += _look_at_api(world, change, journal, _answering(world, change)[0])
         checks += verify.raise_if_failed(verify.forgiving(_look_at_all(world, change, {})))
     except ChapError:
         return None
     return Done(tuple(checks), (begun[Step.START_WORKER] - begun[Step.STOP]).total_seconds())
 
 
-def _answering(world: World, change: Change, journal: Journal | None = None) -> tuple[Stack, datetime]:
-    """Return the stack as it is now, when its API answers, and since when it does.
+def may_be_complete(journal: Journal) -> bool:
+    """Whether an interrupted run had everything in place, so that it only has to be verified."""
+    return journal.began(Step.VERIFY) and not journal.began(Step.GO_BACK) and "failure" not in journal.record
 
-    With a `journal` it is written down how the data were then: what is changed later is changed by somebody.
+
+def _answering(world: World, change: Change, journal: Journal | None = None) -> tuple[Stack, datetime]:
+    """Wait until the API answers; return the stack and when it answered.
+
+    With a `journal`, the state of the data at that moment is recorded: later changes are users' work.
     """
-    stack = verify.refreshed(world, change.project.name)
+    stack = refreshed(world.engine, change.project.name)
     since: list[datetime] = []
 
     def answers(silent: bool) -> None:
@@ -163,29 +174,45 @@ def _answering(world: World, change: Change, journal: Journal | None = None) -> 
 
 def _look_at_api(world: World, change: Change, journal: Journal, stack: Stack) -> list[Check]:
     tables = change.tables or facts_of(journal).old_tables
-    found = verify.check_api(world, stack, change.expected, tables)
-    checks = verify.raise_if_failed(verify.as_before(found, change.accepted))
-    # What is written from now on is somebody's work; what the migration made is not.
+    results = verify.check_api(world, stack, change.expected, tables)
+    checks = verify.raise_if_failed(verify.as_before(results, change.accepted))
+    # Rows written from now on are users' work; those of the migration are not.
     journal.learn(new_tables=next((check.details["now"] for check in checks if "now" in check.details), {}))
     return checks
 
 
-def _values(server: Server, change: Change, journal: Journal) -> list[Check]:
-    """Return what the migration made of the values, as a check. What cannot be asked is no reason to go back."""
+def _values_before(server: Server, change: Change, journal: Journal) -> Before | DatabaseError | None:
+    """Return the values to compare an upgrade with, None for another operation.
+
+    Without a copy in the server they are read now, before the new version changes them. A failure to read them is no
+    reason to roll back.
+    """
     if change.operation != "upgrade":
+        return None
+    try:
+        if server.exists(change.kept):
+            return value_query.kept(server, change.kept)
+        return value_query.remember(server, change.live, facts_of(journal).old_tables)
+    except DatabaseError as error:
+        return error
+
+
+def _values(server: Server, change: Change, journal: Journal, before: Before | DatabaseError | None) -> list[Check]:
+    """Return what the migration did to the values, as a check. A failure to read them is no reason to roll back."""
+    if before is None:
         return []
     try:
-        if not server.exists(change.kept):
-            return [Check("values", "skipped", "The old data are kept as a dump: their values were not compared.")]
-        found = value_query.compare(server, change.kept, change.live, facts_of(journal).old_tables)
+        if isinstance(before, DatabaseError):
+            raise before
+        result = value_query.compare(server, before, change.live, facts_of(journal).old_tables)
     except DatabaseError as error:
         return [Check("values", "warn", f"Whether values changed could not be seen: {error.message}")]
-    return [values.check(found, evidence.sql_command(change, found.put_back))]
+    return [values.check(result, evidence.sql_command(change, result.put_back))]
 
 
 def _look_at_all(world: World, change: Change, credentials: Mapping[str, str]) -> list[Check]:
-    stack = verify.refreshed(world, change.project.name)
-    return verify.check_whole(world, stack, change.expected, change.baseline, credentials)
+    stack = refreshed(world.engine, change.project.name)
+    return verify.check_everything(world, stack, change.expected, change.baseline, credentials)
 
 
 def _old_rows(server: Server, change: Change) -> dict[str, int]:
@@ -196,15 +223,6 @@ def _old_rows(server: Server, change: Change) -> dict[str, int]:
         if change.operation == "restore":
             return {}
         raise
-
-
-def _swap(world: World, change: Change, server: Server, journal: Journal) -> None:
-    present = server.databases()
-    had_live = change.live in present
-    begin(world, journal, Step.SWAP, f"{change.incoming} becomes {change.live}", had_live=had_live)
-    if had_live:
-        server.carry(change.live, change.incoming)
-    move_data(server, data_plan.swap(change.names, present))
 
 
 def _bring_up(world: World, change: Change, services: list[str], hooked: hooks.Hooks) -> None:
@@ -222,26 +240,28 @@ def _back_after(world: World, change: Change, journal: Journal, error: BaseExcep
     cause = redact.redact(error.message if isinstance(error, ChapError) else str(error) or type(error).__name__)
     seen = _failed(error)
     journal.release_reserve()
+    world.notify("failed", "cancelled" if cancelled else cause)
     journal.note(failure="cancelled" if cancelled else cause, failed_checks=[asdict(check) for check in seen])
-    found = evidence.gather(world, change, journal)
+    evidence_hint = evidence.gather(world, change, journal)
     try:
         checks = undo.undo(world, change, journal)
         journal.end("cancelled" if cancelled else "rolled back", checks=[asdict(check) for check in checks])
     except Exception as second:
-        said = second.message if isinstance(second, ChapError) else f"{type(second).__name__}: {second}"
+        message = second.message if isinstance(second, ChapError) else f"{type(second).__name__}: {second}"
         needed = NeedsPerson(
-            f"The {change.operation} failed: {cause}\nThe way back failed too: {redact.redact(said)}",
+            f"The {change.operation} failed: {cause}\nPutting everything back failed too: {redact.redact(message)}",
             state=evidence.state_now(world, change),
             hint=(f"{second.hint}\n" if isinstance(second, ChapError) and second.hint else "")
-            + "Mend the cause, then run: docker chap recover\n"
-            f"Or by hand:\n{evidence.by_hand(world, change, journal)}" + (f"\n{found}" if found else ""),
+            + "Repair the cause, then run: docker chap recover\n"
+            f"Or by hand:\n{evidence.by_hand(world, change, journal)}"
+            + (f"\n{evidence_hint}" if evidence_hint else ""),
         )
         needed.details = evidence.of_run(change.project.directory, journal, seen, ended=False)
         raise needed from error
-    told = ("chap_version", "rows", "ready")
-    proof = " ".join(check.message for check in checks if check.name in told or check.status == "warn")
-    state = f"All is as it was before. {proof}"
-    ended: ChapError = RolledBack(f"The {change.operation} failed: {cause}", state=state, hint=found)
+    shown = ("chap_version", "rows", "ready")
+    proof = " ".join(check.message for check in checks if check.name in shown or check.status == "warn")
+    state = f"Everything is as it was before. {proof}"
+    ended: ChapError = RolledBack(f"The {change.operation} failed: {cause}", state=state, hint=evidence_hint)
     if cancelled:
         ended = Cancelled(f"The {change.operation} was cancelled.", state=state)
     ended.details = evidence.of_run(change.project.directory, journal, [*seen, *checks], ended=True)
@@ -249,7 +269,7 @@ def _back_after(world: World, change: Change, journal: Journal, error: BaseExcep
 
 
 def _failed(error: BaseException) -> list[Check]:
-    """Return what was looked at and is not good, as checks."""
+    """Return what failed, as checks."""
     if isinstance(error, VerifyFailed):
         return error.checks
     return [Check("start", "fail", error.message)] if isinstance(error, EndedAtStart) else []

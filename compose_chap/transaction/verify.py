@@ -1,6 +1,6 @@
-"""Look at a stack and say what it is: before an operation (the baseline) and after it (the checks).
+"""Verify a stack after a change, as checks.
 
-A check has the shape that chap-checker gives its own: name, status, message, hint, details, duration.
+A check has the same fields as in chap-checker: name, status, message, hint, details, duration.
 """
 
 from __future__ import annotations
@@ -10,23 +10,23 @@ from dataclasses import replace
 from typing import Any
 
 from compose_chap.check import Check, failures
-from compose_chap.detection import detect
 from compose_chap.engine.world import World
-from compose_chap.errors import ChapError, StackError
+from compose_chap.errors import ChapError
 from compose_chap.model import Role, Stack
 from compose_chap.postgres.database_schema import MARK_TABLE
 from compose_chap.stack import schema
 from compose_chap.stack.chap import Chap, Health, version_in
 from compose_chap.stack.databases import server_of
+from compose_chap.stack.observe import refreshed
 from compose_chap.stack.schema import Schema
 from compose_chap.transaction import evidence
-from compose_chap.transaction.baseline import Baseline, route_of
+from compose_chap.transaction.run.baseline import Baseline, route_of
 
-# A model service registers again within this time after CHAP came back: a keepalive of 10 to 15 s that must fail
-# first, 30 s of grace, and a few seconds (seen with servicekit).
+# A model service registers again within this time after CHAP is back: a keepalive of 10 to 15 s must fail first,
+# then 30 s of grace, and a few seconds (observed with servicekit).
 MODELS_BACK = 100.0
 
-# Tables that CHAP itself adds to: more rows there are nobody's work. The last one is Alembic's mark.
+# Tables in which CHAP itself adds rows: more rows there are not users' work. The last is Alembic's mark.
 NOBODYS = (
     *("public.modeltemplatedb", "public.configuredmodeldb", "public.specificationbaseline"),
     MARK_TABLE,
@@ -36,11 +36,11 @@ NOBODYS = (
 def wait_for_api(
     world: World, stack: Stack, *, workers: bool, answers: Callable[[bool], None] = lambda silent: None
 ) -> Health:
-    """Wait until the API is ready and return how it is then or when the wait ended.
+    """Wait until the API is ready, and return its health at the end of the wait.
 
-    Without `workers` it is enough that nothing but the worker is amiss. Progress, not a clock, decides: while
-    the container lives and work is done in the database, a migration may take as long as it needs.
-    `answers` is called at its first answer, and learns whether it was silent until then. Raise EndedAtStart when the
+    Without `workers`, an API that only lacks its workers counts as ready. Progress, not a clock, decides: while
+    the container runs and work is done in the database, a migration may take as long as it needs.
+    `answers` is called at the first answer, with whether the API was silent until then. Raise EndedAtStart when the
     container ends.
     """
     api = stack.api.containers[0]
@@ -50,8 +50,8 @@ def wait_for_api(
     first, silent = True, False
 
     while True:
-        found = world.engine.container(api.id)
-        if found is None or not found.running or found.restarts > api.restarts:
+        container = world.engine.container(api.id)
+        if container is None or not container.running or container.restarts > api.restarts:
             why = evidence.why_ended(world, api)
             raise EndedAtStart(f"CHAP ended at its start: {why or 'its container is gone'}", why)
 
@@ -65,7 +65,7 @@ def wait_for_api(
             return health
 
         now, sign = world.clock(), (health, server.activity(stack.access.name))
-        if sign != seen or (health.level == "silent" and server.working(stack.access.name)):
+        if sign != seen or (health.level == "silent" and server.is_busy(stack.access.name)):
             seen, last = sign, now
         waited = (now - begun).total_seconds()
         world.notify("wait", "for its first answer" if health.level == "silent" else health.problems, waited, 0)
@@ -75,8 +75,8 @@ def wait_for_api(
 
 
 def only_workers_amiss(health: Health) -> bool:
-    """Whether an API that is not ready lacks nothing but its workers."""
-    amiss = [part for part, said in health.checks.items() if said != "ok"]
+    """Whether an API that is not ready only lacks its workers."""
+    amiss = [part for part, state in health.checks.items() if state != "ok"]
     return health.level == "answering" and amiss == ["celery"]
 
 
@@ -91,10 +91,10 @@ def check_api(world: World, stack: Stack, expected: str, tables: Mapping[str, in
     ]
 
 
-def check_whole(
+def check_everything(
     world: World, stack: Stack, expected: str, baseline: Baseline, credentials: Mapping[str, str]
 ) -> list[Check]:
-    """Check everything that an operation must leave well once API and workers run."""
+    """Check everything that must be healthy after an operation, once API and workers run."""
     checks = [
         _timed(world, "worker_version", lambda: _worker_versions(world, stack, expected)),
         _timed(world, "ready", lambda: _ready(world, stack)),
@@ -108,7 +108,7 @@ def check_whole(
 
 
 def forgiving(checks: Iterable[Check]) -> list[Check]:
-    """Return checks in which what others changed is named, and does not stand in the way: no way back mends it."""
+    """Return the checks with changes by others as warnings only: no rollback could revert them."""
     return [
         replace(check, status="warn") if check.failed and check.name in ("route", "other_containers") else check
         for check in checks
@@ -116,7 +116,7 @@ def forgiving(checks: Iterable[Check]) -> list[Check]:
 
 
 def as_before(checks: Iterable[Check], verdict: str) -> list[Check]:
-    """Return checks in which a schema that is amiss is only a warning where it had that verdict before already."""
+    """Return the checks with a bad schema as a warning only, if it had the same verdict before."""
     return [
         replace(check, status="warn", message=f"As before: {check.message}")
         if check.name == "schema" and check.failed and check.details.get("verdict") == verdict
@@ -125,21 +125,13 @@ def as_before(checks: Iterable[Check], verdict: str) -> list[Check]:
     ]
 
 
-def refreshed(world: World, name: str) -> Stack:
-    """Return the stack of a project as it is now: containers that were recreated have other ids."""
-    found = detect(world.engine.containers(name))
-    if not found:
-        raise StackError(f"The CHAP containers of project '{name}' are gone.", hint=f"docker compose -p {name} ps -a")
-    return found[0]
-
-
-def _version(part: str, found: str, expected: str) -> Check:
+def _version(part: str, actual: str, expected: str) -> Check:
     name = "chap_version"
     if not expected:
-        return Check(name, "ok", f"The {part} reports version {found or 'nothing'}.")
-    if found == expected.removeprefix("v"):
-        return Check(name, "ok", f"The {part} reports version {found}.")
-    return Check(name, "fail", f"The {part} reports version {found or 'nothing'}, not {expected.removeprefix('v')}.")
+        return Check(name, "ok", f"The {part} reports version {actual or 'nothing'}.")
+    if actual == expected.removeprefix("v"):
+        return Check(name, "ok", f"The {part} reports version {actual}.")
+    return Check(name, "fail", f"The {part} reports version {actual or 'nothing'}, not {expected.removeprefix('v')}.")
 
 
 def _worker_versions(world: World, stack: Stack, expected: str) -> Check:
@@ -148,16 +140,16 @@ def _worker_versions(world: World, stack: Stack, expected: str) -> Check:
         for worker in stack.of(Role.WORKER)
         for container in worker.containers
     }
-    wrong = {name: found for name, found in versions.items() if expected and found != expected.removeprefix("v")}
+    wrong = {name: actual for name, actual in versions.items() if expected and actual != expected.removeprefix("v")}
     details = {"versions": versions}
     if wrong:
-        said = ", ".join(f"{name}: {found or 'nothing'}" for name, found in wrong.items())
-        return Check("worker_version", "fail", f"Not every worker reports {expected}: {said}.", details=details)
+        message = ", ".join(f"{name}: {actual or 'nothing'}" for name, actual in wrong.items())
+        return Check("worker_version", "fail", f"Not every worker reports {expected}: {message}.", details=details)
     return Check("worker_version", "ok", f"{len(versions)} worker(s) report the same version.", details=details)
 
 
-def _schema(found: Schema) -> Check:
-    return Check("schema", found.status, found.words, details=found.to_json())
+def _schema(schema_: Schema) -> Check:
+    return Check("schema", schema_.status, schema_.summary, details=schema_.to_json())
 
 
 def _rows(world: World, stack: Stack, tables: Mapping[str, int]) -> Check:
@@ -165,15 +157,15 @@ def _rows(world: World, stack: Stack, tables: Mapping[str, int]) -> Check:
 
 
 def compare_rows(before: Mapping[str, int], after: Mapping[str, int]) -> Check:
-    """Check that no table lost rows; one that is gone lost all it had. Without rows of `before` nothing is said."""
+    """Check that no table lost rows; a table that is gone lost all of them. Without rows in `before`, it is skipped."""
     if not before:
         return Check("rows", "ok", "The data are the previous ones: nothing had changed them yet.")
     lost = {table: (rows, after.get(table, 0)) for table, rows in before.items() if after.get(table, 0) < rows}
     total = f"{sum(before.values())} rows in {len(before)} tables"
     if lost:
-        said = ", ".join(f"{table} had {old}, has {new}" for table, (old, new) in sorted(lost.items()))
+        message = ", ".join(f"{table} had {old}, has {new}" for table, (old, new) in sorted(lost.items()))
         return Check(
-            "rows", "fail", f"Rows are missing: {said}.", details={"lost": {k: list(v) for k, v in lost.items()}}
+            "rows", "fail", f"Rows are missing: {message}.", details={"lost": {k: list(v) for k, v in lost.items()}}
         )
     return Check("rows", "ok", f"No row is missing ({total}).", details={"now": dict(after)})
 
@@ -191,20 +183,18 @@ def _ready(world: World, stack: Stack) -> Check:
 def _models(world: World, stack: Stack, baseline: Baseline) -> Check:
     if not baseline.models:
         return Check("models", "skipped", "No model service was registered before.")
-    chap, begun = Chap(world.engine, stack.api.containers[0].id), world.clock()
+    chap, missing = Chap(world.engine, stack.api.containers[0].id), [*baseline.models]
 
-    while missing := sorted(set(baseline.models) - set(chap.models())):
-        waited = (world.clock() - begun).total_seconds()
-        if waited > MODELS_BACK:
-            return Check(
-                "models",
-                "warn",
-                f"Model services did not register again: {', '.join(missing)}.",
-                hint="Restart them: "
-                + ", ".join(f"docker restart {container}" for container in _model_containers(stack)),
-            )
-        world.notify("wait", f"for {', '.join(missing)} to register again", waited, MODELS_BACK)
-        world.sleep(1)
+    def all_registered(waited: float) -> bool | None:
+        missing[:] = sorted(set(baseline.models) - set(chap.models()))
+        if missing:
+            world.notify("wait", f"for {', '.join(missing)} to register again", waited, MODELS_BACK)
+        return None if missing else True
+
+    if not world.until(all_registered, MODELS_BACK, pause=1):
+        message = f"Model services did not register again: {', '.join(missing)}."
+        restart = ", ".join(f"docker restart {container}" for container in _model_containers(stack))
+        return Check("models", "warn", message, hint=f"Restart them: {restart}")
     return Check("models", "ok", f"Registered: {', '.join(baseline.models)}.")
 
 
@@ -226,13 +216,14 @@ def _route(world: World, stack: Stack, baseline: Baseline) -> Check:
 def _untouched(world: World, stack: Stack, baseline: Baseline) -> Check:
     now = {
         service.name: {container.id for container in service.containers}
-        for service in refreshed(world, stack.project.name).services
+        for service in refreshed(world.engine, stack.project.name).services
     }
-    # A container that had done its work and ended is gone after any `docker container prune`.
+    # A container that had ended may be gone after a `docker container prune`.
     changed = [
         name
         for name, ids in baseline.untouched.items()
-        if now.get(name, set()) - set(ids) or {one for one, ran in ids.items() if ran} - now.get(name, set())
+        if now.get(name, set()) - set(ids)
+        or {container_id for container_id, ran in ids.items() if ran} - now.get(name, set())
     ]
     if changed:
         return Check(
@@ -267,7 +258,7 @@ def _timed(world: World, name: str, ask: Callable[[], Check]) -> Check:
 
 
 class EndedAtStart(ChapError):
-    """CHAP's API ended when it was started; `reason` is what its log or exit status says of it."""
+    """CHAP's API ended at its start; `reason` comes from its log or exit status."""
 
     def __init__(self, message: str, reason: str) -> None:
         super().__init__(message)
@@ -275,7 +266,7 @@ class EndedAtStart(ChapError):
 
 
 class VerifyFailed(ChapError):
-    """The result was looked at and is not good; `checks` says why."""
+    """The verification failed; `checks` says why."""
 
     code = "verify"
 

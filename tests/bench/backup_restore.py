@@ -20,9 +20,9 @@ def timed(work: Callable[[], object]) -> float:
     return time.monotonic() - begun
 
 
-def run(stack: SampleStack, words: list[str], *, into: Path | None = None, given: Path | None = None) -> str:
+def run(stack: SampleStack, words: list[str], *, into: Path | None = None, stdin: Path | None = None) -> str:
     """Run a command in the stack's folder and return its output; it must succeed."""
-    with open(given or "/dev/null", "rb") as source, open(into or "/dev/null", "wb") as target:
+    with open(stdin or "/dev/null", "rb") as source, open(into or "/dev/null", "wb") as target:
         done = subprocess.run(
             words,
             cwd=stack.folder,
@@ -60,7 +60,7 @@ class Manual:
             run(self.stack, ["docker", "compose", "stop", *writers])
             run(self.stack, [*self.inside, "dropdb", *user, "--force", name])
             run(self.stack, [*self.inside, "createdb", *user, name])
-            run(self.stack, [*self.inside, "pg_restore", *user, "-d", name, "--no-owner"], given=self.dump)
+            run(self.stack, [*self.inside, "pg_restore", *user, "-d", name, "--no-owner"], stdin=self.dump)
             run(self.stack, ["docker", "compose", "start", *writers])
             self.stack.wait_ready()
 
@@ -81,8 +81,8 @@ class Tool:
         watcher = threading.Thread(target=self._watch, args=(stop,))
         watcher.start()
         try:
-            found: dict[str, object] = json.loads(run(self.stack, ["docker", "chap", *words, "--json"]))
-            return found
+            document: dict[str, object] = json.loads(run(self.stack, ["docker", "chap", *words, "--json"]))
+            return document
         finally:
             stop.set()
             watcher.join()
@@ -100,15 +100,15 @@ class Tool:
                     continue
 
     def backup(self) -> float:
-        found: dict[str, object] = {}
-        took = timed(lambda: found.update(self._chap("backup")))
-        self.size = found["backup"]["dump"]["size"]  # type: ignore[index]
+        result: dict[str, object] = {}
+        took = timed(lambda: result.update(self._chap("backup")))
+        self.size = result["backup"]["dump"]["size"]  # type: ignore[index]
         return took
 
     def restore(self) -> float:
-        found: dict[str, object] = {}
-        took = timed(lambda: found.update(self._chap("restore", "latest", "--yes")))
-        self.downtime = float(found["downtime_seconds"])  # type: ignore[arg-type]
+        result: dict[str, object] = {}
+        took = timed(lambda: result.update(self._chap("restore", "latest", "--yes")))
+        self.downtime = float(result["downtime_seconds"])  # type: ignore[arg-type]
         for name in self.stack.databases():
             if name.startswith(f"{self.stack.database}_before"):
                 self.stack.sql(f'DROP DATABASE "{name}"', "postgres")

@@ -6,6 +6,7 @@ import gzip
 import io
 import subprocess
 import tarfile
+import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +14,9 @@ from types import SimpleNamespace
 import pytest
 
 from compose_chap.errors import ChapError, DumpError
+from compose_chap.postgres import dump_format, sandbox
 from compose_chap.postgres.server import Server
+from tests.e2e.archives import huge
 from tests.e2e.calls import chap, server_crashed
 from tests.e2e.test_restore import HOSTILE, assert_no_harm, dump, give, restore_beside
 from tests.sample.stack import SampleStack
@@ -82,15 +85,65 @@ def test_a_bomb_is_put_out(
     path = tmp_path / "bomb"
     path.write_bytes(PACKED[packing](b"PGDMP" + b"\0" * (3 << 20)))
     # Unpacked on the server, or here where the server's image has no zstd.
-    monkeypatch.setattr(Server, "free_space", lambda server, place="": 4 << 20)
-    monkeypatch.setattr("shutil.disk_usage", lambda place: SimpleNamespace(free=4 << 20))
+    monkeypatch.setattr(Server, "free_space", lambda server, path="": 4 << 20)
+    monkeypatch.setattr("shutil.disk_usage", lambda where: SimpleNamespace(free=4 << 20))
     with pytest.raises(DumpError, match="more than 2.0 MiB|too large"):
         restore_beside(unharmed, path)
 
 
+@pytest.mark.parametrize("entries", [200_000, pytest.param(700_000, marks=pytest.mark.torture)])
+def test_a_table_of_contents_of_any_length_takes_little_memory(
+    unharmed: SampleStack, tmp_path: Path, entries: int
+) -> None:
+    """See that neither pg_restore nor this process takes more with more entries: the list ends, or the memory does."""
+    path = tmp_path / "many.dump"
+    with open(path, "wb") as file:
+        subprocess.run(["zstd", "-qc"], input=b"".join(huge(entries)), stdout=file, check=True)
+    tracemalloc.start()
+    try:
+        with pytest.raises(DumpError, match="more tables and other objects than any database of CHAP"):
+            restore_beside(unharmed, path)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    # Measured at 64 MiB with 700,000 entries, which are 121 MB unpacked.
+    assert peak < 80 << 20
+    assert not server_crashed(unharmed)
+
+
+def test_as_many_entries_as_are_let_in_take_little_memory() -> None:
+    size = 0
+    lines: list[str] = []
+    while size < sandbox._LONGEST_LISTING:
+        lines.append(f"{len(lines) + 1}; 1259 {16384 + len(lines)} TABLE public t{len(lines)} chap\n")
+        size += len(lines[-1])
+    listing = "".join(lines)
+    tracemalloc.start()
+    try:
+        contents = dump_format.contents(listing)
+        assert len(contents.entries) == len(lines) > 40_000
+        assert not contents.unexpected() and contents.without_privileges()
+        assert tracemalloc.get_traced_memory()[1] < 32 << 20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("kind", ["custom", "directory"])
+def test_an_archive_of_a_newer_pg_dump_is_called_that(unharmed: SampleStack, tmp_path: Path, kind: str) -> None:
+    path = dump(unharmed, tmp_path, kind)
+    file = path / "toc.dat" if path.is_dir() else path
+    content = bytearray(file.read_bytes())
+    assert content[:6] == b"PGDMP\1"
+    content[6] += 1
+    file.write_bytes(content)
+    with pytest.raises(DumpError, match=r"made by a newer pg_dump \(archive format 1\.\d+\)") as caught:
+        restore_beside(unharmed, path)
+    assert "Make it again with the pg_dump of this server's version" in caught.value.hint
+
+
 def test_nothing_outside_of_a_folder_is_taken_in(unharmed: SampleStack, tmp_path: Path) -> None:
     path = dump(unharmed, tmp_path, "directory")
-    rows = max((one for one in path.iterdir() if one.name != "toc.dat"), key=lambda item: item.stat().st_size)
+    rows = max((file for file in path.iterdir() if file.name != "toc.dat"), key=lambda item: item.stat().st_size)
     rows.unlink()
     rows.symlink_to("/etc/passwd")
     with pytest.raises(DumpError):
@@ -101,7 +154,7 @@ def test_nothing_outside_of_a_folder_is_taken_in(unharmed: SampleStack, tmp_path
         restore_beside(unharmed, path)
 
 
-def test_a_tar_archive_that_climbs_out_writes_nothing_there(unharmed: SampleStack, tmp_path: Path) -> None:
+def test_a_tar_archive_writes_nothing_outside_of_its_folder(unharmed: SampleStack, tmp_path: Path) -> None:
     path = dump(unharmed, tmp_path, "tar")
     with tarfile.open(path, "a") as archive:
         for name in ("../../../../tmp/harm", "/tmp/harm"):
@@ -137,12 +190,12 @@ def test_a_server_without_zstd_dumps_with_gzip(small: SampleStack) -> None:
 case "$*" in *zstd*) echo "pg_dump: error: this build does not support compression with ZSTD" >&2; exit 1;; esac
 exec "$0.real" "$@"
 """
-    place = small.inside("sh", "-c", "command -v pg_dump").decode().strip()
-    give(small, wrapper.encode(), "sh", "-c", 'mv "$1" "$1.real" && cat > "$1" && chmod 755 "$1"', "sh", place)
+    pg_dump = small.inside("sh", "-c", "command -v pg_dump").decode().strip()
+    give(small, wrapper.encode(), "sh", "-c", 'mv "$1" "$1.real" && cat > "$1" && chmod 755 "$1"', "sh", pg_dump)
     try:
         made = chap(small, "backup")["backup"]
         assert made["dump"]["compression"] == "gzip:1"
         assert chap(small, "verify", made["id"])["proven_by"] == "read back"
         assert chap(small, "restore", made["id"], "--yes")["tables"] == made["tables"]
     finally:
-        small.inside("mv", f"{place}.real", place)
+        small.inside("mv", f"{pg_dump}.real", pg_dump)

@@ -32,7 +32,8 @@ SECRET = "production-has-a-secret"
 SCHEMA = """
 CREATE TYPE public.period AS ENUM ('month', 'week');
 CREATE TABLE public.dataset (
-  id serial PRIMARY KEY, name varchar(80), made timestamptz DEFAULT now(), kind public.period);
+  id serial PRIMARY KEY, name varchar(80), made timestamptz DEFAULT now(), kind public.period,
+  number int GENERATED ALWAYS AS IDENTITY, CHECK (length(name) < 80 AND name IS NOT NULL));
 CREATE TABLE public.observation (
   id serial PRIMARY KEY, dataset_id int REFERENCES public.dataset, value float, note text);
 CREATE INDEX ON public.dataset (lower(name)) WHERE name <> '';
@@ -84,8 +85,12 @@ def seen(server: Server) -> list[object]:
 
 def jails(engine: Engine) -> list[str]:
     """Return the jails of this process."""
-    found = engine.api.containers(all=True, filters={"label": f"docker-chap.throwaway={os.getpid()}@{os.uname()[1]}"})
-    return [one["Id"] for one in found if one["HostConfig"]["NetworkMode"] == "none" and "timeout" in one["Command"]]
+    result = engine.api.containers(all=True, filters={"label": f"docker-chap.throwaway={os.getpid()}@{os.uname()[1]}"})
+    return [
+        container["Id"]
+        for container in result
+        if container["HostConfig"]["NetworkMode"] == "none" and "timeout" in container["Command"]
+    ]
 
 
 def dump(server: Server, *options: str, tool: str = "pg_dump") -> bytes:
@@ -154,7 +159,7 @@ OFTEN = ("as it is", "INSERT", "clean and create", "pg_dumpall", "with the line 
 def test_a_plain_dump_made_by_hand_is_brought_out_whole(world: World, unharmed: Server, how: str) -> None:
     contents, sql, left_out = in_a_jail(world, unharmed, MADE_BY_HAND[how](unharmed))
     assert rows(sql, "observation") == 500 and rows(sql, "dataset") == 2 and "\\\\! touch /tmp/harm" in sql
-    assert not contents.foreign() and not left_out
+    assert not contents.unexpected() and not left_out
     assert sum(entry.kind == "FK CONSTRAINT" for entry in contents.entries) == 1
     assert ("TO reader" in sql) is (how != "no owner")
 
@@ -213,7 +218,27 @@ def test_harm_stays_in_the_jail(world: World, unharmed: Server, what: str) -> No
         contents, sql, _ = in_a_jail(world, unharmed, text)
     except DumpError:
         return  # it broke its own dump
-    assert rows(sql, "observation") == 500 and not contents.foreign()
+    assert rows(sql, "observation") == 500 and not contents.unexpected()
+
+
+# A function of an extension that anybody may make runs any SQL. With the setting off, psql ends a text elsewhere.
+SWITCH = (
+    "CREATE EXTENSION tablefunc SCHEMA public; SELECT * FROM public.crosstab("
+    "'SELECT set_config(''standard_conforming_strings'', ''off'', false), ''a'', ''b''') AS (name text, value text);\n"
+)
+HIDDEN = "SELECT '\\' || ';\n\\! echo psql: the shell was reached; touch /tmp/harm\n';\n"
+
+
+def test_an_extension_that_changes_how_psql_reads_quotes_reaches_the_shell_of_the_jail(
+    world: World, unharmed: Server
+) -> None:
+    with pytest.raises(DumpError, match="psql: the shell was reached"):
+        in_a_jail(world, unharmed, hostile(unharmed, SWITCH + HIDDEN), trust=True)
+    # It is that function which did it.
+    _, sql, _ = in_a_jail(world, unharmed, hostile(unharmed, HIDDEN))
+    assert rows(sql, "observation") == 500
+    with pytest.raises(DumpError, match="EXTENSION tablefunc"):
+        in_a_jail(world, unharmed, hostile(unharmed, SWITCH.replace("''off''", "''on''")))
 
 
 REFUSED = {
@@ -222,7 +247,7 @@ REFUSED = {
     "TRIGGER harm": "CREATE TRIGGER harm BEFORE UPDATE ON public.dataset FOR EACH ROW EXECUTE FUNCTION"
     " suppress_redundant_updates_trigger();",
     "VIEW shown": "CREATE VIEW public.shown AS SELECT 1;",
-    "EXTENSION pg_trgm": "CREATE EXTENSION pg_trgm;",
+    "EXTENSION pg_trgm": "CREATE EXTENSION pg_trgm SCHEMA public;",
     "LARGE OBJECT": "SELECT pg_catalog.lo_from_bytea(0, 'harm');",
     "TYPE pair": "CREATE TYPE public.pair AS (a int);",
     "EVENT TRIGGER harm": "CREATE FUNCTION public.e() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END';"
@@ -233,6 +258,18 @@ REFUSED = {
     " pg_read_file('/etc/passwd');",
     "EXPRESSION md5() in the index": "CREATE INDEX ON public.dataset (md5(name));",
     "TABLE WITH A PARENT child": "CREATE TABLE public.child () INHERITS (public.dataset);",
+    "PARTITIONED TABLE parted": "CREATE TABLE public.parted (a int) PARTITION BY RANGE (a);",
+    "TABLE WITH A PARENT part": "CREATE TABLE public.whole (a int) PARTITION BY RANGE (a);"
+    "CREATE TABLE public.part PARTITION OF public.whole DEFAULT;",
+    "GENERATED COLUMN worked.b": "CREATE TABLE public.worked (a int, b int GENERATED ALWAYS AS (a * 2) STORED);",
+    "EXPRESSION md5() in a default of worked_too": "CREATE TABLE public.worked_too (a text, b text GENERATED ALWAYS AS"
+    " (md5(a)) STORED);",
+    "DOMAIN whole_number": "CREATE DOMAIN public.whole_number AS int CHECK (VALUE > 0);",
+    "RANGE TYPE float_range": "CREATE TYPE public.float_range AS RANGE (subtype = float8, subtype_diff = float8mi);",
+    "AGGREGATE summed": "CREATE AGGREGATE public.summed (int) (sfunc = int4pl, stype = int);",
+    "OPERATOR @@@": "CREATE OPERATOR public.@@@ (leftarg = text, rightarg = text, function = pg_catalog.texteq);",
+    "COLLATION other": "CREATE COLLATION public.other (locale = 'C');",
+    "CAST": "CREATE CAST (public.period AS int) WITH INOUT;",
 }
 
 
@@ -257,7 +294,7 @@ def test_every_such_thing_is_named(unharmed: Server) -> None:
         assert not unexpected.objects(unharmed, "looked_at")
         unharmed.command("\n".join(f"SET search_path = public; {harm}" for harm in REFUSED.values()), "looked_at")
         names = unexpected.objects(unharmed, "looked_at")
-        assert all(any(one.startswith(name) for one in names) for name in REFUSED), names
+        assert all(any(refused.startswith(name) for refused in names) for name in REFUSED), names
     finally:
         unharmed.drop("looked_at")
 
@@ -314,7 +351,7 @@ def test_what_a_shell_in_the_jail_sees_and_reaches(world: World, server: Server)
         assert SECRET not in shown and line["docker socket"] == "none"
         assert set(line["writable folders"].split()) <= {"/tmp", "/var/lib/postgresql/data"}
         # What Docker hides of /proc is hidden behind /dev/null, and an empty folder in memory.
-        mounts = {one for one in line["writable mounts"].split() if not one.startswith("/proc/")}
+        mounts = {word for word in line["writable mounts"].split() if not word.startswith("/proc/")}
         assert mounts <= {
             "/dev",
             "/dev/pts",
@@ -402,7 +439,11 @@ def test_a_jail_ends_with_the_process_that_made_it(world: World, server: Server,
         return list(world.engine.api.containers(all=True, filters={"label": label}))
 
     for _ in range(600):
-        listed = [world.engine.run(str(one["Id"]), ["ps", "ax"]).stdout for one in left() if one["State"] == "running"]
+        listed = [
+            world.engine.run(str(container["Id"]), ["ps", "ax"]).stdout
+            for container in left()
+            if container["State"] == "running"
+        ]
         if any("sleep 500" in text for text in listed):
             break
         time.sleep(0.1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import signal
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 
 from tests.e2e.calls import chap
 from tests.e2e.faults import Picture, Run, assert_new, assert_old
-from tests.sample.stack import SampleStack, registry
+from tests.sample.stack import SampleStack, environment, registry
 
 # The server's whole disk, in MiB.
 DISK = 300
@@ -134,10 +135,28 @@ def test_an_upgrade_that_kept_a_dump_is_undone_by_a_restore(stack: SampleStack) 
     # The backup itself, where nothing was written since.
     assert backups(stack) - made in (1, 2) and run.document["kept_database"] == ""
     kept = json.loads(Path(run.document["backup"], "manifest.json").read_text())
-    said = chap(stack, "rollback", "--yes", expect=1)["error"]
-    assert f"docker chap restore {kept['id']} --with-version" in said["hint"]
+    message = chap(stack, "rollback", "--yes", expect=1)["error"]
+    assert f"docker chap restore {kept['id']} --with-version" in message["hint"]
     restored = Run(stack, "restore", kept["id"], "--with-version", "--yes")
     assert restored.end() == 0, restored.stdout + restored.stderr[-3000:]
     # The database that the restore replaced is kept; everything else is as it was before the upgrade.
     before.databases = []
     assert_old(stack, before)
+
+
+def test_values_are_compared_and_put_back_where_a_dump_was_kept(stack: SampleStack) -> None:
+    lengths = stack.sql("SELECT id FROM modeltemplatedb WHERE min_prediction_length = 1 ORDER BY id")
+    assert len(lengths) >= 8
+    with full_but_for(stack, 80):
+        run = Run(stack, "upgrade", "v2.2.0", "--yes")
+        assert run.end() == 0, run.stdout + run.stderr[-3000:]
+    assert run.document["kept_database"] == ""
+    (values,) = (check for check in run.document["checks"] if check["name"] == "values")
+    assert values["status"] == "warn"
+    moved = {value["column"].rpartition(".")[2]: str(value["rows"]) for value in values["details"]["moved"]}
+    assert moved["min_prediction_length"] == moved["max_prediction_length"] == str(len(lengths))
+    pasted = values["details"]["put_back"]["command"]
+    subprocess.run(["sh", "-c", pasted], check=True, cwd="/", env=environment(), capture_output=True)
+    # v2.2.0 adds templates of its own, which have 1 too.
+    after = stack.sql("SELECT id FROM modeltemplatedb WHERE min_prediction_periods = 1 ORDER BY id")
+    assert after[: len(lengths)] == lengths

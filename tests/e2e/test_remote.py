@@ -23,9 +23,9 @@ pytestmark = pytest.mark.skipif(
 def remote(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Remote]:
     """Give a Docker context, `north`, of each kind."""
     server = ssh_server if request.param == "ssh" else tls_server
-    with server(tmp_path_factory.mktemp("remote") / request.param) as found:
-        found.docker_context("north")
-        yield found
+    with server(tmp_path_factory.mktemp("remote") / request.param) as engine_address:
+        engine_address.docker_context("north")
+        yield engine_address
 
 
 def chap(remote: Remote, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
@@ -56,7 +56,7 @@ def test_it_is_seen_and_backed_up_as_from_its_own_machine(small: SampleStack, re
     backup = json.loads(made.stdout)["backup"]
     assert backup["tables"] == {f"public.{name}": rows for name, rows in small.counts().items()}
     proven = chap(remote, small.folder, "--context", "north", "chap", "verify", backup["folder"])
-    assert proven.returncode == 0 and "read back" in proven.stdout, proven.stderr
+    assert proven.returncode == 0 and "from beginning to end" in proven.stdout, proven.stderr
 
 
 def test_what_cannot_be_reached_is_never_the_local_engine(small: SampleStack, remote: Remote) -> None:
@@ -68,7 +68,7 @@ def test_what_cannot_be_reached_is_never_the_local_engine(small: SampleStack, re
         assert "nowhere" in refused.stderr or (nobody in refused.stderr and "refused" in refused.stderr)
 
 
-def test_who_has_no_key_or_certificate_is_told_so(small: SampleStack, remote: Remote, tmp_path: Path) -> None:
+def test_a_missing_key_or_certificate_is_named(small: SampleStack, remote: Remote, tmp_path: Path) -> None:
     bare = dict(remote.environment)
     expected = "does not answer"
     if not remote.tls:

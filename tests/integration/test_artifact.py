@@ -23,7 +23,7 @@ def test_docker_is_answered_by_the_shell_alone() -> None:
     check.check_metadata(recipe.PLUGIN)
 
 
-def test_it_holds_nothing_made_for_one_machine() -> None:
+def test_it_holds_nothing_for_a_single_platform() -> None:
     check.check_archive(recipe.PLUGIN)
 
 
@@ -48,7 +48,7 @@ def test_shiv_made_it_and_nothing_else_starts_it() -> None:
         about = json.loads(archive.read("environment.json"))
         start = archive.read("__main__.py").decode()
     assert about["entry_point"] == recipe.ENTRY_POINT
-    assert about["reproducible"] and about["shiv_version"] == dict(pinned("requirements-dev.txt"))["shiv"]
+    assert about["reproducible"] and about["shiv_version"] == dict(pinned("requirements-build.txt"))["shiv"]
     assert start == (recipe.RECIPE / "start.py").read_text().replace("@BUILD@", about["build_id"])
 
 
@@ -58,8 +58,8 @@ def test_nothing_of_this_machine_is_inside() -> None:
     with zipfile.ZipFile(recipe.PLUGIN) as archive:
         for entry in archive.infolist():
             assert entry.date_time == (1980, 1, 1, 0, 0, 0)
-            found = archive.read(entry) + entry.filename.encode()
-            assert not [trace for trace in traces if trace in found], entry.filename
+            result = archive.read(entry) + entry.filename.encode()
+            assert not [trace for trace in traces if trace in result], entry.filename
 
 
 def test_the_checksum_is_of_this_file() -> None:
@@ -75,7 +75,12 @@ def test_the_bill_of_materials_names_what_is_pinned() -> None:
     assert all(component["licenses"][0]["license"]["name"] for component in bill["components"])
 
 
-@pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt"])
+def test_the_tests_build_with_what_the_recipe_builds_with() -> None:
+    test, build = dict(pinned("requirements-dev.txt")), dict(pinned("requirements-build.txt"))
+    assert build.items() <= test.items()
+
+
+@pytest.mark.parametrize("name", ["requirements.txt", "requirements-build.txt", "requirements-dev.txt"])
 def test_every_requirement_is_pinned_with_hashes(name: str) -> None:
     text = (recipe.RECIPE / name).read_text()
     entries = [entry for entry in re.split(r"\n(?=[a-z])", text) if not entry.startswith("#")]

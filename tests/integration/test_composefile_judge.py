@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from compose_chap.errors import ComposeFileError
+from compose_chap.image import Reference
 from compose_chap.project import compose_files, pin
 from tests.unit.project.composefiles.projects import Project
 from tests.unit.project.composefiles.projects import project as random_project
@@ -101,21 +102,21 @@ def judged(compose: Path, seed: int, root: Path) -> str:
     tag = random.choice(["v2.1.0", "v2.1.0", "v2.1.0", "v10.0.0-rc.1", "latest"])
     digest = "sha256:" + "f" * 64 if random.random() < 0.1 or "@" in repr(before) else ""
     try:
-        edits = pin.edits(model, dict.fromkeys(case.wanted, pin.Reference(tag, digest)))
+        edits = pin.edits(model, dict.fromkeys(case.wanted, pin.NewTag(tag, digest)))
     except ComposeFileError as refusal:
         return refusal.message.split("/")[-1].split(": ", 1)[-1].split(" of ")[0].split(" from ")[-1]
     for edit in edits:
-        edit.path.write_bytes(edit.after)
+        edit.path.write_bytes(edit.after or b"")
 
     for name in case.wanted:
         service = before["services"][name]
-        service["image"] = f"{pin.split(service['image'])[0]}:{tag}" + (f"@{digest}" if digest else "")
+        service["image"] = f"{Reference.parse(service['image']).repository}:{tag}" + (f"@{digest}" if digest else "")
     assert config(compose, case, root) == before
     return "edited"
 
 
 def test_compose_agrees_before_and_after(compose: Path, tmp_path: Path) -> None:
-    def one(seed: int) -> tuple[int, str]:
+    def judge_seed(seed: int) -> tuple[int, str]:
         root = tmp_path / str(seed)
         root.mkdir()
         try:
@@ -126,7 +127,7 @@ def test_compose_agrees_before_and_after(compose: Path, tmp_path: Path) -> None:
             shutil.rmtree(root)
 
     with ThreadPoolExecutor(2) as pool:
-        results = list(pool.map(one, range(COUNT)))
+        results = list(pool.map(judge_seed, range(COUNT)))
     wrong = [(seed, result) for seed, result in results if result.startswith("DISAGREES")]
     counts = Counter(result for _, result in results)
     print(f"\n{COUNT} projects judged by Compose, {len(wrong)} disagreements: {counts.most_common()}")

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from compose_chap import units
-from compose_chap.cli.screen import render
+from compose_chap.cli.screen.layout import table
 from compose_chap.operations.fleet import Answer
 
 _HEAD = ("SERVER", "PROJECT", "VERSION", "HEALTH", "LAST BACKUP", "UPDATE")
@@ -18,12 +18,12 @@ def contexts_text(answers: Iterable[Answer], now: datetime) -> str:
     answers = list(answers)
     rows = [[answer.context, *row] for answer in answers for row in _rows(answer, now)]
     failed = [f"{answer.context}: {answer.error['message']}" for answer in answers if answer.error]
-    return "\n\n".join([render.table(rows, ["CONTEXT", *_HEAD]), *failed])
+    return "\n\n".join([table(rows, ["CONTEXT", *_HEAD]), *failed])
 
 
 def stacks_text(server: str, stacks: Sequence[Mapping[str, Any]], now: datetime) -> str:
     """Return a line for each stack of one engine."""
-    return render.table(_rows(Answer("", "", server, tuple(stacks)), now), _HEAD)
+    return table(_rows(Answer("", "", server, tuple(stacks)), now), _HEAD)
 
 
 def _rows(answer: Answer, now: datetime) -> list[list[str]]:
@@ -46,7 +46,7 @@ def _row(stack: Mapping[str, Any], now: datetime) -> list[str]:
     name = stack["project"]["name"]
     if "services" not in stack:
         return [name, "", stack["problems"][0], "", ""]
-    version = next((one["version"] for one in stack["services"] if one["role"] == "api"), "")
+    version = next((service["version"] for service in stack["services"] if service["role"] == "api"), "")
     return [name, version or "unknown", _health(stack), _last_backup(stack, now), _update(stack)]
 
 
@@ -66,5 +66,5 @@ def _last_backup(stack: Mapping[str, Any], now: datetime) -> str:
 
 
 def _update(stack: Mapping[str, Any]) -> str:
-    found = stack["update_available"]
-    return "not known" if found is None else found or "none"
+    update = stack["update_available"]
+    return "not known" if update is None else update or "none"

@@ -1,13 +1,16 @@
-"""A status as numbers that a monitoring system collects, in Prometheus' text format."""
+"""A status as metrics in Prometheus' text format."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
 
+from compose_chap import units
 from compose_chap.operations.status import Status
 
 _Line = tuple[str, str, float | None]
+
+_NEVER = "0 for never or a time in the future"
 
 
 def text(seen: Status | None, update: str | None, now: datetime) -> str:
@@ -18,9 +21,9 @@ def text(seen: Status | None, update: str | None, now: datetime) -> str:
     """
     labels = f'{{project="{_escaped(seen.stack.project.name)}"}}' if seen else ""
     lines: list[str] = []
-    for name, told, value in _lines(seen, update, now):
+    for name, help_text, value in _lines(seen, update, now):
         if value is not None:
-            lines += [f"# HELP {name} {told}", f"# TYPE {name} gauge", f"{name}{labels} {value:.0f}"]
+            lines += [f"# HELP {name} {help_text}", f"# TYPE {name} gauge", f"{name}{labels} {value:.0f}"]
     return "\n".join(lines) + "\n"
 
 
@@ -36,15 +39,26 @@ def _lines(seen: Status | None, update: str | None, now: datetime) -> Iterator[_
     waits = None if seen.open_run is None else bool(seen.open_run)
     yield "docker_chap_run_open", "Whether a run was cut off and waits for docker chap recover.", waits
     never = 0 if seen.backups_known else None
-    made = last.created_at.timestamp() if last else never
-    yield "docker_chap_last_backup_timestamp_seconds", "When the newest sound backup was made, 0 for never.", made
-    proven = last.proof.at.timestamp() if last else never
-    yield "docker_chap_last_backup_proven_timestamp_seconds", "When it was last read back, 0 for never.", proven
+    made = _past(last.created_at, now) if last else never
+    yield "docker_chap_last_backup_timestamp_seconds", f"When the newest sound backup was made, {_NEVER}.", made
+    proven = _past(last.proof.at, now) if last else never
+    yield "docker_chap_last_backup_proven_timestamp_seconds", f"When it was last read back, {_NEVER}.", proven
+    restored = _past(seen.last_test_restore, now) if seen.last_test_restore else never
+    yield (
+        "docker_chap_last_test_restore_timestamp_seconds",
+        f"When a backup was test-restored, {_NEVER}.",
+        restored,
+    )
     yield "docker_chap_last_backup_size_bytes", "The size of the newest backup.", last.size if last else None
     yield "docker_chap_database_size_bytes", "The size of CHAP's database.", seen.database_size
     yield "docker_chap_jobs_running", "Jobs that run.", len(jobs.running) if jobs else None
     yield "docker_chap_jobs_waiting", "Jobs that wait.", len(jobs.waiting) if jobs else None
     yield "docker_chap_update_available", "Whether there is a newer release.", None if update is None else bool(update)
+
+
+def _past(when: datetime, now: datetime) -> float:
+    # An alarm on the age would stay silent for as long as the clock was ahead.
+    return 0 if units.ahead(when, now) else when.timestamp()
 
 
 def _escaped(label: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,13 +13,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from compose_chap.backups import backup, catalogue
+from compose_chap.backups import backup, catalogue, verdict
 from compose_chap.backups.catalogue import Backup
 from compose_chap.backups.manifest import ChapFacts
 from compose_chap.errors import DumpError
 from compose_chap.model import Origin
-from compose_chap.operations.prune import Retention, keep, plan
-from tests.fakes import manifest
+from compose_chap.operations.prune import Inventory, PrunePlan, Retention, kept_by_retention, plan
+from tests.fakes import manifest, run_record
 
 NOW = datetime(2026, 11, 23, 4, tzinfo=timezone.utc)
 HERE = Origin("p", "engine-1", "north")
@@ -33,23 +34,23 @@ def daily(days: int) -> list[Backup]:
     return [made(NOW - timedelta(days=day)) for day in reversed(range(days))]
 
 
-def test_the_last_ones_stay() -> None:
+def test_the_last_backups_stay() -> None:
     backups = daily(10)
-    kept = keep(backups, Retention(3, 0, 0, 0))
-    assert list(kept) == [one.id for one in reversed(backups[-3:])]
+    kept = kept_by_retention(backups, Retention(3, 0, 0, 0))
+    assert list(kept) == [backup.id for backup in reversed(backups[-3:])]
 
 
 def test_never_fewer_than_the_floor() -> None:
-    assert len(keep(daily(10), Retention(0, 0, 0, 0, floor=2))) == 2
-    assert keep([], Retention()) == {}
+    assert len(kept_by_retention(daily(10), Retention(0, 0, 0, 0, floor=2))) == 2
+    assert kept_by_retention([], Retention()) == {}
 
 
 def test_the_newest_of_each_day_week_and_month_stays() -> None:
     backups = daily(400)
-    twice = sorted([*backups, made(NOW - timedelta(hours=2))], key=lambda one: one.id)
-    kept = keep(twice, Retention(1, 7, 4, 6))
+    twice = sorted([*backups, made(NOW - timedelta(hours=2))], key=lambda backup: backup.id)
+    kept = kept_by_retention(twice, Retention(1, 7, 4, 6))
     assert made(NOW - timedelta(hours=2)).id not in kept
-    days = {identity[:8] for identity, why in kept.items() if why in ("one of the last", "newest of its day")}
+    days = {identity[:8] for identity, why in kept.items() if why in ("the newest", "the newest of its day")}
     assert days == {(NOW - timedelta(days=day)).strftime("%Y%m%d") for day in range(7)}
     months = {identity[:6] for identity in kept}
     assert months == {"202606", "202607", "202608", "202609", "202610", "202611"}
@@ -59,46 +60,46 @@ def test_the_newest_of_each_day_week_and_month_stays() -> None:
 def test_a_gap_does_not_cost_a_backup() -> None:
     # Days without a backup do not count: an office that was closed for a month keeps its seven.
     backups = [made(NOW - timedelta(days=30 + day)) for day in reversed(range(7))]
-    assert len(keep(backups, Retention(0, 7, 0, 0))) == 7
+    assert len(kept_by_retention(backups, Retention(0, 7, 0, 0))) == 7
 
 
-def test_a_bad_one_pushes_no_sound_one_out(tmp_path: Path) -> None:
+def test_a_bad_backup_does_not_displace_a_sound_backup(tmp_path: Path) -> None:
     backups = [catalogue.load(write(tmp_path, NOW - timedelta(hours=age))) for age in (5, 4, 3, 2, 1)]
     for bad in (backups[1], backups[3], backups[4]):
-        catalogue.record_verdict(bad, NOW, catalogue.CHECKSUMS, "It is damaged.")
-    kept = keep(backups, Retention(2, 0, 0, 0))
+        catalogue.record_verdict(bad, NOW, verdict.CHECKSUMS, "It is damaged.")
+    kept = kept_by_retention(backups, Retention(2, 0, 0, 0))
     assert set(kept) == {backups[0].id, backups[2].id, backups[3].id, backups[4].id}
     # Once there is a newer sound one, the bad ones go.
     backups.append(catalogue.load(write(tmp_path, NOW)))
-    assert set(keep(backups, Retention(1, 0, 0, 0))) == {backups[5].id}
+    assert set(kept_by_retention(backups, Retention(1, 0, 0, 0))) == {backups[5].id}
 
 
 def test_a_word_against_a_backup_stands_until_as_good_a_proof(tmp_path: Path) -> None:
-    one = catalogue.load(write(tmp_path, NOW))
-    assert not one.fault and one.proof.how == catalogue.READ_BACK
-    catalogue.record_verdict(one, NOW, catalogue.RESTORED, "Rows are missing.")
-    for weaker in (catalogue.CHECKSUMS, catalogue.READ_BACK):
-        catalogue.record_verdict(one, NOW, weaker)
-        assert one.proof.how == catalogue.BAD and "Rows are missing." in one.fault
+    proven = catalogue.load(write(tmp_path, NOW))
+    assert not proven.fault and proven.proof.how == verdict.READ_BACK
+    catalogue.record_verdict(proven, NOW, verdict.RESTORED, "Rows are missing.")
+    for weaker in (verdict.CHECKSUMS, verdict.READ_BACK):
+        catalogue.record_verdict(proven, NOW, weaker)
+        assert proven.proof.how == verdict.BAD and "Rows are missing." in proven.fault
     with pytest.raises(DumpError, match="Rows are missing"):
         catalogue.find("latest", tmp_path, sound=True)
-    assert catalogue.find("latest", tmp_path).id == catalogue.find(one.id, tmp_path, sound=True).id == one.id
-    catalogue.record_verdict(one, NOW, catalogue.RESTORED)
-    assert not one.fault and catalogue.find("latest", tmp_path, sound=True).id == one.id
-    catalogue.record_verdict(one, NOW, catalogue.CHECKSUMS, "A file is damaged.")
-    catalogue.record_verdict(one, NOW, catalogue.CHECKSUMS)
-    assert one.proof == catalogue.Proof(NOW, catalogue.READ_BACK)
+    assert catalogue.find("latest", tmp_path).id == catalogue.find(proven.id, tmp_path, sound=True).id == proven.id
+    catalogue.record_verdict(proven, NOW, verdict.RESTORED)
+    assert not proven.fault and catalogue.find("latest", tmp_path, sound=True).id == proven.id
+    catalogue.record_verdict(proven, NOW, verdict.CHECKSUMS, "A file is damaged.")
+    catalogue.record_verdict(proven, NOW, verdict.CHECKSUMS)
+    assert proven.proof == verdict.Proof(NOW, verdict.RESTORED, restored_at=NOW)
 
 
 def missed(now: set[str], wanted: tuple[str, ...] | None, *earlier: dict[str, Any]) -> dict[str, list[str]]:
     schema = None if wanted is None else {"missing_tables": wanted}
     new = manifest(tables=dict.fromkeys(now, 1), lost_tables=("public.gone",), chap=ChapFacts("2.1.0", "", schema))
-    before = [Backup(Path("/b"), manifest(**one)) for one in earlier]
-    told = backup.with_missed_tables(new, before)
-    return {"lost_tables": list(told.lost_tables), "absent_tables": list(told.absent_tables)}
+    before = [Backup(Path("/b"), manifest(**fields)) for fields in earlier]
+    result = backup.with_missing_tables(new, before)
+    return {"lost_tables": list(result.lost_tables), "absent_tables": list(result.absent_tables)}
 
 
-def test_a_table_is_missed_that_was_there_and_is_still_wanted() -> None:
+def test_a_table_is_lost_if_it_existed_and_is_still_needed() -> None:
     earlier = {"tables": {"public.a": 1, "public.b": 1}, "lost_tables": ["public.c"]}
     at_first = {"lost_tables": ["public.gone"], "absent_tables": []}
     assert missed({"public.a"}, None) == at_first
@@ -106,8 +107,8 @@ def test_a_table_is_missed_that_was_there_and_is_still_wanted() -> None:
     # CHAP is down, and nobody can say whether they are wanted. What was lost before still is.
     assert missed({"public.a"}, None, earlier)["lost_tables"] == ["public.b", "public.c", "public.gone"]
     # CHAP runs: it wants one of them, and one that never was there.
-    found = missed({"public.a"}, ("b", "new"), earlier)
-    assert found == {"lost_tables": ["public.b", "public.gone"], "absent_tables": ["public.c", "public.new"]}
+    result = missed({"public.a"}, ("b", "new"), earlier)
+    assert result == {"lost_tables": ["public.b", "public.gone"], "absent_tables": ["public.c", "public.new"]}
 
 
 def test_tables_that_only_a_newer_version_had_are_not_missed_after_a_rollback() -> None:
@@ -126,8 +127,25 @@ def test_tables_that_only_a_newer_version_had_are_not_missed_after_a_rollback() 
 
 def test_more_backups_never_make_retention_keep_fewer_days() -> None:
     for count in range(1, 60):
-        kept = keep(daily(count), Retention(1, 5, 0, 0))
+        kept = kept_by_retention(daily(count), Retention(1, 5, 0, 0))
         assert len(kept) == min(count, 5)
+
+
+def test_what_a_failed_run_made_for_itself_goes_before_what_somebody_wanted() -> None:
+    nightly, by_hand, failed, newest = (made(NOW - timedelta(hours=hours)) for hours in (6, 5, 4, 3))
+    backups, of_failed = [nightly, by_hand, failed, newest], {failed.id, newest.id}
+    # The newest one stays whoever made it: nothing else has those rows.
+    assert set(kept_by_retention(backups, Retention(2, 0, 0, 0), of_failed)) == {nightly.id, by_hand.id, newest.id}
+    assert set(kept_by_retention(backups, Retention(0, 1, 0, 0), of_failed)) == {by_hand.id, newest.id}
+    assert set(kept_by_retention(backups, Retention(3, 0, 0, 0), of_failed)) == {nightly.id, by_hand.id, newest.id}
+    assert set(kept_by_retention(backups, Retention(4, 0, 0, 0), of_failed)) == {backup.id for backup in backups}
+
+
+def test_a_test_restored_backup_is_as_good_as_any_whatever_made_it(tmp_path: Path) -> None:
+    older, failed, newest = (catalogue.load(write(tmp_path, NOW - timedelta(hours=hours))) for hours in (5, 4, 3))
+    assert failed.id not in kept_by_retention([older, failed, newest], Retention(2, 0, 0, 0), {failed.id})
+    catalogue.record_verdict(failed, NOW, verdict.RESTORED)
+    assert set(kept_by_retention([older, failed, newest], Retention(2, 0, 0, 0), {failed.id})) == {failed.id, newest.id}
 
 
 def retentions() -> st.SearchStrategy[Retention]:
@@ -141,29 +159,32 @@ hours_ago = st.lists(st.integers(0, 24 * 900), unique=True, max_size=60)
 @given(hours_ago, retentions())
 def test_whatever_was_made_when_the_promises_hold(ages: list[int], retention: Retention) -> None:
     backups = [made(NOW - timedelta(hours=age)) for age in sorted(ages, reverse=True)]
-    kept = keep(backups, retention)
-    newest_first = [one.id for one in reversed(backups)]
-    assert newest_first[: max(retention.last, retention.floor)] == [
-        one for one in newest_first if kept.get(one) == "one of the last"
+    kept = kept_by_retention(backups, retention)
+    newest_first = [kept_backup.id for kept_backup in reversed(backups)]
+    last = max(retention.last, retention.floor)
+    assert newest_first[:last] == [
+        kept_backup
+        for kept_backup in newest_first
+        if kept.get(kept_backup) in ("the newest", f"one of the last {last}")
     ]
     assert len(kept) >= min(len(backups), retention.floor)
     for count, shape in ((retention.daily, "%Y%m%d"), (retention.weekly, "%G%V"), (retention.monthly, "%Y%m")):
         newest: dict[str, str] = {}
-        for one in reversed(backups):
-            newest.setdefault(one.created_at.strftime(shape), one.id)
+        for kept_backup in reversed(backups):
+            newest.setdefault(kept_backup.created_at.strftime(shape), kept_backup.id)
         assert set(list(newest.values())[:count]) <= set(kept)
     # What goes today is not missed tomorrow: to prune twice is to prune once.
-    again = [one for one in backups if one.id in kept]
-    assert keep(again, retention).keys() == kept.keys()
+    again = [kept_backup for kept_backup in backups if kept_backup.id in kept]
+    assert kept_by_retention(again, retention).keys() == kept.keys()
 
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    st.lists(st.tuples(st.integers(0, 24 * 400), st.booleans()), unique_by=lambda one: one[0], max_size=12),
+    st.lists(st.tuples(st.integers(0, 24 * 400), st.booleans()), unique_by=lambda backup: backup[0], max_size=12),
     retentions(),
     st.data(),
 )
-def test_a_pinned_and_a_needed_one_stay_whatever_retention_says(
+def test_pinned_and_needed_backups_stay_whatever_retention_says(
     tmp_path_factory: pytest.TempPathFactory, ages: list[tuple[int, bool]], retention: Retention, data: st.DataObject
 ) -> None:
     directory = tmp_path_factory.mktemp("stack")
@@ -173,19 +194,19 @@ def test_a_pinned_and_a_needed_one_stay_whatever_retention_says(
     runs = directory / ".docker-chap" / "runs"
     runs.mkdir(parents=True)
     live, aside = "chap_core", "chap_core_before_20260101t000000z"
-    record = {"id": "1", "operation": "upgrade", "result": "done", "facts": {"backup": str(needed), "kept": aside}}
+    record = run_record(facts={"backup": str(needed), "kept": aside})
     (runs / "1.json").write_text(json.dumps(record))
 
-    server = server_with(live, aside, "postgres", "other_before")
-    chosen = plan(stack_in(directory, live), HERE, server, folder, retention, NOW)
-    going = {one.folder for one in chosen.backups}
+    databases = sized(live, aside, "postgres", "other_before")
+    chosen = planned(stack_in(directory, live), folder, databases, retention)
+    going = {backup.folder for backup in chosen.backups}
     assert not going & {path for path in written if (path / "pinned").exists() or path == needed}
     assert len(written) - len(going) >= min(len(written), retention.floor)
     assert going | {folder / identity for identity, _ in chosen.kept} == set(written)
     # The database that a rollback needs stays, however old it is, and so does everything that is not ours.
     assert not chosen.databases
     (runs / "1.json").unlink()
-    later = plan(stack_in(directory, live), HERE, server, folder, retention, NOW)
+    later = planned(stack_in(directory, live), folder, databases, retention)
     assert [name for name, _ in later.databases] == [aside]
 
 
@@ -198,7 +219,7 @@ def recorded(directory: Path, *operations: str, **facts: str) -> list[str]:
     runs.mkdir(parents=True)
     names = [f"chap_core_before_{identity.lower()}" for identity in RUNS]
     for identity, operation, kept in zip(RUNS, operations, names):
-        record = {"id": identity, "operation": operation, "result": "done", "facts": {"kept": kept, **facts}}
+        record = run_record(id=identity, operation=operation, facts={"kept": kept, **facts})
         (runs / f"{identity}.json").write_text(json.dumps(record))
     return names[: len(operations)]
 
@@ -212,11 +233,11 @@ def recorded(directory: Path, *operations: str, **facts: str) -> list[str]:
         (("restore", "restore", "restore"), 2),
     ],
 )
-def test_what_can_be_undone_one_after_the_other_stays(tmp_path: Path, operations: tuple[str, ...], going: int) -> None:
+def test_what_successive_undos_need_stays(tmp_path: Path, operations: tuple[str, ...], going: int) -> None:
     names = recorded(tmp_path, *operations)
     tags = [f"p-{identity}-{service}" for identity in RUNS for service in ("chap", "worker")]
     none = Retention(0, 0, 0, 0, databases_days=0)
-    chosen = plan(stack_in(tmp_path, "chap_core"), HERE, server_with(*names), tmp_path, none, NOW, tags)
+    chosen = planned(stack_in(tmp_path, "chap_core"), tmp_path, sized(*names), none, tags)
     assert [name for name, _ in chosen.databases] == names[:going] and chosen.image_runs == RUNS[:going]
 
 
@@ -224,16 +245,16 @@ def test_a_needed_backup_is_known_however_its_folder_is_spelled(tmp_path: Path) 
     made, _ = write(tmp_path / "real", NOW - timedelta(days=2)), write(tmp_path / "real", NOW)
     (tmp_path / "link").symlink_to("real")
     recorded(tmp_path, "upgrade", backup=str(tmp_path / "x" / ".." / "link" / made.name))
-    chosen = plan(stack_in(tmp_path, "chap_core"), HERE, None, tmp_path / "real", Retention(0, 0, 0, 0), NOW)
-    assert chosen.backups == () and dict(chosen.kept)[made.name] == "the last upgrade's"
+    chosen = planned(stack_in(tmp_path, "chap_core"), tmp_path / "real", {}, Retention(0, 0, 0, 0))
+    assert chosen.backups == () and dict(chosen.kept)[made.name] == "a rollback needs it"
 
 
 def test_images_of_a_run_that_kept_a_dump_go_when_it_cannot_be_undone(tmp_path: Path) -> None:
     recorded(tmp_path, "upgrade", "upgrade", kept_dump="x")
     tags, stack = [f"p-{identity}-chap" for identity in RUNS[:2]], stack_in(tmp_path, "chap_core")
-    assert plan(stack, HERE, server_with(), tmp_path, Retention(), NOW, tags).image_runs == RUNS[:1]
+    assert planned(stack, tmp_path, {}, Retention(), tags).image_runs == RUNS[:1]
     young = Retention(databases_days=9999)
-    assert plan(stack, HERE, server_with(), tmp_path, young, NOW, tags).image_runs == ()
+    assert planned(stack, tmp_path, {}, young, tags).image_runs == ()
 
 
 def write(folder: Path, when: datetime, *, pinned: bool = False) -> Path:
@@ -260,5 +281,10 @@ def stack_in(directory: Path, database: str) -> Any:
     return SimpleNamespace(project=project, access=SimpleNamespace(name=database))
 
 
-def server_with(*names: str) -> Any:
-    return SimpleNamespace(databases=lambda: {name: SimpleNamespace(size=1) for name in names})
+def sized(*names: str) -> Any:
+    return {name: SimpleNamespace(size=1) for name in names}
+
+
+def planned(stack: Any, folder: Path, databases: Any, retention: Retention, tags: Sequence[str] = ()) -> PrunePlan:
+    """Plan for what there is."""
+    return plan(stack, Inventory.of(stack, HERE, folder, databases, tags), retention, NOW)

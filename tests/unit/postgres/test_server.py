@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,7 +15,7 @@ from compose_chap.postgres.psql import counted
 from compose_chap.postgres.reach import connection
 from compose_chap.postgres.server import Server
 
-AS_ROOT = Finished(0, '[true, 170006, ["root"]]\n', "")
+AS_ROOT = Finished(0, '[true, 170006, 5432, ["root"]]\n', "")
 
 
 class Answering:
@@ -28,21 +28,24 @@ class Answering:
         self.sent: list[tuple[str, str, str]] = []
         self.options: list[str] = []
 
+    def once(self, key: object, ask: Callable[[], Any]) -> Any:
+        return ask()
+
     def run(
-        self, container: str, command: Any, *, given: bytes = b"", environment: Mapping[str, str] | None = None
+        self, container: str, command: Any, *, stdin: bytes = b"", environment: Mapping[str, str] | None = None
     ) -> Finished:
         if "psql" not in command:
             return Finished(0, self.named, "")
         role, database = (command[list(command).index(option) + 1] for option in ("-U", "-d"))
         self.options.append((environment or {})["PGOPTIONS"])
-        if b"rolsuper" in given:
+        if b"rolsuper" in stdin:
             if role not in self.roles:
                 return Finished(2, "", f'FATAL:  role "{role}" does not exist')
             if database == "postgres" != self.home:
                 return Finished(2, "", 'FATAL:  database "postgres" does not exist')
             known = [name for name, power in self.roles.items() if power]
-            return Finished(0, json.dumps([self.roles[role], self.version, known or None]) + "\n", "")
-        self.sent.append((role, database, given.decode()))
+            return Finished(0, json.dumps([self.roles[role], self.version, 5432, known or None]) + "\n", "")
+        self.sent.append((role, database, stdin.decode()))
         return Finished(0, self.answer, "")
 
     def execute(self, container: str, command: Any, *, watched: bool, environment: Mapping[str, str]) -> None:
@@ -107,7 +110,9 @@ def test_where_nobody_gets_in_the_first_refusal_is_shown() -> None:
 
 
 def test_a_container_without_psql_is_no_postgresql() -> None:
-    engine: Any = SimpleNamespace(run=lambda *_, **__: Finished(127, "", "sh: 1: exec: psql: not found"))
+    engine: Any = SimpleNamespace(
+        once=lambda _, ask: ask(), run=lambda *_, **__: Finished(127, "", "sh: 1: exec: psql: not found")
+    )
     with pytest.raises(DatabaseError, match="no PostgreSQL in it") as refusal:
         Server(engine, "db", "postgres").query("SELECT 1")
     assert "pooler" in refusal.value.hint
@@ -145,15 +150,15 @@ def test_nobody_gets_into_a_database_that_is_renamed_and_everybody_into_it_after
 
 @pytest.mark.parametrize("value", ["a\x1fb", "\x1e", "\x1d", "--", "a\nb", "\u2028", "\x85", '"', None, 7, ""])
 def test_no_value_is_taken_for_the_end_of_something(value: Any) -> None:
-    def run(container: str, command: Any, *, given: bytes, environment: Mapping[str, str]) -> Finished:
-        if b"rolsuper" in given:
+    def run(container: str, command: Any, *, stdin: bytes, environment: Mapping[str, str]) -> Finished:
+        if b"rolsuper" in stdin:
             return AS_ROOT
         # PostgreSQL escapes what JSON must have escaped, and no more. Columns without a name have all the same.
         text = json.dumps(value, ensure_ascii=False)
         row = f'{{"?column?":1,"?column?":{text}}}\n'
-        return Finished(0, row * 2 + "--\n" * (b"\\echo" in given) + row * (b"\\echo" in given), "")
+        return Finished(0, row * 2 + "--\n" * (b"\\echo" in stdin) + row * (b"\\echo" in stdin), "")
 
-    server = Server(SimpleNamespace(run=run), "db", "chap")  # type: ignore[arg-type]
+    server = Server(SimpleNamespace(run=run, once=lambda _, ask: ask()), "db", "chap")  # type: ignore[arg-type]
     assert server.query("SELECT 1") == [[1, value]] * 2
     assert server.answers("SELECT 1", "SELECT 2") == [[[1, value]] * 2, [[1, value]]]
     name = json.dumps(str(value), ensure_ascii=False)

@@ -11,7 +11,7 @@ import pytest
 
 from compose_chap.errors import StackError
 from compose_chap.project import checkout, checkout_move
-from compose_chap.project.checkout import Checkout, Move, Place
+from compose_chap.project.checkout import Checkout, Head, Move
 from compose_chap.records import lock
 
 WHO = {f"GIT_{who}_{what}": "a" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
@@ -78,13 +78,13 @@ def test_a_commit_is_called_by_its_release_whatever_other_tags_it_has(tmp_path: 
     commit(tmp_path, NEW, "chap-2.1.0", "nightly")
     assert Checkout(tmp_path).name.startswith("v2.0.0-1-g")
     git(tmp_path, "tag", "-d", "v2.0.0")
-    assert Checkout(tmp_path).place.commit.startswith(Checkout(tmp_path).name)
+    assert Checkout(tmp_path).head.commit.startswith(Checkout(tmp_path).name)
 
 
 def move_of(clone: Path, tag: str = "v1.10.0") -> Move:
-    found = checkout.find(clone / "old")
-    assert found == Checkout(clone)
-    return Move(clone, found.place, Place(checkout.commit_of(found, tag)))
+    result = checkout.find(clone / "old")
+    assert result == Checkout(clone)
+    return Move(clone, result.head, Head(checkout.commit_of(result, tag)))
 
 
 def refuse(path: str, content: bytes) -> None:
@@ -101,7 +101,7 @@ def test_only_releases_count_in_the_order_of_their_numbers(clone: Path) -> None:
         move_of(clone)
 
 
-def test_a_release_that_is_not_there(clone: Path) -> None:
+def test_a_missing_release(clone: Path) -> None:
     with pytest.raises(StackError, match="There is no release v3.0.0"):
         move_of(clone, "v3.0.0")
 
@@ -115,7 +115,7 @@ def test_forth_and_back_is_the_identity(clone: Path) -> None:
     checkout_move.go(move)
     assert tree(clone) == {name: text.encode() for name, text in NEW.items()}
     assert git(clone, "status", "--porcelain") == "" and git(clone, "rev-parse", "HEAD") == move.after.commit
-    assert not (clone / "old").exists() and Checkout(clone).place == move.after
+    assert not (clone / "old").exists() and Checkout(clone).head == move.after
 
     assert checkout_move.go_back(move, refuse) == []
     assert tree(clone) == before and git(clone, "symbolic-ref", "HEAD") == head
@@ -127,7 +127,7 @@ def test_a_branch_that_moved_meanwhile_is_left_alone(clone: Path) -> None:
     checkout_move.go(move)
     git(clone, "update-ref", "refs/heads/stable", move.after.commit)
     checkout_move.go_back(move, refuse)
-    assert Checkout(clone).place == Place(move.before.commit)
+    assert Checkout(clone).head == Head(move.before.commit)
     assert git(clone, "rev-parse", "stable") == move.after.commit and git(clone, "status", "--porcelain") == ""
 
 
@@ -161,7 +161,7 @@ def test_a_change_that_would_be_lost_is_in_the_way(clone: Path, path: str, stage
     (clone / path).write_text("mine\n")
     if stage == "add":
         git(clone, "add", path)
-    assert checkout_move.in_the_way(move_of(clone)) == [path]
+    assert checkout_move.blocking_files(move_of(clone)) == [path]
     with pytest.raises(StackError, match=path):
         checkout_move.refuse_what_cannot_move(move_of(clone))
 
@@ -169,14 +169,14 @@ def test_a_change_that_would_be_lost_is_in_the_way(clone: Path, path: str, stage
 def test_an_ignored_file_that_the_release_has_is_in_the_way_too(clone: Path) -> None:
     (clone / "conf").mkdir()
     (clone / "conf/mine.yaml").write_text("mine\n")
-    assert checkout_move.in_the_way(move_of(clone)) == []
+    assert checkout_move.blocking_files(move_of(clone)) == []
     source = clone.parent / "source"
     (source / "conf").mkdir()
     (source / "conf/mine.yaml").write_text("theirs\n")
     git(source, "add", "-f", "conf/mine.yaml")
     git(source, "commit", "-qm", "c")
     git(source, "tag", "v1.11.0")
-    assert checkout_move.in_the_way(move_of(clone, "v1.11.0")) == ["conf/mine.yaml"]
+    assert checkout_move.blocking_files(move_of(clone, "v1.11.0")) == ["conf/mine.yaml"]
 
 
 def test_changes_elsewhere_and_untracked_files_stay(clone: Path) -> None:
@@ -184,7 +184,7 @@ def test_changes_elsewhere_and_untracked_files_stay(clone: Path) -> None:
     (clone / "compose.override.yml").write_text("mine\n")
     (clone / "old/mine.txt").write_text("mine\n")
     before, move = tree(clone), move_of(clone)
-    assert checkout_move.in_the_way(move) == []
+    assert checkout_move.blocking_files(move) == []
     checkout_move.go(move)
     assert tree(clone)["same.txt"] == tree(clone)["old/mine.txt"] == b"mine\n"
     checkout_move.go_back(move, refuse)
@@ -247,10 +247,10 @@ def test_programs_that_a_checkout_has_git_run_get_nothing_of_ours(
     (clone / ".git" / "info" / "attributes").write_text("*.yml filter=spy\n")
     (clone / "compose.yml").write_text("services: {a: {image: z}}\n")
     if as_owner:
-        for place in (clone, *clone.rglob("*")):
-            os.lchown(place, 54321, 54321)
-        for place in (tmp_path, *tmp_path.parents[:2]):
-            place.chmod(0o755)
+        for path in (clone, *clone.rglob("*")):
+            os.lchown(path, 54321, 54321)
+        for path in (tmp_path, *tmp_path.parents[:2]):
+            path.chmod(0o755)
     secrets = {"DHIS2_PASSWORD": "sw0rdfish", "DHIS2_TOKEN": "t0ken", "DOCKER_CONFIG": "/x", "GIT_DIR": "/nowhere"}
     for name, value in secrets.items():
         monkeypatch.setenv(name, value)

@@ -21,7 +21,7 @@ from compose_chap.records.steps import Step
 NOW = datetime(2026, 11, 23, tzinfo=timezone.utc)
 
 
-def test_the_second_run_is_told_who_works_since_when_and_where(tmp_path: Path) -> None:
+def test_the_second_run_learns_who_holds_the_lock(tmp_path: Path) -> None:
     with lock.locked(tmp_path, "upgrade", NOW):
         journal = run_records.begin_run(tmp_path, "upgrade", {}, lambda: NOW)
         journal.begin(Step.KEEP)
@@ -54,7 +54,7 @@ def test_a_child_that_outlives_its_parent_keeps_the_lock(tmp_path: Path) -> None
 
 def test_only_the_first_interruption_counts() -> None:
     before = signal.getsignal(signal.SIGINT)
-    with lock.one_interruption():
+    with lock.single_interruption():
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGTERM)
         os.kill(os.getpid(), signal.SIGINT)

@@ -14,8 +14,8 @@ from compose_chap.model import Origin, Project
 from compose_chap.operations import prune, recover, rollback
 from compose_chap.operations.prune import Retention
 from compose_chap.records import engine_lock, run_records
-from tests.fakes import FakeEngine, world
-from tests.unit.operations.test_prune import NOW, server_with, stack_in, write
+from tests.fakes import FakeEngine, run_record, world
+from tests.unit.operations.test_prune import NOW, sized, stack_in, write
 
 NORTH, SOUTH = Origin("p", "engine-1", "north"), Origin("p", "engine-2", "south")
 OTHER = Origin("q", "engine-1", "north")
@@ -23,15 +23,14 @@ OTHER = Origin("q", "engine-1", "north")
 
 def record(directory: Path, identity: str, origin: Origin | None, **facts: str) -> None:
     """Write the record of an upgrade that ended well; one of an older version of this tool does not say whose."""
-    run = {"id": identity, "operation": "upgrade", "result": "done", "facts": facts}
-    run |= {"stack": origin.to_json()} if origin else {}
+    run = run_record(id=identity, facts=facts, **({"stack": origin.to_json()} if origin else {}))
     for path in (run_records.undo_file(directory, identity), run_records.report_file(directory, identity)):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(run))
 
 
 def ids(directory: Path, origin: Origin) -> list[str]:
-    return [run["id"] for run in run_records.standing_runs(directory, origin)]
+    return [run["id"] for run in run_records.effective_runs(directory, origin)]
 
 
 def test_only_runs_of_this_project_on_this_engine_stand_and_older_records_are_everybody_s(tmp_path: Path) -> None:
@@ -50,17 +49,20 @@ def test_only_runs_of_this_project_on_this_engine_stand_and_older_records_are_ev
 
 def test_the_backups_of_another_server_are_neither_latest_nor_pruned(tmp_path: Path) -> None:
     folder = tmp_path / "backups"
-    old, own, foreign = (write(folder, NOW.replace(day=day), pinned=False) for day in (1, 2, 3))
-    for path, origin in ((own, NORTH), (foreign, SOUTH)):
+    old, own, other_stack = (write(folder, NOW.replace(day=day), pinned=False) for day in (1, 2, 3))
+    for path, origin in ((own, NORTH), (other_stack, SOUTH)):
         manifest = json.loads((path / "manifest.json").read_bytes())
         manifest["engine"] = {"id": origin.engine, "name": origin.server}
         (path / "manifest.json").write_text(json.dumps(manifest))
 
     assert catalogue.find("latest", folder, NORTH).folder == own
-    assert catalogue.find(foreign.name, folder, NORTH).folder == foreign, "one that is named is found all the same"
-    assert [backup.folder for backup in catalogue.list_backups(folder, SOUTH)] == [old, foreign]
+    assert catalogue.find(other_stack.name, folder, NORTH).folder == other_stack, (
+        "one that is named is found all the same"
+    )
+    assert [backup.folder for backup in catalogue.list_backups(folder, SOUTH)] == [old, other_stack]
     none = Retention(0, 0, 0, 0, floor=1)
-    chosen = prune.plan(stack_in(tmp_path, "chap_core"), NORTH, None, folder, none, NOW)
+    here = stack_in(tmp_path, "chap_core")
+    chosen = prune.plan(here, prune.Inventory.of(here, NORTH, folder, {}), none, NOW)
     assert [backup.folder for backup in chosen.backups] == [old]
 
 
@@ -68,12 +70,12 @@ def test_a_database_that_this_server_needs_is_known_by_its_own_runs(tmp_path: Pa
     needed, later = "chap_core_before_20260101t000000z", "chap_core_before_20260102t000000z"
     record(tmp_path, "1", NORTH, kept=needed)
     record(tmp_path, "2", SOUTH, kept=later)
-    server = server_with("chap_core", needed, later)
-    chosen = prune.plan(stack_in(tmp_path, "chap_core"), NORTH, server, tmp_path / "backups", Retention(), NOW)
+    here, databases = stack_in(tmp_path, "chap_core"), sized("chap_core", needed, later)
+    chosen = prune.plan(here, prune.Inventory.of(here, NORTH, tmp_path / "backups", databases), Retention(), NOW)
     assert [name for name, _ in chosen.databases] == [later]
 
 
-def test_a_run_that_was_cut_off_on_another_engine_is_recovered_there(tmp_path: Path) -> None:
+def test_a_run_on_another_engine_is_recovered_on_that_engine(tmp_path: Path) -> None:
     engine = FakeEngine(tmp_path)
     here = world(engine)
     journal = run_records.begin_run(tmp_path, "upgrade", {}, here.clock, stack=SOUTH.to_json())
@@ -86,17 +88,17 @@ def test_a_run_that_was_cut_off_on_another_engine_is_recovered_there(tmp_path: P
         run_records.refuse_open_run(tmp_path)
 
 
-def test_where_no_image_can_hold_the_lock_that_is_told(tmp_path: Path) -> None:
-    engine, told = FakeEngine(tmp_path), []
-    here = replace(world(engine), notify=lambda *said: told.append(said))
-    with engine_lock.held(here, "p", ["gone"], "upgrade"):
-        assert "no image of the stack can hold one" in told[0][1]
-    with engine_lock.held(here, "p", ["gone", "sha256:api1"], "upgrade"):
-        assert len(told) == 1
+def test_without_an_image_for_the_lock_a_message_says_so(tmp_path: Path) -> None:
+    engine, events = FakeEngine(tmp_path), []
+    here = replace(world(engine), notify=lambda *args: events.append(args))
+    with engine_lock.locked_on_engine(here, "p", ["gone"], "upgrade"):
+        assert "no image of the stack can hold one" in events[0][1]
+    with engine_lock.locked_on_engine(here, "p", ["gone", "sha256:api1"], "upgrade"):
+        assert len(events) == 1
 
 
 def test_what_is_beside_the_main_file_is_here_when_that_is() -> None:
     main, more = Path("/srv/compose.yml"), Path("/srv/more.yml")
-    assert Project("p", main.parent, ()).here and Project("p", main.parent, (main, more)).here
-    assert Project("p", main.parent, (main, more), absent=(more,)).here
-    assert not Project("p", main.parent, (main, more), absent=(main, more)).here
+    assert Project("p", main.parent, ()).local and Project("p", main.parent, (main, more)).local
+    assert Project("p", main.parent, (main, more), absent=(more,)).local
+    assert not Project("p", main.parent, (main, more), absent=(main, more)).local

@@ -13,30 +13,31 @@ from compose_chap.engine.process import Finished
 from compose_chap.errors import ChapError
 from compose_chap.records import run_records
 from compose_chap.restore import restore
+from compose_chap.stack.databases import server_of
 from compose_chap.transaction import evidence
-from compose_chap.transaction.baseline import baseline_of
-from compose_chap.transaction.change import Change, describe
+from compose_chap.transaction.run.baseline import baseline_of
+from compose_chap.transaction.run.change import Change, describe
 from tests.fakes import API, WORKER, FakeEngine, world
 
 NEITHER = {"--no-build", "--pull never"}
 
 
 def test_the_image_of_the_database_is_neither_pulled_nor_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    engine, asked = FakeEngine(tmp_path), []
+    engine, commands = FakeEngine(tmp_path), []
     database = next(box.id for box in engine.boxes.values() if box.service == "db")
     engine.discard(database)
     (stack,) = detect(engine.containers())
 
     def compose(project: Any, *words: str, **more: Any) -> Finished:
-        asked.append(" ".join(words))
+        commands.append(" ".join(words))
         return Finished(1, "", "No such image: postgres:17")
 
     monkeypatch.setattr(engine, "compose", compose)
-    with pytest.raises(ChapError, match="No such image") as told:
+    with pytest.raises(ChapError, match="No such image") as raised:
         restore.start_database(world(engine), stack)
-    assert asked[0].startswith("up -d --no-deps ") and asked[0].endswith(" db")
-    assert all(words in asked[0] for words in NEITHER)
-    assert "very version that wrote the data" in told.value.hint
+    assert commands[0].startswith("up -d --no-deps ") and commands[0].endswith(" db")
+    assert all(words in commands[0] for words in NEITHER)
+    assert "very version that wrote the data" in raised.value.hint
 
 
 def test_by_hand_too_nothing_is_pulled_or_built(tmp_path: Path) -> None:
@@ -45,7 +46,7 @@ def test_by_hand_too_nothing_is_pulled_or_built(tmp_path: Path) -> None:
     here, (stack,) = world(engine), detect(engine.containers())
     change = Change(
         operation="restore",
-        **describe(stack),
+        **describe(stack, server_of(engine, stack)),
         kept="k",
         incoming="i",
         edits=(),

@@ -63,9 +63,9 @@ class _Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    with running() as one:
-        monkeypatch.setattr(chap, "PORT", one.server_port)
-        yield one
+    with running() as running_server:
+        monkeypatch.setattr(chap, "PORT", running_server.server_port)
+        yield running_server
 
 
 class running:
@@ -81,8 +81,8 @@ class running:
         self.server.server_close()
 
 
-def run(container: str, command: list[str], given: bytes = b"", **words: Any) -> Finished:
-    done = subprocess.run([sys.executable, "-c", command[-1]], input=given, capture_output=True, check=True)
+def run(container: str, command: list[str], stdin: bytes = b"", **words: Any) -> Finished:
+    done = subprocess.run([sys.executable, "-c", command[-1]], input=stdin, capture_output=True, check=True)
     return Finished(0, done.stdout.decode(), done.stderr.decode())
 
 
@@ -123,12 +123,12 @@ def test_services_and_checks_of_another_type_are_none(server: Server) -> None:
     for odd in ODD:
         server.bodies |= {"/health/ready": {"checks": odd}, "/v2/services": {"services": odd}}
         seen = Chap(ENGINE, "1").overview()
-        assert seen.models == () and seen.health.words
+        assert seen.models == () and seen.health.summary
 
 
 @pytest.mark.parametrize("output", ["", "x", "[]", "7", "{}", '{"version": 1, "answers": []}', DEEP])
 def test_what_the_program_printed_may_be_anything(output: str) -> None:
-    engine: Any = SimpleNamespace(run=lambda *words, **given: Finished(0, output, ""))
+    engine: Any = SimpleNamespace(run=lambda *words, **kwargs: Finished(0, output, ""))
     assert Chap(engine, "1").health().level == "silent"
     with pytest.raises(EngineError):
         answers_of(output, 2)
@@ -138,7 +138,7 @@ def test_what_the_program_printed_may_be_anything(output: str) -> None:
     "output", [*map(json.dumps, ODD), '{"workers": 7, "jobs": []}', '{"workers": [], "jobs": [null]}']
 )
 def test_what_the_workers_answer_may_be_anything(output: str) -> None:
-    engine: Any = SimpleNamespace(run=lambda *words, **given: Finished(0, output, ""))
+    engine: Any = SimpleNamespace(run=lambda *words, **kwargs: Finished(0, output, ""))
     with pytest.raises(EngineError, match="What the workers answered cannot be used"):
         Chap(engine, "1").jobs(1, {})
 

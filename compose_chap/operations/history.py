@@ -1,0 +1,73 @@
+"""The history of a stack: its audit trail combined with the records of its runs. Needs no engine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from compose_chap.model import Origin
+from compose_chap.records import audit, order
+from compose_chap.records.audit import Entry
+
+
+def trail(directory: Path, origin: Origin, runs: Sequence[Mapping[str, Any]]) -> list[Entry]:
+    """Return every attempt on a stack, oldest first, each with the run of `runs` that it began.
+
+    A run that is missing in the trail, for example of an older version, gets its own entry before all others.
+    """
+    entries, earlier = audit.entries(directory, origin), []
+    for run in runs:
+        began = order.began(run)
+        at = _began_by(entries, str(run["operation"]), began)
+        if at is None:
+            earlier.append(_of_run(run, began))
+        else:
+            entries[at] = _with_run(entries[at], run)
+    return [*earlier, *entries]
+
+
+def _began_by(entries: Sequence[Entry], operation: str, moment: datetime) -> int | None:
+    """Return the entry that began a run. The lock ensures that no two runs of a kind overlap."""
+    for at in reversed(range(len(entries))):
+        entry = entries[at]
+        fits = entry.operation == operation and not entry.run and entry.began_at <= moment
+        if fits and not (entry.ended_at and entry.ended_at < moment):
+            return at
+    return None
+
+
+def _with_run(entry: Entry, run: Mapping[str, Any]) -> Entry:
+    summary = entry.summary or _versions(run)
+    if entry.result == audit.CUT_OFF and run["result"] != audit.CUT_OFF:
+        summary = ", ".join(filter(None, (summary, f"later {run['result']}")))
+    return replace(entry, run=str(run["id"]), summary=summary)
+
+
+def _of_run(run: Mapping[str, Any], began: datetime) -> Entry:
+    return Entry(
+        id=str(run["id"]),
+        operation=str(run["operation"]),
+        words=(),
+        by=str(run.get("by", "")),
+        user="",
+        began_at=began,
+        origin=Origin.of(run),
+        ended_at=datetime.fromisoformat(run["ended_at"]) if run.get("ended_at") else None,
+        result=str(run["result"]),
+        message=str(run.get("failure") or ""),
+        summary=_versions(run),
+        run=str(run["id"]),
+    )
+
+
+def _versions(run: Mapping[str, Any]) -> str:
+    if undone := run.get("undoes"):
+        return f"of {undone}"
+    return " to ".join(dict.fromkeys(_release(run[end]) for end in ("from", "to") if run.get(end)))
+
+
+def _release(version: str) -> str:
+    return version.removeprefix("v") if version[1:2].isdigit() else version
