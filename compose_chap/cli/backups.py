@@ -14,7 +14,7 @@ from compose_chap.backups import catalogue, proof, verdict
 from compose_chap.backups.catalogue import Backup
 from compose_chap.cli.call import Call, common
 from compose_chap.cli.commands import command
-from compose_chap.cli.copies import copy_document, from_repository, opened, wanted_copy
+from compose_chap.cli.copies import Place, copy_document, from_repository, wanted_copy
 from compose_chap.cli.options import detach_option, output_option
 from compose_chap.cli.recorded import recorded
 from compose_chap.cli.screen.backups import backup_document, backups_table
@@ -66,15 +66,15 @@ def backups_command(call: Call, pin: str | None, unpin: str | None, output: Path
 @output_option
 @detach_option
 @common
-def verify_command(call: Call, wanted: str, deep: bool, location: str, password_file: str, output: Path | None) -> None:
+def verify_command(call: Call, wanted: str, deep: bool, place: Place, output: Path | None) -> None:
     """Check again that a backup can be restored.
 
     Every checksum is compared, and PostgreSQL reads the dump from its first byte to its last. Without BACKUP it is
     `latest`, the newest one without a known fault. This works on another machine too, without the stack. With --from
     a copy is read back from its repository, restored into a PostgreSQL that is thrown away, and all counts compared.
     """
-    if location or password_file:
-        _verify_copy(call, opened(location, password_file), wanted)
+    if place.named:
+        _verify_copy(call, place.open(), wanted)
         return
     backup = _find(call, wanted, output)
     world = call.world()
@@ -104,8 +104,13 @@ def verify_command(call: Call, wanted: str, deep: bool, location: str, password_
 
 
 def _verify_copy(call: Call, restic: Restic, wanted: str) -> None:
-    copy = wanted_copy(call, restic, wanted)
-    drill = fetch.drill(call.world(), restic, copy, _image(call))
+    directory, origin = _records(call)
+    with recorded(call, directory, origin) as attempt:
+        copy = wanted_copy(call, restic, wanted)
+        attempt.learn(f"copy {copy.id}: {verdict.RESTORED}", copy=copy.id, repository=restic.location)
+        call.hand_over(directory)
+        drill = fetch.drill(call.world(), restic, copy, _image(call))
+        attempt.learn(tables=len(drill.tables), rows=sum(drill.tables.values()))
     text = (
         f"The copy of {copy.id} in {restic.location} is intact: a test restore gave {rows_text(drill.tables)}, exactly"
         " what was backed up."
@@ -113,6 +118,15 @@ def _verify_copy(call: Call, restic: Restic, wanted: str) -> None:
     call.result(
         {"copy": copy_document(copy), "proven_by": verdict.RESTORED, "tables": dict(drill.tables)}, paragraph(text)
     )
+
+
+def _records(call: Call) -> tuple[Path | None, Origin]:
+    """Return where the records of the stack lie, if they do on this machine, and which stack it is."""
+    with suppress(ChapError):
+        stack = observe.find_stack(call.world().engine, call.where())
+        directory = stack.project.directory if stack.project.local else None
+        return directory, call.world().engine.origin(stack.project.name)
+    return None, Origin()
 
 
 def _find(call: Call, wanted: str, output: Path | None) -> Backup:

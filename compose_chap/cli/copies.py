@@ -1,10 +1,13 @@
-"""The commands of copies in another place: copy, copies."""
+"""The commands of copies in another place: copy, copies; and what prune does there."""
 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,56 +18,87 @@ from compose_chap.backups import catalogue as backup_catalogue
 from compose_chap.cli.call import Call, common
 from compose_chap.cli.commands import command
 from compose_chap.cli.options import output_option
+from compose_chap.cli.recorded import recorded
 from compose_chap.cli.screen.layout import paragraph, table
 from compose_chap.cli.values import backups, files
 from compose_chap.copies import catalogue, send
-from compose_chap.copies.catalogue import Copy
+from compose_chap.copies.catalogue import Copy, Listing
 from compose_chap.copies.repository import repository
 from compose_chap.copies.restic import Restic
-from compose_chap.errors import StackError
+from compose_chap.errors import ChapError
 from compose_chap.model import Origin
+from compose_chap.operations import prune_copies
+from compose_chap.operations.prune_copies import CopyPrunePlan
+from compose_chap.records.retention import Retention
 from compose_chap.stack import observe
 from compose_chap.stack.databases import server_of
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
-_PASSWORD_FILE = click.option(
-    "--password-file",
-    default="",
-    shell_complete=files,
-    metavar="FILE",
-    help="The file with the repository's password. Without it restic's own variables are used.",
+@dataclass(frozen=True)
+class Place:
+    """The repository that an operator names, and the files with its password and its keys."""
+
+    location: str = ""
+    password_file: str = ""
+    keys_file: str = ""
+
+    @property
+    def named(self) -> bool:
+        """Whether a repository is meant at all."""
+        return bool(self.location or self.password_file or self.keys_file)
+
+    def open(self, limit_upload: int = 0) -> Restic:
+        """Return restic on it. Raise UsageError or CopyError."""
+        named = repository(self.location, self.password_file, self.keys_file, dict(os.environ))
+        return Restic(named, limit_upload=limit_upload)
+
+
+def _repository_options(word: str, about: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the options that name a repository; it gets them as `place`."""
+    options = (
+        click.option(word, "location", default="", metavar="REPOSITORY", help=about),
+        _file_option(
+            "--password-file", "password_file", "The file with the repository's password, or RESTIC_PASSWORD."
+        ),
+        _file_option("--keys", "keys_file", "A file of NAME=VALUE lines for restic, such as the keys of an S3 server."),
+    )
+
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        @wraps(function)
+        def wrapped(*words: Any, location: str, password_file: str, keys_file: str, **rest: Any) -> None:
+            function(*words, place=Place(location, password_file, keys_file), **rest)
+
+        for option in reversed(options):
+            wrapped = option(wrapped)
+        return wrapped
+
+    return decorate
+
+
+def _file_option(word: str, name: str, about: str) -> Callable[[_Function], _Function]:
+    return click.option(word, name, default="", shell_complete=files, metavar="FILE", help=about)
+
+
+to_repository = _repository_options(
+    "--to", "Where copies go, as restic writes it, or disk:LABEL/FOLDER; else RESTIC_REPOSITORY."
 )
-
-
-def _repository_option(word: str, about: str) -> Callable[[_Function], _Function]:
-    return click.option(word, "location", default="", metavar="REPOSITORY", help=about)
-
-
-def from_repository(function: _Function) -> _Function:
-    """Give a command that takes a backup the options to take a copy of it instead."""
-    about = "Take it from this repository of copies, as restic writes it, or disk:LABEL/FOLDER."
-    return _repository_option("--from", about)(_PASSWORD_FILE(function))
-
-
-def opened(location: str, password_file: str, limit_upload: int = 0) -> Restic:
-    """Return restic on the repository that the options or the environment name."""
-    return Restic(repository(location, password_file, dict(os.environ)), limit_upload=limit_upload)
+from_repository = _repository_options("--from", "The repository of copies, as restic writes it, or disk:LABEL/FOLDER.")
 
 
 def wanted_copy(call: Call, restic: Restic, wanted: str) -> Copy:
     """Return the copy that an operator means: of the stack, or of any where there is none, as on a new machine."""
+    restic.check_reachable()
     engine, origin = call.world().engine, Origin()
-    with suppress(StackError):
+    with suppress(ChapError):
         origin = engine.origin(observe.find_stack(engine, call.where()).project.name)
-    return catalogue.find(wanted, catalogue.look(restic, origin).copies)
+    return catalogue.find(wanted, catalogue.scan(restic), origin)
 
 
 @command("copy")
 @click.argument("wanted", shell_complete=backups, metavar="[BACKUP]", default="latest")
-@_repository_option("--to", "Where copies go, as restic writes it, or disk:LABEL/FOLDER. Without it RESTIC_REPOSITORY.")
-@_PASSWORD_FILE
+@to_repository
 @click.option("--init", "new", is_flag=True, help="Make the repository if it does not exist yet.")
 @click.option(
     "--limit-upload", type=click.IntRange(1), default=None, metavar="KIB", help="Send at most this many KiB a second."
@@ -72,49 +106,121 @@ def wanted_copy(call: Call, restic: Restic, wanted: str) -> Copy:
 @output_option
 @common
 def copy_command(
-    call: Call, wanted: str, location: str, password_file: str, new: bool, limit_upload: int | None, output: Path | None
+    call: Call, wanted: str, place: Place, new: bool, limit_upload: int | None, output: Path | None
 ) -> None:
     """Copy a backup to another place, encrypted.
 
     restic keeps the copies: in a folder, on a USB disk, or on a server (sftp, rest, S3). Only what is new since the
     last copy is sent. A copy that was cut off goes on where it ended. Without BACKUP it is `latest`.
     """
-    restic = opened(location, password_file, limit_upload or 0)
+    restic = place.open(limit_upload or 0)
     world, where = call.world(), call.where()
     stack = observe.find_stack(world.engine, where)
+    origin, directory = world.engine.origin(stack.project.name), stack.project.directory
     folder = backup_catalogue.folder_for(stack, output, where.environment)
-    backup = backup_catalogue.find(wanted, folder, world.engine.origin(stack.project.name), sound=True)
-    if new and not restic.exists():
-        restic.init()
-    sent = send.send(world, restic, backup, server_of(world.engine, stack))
+    with recorded(call, directory if stack.project.local else None, origin) as attempt:
+        backup = backup_catalogue.find(wanted, folder, origin, sound=True)
+        attempt.learn(backup.id, backup=backup.id, repository=restic.location)
+        made = new and restic.make_if_missing()
+        sent = send.send(world, restic, backup, server_of(world.engine, stack))
+        attempt.learn(sent=sent.added)
     if sent.existed:
         text = f"Backup {backup.id} is already copied to {restic.location}."
     else:
         text = f"Backup {backup.id} is copied to {restic.location}. {units.size(sent.added)} were sent."
+    if made:
+        text += (
+            " The repository is new. Without its password nobody can read it: keep the password in another place too."
+        )
     call.result({"copy": copy_document(sent.copy), "sent": sent.added, "existed": sent.existed}, paragraph(text))
 
 
 @command("copies")
 @from_repository
 @common
-def copies_command(call: Call, location: str, password_file: str) -> None:
+def copies_command(call: Call, place: Place) -> None:
     """List the copies of backups in another place."""
-    restic = opened(location, password_file)
-    world = call.world()
-    stack = observe.find_stack(world.engine, call.where())
-    listing = catalogue.look(restic, world.engine.origin(stack.project.name))
-    rows = [[copy.id, units.age(copy.created_at, call.clock()), units.size(copy.sql_size)] for copy in listing.copies]
-    text = table([["COPY", "MADE", "AS SQL"], *rows]) if rows else f"No copies in {restic.location}."
-    if listing.incomplete:
-        text += f"\n\n{len(listing.incomplete)} snapshots belong to copies that were cut off, and do not count."
-    documents = [copy_document(copy) for copy in listing.copies]
-    call.result({"repository": restic.location, "copies": documents, "incomplete": listing.incomplete}, text)
+    restic = place.open()
+    restic.check_reachable()
+    listing = catalogue.scan(restic)
+    call.result(
+        {
+            "repository": restic.location,
+            "copies": [copy_document(copy) for copy in listing.copies],
+            "incomplete": [snapshot.id for snapshot in listing.incomplete],
+        },
+        _copies_text(call, restic, listing),
+    )
+
+
+def _copies_text(call: Call, restic: Restic, listing: Listing) -> str:
+    now = call.clock()
+    mixed = len({copy.origin for copy in listing.copies}) > 1
+    rows = [
+        [
+            copy.id,
+            units.short_age(copy.created_at, now),
+            units.size(copy.sql_size),
+            str(copy.origin) if mixed else "",
+        ]
+        for copy in listing.copies
+    ]
+    text = table(rows, ["COPY", "AGE", "AS SQL", "STACK"]) if rows else f"No copies in {restic.location}."
+    if count := len(listing.incomplete):
+        text += "\n\n" + paragraph(f"{units.several(count, 'copy' if count == 1 else 'copie')} cut off, not counted.")
+    return text
+
+
+def prune_there(call: Call, place: Place, rules: Retention, output: Path | None, *, dry_run: bool, yes: bool) -> None:
+    """Remove old copies from a repository by the rules for backups; what would be removed is shown first."""
+    restic = place.open()
+    world, where = call.world(), call.where()
+    stack = observe.find_stack(world.engine, where)
+    origin = world.engine.origin(stack.project.name)
+    folder = backup_catalogue.folder_for(stack, output, where.environment)
+    pinned = {backup.id for backup in backup_catalogue.list_backups(folder, origin) if backup.pinned}
+    restic.check_reachable()
+    chosen = prune_copies.plan(catalogue.scan(restic).of(origin), rules, pinned, call.clock())
+    text = _prune_text(chosen)
+    with recorded(call, stack.project.directory if stack.project.local else None, origin) as attempt:
+        if not (chosen.empty or dry_run):
+            if not (call.json or yes):
+                call.tell(f"{text}\n")
+            call.confirm("Remove these for good?", yes=yes)
+            attempt.learn(f"removed {units.several(len(chosen.copies), 'copie')}", repository=restic.location)
+            world.notify("prune", restic.location)
+            restic.forget(chosen.snapshots)
+            text = text.replace("Would be removed", "Removed", 1)
+    for warning in chosen.warnings:
+        call.tell(paragraph(f"Warning: {warning}", sys.stderr))
+    call.result(
+        {
+            "removed": not (chosen.empty or dry_run),
+            "repository": restic.location,
+            "copies": [copy.id for copy in chosen.copies],
+            "incomplete": list(chosen.incomplete),
+            "kept": dict(chosen.kept),
+            "warnings": list(chosen.warnings),
+        },
+        text,
+    )
+
+
+def _prune_text(chosen: CopyPrunePlan) -> str:
+    going = [["copy", copy.id, "no rule keeps it"] for copy in chosen.copies]
+    going += [["snapshot", identity[:8], "its copy was cut off"] for identity in chosen.incomplete]
+    staying = [["copy", identity, why] for identity, why in chosen.kept.items()]
+    parts = [f"Would be removed\n{table(going)}" if going else "Nothing to remove."]
+    parts += [f"Stays\n{table(staying)}"] if staying else []
+    return "\n\n".join(parts)
 
 
 def copy_document(copy: Copy) -> dict[str, Any]:
-    """Return a copy as JSON can hold it."""
+    """Return a copy for scripts."""
     return {
         "id": copy.id,
+        "stack": copy.origin.to_json(),
+        "created_at": copy.created_at.isoformat(),
         "snapshot": copy.snapshot,
         "sql_snapshot": copy.sql_snapshot,
         "size": copy.sql_size,

@@ -1,16 +1,17 @@
-"""Which copies a repository holds, and which one an operator means.
+"""Which copies a repository holds, and which of them an operator means.
 
 A copy is two snapshots. The first holds the dump as SQL, unpacked, because that is what deduplicates: of a packed dump
 nothing looks like the night before. The second, made when the first is complete, holds everything else of the backup,
-and says in its tags which the first is. So a copy whose second snapshot is missing was cut off, and is none.
+and its tags name the first. So a copy that was cut off has no second snapshot, and does not count.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 
+from compose_chap.backups.catalogue import Backup
 from compose_chap.copies.restic import Restic, Snapshot
 from compose_chap.errors import CopyError
 from compose_chap.model import Origin
@@ -18,14 +19,19 @@ from compose_chap.model import Origin
 TAG = "docker-chap"
 SQL_FILE = "dump.sql"
 _LISTED = 5
+_FORMAT = "%Y%m%dT%H%M%SZ"
 
 
 @dataclass(frozen=True)
 class Copy:
-    """A complete copy: the backup's id and stack, its two snapshots, and size (bytes) and SHA-256 of the SQL."""
+    """A complete copy: the backup's id and stack, its two snapshots, and size (bytes) and SHA-256 of the SQL.
+
+    `order` is later than that of every earlier backup, whatever the clock said.
+    """
 
     id: str
     origin: Origin
+    order: datetime
     snapshot: str
     sql_snapshot: str
     sql_size: int
@@ -34,63 +40,109 @@ class Copy:
     @property
     def created_at(self) -> datetime:
         """When its backup was begun, which is what its id says."""
-        return datetime.strptime(self.id, "%Y%m%dT%H%M%SZ").replace(tzinfo=timezone.utc)
-
-    @property
-    def tags(self) -> list[str]:
-        """The tags of its second snapshot."""
-        return [
-            *first_tags(self.id, self.origin),
-            f"sql={self.sql_snapshot}",
-            f"size={self.sql_size}",
-            f"sha256={self.sql_sha256}",
-        ]
+        return datetime.strptime(self.id, _FORMAT).replace(tzinfo=timezone.utc)
 
 
 @dataclass(frozen=True)
 class Listing:
-    """The copies of a stack, oldest first, and the snapshots of copies that were cut off."""
+    """The copies in a repository, oldest first, and the snapshots of copies that were cut off."""
 
     copies: list[Copy]
-    incomplete: list[str]
+    incomplete: list[Snapshot]
+
+    def of(self, origin: Origin) -> Listing:
+        """Return those of a stack."""
+        return Listing(
+            [copy for copy in self.copies if origin.owns(copy.origin)],
+            [snapshot for snapshot in self.incomplete if origin.owns(_origin(snapshot))],
+        )
+
+    def abandoned(self, now: datetime) -> list[str]:
+        """Return the ids of incomplete snapshots that no run can be working on any more."""
+        return [snapshot.id for snapshot in self.incomplete if now - snapshot.at > timedelta(days=1)]
 
 
-def first_tags(backup: str, origin: Origin) -> list[str]:
+def first_tags(backup: Backup) -> list[str]:
     """Return the tags of a copy's first snapshot."""
-    return [TAG, f"backup={backup}", f"project={origin.project}", f"engine={origin.engine}"]
+    origin = backup.origin
+    return [
+        TAG,
+        f"backup={backup.id}",
+        f"order={backup.order.isoformat()}",
+        f"project={origin.project}",
+        f"engine={origin.engine}",
+        f"server={origin.server}",
+    ]
 
 
-def look(restic: Restic, origin: Origin = Origin()) -> Listing:
-    """Return the copies of a stack, or of all."""
-    snapshots = [snapshot for snapshot in restic.snapshots(TAG) if origin.owns(_origin(snapshot))]
-    complete = {copy.id: copy for copy in map(_copy, snapshots) if copy}
-    used = {id for copy in complete.values() for id in (copy.snapshot, copy.sql_snapshot)}
-    incomplete = [snapshot.id for snapshot in snapshots if snapshot.id not in used]
-    return Listing(sorted(complete.values(), key=lambda copy: copy.id), incomplete)
+def last_tags(backup: Backup, sql_snapshot: str, size: int, sha256: str) -> list[str]:
+    """Return the tags of a copy's second snapshot."""
+    return [*first_tags(backup), f"sql={sql_snapshot}", f"size={size}", f"sha256={sha256}"]
 
 
-def find(asked: str, copies: Sequence[Copy]) -> Copy:
-    """Return the copy that `latest` or an id, or its unique beginning, means. Raise CopyError when it means none."""
-    if not copies:
-        raise CopyError("The repository holds no copy of this stack.", hint="Make one: docker chap copy")
-    if asked == "latest":
-        return copies[-1]
-    fitting = [copy for copy in copies if copy.id.startswith(asked)]
-    if len(fitting) != 1:
-        newest = ", ".join(copy.id for copy in reversed(copies[-_LISTED:]))
-        problem = "means several copies" if fitting else "is not in the repository"
-        raise CopyError(f"{asked} {problem}. The newest copies: {newest}.", hint="List them: docker chap copies")
-    return fitting[0]
+def scan(restic: Restic) -> Listing:
+    """Return the copies in a repository, of all stacks."""
+    return sort(restic.snapshots(TAG))
 
 
-def _copy(snapshot: Snapshot) -> Copy | None:
-    tags = snapshot.tags
-    if not tags.get("sql") or not tags.get("size", "").isdigit():
-        return None
-    return Copy(
-        tags.get("backup", ""), _origin(snapshot), snapshot.id, tags["sql"], int(tags["size"]), tags.get("sha256", "")
+def sort(snapshots: Sequence[Snapshot]) -> Listing:
+    """Return the copies that snapshots make."""
+    complete: dict[tuple[str, Origin], Copy] = {}
+    for snapshot in snapshots:
+        if copy := _copy(snapshot, snapshots):
+            # Two machines may have sent the same backup at the same time. Either copy is good; the other goes.
+            complete.setdefault((copy.id, copy.origin), copy)
+    used = {identity for copy in complete.values() for identity in (copy.snapshot, copy.sql_snapshot)}
+    return Listing(
+        sorted(complete.values(), key=lambda copy: (copy.order, copy.id)),
+        [snapshot for snapshot in snapshots if snapshot.id not in used],
     )
 
 
+def find(wanted: str, listing: Listing, origin: Origin) -> Copy:
+    """Return the copy that `latest` of a stack or an id, or its unique beginning, means.
+
+    On a new machine the stack's engine is another. Then the copies of the same project are meant, or all that there
+    are, as long as they are of one stack. Raise CopyError when it is not clear which is meant.
+    """
+    for wider in (origin, Origin(origin.project), Origin()):
+        if copies := listing.of(wider).copies:
+            break
+    else:
+        raise CopyError("The repository holds no copies.", hint="Make one: docker chap copy --to REPOSITORY")
+    if wanted == "latest":
+        stacks = {copy.origin for copy in copies}
+        if len(stacks) > 1:
+            raise CopyError(
+                f"The repository holds copies of several stacks: {', '.join(sorted(map(str, stacks)))}.",
+                hint="Name the copy by its id. To list them: docker chap copies --from REPOSITORY",
+            )
+        return copies[-1]
+    fitting = [copy for copy in listing.copies if copy.id.startswith(wanted.upper())] if wanted else []
+    if len(fitting) != 1:
+        newest = ", ".join(copy.id for copy in reversed(copies[-_LISTED:]))
+        problem = "means several copies" if fitting else "is not in the repository"
+        raise CopyError(
+            f"'{wanted}' {problem}. The newest copies: {newest}.",
+            hint="List them: docker chap copies --from REPOSITORY",
+        )
+    return fitting[0]
+
+
+def _copy(snapshot: Snapshot, snapshots: Sequence[Snapshot]) -> Copy | None:
+    tags = snapshot.tags
+    # Older versions of restic give only the first digits of an id that was just made.
+    sql = [other.id for other in snapshots if tags.get("sql") and other.id.startswith(tags["sql"])]
+    if len(sql) != 1 or not tags.get("size", "").isdigit() or not tags.get("sha256"):
+        return None
+    try:
+        order = datetime.fromisoformat(tags.get("order", ""))
+        datetime.strptime(tags.get("backup", ""), _FORMAT)
+    except ValueError:
+        return None
+    return Copy(tags["backup"], _origin(snapshot), order, snapshot.id, sql[0], int(tags["size"]), tags["sha256"])
+
+
 def _origin(snapshot: Snapshot) -> Origin:
-    return Origin(snapshot.tags.get("project", ""), snapshot.tags.get("engine", ""))
+    tags: Mapping[str, str] = snapshot.tags
+    return Origin(tags.get("project", ""), tags.get("engine", ""), tags.get("server", ""))

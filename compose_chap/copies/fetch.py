@@ -82,20 +82,29 @@ def _bring(world: World, restic: Restic, copy: Copy, folder: Path, image: str) -
     _own(folder)
     backup = backups.load(folder)
     manifest = backup.manifest
-    if manifest.id != copy.id:
-        raise CopyError(f"The copy {copy.id} holds the backup {manifest.id}.")
+    if manifest.id != copy.id or manifest.dump.file in (SQL_FILE, FILE):
+        raise damaged(copy, "its manifest")
     sql = folder / SQL_FILE
     with dump_file.new_file(sql) as file:
         restic.read(copy.sql_snapshot, SQL_FILE, file)
     if dump_file.sha256_of(sql, lambda done: world.notify("fetch", "check", done, copy.sql_size)) != copy.sql_sha256:
-        raise CopyError(f"The copy of {copy.id} is damaged: its SQL is not what was sent.")
+        raise damaged(copy, "its SQL")
     manifest = replace(manifest, dump=_dump(world, backup, sql, image))
     sql.unlink()
     own_folder.write(folder / FILE, manifest.document())
     for part in manifest.parts:
         if dump_file.sha256_of(folder / part.file, lambda done: None) != part.sha256:
-            raise CopyError(f"The copy of {copy.id} is damaged: {part.file} is not what was sent.")
+            raise damaged(copy, part.file)
     return manifest
+
+
+def damaged(copy: Copy, what: str) -> CopyError:
+    """Return the error for a copy in which something is not what was sent."""
+    return CopyError(
+        f"The copy of {copy.id} is damaged: {what} is not what was sent.",
+        state="Nothing was restored from it.",
+        hint="Take an earlier one: docker chap copies --from REPOSITORY",
+    )
 
 
 def _dump(world: World, backup: Backup, sql: Path, image: str) -> DumpPart:
@@ -103,9 +112,10 @@ def _dump(world: World, backup: Backup, sql: Path, image: str) -> DumpPart:
     manifest = backup.manifest
     own = proof.image_of(backup)
     facts = manifest.database
+    # Privileges name roles, and the throwaway server has none of production's.
     named = (*(item.role for item in facts.privileges), *(item.role for item in facts.settings))
     roles = sorted(filter(None, {facts.owner, *named}))
-    pieces = _pieces(world, sql)
+    pieces = dump_file.pieces(sql, lambda done, size: world.notify("fetch", "load", done, size))
     with plain_dump.loaded(
         world, own if own and world.engine.image(own) else image, pieces, facts.name, _like(facts), roles
     ) as loaded:
@@ -123,15 +133,6 @@ def _like(facts: DatabaseFacts) -> Database:
         collation_version=facts.collation_version,
         collation_version_now=facts.collation_version,
     )
-
-
-def _pieces(world: World, path: Path) -> Iterator[bytes]:
-    size, done = path.stat().st_size, 0
-    with open(path, "rb") as file:
-        while data := file.read(1 << 18):
-            yield data
-            done += len(data)
-            world.notify("fetch", "load", done, size)
 
 
 def _own(folder: Path) -> None:
