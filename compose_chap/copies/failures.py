@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from contextlib import suppress
 
 from compose_chap.errors import CopyError
@@ -84,13 +85,12 @@ _MEANINGS: tuple[tuple[str, type[CopyError], str, str], ...] = (
 
 def meaning(text: str, location: str) -> CopyError:
     """Return the error that restic's words are about, with the last of these words."""
-    text = redact(text)
-    # What it tried again, and what came of that, stands before the line that it ended with.
-    for part in (text[text.rfind("Fatal:") :] if "Fatal:" in text else text, text):
+    lines = [_plain(line) for line in redact(text).strip().splitlines() if line.strip() and not line.startswith("\t")]
+    for part in (_last_words(lines), lines):
         for pattern, kind, message, hint in _MEANINGS:
-            if re.search(pattern, part, re.IGNORECASE):
-                return kind(f"{message} ({location})\n{_words(part)}", hint=hint)
-    return CopyError(f"restic failed on {location}: {_words(text)}")
+            if re.search(pattern, "\n".join(part), re.IGNORECASE):
+                return kind(f"{message} ({location})\n{_telling(part)}", hint=hint)
+    return CopyError(f"restic failed on {location}: {_telling(lines)}")
 
 
 def unreachable(why: str, location: str) -> CopyError:
@@ -107,14 +107,20 @@ def append_only(error: Denied, location: str) -> CopyError:
     )
 
 
-def _words(text: str) -> str:
-    lines = [line.strip() for line in text.strip().splitlines() if line.strip() and not line.startswith("\t")]
-    telling = [line for line in lines if "Fatal:" in line or "locked" in line] or lines[-1:]
-    return _plain(telling[0]) if telling else "It gave no reason."
+def _last_words(lines: Sequence[str]) -> list[str]:
+    """Return what it ended with, and what ssh wrote. Before that stand failures that it tried again, with success."""
+    fatal = [at for at, line in enumerate(lines) if line.startswith("Fatal:")]
+    last = lines[fatal[-1] :] if fatal else lines
+    return [*(line for line in lines if line.startswith("subprocess ssh:") and line not in last), *last]
+
+
+def _telling(lines: Sequence[str]) -> str:
+    named = [line for line in lines if line.startswith("Fatal:") or "locked" in line] or lines[-1:]
+    return named[0].removeprefix("Fatal: ") if named else "It gave no reason."
 
 
 def _plain(line: str) -> str:
     """Return a line as words; newer versions write JSON."""
     with suppress(ValueError, AttributeError):
-        line = str(json.loads(line).get("message", line))
-    return line.removeprefix("Fatal: ")
+        return str(json.loads(line).get("message", line))
+    return line.strip()

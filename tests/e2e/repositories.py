@@ -29,7 +29,8 @@ PidFile none
 Subsystem sftp internal-sftp
 """
 SSH = """#!/bin/sh
-exec {ssh} -i {folder}/client -o UserKnownHostsFile={folder}/known -o StrictHostKeyChecking=accept-new -o BatchMode=yes "$@"
+set -- -i {folder}/client -o UserKnownHostsFile={folder}/known -o StrictHostKeyChecking=accept-new "$@"
+exec {ssh} "$@"
 """
 
 

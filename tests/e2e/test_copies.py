@@ -59,6 +59,10 @@ def copy(stack: SampleStack, place: Place, *words: str, expect: int = 0, **varia
     return chap(stack, "copy", *to, *words, expect=expect, **{**place.variables, **variables})
 
 
+def call(stack: SampleStack, command: str, place: Place, expect: int = 0) -> Any:
+    return chap(stack, command, *from_(place), expect=expect, **place.variables)
+
+
 def from_(place: Place) -> tuple[str, ...]:
     return ("--from", place.location, *place.words)
 
@@ -95,10 +99,10 @@ def test_every_kind_of_server(small: SampleStack, made: dict[str, Any], tmp_path
     with SERVERS[kind](tmp_path) as place:
         assert "no repository" in copy(small, place, expect=1)["error"]["message"]
         assert copy(small, place, "--init")["sent"] > 0
-        assert chap(small, "copies", *from_(place), **place.variables)["copies"][0]["id"] == made["id"]
-        assert chap(small, "verify", *from_(place), **place.variables)["tables"] == made["tables"]
+        assert call(small, "copies", place)["copies"][0]["id"] == made["id"]
+        assert call(small, "verify", place)["tables"] == made["tables"]
         place.stop()
-        error = chap(small, "copies", *from_(place), expect=1, **place.variables)["error"]
+        error = call(small, "copies", place, expect=1)["error"]
         assert "cannot be reached" in error["message"] and "link" in error["hint"]
 
 
