@@ -14,7 +14,7 @@ from compose_chap.backups import catalogue, proof, verdict
 from compose_chap.backups.catalogue import Backup
 from compose_chap.cli.call import Call, common
 from compose_chap.cli.commands import command
-from compose_chap.cli.copies import Place, copy_document, from_repository, wanted_copy
+from compose_chap.cli.copies import Store, copy_document, from_repository, wanted_copy
 from compose_chap.cli.options import detach_option, output_option
 from compose_chap.cli.recorded import recorded
 from compose_chap.cli.screen.backups import backup_document, backups_table
@@ -66,15 +66,15 @@ def backups_command(call: Call, pin: str | None, unpin: str | None, output: Path
 @output_option
 @detach_option
 @common
-def verify_command(call: Call, wanted: str, deep: bool, place: Place, output: Path | None) -> None:
+def verify_command(call: Call, wanted: str, deep: bool, store: Store, output: Path | None) -> None:
     """Check again that a backup can be restored.
 
     Every checksum is compared, and PostgreSQL reads the dump from its first byte to its last. Without BACKUP it is
     `latest`, the newest one without a known fault. This works on another machine too, without the stack. With --from
     a copy is read back from its repository, restored into a PostgreSQL that is thrown away, and all counts compared.
     """
-    if place.named:
-        _verify_copy(call, place.open(), wanted)
+    if store.named:
+        _verify_copy(call, store.open(), wanted)
         return
     backup = _find(call, wanted, output)
     world = call.world()

@@ -43,9 +43,7 @@ COMMANDS = {
             "copy --to disk:BACKUPS/chap --password-file /etc/chap-copies.password",
         ),
     ),
-    "copies": Entry(
-        "copies", "List the copies in another place, or remove old ones.", ("copies --from disk:BACKUPS/chap",)
-    ),
+    "copies": Entry("copies", "List the copies of backups in another place.", ("copies --from disk:BACKUPS/chap",)),
     "prune": Entry(
         "prune", "Remove old backups, kept databases and kept images.", ("prune --dry-run", "prune --keep-last 5 --yes")
     ),

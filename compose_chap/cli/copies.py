@@ -37,7 +37,7 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True)
-class Place:
+class Store:
     """The repository that an operator names, and the files with its password and its keys."""
 
     location: str = ""
@@ -56,7 +56,7 @@ class Place:
 
 
 def _repository_options(word: str, about: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command the options that name a repository; it gets them as `place`."""
+    """Give a command the options that name a repository; it gets them as `store`."""
     options = (
         click.option(word, "location", default="", metavar="REPOSITORY", help=about),
         _file_option(
@@ -68,7 +68,7 @@ def _repository_options(word: str, about: str) -> Callable[[Callable[..., None]]
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
         @wraps(function)
         def wrapped(*words: Any, location: str, password_file: str, keys_file: str, **rest: Any) -> None:
-            function(*words, place=Place(location, password_file, keys_file), **rest)
+            function(*words, store=Store(location, password_file, keys_file), **rest)
 
         for option in reversed(options):
             wrapped = option(wrapped)
@@ -106,14 +106,14 @@ def wanted_copy(call: Call, restic: Restic, wanted: str) -> Copy:
 @output_option
 @common
 def copy_command(
-    call: Call, wanted: str, place: Place, new: bool, limit_upload: int | None, output: Path | None
+    call: Call, wanted: str, store: Store, new: bool, limit_upload: int | None, output: Path | None
 ) -> None:
     """Copy a backup to another place, encrypted.
 
     restic keeps the copies: in a folder, on a USB disk, or on a server (sftp, rest, S3). Only what is new since the
     last copy is sent. A copy that was cut off goes on where it ended. Without BACKUP it is `latest`.
     """
-    restic = place.open(limit_upload or 0)
+    restic = store.open(limit_upload or 0)
     world, where = call.world(), call.where()
     stack = observe.find_stack(world.engine, where)
     origin, directory = world.engine.origin(stack.project.name), stack.project.directory
@@ -138,9 +138,9 @@ def copy_command(
 @command("copies")
 @from_repository
 @common
-def copies_command(call: Call, place: Place) -> None:
+def copies_command(call: Call, store: Store) -> None:
     """List the copies of backups in another place."""
-    restic = place.open()
+    restic = store.open()
     restic.check_reachable()
     listing = catalogue.scan(restic)
     call.result(
@@ -171,9 +171,11 @@ def _copies_text(call: Call, restic: Restic, listing: Listing) -> str:
     return text
 
 
-def prune_there(call: Call, place: Place, rules: Retention, output: Path | None, *, dry_run: bool, yes: bool) -> None:
+def prune_repository(
+    call: Call, store: Store, rules: Retention, output: Path | None, *, dry_run: bool, yes: bool
+) -> None:
     """Remove old copies from a repository by the rules for backups; what would be removed is shown first."""
-    restic = place.open()
+    restic = store.open()
     world, where = call.world(), call.where()
     stack = observe.find_stack(world.engine, where)
     origin = world.engine.origin(stack.project.name)

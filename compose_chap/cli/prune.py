@@ -14,7 +14,7 @@ from compose_chap import units
 from compose_chap.backups import catalogue
 from compose_chap.cli.call import Call, common
 from compose_chap.cli.commands import command
-from compose_chap.cli.copies import Place, from_repository, prune_there
+from compose_chap.cli.copies import Store, from_repository, prune_repository
 from compose_chap.cli.options import output_option, wait_lock_option, yes_option
 from compose_chap.cli.recorded import guarded
 from compose_chap.cli.screen.layout import paragraph, table
@@ -55,7 +55,7 @@ def prune_command(
     keep_databases: int,
     floor: int,
     dry_run: bool,
-    place: Place,
+    store: Store,
     yes: bool,
     output: Path | None,
 ) -> None:
@@ -66,8 +66,8 @@ def prune_command(
     With --from old copies in that repository are removed instead, by the same rules.
     """
     rules = retention.Retention(keep_last, keep_daily, keep_weekly, keep_monthly, floor, keep_databases)
-    if place.named:
-        prune_there(call, place, rules, output, dry_run=dry_run, yes=yes)
+    if store.named:
+        prune_repository(call, store, rules, output, dry_run=dry_run, yes=yes)
         return
     world, where = call.world(), call.where()
     find = partial(observe.find_local_stack, world.engine, where)

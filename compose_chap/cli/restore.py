@@ -15,7 +15,7 @@ from compose_chap import units
 from compose_chap.backups import catalogue
 from compose_chap.cli.call import Call, common
 from compose_chap.cli.commands import command
-from compose_chap.cli.copies import Place, from_repository, wanted_copy
+from compose_chap.cli.copies import Store, from_repository, wanted_copy
 from compose_chap.cli.dhis2_login import dhis2_credentials, dhis2_options
 from compose_chap.cli.options import detach_option, output_option, patience_option, wait_lock_option, yes_option
 from compose_chap.cli.recorded import guarded
@@ -56,7 +56,7 @@ def restore_command(
     wanted: str | None,
     undo: bool,
     with_version: bool,
-    place: Place,
+    store: Store,
     yes: bool,
     output: Path | None,
     trust: bool,
@@ -82,8 +82,8 @@ def restore_command(
     find = partial(observe.find_local_stack, world.engine, where)
     stack = find()
     folder = catalogue.folder_for(stack, output, where.environment)
-    if place.named:
-        wanted = _fetched(call, world, stack, folder, wanted, place.open())
+    if store.named:
+        wanted = _fetched(call, world, stack, folder, wanted, store.open())
     chosen = source.recognise(wanted, folder, world.engine.origin(stack.project.name))
 
     with guarded(call, world, stack, find) as (stack, attempt):

@@ -118,8 +118,8 @@ def mount_point(label: str, by_label: Path = _BY_LABEL, mounts: Path = _MOUNTS) 
         raise CopyError(f"The disk '{label}' is not connected.", hint="Connect it, then run the command again.")
     wanted = os.path.realpath(device)
     for line in mounts.read_text().splitlines():
-        source, target = line.split(" ")[:2]
-        if os.path.realpath(source) == wanted:
+        device_name, target = line.split(" ")[:2]
+        if os.path.realpath(device_name) == wanted:
             # The kernel writes a space in a path as \040.
             return Path(re.sub(r"\\([0-7]{3})", lambda digits: chr(int(digits[1], 8)), target))
     raise CopyError(

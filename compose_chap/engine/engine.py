@@ -93,16 +93,6 @@ class Execution:
             pass
 
     def feed(self, pieces: Iterable[bytes]) -> bool:
-        """Write all pieces, wait for the end, and return whether the process read all of them and exited with 0.
-
-        Its standard output is dropped. Errors raised by `pieces` pass through.
-        """
-        all_taken = self.write_all(pieces)
-        for _ in self.output():
-            pass
-        return self.status() == 0 and all_taken
-
-    def write_all(self, pieces: Iterable[bytes]) -> bool:
         """Write all pieces and end the input; return whether the process read all of them.
 
         Errors raised by `pieces` pass through.

@@ -35,7 +35,7 @@ exec {ssh} "$@"
 
 
 @dataclass
-class Place:
+class Store:
     """A repository: the words that name it, what its environment needs, and its server, if it has one."""
 
     location: str
@@ -60,23 +60,23 @@ class Place:
 
 
 @contextmanager
-def folder(root: Path) -> Iterator[Place]:
+def folder(root: Path) -> Iterator[Store]:
     """Give a folder that does not exist yet."""
-    yield Place(str(root / "copies"), _words(root))
+    yield Store(str(root / "copies"), _words(root))
 
 
 @contextmanager
-def rest(root: Path, *options: str, port: int = 0) -> Iterator[Place]:
+def rest(root: Path, *options: str, port: int = 0) -> Iterator[Store]:
     """Give a server of restic's protocol; with the option --append-only nothing can be removed from it."""
     port = port or _free_port()
     data = root / "rest"
     server = ["rclone", "serve", "restic", *options, "--addr", f"127.0.0.1:{port}", str(data)]
     with _running(server, port, root, {"XDG_CONFIG_HOME": str(root)}) as process:
-        yield Place(f"rest:http://127.0.0.1:{port}/chap/", _words(root), server=process)
+        yield Store(f"rest:http://127.0.0.1:{port}/chap/", _words(root), server=process)
 
 
 @contextmanager
-def sftp(root: Path) -> Iterator[Place]:
+def sftp(root: Path) -> Iterator[Store]:
     """Give an sftp server, and an ssh that logs into it with a key of its own."""
     port = _free_port()
     for name in ("host", "client"):
@@ -90,11 +90,11 @@ def sftp(root: Path) -> Iterator[Place]:
     sshd = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin") or "sshd"
     with _running([sshd, "-D", "-e", "-f", str(root / "sshd_config")], port, root) as process:
         variables = {"PATH": f"{programs}:{environment()['PATH']}"}
-        yield Place(f"sftp://root@127.0.0.1:{port}/{root}/sftp", _words(root), variables, process)
+        yield Store(f"sftp://root@127.0.0.1:{port}/{root}/sftp", _words(root), variables, process)
 
 
 @contextmanager
-def s3(root: Path) -> Iterator[Place]:
+def s3(root: Path) -> Iterator[Store]:
     """Give a bucket of an S3 server that does not exist yet; its keys are in a file."""
     port = _free_port()
     keys = {"AWS_ACCESS_KEY_ID": "the-id", "AWS_SECRET_ACCESS_KEY": "the key's secret"}
@@ -103,7 +103,7 @@ def s3(root: Path) -> Iterator[Place]:
     file.chmod(0o600)
     with _running(["moto_server", "-p", str(port)], port, root) as process:
         words = [*_words(root), "--keys", str(file)]
-        yield Place(f"s3:http://127.0.0.1:{port}/copies/chap", words, server=process)
+        yield Store(f"s3:http://127.0.0.1:{port}/copies/chap", words, server=process)
 
 
 def _words(root: Path) -> list[str]:

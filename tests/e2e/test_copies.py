@@ -16,7 +16,7 @@ import pytest
 
 from tests.e2e import repositories
 from tests.e2e.calls import chap, kill, plugin_process, reach, until
-from tests.e2e.repositories import Place
+from tests.e2e.repositories import Store
 from tests.sample.stack import SampleStack, environment
 
 SERVERS = {"rest": repositories.rest, "sftp": repositories.sftp, "s3": repositories.s3}
@@ -41,34 +41,34 @@ def made(small: SampleStack) -> dict[str, Any]:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
+def store(tmp_path: Path) -> Iterator[Store]:
     """Give a folder for copies."""
-    with repositories.folder(tmp_path) as place:
-        yield place
+    with repositories.folder(tmp_path) as store:
+        yield store
 
 
 @pytest.fixture
-def copied(small: SampleStack, made: dict[str, Any], place: Place) -> Place:
+def copied(small: SampleStack, made: dict[str, Any], store: Store) -> Store:
     """Give a folder with a copy."""
-    copy(small, place, "--init")
-    return place
+    copy(small, store, "--init")
+    return store
 
 
-def copy(stack: SampleStack, place: Place, *words: str, expect: int = 0, **variables: str) -> Any:
-    to = ("--to", place.location, *place.words)
-    return chap(stack, "copy", *to, *words, expect=expect, **{**place.variables, **variables})
+def copy(stack: SampleStack, store: Store, *words: str, expect: int = 0, **variables: str) -> Any:
+    to = ("--to", store.location, *store.words)
+    return chap(stack, "copy", *to, *words, expect=expect, **{**store.variables, **variables})
 
 
-def call(stack: SampleStack, command: str, place: Place, expect: int = 0) -> Any:
-    return chap(stack, command, *from_(place), expect=expect, **place.variables)
+def call(stack: SampleStack, command: str, store: Store, expect: int = 0) -> Any:
+    return chap(stack, command, *from_(store), expect=expect, **store.variables)
 
 
-def from_(place: Place) -> tuple[str, ...]:
-    return ("--from", place.location, *place.words)
+def from_(store: Store) -> tuple[str, ...]:
+    return ("--from", store.location, *store.words)
 
 
 def test_a_copy_is_listed_proven_and_restored_where_the_backup_is_gone(
-    small: SampleStack, made: dict[str, Any], copied: Place
+    small: SampleStack, made: dict[str, Any], copied: Store
 ) -> None:
     again = copy(small, copied)
     assert again["existed"] and again["sent"] == 0
@@ -96,40 +96,40 @@ def test_a_copy_is_listed_proven_and_restored_where_the_backup_is_gone(
 
 @pytest.mark.parametrize("kind", SERVERS)
 def test_every_kind_of_server(small: SampleStack, made: dict[str, Any], tmp_path: Path, kind: str) -> None:
-    with SERVERS[kind](tmp_path) as place:
-        assert "no repository" in copy(small, place, expect=1)["error"]["message"]
-        assert copy(small, place, "--init")["sent"] > 0
-        assert call(small, "copies", place)["copies"][0]["id"] == made["id"]
-        assert call(small, "verify", place)["tables"] == made["tables"]
-        place.stop()
-        error = call(small, "copies", place, expect=1)["error"]
+    with SERVERS[kind](tmp_path) as store:
+        assert "no repository" in copy(small, store, expect=1)["error"]["message"]
+        assert copy(small, store, "--init")["sent"] > 0
+        assert call(small, "copies", store)["copies"][0]["id"] == made["id"]
+        assert call(small, "verify", store)["tables"] == made["tables"]
+        store.stop()
+        error = call(small, "copies", store, expect=1)["error"]
         assert "cannot be reached" in error["message"] and "link" in error["hint"]
 
 
-def test_what_an_operator_gets_wrong(small: SampleStack, copied: Place, tmp_path: Path) -> None:
+def test_what_an_operator_gets_wrong(small: SampleStack, copied: Store, tmp_path: Path) -> None:
     wrong = tmp_path / "wrong"
     wrong.write_text("another\n")
-    error = copy(small, Place(copied.location, ["--password-file", str(wrong)]), expect=1)["error"]
+    error = copy(small, Store(copied.location, ["--password-file", str(wrong)]), expect=1)["error"]
     assert "password of the repository is wrong" in error["message"]
-    error = copy(small, Place(str(tmp_path / "nowhere"), copied.words), expect=1)["error"]
+    error = copy(small, Store(str(tmp_path / "nowhere"), copied.words), expect=1)["error"]
     assert "no repository at this location" in error["message"] and "--init" in error["hint"]
     assert not (tmp_path / "nowhere").exists()
-    error = copy(small, Place(copied.location, []), expect=2)["error"]
+    error = copy(small, Store(copied.location, []), expect=2)["error"]
     assert "password" in error["message"] and "--password-file" in error["hint"]
-    error = copy(small, Place("rest:http://me:hunter2@127.0.0.1/x", copied.words), expect=2)["error"]
+    error = copy(small, Store("rest:http://me:hunter2@127.0.0.1/x", copied.words), expect=2)["error"]
     assert "hunter2" not in json.dumps(error) and "--keys" in error["hint"]
     keys = tmp_path / "open"
     keys.write_text("AWS_ACCESS_KEY_ID=x\n")
     keys.chmod(0o644)
     error = copy(small, copied, "--keys", str(keys), expect=2)["error"]
     assert f"chmod 600 {keys}" in error["hint"]
-    error = copy(small, Place("disk:NOT THERE/chap", copied.words), expect=1)["error"]
+    error = copy(small, Store("disk:NOT THERE/chap", copied.words), expect=1)["error"]
     assert "not connected" in error["message"]
     error = chap(small, "verify", "19990101T000000Z", *from_(copied), expect=1)["error"]
     assert "is not in the repository" in error["message"]
 
 
-def test_without_restic_and_with_an_old_one(small: SampleStack, copied: Place, tmp_path: Path) -> None:
+def test_restic_is_missing_or_old(small: SampleStack, copied: Store, tmp_path: Path) -> None:
     programs = tmp_path / "programs"
     programs.mkdir()
     for name in ("docker", "python3", "git", "env", "sh"):
@@ -142,8 +142,8 @@ def test_without_restic_and_with_an_old_one(small: SampleStack, copied: Place, t
     assert "0.11.0 is too old" in error["message"]
 
 
-def test_another_host_that_works_there_is_waited_for_and_a_dead_run_is_not(
-    small: SampleStack, copied: Place, tmp_path: Path
+def test_the_lock_of_another_host_counts_and_that_of_a_dead_run_does_not(
+    small: SampleStack, copied: Store, tmp_path: Path
 ) -> None:
     """Let another host hold the repository while this one wants to remove something."""
     shutil.rmtree(tmp_path / "copies" / "locks")
@@ -189,15 +189,15 @@ def test_another_host_that_works_there_is_waited_for_and_a_dead_run_is_not(
 
 
 def test_an_append_only_repository_is_respected(small: SampleStack, made: dict[str, Any], tmp_path: Path) -> None:
-    with repositories.rest(tmp_path, "--append-only") as place:
-        copy(small, place, "--init")
+    with repositories.rest(tmp_path, "--append-only") as store:
+        copy(small, store, "--init")
         newer = chap(small, "backup")["backup"]["id"]
-        copy(small, place)
+        copy(small, store)
         shutil.rmtree(small.folder / "backups" / newer)
         keep = [word for name in ("daily", "weekly", "monthly") for word in (f"--keep-{name}", "0")]
-        error = chap(small, "prune", *from_(place), "--keep-last", "1", *keep, "--yes", expect=1)["error"]
+        error = chap(small, "prune", *from_(store), "--keep-last", "1", *keep, "--yes", expect=1)["error"]
         assert "append-only" in error["message"] and "on the server itself" in error["hint"]
-        assert len(chap(small, "copies", *from_(place))["copies"]) == 2
+        assert len(chap(small, "copies", *from_(store))["copies"]) == 2
 
 
 def test_a_full_disk_leaves_what_was_copied_before(small: SampleStack, made: dict[str, Any], tmp_path: Path) -> None:
@@ -207,16 +207,16 @@ def test_a_full_disk_leaves_what_was_copied_before(small: SampleStack, made: dic
     if mounted.returncode:
         pytest.fail("root is needed, to mount a small disk")
     try:
-        with repositories.folder(tmp_path) as place:
-            place.location = str(full / "copies")
-            copy(small, place, "--init")
+        with repositories.folder(tmp_path) as store:
+            store.location = str(full / "copies")
+            copy(small, store, "--init")
             with noise(small):
                 backup = chap(small, "backup")["backup"]
-            error = copy(small, place, expect=1)["error"]
+            error = copy(small, store, expect=1)["error"]
             assert "no room left" in error["message"] and "prune --from" in error["hint"], error
             shutil.rmtree(backup["folder"])
-            assert [item["id"] for item in chap(small, "copies", *from_(place))["copies"]] == [made["id"]]
-            place.restic("check", "--no-lock")
+            assert [item["id"] for item in chap(small, "copies", *from_(store))["copies"]] == [made["id"]]
+            store.restic("check", "--no-lock")
     finally:
         subprocess.run(["umount", full], check=True)
 
@@ -228,12 +228,12 @@ def test_what_was_cut_off_goes_on(small: SampleStack, made: dict[str, Any], tmp_
     with noise(small):
         backup = chap(small, "backup")["backup"]
     try:
-        with repositories.rest(tmp_path) as place:
-            port = int(place.location.rpartition(":")[2].partition("/")[0])
-            copy(small, place, made["id"], "--init")
+        with repositories.rest(tmp_path) as store:
+            port = int(store.location.rpartition(":")[2].partition("/")[0])
+            copy(small, store, made["id"], "--init")
             sent = tmp_path / "rest" / "chap" / "data"
             before = size_of(sent)
-            words = ["docker", "chap", "copy", "--to", place.location, *place.words, "--limit-upload", "3000"]
+            words = ["docker", "chap", "copy", "--to", store.location, *store.words, "--limit-upload", "3000"]
             with subprocess.Popen(
                 [*words, "--progress", "json"], cwd=small.folder, env=environment(), start_new_session=True,
                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
@@ -241,7 +241,7 @@ def test_what_was_cut_off_goes_on(small: SampleStack, made: dict[str, Any], tmp_
                 reach(child, "copy")
                 until(lambda: size_of(sent) - before > 9 << 20, 60)
                 if how == "link":
-                    place.stop()
+                    store.stop()
                     assert child.stderr
                     output = child.stderr.read()
                     assert child.wait() == 1 and "cannot be reached" in output, output
@@ -250,19 +250,19 @@ def test_what_was_cut_off_goes_on(small: SampleStack, made: dict[str, Any], tmp_
                     kill(child)
                     for process in restic:
                         os.kill(process, signal.SIGKILL)
-        there = size_of(sent) - before
-        with repositories.rest(tmp_path, port=port) as place:
-            assert len(chap(small, "copies", *from_(place))["copies"]) == 1
-            again = copy(small, place)
+        arrived = size_of(sent) - before
+        with repositories.rest(tmp_path, port=port) as store:
+            assert len(chap(small, "copies", *from_(store))["copies"]) == 1
+            again = copy(small, store)
             assert not again["existed"]
-            assert size_of(sent) - before - there <= again["sent"] + (1 << 20)
-            assert again["sent"] < 18 << 20, f"{there} bytes were there already"
-            assert chap(small, "verify", *from_(place))["tables"]["noise"] == 16000
+            assert size_of(sent) - before - arrived <= again["sent"] + (1 << 20)
+            assert again["sent"] < 18 << 20, f"{arrived} bytes were there already"
+            assert chap(small, "verify", *from_(store))["tables"]["noise"] == 16000
     finally:
         shutil.rmtree(backup["folder"])
 
 
-def test_a_damaged_pack_is_reported(small: SampleStack, copied: Place, tmp_path: Path) -> None:
+def test_a_damaged_pack_is_reported(small: SampleStack, copied: Store, tmp_path: Path) -> None:
     packs = sorted((tmp_path / "copies" / "data").rglob("*/*"), key=lambda path: path.stat().st_size)
     content = bytearray(packs[-1].read_bytes())
     content[len(content) // 3] ^= 1

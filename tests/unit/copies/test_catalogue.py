@@ -13,11 +13,11 @@ from compose_chap.errors import CopyError
 from compose_chap.model import Origin
 
 NOW = datetime(2026, 11, 28, 4, tzinfo=timezone.utc)
-HERE = Origin("chap", "engine-1", "north")
-THERE = Origin("chap", "engine-2", "south")
+NORTH = Origin("chap", "engine-1", "north")
+SOUTH = Origin("chap", "engine-2", "south")
 
 
-def pair(backup: str, origin: Origin = HERE, order: datetime = NOW, digits: int = 64) -> list[Snapshot]:
+def pair(backup: str, origin: Origin = NORTH, order: datetime = NOW, digits: int = 64) -> list[Snapshot]:
     """Return the two snapshots of a copy; the second names the first by some digits of its id."""
     tags = {"backup": backup, "order": order.isoformat(), **origin.to_json()}
     sql = f"{backup}{origin.engine}".encode().hex().ljust(64, "0")
@@ -34,7 +34,7 @@ def test_a_copy_is_two_snapshots_also_where_the_id_is_short() -> None:
         only = listing(pair("20261127T010000Z", digits=digits))
         assert [copy.id for copy in only.copies] == ["20261127T010000Z"] and not only.incomplete
     copy = only.copies[0]
-    assert (copy.origin, copy.sql_size, copy.sql_sha256) == (HERE, 70, "ab")
+    assert (copy.origin, copy.sql_size, copy.sql_sha256) == (NORTH, 70, "ab")
 
 
 def test_a_copy_that_was_cut_off_does_not_count() -> None:
@@ -60,27 +60,27 @@ def test_what_was_cut_off_is_abandoned_after_a_day() -> None:
 def test_the_latest_is_by_the_order_they_were_made_in() -> None:
     ahead = pair("20991231T010000Z", order=NOW - timedelta(days=1))
     both = listing(pair("20261128T010000Z"), ahead)
-    assert catalogue.find("latest", both, HERE).id == "20261128T010000Z"
-    assert catalogue.find("2099", both, HERE).id == "20991231T010000Z"
+    assert catalogue.find("latest", both, NORTH).id == "20261128T010000Z"
+    assert catalogue.find("2099", both, NORTH).id == "20991231T010000Z"
 
 
 def test_on_a_new_machine_the_copies_of_the_project_are_meant() -> None:
     new = Origin("chap", "engine-9", "new")
     assert catalogue.find("latest", listing(pair("20261127T010000Z")), new).id == "20261127T010000Z"
     assert catalogue.find("latest", listing(pair("20261127T010000Z")), Origin("other")).id == "20261127T010000Z"
-    several = listing(pair("20261127T010000Z"), pair("20261128T010000Z", THERE))
+    several = listing(pair("20261127T010000Z"), pair("20261128T010000Z", SOUTH))
     with pytest.raises(CopyError, match="several stacks: 'chap' on north, 'chap' on south"):
         catalogue.find("latest", several, new)
-    assert catalogue.find("latest", several, HERE).id == "20261127T010000Z"
-    assert catalogue.find("20261128t01", several, new).origin == THERE
+    assert catalogue.find("latest", several, NORTH).id == "20261127T010000Z"
+    assert catalogue.find("20261128t01", several, new).origin == SOUTH
 
 
 def test_what_is_not_clear_is_refused_with_the_newest() -> None:
     several = listing(*(pair(f"2026112{day}T010000Z", order=NOW + timedelta(days=day)) for day in range(8)))
     for wanted in ("1999", "", "x"):
         with pytest.raises(CopyError, match="20261127T010000Z, 20261126T010000Z"):
-            catalogue.find(wanted, several, HERE)
+            catalogue.find(wanted, several, NORTH)
     with pytest.raises(CopyError, match="several copies"):
-        catalogue.find("2026", several, HERE)
+        catalogue.find("2026", several, NORTH)
     with pytest.raises(CopyError, match="holds no copies"):
-        catalogue.find("latest", listing(), HERE)
+        catalogue.find("latest", listing(), NORTH)

@@ -46,7 +46,7 @@ def test_no_password_is_shown() -> None:
         ("rest:https://me:hunter2@host/", "", ENVIRONMENT, r"me:\*\*\*@host"),
     ],
 )
-def test_what_is_missing_is_said(location: str, password_file: str, environment: dict[str, str], message: str) -> None:
+def test_what_is_missing_is_named(location: str, password_file: str, environment: dict[str, str], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         repository(location, password_file, "", environment)
 
