@@ -14,7 +14,7 @@ from compose_chap.backups import catalogue, proof, verdict
 from compose_chap.backups.catalogue import Backup
 from compose_chap.cli.call import Call, common
 from compose_chap.cli.commands import command
-from compose_chap.cli.copies import Store, copy_document, from_repository, wanted_copy
+from compose_chap.cli.copies import Store, copy_document, from_repository, stack_records, wanted_copy
 from compose_chap.cli.options import detach_option, output_option
 from compose_chap.cli.recorded import recorded
 from compose_chap.cli.screen.backups import backup_document, backups_table
@@ -104,7 +104,7 @@ def verify_command(call: Call, wanted: str, deep: bool, store: Store, output: Pa
 
 
 def _verify_copy(call: Call, restic: Restic, wanted: str) -> None:
-    directory, origin = _records(call)
+    directory, origin = stack_records(call)
     with recorded(call, directory, origin) as attempt:
         copy = wanted_copy(call, restic, wanted)
         attempt.learn(f"copy {copy.id}: {verdict.RESTORED}", copy=copy.id, repository=restic.location)
@@ -118,15 +118,6 @@ def _verify_copy(call: Call, restic: Restic, wanted: str) -> None:
     call.result(
         {"copy": copy_document(copy), "proven_by": verdict.RESTORED, "tables": dict(drill.tables)}, paragraph(text)
     )
-
-
-def _records(call: Call) -> tuple[Path | None, Origin]:
-    """Return where the records of the stack lie, if they do on this machine, and which stack it is."""
-    with suppress(ChapError):
-        stack = observe.find_stack(call.world().engine, call.where())
-        directory = stack.project.directory if stack.project.local else None
-        return directory, call.world().engine.origin(stack.project.name)
-    return None, Origin()
 
 
 def _find(call: Call, wanted: str, output: Path | None) -> Backup:

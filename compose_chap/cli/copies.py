@@ -81,9 +81,12 @@ def _file_option(word: str, name: str, about: str) -> Callable[[_Function], _Fun
     return click.option(word, name, default="", shell_complete=files, metavar="FILE", help=about)
 
 
-to_repository = _repository_options(
-    "--to", "Where copies go, as restic writes it, or disk:LABEL/FOLDER; else RESTIC_REPOSITORY."
-)
+def to_repository(word: str = "--to") -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the options to name a repository that copies go to."""
+    about = "Where copies go, as restic writes it, or disk:LABEL/FOLDER; else RESTIC_REPOSITORY."
+    return _repository_options(word, about)
+
+
 from_repository = _repository_options("--from", "The repository of copies, as restic writes it, or disk:LABEL/FOLDER.")
 
 
@@ -98,7 +101,7 @@ def wanted_copy(call: Call, restic: Restic, wanted: str) -> Copy:
 
 @command("copy")
 @click.argument("wanted", shell_complete=backups, metavar="[BACKUP]", default="latest")
-@to_repository
+@to_repository()
 @click.option("--init", "new", is_flag=True, help="Make the repository if it does not exist yet.")
 @click.option(
     "--limit-upload", type=click.IntRange(1), default=None, metavar="KIB", help="Send at most this many KiB a second."
@@ -137,20 +140,41 @@ def copy_command(
 
 @command("copies")
 @from_repository
+@click.option("--check", type=click.IntRange(1, 100), metavar="PERCENT", help="Read this part of all data back.")
 @common
-def copies_command(call: Call, store: Store) -> None:
-    """List the copies of backups in another place."""
+def copies_command(call: Call, store: Store, check: int | None) -> None:
+    """List the copies of backups in another place.
+
+    With --check the repository is checked too: its structure, and a part of its data, chosen by chance. What is damaged
+    there is found so before it is needed.
+    """
     restic = store.open()
     restic.check_reachable()
     listing = catalogue.scan(restic)
-    call.result(
-        {
-            "repository": restic.location,
-            "copies": [copy_document(copy) for copy in listing.copies],
-            "incomplete": [snapshot.id for snapshot in listing.incomplete],
-        },
-        _copies_text(call, restic, listing),
-    )
+    document: dict[str, Any] = {
+        "repository": restic.location,
+        "copies": [copy_document(copy) for copy in listing.copies],
+        "incomplete": [snapshot.id for snapshot in listing.incomplete],
+    }
+    text = _copies_text(call, restic, listing)
+    if check:
+        directory, origin = stack_records(call)
+        with recorded(call, directory, origin) as attempt:
+            attempt.learn(f"read {check}% of the repository back", repository=restic.location, checked=check)
+            call.world().notify("check", restic.location)
+            restic.check(f"{check}%")
+        document["checked"] = check
+        text += f"\n\n{paragraph(f'The repository is intact: {check}% of its data were read back.')}"
+    call.result(document, text)
+
+
+def stack_records(call: Call) -> tuple[Path | None, Origin]:
+    """Return where the records of the stack lie, None where that is not on this machine, and which stack it is."""
+    with suppress(ChapError):
+        stack = observe.find_stack(call.world().engine, call.where())
+        directory = stack.project.directory if stack.project.local else None
+        return directory, call.world().engine.origin(stack.project.name)
+    return None, Origin()
 
 
 def _copies_text(call: Call, restic: Restic, listing: Listing) -> str:

@@ -64,20 +64,23 @@ class Listing:
 
 def first_tags(backup: Backup) -> list[str]:
     """Return the tags of a copy's first snapshot."""
+    return [TAG, "part=sql", *_common_tags(backup)]
+
+
+def last_tags(backup: Backup, sql_snapshot: str, size: int, sha256: str) -> list[str]:
+    """Return the tags of a copy's second snapshot."""
+    return [TAG, "part=files", *_common_tags(backup), f"sql={sql_snapshot}", f"size={size}", f"sha256={sha256}"]
+
+
+def _common_tags(backup: Backup) -> list[str]:
     origin = backup.origin
     return [
-        TAG,
         f"backup={backup.id}",
         f"order={backup.order.isoformat()}",
         f"project={origin.project}",
         f"engine={origin.engine}",
         f"server={origin.server}",
     ]
-
-
-def last_tags(backup: Backup, sql_snapshot: str, size: int, sha256: str) -> list[str]:
-    """Return the tags of a copy's second snapshot."""
-    return [*first_tags(backup), f"sql={sql_snapshot}", f"size={size}", f"sha256={sha256}"]
 
 
 def scan(restic: Restic) -> Listing:

@@ -98,6 +98,14 @@ def unreachable(why: str, location: str) -> CopyError:
     return meaning(why, location)
 
 
+def killed(number: int) -> CopyError:
+    """Return the error for a restic that a signal has ended."""
+    return CopyError(
+        f"restic was ended by signal {number}.",
+        hint="Run the command again: what was sent already stays. Is there enough memory? See: dmesg | tail",
+    )
+
+
 def append_only(error: Denied, location: str) -> CopyError:
     """Return the error for a repository in which this machine may add, and remove nothing."""
     return CopyError(

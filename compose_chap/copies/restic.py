@@ -24,6 +24,7 @@ OLDEST = (0, 14, 0)
 _VERSION = re.compile(r"restic (\d+)\.(\d+)\.(\d+)")
 # `rebuild-index` has this name from 0.16 on.
 _REPAIRS = (0, 16, 0)
+_OVER_A_LINK = ("sftp", "rest", "s3", "b2", "azure", "gs", "swift", "rclone")
 
 # Seconds within which a repository has to answer at all. restic itself would try for a quarter of an hour.
 _PATIENCE = 90
@@ -54,7 +55,8 @@ class Restic:
         # Over a slow link a pack of restic's usual 16 MiB takes minutes, and one that was cut off is sent once more.
         # Without a terminal restic writes a line of progress sixty times a second.
         self._environment = {"RESTIC_PACK_SIZE": "4", **repository.variables(), "RESTIC_PROGRESS_FPS": "0.02"}
-        self._options = ["--limit-upload", str(limit_upload)] if limit_upload else []
+        self._options = _calm(repository.location)
+        self._options += ["--limit-upload", str(limit_upload)] if limit_upload else []
         self._version = _checked_version()
 
     def check_reachable(self) -> None:
@@ -100,8 +102,7 @@ class Restic:
         """Write one file of a snapshot into an open file."""
         command = self._command("dump", snapshot, f"/{name}")
         finished = streams.write_to(target, command, self._environment)
-        if finished.status != 0:
-            raise failures.meaning(finished.stderr, self.location)
+        self._check(finished)
 
     def forget(self, snapshots: Sequence[str]) -> None:
         """Remove snapshots, and the data that no other snapshot needs. Raise CopyError where that is not allowed."""
@@ -134,14 +135,18 @@ class Restic:
             finished = process.run(self._command(*words), environment=self._environment, limit=limit)
         except process.TooLong:
             raise failures.unreachable(f"no answer within {limit:.0f} seconds", self.location) from None
-        if finished.status != 0:
-            raise failures.meaning(finished.stderr or finished.stdout, self.location)
+        self._check(finished)
         return finished.stdout
 
-    def _sent(self, finished: process.Finished) -> Sent:
+    def _check(self, finished: process.Finished) -> None:
         # Status 3 means that a file could not be read: a copy that lacks one is none.
+        if finished.status < 0:
+            raise failures.killed(-finished.status)
         if finished.status != 0:
             raise failures.meaning(finished.stderr or finished.stdout, self.location)
+
+    def _sent(self, finished: process.Finished) -> Sent:
+        self._check(finished)
         summary = next(filter(_is_summary, reversed(list(_messages(finished.stdout)))), None)
         if summary is None:
             raise CopyError("restic ended without a summary.", hint="Run the command again.")
@@ -168,6 +173,12 @@ def _checked_version() -> tuple[int, ...]:
             hint="Install a newer version: https://restic.readthedocs.io/en/stable/020_installation.html",
         )
     return version
+
+
+def _calm(location: str) -> list[str]:
+    """Return the options to send two packs at a time, not five: over a slow link all that is half sent may be lost."""
+    kind = location.partition(":")[0]
+    return ["-o", f"{kind}.connections=2"] if kind in _OVER_A_LINK else []
 
 
 def _moment(text: str) -> datetime:

@@ -122,6 +122,8 @@ def _run(
             child.wait()
     except subprocess.TimeoutExpired:
         _end(child)
+        for stream in filter(None, (child.stdin, child.stdout, child.stderr)):
+            stream.close()
         raise TooLong(f"{command[0]} has not ended after {limit:.0f} seconds.") from None
     except BaseException:
         _end(child)

@@ -19,7 +19,7 @@ FLOORS = (
     ("__main__",),
     ("plugin",),
     ("cli",),
-    ("operations",),
+    ("operations", "schedule"),
     ("copies",),
     ("preflight", "restore"),
     ("transaction",),
@@ -68,7 +68,7 @@ ALSO = {"docker": ("records.engine_lock",)}
 
 MOST_IN_A_FOLDER = 11
 # One module for each command.
-LARGER = {"backups": 12, "cli": 21, "operations": 12, "cli.screen": 13, "engine": 14, "records": 12, "postgres": 12}
+LARGER = {"backups": 12, "cli": 22, "operations": 12, "cli.screen": 13, "engine": 14, "records": 12, "postgres": 12}
 LONGEST = 300
 # Longer so far: these may only shrink.
 LONGER = {

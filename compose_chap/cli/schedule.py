@@ -1,0 +1,289 @@
+"""The command of the work of every night, week and month: schedule."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from pathlib import Path
+from typing import Any
+
+import click
+
+from compose_chap import units
+from compose_chap.cli.call import Call, common
+from compose_chap.cli.commands import command
+from compose_chap.cli.copies import Store, to_repository
+from compose_chap.cli.options import output_option
+from compose_chap.cli.recorded import recorded, records_of
+from compose_chap.cli.screen.layout import paragraph, table
+from compose_chap.cli.values import files
+from compose_chap.copies.repository import PASSWORDS, repository
+from compose_chap.copies.restic import Restic
+from compose_chap.errors import ScheduleError, StackError, StateError, UsageError
+from compose_chap.model import Origin, Stack
+from compose_chap.operations import guard
+from compose_chap.ownership import user_name
+from compose_chap.records import audit, own_folder
+from compose_chap.records.audit import Entry
+from compose_chap.records.run_records import FOLDER
+from compose_chap.schedule import plan, sheet, timers, work
+from compose_chap.schedule.plan import KINDS, NIGHTLY, PASSWORD_FILE, Schedule
+from compose_chap.schedule.timers import Timers
+from compose_chap.schedule.work import Outcome
+from compose_chap.stack import observe
+from compose_chap.stack.databases import server_of
+
+_ACTIONS = ("on", "off", "run")
+
+
+@command("schedule")
+@click.argument("action", type=click.Choice(_ACTIONS), required=False, metavar="[on|off|run]")
+@click.argument("kind", type=click.Choice(KINDS), required=False, metavar="[nightly|weekly|monthly]")
+@click.option("--at", metavar="HH:MM", help="When the nightly work begins, by this machine's clock. Default: 01:30.")
+@to_repository("--copy-to")
+@click.option(
+    "--limit-upload", type=click.IntRange(1), default=None, metavar="KIB", help="Send at most this many KiB a second."
+)
+@click.option(
+    "--metrics-file", default="", shell_complete=files, metavar="FILE", help="Write a file for Prometheus each time."
+)
+@click.option(
+    "--by",
+    type=click.Choice(["systemd", "cron"]),
+    metavar="KIND",
+    help="What starts the work: systemd or cron. Default: systemd where it runs, else cron.",
+)
+@output_option
+@common
+def schedule_command(
+    call: Call,
+    action: str | None,
+    kind: str | None,
+    at: str | None,
+    store: Store,
+    limit_upload: int | None,
+    metrics_file: str,
+    by: str | None,
+    output: Path | None,
+) -> None:
+    """Do every night what has to be done, and show it.
+
+    `schedule on` makes timers of systemd, or lines for cron. Nightly: backup, copy, prune. Weekly: the newest backup is
+    test-restored, and a part of the repository is read back. Monthly: a copy is brought back from the repository,
+    test-restored, and every table compared. `schedule` shows the last and the next run, `schedule off` removes the
+    timers, and `schedule run` does the work now. Each run is one entry of `docker chap history`.
+
+    With --copy-to and without a password, a password is made, and a recovery sheet is shown once: print it.
+    """
+    given = store.named or at or limit_upload or metrics_file or by or output
+    if kind and action != "run" or given and action != "on":
+        raise UsageError("Options belong to `schedule on`, and a kind of work to `schedule run`.")
+    if action == "on":
+        _on(call, plan.time_of_day(at or "01:30"), store, limit_upload or 0, metrics_file, by or "", output)
+    elif action == "off":
+        _off(call)
+    elif action == "run":
+        _run(call, kind or NIGHTLY)
+    else:
+        _show(call)
+
+
+def _on(
+    call: Call, at: tuple[int, int], store: Store, limit_upload: int, metrics_file: str, by: str, output: Path | None
+) -> None:
+    starter = timers.timers(by)
+    world, where = call.world(), call.where()
+    stack = observe.find_local_stack(world.engine, where)
+    directory, origin = stack.project.directory, world.engine.origin(stack.project.name)
+    if where.environment.get("DOCKER_HOST") and len(call.docker) == 1:
+        world.notify("schedule", "for the engine that DOCKER_HOST names")
+    with recorded(call, directory, origin) as attempt, guard.guarded(world, stack, "schedule", 0):
+        before = plan.read(directory)
+        _refuse_others(before)
+        kept, new = _kept_store(store, directory, limit_upload)
+        sheet_text = _opened(call, stack, kept, new) if kept else ""
+        schedule = Schedule(
+            stack.project.name,
+            user_name(os.geteuid()),
+            starter.name,
+            *at,
+            (shutil.which(call.docker[0]) or call.docker[0], *call.docker[1:]),
+            ("-p", stack.project.name, "--project-directory", str(directory)) if call.project_name else _options(call),
+            str(directory),
+            kept,
+            str(output) if output else "",
+            os.path.abspath(metrics_file) if metrics_file else "",
+        )
+        if before and before.by != starter.name:
+            timers.timers(before.by).remove(before.project)
+        written = starter.install(schedule, timers.environment(where.environment))
+        plan.write(directory, schedule)
+        attempt.learn(f"on, by {starter.name}", at=f"{at[0]:02}:{at[1]:02}", timers=written)
+    text = f"The work is scheduled with {starter.name}. To see it: docker chap schedule\n\n"
+    text += _times(call, schedule, starter)
+    if kept is None:
+        text += "\n\n" + paragraph(
+            "Backups stay on this machine only, and are lost with it. To send them elsewhere too: docker chap schedule"
+            " on --copy-to REPOSITORY"
+        )
+    if sheet_text:
+        text += f"\n\n{sheet_text}"
+    call.result({"scheduled": _document(call, schedule, starter), "written": written, "sheet": sheet_text}, text)
+
+
+def _options(call: Call) -> tuple[str, ...]:
+    where = call.where()
+    named = [word for file in where.absolute(call.files) for word in ("-f", str(file))]
+    named += ["--project-directory", str(where.folder / call.project_directory)] if call.project_directory else []
+    named += [word for file in where.absolute(call.env_files) for word in ("--env-file", str(file))]
+    return tuple(named)
+
+
+def _refuse_others(schedule: Schedule | None) -> None:
+    if schedule and schedule.user != user_name(os.geteuid()):
+        raise StateError(
+            f"The schedule of this stack is that of the user {schedule.user}.",
+            state="Nothing was changed.",
+            hint=f"Remove it as that user first: sudo -u {schedule.user} docker chap schedule off",
+        )
+
+
+def _kept_store(store: Store, directory: Path, limit_upload: int) -> tuple[plan.Store | None, bool]:
+    """Return where copies go, with every password and key in a file, and whether the password is new."""
+    if not store.named:
+        return None, False
+    password = store.password_file or os.environ.get("RESTIC_PASSWORD_FILE", "")
+    own = directory / FOLDER / PASSWORD_FILE
+    new = not password and not own.exists()
+    if new:
+        own_folder.make(own.parent)
+        own_folder.write(own, f"{secrets.token_urlsafe(24)}\n".encode())
+    absolute = [os.path.abspath(file) if file else "" for file in (password or str(own), store.keys_file)]
+    return plan.Store(store.location, absolute[0], absolute[1], limit_upload), new
+
+
+def _opened(call: Call, stack: Stack, kept: plan.Store, new: bool) -> str:
+    """Ask the repository as the work will ask it, make it where it is missing, and return the recovery sheet."""
+    asked = repository(kept.repository, kept.password_file, kept.keys_file, timers.environment(os.environ))
+    restic = Restic(asked)
+    call.world().notify("schedule", f"ask {restic.location}")
+    made = restic.make_if_missing()
+    if not (new or made):
+        return ""
+    server = server_of(call.world().engine, stack)
+    password = Path(kept.password_file).read_text().splitlines()[0]
+    keys = {name for name in asked.environment if name not in os.environ} - {*PASSWORDS, "RESTIC_REPOSITORY"}
+    return sheet.text(stack, asked.location, password, keys, server.port, server.admin)
+
+
+def _off(call: Call) -> None:
+    directory, origin = records_of(call)
+    schedule = plan.read(directory)
+    if schedule is None:
+        call.result({"changed": False}, "Nothing is scheduled.")
+        return
+    _refuse_others(schedule)
+    with recorded(call, directory, origin) as attempt:
+        timers.timers(schedule.by).remove(schedule.project)
+        plan.remove(directory)
+        attempt.learn("off")
+    text = "Nothing is scheduled any more. Backups and copies stay."
+    if schedule.store:
+        text += f" The password of the copies stays too, in {schedule.store.password_file}."
+    call.result({"changed": True}, paragraph(text))
+
+
+def _run(call: Call, kind: str) -> None:
+    directory, origin = records_of(call)
+    schedule = plan.read(directory)
+    if schedule is None:
+        raise StackError(
+            "Nothing is scheduled for this stack.", state="Nothing was done.", hint="Begin it: docker chap schedule on"
+        )
+    world = call.world()
+    with recorded(call, directory, origin) as attempt:
+        outcomes = work.run(schedule, kind, world.clock, lambda part: world.notify("schedule", part))
+        attempt.learn(
+            f"{kind}: {'; '.join(map(_in_short, outcomes))}",
+            kind=kind,
+            parts=[outcome.to_json() for outcome in outcomes],
+        )
+        failed = [outcome for outcome in outcomes if outcome.failed]
+        if failed:
+            raise ScheduleError(
+                f"The {kind} work failed in part.\n{_outcomes_text(outcomes)}",
+                hint="Mend what failed, then: docker chap schedule run " + kind,
+            )
+    call.result(
+        {"kind": kind, "parts": [outcome.to_json() for outcome in outcomes]},
+        f"The {kind} work is done.\n{_outcomes_text(outcomes)}",
+    )
+
+
+def _show(call: Call) -> None:
+    directory, origin = records_of(call)
+    schedule = plan.read(directory)
+    if schedule is None:
+        call.result({"scheduled": None}, "Nothing is scheduled. Begin it: docker chap schedule on")
+        return
+    starter = timers.timers(schedule.by)
+    parts = [_times(call, schedule, starter, directory, origin)]
+    if schedule.store:
+        named = schedule.store.repository or f"the repository that {schedule.store.keys_file} names"
+        parts.append(f"Copies go to {named}.")
+    call.result({"scheduled": _document(call, schedule, starter, directory, origin)}, "\n\n".join(parts))
+
+
+def _times(
+    call: Call, schedule: Schedule, starter: Timers, directory: Path | None = None, origin: Origin = Origin()
+) -> str:
+    rows = []
+    for kind in KINDS:
+        upcoming, last = starter.next_run(schedule, kind, call.clock()), _last(directory, origin, kind)
+        rows.append(
+            [
+                kind,
+                units.moment(upcoming) if upcoming else "NEVER: the timer is gone",
+                f"{last.result} {units.age(last.began_at, call.clock())}" if last else "",
+                ", ".join(part.name for part in work.parts(schedule, kind)),
+            ]
+        )
+    return table(rows, ["WORK", "NEXT", "LAST", "DOES"])
+
+
+def _document(
+    call: Call, schedule: Schedule, starter: Timers, directory: Path | None = None, origin: Origin = Origin()
+) -> dict[str, Any]:
+    kinds: dict[str, Any] = {}
+    for kind in KINDS:
+        upcoming, last = starter.next_run(schedule, kind, call.clock()), _last(directory, origin, kind)
+        kinds[kind] = {"next": upcoming.isoformat() if upcoming else None, "last": last.to_json() if last else None}
+    return {
+        "by": starter.name,
+        "user": schedule.user,
+        "repository": schedule.store.repository if schedule.store else None,
+        "work": kinds,
+    }
+
+
+def _last(directory: Path | None, origin: Origin, kind: str) -> Entry | None:
+    trail = audit.entries(directory, origin) if directory else []
+    return next((entry for entry in reversed(trail) if entry.facts.get("kind") == kind), None)
+
+
+def _in_short(outcome: Outcome) -> str:
+    return f"{outcome.name} {'failed' if outcome.failed else 'left out' if outcome.exit_status is None else 'done'}"
+
+
+def _outcomes_text(outcomes: list[Outcome]) -> str:
+    rows = [
+        [
+            outcome.name,
+            "FAILED" if outcome.failed else "left out" if outcome.exit_status is None else "done",
+            units.duration(outcome.seconds),
+            " ".join(outcome.message.split()),
+        ]
+        for outcome in outcomes
+    ]
+    return table(rows)

@@ -1,0 +1,150 @@
+"""The work of every night, week and month, three nights in a row; and everything back by the recovery sheet alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e import repositories
+from tests.e2e.calls import chap
+from tests.e2e.repositories import Store
+from tests.sample.stack import SampleStack, environment
+
+CRONTAB = "#!/bin/sh\n[ $1 = - ] && exec cat >'{table}'\n[ $1 = -l ] && exec cat '{table}'\nexit 2\n"
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a folder with a crontab of its own: that of this machine must not get the work of a sample."""
+    root = tmp_path_factory.mktemp("schedule")
+    (root / "bin").mkdir()
+    (root / "bin" / "crontab").write_text(CRONTAB.format(table=root / "table"))
+    (root / "bin" / "crontab").chmod(0o755)
+    return root
+
+
+@pytest.fixture(scope="module")
+def path(root: Path) -> str:
+    return f"{root / 'bin'}:{environment()['PATH']}"
+
+
+@pytest.fixture(scope="module")
+def store(root: Path) -> Iterator[Store]:
+    with repositories.rest(root) as store:
+        yield store
+
+
+@pytest.fixture(scope="module")
+def on(small: SampleStack, store: Store, path: str, root: Path) -> Any:
+    """Switch it on, with a repository that does not exist yet, and no password."""
+    words = ("--at", "02:10", "--by", "cron", "--copy-to", store.location, "--metrics-file", str(root / "chap.prom"))
+    return chap(small, "schedule", "on", *words, PATH=path)
+
+
+def run(stack: SampleStack, kind: str, expect: int = 0) -> Any:
+    return chap(stack, "schedule", "run", kind, expect=expect)
+
+
+def from_(stack: SampleStack, store: Store) -> tuple[str, ...]:
+    return ("--from", store.location, "--password-file", str(stack.folder / ".docker-chap" / "copies.password"))
+
+
+def test_it_is_on_with_a_password_that_only_the_sheet_shows(small: SampleStack, on: Any, root: Path, path: str) -> None:
+    file = small.folder / ".docker-chap" / "copies.password"
+    password = file.read_text().strip()
+    assert len(password) >= 32 and file.stat().st_mode & 0o777 == 0o600
+    assert password in on["sheet"]
+    lines = (root / "table").read_text().splitlines()
+    assert len(lines) == 3 and lines[0].startswith("10 2 * * * cd ") and password not in "".join(lines)
+    shown = chap(small, "schedule", PATH=path)["scheduled"]
+    assert shown["by"] == "cron" and all(shown["work"][kind]["next"] for kind in ("nightly", "weekly", "monthly"))
+    again = chap(small, "schedule", "on", "--by", "cron", "--copy-to", shown["repository"], PATH=path)
+    assert again["sheet"] == "" and len((root / "table").read_text().splitlines()) == 3
+    assert password not in json.dumps([again, shown, chap(small, "history")])
+    chap(small, "schedule", "on", "--by", "cron", "--copy-to", shown["repository"], "--metrics-file",
+         str(root / "chap.prom"), PATH=path)  # fmt: skip
+
+
+def test_three_nights_with_changing_data(small: SampleStack, on: Any, root: Path) -> None:
+    sent, parts = [], {}
+    for _ in range(3):
+        parts = {part["name"]: part for part in run(small, "nightly")["parts"]}
+        assert all(part["exit_status"] == 0 for part in parts.values()), parts
+        sent.append(parts["copy"]["facts"]["sent"])
+        small.fill(rows=20)
+    assert list(parts) == ["backup", "copy", "prune", "prune copies", "metrics"]
+    assert 0 < sent[1] < sent[0] and 0 < sent[2] < sent[0], sent
+    assert "docker_chap_last_backup_timestamp_seconds" in (root / "chap.prom").read_text()
+    last = [entry for entry in chap(small, "history")["entries"] if entry["operation"] == "schedule"][-1]
+    assert last["summary"].startswith("nightly: backup done; copy done;") and last["result"] == "done"
+    assert [part["name"] for part in last["facts"]["parts"]] == list(parts)
+
+
+def test_what_cron_calls_is_the_work(small: SampleStack, on: Any, root: Path) -> None:
+    line = (root / "table").read_text().splitlines()[0]
+    # As cron starts it: by a shell, with nearly nothing in its environment.
+    done = subprocess.run(
+        ["env", "-i", "/bin/sh", "-c", line.split(maxsplit=5)[5].replace(r"\%", "%")],
+        cwd="/", capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0 and done.stdout + done.stderr == "", "cron would mail that"
+    assert len(chap(small, "backups")["backups"]) == 4
+
+
+def test_the_week_and_the_month(small: SampleStack, on: Any) -> None:
+    weekly = {part["name"]: part for part in run(small, "weekly")["parts"]}
+    assert weekly["verify"]["facts"]["proven_by"] == "test-restored"
+    assert weekly["check copies"]["facts"]["checked"] == 5
+    drill = run(small, "monthly")["parts"][0]
+    backup = chap(small, "backups")["backups"][-1]
+    assert drill["name"] == "drill" and drill["facts"]["copy"] == backup["id"]
+    assert drill["facts"]["tables"] == backup["tables"], "every table is compared"
+
+
+def test_a_link_that_is_down_fails_the_night_and_loses_nothing(
+    small: SampleStack, on: Any, store: Store, root: Path, path: str
+) -> None:
+    port = int(store.location.rpartition(":")[2].partition("/")[0])
+    copies = len(chap(small, "copies", *from_(small, store))["copies"])
+    store.stop()
+    error = run(small, "nightly", expect=1)["error"]
+    assert re.search(r"copy +FAILED .*cannot be reached", error["message"]), error
+    assert re.search(r"prune copies +left out", error["message"]) and "schedule run nightly" in error["hint"]
+    last = chap(small, "schedule", PATH=path)["scheduled"]["work"]["nightly"]["last"]
+    assert last["result"] == "failed" and "copy failed" in last["summary"]
+    with repositories.rest(root, port=port) as again:
+        assert all(part["exit_status"] == 0 for part in run(small, "nightly")["parts"])
+        assert len(chap(small, "copies", *from_(small, again))["copies"]) == copies + 1
+
+
+def test_off_leaves_what_was_made(small: SampleStack, on: Any, root: Path, path: str) -> None:
+    assert chap(small, "schedule", "off", PATH=path)["changed"]
+    assert (root / "table").read_text() == "" and not (small.folder / ".docker-chap" / "schedule.json").exists()
+    assert (small.folder / ".docker-chap" / "copies.password").exists()
+    assert not chap(small, "schedule", "off", PATH=path)["changed"]
+    assert chap(small, "schedule", PATH=path)["scheduled"] is None
+    assert "schedule on" in chap(small, "schedule", "run", expect=1)["error"]["hint"]
+
+
+def test_what_an_operator_gets_wrong(small: SampleStack, path: str, tmp_path: Path) -> None:
+    assert "time of day" in chap(small, "schedule", "on", "--at", "25:00", expect=2)["error"]["message"]
+    assert "schedule on" in chap(small, "schedule", "--at", "01:00", expect=2)["error"]["message"]
+    (tmp_path / "password").write_text("x\n")
+    words = ("on", "--by", "cron", "--copy-to", "sftp:nobody@host.invalid:/x", "--password-file")
+    error = chap(small, "schedule", *words, str(tmp_path / "password"), expect=1, PATH=path)["error"]
+    assert "cannot be reached" in error["message"]
+    assert chap(small, "schedule", PATH=path)["scheduled"] is None
+    nothing = tmp_path / "nothing"
+    nothing.mkdir()
+    (nothing / "docker").symlink_to(shutil.which("docker") or "docker")
+    error = chap(small, "schedule", "on", "--by", "cron", expect=1, PATH=f"{nothing}:/bin-of-nobody",
+                 CHAP_PYTHON=os.path.realpath("/usr/bin/python3"))["error"]  # fmt: skip
+    assert "cron is not at work" in error["message"]
