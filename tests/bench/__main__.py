@@ -16,7 +16,7 @@ import tempfile
 from datetime import datetime
 from pathlib import Path
 
-from tests.bench import backup_restore, plugin, upgrade
+from tests.bench import backup_restore, copies, plugin, upgrade
 from tests.bench.table import Row, markdown
 from tests.sample.stack import OUT, SampleStack, environment
 
@@ -48,6 +48,7 @@ def on_a_stack(megabytes: float, rounds: int, *, status: bool) -> list[Row]:
             database = f"{stack.size() >> 20} MiB"
             rows = plugin.measure_status(stack, rounds * 2) if status else []
             rows += backup_restore.measure(stack, rounds, database)
+            rows += copies.measure(stack, database)
             return rows + upgrade.measure(stack, rounds, database)
         finally:
             stack.down()
