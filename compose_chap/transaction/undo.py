@@ -212,7 +212,7 @@ def look(world: World, change: Change, server: Server, tables: Mapping[str, int]
         checks += verify.forgiving(verify.check_everything(world, stack, baseline.version, baseline, {}))
     elif tables:
         # It was not healthy before either: only its data can be checked.
-        checks = [verify.compare_rows(tables, server.counts(change.live))]
+        checks = [verify.compare_rows(tables, server.counts(change.live)).named("rows")]
     else:
         checks = []
     return checks
