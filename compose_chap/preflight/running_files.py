@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from compose_chap import compose_labels
 from compose_chap.check import Finding, fail, ok
 from compose_chap.engine.engine import UP_ALONE
 from compose_chap.engine.process import check as succeeded
@@ -56,7 +57,7 @@ def _drift(subject: Subject) -> Finding:
 def _differences(subject: Subject, service: Service, hashes: Mapping[str, str]) -> list[str]:
     """Return the differences between a service's containers and the files, without values that may be secret."""
     first = service.containers[0]
-    recorded = first.labels.get("com.docker.compose.config-hash")
+    recorded = first.labels.get(compose_labels.CONFIG_HASH)
     if not recorded or hashes.get(service.name, recorded) == recorded or not _would_be_recreated(subject, service):
         return []
     config = subject.world.engine.compose_config(subject.stack.project)
@@ -69,7 +70,7 @@ def _would_be_recreated(subject: Subject, service: Service) -> bool:
     # The hash of Compose 2.26 also depends on which dependencies were started along: after --no-deps, as in every
     # upgrade, none. A label has their names.
     first = service.containers[0]
-    recorded = first.labels.get("com.docker.compose.depends_on", "")
+    recorded = first.labels.get(compose_labels.DEPENDS_ON, "")
     started = [service.name, *(entry.partition(":")[0] for entry in recorded.split(",") if entry)]
     scale = f"--scale={service.name}={len(service.containers)}"
     finished = subject.world.engine.compose(subject.stack.project, "--dry-run", *UP_ALONE, scale, *started)

@@ -11,9 +11,10 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from compose_chap import compose_labels
+
 _Facts = Mapping[str, Any]
 
-_COMPOSE_LABELS = "com.docker.compose."
 # Docker's own configuration gives these to every container, whatever the files say.
 _PROXY = re.compile(r"(http|https|ftp|no|all)_proxy", re.I)
 _UNITS = {"h": 3600 * 10**9, "m": 60 * 10**9, "s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
@@ -234,6 +235,6 @@ def _labels(own: _Facts, image: _Facts, service: _Facts) -> tuple[dict[str, str]
     declared |= {name: str(value).replace("$$", "$") for name, value in (service.get("labels") or {}).items()}
     both = (own.get("Labels") or {}, declared)
     actual, declared = (
-        {name: labels[name] for name in labels if not name.startswith(_COMPOSE_LABELS)} for labels in both
+        {name: labels[name] for name in labels if not name.startswith(compose_labels.PREFIX)} for labels in both
     )
     return actual, declared

@@ -27,7 +27,7 @@ FLOORS = (
     ("postgres", "records", "project"),
     ("engine", "detection"),
     ("model", "revisions"),
-    ("image", "check", "edit", "redact", "units", "reading", "timeline"),
+    ("image", "check", "compose_labels", "edit", "redact", "units", "reading", "timeline"),
     ("errors", "ownership"),
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
@@ -148,6 +148,11 @@ def test_only_run_records_reads_the_clock(module: str) -> None:
 def test_a_shell_is_given_only_what_is_written_here(module: str) -> None:
     source = tree(module)
     assert not [ast.unparse(script) for script in shell_scripts(source) if not written_here(script, source)]
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name != "compose_labels"])
+def test_only_compose_labels_spells_a_label_of_compose(module: str) -> None:
+    assert "com.docker.compose" not in source_of(module)
 
 
 @pytest.mark.parametrize("module", MODULES)
