@@ -30,7 +30,7 @@ _SIDE_BY_SIDE = 16
 
 
 @dataclass(frozen=True)
-class CheckoutFacts:
+class CheckoutStatus:
     """The Git checkout with the Compose files: its folder, its HEAD, and Git's name for the commit."""
 
     folder: str
@@ -59,7 +59,7 @@ class Status:
     last_backup: Backup | None  # the last sound one
     backups_known: bool
     last_test_restore: datetime | None
-    checkout: CheckoutFacts | None
+    checkout: CheckoutStatus | None
     open_run: Mapping[str, Any] | None
     working: Mapping[str, str] | None
     detached: Detached | None  # the last detached run
@@ -170,11 +170,11 @@ def _digest(world: World, service: Service) -> str:
     return service.containers[0].image_id
 
 
-def _checkout(stack: Stack) -> CheckoutFacts | None:
+def _checkout(stack: Stack) -> CheckoutStatus | None:
     local_checkout = None if stack.project.absent else checkout.find(stack.project.directory)
     if local_checkout is None or not local_checkout.holds(stack.project.files[:1]):
         return None
-    return CheckoutFacts(
+    return CheckoutStatus(
         str(local_checkout.folder), local_checkout.head.commit, local_checkout.head.branch, local_checkout.name
     )
 

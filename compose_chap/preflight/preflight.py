@@ -21,7 +21,7 @@ from compose_chap.image import nearest_releases, release_key
 from compose_chap.model import Role
 from compose_chap.postgres import unexpected
 from compose_chap.postgres.server import identifier
-from compose_chap.preflight import order, release_files, release_notes, roads, running_files
+from compose_chap.preflight import release_files, release_notes, roads, run_checks, running_files
 from compose_chap.preflight.subject import Subject
 from compose_chap.records import durable, run_records
 from compose_chap.stack.databases import refuse_irreversible
@@ -51,7 +51,7 @@ def examine(subject: Subject) -> list[Check]:
     with ThreadPoolExecutor(1) as pool:
         # The faults need the database too; read them in parallel with the checks.
         known_faults = pool.submit(roads.faults, subject)
-        examined = order.examine(subject, fitting)
+        examined = run_checks.run(subject, fitting)
     results = [entry.check for entry in examined.values()]
     blocked = {name for name, entry in examined.items() if entry.blocks}
     if examined["interrupted_run"].check.failed:
@@ -311,7 +311,7 @@ def _route(subject: Subject) -> Finding:
     return ok(f"DHIS2's route points at {route}.")
 
 
-_CHECKS: tuple[tuple[str, tuple[str, ...], order.CheckFunction], ...] = (
+_CHECKS: tuple[tuple[str, tuple[str, ...], run_checks.CheckFunction], ...] = (
     ("engine", (), _engine),
     ("compose", ("engine",), _compose),
     release_files.BEFORE_ALL,

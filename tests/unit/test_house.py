@@ -174,6 +174,11 @@ def test_a_word_means_the_same_everywhere(module: str) -> None:
         assert not names or module.startswith(homes), f"{word} means something else in {homes}: {names}"
 
 
+def test_a_class_has_a_name_of_its_own() -> None:
+    classes = [node.name.lstrip("_") for name in MODULES for node in tree(name).body if isinstance(node, ast.ClassDef)]
+    assert not {name for name in classes if classes.count(name) > 1}
+
+
 def test_the_rule_of_names_sees_every_name() -> None:
     source = "import a as said\nclass Told:\n    found: int\n    def one(self, there, *ones): pass\n"
     source += "for place in x: pass\nwith y as foreign: pass\ntry: pass\nexcept E as found_it: pass\nself.told_of = z\n"

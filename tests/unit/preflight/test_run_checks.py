@@ -8,7 +8,7 @@ from typing import Any
 
 from compose_chap.check import Finding
 from compose_chap.errors import ChapError
-from compose_chap.preflight import order
+from compose_chap.preflight import run_checks
 from compose_chap.preflight.subject import shared_property
 from tests.fakes import FakeEngine, world
 
@@ -33,7 +33,7 @@ def test_what_is_required_and_failed_is_named_and_those_behind_it_are_skipped(tm
         ("database", ("files", "stack"), after),
         ("room", ("database",), after),
     ]
-    result = order.examine(SimpleNamespace(world=world(FakeEngine(tmp_path))), checks)  # type: ignore[arg-type]
+    result = run_checks.run(SimpleNamespace(world=world(FakeEngine(tmp_path))), checks)  # type: ignore[arg-type]
     assert list(result) == ["stack", "files", "database", "room"]
     assert [entry.check.status for entry in result.values()] == ["fail", "ok", "skipped", "skipped"]
     assert result["stack"].check.hint == "Start it."
@@ -50,7 +50,7 @@ def test_checks_that_require_nothing_of_each_other_do_not_wait(tmp_path: Any) ->
         return ok(subject)
 
     checks = [(name, (), meeting) for name in ("a", "b", "c")]
-    result = order.examine(SimpleNamespace(world=world(FakeEngine(tmp_path))), checks)  # type: ignore[arg-type]
+    result = run_checks.run(SimpleNamespace(world=world(FakeEngine(tmp_path))), checks)  # type: ignore[arg-type]
     assert [entry.check.status for entry in result.values()] == ["ok"] * 3
 
 

@@ -20,7 +20,7 @@ class Examined:
     blocks: bool
 
 
-def examine(subject: Subject, checks: Sequence[tuple[str, Sequence[str], CheckFunction]]) -> dict[str, Examined]:
+def run(subject: Subject, checks: Sequence[tuple[str, Sequence[str], CheckFunction]]) -> dict[str, Examined]:
     """Run checks (name, names of its prerequisites, function) and return the results by name, in the same order.
 
     Prerequisites must come before the checks that require them; names that are not among the checks are ignored.
@@ -29,11 +29,11 @@ def examine(subject: Subject, checks: Sequence[tuple[str, Sequence[str], CheckFu
     with ThreadPoolExecutor(len(checks)) as pool:
         for name, requires, function in checks:
             before = {other: begun[other] for other in requires if other in begun}
-            begun[name] = pool.submit(_examine, subject, name, before, function)
+            begun[name] = pool.submit(_run, subject, name, before, function)
     return {name: future.result() for name, future in begun.items()}
 
 
-def _examine(subject: Subject, name: str, before: Mapping[str, Future[Examined]], function: CheckFunction) -> Examined:
+def _run(subject: Subject, name: str, before: Mapping[str, Future[Examined]], function: CheckFunction) -> Examined:
     if missing := [other for other, future in before.items() if future.result().blocks]:
         return Examined(Check(name, "skipped", f"Skipped, because of {missing[0].replace('_', ' ')}."), True)
     check = answered(name, subject.world.clock, lambda: function(subject), if_raised="fail")
