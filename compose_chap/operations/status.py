@@ -127,7 +127,8 @@ def look(world: World, stack: Stack) -> Status:
             attempts.problems.append(f"The API container {api.name} is not running (it is {api.state}).")
         answers = pool.submit(_look_at_containers, world, stack, attempts)
         recorded = _look_at_records(world, stack, attempts)
-    running, name = answers.result(), attempts.ask(lambda: stack.access.name) or ""
+        running = answers.result()
+    name = attempts.ask(lambda: stack.access.name) or ""
     sound, faults = _last_sound(recorded.listing)
     overview, databases = running.overview, running.databases
     listed = overview.listed if overview else None
