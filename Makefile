@@ -44,7 +44,7 @@ demo: sample  ## Show a backup, an upgrade, a failed upgrade and a restore on a 
 demo-shapes: sample  ## Show the same on every other shape of stack: small, from source, prebuilt in a checkout, older.
 	@for shape in small source ghcr older; do tests/sample/demo $$shape || exit 1; done
 
-picture: sample  ## Draw the picture at the top of README anew, from a real run (root, tmux).
+picture: sample  ## Draw the picture at the top of README again, from a real run (root, tmux).
 	@$(IN_SAMPLE) $(VENV)/bin/python tests/sample/picture
 
 demo-clean:  ## Remove everything that the demo and the tests set up.
@@ -105,7 +105,7 @@ sample: venv plugin images
 	@$(IN_SAMPLE) build/install user
 
 ##@ Keep it
-lock:  ## Pin the requirements anew, for every Python from 3.10 on.
+lock:  ## Pin the requirements again, for every Python from 3.10 on.
 	@build/lock
 
 release: check  ## Build the files of a release, twice, from a clean tree.
