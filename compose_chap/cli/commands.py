@@ -33,7 +33,9 @@ COMMANDS = {
     ),
     "backups": Entry("backups", "List the backups, or pin one.", ("backups", "backups --json")),
     "verify": Entry(
-        "backups", "Check again that a backup can be restored.", ("verify latest", "verify 20261123T044925Z --deep")
+        "verify",
+        "Check again that a backup or a dump can be restored.",
+        ("verify latest", "verify 20261123T044925Z --deep", "verify chap_core_pre-upgrade.dump"),
     ),
     "prune": Entry(
         "prune", "Remove old backups, kept databases and kept images.", ("prune --dry-run", "prune --keep-last 5 --yes")
