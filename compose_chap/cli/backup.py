@@ -117,7 +117,7 @@ def _warn(call: Call, warnings: Iterable[str]) -> None:
 def _dump_only(call: Call, world: Any, stack: Any, wanted: str) -> None:
     if wanted == "-":
         if sys.stdout.isatty():
-            raise UsageError("A dump is not for a terminal.", hint="Write it to a file: --dump-only FILE")
+            raise UsageError("A dump cannot be written to a terminal.", hint="Write it to a file: --dump-only FILE")
         made = dump_only.into(world.engine, stack, _write_out, world.notify)
         _warn(call, _dump_warnings(made))
         return
@@ -151,7 +151,7 @@ def _write_out(data: bytes) -> None:
 def _dump_warnings(made: DumpOnly) -> Iterator[str]:
     if made.lost_tables:
         yield (
-            f"The database has lost {', '.join(made.lost_tables)}, so this dump lacks them too."
+            f"The database has lost {', '.join(made.lost_tables)}, so they are missing from this dump too."
             " Keep the earlier backups: docker chap backups --pin ID"
         )
     if warning := unexpected.backup_warning(made.unexpected):

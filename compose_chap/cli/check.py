@@ -35,7 +35,7 @@ def check_command(call: Call, version: str, output: Path | None) -> None:
     """Run the checks that come before an upgrade.
 
     Nothing is changed. With VERSION, the checks are for the upgrade to it: its images, its notes, the free space, the
-    changes of the files. The exit status is 1 when a check fails, 0 when all are good or only warn.
+    changes to the files. The exit status is 1 when a check fails, 0 when all are good or only warn.
     """
     target = release_tag(version) if version else ""
     world, where = call.world(), call.where()
@@ -83,7 +83,7 @@ def versions_command(call: Call) -> None:
         releases.remember(releases.repositories_of(stack), world.environment, world.clock(), tags)
     text = _table(listed, subject.release, head)
     if head and f"v{subject.release}" not in tags:
-        text += f"\n{subject.release or 'unknown'}  (running, {head}, no release)"
+        text += f"\n{subject.release or 'unknown'}  (running, {head}, not a release)"
     call.result(
         {
             "running": subject.release,

@@ -51,5 +51,5 @@ def _secret(name: str) -> str | None:
     try:
         return Path(file).read_text().rstrip("\r\n")
     except (OSError, ValueError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is no text"
+        why = error.strerror if isinstance(error, OSError) else "it is not text"
         raise UsageError(f"Cannot read {file}, which {name}_FILE names: {why}.") from None

@@ -26,7 +26,7 @@ from compose_chap.stack import location
 @command("pin")
 @click.argument("version", shell_complete=versions)
 @click.option("--digest", is_flag=True, help="Write the digest too, as the registry gives it.")
-@click.option("--dry-run", is_flag=True, help="Show the changes of the files, and change nothing.")
+@click.option("--dry-run", is_flag=True, help="Show the changes to the files, and change nothing.")
 @wait_lock_option
 @common
 def pin_command(call: Call, version: str, digest: bool, dry_run: bool) -> None:

@@ -27,7 +27,7 @@ from compose_chap.stack import observe
 
 _CONCLUSIONS = {
     "good": "{target} works on a copy of these data.",
-    "migrates": "{target} migrates a copy of these data and loses nothing. Whether it starts could not be seen.",
+    "migrates": "{target} migrates a copy of these data and loses nothing. Whether it starts could not be checked.",
     "bad": "{target} does not work on a copy of these data. Do not upgrade to it.",
 }
 
@@ -67,7 +67,7 @@ def rehearse_command(call: Call, version: str, source: str, repair: bool, output
         subject = call.subject(world, stack, target, output)
         if subject.built:
             raise ChapError(
-                "CHAP is built from source here, and a rehearsal takes images only.",
+                "CHAP is built from source here, and a rehearsal works with images only.",
                 state="Nothing was changed.",
                 hint=f"See what the upgrade would do: docker chap upgrade {target} --dry-run",
             )
@@ -112,7 +112,7 @@ def _text(done: Rehearsal, checks: Sequence[Check], target: str) -> str:
     lines += [f"New columns: {', '.join(done.added)}."] if done.added else []
     lines += [f"Columns that are removed: {', '.join(done.removed)}."] if done.removed else []
     if done.verdict == "bad" and not any(check.name == "start" and check.failed for check in done.checks):
-        lines += ["The end of what the API wrote:", *(f"  {line}" for line in done.log.splitlines()[-10:])]
+        lines += ["The last lines of the API's log:", *(f"  {line}" for line in done.log.splitlines()[-10:])]
     if done.verdict != "bad":
         lines.append(f"An upgrade would stop CHAP for about {units.duration(done.downtime)}.")
     lines.append(_CONCLUSIONS[done.verdict].format(target=target))

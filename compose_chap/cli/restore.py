@@ -65,7 +65,7 @@ def restore_command(
     are the two swapped. The present data are kept.
     """
     if undo and wanted:
-        raise UsageError("--undo undoes the last restore, and takes no backup.")
+        raise UsageError("--undo undoes the last restore. Do not name a backup with it.")
     if undo:
         roll_back(call, "restore", yes, dhis2_user)
         return
@@ -149,12 +149,12 @@ def _plan_text(plan: RestorePlan, outlook: Outlook, now: datetime) -> str:
     over = [
         ("over", f"database {stack.access.name} of {stack.project.name}"),
         ("CHAP", f"{running}{after}"),
-        ("holds", rows_text(outlook.rows) if outlook.rows is not None else "nothing that can be counted"),
+        ("holds", rows_text(outlook.rows) if outlook.rows is not None else "no rows that can be counted"),
     ]
     notes = [paragraph(f"Note: {note}", sys.stderr) for note in (*outlook.notes, *map(session_ends, outlook.sessions))]
     price = (
         "The data are restored beside the live database and proven there; CHAP stops only while the two are swapped."
-        " The present data are kept in a database of their own: docker chap restore --undo brings them back."
+        " The current data are kept in a separate database: docker chap restore --undo brings them back."
     )
     blocks = [facts(from_, sys.stderr), facts(over, sys.stderr), "\n".join(notes), paragraph(price, sys.stderr)]
     return "\n\n".join(filter(None, blocks))

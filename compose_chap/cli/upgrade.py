@@ -58,7 +58,7 @@ def _road_options(function: Callable[..., None]) -> Callable[..., None]:
 
 @command("upgrade")
 @click.argument("version", shell_complete=versions)
-@click.option("--dry-run", is_flag=True, help="Show the plan and the changes of the files, but change nothing.")
+@click.option("--dry-run", is_flag=True, help="Show the plan and the changes to the files, but change nothing.")
 @yes_option
 @output_option
 @allow_unmounted_option
@@ -223,7 +223,7 @@ def _plan_text(subject: Any, checks: Sequence[Any]) -> str:
     """Return what an operator reads before the question: the changes, what is not good, the steps, the price."""
     return "\n\n".join(
         [
-            f"Changes of the files\n{_diff(subject).rstrip() or '  none'}",
+            f"Changes to the files\n{_diff(subject).rstrip() or '  none'}",
             concerns_text(checks, sys.stderr),
             "\n".join(
                 [f"Upgrade from {subject.version} to {subject.target.removeprefix('v')}", *_steps(subject, checks)]

@@ -79,7 +79,7 @@ def _engine(subject: Subject) -> Check:
     version = subject.world.engine.version()
     numbers = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
     if numbers < OLDEST_ENGINE:
-        return Check("", "warn", f"Docker Engine {version} is older than any this was tried on (20.10).")
+        return Check("", "warn", f"Docker Engine {version} is older than the oldest that was tested (20.10).")
     return Check("", "ok", f"Docker Engine {version}.")
 
 
@@ -131,7 +131,7 @@ def _interrupted(subject: Subject) -> Check:
 def _same_version(subject: Subject) -> Check:
     wrong = {name: version for name, version in subject.baseline.worker_versions.items() if version != subject.version}
     if wrong:
-        message = ", ".join(f"{name} {version or 'says nothing'}" for name, version in wrong.items())
+        message = ", ".join(f"{name} {version or 'does not say its version'}" for name, version in wrong.items())
         return Check("", "warn", f"The API is {subject.version}, but: {message}.")
     return Check("", "ok", f"API and workers are version {subject.version or 'unknown'}.")
 
@@ -239,7 +239,7 @@ def _database(subject: Subject) -> Check:
         return Check(
             "",
             "warn",
-            f"{text} Its text order was made by another version of the C library"
+            f"{text} Its text indexes were made with another version of the C library"
             f" ({database.collation_version}, now {database.collation_version_now}).",
             f"After the upgrade: REINDEX DATABASE {quoted}; ALTER DATABASE {quoted} REFRESH COLLATION VERSION;",
         )
@@ -298,7 +298,7 @@ def _room(subject: Subject) -> Check:
 def _jobs(subject: Subject) -> Check:
     jobs = subject.jobs
     details = {"running": jobs.running, "waiting": jobs.waiting, "zombies": jobs.zombies, "own": jobs.own}
-    dead = f"{len(jobs.zombies)} more say so but are dead." if jobs.zombies else ""
+    dead = f"{len(jobs.zombies)} more are listed as running but are dead." if jobs.zombies else ""
     message = "No job is running."
     if jobs.running or jobs.waiting:
         message = f"{len(jobs.running)} job(s) run and {len(jobs.waiting)} wait; an upgrade would lose them."

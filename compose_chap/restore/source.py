@@ -95,7 +95,7 @@ def notes(source: Source, origin: Origin, now: datetime) -> list[str]:
     if made and made.fault:
         messages.append(f"Do not rely on this backup. {made.fault}")
     if made and not origin.owns(made.origin):
-        messages.append(f"The backup was made of another stack, {made.origin}. Its data replace those of {origin}.")
+        messages.append(f"This backup is from another stack, {made.origin}. Its data replace those of {origin}.")
     return messages
 
 

@@ -178,7 +178,7 @@ def test_a_backup_that_fails_its_proof_is_no_longer_relied_on(small: SampleStack
     assert dump in refused["message"] and "To restore only that" not in refused["hint"]
     # `verify` means the same by it.
     assert chap(small, "verify", "latest")["backup"]["id"] == good["id"]
-    assert f"Backup {bad['id']} is newer, and was passed over." in small.docker("chap", "verify").stderr
+    assert f"Backup {bad['id']} is newer, but was skipped." in small.docker("chap", "verify").stderr
     for path in (small.folder / "backups").glob("2*"):
         shutil.rmtree(path)
 
@@ -233,12 +233,12 @@ def test_a_table_that_vanished_is_missed(small: SampleStack) -> None:
     assert done.returncode == 0 and "complete" not in done.stdout
     assert "Warning: The database has lost public.featuresource, public.of_our_own" in done.stderr
     lacking = chap(small, "backups")["backups"][-1]
-    assert lacking["lost_tables"] == ["public.featuresource", "public.of_our_own"] and "lacks" in lacking["fault"]
+    assert lacking["lost_tables"] == ["public.featuresource", "public.of_our_own"] and "is missing" in lacking["fault"]
     assert chap(small, "status")["last_backup"]["id"] == own["id"]
     # The next one does not take the loss for what is normal.
     later = chap(small, "backup")["backup"]
     assert later["lost_tables"] == ["public.featuresource", "public.of_our_own"]
-    assert "lacks" in chap(small, "verify", later["id"])["backup"]["fault"]
+    assert "is missing" in chap(small, "verify", later["id"])["backup"]["fault"]
 
     restored = chap(small, "restore", "latest", "--yes")
     assert own["id"] in restored["source"] and restored["tables"] == own["tables"]

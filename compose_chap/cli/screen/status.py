@@ -95,7 +95,7 @@ def containers_text(stack: Stack, server: str = "") -> str:
     text = _fitting(rows, images, [service.image.name for service in services if service not in ended])
     if ended:
         names = ", ".join(service.name for service in ended)
-        text += "\n" + paragraph(f"Ended well, as they should: {names}.")
+        text += "\n" + paragraph(f"Finished, as expected: {names}.")
     return f"{facts([('Project', stack.project.name + (f' on {server}' if server else ''))])}\n\n{text}"
 
 
@@ -237,7 +237,7 @@ def _files(stack: Stack) -> str:
 def _not_here(stack: Stack) -> str:
     if stack.project.local:
         return f" (not here: {', '.join(map(str, stack.project.absent))})" if stack.project.absent else ""
-    return " (not on this machine, nor are the records and backups beside them)"
+    return " (not on this machine, and neither are the records and backups beside them)"
 
 
 def _last_backup(seen: Status, now: datetime) -> str:
