@@ -79,10 +79,10 @@ def _verify_dump(call: Call, dump: Source, *, deep: bool) -> None:
     world = call.world()
     stack = observe.find_stack(world.engine, call.where())
     how = verdict.RESTORED if deep else verdict.READ_BACK
-    directory, origin = stack.project.directory, world.engine.origin(stack.project.name)
-    with recorded(call, directory if audit.exists(directory) else None, origin) as attempt:
+    directory = stack.project.directory if stack.project.local else None
+    with recorded(call, directory, world.engine.origin(stack.project.name)) as attempt:
         attempt.learn(f"{dump.path}: {how}", dump=str(dump.path), proof=how)
-        call.hand_over(directory if stack.project.local else None)
+        call.hand_over(directory)
         try:
             made = dump_proof.verify(world, dump, stack, deep=deep)
         except DumpError as error:

@@ -285,7 +285,7 @@ def test_a_dump_alone_is_proven_in_every_format(strange: SampleStack, tmp_path: 
     for name in ("plain.sql", "plain.sql.gz", "directory", "dump.tar"):
         proven = chap(strange, "verify", str(tmp_path / name), "--deep")
         rows = {table.removeprefix("public."): rows for table, rows in proven["tables"].items()}
-        assert {table: rows.get(table) for table in strange.counts()} == strange.counts()
+        assert rows == {table: count for table, count in strange.counts().items() if table not in ("seen", "held")}
         assert any("pg_trgm" in item for item in proven["dump"]["unexpected"])
         assert chap(strange, "verify", str(tmp_path / name))["proven_by"] == "read back"
     text = (tmp_path / "plain.sql").read_bytes()
