@@ -175,7 +175,7 @@ def _refuse_new_jobs(world: World, plan: UpgradePlan) -> None:
 def _back_up(world: World, plan: UpgradePlan, journal: Journal) -> Backup:
     begin(world, journal, Step.BACKUP)
     reason = f"before upgrade to {plan.target}"
-    return backup.take(world, plan.stack, plan.project_files, plan.backups, reason)
+    return backup.take(world, backup.Scope(plan.stack, plan.project_files, reason), plan.backups)
 
 
 def _change(world: World, plan: UpgradePlan, run: str) -> Change:
