@@ -26,7 +26,7 @@ from compose_chap.engine.world import World
 from compose_chap.errors import Cancelled, ChapError, EngineError, NeedsPerson, RolledBack, StateError
 from compose_chap.image import Reference
 from compose_chap.operations import recover, rollback, upgrade
-from compose_chap.operations.upgrade import UpgradePlan
+from compose_chap.operations.upgrade_plan import UpgradePlan
 from compose_chap.postgres import pg_tools
 from compose_chap.postgres.server import Server
 from compose_chap.records import durable, own_folder, run_records
