@@ -10,6 +10,7 @@ from compose_chap.backups import catalogue
 from compose_chap.cli.call import Call, common
 from compose_chap.cli.commands import command
 from compose_chap.cli.options import output_option
+from compose_chap.cli.screen import sentences
 from compose_chap.cli.screen.backups import backup_document, backups_table
 from compose_chap.cli.screen.layout import paragraph
 from compose_chap.cli.values import backups
@@ -35,14 +36,14 @@ def backups_command(call: Call, pin: str | None, unpin: str | None, output: Path
             catalogue.pin(catalogue.find(wanted, folder, origin), pinned)
     listing, now = catalogue.scan(folder), call.clock()
     backups_ = listing.backups
-    text = backups_table(backups_, origin, now) if backups_ else f"No backups in {folder}."
-    if faults := [f"Do not rely on {backup.id}. {backup.fault}" for backup in backups_ if backup.fault]:
+    text = backups_table(backups_, origin, now) if backups_ else sentences.no_backups(folder)
+    if faults := [sentences.unreliable(backup.id, backup.fault) for backup in backups_ if backup.fault]:
         text += "\n\n" + "\n".join(paragraph(fault) for fault in faults)
     warnings = order.warnings("Backup", {backup.id: backup.created_at for backup in backups_}, now)
     if warnings:
         text += "\n\n" + "\n".join(map(paragraph, warnings))
     if listing.unusable:
-        text += "\n\nNot counted:\n" + "\n".join(paragraph(why) for why in listing.unusable)
+        text += f"\n\n{sentences.NOT_COUNTED}\n" + "\n".join(paragraph(why) for why in listing.unusable)
     documents = [backup_document(backup) for backup in backups_]
     call.result({"folder": str(folder), "backups": documents, "unusable": listing.unusable, "warnings": warnings}, text)
 

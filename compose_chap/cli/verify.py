@@ -18,6 +18,7 @@ from compose_chap.cli.call import Call, common
 from compose_chap.cli.commands import command
 from compose_chap.cli.options import detach_option, output_option
 from compose_chap.cli.recorded import recorded
+from compose_chap.cli.screen import sentences
 from compose_chap.cli.screen.backups import backup_document
 from compose_chap.cli.screen.databases import rows_text
 from compose_chap.cli.screen.layout import paragraph
@@ -53,21 +54,17 @@ def verify_command(call: Call, wanted: str, deep: bool, output: Path | None) -> 
     if deep:
         with _recorded(call, backup, verdict.RESTORED):
             tables, how = proof.verify_deep(world, backup, _image(call)), verdict.RESTORED
-        result = f"a test restore gave {rows_text(tables)}, exactly what was backed up."
+        result = sentences.same_rows(rows_text(tables))
     else:
         with (
             _reader(call, backup) as server,
             _recorded(call, backup, verdict.READ_BACK if server else verdict.CHECKSUMS),
         ):
             how = proof.verify(world, backup, server)
-        result = (
-            "PostgreSQL read the dump from beginning to end."
-            if server
-            else "but the dump was not read: there is no PostgreSQL here to do it."
-        )
-    text = f"Backup {backup.id} is intact: every checksum matches, {'and ' if deep or server else ''}{result}"
+        result = sentences.READ_TO_END if server else sentences.NOT_READ
+    text = sentences.backup_intact(backup.id, result)
     if backup.fault:
-        text += f" Even so, do not rely on it. {backup.fault}"
+        text += f" {sentences.still_unreliable(backup.fault)}"
         text += f" Prove it: docker chap verify {backup.id} --deep" if backup.proof.by == verdict.RESTORED else ""
     parts = [text, unexpected.backup_warning(backup.manifest.unexpected)]
     text = "\n".join(paragraph(part) for part in parts if part)
@@ -89,11 +86,11 @@ def _verify_dump(call: Call, dump: Source, *, deep: bool) -> None:
             error.state = error.state or "The stack was not touched."
             raise
     result = (
-        f"a test restore gave {rows_text(made.rows)}. Compare them with what you expect: a dump alone does not say."
-        if made.rows is not None
-        else f"PostgreSQL read it from beginning to end, {units.several(made.tables, 'table')}."
+        sentences.dump_read(units.several(made.tables, "table"))
+        if made.rows is None
+        else sentences.dump_restored(rows_text(made.rows))
     )
-    parts = [f"The dump {dump.path} is intact: {result}", unexpected.backup_warning(made.unexpected)]
+    parts = [sentences.dump_intact(dump.path, result), unexpected.backup_warning(made.unexpected)]
     document = {"path": str(dump.path), "size": dump.size, "tables": made.tables, "unexpected": list(made.unexpected)}
     call.result(
         {"dump": document, "proven_by": how, "tables": dict(made.rows or {})},
@@ -111,7 +108,7 @@ def _find(call: Call, wanted: str, output: Path | None) -> Backup:
         raise
     backup = catalogue.find(wanted, folder, origin, sound=True)
     for note in catalogue.skipped_newer(wanted, backup, folder, origin):
-        call.tell(paragraph(f"Note: {note}", sys.stderr))
+        call.tell(paragraph(sentences.note(note), sys.stderr))
     return backup
 
 

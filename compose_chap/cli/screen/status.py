@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from compose_chap import units
+from compose_chap.cli.screen import sentences
 from compose_chap.cli.screen.detached import detached_text, is_news
 from compose_chap.cli.screen.layout import NARROW, cells, facts, hanging, paragraph, table, width_of
 from compose_chap.errors import ChapError
@@ -154,13 +155,7 @@ def status_text(seen: Status, now: datetime) -> str:
             + "\n  docker chap recover"
         )
     if seen.disks.shared:
-        parts.append(
-            paragraph(
-                "Warning: all backups are on the same disk as the database. If that disk fails, both are lost. Write"
-                " backups to another disk as well:"
-            )
-            + "\n  docker chap backup -o FOLDER"
-        )
+        parts.append(paragraph(sentences.warning(sentences.SAME_DISK)) + "\n  docker chap backup -o FOLDER")
     if seen.detached and is_news(seen.detached, now):
         parts.append(detached_text(seen.detached))
     if seen.problems:
