@@ -33,7 +33,7 @@ def _sentences(path: Path) -> Iterator[str]:
     texts = [
         (node.lineno, text)
         for node in ast.walk(tree)
-        if node not in inner and node not in documentation and (text := _text(node))
+        if isinstance(node, ast.expr) and node not in inner | documentation and (text := _text(node))
     ]
     yield from (text for _, text in sorted(texts) if _WORDS.search(text) and not _PROGRAM.search(text))
     for node in ast.walk(tree):
