@@ -9,7 +9,7 @@ export PREFIX DESTDIR
 PLACE := $(if $(DESTDIR)$(PREFIX),server,$(if $(filter 0,$(shell id -u)),server,user))
 
 .DEFAULT_GOAL := help
-.PHONY: help venv plugin install uninstall install-user uninstall-user deb test-install check unit integration e2e test test-new test-real torture bench demo demo-shapes picture demo-clean lock release clean images sample
+.PHONY: help venv plugin install uninstall install-user uninstall-user deb test-install check unit integration e2e test test-new test-real torture bench demo demo-shapes picture demo-clean lock release sentences clean images sample
 
 help:  ## Show this help.
 	@awk 'BEGIN {FS = ":.*  ## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
@@ -105,6 +105,9 @@ sample: venv plugin images
 	@$(IN_SAMPLE) build/install user
 
 ##@ Keep it
+sentences:  ## List every sentence that docker chap may show.
+	@python3 -m build.sentences
+
 lock:  ## Pin the requirements again, for every Python from 3.10 on.
 	@build/lock
 

@@ -161,9 +161,9 @@ def _refuse_what_cannot_go_back(world: World, change: Change, operation: str) ->
         durable.check_writable(edit.path)
         if durable.content_of(edit.path) != edit.before:
             raise StateError(
-                f"{edit.path} is no longer as the {operation} left it.",
+                f"{edit.path} was changed after the {operation}.",
                 state="Nothing was changed.",
-                hint="Take the later changes out of the file, roll back, and put them in again.",
+                hint="Remove the later changes from the file, roll back, then add them again.",
             )
     for image in change.images_after.values() if change.recreate else ():
         if world.engine.image(image["id"]) is None:

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.e2e.calls import as_promised, until
+from tests.e2e.calls import as_promised, no_json_lines, until
 from tests.sample.stack import OUT, SAMPLE, SampleStack, environment, registry
 
 WRITERS = ("chap", "chap-worker")
@@ -478,6 +478,7 @@ def break_and_look(
     assert run.reached, f"{step} was never reached: {run.stderr[-2000:]}"
     output = [run.stdout, run.stderr]
     assert "Traceback" not in run.stderr and "This is a bug" not in run.stderr, run.stderr
+    assert not (other := no_json_lines(run.stderr)), other
 
     ways.mend(stack)
     new = outcome.status == 0

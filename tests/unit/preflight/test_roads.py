@@ -131,7 +131,7 @@ def test_a_stop_on_the_way_is_the_hint_of_the_failure(now: str, target: str, hin
 
 def test_a_release_newer_than_all_known_is_named() -> None:
     (note,) = roads.newer_than_known("v2.6.0")
-    assert note.status == "warn" and note.message.startswith("v2.6.0 is newer than what this tool knows of CHAP")
+    assert note.status == "warn" and note.message.startswith("v2.6.0 is newer than what this tool knows about CHAP")
     assert revisions.NEWEST in note.message and "\n" not in note.message
     assert not roads.newer_than_known("v2.5.1") and not roads.newer_than_known("latest")
 

@@ -504,7 +504,7 @@ def test_the_reason_of_a_failed_start_has_no_secrets_and_a_hint(engine: FakeEngi
     with pytest.raises(RolledBack) as failure:
         run_upgrade(engine)
     message = failure.value.message
-    assert message.startswith("The upgrade failed: CHAP ended at its start: sqlalchemy.exc.IntegrityError: (psycopg2")
+    assert message.startswith("The upgrade failed: CHAP failed to start: sqlalchemy.exc.IntegrityError: (psycopg2")
     assert "INSERT" not in message and "geheim" not in message + str(failure.value.details)
     assert "exit status" not in message
     (run,) = run_records.history(engine.folder)
@@ -513,7 +513,7 @@ def test_the_reason_of_a_failed_start_has_no_secrets_and_a_hint(engine: FakeEngi
     start, *after = failure.value.details["checks"]
     assert start["name"] == "start" and start["status"] == "fail" and "rows" in {check["name"] for check in after}
     engine.log = ""
-    with pytest.raises(RolledBack, match=r"ended at its start: exit status 3$"):
+    with pytest.raises(RolledBack, match=r"failed to start: exit status 3$"):
         run_upgrade(engine)
 
 
