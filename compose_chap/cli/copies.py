@@ -19,16 +19,17 @@ from compose_chap.cli.call import Call, common
 from compose_chap.cli.commands import command
 from compose_chap.cli.options import output_option
 from compose_chap.cli.recorded import recorded
-from compose_chap.cli.screen.layout import paragraph, table
+from compose_chap.cli.screen import copies as screen
+from compose_chap.cli.screen import sentences
+from compose_chap.cli.screen.layout import paragraph
 from compose_chap.cli.values import backups, files
 from compose_chap.copies import catalogue, send
-from compose_chap.copies.catalogue import Copy, Listing
+from compose_chap.copies.catalogue import Copy
 from compose_chap.copies.repository import repository
 from compose_chap.copies.restic import Restic
 from compose_chap.errors import ChapError
 from compose_chap.model import Origin
 from compose_chap.operations import prune_copies
-from compose_chap.operations.prune_copies import CopyPrunePlan
 from compose_chap.records.retention import Retention
 from compose_chap.stack import observe
 from compose_chap.stack.databases import server_of
@@ -135,7 +136,7 @@ def copy_command(
         text += (
             " The repository is new. Without its password nobody can read it: keep the password in another place too."
         )
-    call.result({"copy": copy_document(sent.copy), "sent": sent.added, "existed": sent.existed}, paragraph(text))
+    call.result({"copy": screen.copy_document(sent.copy), "sent": sent.added, "existed": sent.existed}, paragraph(text))
 
 
 @command("copies")
@@ -153,10 +154,10 @@ def copies_command(call: Call, store: Store, check: int | None) -> None:
     listing = catalogue.scan(restic)
     document: dict[str, Any] = {
         "repository": restic.location,
-        "copies": [copy_document(copy) for copy in listing.copies],
+        "copies": [screen.copy_document(copy) for copy in listing.copies],
         "incomplete": [snapshot.id for snapshot in listing.incomplete],
     }
-    text = _copies_text(call, restic, listing)
+    text = screen.listing_text(listing, restic.location, call.clock())
     if check:
         directory, origin = stack_records(call)
         with recorded(call, directory, origin) as attempt:
@@ -164,7 +165,7 @@ def copies_command(call: Call, store: Store, check: int | None) -> None:
             call.world().notify("check", restic.location)
             restic.check(f"{check}%")
         document["checked"] = check
-        text += f"\n\n{paragraph(f'The repository is intact: {check}% of its data were read back.')}"
+        text += f"\n\n{paragraph(screen.checked(check))}"
     call.result(document, text)
 
 
@@ -175,24 +176,6 @@ def stack_records(call: Call) -> tuple[Path | None, Origin]:
         directory = stack.project.directory if stack.project.local else None
         return directory, call.world().engine.origin(stack.project.name)
     return None, Origin()
-
-
-def _copies_text(call: Call, restic: Restic, listing: Listing) -> str:
-    now = call.clock()
-    mixed = len({copy.origin for copy in listing.copies}) > 1
-    rows = [
-        [
-            copy.id,
-            units.short_age(copy.created_at, now),
-            units.size(copy.sql_size),
-            str(copy.origin) if mixed else "",
-        ]
-        for copy in listing.copies
-    ]
-    text = table(rows, ["COPY", "AGE", "AS SQL", "STACK"]) if rows else f"No copies in {restic.location}."
-    if count := len(listing.incomplete):
-        text += "\n\n" + paragraph(f"{units.several(count, 'copy' if count == 1 else 'copie')} cut off, not counted.")
-    return text
 
 
 def prune_repository(
@@ -207,12 +190,12 @@ def prune_repository(
     pinned = {backup.id for backup in backup_catalogue.list_backups(folder, origin) if backup.pinned}
     restic.check_reachable()
     chosen = prune_copies.plan(catalogue.scan(restic).of(origin), rules, pinned, call.clock())
-    text = _prune_text(chosen)
+    text = screen.prune_text(chosen)
     with recorded(call, stack.project.directory if stack.project.local else None, origin) as attempt:
         if not (chosen.empty or dry_run):
             if not (call.json or yes):
                 call.tell(f"{text}\n")
-            call.confirm("Remove these for good?", yes=yes)
+            call.confirm(sentences.ASK_REMOVE, yes=yes)
             attempt.learn(f"removed {units.several(len(chosen.copies), 'copie')}", repository=restic.location)
             world.notify("prune", restic.location)
             restic.forget(chosen.snapshots)
@@ -230,25 +213,3 @@ def prune_repository(
         },
         text,
     )
-
-
-def _prune_text(chosen: CopyPrunePlan) -> str:
-    going = [["copy", copy.id, "no rule keeps it"] for copy in chosen.copies]
-    going += [["snapshot", identity[:8], "its copy was cut off"] for identity in chosen.incomplete]
-    staying = [["copy", identity, why] for identity, why in chosen.kept.items()]
-    parts = [f"Would be removed\n{table(going)}" if going else "Nothing to remove."]
-    parts += [f"Stays\n{table(staying)}"] if staying else []
-    return "\n\n".join(parts)
-
-
-def copy_document(copy: Copy) -> dict[str, Any]:
-    """Return a copy for scripts."""
-    return {
-        "id": copy.id,
-        "stack": copy.origin.to_json(),
-        "created_at": copy.created_at.isoformat(),
-        "snapshot": copy.snapshot,
-        "sql_snapshot": copy.sql_snapshot,
-        "size": copy.sql_size,
-        "sha256": copy.sql_sha256,
-    }

@@ -6,17 +6,17 @@ import os
 import secrets
 import shutil
 from pathlib import Path
-from typing import Any
 
 import click
 
-from compose_chap import units
 from compose_chap.cli.call import Call, common
 from compose_chap.cli.commands import command
 from compose_chap.cli.copies import Store, to_repository
 from compose_chap.cli.options import output_option
 from compose_chap.cli.recorded import recorded, records_of
-from compose_chap.cli.screen.layout import paragraph, table
+from compose_chap.cli.screen import schedule as screen
+from compose_chap.cli.screen.layout import paragraph
+from compose_chap.cli.screen.schedule import KindOfWork
 from compose_chap.cli.values import files
 from compose_chap.copies.repository import PASSWORDS, repository
 from compose_chap.copies.restic import Restic
@@ -25,12 +25,10 @@ from compose_chap.model import Origin, Stack
 from compose_chap.operations import guard
 from compose_chap.ownership import user_name
 from compose_chap.records import audit, own_folder
-from compose_chap.records.audit import Entry
 from compose_chap.records.run_records import FOLDER
 from compose_chap.schedule import plan, sheet, timers, work
-from compose_chap.schedule.plan import KINDS, NIGHTLY, PASSWORD_FILE, Schedule
+from compose_chap.schedule.plan import KINDS, NIGHTLY, PASSWORD_FILE, CopyStore, Schedule
 from compose_chap.schedule.timers import Timers
-from compose_chap.schedule.work import Outcome
 from compose_chap.stack import observe
 from compose_chap.stack.databases import server_of
 
@@ -120,16 +118,12 @@ def _on(
         written = starter.install(schedule, timers.environment(where.environment))
         plan.write(directory, schedule)
         attempt.learn(f"on, by {starter.name}", at=f"{at[0]:02}:{at[1]:02}", timers=written)
+    kinds = _kinds(call, schedule, starter, directory, origin)
     text = f"The work is scheduled with {starter.name}. To see it: docker chap schedule\n\n"
-    text += _times(call, schedule, starter)
-    if kept is None:
-        text += "\n\n" + paragraph(
-            "Backups stay on this machine only, and are lost with it. To send them elsewhere too: docker chap schedule"
-            " on --copy-to REPOSITORY"
-        )
+    text += screen.schedule_text(schedule, kinds, call.clock())
     if sheet_text:
         text += f"\n\n{sheet_text}"
-    call.result({"scheduled": _document(call, schedule, starter), "written": written, "sheet": sheet_text}, text)
+    call.result({"scheduled": screen.schedule_document(schedule, kinds), "written": written, "sheet": sheet_text}, text)
 
 
 def _options(call: Call) -> tuple[str, ...]:
@@ -149,7 +143,7 @@ def _refuse_others(schedule: Schedule | None) -> None:
         )
 
 
-def _kept_store(store: Store, directory: Path, limit_upload: int) -> tuple[plan.Store | None, bool]:
+def _kept_store(store: Store, directory: Path, limit_upload: int) -> tuple[CopyStore | None, bool]:
     """Return where copies go, with every password and key in a file, and whether the password is new."""
     if not store.named:
         return None, False
@@ -160,10 +154,10 @@ def _kept_store(store: Store, directory: Path, limit_upload: int) -> tuple[plan.
         own_folder.make(own.parent)
         own_folder.write(own, f"{secrets.token_urlsafe(24)}\n".encode())
     absolute = [os.path.abspath(file) if file else "" for file in (password or str(own), store.keys_file)]
-    return plan.Store(store.location, absolute[0], absolute[1], limit_upload), new
+    return CopyStore(store.location, absolute[0], absolute[1], limit_upload), new
 
 
-def _opened(call: Call, stack: Stack, kept: plan.Store, new: bool) -> str:
+def _opened(call: Call, stack: Stack, kept: CopyStore, new: bool) -> str:
     """Ask the repository as the work will ask it, make it where it is missing, and return the recovery sheet."""
     asked = repository(kept.repository, kept.password_file, kept.keys_file, timers.environment(os.environ))
     restic = Restic(asked)
@@ -181,14 +175,14 @@ def _off(call: Call) -> None:
     directory, origin = records_of(call)
     schedule = plan.read(directory)
     if schedule is None:
-        call.result({"changed": False}, "Nothing is scheduled.")
+        call.result({"changed": False}, screen.NOTHING)
         return
     _refuse_others(schedule)
     with recorded(call, directory, origin) as attempt:
         timers.timers(schedule.by).remove(schedule.project)
         plan.remove(directory)
         attempt.learn("off")
-    text = "Nothing is scheduled any more. Backups and copies stay."
+    text = screen.OFF
     if schedule.store:
         text += f" The password of the copies stays too, in {schedule.store.password_file}."
     call.result({"changed": True}, paragraph(text))
@@ -205,19 +199,19 @@ def _run(call: Call, kind: str) -> None:
     with recorded(call, directory, origin) as attempt:
         outcomes = work.run(schedule, kind, world.clock, lambda part: world.notify("schedule", part))
         attempt.learn(
-            f"{kind}: {'; '.join(map(_in_short, outcomes))}",
+            screen.in_short(kind, outcomes),
             kind=kind,
             parts=[outcome.to_json() for outcome in outcomes],
         )
         failed = [outcome for outcome in outcomes if outcome.failed]
         if failed:
             raise ScheduleError(
-                f"The {kind} work failed in part.\n{_outcomes_text(outcomes)}",
+                f"The {kind} work failed in part.\n{screen.outcomes_text(outcomes)}",
                 hint="Mend what failed, then: docker chap schedule run " + kind,
             )
     call.result(
         {"kind": kind, "parts": [outcome.to_json() for outcome in outcomes]},
-        f"The {kind} work is done.\n{_outcomes_text(outcomes)}",
+        f"The {kind} work is done.\n{screen.outcomes_text(outcomes)}",
     )
 
 
@@ -225,65 +219,21 @@ def _show(call: Call) -> None:
     directory, origin = records_of(call)
     schedule = plan.read(directory)
     if schedule is None:
-        call.result({"scheduled": None}, "Nothing is scheduled. Begin it: docker chap schedule on")
+        call.result({"scheduled": None}, f"{screen.NOTHING} Begin it: docker chap schedule on")
         return
     starter = timers.timers(schedule.by)
-    parts = [_times(call, schedule, starter, directory, origin)]
-    if schedule.store:
-        named = schedule.store.repository or f"the repository that {schedule.store.keys_file} names"
-        parts.append(f"Copies go to {named}.")
-    call.result({"scheduled": _document(call, schedule, starter, directory, origin)}, "\n\n".join(parts))
+    kinds = _kinds(call, schedule, starter, directory, origin)
+    call.result(
+        {"scheduled": screen.schedule_document(schedule, kinds)}, screen.schedule_text(schedule, kinds, call.clock())
+    )
 
 
-def _times(
-    call: Call, schedule: Schedule, starter: Timers, directory: Path | None = None, origin: Origin = Origin()
-) -> str:
-    rows = []
-    for kind in KINDS:
-        upcoming, last = starter.next_run(schedule, kind, call.clock()), _last(directory, origin, kind)
-        rows.append(
-            [
-                kind,
-                units.moment(upcoming) if upcoming else "NEVER: the timer is gone",
-                f"{last.result} {units.age(last.began_at, call.clock())}" if last else "",
-                ", ".join(part.name for part in work.parts(schedule, kind)),
-            ]
-        )
-    return table(rows, ["WORK", "NEXT", "LAST", "DOES"])
-
-
-def _document(
-    call: Call, schedule: Schedule, starter: Timers, directory: Path | None = None, origin: Origin = Origin()
-) -> dict[str, Any]:
-    kinds: dict[str, Any] = {}
-    for kind in KINDS:
-        upcoming, last = starter.next_run(schedule, kind, call.clock()), _last(directory, origin, kind)
-        kinds[kind] = {"next": upcoming.isoformat() if upcoming else None, "last": last.to_json() if last else None}
+def _kinds(call: Call, schedule: Schedule, starter: Timers, directory: Path, origin: Origin) -> dict[str, KindOfWork]:
+    trail = [entry for entry in reversed(audit.entries(directory, origin)) if entry.operation == "schedule"]
     return {
-        "by": starter.name,
-        "user": schedule.user,
-        "repository": schedule.store.repository if schedule.store else None,
-        "work": kinds,
+        kind: KindOfWork(
+            starter.next_run(schedule, kind, call.clock()),
+            next((entry for entry in trail if entry.facts.get("kind") == kind), None),
+        )
+        for kind in KINDS
     }
-
-
-def _last(directory: Path | None, origin: Origin, kind: str) -> Entry | None:
-    trail = audit.entries(directory, origin) if directory else []
-    return next((entry for entry in reversed(trail) if entry.facts.get("kind") == kind), None)
-
-
-def _in_short(outcome: Outcome) -> str:
-    return f"{outcome.name} {'failed' if outcome.failed else 'left out' if outcome.exit_status is None else 'done'}"
-
-
-def _outcomes_text(outcomes: list[Outcome]) -> str:
-    rows = [
-        [
-            outcome.name,
-            "FAILED" if outcome.failed else "left out" if outcome.exit_status is None else "done",
-            units.duration(outcome.seconds),
-            " ".join(outcome.message.split()),
-        ]
-        for outcome in outcomes
-    ]
-    return table(rows)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 
 from compose_chap.backups.catalogue import Backup
-from compose_chap.copies.restic import Restic, Snapshot
+from compose_chap.copies.restic import Restic, StoredSnapshot
 from compose_chap.errors import CopyError
 from compose_chap.model import Origin
 
@@ -44,15 +44,15 @@ class Copy:
 
 
 @dataclass(frozen=True)
-class Listing:
+class CopyListing:
     """The copies in a repository, oldest first, and the snapshots of copies that were cut off."""
 
     copies: list[Copy]
-    incomplete: list[Snapshot]
+    incomplete: list[StoredSnapshot]
 
-    def of(self, origin: Origin) -> Listing:
+    def of(self, origin: Origin) -> CopyListing:
         """Return those of a stack."""
-        return Listing(
+        return CopyListing(
             [copy for copy in self.copies if origin.owns(copy.origin)],
             [snapshot for snapshot in self.incomplete if origin.owns(_origin(snapshot))],
         )
@@ -83,12 +83,12 @@ def _common_tags(backup: Backup) -> list[str]:
     ]
 
 
-def scan(restic: Restic) -> Listing:
+def scan(restic: Restic) -> CopyListing:
     """Return the copies in a repository, of all stacks."""
     return sort(restic.snapshots(TAG))
 
 
-def sort(snapshots: Sequence[Snapshot]) -> Listing:
+def sort(snapshots: Sequence[StoredSnapshot]) -> CopyListing:
     """Return the copies that snapshots make."""
     complete: dict[tuple[str, Origin], Copy] = {}
     for snapshot in snapshots:
@@ -96,13 +96,13 @@ def sort(snapshots: Sequence[Snapshot]) -> Listing:
             # Two machines may have sent the same backup at the same time. Either copy is good; the other goes.
             complete.setdefault((copy.id, copy.origin), copy)
     used = {identity for copy in complete.values() for identity in (copy.snapshot, copy.sql_snapshot)}
-    return Listing(
+    return CopyListing(
         sorted(complete.values(), key=lambda copy: (copy.order, copy.id)),
         [snapshot for snapshot in snapshots if snapshot.id not in used],
     )
 
 
-def find(wanted: str, listing: Listing, origin: Origin) -> Copy:
+def find(wanted: str, listing: CopyListing, origin: Origin) -> Copy:
     """Return the copy that `latest` of a stack or an id, or its unique beginning, means.
 
     On a new machine the stack's engine is another. Then the copies of the same project are meant, or all that there
@@ -132,7 +132,7 @@ def find(wanted: str, listing: Listing, origin: Origin) -> Copy:
     return fitting[0]
 
 
-def _copy(snapshot: Snapshot, snapshots: Sequence[Snapshot]) -> Copy | None:
+def _copy(snapshot: StoredSnapshot, snapshots: Sequence[StoredSnapshot]) -> Copy | None:
     tags = snapshot.tags
     # Older versions of restic give only the first digits of an id that was just made.
     sql = [other.id for other in snapshots if tags.get("sql") and other.id.startswith(tags["sql"])]
@@ -146,6 +146,6 @@ def _copy(snapshot: Snapshot, snapshots: Sequence[Snapshot]) -> Copy | None:
     return Copy(tags["backup"], _origin(snapshot), order, snapshot.id, sql[0], int(tags["size"]), tags["sha256"])
 
 
-def _origin(snapshot: Snapshot) -> Origin:
+def _origin(snapshot: StoredSnapshot) -> Origin:
     tags: Mapping[str, str] = snapshot.tags
     return Origin(tags.get("project", ""), tags.get("engine", ""), tags.get("server", ""))

@@ -11,7 +11,7 @@ from compose_chap.errors import CopyError
 from compose_chap.redact import redact
 
 
-class Missing(CopyError):
+class NoRepository(CopyError):
     """There is no repository at this location."""
 
 
@@ -76,7 +76,7 @@ _MEANINGS: tuple[tuple[str, type[CopyError], str, str], ...] = (
     ),
     (
         r"does not exist|no such file|\b404\b|is there a repository at",
-        Missing,
+        NoRepository,
         "There is no repository at this location.",
         "Check the location. To make a new repository there: docker chap copy --init",
     ),

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 from compose_chap import reading
 from compose_chap.copies import failures
-from compose_chap.copies.failures import Missing
+from compose_chap.copies.failures import NoRepository
 from compose_chap.copies.repository import Repository
 from compose_chap.engine import process, streams
 from compose_chap.errors import CopyError, EngineError
@@ -31,7 +31,7 @@ _PATIENCE = 90
 
 
 @dataclass(frozen=True)
-class Snapshot:
+class StoredSnapshot:
     """A snapshot of a repository: its id, when it was made, and its tags as `name=value`."""
 
     id: str
@@ -40,7 +40,7 @@ class Snapshot:
 
 
 @dataclass(frozen=True)
-class Sent:
+class Added:
     """What a backup of restic added: its snapshot, and the bytes that were new, packed and encrypted."""
 
     snapshot: str
@@ -60,7 +60,7 @@ class Restic:
         self._version = _checked_version()
 
     def check_reachable(self) -> None:
-        """Raise CopyError unless there is a repository that the password opens; Missing when there is none."""
+        """Raise CopyError unless there is a repository that the password opens; NoRepository when there is none."""
         self._run("cat", "config", limit=_PATIENCE)
 
     def make_if_missing(self) -> bool:
@@ -68,15 +68,15 @@ class Restic:
         try:
             self.check_reachable()
             return False
-        except Missing:
+        except NoRepository:
             self._run("init")
             return True
 
-    def snapshots(self, tag: str) -> list[Snapshot]:
+    def snapshots(self, tag: str) -> list[StoredSnapshot]:
         """Return the snapshots with a tag."""
         answer = reading.parse(self._run("snapshots", "--json", "--tag", tag), "the list of snapshots", CopyError)
         return [
-            Snapshot(
+            StoredSnapshot(
                 item.at("id").filled(),
                 _moment(item.at("time").filled()),
                 dict(word.partition("=")[::2] for word in tags.texts()) if (tags := item.get("tags")) else {},
@@ -84,12 +84,12 @@ class Restic:
             for item in answer.items()
         ]
 
-    def send_stream(self, pieces: Iterable[bytes], name: str, tags: Sequence[str]) -> Sent:
+    def send_stream(self, pieces: Iterable[bytes], name: str, tags: Sequence[str]) -> Added:
         """Make a snapshot of one file, given piece by piece. What `pieces` raises ends it without a snapshot."""
         command = self._command("backup", "--json", "--stdin", "--stdin-filename", name, *_tagged(tags))
         return self._sent(streams.feed(command, pieces, self._environment))
 
-    def send_files(self, folder: Path, names: Sequence[str], tags: Sequence[str]) -> Sent:
+    def send_files(self, folder: Path, names: Sequence[str], tags: Sequence[str]) -> Added:
         """Make a snapshot of files and folders below `folder`, under their names in it."""
         command = self._command("backup", "--json", *_tagged(tags), "--", *names)
         return self._sent(process.run(command, folder=folder, environment=self._environment))
@@ -145,14 +145,14 @@ class Restic:
         if finished.status != 0:
             raise failures.meaning(finished.stderr or finished.stdout, self.location)
 
-    def _sent(self, finished: process.Finished) -> Sent:
+    def _sent(self, finished: process.Finished) -> Added:
         self._check(finished)
         summary = next(filter(_is_summary, reversed(list(_messages(finished.stdout)))), None)
         if summary is None:
             raise CopyError("restic ended without a summary.", hint="Run the command again.")
         # From 0.17 on, what is sent is counted apart from what that is unpacked.
         added = summary.get("data_added_packed", summary.get("data_added", 0))
-        return Sent(str(summary["snapshot_id"]), int(added))
+        return Added(str(summary["snapshot_id"]), int(added))
 
 
 def _checked_version() -> tuple[int, ...]:

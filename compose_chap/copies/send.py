@@ -25,7 +25,7 @@ _STAYS = {PIN_FILE, SENDING, verdict.FILE}
 
 
 @dataclass(frozen=True)
-class Sent:
+class SentCopy:
     """A copy, the bytes that it added to the repository, and whether it was in the repository already."""
 
     copy: Copy
@@ -33,7 +33,7 @@ class Sent:
     existed: bool = False
 
 
-def send(world: World, restic: Restic, backup: Backup, server: Server) -> Sent:
+def send(world: World, restic: Restic, backup: Backup, server: Server) -> SentCopy:
     """Send a backup, unless a complete copy of it is in the repository.
 
     `server` has the pg_restore that unpacks the dump. Raise DumpError for a bad backup, CopyError when the copy is not
@@ -46,7 +46,7 @@ def send(world: World, restic: Restic, backup: Backup, server: Server) -> Sent:
     world.notify("copy", "ask the repository")
     restic.check_reachable()
     if existing := _existing(restic, backup):
-        return Sent(existing, 0, existed=True)
+        return SentCopy(existing, 0, existed=True)
     _resume(world, restic, backup)
     own_folder.write(backup.folder / SENDING, b"")
     sql = _Sql(world, backup, server)
@@ -60,7 +60,7 @@ def send(world: World, restic: Restic, backup: Backup, server: Server) -> Sent:
             hint="Check the repository: restic check",
         )
     own_folder.remove(backup.folder / SENDING)
-    return Sent(copy, first.added + last.added)
+    return SentCopy(copy, first.added + last.added)
 
 
 def _existing(restic: Restic, backup: Backup) -> Copy | None:

@@ -11,7 +11,7 @@ from compose_chap.engine import background
 from compose_chap.engine.world import World
 from compose_chap.errors import ChapError, EngineError
 from compose_chap.records import detached, own_folder
-from compose_chap.records.detached import ERR, OUT, Detached, Order
+from compose_chap.records.detached import ERR, OUT, Detached, Invocation
 
 # How the process that watches over a run is called; it is followed by the run's folder.
 WATCH = "watch-over"
@@ -42,13 +42,13 @@ def hand_over(
     umask = os.umask(0)
     os.umask(umask)
     command = (*program, *flags, "chap", *words)
-    order = Order(command, os.getcwd(), umask, {**environment, **secrets, DETACHED: "1"})
+    order = Invocation(command, os.getcwd(), umask, {**environment, **secrets, DETACHED: "1"})
     folder = detached.prepare(directory, order, words, world.clock())
     try:
         watch = [*program, WATCH, str(folder)]
         background.start_apart(watch, environment, detached.unit_of(folder), f"docker chap {words[0]}")
         if not world.until(lambda _: True if detached.taken(folder) else None, _STARTS, pause=0.05):
-            raise EngineError("The run could not be started in the background: nothing took it.")
+            raise EngineError("The run could not be started in the background: it did not start.")
         return detached.look(folder)
     except (OSError, ChapError) as error:
         detached.forget(folder)

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from compose_chap.copies.catalogue import Copy, Listing
+from compose_chap.copies.catalogue import Copy, CopyListing
 from compose_chap.records import order
 from compose_chap.records.retention import Retention, kept_by_rule
 
@@ -32,7 +32,7 @@ class CopyPrunePlan:
         return [*pairs, *self.incomplete]
 
 
-def plan(listing: Listing, retention: Retention, pinned: Collection[str], now: datetime) -> CopyPrunePlan:
+def plan(listing: CopyListing, retention: Retention, pinned: Collection[str], now: datetime) -> CopyPrunePlan:
     """Return the plan for the copies of a stack. Copies of backups that are pinned on this machine stay."""
     dated = {copy.id: copy.created_at for copy in listing.copies}
     kept = kept_by_rule(dated, retention)

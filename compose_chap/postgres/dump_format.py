@@ -99,7 +99,7 @@ _ENTRY = re.compile(r"^(\d+); \d+ \d+ (.*)$")
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class TocEntry:
     """A line of an archive's table of contents: its number, kind, and the rest (schema, name, owner)."""
 
     number: int
@@ -135,7 +135,7 @@ class Contents:
 
     database: str
     server: str
-    entries: tuple[Entry, ...]
+    entries: tuple[TocEntry, ...]
 
     @property
     def server_major(self) -> int:
@@ -143,11 +143,11 @@ class Contents:
         match = re.match(r"\d+", self.server)
         return int(match[0]) if match else 0
 
-    def unexpected(self) -> list[Entry]:
+    def unexpected(self) -> list[TocEntry]:
         """Return the entries that no dump of CHAP should have."""
         return [entry for entry in self.entries if not entry.is_ordinary and not entry.belongs_to_server]
 
-    def beyond_trust(self) -> list[Entry]:
+    def beyond_trust(self) -> list[TocEntry]:
         """Return the entries that only a superuser can restore."""
         return [entry for entry in self.entries if is_beyond_trust(entry.called) and not entry.belongs_to_server]
 
@@ -201,7 +201,8 @@ _OTHER_PACKINGS = (
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 _AGAIN = (
-    "Make it again, with what tools say kept out of it: docker compose exec -T ... pg_dump -Fc ... > chap_core.dump"
+    "Make it again, without the messages of other tools in it:"
+    " docker compose exec -T ... pg_dump -Fc ... > chap_core.dump"
 )
 _HEADER = re.compile(rb"^-- PostgreSQL database (cluster )?dump\b", re.M)
 
@@ -217,7 +218,7 @@ def kind(head: bytes, name: str) -> Kind:
         return Kind.TAR
     if head.startswith(_UTF_16):
         raise DumpError(
-            f"{name} is text in UTF-16, as PowerShell's > writes it. It is no dump any more.",
+            f"{name} is text in UTF-16, as PowerShell's > writes it. It is not a dump any more.",
             hint="Make it again from another shell, or write it with an option of pg_dump: -f FILE",
         )
     begins = _begins_at(head)
@@ -279,11 +280,11 @@ def contents(listing: str) -> Contents:
     return Contents(facts.get("dbname", ""), facts.get("Dumped from database version", ""), entries)
 
 
-def _entry(line: str) -> Entry:
+def _entry(line: str) -> TocEntry:
     match = _ENTRY.match(line)
     assert match
     rest = match[2]
     for known in _KINDS:
         if rest.startswith(known + " "):
-            return Entry(int(match[1]), known, rest[len(known) + 1 :], line)
-    return Entry(int(match[1]), rest.split(" ")[0], rest, line)
+            return TocEntry(int(match[1]), known, rest[len(known) + 1 :], line)
+    return TocEntry(int(match[1]), rest.split(" ")[0], rest, line)

@@ -25,7 +25,7 @@ _TIME = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)", re.ASCII)
 
 
 @dataclass(frozen=True)
-class Store:
+class CopyStore:
     """Where copies go: a repository, the files with its password and keys, and KiB a second, 0 for no limit."""
 
     repository: str
@@ -58,7 +58,7 @@ class Schedule:
     docker: tuple[str, ...]
     options: tuple[str, ...]
     folder: str
-    store: Store | None = None
+    store: CopyStore | None = None
     output: str = ""
     metrics_file: str = ""
 
@@ -118,6 +118,6 @@ def _read(value: Value) -> Schedule:
     )
 
 
-def _store(value: Value) -> Store:
+def _store(value: Value) -> CopyStore:
     repository, password, keys = (value.at(name).text() for name in ("repository", "password_file", "keys_file"))
-    return Store(repository, password, keys, value.at("limit_upload").integer())
+    return CopyStore(repository, password, keys, value.at("limit_upload").integer())

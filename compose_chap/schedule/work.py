@@ -22,7 +22,7 @@ _TELLING = ("backup", "copy", "sent", "existed", "proven_by", "tables", "removed
 
 
 @dataclass(frozen=True)
-class Part:
+class WorkPart:
     """A part of the work: its name, the words of its command, and the part without which it is left out."""
 
     name: str
@@ -31,7 +31,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class WorkOutcome:
     """How a part ended. `exit_status` is None for a part that was left out; `message` says why it failed."""
 
     name: str
@@ -50,7 +50,7 @@ class Outcome:
         return asdict(self)
 
 
-def parts(schedule: Schedule, kind: str) -> list[Part]:
+def parts(schedule: Schedule, kind: str) -> list[WorkPart]:
     """Return the parts of the work of a kind, in their order."""
     output = ["-o", schedule.output] if schedule.output else []
     wait = ["--wait-lock", str(_PATIENCE)]
@@ -78,41 +78,43 @@ def parts(schedule: Schedule, kind: str) -> list[Part]:
     return work
 
 
-def run(schedule: Schedule, kind: str, clock: Callable[[], datetime], begins: Callable[[str], None]) -> list[Outcome]:
+def run(
+    schedule: Schedule, kind: str, clock: Callable[[], datetime], begins: Callable[[str], None]
+) -> list[WorkOutcome]:
     """Do the work of a kind and return how each part ended. A part that fails does not keep the others from being done.
 
     `begins` gets the name of each part when it begins.
     """
-    outcomes: dict[str, Outcome] = {}
+    outcomes: dict[str, WorkOutcome] = {}
     for part in parts(schedule, kind):
         needed = outcomes.get(part.needs)
         if needed and needed.exit_status != 0:
-            outcomes[part.name] = Outcome(part.name, None, message=f"left out, because {part.needs} failed")
+            outcomes[part.name] = WorkOutcome(part.name, None, message=f"left out, because {part.needs} failed")
             continue
         begins(part.name)
         began = clock()
         outcome = _outcome(schedule, part)
         seconds = round((clock() - began).total_seconds(), 1)
-        outcomes[part.name] = Outcome(part.name, outcome.exit_status, seconds, outcome.message, outcome.facts)
+        outcomes[part.name] = WorkOutcome(part.name, outcome.exit_status, seconds, outcome.message, outcome.facts)
     return list(outcomes.values())
 
 
-def _part(name: str, *words: str, needs: str = "") -> Part:
-    return Part(name, words, needs)
+def _part(name: str, *words: str, needs: str = "") -> WorkPart:
+    return WorkPart(name, words, needs)
 
 
-def _outcome(schedule: Schedule, part: Part) -> Outcome:
+def _outcome(schedule: Schedule, part: WorkPart) -> WorkOutcome:
     command = [*schedule.docker, "chap", *schedule.options, "--json", *part.words]
     try:
         finished = process.run(command)
     except EngineError as error:
-        return Outcome(part.name, 1, message=error.message)
+        return WorkOutcome(part.name, 1, message=error.message)
     document: dict[str, Any] = {}
     with suppress(ValueError):
         document = json.loads(finished.stdout)
     message = str(document.get("error", {}).get("message") or finished.last_lines) if finished.status else ""
     facts = {name: _short(document[name]) for name in _TELLING if name in document}
-    return Outcome(part.name, finished.status, message=message, facts=facts)
+    return WorkOutcome(part.name, finished.status, message=message, facts=facts)
 
 
 def _short(value: Any) -> Any:

@@ -20,7 +20,7 @@ from tests.sample.stack import SampleStack
 # So much that a copy of it is under way for a while, and does not get smaller by packing.
 NOISE = (
     "CREATE TABLE noise AS SELECT i, (SELECT string_agg(md5(random()::text || i || j), '')"
-    " FROM generate_series(1, 32) j) AS text FROM generate_series(1, 8000) i"
+    " FROM generate_series(1, 32) j) AS text FROM generate_series(1, 16000) i"
 )
 
 
@@ -153,13 +153,13 @@ def test_a_killed_copy_does_not_count_and_the_next_is_complete(
     words = ("copy", "--to", copied.location, *copied.words, "--limit-upload", "3000")
     with started(small, *words) as child:
         reach(child, "copy")
-        until(lambda: size_of(Path(copied.location)) > 6 << 20, 60)
+        until(lambda: size_of(Path(copied.location)) > 4 << 20, 60)
         kill(child)
     until(lambda: not any((Path(copied.location) / "locks").iterdir()), 60)
     cut_off = chap(small, "copies", *from_(copied))
     assert [item["id"] for item in cut_off["copies"]] == [made["id"]] and len(cut_off["incomplete"]) == 1
     assert not copy(small, copied)["existed"]
-    assert chap(small, "verify", *from_(copied))["tables"]["public.noise"] == 8000
+    assert chap(small, "verify", *from_(copied))["tables"]["public.noise"] == 16000
     shutil.rmtree(backup["folder"])
 
 

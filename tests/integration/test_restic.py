@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from compose_chap.copies.failures import Missing, Unreachable
+from compose_chap.copies.failures import NoRepository, Unreachable
 from compose_chap.copies.repository import repository
 from compose_chap.copies.restic import Restic
 from compose_chap.errors import CopyError
@@ -55,7 +55,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 def test_every_kind_of_server(tmp_path: Path, kind: str) -> None:
     with SERVERS[kind](tmp_path) as store:
         restic = opened(store)
-        with pytest.raises(Missing):
+        with pytest.raises(NoRepository):
             restic.check_reachable()
         assert restic.make_if_missing() and not restic.make_if_missing()
         assert sent(restic) > MEGABYTE and sent(restic) < MEGABYTE // 10

@@ -7,8 +7,8 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from compose_chap.copies import catalogue
-from compose_chap.copies.catalogue import Listing
-from compose_chap.copies.restic import Snapshot
+from compose_chap.copies.catalogue import CopyListing
+from compose_chap.copies.restic import StoredSnapshot
 from compose_chap.errors import CopyError
 from compose_chap.model import Origin
 
@@ -17,15 +17,15 @@ NORTH = Origin("chap", "engine-1", "north")
 SOUTH = Origin("chap", "engine-2", "south")
 
 
-def pair(backup: str, origin: Origin = NORTH, order: datetime = NOW, digits: int = 64) -> list[Snapshot]:
+def pair(backup: str, origin: Origin = NORTH, order: datetime = NOW, digits: int = 64) -> list[StoredSnapshot]:
     """Return the two snapshots of a copy; the second names the first by some digits of its id."""
     tags = {"backup": backup, "order": order.isoformat(), **origin.to_json()}
     sql = f"{backup}{origin.engine}".encode().hex().ljust(64, "0")
     last = {**tags, "sql": sql[:digits], "size": "70", "sha256": "ab"}
-    return [Snapshot(sql, NOW, tags), Snapshot(sql[::-1], NOW, last)]
+    return [StoredSnapshot(sql, NOW, tags), StoredSnapshot(sql[::-1], NOW, last)]
 
 
-def listing(*pairs: list[Snapshot]) -> Listing:
+def listing(*pairs: list[StoredSnapshot]) -> CopyListing:
     return catalogue.sort([snapshot for snapshots in pairs for snapshot in snapshots])
 
 
@@ -48,7 +48,7 @@ def test_a_copy_that_was_cut_off_does_not_count() -> None:
 )
 def test_tags_of_somebody_else_are_no_copy(tags: dict[str, str]) -> None:
     first, last = pair("20261127T010000Z")
-    assert listing([first, Snapshot(last.id, NOW, {**last.tags, **tags})]).copies == []
+    assert listing([first, StoredSnapshot(last.id, NOW, {**last.tags, **tags})]).copies == []
 
 
 def test_what_was_cut_off_is_abandoned_after_a_day() -> None:

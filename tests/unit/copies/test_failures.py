@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from compose_chap.copies import failures
-from compose_chap.copies.failures import Denied, Missing, Unreachable
+from compose_chap.copies.failures import Denied, NoRepository, Unreachable
 from compose_chap.errors import CopyError
 
 ASKS = "\nIs there a repository at the following location?\nREPO\n"
@@ -15,10 +15,10 @@ WORDS = (
     ("Fatal: wrong password or no key found", CopyError, "password"),
     ('{"message_type":"exit_error","code":12,"message":"Fatal: wrong password or no key found"}',
      CopyError, "password"),
-    ("Fatal: unable to open config file: stat /c/config: no such file or directory" + ASKS, Missing, "no repository"),
-    ("Fatal: unable to open config file: Lstat: file does not exist" + ASKS, Missing, "no repository"),
-    ("Fatal: unable to open config file: Stat: The specified bucket does not exist" + ASKS, Missing, "no repository"),
-    ("Fatal: unable to open config file: Stat: The specified key does not exist." + ASKS, Missing, "no repository"),
+    ("Fatal: unable to open config file: stat /c/config: no such file or directory" + ASKS, NoRepository, "no repo"),
+    ("Fatal: unable to open config file: Lstat: file does not exist" + ASKS, NoRepository, "no repo"),
+    ("Fatal: unable to open config file: Stat: The specified bucket does not exist" + ASKS, NoRepository, "no repo"),
+    ("Fatal: unable to open config file: Stat: The specified key does not exist." + ASKS, NoRepository, "no repo"),
     ('Fatal: unable to open config file: client.Head: Head "http://h/config": dial tcp: connect: connection refused'
      + ASKS, Unreachable, "reached"),
     ("Fatal: unable to open repository at sftp:h:/x: unable to start the sftp session, error: read |0: file already"

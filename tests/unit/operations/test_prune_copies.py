@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta, timezone
 
-from compose_chap.copies.catalogue import Copy, Listing
-from compose_chap.copies.restic import Snapshot
+from compose_chap.copies.catalogue import Copy, CopyListing
+from compose_chap.copies.restic import StoredSnapshot
 from compose_chap.model import Origin
 from compose_chap.operations import prune_copies
 from compose_chap.records.retention import Retention
@@ -24,7 +24,7 @@ def copies(days: int) -> list[Copy]:
 
 def test_the_rule_keeps_and_both_snapshots_of_the_others_go() -> None:
     made = copies(4)
-    chosen = prune_copies.plan(Listing(made, []), LAST_TWO, (), NOW)
+    chosen = prune_copies.plan(CopyListing(made, []), LAST_TWO, (), NOW)
     assert chosen.copies == tuple(made[:2]) and not chosen.empty
     assert chosen.snapshots == ["last0", "sql0", "last1", "sql1"]
     assert list(chosen.kept) == [copy.id for copy in made[2:]]
@@ -32,17 +32,17 @@ def test_the_rule_keeps_and_both_snapshots_of_the_others_go() -> None:
 
 def test_a_copy_of_a_pinned_backup_stays() -> None:
     made = copies(4)
-    chosen = prune_copies.plan(Listing(made, []), LAST_TWO, {made[0].id}, NOW)
+    chosen = prune_copies.plan(CopyListing(made, []), LAST_TWO, {made[0].id}, NOW)
     assert chosen.copies == (made[1],) and chosen.kept[made[0].id] == "pinned"
 
 
 def test_what_was_cut_off_goes_when_nobody_works_on_it_any_more() -> None:
-    old, new = Snapshot("old", NOW - timedelta(days=2), {}), Snapshot("new", NOW - timedelta(minutes=2), {})
-    chosen = prune_copies.plan(Listing(copies(1), [old, new]), LAST_TWO, (), NOW)
+    old, new = StoredSnapshot("old", NOW - timedelta(days=2), {}), StoredSnapshot("new", NOW - timedelta(minutes=2), {})
+    chosen = prune_copies.plan(CopyListing(copies(1), [old, new]), LAST_TWO, (), NOW)
     assert chosen.snapshots == ["old"] and not chosen.empty
 
 
 def test_nothing_goes_from_an_empty_repository_and_a_clock_that_was_ahead_is_named() -> None:
-    assert prune_copies.plan(Listing([], []), LAST_TWO, (), NOW).empty
-    ahead = prune_copies.plan(Listing(copies(2), []), LAST_TWO, (), NOW - timedelta(days=9))
+    assert prune_copies.plan(CopyListing([], []), LAST_TWO, (), NOW).empty
+    ahead = prune_copies.plan(CopyListing(copies(2), []), LAST_TWO, (), NOW - timedelta(days=9))
     assert ahead.empty and ahead.warnings

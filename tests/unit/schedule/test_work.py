@@ -12,9 +12,9 @@ import pytest
 
 from compose_chap.errors import StateError, UsageError
 from compose_chap.schedule import plan, work
-from compose_chap.schedule.plan import KINDS, MONTHLY, NIGHTLY, WEEKLY, Schedule, Store
+from compose_chap.schedule.plan import KINDS, MONTHLY, NIGHTLY, WEEKLY, CopyStore, Schedule
 
-STORE = Store("s3:http://host/b", "/p", "/k", 300)
+STORE = CopyStore("s3:http://host/b", "/p", "/k", 300)
 ALONE = Schedule("chap", "root", "cron", 1, 30, ("docker",), ("-p", "chap"), "/srv/chap")
 FULL = replace(ALONE, store=STORE, output="/mnt", metrics_file="/m.prom")
 
@@ -66,7 +66,7 @@ def docker(tmp_path: Path) -> Path:
     return program
 
 
-def run(docker: Path, answers: dict[str, object]) -> dict[str, work.Outcome]:
+def run(docker: Path, answers: dict[str, object]) -> dict[str, work.WorkOutcome]:
     (docker.parent / "answers").write_text(json.dumps(answers))
     outcomes = work.run(replace(FULL, docker=(str(docker),)), NIGHTLY, now, lambda part: None)
     return {outcome.name: outcome for outcome in outcomes}

@@ -26,11 +26,10 @@ from compose_chap.engine.world import World
 from compose_chap.errors import Cancelled, ChapError, EngineError, NeedsPerson, RolledBack, StateError
 from compose_chap.image import Reference
 from compose_chap.operations import recover, rollback, upgrade
-from compose_chap.operations.upgrade import UpgradePlan
+from compose_chap.operations.upgrade_plan import UpgradePlan
 from compose_chap.postgres import pg_tools
 from compose_chap.postgres.server import Server
 from compose_chap.records import durable, own_folder, run_records
-from compose_chap.transaction.containers import CONFIG_FILES
 from compose_chap.transaction.run.baseline import baseline_of
 from tests.fakes import API, WORKER, Database, FakeEngine, Killed, manifest, world
 
@@ -182,7 +181,7 @@ def assert_whole(engine: FakeEngine, old: Any, new: Any, leftovers: set[str]) ->
         more = names - kept_databases(leftovers)
         assert len(more) <= 1 and all(name.endswith("_failed") for name in more), names
     else:
-        # The database of before, or, where that could not be copied, a dump in its place.
+        # The old database, or a dump of it where it could not be copied.
         assert len(names) <= 1, names
     records = engine.folder / ".docker-chap"
     assert not (records / "journal.json").exists() and not (records / "room").exists()
@@ -378,7 +377,7 @@ def test_a_file_that_somebody_edits_meanwhile_is_left_alone_and_all_else_comes_b
         run_upgrade(engine)
     now = picture(engine)
     assert now[0] == NEW + b"mine mine:1\n" and list(now[2:]) == data
-    # The same images, made anew; and CHAP runs.
+    # The same images, in containers made again; and CHAP runs.
     assert [row[2:] for row in now[1]] == [service[2:] for service in services]
     assert "CHAP runs again as before" in failure.value.message and "compose.yml" in failure.value.message
     assert f"{API}:v1" in failure.value.hint and "docker chap recover" in failure.value.hint
@@ -391,7 +390,7 @@ def test_a_file_that_somebody_edits_meanwhile_is_left_alone_and_all_else_comes_b
     (engine.folder / "compose.yml").write_bytes(OLD + b"mine mine:1\n")
     run_recover(engine)
     assert picture(engine)[2:] == now[2:] and not (engine.folder / ".docker-chap" / "journal.json").exists()
-    labels = {box.labels[CONFIG_FILES] for box in engine.boxes.values()}
+    labels = {box.labels["com.docker.compose.project.config_files"] for box in engine.boxes.values()}
     assert labels == {str(engine.folder / "compose.yml")}
 
 
@@ -505,7 +504,7 @@ def test_the_reason_of_a_failed_start_has_no_secrets_and_a_hint(engine: FakeEngi
     with pytest.raises(RolledBack) as failure:
         run_upgrade(engine)
     message = failure.value.message
-    assert message.startswith("The upgrade failed: CHAP ended at its start: sqlalchemy.exc.IntegrityError: (psycopg2")
+    assert message.startswith("The upgrade failed: CHAP failed to start: sqlalchemy.exc.IntegrityError: (psycopg2")
     assert "INSERT" not in message and "geheim" not in message + str(failure.value.details)
     assert "exit status" not in message
     (run,) = run_records.history(engine.folder)
@@ -514,7 +513,7 @@ def test_the_reason_of_a_failed_start_has_no_secrets_and_a_hint(engine: FakeEngi
     start, *after = failure.value.details["checks"]
     assert start["name"] == "start" and start["status"] == "fail" and "rows" in {check["name"] for check in after}
     engine.log = ""
-    with pytest.raises(RolledBack, match=r"ended at its start: exit status 3$"):
+    with pytest.raises(RolledBack, match=r"failed to start: exit status 3$"):
         run_upgrade(engine)
 
 
