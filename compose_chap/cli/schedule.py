@@ -20,13 +20,14 @@ from compose_chap.cli.screen.schedule import KindOfWork
 from compose_chap.cli.values import files
 from compose_chap.copies.repository import PASSWORDS, repository
 from compose_chap.copies.restic import Restic
+from compose_chap.engine.ping import Signal, is_address, ping
 from compose_chap.errors import ScheduleError, StackError, StateError, UsageError
 from compose_chap.model import Origin, Stack
 from compose_chap.operations import guard
 from compose_chap.ownership import user_name
 from compose_chap.records import audit, own_folder
 from compose_chap.records.run_records import FOLDER
-from compose_chap.schedule import plan, sheet, timers, work
+from compose_chap.schedule import plan, routine, sheet, timers, work
 from compose_chap.schedule.plan import KINDS, NIGHTLY, PASSWORD_FILE, CopyStore, Schedule
 from compose_chap.schedule.timers import Timers
 from compose_chap.stack import observe
@@ -47,6 +48,9 @@ _ACTIONS = ("on", "off", "run")
     "--metrics-file", default="", shell_complete=files, metavar="FILE", help="Write a file for Prometheus each time."
 )
 @click.option(
+    "--ping", "monitor", default="", metavar="URL", help="Tell this monitor, as healthchecks.io has it, how it ended."
+)
+@click.option(
     "--by",
     type=click.Choice(["systemd", "cron"]),
     metavar="KIND",
@@ -62,6 +66,7 @@ def schedule_command(
     store: Store,
     limit_upload: int | None,
     metrics_file: str,
+    monitor: str,
     by: str | None,
     output: Path | None,
 ) -> None:
@@ -74,11 +79,11 @@ def schedule_command(
 
     With --copy-to and without a password, a password is made, and a recovery sheet is shown once: print it.
     """
-    given = store.named or at or limit_upload or metrics_file or by or output
+    given = store.named or at or limit_upload or metrics_file or monitor or by or output
     if kind and action != "run" or given and action != "on":
         raise UsageError("Options belong to `schedule on`, and a kind of work to `schedule run`.")
     if action == "on":
-        _on(call, plan.time_of_day(at or "01:30"), store, limit_upload or 0, metrics_file, by or "", output)
+        _on(call, plan.time_of_day(at or "01:30"), store, limit_upload or 0, metrics_file, monitor, by or "", output)
     elif action == "off":
         _off(call)
     elif action == "run":
@@ -88,14 +93,23 @@ def schedule_command(
 
 
 def _on(
-    call: Call, at: tuple[int, int], store: Store, limit_upload: int, metrics_file: str, by: str, output: Path | None
+    call: Call,
+    at: tuple[int, int],
+    store: Store,
+    limit_upload: int,
+    metrics_file: str,
+    monitor: str,
+    by: str,
+    output: Path | None,
 ) -> None:
+    if monitor and not is_address(monitor):
+        raise UsageError(
+            f"'{monitor}' is not the address of a monitor.", hint="Write it like this: --ping https://hc-ping.com/…"
+        )
     starter = timers.timers(by)
     world, where = call.world(), call.where()
     stack = observe.find_local_stack(world.engine, where)
     directory, origin = stack.project.directory, world.engine.origin(stack.project.name)
-    if where.environment.get("DOCKER_HOST") and len(call.docker) == 1:
-        world.notify("schedule", "for the engine that DOCKER_HOST names")
     with recorded(call, directory, origin) as attempt, guard.guarded(world, stack, "schedule", 0):
         before = plan.read(directory)
         _refuse_others(before)
@@ -107,11 +121,12 @@ def _on(
             starter.name,
             *at,
             (shutil.which(call.docker[0]) or call.docker[0], *call.docker[1:]),
-            ("-p", stack.project.name, "--project-directory", str(directory)) if call.project_name else _options(call),
+            (*_options(call), "-p", stack.project.name),
             str(directory),
             kept,
             str(output) if output else "",
             os.path.abspath(metrics_file) if metrics_file else "",
+            monitor,
         )
         if before and before.by != starter.name:
             timers.timers(before.by).remove(before.project)
@@ -197,13 +212,19 @@ def _run(call: Call, kind: str) -> None:
         )
     world = call.world()
     with recorded(call, directory, origin) as attempt:
+        attempt.learn(kind, kind=kind)
+        if kind == NIGHTLY:
+            _tell_monitor(call, schedule, Signal.START)
         outcomes = work.run(schedule, kind, world.clock, lambda part: world.notify("schedule", part))
         attempt.learn(
             screen.in_short(kind, outcomes),
-            kind=kind,
             parts=[outcome.to_json() for outcome in outcomes],
         )
-        failed = [outcome for outcome in outcomes if outcome.failed]
+        failed = any(outcome.failed for outcome in outcomes)
+        # What failed in the week or the month stays a failure until that is done well.
+        others = routine.failures(directory, origin, besides=kind)
+        text = "\n".join([screen.outcomes_text(outcomes), *others])
+        _tell_monitor(call, schedule, Signal.FAIL if failed or others else Signal.SUCCESS, text)
         if failed:
             raise ScheduleError(
                 f"The {kind} work failed in part.\n{screen.outcomes_text(outcomes)}",
@@ -213,6 +234,11 @@ def _run(call: Call, kind: str) -> None:
         {"kind": kind, "parts": [outcome.to_json() for outcome in outcomes]},
         f"The {kind} work is done.\n{screen.outcomes_text(outcomes)}",
     )
+
+
+def _tell_monitor(call: Call, schedule: Schedule, signal: Signal, reason: str = "") -> None:
+    if schedule.ping and (why := ping(schedule.ping, signal, reason)):
+        call.tell(f"Warning: the monitor was not reached: {why}.")
 
 
 def _show(call: Call) -> None:

@@ -47,7 +47,7 @@ class Schedule:
     `hour` and `minute` are those of the nightly work, by this machine's clock. `docker` is the command with its
     own flags, `options` select the stack, and `folder` is where it is called. `user` is who it runs as, and `by` what
     starts it. `output` is the folder of the backups and `metrics_file` what Prometheus reads, empty for the usual one
-    and for none.
+    and for none. `ping` is the address of a monitor, which only the monitor and we should know.
     """
 
     project: str
@@ -61,6 +61,7 @@ class Schedule:
     store: CopyStore | None = None
     output: str = ""
     metrics_file: str = ""
+    ping: str = ""
 
     def time(self, kind: str) -> tuple[int, int]:
         """Return hour and minute at which the work of a kind begins."""
@@ -103,7 +104,7 @@ def remove(directory: Path) -> None:
 
 def _read(value: Value) -> Schedule:
     store = value.get("store")
-    texts: dict[str, Any] = {name: value.at(name).text() for name in ("output", "metrics_file")}
+    texts: dict[str, Any] = {name: value.at(name).text() for name in ("output", "metrics_file", "ping")}
     return Schedule(
         value.at("project").filled(),
         value.at("user").filled(),

@@ -42,8 +42,18 @@ def look(directory: Path, origin: Origin, now: datetime) -> Routine:
             upcoming = timers.timers(schedule.by).next_run(schedule, NIGHTLY, now)
         if upcoming is None:
             problems.append("The timer of the nightly work is gone. Make it again: docker chap schedule on")
-        problems += [_failure(entry) for kind in KINDS if (entry := _last(trail, kind)) and _is_bad(entry)]
+        problems += _failures(trail)
     return Routine(max(copied, default=None), max(filter(None, drills), default=None), upcoming, tuple(problems))
+
+
+def failures(directory: Path, origin: Origin, besides: str) -> list[str]:
+    """Return what did not end well when it was done last, but for the work of the kind `besides`."""
+    return _failures(audit.entries(directory, origin), besides)
+
+
+def _failures(trail: list[AuditEntry], besides: str = "") -> list[str]:
+    entries = (_last(trail, kind) for kind in KINDS if kind != besides)
+    return [_failure(entry) for entry in entries if entry and _is_bad(entry)]
 
 
 def _made(entry: AuditEntry) -> datetime | None:

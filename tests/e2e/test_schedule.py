@@ -75,13 +75,15 @@ def test_it_is_on_with_a_password_that_only_the_sheet_shows(small: SampleStack, 
 
 def test_three_nights_with_changing_data(small: SampleStack, on: Any, root: Path) -> None:
     sent, parts = [], {}
+    small.fill(rows=60_000)
     for _ in range(3):
         parts = {part["name"]: part for part in run(small, "nightly")["parts"]}
         assert all(part["exit_status"] == 0 for part in parts.values()), parts
         sent.append(parts["copy"]["facts"]["sent"])
-        small.fill(rows=20)
+        small.fill(rows=600)
     assert list(parts) == ["backup", "copy", "prune", "prune copies", "metrics"]
-    assert 0 < sent[1] < sent[0] and 0 < sent[2] < sent[0], sent
+    # restic cuts into pieces of half a mebibyte and more, of which such a small database has few.
+    assert 0 < sent[1] < sent[0] / 2 and 0 < sent[2] < sent[0] / 2, sent
     assert "docker_chap_last_backup_timestamp_seconds" in (root / "chap.prom").read_text()
     last = [entry for entry in chap(small, "history")["entries"] if entry["operation"] == "schedule"][-1]
     assert last["summary"].startswith("nightly: backup done; copy done;") and last["result"] == "done"
@@ -89,6 +91,7 @@ def test_three_nights_with_changing_data(small: SampleStack, on: Any, root: Path
 
 
 def test_what_cron_calls_is_the_work(small: SampleStack, on: Any, root: Path) -> None:
+    last = chap(small, "backups")["backups"][-1]["id"]
     line = (root / "table").read_text().splitlines()[0]
     # As cron starts it: by a shell, with nearly nothing in its environment.
     done = subprocess.run(
@@ -96,7 +99,7 @@ def test_what_cron_calls_is_the_work(small: SampleStack, on: Any, root: Path) ->
         cwd="/", capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0 and done.stdout + done.stderr == "", "cron would mail that"
-    assert len(chap(small, "backups")["backups"]) == 4
+    assert chap(small, "backups")["backups"][-1]["id"] > last
 
 
 def test_the_week_and_the_month(small: SampleStack, on: Any) -> None:

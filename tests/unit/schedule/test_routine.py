@@ -25,7 +25,7 @@ def ended(directory: Path, operation: str, origin: Origin = HERE, result: str = 
     audit.end(directory, replace(entry, result=result, ended_at=NOW, facts=facts, summary=summary))
 
 
-def test_without_copies_and_schedule_there_is_nothing_to_say(tmp_path: Path) -> None:
+def test_without_copies_and_schedule_nothing_is_shown(tmp_path: Path) -> None:
     ended(tmp_path, "backup", backup="20261128T010000Z")
     ended(tmp_path, "verify", backup="20261128T010000Z", proof="test-restored")
     assert routine.look(tmp_path, HERE, NOW) == routine.Routine()
