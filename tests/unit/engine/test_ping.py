@@ -2,47 +2,18 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
 from compose_chap.engine.ping import Signal, is_address, ping
-
-
-class Monitor(HTTPServer):
-    """A monitor that keeps what it gets, and refuses the first few."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.received: list[tuple[str, str]] = []
-        self.refusals = 0
-
-
-class Handler(BaseHTTPRequestHandler):
-    """Keep a request."""
-
-    def do_POST(self) -> None:
-        assert isinstance(self.server, Monitor)
-        body = self.rfile.read(int(self.headers["Content-Length"])).decode()
-        refused, self.server.refusals = self.server.refusals > 0, self.server.refusals - 1
-        if not refused:
-            self.server.received.append((self.path, body))
-        self.send_response(503 if refused else 200)
-        self.end_headers()
-
-    def log_message(self, format: str, *args: object) -> None: ...
+from tests.monitor import Monitor, monitoring
 
 
 @pytest.fixture
 def monitor() -> Iterator[Monitor]:
-    with Monitor() as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
+    with monitoring() as monitor:
+        yield monitor
 
 
 def test_each_signal_has_its_address_and_reason(monitor: Monitor) -> None:
