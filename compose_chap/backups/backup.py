@@ -68,7 +68,7 @@ from compose_chap.engine.world import World
 from compose_chap.errors import StackError, StateError
 from compose_chap.image import release_key
 from compose_chap.model import Role, Service, Stack
-from compose_chap.postgres import unexpected
+from compose_chap.postgres import pg_tools, unexpected
 from compose_chap.postgres.server import Database, Server
 from compose_chap.records import durable, lock, order, own_folder, run_records
 from compose_chap.stack.databases import database_named, database_of, server_of
@@ -95,11 +95,14 @@ def take(
     """
     engine, clock = world.engine, world.clock
     server = server_of(engine, stack)
-    database = database_of(server, stack.access)
+    with ThreadPoolExecutor() as pool:
+        pool.submit(pg_tools.compression, server)  # asked here only to be known when the dump begins
+        whose = pool.submit(engine.origin, stack.project.name)
+        database = database_of(server, stack.access)
     dhis2 = dhis2_of(engine, stack) if with_dhis2 else None
     durable.private_folder(folder)
     remove_abandoned(folder)
-    earlier = list_backups(folder, engine.origin(stack.project.name))
+    earlier = list_backups(folder, whose.result())
     needed = database.size * _ratio([backup.manifest for backup in earlier])
     if dhis2:
         needed += dhis2[2].size * _ratio([backup.manifest.dhis2 for backup in earlier])
