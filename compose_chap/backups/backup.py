@@ -203,7 +203,7 @@ def _fill(
         seconds={**spent, "all": dump_file.seconds(begun, clock())},
         proven_at=clock(),
     )
-    text = restore_txt.text(stack, manifest).encode()
+    text = restore_txt.text(stack, manifest, server.admin, server.port).encode()
     own_folder.write(partial / "RESTORE.txt", text)
     return replace(manifest, instructions=Part("RESTORE.txt", len(text), hashlib.sha256(text).hexdigest()))
 

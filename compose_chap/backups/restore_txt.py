@@ -10,18 +10,19 @@ from shlex import quote
 
 from compose_chap.backups.manifest import Manifest
 from compose_chap.engine.engine import compose_command
-from compose_chap.model import Role, Stack
+from compose_chap.model import LONGEST_NAME, Role, Stack
+from compose_chap.postgres import reach
 from compose_chap.postgres.server import identifier
+from compose_chap.units import clipped
 
 
-def text(stack: Stack, manifest: Manifest) -> str:
-    """Return the text of RESTORE.txt with the commands for this stack."""
-    compose = shlex.join(["docker", *compose_command(stack.project)])
+def text(stack: Stack, manifest: Manifest, admin: str, port: int) -> str:
+    """Return the text of RESTORE.txt with the commands for this stack, whose server named `admin` and `port`."""
+    words = ["docker", *compose_command(stack.project)]
+    compose, inside = shlex.join(words), shlex.join(reach.inside(words, stack.database.name, port))
     writers = shlex.join(service.name for service in stack.writers)
-    name, owner, admin = map(quote, (stack.access.name, stack.access.owner, stack.access.admin))
-    old = quote(f"{stack.access.name}_old")
-    inside = f"{compose} exec -T {quote(stack.database.name)}"
-    rename = _renaming(stack.access.name)
+    live, owner, admin = stack.access.name, quote(stack.access.owner), quote(admin)
+    name, into, old = quote(live), quote(reach.argument(live)), quote(_old_name(live))
     images = "\n".join(
         f"   {quote(_shown(f'{image.service}: {image.image}'))}  {quote(_shown(image.id))}" for image in manifest.images
     )
@@ -40,10 +41,10 @@ By hand, without that tool, in this folder. The old database is kept under anoth
 1. Stop what writes to the database:
    {compose} stop {writers}
 2. Keep the old database, and make a new one:
-   {inside} psql -U {admin} -d postgres -c {rename}
+   {inside} psql -U {admin} -d {reach.home_beside(live)} -c {_renaming(live)}
    {inside} createdb -U {admin} -O {owner} {name}
 3. Put the dump into it. It must end without an error:
-   {inside} pg_restore -U {admin} -d {name} --exit-on-error < {quote(manifest.dump.file)}
+   {inside} pg_restore -U {admin} -d {into} --exit-on-error < {quote(manifest.dump.file)}
 4. If the Compose files were changed since, compare them {compare}. The images were:
 {images}
 5. Start CHAP again:
@@ -53,17 +54,17 @@ When CHAP works again, the old database can go:
    {inside} dropdb -U {admin} {old}
 """
     if dhis2 := manifest.dhis2:
-        name, owner, admin = map(quote, (dhis2.database.name, dhis2.database.owner, dhis2.admin))
+        live = dhis2.database.name
+        name, into, owner, admin = map(quote, (live, reach.argument(live), dhis2.database.owner, dhis2.admin))
         inside = f"{compose} exec -T {quote(dhis2.service)}"
-        rename = _renaming(dhis2.database.name)
         # Without the name of a service, the command would stop everything.
         others = shlex.join(value.name for value in stack.of(Role.DHIS2)) or "DHIS2-SERVICE"
         instructions += f"""
 DHIS2's database. Stop DHIS2, keep the old one, restore, start:
    {compose} stop {others}
-   {inside} psql -U {admin} -d postgres -c {rename}
+   {inside} psql -U {admin} -d {reach.home_beside(live)} -c {_renaming(live)}
    {inside} createdb -U {admin} -O {owner} {name}
-   {inside} pg_restore -U {admin} -d {name} --exit-on-error < {quote(dhis2.dump.file)}
+   {inside} pg_restore -U {admin} -d {into} --exit-on-error < {quote(dhis2.dump.file)}
    {compose} start {others}
 """
     for volume in manifest.volumes:
@@ -79,4 +80,9 @@ def _shown(text: str) -> str:
 
 
 def _renaming(name: str) -> str:
-    return quote(f"ALTER DATABASE {identifier(name)} RENAME TO {identifier(f'{name}_old')}")
+    return quote(f"ALTER DATABASE {identifier(name)} RENAME TO {identifier(_old_name(name))}")
+
+
+def _old_name(live: str) -> str:
+    # PostgreSQL would cut a longer one, maybe to the name that the database has.
+    return clipped(live, LONGEST_NAME - len("_old")) + "_old"

@@ -41,7 +41,7 @@ COMMANDS = {
     "rehearse": Entry(
         "rehearse",
         "Try the upgrade to VERSION on a copy of the data, beside production, and throw it away.",
-        ("rehearse v2.1.0", "rehearse v2.1.0 --from latest", "rehearse v2.1.0 --online"),
+        ("rehearse v2.1.0", "rehearse v2.1.0 --from latest"),
     ),
     "rollback": Entry("rollback", "Undo the last upgrade: files, images and data.", ("rollback",)),
     "restore": Entry(

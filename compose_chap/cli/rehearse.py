@@ -41,17 +41,11 @@ _SAID = {
     metavar="BACKUP",
     help="Take the data of a backup, not today's.",
 )
-@click.option(
-    "--online",
-    is_flag=True,
-    help="Let the copy reach the internet. CHAP fetches its models from GitHub when it starts; without this, that it"
-    " starts may not be seen. The new version could then send your data out.",
-)
 @output_option
 @patience_option
 @wait_lock_option
 @common
-def rehearse_command(call: Call, version: str, source: str, online: bool, output: Path | None) -> None:
+def rehearse_command(call: Call, version: str, source: str, output: Path | None) -> None:
     """Try the upgrade to VERSION on a copy of the data, beside production, and throw it away.
 
     It says whether the new version brings your data to its schema without losing rows, and for how long an upgrade
@@ -77,7 +71,6 @@ def rehearse_command(call: Call, version: str, source: str, online: bool, output
             subject.images[stack.api.name],
             subject.platform,
             catalogue.find(source, subject.backups, origin, sound=True) if source else None,
-            online,
         )
         known = roads.between(subject)
         done = rehearse.execute(world, plan)
@@ -91,7 +84,6 @@ def rehearse_command(call: Call, version: str, source: str, online: bool, output
         "from": subject.version,
         "to": target,
         "source": plan.source.id if plan.source else None,
-        "online": online,
         "checks": [asdict(check) for check in checks],
         "tables": dict(done.tables),
         "columns": {"added": done.added, "removed": done.removed},

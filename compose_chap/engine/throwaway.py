@@ -1,4 +1,4 @@
-"""Temporary containers and networks of our own.
+"""Temporary containers of our own: none has a network.
 
 Each has a label that names the process that made it, so that a later run can remove what a killed run left behind.
 """
@@ -21,9 +21,9 @@ _MOST_PROCESSES = 256
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to make a container: `network` is empty for no network, `names` are its aliases there.
+    """How to make a container. It has no network but itself, and calls itself by all its `names`.
 
-    `network` may also be that of another container (`container:ID`), which is then shared, with its names.
+    `shares` is the id of another container whose network, and names, it has instead.
     Where `command` and `entrypoint` are empty, the image's own are used. `volumes` are the paths of anonymous volumes,
     `tmpfs` those of file systems in memory.
     A `confined` container gets no capabilities, no new privileges, a read-only root, and limits on memory and
@@ -33,8 +33,8 @@ class Recipe:
 
     image: str
     environment: Mapping[str, str] = field(repr=False)
-    network: str = ""
     names: Sequence[str] = ()
+    shares: str = ""
     command: Sequence[str] = ()
     entrypoint: Sequence[str] = ()
     user: str = ""
@@ -55,14 +55,13 @@ def throwaway(engine: Engine, recipe: Recipe) -> Iterator[str]:
             environment=dict(recipe.environment),
             volumes=list(recipe.volumes) or None,
             labels={_LABEL: _owner()},
-            networking_config=_network(recipe),
             stdin_open=recipe.confined,
             host_config=engine.api.create_host_config(
-                network_mode=recipe.network or "none",
+                network_mode=f"container:{recipe.shares}" if recipe.shares else "none",
                 tmpfs=dict(tmpf.partition(":")[::2] for tmpf in recipe.tmpfs) or None,
                 init=True,
                 # Without a network there is no DNS; the names must resolve all the same.
-                extra_hosts=None if recipe.network else {name: "127.0.0.1" for name in recipe.names},
+                extra_hosts={name: "127.0.0.1" for name in recipe.names},
                 **(_confinement(engine.memory) if recipe.confined else {}),
             ),
         )["Id"]
@@ -100,44 +99,13 @@ def _life_line(engine: Engine, container: str) -> Iterator[None]:
         line.close()
 
 
-def _network(recipe: Recipe) -> dict[str, Any] | None:
-    if not recipe.network or recipe.network.startswith("container:"):
-        return None
-    return {"EndpointsConfig": {recipe.network: {"Aliases": list(recipe.names)}}}
-
-
-@contextmanager
-def private_network(engine: Engine, name: str) -> Iterator[str]:
-    """Make a network for throwaway containers while the block runs. It reaches the host and the internet."""
-    with engine.errors("make a network"):
-        engine.api.create_network(name, driver="bridge", labels={_LABEL: _owner()})
-    try:
-        yield name
-    finally:
-        _remove_network(engine, name)
-
-
 def remove_abandoned(engine: Engine) -> None:
-    """Remove the containers, and then the networks, that killed runs on this machine left behind."""
+    """Remove the containers that killed runs on this machine left behind."""
     with engine.errors("list the containers"):
         containers = engine.api.containers(all=True, filters={"label": _LABEL})
-        networks = engine.api.networks(filters={"label": _LABEL})
     for container in containers:
         if _abandoned(container["Labels"][_LABEL]):
             engine.discard(container["Id"])
-    for network in networks:
-        if _abandoned(network["Labels"][_LABEL]):
-            _remove_network(engine, network["Id"])
-
-
-def _remove_network(engine: Engine, identity: str) -> None:
-    import docker.errors
-
-    with engine.errors("remove a network"):
-        try:
-            engine.api.remove_network(identity)
-        except docker.errors.NotFound:
-            pass
 
 
 def _owner() -> str:

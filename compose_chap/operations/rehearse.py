@@ -1,7 +1,7 @@
 """Rehearse an upgrade: the new version's API on a copy of the data, beside production, timed and thrown away.
 
-Production is only read, as a backup reads it. The copy lives in containers of our own on a network that has
-nothing of production on it and, unless asked for, no way out.
+Production is only read, as a backup reads it. The copy lives in containers of our own that reach each other and
+nothing else: any network has a gateway, at which the host answers for every port that it publishes.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from compose_chap.operations import upgrade
 from compose_chap.postgres import dump_format, jail, pg_tools, unexpected
 from compose_chap.postgres.sandbox import Quarantine
 from compose_chap.postgres.server import Database, Server, identifier, literal
-from compose_chap.records import lock, run_records
+from compose_chap.records import lock
 from compose_chap.stack.chap_scripts import PYTHON
 from compose_chap.stack.databases import database_of, server_of
 from compose_chap.transaction import evidence, verify
@@ -47,17 +47,13 @@ _STAY = "import signal; signal.pause()"
 
 @dataclass(frozen=True)
 class RehearsalPlan:
-    """What is rehearsed: `image` is the API's at the target; the data are those of `source`, or a fresh dump.
-
-    With `online` the copy may reach the internet.
-    """
+    """What is rehearsed: `image` is the API's at the target; the data are those of `source`, or a fresh dump."""
 
     stack: Stack
     target: str
     image: Reference
     platform: str
     source: Backup | None
-    online: bool
 
 
 @dataclass(frozen=True)
@@ -92,24 +88,16 @@ def execute(world: World, plan: RehearsalPlan) -> Rehearsal:
         begun = world.clock()
         of_database = stack.database.containers[0]
         twins = [service.containers[0] for service in stack.of(Role.BROKER)]
-        names = {*of_database.names, stack.database_host, of_database.name} - {""}
-        if plan.online:
-            name = f"docker-chap-rehearsal-{stack.project.name}-{run_records.run_id(begun).lower()}"
-            network = copy.enter_context(throwaway.private_network(engine, name))
-        else:
-            # Any network has a gateway, at which the host answers for every port that it publishes. So there is none:
-            # all share what the database has, which is itself, under all their names.
-            network = ""
-            names |= {*stack.api.containers[0].names, *(name for twin in twins for name in twin.names)}
-        server = copy.enter_context(jail.server(world, of_database.image_id, network=network, names=sorted(names)))
-        network = network or f"container:{server.container}"
+        names = {*of_database.names, stack.database_host, of_database.name, *stack.api.containers[0].names}
+        names |= {name for twin in twins for name in twin.names}
+        # All share what the database has, which is itself, under all their names.
+        server = copy.enter_context(jail.server(world, of_database.image_id, names=sorted(names - {""})))
         for twin in twins:
-            recipe = Recipe(twin.image_id, {}, network, sorted(twin.names))
-            copy.enter_context(throwaway.throwaway(engine, recipe))
+            copy.enter_context(throwaway.throwaway(engine, Recipe(twin.image_id, {}, shares=server.container)))
         password = secrets.token_urlsafe(24)
         tables = _bring_data(world, plan, server, live, password)
         took = (world.clock() - begun).total_seconds()
-        recipe = _recipe(world, stack, image, network, password)
+        recipe = _recipe(world, stack, image, server.container, password)
         return _try(world, plan, recipe, server, tables, took, live.size)
 
 
@@ -157,10 +145,11 @@ def _bring_data(world: World, plan: RehearsalPlan, server: Server, live: Databas
     return tables
 
 
-def _recipe(world: World, stack: Stack, image: str, network: str, password: str) -> Recipe:
+def _recipe(world: World, stack: Stack, image: str, database: str, password: str) -> Recipe:
     """Return how Compose would make the API's container, with nothing of production mounted or in reach.
 
-    `password` takes the place of that of production's database, wherever that stands.
+    It shares the network of the container `database`. `password` takes the place of that of production's database,
+    wherever that stands.
     """
     running, project = stack.api.containers[0], stack.project
     wanted: dict[str, Any] = world.engine.compose_config(project)["services"].get(stack.api.name, {})
@@ -174,8 +163,7 @@ def _recipe(world: World, stack: Stack, image: str, network: str, password: str)
     return Recipe(
         image,
         settings,
-        network,
-        sorted(running.names),
+        shares=database,
         command=wanted.get("command") or (),
         entrypoint=wanted.get("entrypoint") or (),
         user=str(wanted.get("user") or ""),
@@ -252,13 +240,13 @@ def _start(world: World, copy: Stack, plan: RehearsalPlan) -> Check:
         health = verify.wait_for_api(world, copy, workers=False)
     except EndedAtStart as error:
         # Newer releases only log it when they cannot reach GitHub, and end for another reason.
-        if not plan.online and _NO_MODELS.search(error.reason):
+        if _NO_MODELS.search(error.reason):
             return Check(
                 "start",
                 "warn",
                 f"Whether the API starts could not be seen ({error.reason}): up to v2.1.0 CHAP fetches its models from"
-                " GitHub when it starts, and the rehearsal has no internet.",
-                hint=f"To see that too: docker chap rehearse {plan.target} --online",
+                " GitHub when it starts, and a rehearsal has no internet.",
+                hint=f"The upgrade sees it, and goes back if the API does not start: docker chap upgrade {plan.target}",
             )
         return Check("start", "fail", error.message)
     took = (world.clock() - begun).total_seconds()

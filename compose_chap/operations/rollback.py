@@ -95,7 +95,7 @@ def plan_rollback(world: World, stack: Stack, operation: str) -> RollbackPlan:
     amiss = _amiss(world, server, done)
     change = Change(
         operation="rollback",
-        **describe(stack),
+        **describe(stack, server),
         kept="",
         incoming=done.kept,
         edits=tuple(Edit(edit.path, edit.after, edit.before) for edit in done.edits),

@@ -22,11 +22,11 @@ from compose_chap.records import lock, run_records
 from compose_chap.records.durable import Edit
 from compose_chap.records.run_records import Journal
 from compose_chap.records.steps import Step
-from compose_chap.stack import model_schema, releases
+from compose_chap.stack import databases, model_schema, releases
 from compose_chap.stack.jobs import wait_for_jobs
 from compose_chap.transaction import forward, kept, prepare
 from compose_chap.transaction.baseline import Baseline
-from compose_chap.transaction.change import Change, begin, describe, server_of
+from compose_chap.transaction.change import Change, begin, describe, images_of, server_of
 from compose_chap.transaction.facts import facts_of
 from compose_chap.transaction.sources import sources_of
 
@@ -83,7 +83,7 @@ def execute(world: World, plan: UpgradePlan, credentials: Mapping[str, str]) -> 
     and then nothing has changed.
     """
     stack, baseline = plan.stack, plan.baseline
-    change = planned = _change(plan, baseline, run_records.run_id(world.clock()))
+    change = planned = _change(world, plan, run_records.run_id(world.clock()))
     facts = {**change.to_facts(), "backups": str(plan.backups), "sources": [str(path) for path in plan.sources]}
     whose = world.engine.origin(stack.project.name).to_json()
     about = {"stack": whose, "from": baseline.version, "to": plan.target, "overridden": list(plan.overridden)}
@@ -154,8 +154,8 @@ def _back_up(world: World, plan: UpgradePlan, journal: Journal) -> Backup:
     return backup.take(world, plan.stack, plan.sources, plan.backups, reason)
 
 
-def _change(plan: UpgradePlan, baseline: Baseline, run: str) -> Change:
-    described = describe(plan.stack)
+def _change(world: World, plan: UpgradePlan, run: str) -> Change:
+    described = describe(plan.stack, databases.server_of(world.engine, plan.stack))
     return Change(
         operation="upgrade",
         **described,
@@ -166,7 +166,7 @@ def _change(plan: UpgradePlan, baseline: Baseline, run: str) -> Change:
         images_after={},
         expected=releases.reported_version(plan.target),
         tables={},
-        baseline=baseline,
+        baseline=plan.baseline,
         by_dump=plan.by_dump,
         move=plan.move,
         repairs=plan.repairs,
@@ -206,7 +206,7 @@ def _pull(world: World, plan: UpgradePlan, journal: Journal) -> dict[str, dict[s
         world.notify("pull", str(reference))
         ids[reference] = pull(world, reference, plan.platform).id
     after = {name: {"reference": str(reference), "id": ids[reference]} for name, reference in plan.images.items()}
-    journal.note(digests={"before": _digests(world, describe(plan.stack)["images"]), "after": _digests(world, after)})
+    journal.note(digests={"before": _digests(world, images_of(plan.stack)), "after": _digests(world, after)})
     return after
 
 

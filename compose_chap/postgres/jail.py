@@ -35,12 +35,10 @@ _SETTINGS = (
 
 
 @contextmanager
-def server(
-    world: World, image: str, *, network: str = "", names: Sequence[str] = (), most: int = 0
-) -> Iterator[Server]:
-    """Run a PostgreSQL of `image` while the block runs. Who shares its network reaches it under `names`.
+def server(world: World, image: str, *, names: Sequence[str] = (), most: int = 0) -> Iterator[Server]:
+    """Run a PostgreSQL of `image` while the block runs. Containers that share its network reach it under `names`.
 
-    `network` is one to be on, empty for none at all. `most` are the bytes that it may take, if that can be said; all
+    `most` are the bytes that it may take, if that can be said; all
     but a quarter of what is free is it anyway. Raise DatabaseError when it does not start, and when what is done in the
     block needs more room or time than there is.
     """
@@ -55,8 +53,7 @@ def server(
     recipe = Recipe(
         image,
         {"PGDATA": _DATA},
-        network,
-        names,
+        names=names,
         entrypoint=wait,
         user="0:0",
         volumes=("/tmp",),

@@ -47,6 +47,11 @@ class Psql:
         return self._as.superuser
 
     @property
+    def port(self) -> int:
+        """The port at which the server listens in its container."""
+        return self._as.port
+
+    @property
     def home(self) -> str:
         """The database for queries that could run in any: `postgres`, or a template where that is missing."""
         return self._as.home

@@ -17,6 +17,8 @@ from compose_chap.engine.engine import Engine
 from compose_chap.engine.process import Finished
 from compose_chap.errors import DatabaseError
 
+STANDARD_PORT = 5432
+
 # The application name of our sessions, by which a later run ends those that a killed run left behind.
 APPLICATION = "docker-chap"
 
@@ -48,8 +50,9 @@ _NAMED = (
 )
 
 _WHO = (
-    "SELECT json_build_array(rolsuper, current_setting('server_version_num')::int, (SELECT json_agg(rolname ORDER BY"
-    " oid) FROM pg_roles WHERE rolsuper AND rolcanlogin)) FROM pg_roles WHERE rolname = current_user;"
+    "SELECT json_build_array(rolsuper, current_setting('server_version_num')::int, current_setting('port')::int,"
+    " (SELECT json_agg(rolname ORDER BY oid) FROM pg_roles WHERE rolsuper AND rolcanlogin))"
+    " FROM pg_roles WHERE rolname = current_user;"
 )
 
 # Set by a server, a database or a role, these could stop a long or writing session. Names resolve to PostgreSQL's
@@ -65,11 +68,12 @@ _NEWER = ((140000, " -c idle_session_timeout=0"), (170000, " -c transaction_time
 
 @dataclass(frozen=True)
 class Administrator:
-    """The role of the tools, a superuser where possible; the server's version, and a database to connect to."""
+    """The role of the tools, a superuser where possible; the server's version, port, and a database to connect to."""
 
     name: str
     superuser: bool
     version: int
+    port: int
     home: str
 
 
@@ -81,6 +85,28 @@ def session_settings(version: int = 0) -> str:
 def connection(database: str) -> str:
     """Return the connection string for a database: a bare name with `=` in it would be read as settings."""
     return "dbname='" + database.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+# As a person calls the tools
+
+
+def inside(compose: Sequence[str], service: str, port: int) -> list[str]:
+    """Return the words that lead a person into the container of a server, where a tool then reaches it."""
+    where = [] if port == STANDARD_PORT else ["-e", f"PGPORT={port}"]
+    return [*compose, "exec", "-T", *where, service]
+
+
+def home_beside(live: str) -> str:
+    """Return a database to connect to while the one called `live` is given another name."""
+    return "template1" if live == "postgres" else "postgres"
+
+
+def argument(database: str) -> str:
+    """Return a database's name as a person gives it to -d: bare where that is not read as settings."""
+    return database if re.fullmatch(r"\w[\w.-]*", database) else connection(database)
+
+
+# Who to work as
 
 
 def administrator(engine: Engine, container: str, likely: Sequence[str]) -> Administrator:
@@ -114,8 +140,8 @@ def _try_role(engine: Engine, container: str, name: str) -> tuple[Administrator 
         command = [*WITH_PASSWORD, "psql", "-XqAtw", "-v", "ON_ERROR_STOP=1", "-U", name, "-d", home]
         done = engine.run(container, command, stdin=_WHO.encode(), environment={"PGOPTIONS": session_settings()})
         if done.status == 0:
-            superuser, version, others = json.loads(done.stdout)
-            return Administrator(name, superuser, version, home), list(others or ()), None
+            superuser, version, port, others = json.loads(done.stdout)
+            return Administrator(name, superuser, version, port, home), list(others or ()), None
         failure = failure or done
     return None, [], failure
 

@@ -24,6 +24,8 @@ object (class, oid, description) AS (
 SELECT 'pg_proc'::regclass, p.oid, CASE WHEN l.lanpltrusted OR p.prokind = 'a' THEN '' ELSE 'UNTRUSTED ' END
        || CASE p.prokind WHEN 'p' THEN 'PROCEDURE ' WHEN 'a' THEN 'AGGREGATE ' ELSE 'FUNCTION ' END || p.proname
   FROM pg_proc p JOIN own ON own.oid = p.pronamespace JOIN pg_language l ON l.oid = p.prolang
+  -- Those that PostgreSQL itself makes with a range type are no functions that anybody wrote.
+  WHERE NOT EXISTS (SELECT 1 FROM pg_depend WHERE classid = 'pg_proc'::regclass AND objid = p.oid AND deptype = 'i')
 UNION ALL SELECT 'pg_class'::regclass, c.oid,
        CASE c.relkind WHEN 'v' THEN 'VIEW ' WHEN 'm' THEN 'MATERIALIZED VIEW ' ELSE 'FOREIGN TABLE ' END || c.relname
   FROM pg_class c JOIN own ON own.oid = c.relnamespace WHERE c.relkind IN ('v', 'm', 'f')
@@ -50,10 +52,12 @@ UNION ALL SELECT 'pg_opclass'::regclass, o.oid, 'OPERATOR CLASS ' || opcname FRO
 UNION ALL SELECT 'pg_opfamily'::regclass, o.oid, 'OPERATOR FAMILY ' || opfname FROM pg_opfamily o
   JOIN own ON own.oid = o.opfnamespace
 UNION ALL SELECT 'pg_am'::regclass, oid, 'ACCESS METHOD ' || amname FROM pg_am WHERE oid >= 16384
-UNION ALL SELECT 'pg_type'::regclass, t.oid, CASE t.typtype WHEN 'd' THEN 'DOMAIN ' ELSE 'SHELL TYPE ' END || typname
+UNION ALL SELECT 'pg_type'::regclass, t.oid,
+       CASE t.typtype WHEN 'd' THEN 'DOMAIN ' WHEN 'r' THEN 'RANGE TYPE ' ELSE 'SHELL TYPE ' END || typname
   FROM pg_type t JOIN own ON own.oid = t.typnamespace
   -- A base type that is no array is made by a superuser, out of functions.
-  WHERE t.typtype IN ('d', 'p') OR (t.typtype = 'b' AND NOT EXISTS (SELECT 1 FROM pg_type e WHERE e.typarray = t.oid))
+  WHERE t.typtype IN ('d', 'r', 'p')
+        OR (t.typtype = 'b' AND NOT EXISTS (SELECT 1 FROM pg_type e WHERE e.typarray = t.oid))
 UNION ALL SELECT 'pg_cast'::regclass, oid, 'CAST ' || castsource::regtype || ' to ' || casttarget::regtype
   FROM pg_cast WHERE oid >= 16384
 UNION ALL SELECT 'pg_transform'::regclass, oid, 'TRANSFORM ' || trftype::regtype FROM pg_transform
@@ -80,7 +84,12 @@ UNION ALL SELECT 'pg_class'::regclass, c.oid,
   FROM pg_class c JOIN own ON own.oid = c.relnamespace WHERE c.relpersistence = 'u' AND c.relkind IN ('r', 'p', 'S')
 UNION ALL SELECT 'pg_class'::regclass, c.oid, 'TABLE WITH A PARENT ' || c.relname
   FROM pg_class c JOIN own ON own.oid = c.relnamespace JOIN pg_inherits ON inhrelid = c.oid
-  WHERE c.relkind = 'r' AND NOT c.relispartition
+  WHERE c.relkind = 'r'
+UNION ALL SELECT 'pg_class'::regclass, c.oid, 'PARTITIONED TABLE ' || c.relname
+  FROM pg_class c JOIN own ON own.oid = c.relnamespace WHERE c.relkind = 'p'
+UNION ALL SELECT 'pg_class'::regclass, c.oid, 'GENERATED COLUMN ' || c.relname || '.' || a.attname
+  FROM pg_class c JOIN own ON own.oid = c.relnamespace JOIN pg_attribute a ON a.attrelid = c.oid
+  WHERE a.attgenerated <> '' AND NOT a.attisdropped
 UNION ALL SELECT 'pg_class'::regclass, id,
        'EXPRESSION ' || f.proname || '() in ' || location || ' ' || id::regclass
   FROM (

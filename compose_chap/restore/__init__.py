@@ -1,4 +1,4 @@
-"""Put a backup, or any dump of PostgreSQL, back: into a database beside the live one, and then the names are swapped.
+"""Restore a backup, or any dump of PostgreSQL: into a side database, whose name is then swapped with the live one.
 
-The door is `restore.execute`. The command `restore` calls it, and `rehearse` reads its sources with it.
+Start at `restore.execute`. The command `restore` calls it, and `rehearse` reads dumps with it.
 """

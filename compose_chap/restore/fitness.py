@@ -1,4 +1,4 @@
-"""Whether the code that will run on restored data can work with them, and what is to be mended for that."""
+"""Whether the code that will run on restored data can work with them, and which repairs that needs."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ from compose_chap.transaction.value_query import OLD_MARK
 def mends(
     world: World, stack: Stack, source: Source, server: Server, change: Change, *, trust: bool
 ) -> tuple[str, ...]:
-    """Return what is to be mended when the code here migrates the data. Raise DumpError for those of a newer CHAP."""
-    found = marks.of_database(server, change.incoming)
+    """Return the repairs needed when the installed code migrates the data. Raise DumpError for data of a newer CHAP."""
+    current_marks = marks.of_database(server, change.incoming)
     if not trust:
-        version_guard.refuse_newer(world, stack, source, server, change, found)
+        version_guard.refuse_newer(world, stack, source, server, change, current_marks)
     here = version_guard.version_here(stack, source, change.baseline)
-    repairs = marks.repairs(found, marks.chain_of(world, stack, here))
+    repairs = marks.repairs(current_marks, marks.chain_of(world, stack, here))
     if OLD_MARK in repairs:
-        # Whether the code can work with the data is looked at next, and with this mark it could not.
+        # With this mark, the check of the schema that follows would fail.
         server.command(f"DROP TABLE {MARK_TABLE};", change.incoming)
     return repairs
 
 
 def judge(world: World, stack: Stack, server: Server, change: Change, *, trust: bool) -> str:
-    """Look at the schema beside, with the code that will run on it, and return a bad verdict that is accepted.
+    """Compare the side database with the code that will run on it; return a bad verdict if it is accepted, else empty.
 
     Raise DumpError for data that this code cannot work with and does not migrate when it starts.
     """
     api = change.images_after[stack.api.name]["id"]
     try:
-        found = schema.inspect(model_schema.of_image(world, api), server, change.incoming)
+        comparison = schema.inspect(model_schema.of_image(world, api), server, change.incoming)
     except EngineError:
-        return ""  # A release that cannot say what it wants is looked at when it runs.
-    if found.status != "fail" or found.start_migrates:
+        return ""  # The schema of such an old release is checked when it runs.
+    if comparison.status != "fail" or comparison.start_migrates:
         return ""
     if not trust:
         raise DumpError(
-            f"CHAP {found.version} cannot work with these data. {found.summary}",
+            f"CHAP {comparison.version} cannot work with these data. {comparison.summary}",
             hint="Use another one: docker chap backups. If you want these data as they are: --trust",
         )
-    return found.verdict
+    return comparison.verdict

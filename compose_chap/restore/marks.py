@@ -1,4 +1,4 @@
-"""How old data are by Alembic's mark in them, held against the revisions that the code here knows."""
+"""How old data are, by comparing their Alembic mark with the revisions that the installed code knows."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _NEWEST = "2.5.1"
 
 
 def of_database(server: Server, database: str) -> tuple[str, ...]:
-    """Return the marks in a database, none where it has no table for them. Raise DatabaseError."""
+    """Return the marks in a database, empty if it has no table for them. Raise DatabaseError."""
     if "version_num" not in server.columns(database).get(MARK_TABLE, ()):
         return ()
     rows = server.query(f"SELECT version_num FROM {MARK_TABLE} ORDER BY 1 LIMIT 10", database)
@@ -41,9 +41,9 @@ def of_database(server: Server, database: str) -> tuple[str, ...]:
 
 
 def chain_of(world: World, stack: Stack, version: str) -> tuple[str, ...]:
-    """Return the revisions that the code of a stack's API knows, the oldest first; none where nothing says them.
+    """Return the revisions that the code of a stack's API knows, oldest first; empty if unknown.
 
-    An image that cannot be asked is taken by its `version`, as far as that release is known.
+    When the image cannot be read, they come from its `version`, if that release is known.
     """
     with suppress(EngineError):
         if chain := model_schema.of_stack(world, stack).chain:
@@ -73,8 +73,8 @@ def repairs(marks: Sequence[str], chain: Sequence[str]) -> tuple[str, ...]:
     """Return what is to be mended, by name, where code from v2.2.0 on migrates data from before it."""
     if _COUNTED not in chain or _STAMPED not in chain:
         return ()
-    places = [chain.index(mark) for mark in marks if mark in chain]
-    if places and max(places) > chain.index(_STAMPED):
+    positions = [chain.index(mark) for mark in marks if mark in chain]
+    if positions and max(positions) > chain.index(_STAMPED):
         return ()
-    old = any(place < chain.index(_STAMPED) for place in places)
+    old = any(position < chain.index(_STAMPED) for position in positions)
     return (OLD_MARK, PREDICTION_LENGTH) if old else (PREDICTION_LENGTH,)

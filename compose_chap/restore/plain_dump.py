@@ -1,6 +1,6 @@
-"""A plain dump made into an archive, in a jail: psql runs whatever stands in it, and has a shell.
+"""Convert a plain dump into an archive, in a jail: psql runs whatever the dump contains, and can start a shell.
 
-The archive that comes out is trusted no more than the dump was: it goes the way of every archive.
+The resulting archive is trusted no more than the dump: it is checked like any other.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ _ENDS = 4096
 _MARK = b"\xef\xbb\xbf"
 _ROLES = "SELECT rolname FROM pg_roles WHERE rolname !~ '^pg_'"
 _HAS_TABLES = "SELECT 1 FROM pg_class WHERE relkind IN ('r', 'p') AND oid >= 16384 LIMIT 1"
-# Who made it may have made any number.
+# A hostile dump may create any number.
 _DATABASES = "SELECT datname FROM pg_database WHERE datallowconn AND NOT datistemplate ORDER BY 1 LIMIT 100"
 
 
 @dataclass(frozen=True)
 class Archive:
-    """An archive in custom format: where it is in the quarantine, and what of the dump is not in it, for people."""
+    """An archive in custom format: its path in the quarantine, and what it lacks of the dump, for people."""
 
     path: str
     left_out: frozenset[str]
@@ -47,41 +47,41 @@ def archive(
     *,
     trust: bool,
 ) -> Archive:
-    """Load plain SQL into a jail, look at what came of it, and bring it out as an archive into the quarantine.
+    """Load plain SQL into a jail, check the result, and copy it as an archive into the quarantine.
 
-    `database` is the live one, whose server's image, locale and names of roles the jail gets; no more of it. `notify`
-    is given what is done, and bytes. Raise DumpError for one that is damaged or holds what no dump of CHAP has, unless
-    that is trusted; DatabaseError where it needs more room or time than there is.
+    `database` is the live one; the jail gets its server's image, locale and role names, and nothing else. `notify`
+    gets the current action and bytes. Raise DumpError for a damaged dump, or for one with unexpected objects unless it
+    is trusted; DatabaseError when it needs more disk space or time than there is.
     """
     server = quarantine.server
     container = world.engine.container(server.container)
     if not container:
         raise DatabaseError("The database's container is gone.", hint="Run the command again.")
-    there = server.databases()
-    like = there.get(database) or server.databases(templates=True)["template1"]
+    databases = server.databases()
+    like = databases.get(database) or server.databases(templates=True)["template1"]
     roles = [str(name) for (name,) in server.query(_ROLES)]
     try:
         with jail.server(world, container.image_id) as jailed:
-            # A privilege is given to somebody. Who they are is all that the jail knows of them.
+            # Privileges in the dump name roles. The jail has these roles by name only.
             jailed.command("\n".join(f"CREATE ROLE {identifier(name)};" for name in roles))
-            # A dump that makes its database and goes there finds it made, if it is called as the live one is.
-            jailed.drop(database)  # it may be called like the one that every new server has
+            # A dump with CREATE DATABASE and \\connect works if its database has the name of the live one.
+            jailed.drop(database)  # the live one may be called `postgres`, which every new server has
             jailed.create(database, replace(like, owner=jailed.admin))
-            left_out = _load(jailed, database, _whole(pieces))
+            left_out = _load(jailed, database, _checked_to_the_end(pieces))
             notify("out of the jail", 0)
             loaded = _database(jailed, database)
             unexpected.refuse(unexpected.objects(jailed, loaded), trust=trust)
             return Archive(_bring_out(jailed, loaded, quarantine, notify), frozenset(left_out))
     except (IndexError, TypeError, ValueError, RecursionError):
-        # Whoever wrote the dump may own the server in there by now, and have it answer anything.
+        # A hostile dump may control the jailed server by now, and make it answer anything.
         raise DumpError("The server in which the dump was loaded answers what no server does.") from None
 
 
-def _whole(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """Yield the pieces of a plain dump. Raise DumpError at its end when that is not the one that pg_dump writes."""
+def _checked_to_the_end(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield the pieces of a plain dump. Raise DumpError at the end unless it ends with pg_dump's last line."""
     head = tail = b""
     for data in pieces:
-        # What Windows puts before a text means nothing, but to psql it may be a word.
+        # Remove the byte order mark of Windows, which psql may not understand.
         data = data if head else data.removeprefix(_MARK)
         head, tail = (head + data)[:_ENDS], (tail[-_ENDS:] + data)[-_ENDS:]
         yield data
@@ -91,7 +91,7 @@ def _whole(pieces: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def _load(jailed: Server, database: str, pieces: Iterator[bytes]) -> set[str]:
-    """Run a plain dump in the jail, and return the privileges that it could not give. Raise DumpError if it fails."""
+    """Run a plain dump in the jail, and return the privileges that it could not grant. Raise DumpError if it fails."""
     end = secrets.token_hex(16)
     reader = script_errors.Reader()
     psql = ["psql", "-XqAtb", "-v", "VERBOSITY=verbose", "-U", jailed.admin, "-d", connection(database)]
@@ -111,11 +111,11 @@ def _load(jailed: Server, database: str, pieces: Iterator[bytes]) -> set[str]:
         ) as execution,
         ThreadPoolExecutor(1) as pool,
     ):
-        # Somebody has to read while this writes: psql waits when nobody takes its words.
+        # Read in parallel: psql blocks when nobody reads its output.
         reading = pool.submit(read, execution)
         try:
-            with suppress(EngineError):  # it ended early, and its words say why
-                # Inside of rows, quotes or a statement the last one is no question, and gets no answer.
+            with suppress(EngineError):  # it ended early, and its output says why
+                # If the dump ends within rows, quotes or a statement, this final query gets no answer.
                 for data in chain(pieces, [f"\nSELECT '{end}';\n".encode()]):
                     execution.send(data)
                     if reader.failure:
@@ -123,7 +123,7 @@ def _load(jailed: Server, database: str, pieces: Iterator[bytes]) -> set[str]:
             execution.end_input()
             ended = reading.result()
         except BaseException:
-            # Nothing else makes what runs in there let go.
+            # Nothing else ends psql in the jail.
             jailed.engine.discard(jailed.container)
             raise
     if reader.failure or not ended:
@@ -135,7 +135,7 @@ def _load(jailed: Server, database: str, pieces: Iterator[bytes]) -> set[str]:
 
 
 def _database(jailed: Server, wanted: str) -> str:
-    """Return the database of the jail that the tables are in. Raise DumpError when there is none, or several."""
+    """Return the database of the jail that has the tables. Raise DumpError when several have."""
     names = [str(name) for (name,) in jailed.query(_DATABASES)]
     filled = [name for name in names if jailed.query(_HAS_TABLES, name)]
     if len(filled) > 1 and wanted not in filled:

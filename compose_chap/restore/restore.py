@@ -1,4 +1,4 @@
-"""Put a backup back: into a database beside the live one, proven there, and then the names are swapped.
+"""Restore a backup into a side database, prove it there, and then swap its name with the live one.
 
 The stack serves until the swap, so the downtime does not depend on the size of the data. The old database
 stays under another name.
@@ -34,15 +34,15 @@ from compose_chap.transaction import forward, kept, prepare
 from compose_chap.transaction.baseline import Baseline, baseline_of, other_sessions
 from compose_chap.transaction.change import Change, describe
 
-# Seconds within which a database that was started has to answer: its log may have to be replayed.
+# Seconds that a started database may take to answer: it may have to replay its log.
 _DATABASE_STARTS = 120.0
 
 
 @dataclass(frozen=True)
 class RestorePlan:
-    """Everything a restore will do. `trust` lets a dump hold what no dump of CHAP has, `empty` no rows at all.
+    """Everything a restore will do. `trust` allows unexpected objects in a dump, `empty` a dump without rows.
 
-    With `images_after`, the version of the backup comes back with it: `edits` name its images, `expected` is it.
+    With `images_after`, the version of the backup is restored too: `edits` name its images, `expected` is the version.
     """
 
     stack: Stack
@@ -56,9 +56,9 @@ class RestorePlan:
 
 @dataclass(frozen=True)
 class Outlook:
-    """What an operator should know before saying yes: in words, and who would be cut off from the database.
+    """What an operator should know before confirming: notes, and the sessions that will be disconnected.
 
-    `baseline` is how the stack is now, which the restore keeps.
+    `baseline` is the state of the stack now, which the restore preserves.
     """
 
     notes: tuple[str, ...]
@@ -68,7 +68,7 @@ class Outlook:
 
 @dataclass(frozen=True)
 class Restored:
-    """What a restore did; `kept` is the name of the database that was live before, empty where there was none."""
+    """The result of a restore; `kept` is the name of the previous live database, empty if there was none."""
 
     run: str
     source: Path
@@ -79,19 +79,19 @@ class Restored:
 
 
 def foresee(world: World, plan: RestorePlan) -> Outlook:
-    """Look ahead, changing nothing. Raise DumpError or DatabaseError for what cannot be restored here."""
+    """Return the outlook of a restore, changing nothing. Raise DumpError or DatabaseError when it is impossible."""
     stack, server = plan.stack, server_of(world.engine, plan.stack)
     live, notes = stack.access.name, []
     refuse_irreversible(server, live)
-    # Each question waits for a program in a container: asked side by side, they take as long as the slowest.
+    # Each query starts a program in a container: in parallel, they take as long as the slowest.
     with ThreadPoolExecutor() as pool:
-        asked = pool.submit(baseline_of, world, stack)
+        baseline_future = pool.submit(baseline_of, world, stack)
         of_database = pool.submit(_database_notes, plan, server, live)
         sessions, jobs = pool.submit(other_sessions, server, stack), pool.submit(lost_jobs, world, stack)
         source.check_room(plan.source, server)
         if plan.source.backup:
             source.check_server(plan.source.backup.manifest.server.version // 10000, server)
-    baseline = asked.result()
+    baseline = baseline_future.result()
     running = plan.expected or version_guard.version_here(stack, plan.source, baseline)
     version_guard.refuse_version(plan.source.version, running)
 
@@ -107,8 +107,8 @@ def foresee(world: World, plan: RestorePlan) -> Outlook:
 
 
 def _database_notes(plan: RestorePlan, server: Server, live: str) -> list[str]:
-    there = server.databases()
-    if live not in there:
+    databases = server.databases()
+    if live not in databases:
         lost = f"There is no database {live} now. Nothing will be kept of before, and no rows can be compared."
         return [lost] if plan.source.backup else [f"{lost} A dump alone does not know its settings and privileges."]
     try:
@@ -120,35 +120,35 @@ def _database_notes(plan: RestorePlan, server: Server, live: str) -> list[str]:
     if more := [f"{table} {rows[table] - of:+}" for table, of in in_backup.items() if rows.get(table, 0) > of]:
         notes.append(f"The live data have more rows than the backup: {', '.join(more)}. They are kept, not merged.")
     made_with = plan.source.backup.manifest.database.collation_version if plan.source.backup else ""
-    if made_with and made_with != there[live].collation_version_now:
+    if made_with and made_with != databases[live].collation_version_now:
         notes.append(
-            f"The server sorts text by version {there[live].collation_version_now or 'unknown'} of its locale, the"
+            f"The server sorts text by version {databases[live].collation_version_now or 'unknown'} of its locale, the"
             f" backup was made with {made_with}. All indexes are made anew, so that does no harm."
         )
     return notes
 
 
 def execute(world: World, plan: RestorePlan, baseline: Baseline, credentials: Mapping[str, str]) -> Restored:
-    """Carry a restore out. On a failure before the swap the side database is dropped, after it all is swapped back.
+    """Restore. On a failure before the swap the side database is dropped, after it everything is swapped back.
 
     Raise RolledBack, NeedsPerson or Cancelled once the writers were stopped; before that any ChapError, and
     then nothing has changed.
     """
     stack = plan.stack
     server = server_of(world.engine, stack)
-    whose = world.engine.origin(stack.project.name).to_json()
+    origin = world.engine.origin(stack.project.name).to_json()
     about = {"from": baseline.version, "to": plan.expected or baseline.version, "trusted": plan.trust}
-    about |= {"stack": whose, "source": str(plan.source.path)}
+    about |= {"stack": origin, "source": str(plan.source.path)}
     with lock.single_interruption():
         journal = run_records.begin_run(stack.project.directory, "restore", {}, world.clock, **about)
-        change = planned = _change(plan, baseline, journal)
+        change = planned = _change(plan, server, baseline, journal)
 
         def clean_up() -> None:
             side_database.remove(server, journal.id, planned.incoming)
             kept.untag_kept_images(world, journal.id, planned.project.name)
 
         with prepare.preparing(planned, journal, clean_up, _UNCHANGED):
-            _keep_images(world, stack, change, journal)
+            _protect_images(world, stack, change, journal)
             left_out = side_database.make(world, server, plan.source, change, journal, trust=plan.trust)
             if not plan.images_after:
                 change = replace(
@@ -161,18 +161,18 @@ def execute(world: World, plan: RestorePlan, baseline: Baseline, credentials: Ma
             journal.learn(**change.to_facts())
             Quarantine(server, journal.id).remove()
         done = forward.run(world, change, journal, credentials)
-    aside = change.kept if server.exists(change.kept) else ""
+    kept_database = change.kept if server.exists(change.kept) else ""
     checks = (*done.checks, *_left_out(left_out, change.live))
-    return Restored(journal.id, plan.source.path, aside, change.tables, done.downtime, checks)
+    return Restored(journal.id, plan.source.path, kept_database, change.tables, done.downtime, checks)
 
 
 def _left_out(names: Sequence[str], live: str) -> tuple[Check, ...]:
-    said = f"Not everything came back that belongs to the database {live}: {', '.join(names)}."
-    return (Check("properties", "warn", said, hint="Set them again yourself."),) if names else ()
+    message = f"Not everything came back that belongs to the database {live}: {', '.join(names)}."
+    return (Check("properties", "warn", message, hint="Set them again yourself."),) if names else ()
 
 
-def _keep_images(world: World, stack: Stack, change: Change, journal: Journal) -> None:
-    """Write down what the way back needs; where other images come, the present ones are kept from being pruned."""
+def _protect_images(world: World, stack: Stack, change: Change, journal: Journal) -> None:
+    """Record what the way back needs; if the images change, protect the current ones from being pruned."""
     journal.learn(**change.to_facts())
     if change.recreate:
         for service in stack.writers:
@@ -182,20 +182,20 @@ def _keep_images(world: World, stack: Stack, change: Change, journal: Journal) -
 def images_of(
     world: World, made: Backup, references: Mapping[str, Reference], platform: str
 ) -> dict[str, dict[str, str]]:
-    """Return reference and id of the images that a backup was made with, by service; what is not here is pulled.
+    """Return reference and id of the images that a backup was made with, by service; missing images are pulled.
 
-    Raise EngineError when one is neither here nor in the registry.
+    Raise EngineError when an image is neither on this engine nor in the registry.
     """
     recorded = {image.service: image.id for image in made.manifest.images}
-    found = {}
+    images = {}
     for name, reference in references.items():
         known = world.engine.image(recorded.get(name, "")) if recorded.get(name) else None
         image = known or pull.pull(world, reference, platform)
-        found[name] = {"reference": str(reference), "id": image.id}
-    return found
+        images[name] = {"reference": str(reference), "id": image.id}
+    return images
 
 
-# Where the database itself is down
+# When the database itself is down
 
 
 def stopped_database(stack: Stack) -> str:
@@ -207,15 +207,15 @@ def stopped_database(stack: Stack) -> str:
 
 
 def start_database(world: World, stack: Stack) -> None:
-    """Start the database service of a stack, made anew where its container is gone.
+    """Start the database service of a stack; a missing container is created.
 
     Raise ChapError when it stays down.
     """
     name = stopped_database(stack)
     world.notify("start database", name)
-    there = stack.of(Role.DATABASE)
-    if there:
-        world.engine.start(there[0].containers[0].id)
+    services = stack.of(Role.DATABASE)
+    if services:
+        world.engine.start(services[0].containers[0].id)
     else:
         finished = world.engine.compose(stack.project, *UP_ALONE, name)
         hint = "Is its image gone? Pull or load the very version that wrote the data: a newer one cannot read them.\n"
@@ -235,9 +235,9 @@ def start_database(world: World, stack: Stack) -> None:
         raise StackError(f"The database service {name} was started and does not answer.", hint="Look at its logs.")
 
 
-def _change(plan: RestorePlan, baseline: Baseline, journal: Journal) -> Change:
+def _change(plan: RestorePlan, server: Server, baseline: Baseline, journal: Journal) -> Change:
     live = plan.stack.access.name
-    described = describe(plan.stack)
+    described = describe(plan.stack, server)
     return Change(
         operation="restore",
         **described,

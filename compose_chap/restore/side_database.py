@@ -1,4 +1,4 @@
-"""The database beside the live one that a dump is restored into, by a role that can touch nothing else."""
+"""The side database, into which a dump is restored by a role that can touch nothing else."""
 
 from __future__ import annotations
 
@@ -22,47 +22,46 @@ from compose_chap.restore import plain_dump, source
 from compose_chap.restore.source import Source
 from compose_chap.transaction.change import Change
 
-# The rest of the server needs room too while a dump is restored.
+# Disk space to leave for the rest of the server while a dump is restored.
 _LEAST_ROOM = 256 << 20
 
 
 def restore_role(run: str) -> str:
-    """Return the name of the role that a restore works as: no superuser, and owner of the side database only."""
+    """Return the name of the role of a restore: no superuser, and owner of the side database only."""
     return f"docker_chap_{run.lower()}"
 
 
 def make(
-    world: World, server: Server, given: Source, change: Change, journal: Journal, *, trust: bool
+    world: World, server: Server, dump: Source, change: Change, journal: Journal, *, trust: bool
 ) -> tuple[str, ...]:
-    """Restore a dump into the database `change.incoming`, and look at what came of it.
+    """Restore a dump into the database `change.incoming`, and check the result.
 
-    Where the live database is gone, a backup says what belongs to it beside its rows. Return what of that, and of the
-    privileges that the dump holds, the new one did not get. Raise DumpError, DatabaseError or EngineError; what was
-    made until then is removed by `remove`.
+    When the live database is gone, its properties come from the backup. Return the properties, and the privileges of
+    the dump, that could not be restored. Raise DumpError, DatabaseError or EngineError; then `remove` cleans up.
     """
     quarantine = Quarantine(server, journal.id)
-    total = given.size
+    total = dump.size
 
     def progress(done: int) -> None:
-        world.notify(journal.steps[-1], str(given.path), done, total)
+        world.notify(journal.steps[-1], str(dump.path), done, total)
 
     def jailed(doing: str, done: int) -> None:
         world.notify(journal.steps[-1], doing, done, 0)
 
-    if given.backup:
-        proof.check_sums(world, given.backup)
+    if dump.backup:
+        proof.check_sums(world, dump.backup)
     journal.begin(Step.READ_DUMP)
-    world.notify("read dump", str(given.path))
+    world.notify("read dump", str(dump.path))
     quarantine.make()
-    kind, path = source.bring(given, quarantine, progress)
+    kind, path = source.bring(dump, quarantine, progress)
     left_out: set[str] = set()
     if kind is Kind.PLAIN:
-        source.check_server(dump_format.server_major(source.head(given, quarantine, path)), server)
-        pieces = source.pieces(given, quarantine, path, progress)
+        source.check_server(dump_format.server_major(source.head(dump, quarantine, path)), server)
+        pieces = source.pieces(dump, quarantine, path, progress)
         made = plain_dump.archive(world, quarantine, pieces, change.live, jailed, trust=trust)
         kind, path = Kind.CUSTOM, made.path
         left_out |= made.left_out
-    contents = source.check_contents(quarantine, given, kind, path, trust=trust)
+    contents = source.check_contents(quarantine, dump, kind, path, trust=trust)
 
     journal.begin(Step.RESTORE_BESIDE)
     world.notify("restore beside", change.incoming)
@@ -71,15 +70,15 @@ def make(
         f"SET log_statement = none; CREATE ROLE {role} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE"
         f" PASSWORD {literal(password)};"
     )
-    lost = asdict(given.backup.manifest.database) if given.backup and not server.exists(change.live) else None
+    lost = asdict(dump.backup.manifest.database) if dump.backup and not server.exists(change.live) else None
     _create(server, change, role, lost)
-    with _while_there_is_room(world, server, role):
-        # PostgreSQL reads tar archives from one end to the other only.
+    with _watch_free_space(world, server, role):
+        # PostgreSQL reads tar archives sequentially.
         parallel = kind is not Kind.TAR
         contents = unexpected.make_extensions(quarantine, path, contents, change.incoming, role)
         quarantine.restore(path, contents.without_privileges(), change.incoming, role, password, parallel=parallel)
         if privileges := contents.privileges():
-            # Privileges may name roles that this server does not have. The data are whole without them.
+            # Privileges may name roles that this server does not have. The data are complete without them.
             left_out |= quarantine.restore_privileges(path, privileges, change.incoming, role, password)
         if contents.default_privileges():
             left_out.add(script_errors.DEFAULT_PRIVILEGES)
@@ -88,10 +87,10 @@ def make(
     world.notify("check beside", change.incoming)
     of_itself = _take_back(server, change.incoming)
     unexpected.refuse([*of_itself, *unexpected.objects(server, change.incoming)], trust=trust)
-    not_given = _give(server, change, role, lost) if lost else ()
+    missing_properties = _set_properties(server, change, role, lost) if lost else ()
     owned = f"REASSIGN OWNED BY {role} TO {identifier(change.owner)}; DROP OWNED BY {role};"
     server.command(f"{owned} DROP ROLE {role};", change.incoming)
-    return (*sorted(left_out), *not_given)
+    return (*sorted(left_out), *missing_properties)
 
 
 _OF_ITSELF = """
@@ -106,9 +105,9 @@ UNION ALL SELECT 'ATTRIBUTES OF DATABASE' FROM pg_database
 
 
 def _take_back(server: Server, database: str) -> list[str]:
-    """Undo what an owner may do to its database as a whole, before the administrator enters it; return what was done.
+    """Reset database properties that the dump may have set, before the administrator connects; return what was set.
 
-    The dump ran as the owner, and settings of a database hold for everybody who enters, a superuser too.
+    The dump ran as the owner, and settings of a database apply to everybody who connects, even a superuser.
     """
     done = [str(name) for (name,) in server.query(_OF_ITSELF.format(name=literal(database)))]
     name = identifier(database)
@@ -120,48 +119,48 @@ def _take_back(server: Server, database: str) -> list[str]:
 
 
 @contextmanager
-def _while_there_is_room(world: World, server: Server, role: str) -> Iterator[None]:
-    """End what `role` does in the block before the server's disk is full: without room for its log the server stops."""
+def _watch_free_space(world: World, server: Server, role: str) -> Iterator[None]:
+    """End the sessions of `role` in the block before the disk is full: without space for its log the server stops."""
     least = min(_LEAST_ROOM, server.free_space() // 4)
     with room.watched(server.free_space, least, lambda: server.end_sessions(role), world.limit):
         yield
 
 
 def remove(server: Server, run: str, incoming: str) -> None:
-    """Remove everything that a restore made beside the live database. No error for what is not there.
+    """Remove everything that a restore made besides the live database. No error for what is missing.
 
-    Raise ChapError when that cannot be done, as when the server is down.
+    Raise ChapError when that fails, for example because the server is down.
     """
     Quarantine(server, run).remove()
     server.drop(incoming)
     role = restore_role(run)
-    # Even to drop what is not there takes a right that a role may not have.
+    # Even DROP ROLE IF EXISTS needs a right that our role may lack.
     server.command(f"SELECT 'DROP ROLE {role}' FROM pg_roles WHERE rolname = {literal(role)} \\gexec\n")
 
 
 def _create(server: Server, change: Change, role: str, lost: Mapping[str, Any] | None) -> None:
-    there = server.databases()
-    # Where the live database is gone, the server's own first one has the locale that it was made with.
-    like = replace(there.get(change.live) or server.databases(templates=True)["template1"], owner=role)
+    databases = server.databases()
+    # When the live database is gone, template1 has the locale of the server.
+    like = replace(databases.get(change.live) or server.databases(templates=True)["template1"], owner=role)
     if lost:
-        # The backup knows better, if this server has that locale.
+        # The backup has the exact locale, if this server supports it.
         with suppress(DatabaseError):
             server.create(change.incoming, replace(proof.like(server, lost), owner=role))
             return
     server.create(change.incoming, like)
 
 
-# What belongs to a database beside what is in it
+# Properties of a database besides its content
 
 _PRIVILEGES = ("CREATE", "CONNECT", "TEMPORARY")
 _SETTING = re.compile(r"[a-z_]{1,63}")
 _LISTS = ("search_path", "temp_tablespaces", "local_preload_libraries")
 
 
-def _give(server: Server, change: Change, role: str, facts: Mapping[str, Any]) -> tuple[str, ...]:
-    """Give the side database comment, privileges and settings of a manifest, and return those that it did not get.
+def _set_properties(server: Server, change: Change, role: str, facts: Mapping[str, Any]) -> tuple[str, ...]:
+    """Set comment, privileges and settings from a manifest on the side database, and return those that failed.
 
-    Nobody vouches for a manifest. So they are given by the role without power: no setting that needs a superuser.
+    A manifest is not trusted. So the unprivileged role sets them: no setting that needs a superuser.
     """
     refused = []
     for name, statement in _properties(identifier(change.incoming), facts):
@@ -175,7 +174,7 @@ def _give(server: Server, change: Change, role: str, facts: Mapping[str, Any]) -
 
 
 def _properties(database: str, facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield what a manifest says of a database: a name for it, and the statement that brings it back, if one can."""
+    """Yield each property in a manifest: its name for people, and the statement that sets it, empty for none."""
     if facts["comment"]:
         yield "comment", f"COMMENT ON DATABASE {database} IS {literal(str(facts['comment']))}"
     if facts["privileges"]:
@@ -185,14 +184,14 @@ def _properties(database: str, facts: Mapping[str, Any]) -> Iterator[tuple[str, 
         known = fact["privilege"] in _PRIVILEGES
         statement = f"GRANT {fact['privilege']} ON DATABASE {database} TO {role}" if known else ""
         yield f"privilege {fact['privilege']} of {fact['role']}", statement
-    for one in facts["settings"]:
-        name, value = str(one["name"]), one["value"]
-        whole = not one["role"] and value is not None and _SETTING.fullmatch(name)
-        name_too = f"setting {name}" + (f" of {one['role']}" if one["role"] else "")
-        yield name_too, f"ALTER DATABASE {database} SET {name} = {_value(name, str(value))}" if whole else ""
+    for setting in facts["settings"]:
+        name, value = str(setting["name"]), setting["value"]
+        settable = not setting["role"] and value is not None and _SETTING.fullmatch(name)
+        label = f"setting {name}" + (f" of {setting['role']}" if setting["role"] else "")
+        yield label, f"ALTER DATABASE {database} SET {name} = {_value(name, str(value))}" if settable else ""
 
 
 def _value(name: str, value: str) -> str:
-    # A list of names is stored quoted already.
+    # The names in a list are stored with quotes already.
     parts = re.findall(r'"[^"]*"|[^,\s"]+', value) if name in _LISTS else []
     return ", ".join(literal(part.strip('"')) for part in parts) or literal(value)

@@ -1,4 +1,4 @@
-"""What an operator wants restored: found, recognised by its content, and brought into the database's container."""
+"""The source of a restore: found, recognised by its content, and copied into the database's container."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ from compose_chap.postgres.sandbox import Quarantine
 from compose_chap.postgres.server import Server
 from compose_chap.records import order
 
-# A dump of rows unpacks to about this much, and a database with its indexes takes as much again.
+# The size of the restored database relative to the compressed dump, with indexes.
 _UNPACKED = 8
 _MARGIN = 1.2
 _READ = 1 << 18
-# What a tool wrote into a dump stands here, before it.
+# Bytes to read, so that text which a tool wrote before the dump is seen.
 _HEAD = 1 << 16
 
 
 @dataclass(frozen=True)
 class Source:
-    """What is to be restored: a file or folder, what kind of dump it is, and the backup it belongs to, if any."""
+    """What to restore: a file or folder, its kind of dump, and the backup it belongs to, if any."""
 
     path: Path
     kind: Kind
     packing: Packing
     backup: Backup | None = None
-    # What to know of newer ones of the project that `latest` does not mean, for they have a fault.
-    passed_over: tuple[str, ...] = ()
+    # A note for each newer backup that `latest` skipped because of a fault.
+    skipped: tuple[str, ...] = ()
 
     @property
     def size(self) -> int:
@@ -55,40 +55,40 @@ class Source:
 
     @property
     def name(self) -> str:
-        """What to call it."""
+        """Its name for people."""
         return f"backup {self.backup.id}" if self.backup else str(self.path)
 
     @property
     def version(self) -> str:
-        """The version of CHAP that it was made by, empty when it does not say."""
+        """The version of CHAP that it was made by, empty when unknown."""
         return self.backup.manifest.chap.version if self.backup else ""
 
 
-def recognise(asked: str, folder: Path, origin: Origin = Origin()) -> Source:
-    """Return what an operator means: a backup's id, `latest`, its folder, or any dump file or folder of PostgreSQL.
+def recognise(wanted: str, folder: Path, origin: Origin = Origin()) -> Source:
+    """Return the source that the operator means: a backup's id, `latest`, its folder, or any dump file or folder.
 
-    Raise DumpError when there is none, or when it is empty or no dump.
+    Raise DumpError when it is missing, empty, or not a dump.
     """
-    path = Path(asked)
+    path = Path(wanted)
     if path.is_file():
         return _recognise_file(path)
     if (path / "toc.dat").is_file():
         return Source(path, Kind.DIRECTORY, Packing.NONE)
-    found = catalogue.find(asked, folder, origin, sound=True, or_file=True)
-    passed_over = catalogue.skipped_newer(asked, found, folder, origin)
-    return replace(_recognise_file(found.dump), backup=found, passed_over=tuple(passed_over))
+    backup = catalogue.find(wanted, folder, origin, sound=True, or_file=True)
+    skipped = catalogue.skipped_newer(wanted, backup, folder, origin)
+    return replace(_recognise_file(backup.dump), backup=backup, skipped=tuple(skipped))
 
 
 def notes(source: Source, origin: Origin, now: datetime) -> list[str]:
-    """Return what to know of a source before it goes into a stack."""
+    """Return notes on a source for the operator."""
     made = source.backup
-    said = list(source.passed_over)
-    said += order.warnings("Backup", {made.id: made.created_at} if made else {}, now)
+    messages = list(source.skipped)
+    messages += order.warnings("Backup", {made.id: made.created_at} if made else {}, now)
     if made and made.fault:
-        said.append(f"Do not rely on this backup. {made.fault}")
+        messages.append(f"Do not rely on this backup. {made.fault}")
     if made and not origin.owns(made.origin):
-        said.append(f"The backup was made of another stack, {made.origin}. Its data replace those of {origin}.")
-    return said
+        messages.append(f"The backup was made of another stack, {made.origin}. Its data replace those of {origin}.")
+    return messages
 
 
 def _recognise_file(path: Path) -> Source:
@@ -101,17 +101,17 @@ def _recognise_file(path: Path) -> Source:
                 head = unpacked.read(_HEAD)
     except (OSError, EOFError, zlib.error) as error:
         raise DumpError(f"Cannot read {path}: {error}.") from None
-    # What is inside Zstandard is seen once the database's container has unpacked it.
+    # The content of a Zstandard file is known only after the database's container has unpacked it.
     kind = Kind.CUSTOM if packing is Packing.ZSTD else dump_format.kind(head, str(path))
     return Source(path, kind, packing)
 
 
 def check_room(source: Source, server: Server) -> None:
-    """Raise DatabaseError when the server has no room for the dump and a second database made of it."""
+    """Raise DatabaseError when the server has no room for the dump and the side database."""
     size = source.size
     database = source.backup.manifest.database.size if source.backup else size * _UNPACKED
     if source.kind is Kind.PLAIN and source.packing is Packing.NONE:
-        # In the jail, as the archive that comes out of it, and beside the live one.
+        # Three times: in the jail, as the archive from it, and as the side database.
         database = size * 4
     needed = int((size + database) * _MARGIN)
     free = min(server.free_space(), server.free_space("/tmp") + database)
@@ -127,7 +127,7 @@ def check_room(source: Source, server: Server) -> None:
 def bring(source: Source, quarantine: Quarantine, progress: Callable[[int], None]) -> tuple[Kind, str]:
     """Copy the dump into the server's container and unpack it there; return its kind and path.
 
-    Plain SQL is not copied, unless it has to be unpacked there: it goes to a jail, piece by piece.
+    Plain SQL is not copied unless it must be unpacked there: it is streamed to a jail.
     """
     if source.kind is Kind.PLAIN and source.packing is not Packing.ZSTD:
         return Kind.PLAIN, ""
@@ -138,7 +138,7 @@ def bring(source: Source, quarantine: Quarantine, progress: Callable[[int], None
 
     if source.packing is Packing.ZSTD and not quarantine.has("zstd"):
         with tempfile.TemporaryFile() as unpacked_here:
-            _unpack_here(source, unpacked_here)
+            _unpack_locally(source, unpacked_here)
             path = quarantine.upload(unpacked_here, "dump", progress)
         return dump_format.kind(quarantine.head(path), str(source.path)), path
     with open(source.path, "rb") as file:
@@ -149,9 +149,9 @@ def bring(source: Source, quarantine: Quarantine, progress: Callable[[int], None
     return dump_format.kind(quarantine.head(unpacked), str(source.path)), unpacked
 
 
-def _unpack_here(source: Source, target: BinaryIO) -> None:
-    most = shutil.disk_usage(tempfile.gettempdir()).free // 2
-    bounded = ["sh", "-c", 'trap "" XFSZ; ulimit -f "$1"; exec zstd -dc -- "$2"', "sh", dump_format.blocks(most)]
+def _unpack_locally(source: Source, target: BinaryIO) -> None:
+    limit = shutil.disk_usage(tempfile.gettempdir()).free // 2
+    bounded = ["sh", "-c", 'trap "" XFSZ; ulimit -f "$1"; exec zstd -dc -- "$2"', "sh", dump_format.blocks(limit)]
     try:
         process.run_into([*bounded, str(source.path)], target)
     except EngineError as error:
@@ -171,7 +171,7 @@ def _pack(folder: Path, send: Callable[[bytes], None], progress: Callable[[int],
         done += len(data)
         progress(done)
 
-    # A directory dump is flat; anything else in the folder, and any link, is left behind.
+    # A directory dump is flat; subfolders and links are ignored.
     stream = cast("IO[bytes]", SimpleNamespace(write=write))
     with tarfile.open(fileobj=stream, mode="w|", bufsize=_READ) as archive:
         for path in sorted(folder.iterdir()):
@@ -215,11 +215,11 @@ def head(source: Source, quarantine: Quarantine, path: str) -> bytes:
 
 
 def check_contents(quarantine: Quarantine, source: Source, kind: Kind, path: str, *, trust: bool) -> Contents:
-    """Read an archive's table of contents, then the whole of it, and return its contents.
+    """Check an archive's table of contents and its data, and return the contents.
 
-    One of a backup is not read whole: its checksum says that it is what was read whole when it was made.
+    The data of a backup are not read again: they were read when it was made, and the checksum is the same.
 
-    Raise DumpError for kinds of entries that CHAP never has, unless that is trusted, and for a damaged one.
+    Raise DumpError for unexpected objects, unless they are trusted, and for a damaged archive.
     """
     if kind is Kind.TAR:
         quarantine.check_tar(path)
@@ -232,7 +232,7 @@ def check_contents(quarantine: Quarantine, source: Source, kind: Kind, path: str
         )
     unexpected.refuse([entry.called for entry in contents.unexpected()], trust=trust)
     if beyond := contents.beyond_trust():
-        # Whoever lets a dump make these gives it the whole server.
+        # Allowing these would give the dump control of the whole server.
         raise DumpError(
             f"Only a superuser can restore {', '.join(entry.called for entry in beyond[:5])}.",
             hint="Restore it by hand, as RESTORE.txt of any backup tells, if you know where it comes from.",
@@ -245,7 +245,7 @@ def check_contents(quarantine: Quarantine, source: Source, kind: Kind, path: str
 
 
 def check_server(major: int, server: Server) -> None:
-    """Raise DumpError when a dump was made of a newer PostgreSQL than the server."""
+    """Raise DumpError when a dump comes from a newer PostgreSQL than the server's."""
     own = server.version() // 10000
     if major > own:
         raise DumpError(

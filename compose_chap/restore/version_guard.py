@@ -1,4 +1,4 @@
-"""Whether data are of a newer CHAP than the one that is here: old code does not know what to do with them."""
+"""Whether data are of a newer CHAP than the installed one: old code cannot work with them."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from compose_chap.transaction.change import Change
 
 
 def version_here(stack: Stack, source: Source, baseline: Baseline) -> str:
-    """Return the version of the code that is here, empty when nothing says it.
+    """Return the version of the installed code, empty when unknown.
 
     CHAP that is down cannot. Then a backup that was made with the very same image knows it, or the worker, or what the
     image is called, if that is a release.
     """
     tag = stack.api.image.tag if release_key(stack.api.image.tag) else ""
     same = source.version if _same_code(stack, source) else ""
-    said = [baseline.version, same, *baseline.worker_versions.values(), tag.removeprefix("v")]
-    return next(filter(None, said), "")
+    versions = [baseline.version, same, *baseline.worker_versions.values(), tag.removeprefix("v")]
+    return next(filter(None, versions), "")
 
 
 def _same_code(stack: Stack, source: Source) -> bool:
@@ -37,10 +37,10 @@ def not_known(stack: Stack, source: Source, version: str, baseline: Baseline) ->
     """Return what to know where neither versions nor what the code says can be compared, empty otherwise."""
     if stack.api.containers[0].running or _same_code(stack, source) or (version and source.version):
         return ""
-    said = "CHAP is down and cannot say what it knows. Whether the data are of a newer one"
+    message = "CHAP is down and cannot say what it knows. Whether the data are of a newer one"
     if baseline.has_data:
-        return f"{said} is seen by the columns of the live database only."
-    return f"{said} cannot be seen."
+        return f"{message} is seen by the columns of the live database only."
+    return f"{message} cannot be seen."
 
 
 def refuse_version(made_by: str, running: str) -> None:

@@ -15,6 +15,7 @@ from compose_chap.engine.world import World
 from compose_chap.errors import ChapError, EngineError, StackError
 from compose_chap.image import Reference
 from compose_chap.model import Container, Project, Stack
+from compose_chap.postgres.reach import STANDARD_PORT
 from compose_chap.postgres.server import Server
 from compose_chap.project.checkout import Move
 from compose_chap.records import durable
@@ -52,6 +53,7 @@ class Change:
     `mark` is what the server said of its transactions before the backup, empty where that is of no use. `move` is
     the way of the checkout that the writers are built from, None where they are not built; `edits` are then settings
     that its new files need. `repairs` are the known faults of the new version that are mended, by name.
+    `admin` and `port` are those that the database's server gave for itself.
     """
 
     operation: str
@@ -76,6 +78,7 @@ class Change:
     mark: str = ""
     move: Move | None = None
     repairs: tuple[str, ...] = ()
+    port: int = STANDARD_PORT
 
     @property
     def names(self) -> Names:
@@ -104,20 +107,26 @@ class Change:
         }
 
 
-def describe(stack: Stack) -> dict[str, Any]:
-    """Return the parts of a change that are read off the stack."""
+def describe(stack: Stack, server: Server) -> dict[str, Any]:
+    """Return the parts of a change that are read off the stack and its database's server."""
     return {
         "project": stack.project,
         "writers": tuple(service.name for service in stack.writers),
         "containers": {service.name: [container.id for container in service.containers] for service in stack.writers},
-        "images": {
-            service.name: {"reference": service.containers[0].image, "id": service.containers[0].image_id}
-            for service in stack.writers
-        },
+        "images": images_of(stack),
         "database": stack.database.name,
-        "admin": stack.access.admin,
+        "admin": server.admin,
+        "port": server.port,
         "owner": stack.access.owner,
         "live": stack.access.name,
+    }
+
+
+def images_of(stack: Stack) -> dict[str, dict[str, str]]:
+    """Return reference and id of the image of each writer as it runs now."""
+    return {
+        service.name: {"reference": service.containers[0].image, "id": service.containers[0].image_id}
+        for service in stack.writers
     }
 
 

@@ -18,6 +18,7 @@ from compose_chap.engine.last_error import last_error
 from compose_chap.engine.world import World
 from compose_chap.errors import ChapError
 from compose_chap.model import Container
+from compose_chap.postgres import reach
 from compose_chap.postgres.server import identifier
 from compose_chap.records.run_records import Journal, report_file
 from compose_chap.redact import passwords_in, redact
@@ -107,14 +108,18 @@ def state_now(world: World, change: Change) -> str:
 
 def sql_command(change: Change, sql: str) -> str:
     """Return the command that runs statements on CHAP's database, all or none of them, as it can be pasted."""
-    psql = ["psql", "-U", change.admin, "-d", change.live, "-v", "ON_ERROR_STOP=1", "-c", sql.replace("\n", " ")]
-    return shlex.join(["docker", *compose_command(change.project), "exec", "-T", change.database, *psql])
+    psql = ["psql", "-U", change.admin, "-d", reach.argument(change.live), "-v", "ON_ERROR_STOP=1", "-c"]
+    return shlex.join([*_inside(change), *psql, sql.replace("\n", " ")])
+
+
+def _inside(change: Change) -> list[str]:
+    return reach.inside(["docker", *compose_command(change.project)], change.database, change.port)
 
 
 def by_hand(world: World, change: Change, journal: Journal) -> str:
     """Return the commands that bring the old state back by hand, for when `docker chap recover` cannot."""
     compose = ["docker", *compose_command(change.project)]
-    psql = [*compose, "exec", change.database, "psql", "-U", change.admin, "-d", "postgres", "-c"]
+    psql = [*_inside(change), "psql", "-U", change.admin, "-d", reach.home_beside(change.live), "-c"]
     commands = [
         [*compose, *UP_ALONE, "--no-recreate", change.database],
         [*compose, "stop", *change.writers],

@@ -14,6 +14,7 @@ from typing import Any
 
 from compose_chap.check import Check
 from compose_chap.model import Project
+from compose_chap.postgres.reach import STANDARD_PORT
 from compose_chap.project.checkout import Head, Move
 from compose_chap.reading import LARGEST, Value
 from compose_chap.records.durable import Edit
@@ -90,7 +91,7 @@ def read_facts(value: Value) -> Facts:
 def read_change(value: Value) -> Change:
     """Return the change of a run."""
     by_dump, mark, move, repairs = (value.get(name) for name in ("by_dump", "mark", "move", "repairs"))
-    accepted = value.get("accepted")
+    accepted, port = value.get("accepted"), value.get("port")
     names = ("operation", "database", "admin", "owner", "live", "kept", "incoming", "expected")
     texts = {name: value.at(name).text() for name in names}
     return Change(
@@ -109,6 +110,7 @@ def read_change(value: Value) -> Change:
         move=_move(move) if move else None,
         repairs=repairs.texts() if repairs else (),
         accepted=accepted.text() if accepted else "",
+        port=port.integer(1, 65535) if port else STANDARD_PORT,
     )
 
 

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.e2e.calls import as_promised
+from tests.e2e.calls import as_promised, until
 from tests.sample.stack import OUT, SAMPLE, SampleStack, environment, registry
 
 WRITERS = ("chap", "chap-worker")
@@ -338,6 +338,7 @@ class Ways:
     registry: Cut
     environ: dict[str, str]
     compose_fails: Path
+    plain_dump: Path
 
     @classmethod
     def of(cls, stack: SampleStack, folder: Path) -> Ways:
@@ -358,7 +359,7 @@ class Ways:
             f'exec "{own / "docker-compose"}" "$@"\n'
         )
         compose.chmod(0o755)
-        return cls(engine, images, {"DOCKER_HOST": host, "DOCKER_CONFIG": str(config)}, failing)
+        return cls(engine, images, {"DOCKER_HOST": host, "DOCKER_CONFIG": str(config)}, failing, folder / "dump.sql")
 
     def mend(self, stack: SampleStack) -> None:
         """Let everything work again."""
@@ -496,7 +497,7 @@ def break_and_look(
         new = outcome.recovered == "finished" or (new and outcome.recovered == "nothing to do")
         if outcome.recovered == "nothing to do":
             last = json.loads(stack.docker("chap", "history", "--json").stdout)["runs"]
-            new = bool(last) and last[-1]["operation"] == operation and last[-1]["result"] == "done"
+            new = bool(last) and last[-1]["operation"] == words[0] and last[-1]["result"] == "done"
     elif not new:
         assert outcome.status in (1, 3, 130), (outcome.status, run.stderr[-3000:])
 
@@ -517,11 +518,20 @@ def break_and_look(
     else:
         assert_old(stack, before)
     assert_no_secret(stack, *said)
+    until(lambda: not throwaways(stack, outcome.runs))
     if fault != "database killed" and not chosen.containers_die:
         assert server_crashes(stack) == crashes
     outcome.state = "all new" if new else "all old"
     outcome.seconds = time.monotonic() - begun
     return outcome
+
+
+def throwaways(stack: SampleStack, runs: list[Run]) -> list[str]:
+    """Return the throwaway containers that are left of some runs."""
+    words = ("ps", "-a", "--filter", "label=docker-chap.throwaway", "--format")
+    lines = stack.docker(*words, '{{.ID}} {{.Label "docker-chap.throwaway"}}').stdout.splitlines()
+    owners = {f"{run.process.pid}@{socket.gethostname()}" for run in runs}
+    return [line for line in lines if line.split()[1] in owners]
 
 
 @contextmanager

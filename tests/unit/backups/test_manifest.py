@@ -262,7 +262,7 @@ def test_what_stands_in_the_instructions_is_quoted_for_the_shell(name: str, tmp_
         project=project,
         writers=[service],
         database=service,
-        access=SimpleNamespace(name=name, owner=name, admin=name),
+        access=SimpleNamespace(name=name, owner=name),
         of=lambda role: [service] if role is Role.DHIS2 else [],
     )
     told = manifest(
@@ -280,7 +280,7 @@ def test_what_stands_in_the_instructions_is_quoted_for_the_shell(name: str, tmp_
     (tmp_path / "work").mkdir()
     out, done = tmp_path / "out", 0
     environment = {"PATH": f"{tmp_path}/bin:/usr/bin:/bin", "OUT": str(out)}
-    for command in commands_of(restore_txt.text(stack, told)):
+    for command in commands_of(restore_txt.text(stack, told, name, 5433)):
         subprocess.run(["sh", "-c", command], cwd=tmp_path / "work", env=environment, capture_output=True, check=False)
         done += 1
     assert done > 12 and out.read_text().count(name) > 20, "the commands were run, with the name as it is"

@@ -21,6 +21,7 @@ from compose_chap.operations import prune, status
 from compose_chap.postgres.server import Server, Session
 from compose_chap.records import durable, engine_lock, run_records
 from compose_chap.records.durable import Edit
+from compose_chap.stack.databases import server_of
 from compose_chap.transaction.baseline import baseline_of
 from compose_chap.transaction.change import Change, describe
 from tests.fakes import API, WORKER, Database, FakeEngine, world
@@ -43,7 +44,7 @@ def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
     edit = Edit(file, FILE.replace(":v1", ":v0").encode(), FILE.encode())
     change = Change(
         operation="upgrade",
-        **describe(stack),
+        **describe(stack, server_of(engine, stack)),
         kept=KEPT,
         incoming="",
         edits=(edit,),

@@ -110,6 +110,12 @@ def test_what_is_said_of_the_database_itself_is_foreign(kind: str) -> None:
     assert entry.kind == kind
 
 
+@pytest.mark.parametrize("kind", ["TABLE ATTACH", "INDEX ATTACH", "DOMAIN", "STATISTICS", "VIEW", "RULE", "POLICY"])
+def test_what_is_no_plain_table_is_foreign(kind: str) -> None:
+    (entry,) = dump_format.contents(f"{LISTING.partition('250;')[0]}3704; 0 0 {kind} public harm chap\n").unexpected()
+    assert (entry.kind, entry.rest) == (kind, "public harm chap")
+
+
 def test_what_only_a_superuser_can_restore_can_be_left_out() -> None:
     listing = LISTING + "251; 3466 16501 EVENT TRIGGER - harm chap\n"
     found = dump_format.contents(listing)

@@ -15,7 +15,7 @@ from compose_chap.postgres.psql import counted
 from compose_chap.postgres.reach import connection
 from compose_chap.postgres.server import Server
 
-AS_ROOT = Finished(0, '[true, 170006, ["root"]]\n', "")
+AS_ROOT = Finished(0, '[true, 170006, 5432, ["root"]]\n', "")
 
 
 class Answering:
@@ -44,7 +44,7 @@ class Answering:
             if database == "postgres" != self.home:
                 return Finished(2, "", 'FATAL:  database "postgres" does not exist')
             known = [name for name, power in self.roles.items() if power]
-            return Finished(0, json.dumps([self.roles[role], self.version, known or None]) + "\n", "")
+            return Finished(0, json.dumps([self.roles[role], self.version, 5432, known or None]) + "\n", "")
         self.sent.append((role, database, stdin.decode()))
         return Finished(0, self.answer, "")
 

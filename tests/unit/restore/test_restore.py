@@ -13,6 +13,7 @@ from compose_chap.engine.process import Finished
 from compose_chap.errors import ChapError
 from compose_chap.records import run_records
 from compose_chap.restore import restore
+from compose_chap.stack.databases import server_of
 from compose_chap.transaction import evidence
 from compose_chap.transaction.baseline import baseline_of
 from compose_chap.transaction.change import Change, describe
@@ -45,7 +46,7 @@ def test_by_hand_too_nothing_is_pulled_or_built(tmp_path: Path) -> None:
     here, (stack,) = world(engine), detect(engine.containers())
     change = Change(
         operation="restore",
-        **describe(stack),
+        **describe(stack, server_of(engine, stack)),
         kept="k",
         incoming="i",
         edits=(),

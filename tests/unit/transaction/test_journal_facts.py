@@ -104,7 +104,7 @@ def test_whatever_stands_where_something_else_is_due_it_is_read_or_one_error_nam
 
 
 def test_what_is_missing_is_named() -> None:
-    optional = {"by_dump", "mark", "move", "repairs", "accepted"}
+    optional = {"by_dump", "mark", "move", "repairs", "accepted", "port"}
     facts = CHANGE.to_facts()
     for name in facts:
         less = {other: fact for other, fact in facts.items() if other != name}
