@@ -49,6 +49,12 @@ def manifest(**facts: Any) -> Manifest:
     return Manifest(**{**known, **facts})
 
 
+def run_record(**facts: Any) -> dict[str, Any]:
+    """Return the record of an upgrade that succeeded, with these facts instead, as its file holds it."""
+    known = {"id": "1", "operation": "upgrade", "by": "ops@host", "started_at": "2026-01-01T00:00:00+00:00"}
+    return {**known, "result": "done", "facts": {}, "steps": [], **facts}
+
+
 class Killed(BaseException):
     """The process is gone: nothing that it still tries has any effect."""
 

@@ -50,7 +50,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from compose_chap import __version__, units
-from compose_chap.backups import dump_file, other_files, restore_txt
+from compose_chap.backups import dump_file, other_files, restore_txt, volumes
 from compose_chap.backups.catalogue import PARTIAL, Backup, list_backups, remove_abandoned
 from compose_chap.backups.manifest import (
     FILE,
@@ -107,7 +107,7 @@ def take(
     if dhis2:
         needed += dhis2[2].size * _ratio([backup.manifest.dhis2 for backup in earlier])
     if with_volumes:
-        needed += _packed_volumes(earlier) or other_files.volumes_size(engine, stack)
+        needed += _packed_volumes(earlier) or volumes.volumes_size(engine, stack)
     _check_space(folder, int(needed * _MARGIN))
 
     begun, partial = _new_folder(folder, clock())
@@ -170,7 +170,7 @@ def _fill(
             tables=dict(more.tables),
         )
     now = clock()
-    volumes = other_files.pack_volumes(engine, stack, partial, notify) if with_volumes else ()
+    packed = volumes.pack_volumes(engine, stack, partial, notify) if with_volumes else ()
     if with_volumes:
         spent["volumes"] = dump_file.seconds(now, clock())
 
@@ -198,7 +198,7 @@ def _fill(
         lost_tables=tuple(lost_tables),
         unexpected=tuple(unexpected_objects),
         dhis2=other,
-        volumes=volumes,
+        volumes=packed,
         files=files,
         seconds={**spent, "all": dump_file.seconds(begun, clock())},
         proven_at=clock(),

@@ -190,6 +190,16 @@ def facts_of(server: Server, database: Database) -> DatabaseFacts:
     )
 
 
+def pieces(path: Path, progress: Callable[[int, int], None]) -> Iterator[bytes]:
+    """Yield a file piece by piece, and tell `progress` how many bytes of how many are done."""
+    size, done = path.stat().st_size, 0
+    with open(path, "rb") as file:
+        while data := file.read(1 << 18):
+            yield data
+            done += len(data)
+            progress(done, size)
+
+
 def seconds(begun: datetime, ended: datetime) -> float:
     """Return the seconds between two moments."""
     return round((ended - begun).total_seconds(), 3)

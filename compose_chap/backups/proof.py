@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Any
 
 from compose_chap import units
-from compose_chap.backups import catalogue, dump_file, other_files
+from compose_chap.backups import catalogue, dump_file, volumes
 from compose_chap.backups.catalogue import Backup
 from compose_chap.backups.verdict import CHECKSUMS, READ_BACK, RESTORED
 from compose_chap.engine.world import World
@@ -53,7 +53,7 @@ def check_sums(world: World, backup: Backup) -> None:
             if actual != part.sha256:
                 raise DumpError(f"Backup {backup.id} is damaged: {part.file} is not what was written.")
             if path.name.endswith(".tar.gz"):
-                other_files.read_tar(path)
+                volumes.read_tar(path)
 
 
 def verify(world: World, backup: Backup, server: Server | None) -> str:
@@ -65,7 +65,9 @@ def verify(world: World, backup: Backup, server: Server | None) -> str:
     if server:
         with _recording_failure(world, backup, READ_BACK):
             for dump in _dumps(backup):
-                pg_tools.read_to_end(server, _pieces(world, backup.folder / dump["dump"]["file"]))
+                path = backup.folder / dump["dump"]["file"]
+                tell = functools.partial(world.notify, "prove", f"read back {path.name}")
+                pg_tools.read_to_end(server, dump_file.pieces(path, tell))
     how = READ_BACK if server else CHECKSUMS
     catalogue.record_verdict(backup, world.clock(), how)
     return how
@@ -165,12 +167,3 @@ def _dumps(backup: Backup) -> list[dict[str, Any]]:
         {**facts, "image": image_of(backup)},
         *([{**facts["dhis2"], "foreign": None}] if facts.get("dhis2") else []),
     ]
-
-
-def _pieces(world: World, path: Path) -> Iterator[bytes]:
-    size, done = path.stat().st_size, 0
-    with open(path, "rb") as file:
-        while data := file.read(1 << 18):
-            yield data
-            done += len(data)
-            world.notify("prove", f"read back {path.name}", done, size)

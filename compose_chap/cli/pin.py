@@ -36,11 +36,11 @@ def pin_command(call: Call, version: str, digest: bool, dry_run: bool) -> None:
     model = location.read_project(call.where())
     services = pin.chap_services(model)
     digests = _digests(model, services, tag) if digest else {}
-    found = pin.edits(model, {name: pin.Reference(tag, digests.get(name, "")) for name in services})
-    diff = pin.diff(found)
-    data = {"changed": bool(found) and not dry_run, "services": list(services), "diff": diff}
+    edits = pin.edits(model, {name: pin.NewTag(tag, digests.get(name, "")) for name in services})
+    diff = pin.diff(edits)
+    data = {"changed": bool(edits) and not dry_run, "services": list(services), "diff": diff}
 
-    if not found:
+    if not edits:
         call.result(data, f"The files already name {tag}: {', '.join(services)}.")
         return
     if not dry_run:
@@ -48,8 +48,7 @@ def pin_command(call: Call, version: str, digest: bool, dry_run: bool) -> None:
         world = call.world()
         lock_it = partial(lock.locked, directory, "pin", world.clock())
         with recorded(call, directory) as attempt, guard.waited_for(world, call.wait_lock, lock_it):
-            attempt.learn(f"to {tag}", to=tag, files=[str(edit.path) for edit in found])
-            edits = tuple(durable.Edit(edit.path, edit.before, edit.after) for edit in found)
+            attempt.learn(f"to {tag}", to=tag, files=[str(edit.path) for edit in edits])
             journal = run_records.begin_run(directory, "pin", {"edits": durable.pack_edits(edits)}, render.now, to=tag)
             try:
                 durable.apply_edits(edits)

@@ -20,7 +20,7 @@ from compose_chap.operations import prune
 from compose_chap.records import lock
 from compose_chap.stack import observe
 from compose_chap.stack.databases import server_of
-from compose_chap.transaction import kept
+from compose_chap.transaction.run import kept
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -67,12 +67,13 @@ def prune_command(
 
     with guarded(call, world, stack, find) as (stack, attempt):
         server, origin = server_of(world.engine, stack), world.engine.origin(stack.project.name)
-        images = kept.kept_images(world, stack.project.name)
-        chosen = prune.plan(stack, origin, server, folder, retention, world.clock(), images)
+        images, databases = kept.kept_images(world, stack.project.name), server.databases()
+        inventory = prune.Inventory.of(stack, origin, folder, databases, images)
+        chosen = prune.plan(stack, inventory, retention, world.clock())
         lines = [f"backup    {backup.id}  {units.size(backup.size)}" for backup in chosen.backups]
         lines += [f"database  {name}  {units.size(bytes_)}" for name, bytes_ in chosen.databases]
         lines += [f"images    of the run {run}" for run in chosen.image_runs]
-        text = "\n".join(lines) or _nothing(kept.kept_databases(server.databases(), stack.access.name), keep_databases)
+        text = "\n".join(lines) or _nothing(kept.kept_databases(databases, stack.access.name), keep_databases)
         for warning in chosen.warnings:
             call.tell(render.paragraph(f"Warning: {warning}", sys.stderr))
         if not (chosen.empty or dry_run):

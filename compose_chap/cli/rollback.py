@@ -26,7 +26,7 @@ from compose_chap.operations import guard, recover, rollback
 from compose_chap.records import lock, run_records
 from compose_chap.stack import observe
 from compose_chap.stack.databases import server_of
-from compose_chap.transaction import baseline
+from compose_chap.transaction.run import baseline
 
 # How `recover` says what became of a run.
 _OUTCOMES = {

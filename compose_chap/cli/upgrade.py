@@ -116,20 +116,20 @@ def upgrade_command(
             )
             return
         plan = upgrade.UpgradePlan(
-            stack,
-            target,
-            subject.images,
-            subject.edits,
-            tuple(subject.model.contents),
-            subject.backups,
-            subject.platform,
-            subject.baseline,
-            tuple(check.name for check in found if check.failed),
-            _drain(found, allowed, drain),
-            _by_dump(checks),
-            subject.move,
-            no_cache,
-            roads.repairs(found) if repair else (),
+            stack=stack,
+            target=target,
+            images=subject.images,
+            edits=subject.edits,
+            sources=tuple(subject.model.contents),
+            backups=subject.backups,
+            platform=subject.platform,
+            baseline=subject.baseline,
+            overridden=tuple(check.name for check in found if check.failed),
+            drain=_drain(found, allowed, drain),
+            by_dump=_by_dump(checks),
+            move=subject.move,
+            no_cache=no_cache,
+            repairs=roads.repairs(found) if repair else (),
         )
         text = _plan_text(subject, checks)
         if dry_run:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from compose_chap.backups import catalogue
 from compose_chap.backups.catalogue import Backup
 from compose_chap.engine.world import World
 from compose_chap.model import Origin, Stack
-from compose_chap.postgres.server import Server
+from compose_chap.postgres.server import Database, Server
 from compose_chap.records import order, run_records
-from compose_chap.transaction import kept
+from compose_chap.transaction.run import kept
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,32 @@ class Retention:
     monthly: int = 6
     floor: int = 1
     databases_days: int = 7
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """What there is of a stack: its backups, oldest first, the databases of its server, the tags of kept images.
+
+    `runs` are the records of those that stand, oldest first.
+    """
+
+    backups: tuple[Backup, ...]
+    runs: tuple[Mapping[str, Any], ...]
+    databases: Mapping[str, Database]
+    images: tuple[str, ...]
+
+    @classmethod
+    def of(
+        cls,
+        stack: Stack,
+        origin: Origin,
+        folder: Path,
+        databases: Mapping[str, Database],
+        images: Iterable[str] = (),
+    ) -> Inventory:
+        """Return it for the stack that has this origin, and its backups in this folder. Raise StateError."""
+        runs = run_records.effective_runs(stack.project.directory, origin)
+        return cls(tuple(catalogue.list_backups(folder, origin)), tuple(runs), databases, tuple(images))
 
 
 @dataclass(frozen=True)
@@ -68,59 +95,44 @@ def keep(backups: Sequence[Backup], retention: Retention) -> dict[str, str]:
     return kept
 
 
-def plan(
-    stack: Stack,
-    origin: Origin,
-    server: Server | None,
-    folder: Path,
-    retention: Retention,
-    now: datetime,
-    images: Sequence[str] = (),
-) -> PrunePlan:
-    """Return what may go of what has this origin. Without a `server` no kept database is looked at.
-
-    What can still be undone keeps its backup, database and `images` (the tags of kept ones); a pinned backup always
-    stays.
-    """
-    backups = catalogue.list_backups(folder, origin)
-    staying = keep(backups, retention)
-    needed = kept.needed_runs(run_records.effective_runs(stack.project.directory, origin))
+def plan(stack: Stack, inventory: Inventory, retention: Retention, now: datetime) -> PrunePlan:
+    """Return what may go. What can still be undone keeps its backup, database and images; a pinned backup stays."""
+    staying = keep(inventory.backups, retention)
+    needed = kept.needed_runs(inventory.runs)
     # By name: the folder that a run wrote down may have been spelled in another way.
     of_runs = {Path(run["facts"].get("backup", "")).name for run in needed}
 
-    for one in backups:
-        if one.pinned:
-            staying[one.id] = "pinned"
-        elif one.id in of_runs:
-            staying[one.id] = "the last upgrade's"
+    for backup in inventory.backups:
+        if backup.pinned:
+            staying[backup.id] = "pinned"
+        elif backup.id in of_runs:
+            staying[backup.id] = "the last upgrade's"
 
     live, age = stack.access.name, timedelta(days=retention.databases_days)
-    databases = server.databases() if server else {}
-    going = kept.droppable(databases, live, needed, age, now)
+    going = kept.droppable(inventory.databases, live, needed, age, now)
     # Images stay as long as data that they belong to.
-    held = {kept.run_of(name, live) for name in kept.kept_databases(databases, live) if name not in going}
+    held = {kept.run_of(name, live) for name in kept.kept_databases(inventory.databases, live) if name not in going}
     held |= {str(run["id"]) for run in needed}
-    dated = {one.id: one.created_at for one in backups}
+    dated = {backup.id: backup.created_at for backup in inventory.backups}
     return PrunePlan(
-        tuple(backup for backup in backups if backup.id not in staying),
-        tuple((name, databases[name].size) for name in going),
-        tuple(kept.droppable_images(images, stack.project.name, held, age, now)),
+        tuple(backup for backup in inventory.backups if backup.id not in staying),
+        tuple((name, inventory.databases[name].size) for name in going),
+        tuple(kept.droppable_images(inventory.images, stack.project.name, held, age, now)),
         tuple(staying.items()),
-        (*order.warnings("Backup", dated, now), *kept.dated_ahead(databases, live, now)),
+        (*order.warnings("Backup", dated, now), *kept.dated_ahead(inventory.databases, live, now)),
     )
 
 
-def execute(world: World, stack: Stack, server: Server | None, chosen: PrunePlan) -> None:
+def execute(world: World, stack: Stack, server: Server, chosen: PrunePlan) -> None:
     """Remove what a plan chose, and what backups that were killed left behind."""
     for folder in {backup.folder.parent for backup in chosen.backups}:
         catalogue.remove_abandoned(folder)
-    for one in chosen.backups:
+    for backup in chosen.backups:
         # Renamed first: a folder half removed must not look like a backup.
-        doomed = one.folder.with_name(one.folder.name + catalogue.PARTIAL)
-        one.folder.rename(doomed)
+        doomed = backup.folder.with_name(backup.folder.name + catalogue.PARTIAL)
+        backup.folder.rename(doomed)
         shutil.rmtree(doomed)
     for name, _ in chosen.databases:
-        if server:
-            server.drop(name)
+        server.drop(name)
     for run in chosen.image_runs:
         kept.untag_kept_images(world, run, stack.project.name)

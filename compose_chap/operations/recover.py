@@ -17,9 +17,11 @@ from compose_chap.records import durable, engine_lock, lock
 from compose_chap.records.run_records import Journal
 from compose_chap.records.steps import Step
 from compose_chap.restore import side_database
-from compose_chap.transaction import evidence, forward, hooks, kept, undo
-from compose_chap.transaction.change import Change, server_of, start_service, wait_for_server
-from compose_chap.transaction.facts import facts_of, read_change, read_edits
+from compose_chap.transaction import evidence, forward, hooks, undo
+from compose_chap.transaction.containers import server_of, start_service, wait_for_server
+from compose_chap.transaction.run import kept
+from compose_chap.transaction.run.change import Change
+from compose_chap.transaction.run.facts import facts_of, read_change, read_edits
 from compose_chap.transaction.sources import sources_of
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from compose_chap.check import Check
+from compose_chap.edit import Edit
 from compose_chap.engine.world import World
 from compose_chap.errors import EngineError, StateError
 from compose_chap.model import Origin, Stack
@@ -17,15 +18,17 @@ from compose_chap.project import checkout_move
 from compose_chap.project.checkout import Checkout, Move
 from compose_chap.reading import Value
 from compose_chap.records import durable, lock, run_records
-from compose_chap.records.durable import Edit
 from compose_chap.stack import model_schema, schema
 from compose_chap.stack.databases import refuse_irreversible
 from compose_chap.stack.jobs import lost_jobs
 from compose_chap.stack.schema import Schema
-from compose_chap.transaction import forward, kept, undo
-from compose_chap.transaction.baseline import baseline_of
-from compose_chap.transaction.change import Change, describe, server_of
-from compose_chap.transaction.facts import read_change, read_facts
+from compose_chap.transaction import forward, undo
+from compose_chap.transaction.containers import server_of
+from compose_chap.transaction.data.previous_data import previous_data_of
+from compose_chap.transaction.run import kept
+from compose_chap.transaction.run.baseline import baseline_of
+from compose_chap.transaction.run.change import Change, describe
+from compose_chap.transaction.run.facts import read_change, read_facts
 from compose_chap.transaction.sources import sources_of
 
 _UNDONE_BY = {"upgrade": "rollback", "restore": "restore --undo"}
@@ -77,16 +80,7 @@ def plan_rollback(world: World, stack: Stack, operation: str) -> RollbackPlan:
     )
     done, facts = read_change(known), read_facts(known)
     server = server_of(world, done)
-    if dump := facts.kept_dump:
-        raise StateError(
-            f"The {operation} kept the old data as a backup, {dump.name}, and not as a database.",
-            hint=f"Restore it with its version: docker chap restore {dump.name} --with-version",
-        )
-    if not server.exists(done.kept):
-        raise StateError(
-            f"The database {done.kept}, which the {operation} kept, is gone.",
-            hint=f"Restore a backup instead: docker chap restore {facts.backup.name if facts.backup else 'latest'}",
-        )
+    previous_data_of(done, facts).refuse_what_is_gone(server)
     refuse_irreversible(server, done.live)
     refuse_irreversible(server, done.kept)
     rows = server.counts(done.kept)

@@ -21,7 +21,7 @@ from compose_chap.stack import schema
 from compose_chap.stack.chap import Active, Chap, Health, Jobs, Overview, version_in
 from compose_chap.stack.databases import server_of
 from compose_chap.stack.schema import Schema
-from compose_chap.transaction import kept
+from compose_chap.transaction.run import kept
 
 _SIDE_BY_SIDE = 16
 

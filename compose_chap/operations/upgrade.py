@@ -10,6 +10,7 @@ from typing import Any
 from compose_chap.backups import backup, catalogue
 from compose_chap.backups.catalogue import Backup
 from compose_chap.check import Check
+from compose_chap.edit import Edit
 from compose_chap.engine.process import check as succeeded
 from compose_chap.engine.pull import pull
 from compose_chap.engine.world import World
@@ -19,15 +20,17 @@ from compose_chap.model import Stack
 from compose_chap.preflight import roads
 from compose_chap.project.checkout import Move
 from compose_chap.records import lock, run_records
-from compose_chap.records.durable import Edit
 from compose_chap.records.run_records import Journal
 from compose_chap.records.steps import Step
 from compose_chap.stack import databases, model_schema, releases
 from compose_chap.stack.jobs import wait_for_jobs
-from compose_chap.transaction import forward, kept, prepare
-from compose_chap.transaction.baseline import Baseline
-from compose_chap.transaction.change import Change, begin, describe, images_of, server_of
-from compose_chap.transaction.facts import facts_of
+from compose_chap.transaction import forward, prepare
+from compose_chap.transaction.containers import server_of
+from compose_chap.transaction.data.previous_data import previous_data_of
+from compose_chap.transaction.run import kept
+from compose_chap.transaction.run.baseline import Baseline
+from compose_chap.transaction.run.change import Change, begin, describe, images_of
+from compose_chap.transaction.run.facts import facts_of
 from compose_chap.transaction.sources import sources_of
 
 # Until a server has an upgrade of its own to learn from: a start of CHAP, and a copy inside PostgreSQL.
@@ -82,43 +85,64 @@ def execute(world: World, plan: UpgradePlan, credentials: Mapping[str, str]) -> 
     Raise RolledBack, NeedsPerson or Cancelled once the writers were stopped; before that any ChapError,
     and then nothing has changed.
     """
-    stack, baseline = plan.stack, plan.baseline
-    change = planned = _change(world, plan, run_records.run_id(world.clock()))
-    facts = {**change.to_facts(), "backups": str(plan.backups), "sources": [str(path) for path in plan.sources]}
-    whose = world.engine.origin(stack.project.name).to_json()
-    about = {"stack": whose, "from": baseline.version, "to": plan.target, "overridden": list(plan.overridden)}
-    about["repairs"] = list(plan.repairs)
+    change = _change(world, plan, run_records.run_id(world.clock()))
     with lock.single_interruption():
-        journal = run_records.begin_run(stack.project.directory, "upgrade", facts, world.clock, **about)
+        journal = _open_journal(world, plan, change)
+        change = replace(change, kept=kept.kept_name(change.live, kept.BEFORE, journal.id))
 
         def clean_up() -> None:
-            sources_of(planned).revert(world, journal)
-            kept.untag_kept_images(world, journal.id, planned.project.name)
+            sources_of(change).revert(world, journal)
+            kept.untag_kept_images(world, journal.id, change.project.name)
 
-        with prepare.preparing(planned, journal, clean_up, _unchanged(baseline)):
-            change = replace(change, kept=kept.kept_name(change.live, kept.BEFORE, journal.id))
-            _keep_images(world, plan, journal)
-            if plan.move is None:
-                change = replace(change, images_after=_pull(world, plan, journal))
-                _learn_models(world, change)
-            change = replace(change, mark=server_of(world, change).mark() if plan.by_dump else "")
-            taken = _back_up(world, plan, journal)
-            if plan.move:
-                # The backup holds the files and the commit of before, so the checkout comes after it.
-                change = replace(change, images_after=_build(world, plan, change, journal))
-                _learn_models(world, change)
-            journal.learn(backup=str(taken.folder), **change.to_facts())
-            _refuse_new_jobs(world, plan)
+        with prepare.preparing(change, journal, clean_up, _unchanged(plan.baseline)):
+            prepared, taken = _prepare(world, plan, change, journal)
         try:
-            done = forward.run(world, change, journal, credentials)
+            done = forward.run(world, prepared, journal, credentials)
         except RolledBack as error:
-            road = roads.hint_after(error.message, baseline.version, plan.target)
+            road = roads.hint_after(error.message, plan.baseline.version, plan.target)
             error.hint = "\n".join(filter(None, (road, error.hint)))
             raise
-    if dump := facts_of(journal).kept_dump:
-        taken = catalogue.load(dump)
-    aside = "" if dump else change.kept
-    return Upgraded(journal.id, baseline.version, plan.target, taken, aside, done.downtime, done.checks)
+    facts = facts_of(journal)
+    if facts.kept_dump:
+        taken = catalogue.load(facts.kept_dump)
+    kept_as = previous_data_of(prepared, facts).database
+    return Upgraded(journal.id, plan.baseline.version, plan.target, taken, kept_as, done.downtime, done.checks)
+
+
+def _open_journal(world: World, plan: UpgradePlan, change: Change) -> Journal:
+    directory, name = plan.stack.project.directory, plan.stack.project.name
+    facts = {**change.to_facts(), "backups": str(plan.backups), "sources": [str(path) for path in plan.sources]}
+    about = {
+        "stack": world.engine.origin(name).to_json(),
+        "from": plan.baseline.version,
+        "to": plan.target,
+        "overridden": list(plan.overridden),
+        "repairs": list(plan.repairs),
+    }
+    return run_records.begin_run(directory, "upgrade", facts, world.clock, **about)
+
+
+def _prepare(world: World, plan: UpgradePlan, change: Change, journal: Journal) -> tuple[Change, Backup]:
+    """Do what can be done while CHAP serves. Return the change with its new images, and the backup."""
+    for service in plan.stack.writers:
+        kept.keep_image(world, service.containers[0].image_id, change.project.name, journal.id, service.name)
+    if not plan.move:
+        change = _with_images(world, change, _pull(world, plan, journal))
+    if plan.by_dump:
+        change = replace(change, mark=server_of(world, change).mark())
+    taken = _back_up(world, plan, journal)
+    if plan.move:
+        # The backup holds the previous files and their commit, so the checkout comes after it.
+        change = _with_images(world, change, _build(world, plan, change, journal))
+    journal.learn(backup=str(taken.folder), **change.to_facts())
+    _refuse_new_jobs(world, plan)
+    return change, taken
+
+
+def _with_images(world: World, change: Change, images: Mapping[str, Mapping[str, str]]) -> Change:
+    """Return the change with these images. What the new one wants of the database is asked now: it takes seconds."""
+    model_schema.of_image(world, images[change.writers[0]]["id"])
+    return replace(change, images_after=images)
 
 
 def expected_downtime(size: int, runs: Sequence[Mapping[str, Any]], *, by_dump: bool = False) -> float:
@@ -173,11 +197,6 @@ def _change(world: World, plan: UpgradePlan, run: str) -> Change:
     )
 
 
-def _keep_images(world: World, plan: UpgradePlan, journal: Journal) -> None:
-    for service in plan.stack.writers:
-        kept.keep_image(world, service.containers[0].image_id, plan.stack.project.name, journal.id, service.name)
-
-
 def _build(world: World, plan: UpgradePlan, change: Change, journal: Journal) -> dict[str, dict[str, str]]:
     """Check the release out and build it, while the old containers serve. Return reference and id of each image."""
     project, writers = plan.stack.project, [service.name for service in plan.stack.writers]
@@ -208,11 +227,6 @@ def _pull(world: World, plan: UpgradePlan, journal: Journal) -> dict[str, dict[s
     after = {name: {"reference": str(reference), "id": ids[reference]} for name, reference in plan.images.items()}
     journal.note(digests={"before": _digests(world, images_of(plan.stack)), "after": _digests(world, after)})
     return after
-
-
-def _learn_models(world: World, change: Change) -> None:
-    """Ask the new image what it wants of the database, while CHAP serves: to ask takes seconds."""
-    model_schema.of_image(world, change.images_after[change.writers[0]]["id"])
 
 
 def _digests(world: World, images: Mapping[str, Mapping[str, str]]) -> dict[str, list[str]]:

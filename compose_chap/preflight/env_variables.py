@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from compose_chap.edit import Edit
 from compose_chap.model import DatabaseUrl, Service
 from compose_chap.project.compose_files import Model
 from compose_chap.project.document import Tree, tree
 from compose_chap.project.variables import Text, encode, required
-from compose_chap.records.durable import Edit
 
 URL = "CHAP_DATABASE_URL"
 

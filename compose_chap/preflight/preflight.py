@@ -27,7 +27,7 @@ from compose_chap.records import durable, run_records
 from compose_chap.stack.databases import refuse_irreversible
 from compose_chap.stack.jobs import own_jobs
 from compose_chap.stack.releases import available
-from compose_chap.transaction.baseline import other_sessions
+from compose_chap.transaction.run.baseline import other_sessions
 
 # Unpacked layers take two to three times their compressed size.
 _UNPACKED = 3

@@ -7,16 +7,13 @@ sees an empty folder.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from compose_chap.backups.volumes import is_cache
 from compose_chap.project.compose_files import Model
 from compose_chap.project.document import Data, items, tree
-
-# Volumes that fill themselves again when they are lost.
-_CACHES = re.compile(r"renv|pytensor|(^|[/_-])uv$|cache|(^|[/_-])tmp$")
 
 
 @dataclass(frozen=True)
@@ -45,7 +42,7 @@ def mounts(model: Model, name: str) -> dict[str, Mount]:
     result = {}
     for entry in items(tree(tree(model.data.get("services")).get(name)).get("volumes")):
         mount = _mount(model, entry)
-        if mount and not _CACHES.search(mount.mounted) and not _CACHES.search(mount.target):
+        if mount and not is_cache(mount.mounted, mount.target):
             result[mount.target] = mount
     return result
 

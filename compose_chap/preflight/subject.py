@@ -9,6 +9,7 @@ from pathlib import Path
 from threading import RLock
 from typing import Any, Generic, TypeVar
 
+from compose_chap.edit import Edit
 from compose_chap.engine.registry import Manifest, Registry
 from compose_chap.engine.world import World
 from compose_chap.errors import ChapError, EngineError, RegistryError, StackError
@@ -21,12 +22,11 @@ from compose_chap.project import checkout, compose_files, pin
 from compose_chap.project.checkout import Checkout, Head, Move
 from compose_chap.project.compose_files import Model, ServiceDefinition
 from compose_chap.records import durable
-from compose_chap.records.durable import Edit
 from compose_chap.stack import releases, schema
 from compose_chap.stack.chap import Chap, Jobs, Overview
 from compose_chap.stack.databases import database_of, server_of
 from compose_chap.stack.schema import Schema
-from compose_chap.transaction.baseline import Baseline, baseline_of
+from compose_chap.transaction.run.baseline import Baseline, baseline_of
 
 T = TypeVar("T")
 
@@ -200,7 +200,7 @@ class Subject:
             # Compose names a built image after project and service.
             image = self._definition(self.after, name).image
             return Reference.parse(str(image or f"{self.stack.project.name}-{name}"))
-        repository, _, _ = pin.split(str(self._definition(self.model, name).image))
+        repository = Reference.parse(str(self._definition(self.model, name).image)).repository
         reference = Reference(repository, self.target)
         if not self.digest:
             return reference
@@ -219,8 +219,8 @@ class Subject:
         return definition
 
     @shared_property
-    def _pins(self) -> tuple[pin.Edit, ...]:
-        wanted = {name: pin.Reference(reference.tag, reference.digest) for name, reference in self.images.items()}
+    def _pins(self) -> tuple[Edit, ...]:
+        wanted = {name: pin.NewTag(reference.tag, reference.digest) for name, reference in self.images.items()}
         return pin.edits(self.model, wanted)
 
     @shared_property
@@ -233,7 +233,7 @@ class Subject:
                 if self.missing_variables
                 else ()
             )
-        return tuple(Edit(edit.path, edit.before, edit.after) for edit in self._pins)
+        return self._pins
 
     @property
     def changed_files(self) -> list[Path]:

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from compose_chap.detection import classify
+from compose_chap.edit import Edit
 from compose_chap.errors import ComposeFileError, StackError
+from compose_chap.image import Reference
 from compose_chap.model import Role
 from compose_chap.project.compose_files import Model, load, locate
 from compose_chap.project.document import Data
@@ -21,20 +23,11 @@ _REPOSITORY = re.compile(r"[^\s@$]+")
 
 
 @dataclass(frozen=True)
-class Reference:
+class NewTag:
     """The tag that an image should get, and its digest if it should be pinned to one."""
 
     tag: str
     digest: str = ""
-
-
-@dataclass(frozen=True)
-class Edit:
-    """A file before and after."""
-
-    path: Path
-    before: bytes
-    after: bytes
 
 
 @dataclass(frozen=True, order=True)
@@ -72,7 +65,7 @@ def chap_services(model: Model) -> tuple[str, ...]:
     return tuple(chosen)
 
 
-def edits(model: Model, wanted: Mapping[str, Reference]) -> tuple[Edit, ...]:
+def edits(model: Model, wanted: Mapping[str, NewTag]) -> tuple[Edit, ...]:
     """Return the edits that give each service of `wanted` its reference, and change nothing else.
 
     Raise ComposeFileError when that cannot be done safely. Services that have it already need no edit.
@@ -95,7 +88,7 @@ def edits(model: Model, wanted: Mapping[str, Reference]) -> tuple[Edit, ...]:
 
 def edited(model: Model, changes: Iterable[Edit]) -> Model:
     """Return the project as its files define it with these edits. Raise ComposeFileError."""
-    contents = {**model.contents, **{edit.path: edit.after for edit in changes}}
+    contents = {**model.contents, **{edit.path: edit.after for edit in changes if edit.after is not None}}
 
     def read(path: Path) -> bytes:
         if path not in contents:
@@ -111,7 +104,8 @@ def diff(changes: Iterable[Edit]) -> str:
     lines: list[str] = []
     for edit in changes:
         before, after = (
-            re.findall(r"[^\n]*\n|[^\n]+", content.decode("utf-8", "replace")) for content in (edit.before, edit.after)
+            re.findall(r"[^\n]*\n|[^\n]+", (content or b"").decode("utf-8", "replace"))
+            for content in (edit.before, edit.after)
         )
         for line in difflib.unified_diff(before, after, str(edit.path), str(edit.path)):
             lines.append(line if line.endswith("\n") else line + "\n\\ No newline at end of file\n")
@@ -119,14 +113,15 @@ def diff(changes: Iterable[Edit]) -> str:
     return "".join(lines)
 
 
-def _splices(model: Model, name: str, reference: Reference) -> Iterator[_Splice]:
+def _splices(model: Model, name: str, reference: NewTag) -> Iterator[_Splice]:
     """Yield the replacements that give a service `reference`. Raise ComposeFileError."""
     if not _TAG.fullmatch(reference.tag):
         raise ComposeFileError(f"{reference.tag!r} is not an image tag", hint="A tag looks like v2.1.0.")
     if reference.digest and not _DIGEST.fullmatch(reference.digest):
         raise ComposeFileError(f"{reference.digest!r} is not a digest", hint="A digest looks like sha256:7839f1e1...")
     image = _image(model, name)
-    repository, tag, digest = split(image)
+    current = Reference.parse(image)
+    repository, tag, digest = current.repository, current.tag, current.digest
     if digest and not reference.digest:
         raise _refusal(
             model,
@@ -145,16 +140,6 @@ def _splices(model: Model, name: str, reference: Reference) -> Iterator[_Splice]
     for start, end, text in changes:
         if image[start:end] != text:
             yield _splice(model, name, image, start, end, text)
-
-
-def split(image: str) -> tuple[str, str, str]:
-    """Return repository, tag and digest of an image reference; missing parts are empty."""
-    named, _, digest = image.partition("@")
-    repository, colon, tag = named.rpartition(":")
-    if not colon or "/" in tag:
-        return named, "", digest
-
-    return repository, tag, digest
 
 
 def _image(model: Model, name: str) -> Text:
@@ -177,8 +162,8 @@ def _image(model: Model, name: str) -> Text:
             f"the image of service {name} is unknown: {image.problem}",
             "Set the variable where Compose finds it, in .env for example.",
         )
-    repository, tag, digest = split(image)
-    well_formed = _REPOSITORY.fullmatch(repository) and (_TAG.fullmatch(tag) or not tag)
+    current = Reference.parse(image)
+    well_formed = _REPOSITORY.fullmatch(current.repository) and (_TAG.fullmatch(current.tag) or not current.tag)
     if not well_formed or image.endswith((":", "@")) or ":@" in image:
         raise _refusal(
             model,
@@ -239,7 +224,7 @@ def _edit(model: Model, path: Path, splices: Iterable[_Splice]) -> Edit:
     return Edit(path, before, encode(text))
 
 
-def _check(model: Model, changes: Iterable[Edit], wanted: Mapping[str, Reference], first: _Splice) -> None:
+def _check(model: Model, changes: Iterable[Edit], wanted: Mapping[str, NewTag], first: _Splice) -> None:
     """Read the edited project. Raise ComposeFileError unless exactly the wanted images changed."""
     after = edited(model, changes)
     allowed = {("services", name, "image") for name in wanted}
@@ -252,8 +237,8 @@ def _check(model: Model, changes: Iterable[Edit], wanted: Mapping[str, Reference
             "Give the CHAP services a tag, or a variable, of their own.",
         )
     for name, reference in wanted.items():
-        _, tag, digest = split(after.services[name].image or "")
-        if (tag, digest) != (reference.tag, reference.digest):
+        image = Reference.parse(after.services[name].image or "")
+        if (image.tag, image.digest) != (reference.tag, reference.digest):
             raise _refusal(
                 model,
                 Piece("", first.path, first.start),

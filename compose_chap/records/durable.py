@@ -7,24 +7,15 @@ import os
 import stat
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
+from compose_chap.edit import Edit
 from compose_chap.errors import StateError
 from compose_chap.ownership import not_own, user_name
 from compose_chap.reading import read_file
 from compose_chap.records import own_folder
 
 _LARGEST = 64 << 20  # bytes of a file that is edited
-
-
-@dataclass(frozen=True)
-class Edit:
-    """A change of one file from exactly these bytes to those; None means no file."""
-
-    path: Path
-    before: bytes | None
-    after: bytes | None
 
 
 def sync_folder(folder: Path) -> None:

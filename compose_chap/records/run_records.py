@@ -196,13 +196,13 @@ def _read(path: Path) -> dict[str, Any]:
     value = parse(own_folder.read(path, LARGEST_JOURNAL), str(path), StateError, LARGEST_JOURNAL)
     if not _RUN.fullmatch(value.at("id").text(64)):
         raise value.at("id").wrong("is no id of a run")
-    _ = value.at("operation").filled(), value.at("facts").members()
-    for name in ("by", "result", "undoes", "from", "to"):
+    _ = value.at("operation").filled(), value.at("facts").members(), value.at("by").text()
+    _ = value.at("started_at").moment()
+    _ = [(step.at("step").filled(), step.at("at").moment()) for step in value.at("steps").items()]
+    for name in ("result", "undoes", "from", "to"):
         _ = text.text() if (text := value.get(name)) else ""
-    for when in filter(None, map(value.get, ("started_at", "order"))):
+    if when := value.get("order"):
         when.moment()
-    if steps := value.get("steps"):
-        _ = [(step.at("step").filled(), step.at("at").moment()) for step in steps.items()]
     if stack := value.get("stack"):
         _ = [stack.at(name).text() for name in ("project", "engine", "server")]
     return dict(value.data)

@@ -10,8 +10,8 @@ from compose_chap.postgres.server import Server
 from compose_chap.restore import marks, version_guard
 from compose_chap.restore.source import Source
 from compose_chap.stack import model_schema, schema
-from compose_chap.transaction.change import Change
-from compose_chap.transaction.value_query import OLD_MARK
+from compose_chap.transaction.data.value_query import OLD_MARK
+from compose_chap.transaction.run.change import Change
 
 
 def mends(

@@ -12,7 +12,7 @@ from compose_chap.model import Stack
 from compose_chap.postgres.database_schema import MARK_TABLE
 from compose_chap.postgres.server import Server
 from compose_chap.stack import model_schema
-from compose_chap.transaction.value_query import OLD_MARK, PREDICTION_LENGTH
+from compose_chap.transaction.data.value_query import OLD_MARK, PREDICTION_LENGTH
 
 # What v2.2.0 and newer take a database without a mark for, and the first revision after it.
 _STAMPED, _COUNTED = "a7b8c9d0e1f2", "b8c9d0e1f2a3"

@@ -14,6 +14,7 @@ from pathlib import Path
 from compose_chap.backups import proof
 from compose_chap.backups.catalogue import Backup
 from compose_chap.check import Check
+from compose_chap.edit import Edit
 from compose_chap.engine import process, pull
 from compose_chap.engine.engine import UP_ALONE
 from compose_chap.engine.world import World
@@ -24,15 +25,15 @@ from compose_chap.postgres.database_schema import MARK_TABLE
 from compose_chap.postgres.sandbox import Quarantine
 from compose_chap.postgres.server import Server, Session
 from compose_chap.records import lock, run_records
-from compose_chap.records.durable import Edit
 from compose_chap.records.run_records import Journal
 from compose_chap.restore import fitness, side_database, source, version_guard
 from compose_chap.restore.source import Source
 from compose_chap.stack.databases import refuse_irreversible, server_of
 from compose_chap.stack.jobs import lost_jobs
-from compose_chap.transaction import forward, kept, prepare
-from compose_chap.transaction.baseline import Baseline, baseline_of, other_sessions
-from compose_chap.transaction.change import Change, describe
+from compose_chap.transaction import forward, prepare
+from compose_chap.transaction.run import kept
+from compose_chap.transaction.run.baseline import Baseline, baseline_of, other_sessions
+from compose_chap.transaction.run.change import Change, describe
 
 # Seconds that a started database may take to answer: it may have to replay its log.
 _DATABASE_STARTS = 120.0

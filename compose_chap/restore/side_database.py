@@ -21,7 +21,7 @@ from compose_chap.records.run_records import Journal
 from compose_chap.records.steps import Step
 from compose_chap.restore import plain_dump, source
 from compose_chap.restore.source import Source
-from compose_chap.transaction.change import Change
+from compose_chap.transaction.run.change import Change
 
 # Disk space to leave for the rest of the server while a dump is restored.
 _LEAST_ROOM = 256 << 20

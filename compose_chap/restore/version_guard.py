@@ -12,8 +12,8 @@ from compose_chap.postgres.server import Server
 from compose_chap.restore import marks
 from compose_chap.restore.source import Source
 from compose_chap.stack import model_schema
-from compose_chap.transaction.baseline import Baseline
-from compose_chap.transaction.change import Change
+from compose_chap.transaction.run.baseline import Baseline
+from compose_chap.transaction.run.change import Change
 
 
 def version_here(stack: Stack, source: Source, baseline: Baseline) -> str:

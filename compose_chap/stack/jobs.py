@@ -13,14 +13,16 @@ def wait_for_jobs(world: World, stack: Stack, limit: float) -> Jobs:
 
     Raise EngineError when CHAP or its workers cannot be asked.
     """
-    chap, begun = Chap(world.engine, stack.api.containers[0].id), world.clock()
-    while True:
+    chap = Chap(world.engine, stack.api.containers[0].id)
+
+    def ended(waited: float) -> Jobs | None:
         jobs = chap.jobs(stack.workers)
-        waited = (world.clock() - begun).total_seconds()
         if not (jobs.running or jobs.waiting) or waited >= limit:
             return jobs
         world.notify("drain", f"{len(jobs.running)} running, {len(jobs.waiting)} waiting", waited, limit)
-        world.sleep(2)
+        return None
+
+    return world.until(ended, limit, pause=2) or chap.jobs(stack.workers)
 
 
 def own_jobs(jobs: Jobs) -> str:

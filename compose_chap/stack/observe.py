@@ -75,6 +75,17 @@ def find_stacks(engine: Engine) -> tuple[Stack, ...]:
     return tuple(_with_absent_files(stack, engine.remote) for stack in detect(engine.containers(), Role.WORKER))
 
 
+def refreshed(engine: Engine, name: str) -> Stack:
+    """Return the stack of a project as it is now: containers that were recreated have other ids.
+
+    Raise StackError when they are gone.
+    """
+    stacks = detect(engine.containers(name))
+    if not stacks:
+        raise StackError(f"The CHAP containers of project '{name}' are gone.", hint=f"docker compose -p {name} ps -a")
+    return stacks[0]
+
+
 def _with_absent_files(stack: Stack, remote: bool) -> Stack:
     absent = stack.project.files if remote else _missing(stack.project)
     return replace(stack, project=replace(stack.project, absent=absent))

@@ -22,9 +22,11 @@ from compose_chap.postgres import reach
 from compose_chap.postgres.server import identifier
 from compose_chap.records.run_records import Journal, report_file
 from compose_chap.redact import passwords_in, redact
-from compose_chap.transaction.change import Change, containers_of, server_of
-from compose_chap.transaction.data_plan import DataPlan, Kind
-from compose_chap.transaction.facts import data_back, facts_of, kind_of
+from compose_chap.transaction.containers import containers_of, server_of
+from compose_chap.transaction.data.data_plan import DataPlan
+from compose_chap.transaction.data.previous_data import previous_data_of
+from compose_chap.transaction.run.change import Change
+from compose_chap.transaction.run.facts import facts_of
 from compose_chap.transaction.sources import sources_of
 
 # A shorter value is a known default or a word of its own; hiding it would only make a log unreadable.
@@ -125,17 +127,14 @@ def by_hand(world: World, change: Change, journal: Journal) -> str:
         [*compose, "stop", *change.writers],
     ]
 
-    plan, notes = DataPlan(), []
+    previous, plan, notes = previous_data_of(change, facts_of(journal)), DataPlan(), []
     try:
-        plan = data_back(change, journal, server_of(world, change).databases())
+        plan = previous.way_back(server_of(world, change).databases(), journal.steps)
     except ChapError as error:
         # The database may be what failed.
-        previous = f"{change.kept} where that is there, else in {change.live}"
-        if kind_of(change, journal) is Kind.DUMP:
-            previous = str(facts_of(journal).kept_dump)
-        notes.append(f"# {error.message.splitlines()[0]} The old data are in {previous}.")
+        notes.append(f"# {error.message.splitlines()[0]} The old data are in {previous.location}.")
     if plan.from_dump:
-        notes.append(f"# the old data are in {facts_of(journal).kept_dump}: steps 2 and 3 of RESTORE.txt there")
+        notes.append(f"# the old data are in {previous.location}: steps 2 and 3 of RESTORE.txt there")
     commands += [[*psql, statement] for statement in statements(plan)]
     for name in change.writers:
         image = change.images[name]

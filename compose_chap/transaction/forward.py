@@ -21,18 +21,19 @@ from compose_chap.postgres.server import Server
 from compose_chap.records import lock
 from compose_chap.records.run_records import Journal
 from compose_chap.records.steps import Step
-from compose_chap.transaction import data_plan, evidence, hooks, safety_copy, undo, value_query, values, verify
-from compose_chap.transaction.change import (
-    Change,
-    begin,
-    move_data,
+from compose_chap.stack.observe import refreshed
+from compose_chap.transaction import evidence, hooks, undo, verify
+from compose_chap.transaction.containers import (
     recreate,
     server_of,
     start_service,
     stop_writers,
     wait_for_server,
 )
-from compose_chap.transaction.facts import facts_of
+from compose_chap.transaction.data import value_query, values
+from compose_chap.transaction.data.previous_data import previous_data_of
+from compose_chap.transaction.run.change import Change, begin
+from compose_chap.transaction.run.facts import facts_of
 from compose_chap.transaction.sources import sources_of
 from compose_chap.transaction.verify import EndedAtStart, VerifyFailed
 
@@ -80,6 +81,7 @@ def finish(change: Change, journal: Journal, done: Done, **record: Any) -> None:
 
 def _forward(world: World, change: Change, journal: Journal, credentials: Mapping[str, str]) -> Done:
     server, sources = server_of(world, change), sources_of(change)
+    previous = previous_data_of(change, facts_of(journal))
 
     # Asked once and remembered, and Compose takes a moment to read the files: neither need be while CHAP is down.
     server.version()
@@ -90,13 +92,9 @@ def _forward(world: World, change: Change, journal: Journal, credentials: Mappin
     down = world.clock()
     stop_writers(world, change, hooked)
 
-    if change.incoming:
-        sources.apply(world, journal)
-        _swap(world, change, server, journal)
-    else:
-        begin(world, journal, Step.KEEP, f"{change.live} as {change.kept}")
-        safety_copy.keep(world, change, server, journal)
-        sources.apply(world, journal)
+    previous.keep(world, server, journal)
+    sources.apply(world, journal)
+    previous.bring_in(world, server, journal)
 
     api, *workers = change.writers
     journal.learn(since=server.moment())
@@ -146,7 +144,7 @@ def _answering(world: World, change: Change, journal: Journal | None = None) -> 
 
     With a `journal` it is written down how the data were then: what is changed later is changed by somebody.
     """
-    stack = verify.refreshed(world, change.project.name)
+    stack = refreshed(world.engine, change.project.name)
     since: list[datetime] = []
 
     def answers(silent: bool) -> None:
@@ -184,7 +182,7 @@ def _values(server: Server, change: Change, journal: Journal) -> list[Check]:
 
 
 def _look_at_all(world: World, change: Change, credentials: Mapping[str, str]) -> list[Check]:
-    stack = verify.refreshed(world, change.project.name)
+    stack = refreshed(world.engine, change.project.name)
     return verify.check_whole(world, stack, change.expected, change.baseline, credentials)
 
 
@@ -196,15 +194,6 @@ def _old_rows(server: Server, change: Change) -> dict[str, int]:
         if change.operation == "restore":
             return {}
         raise
-
-
-def _swap(world: World, change: Change, server: Server, journal: Journal) -> None:
-    present = server.databases()
-    had_live = change.live in present
-    begin(world, journal, Step.SWAP, f"{change.incoming} becomes {change.live}", had_live=had_live)
-    if had_live:
-        server.carry(change.live, change.incoming)
-    move_data(server, data_plan.swap(change.names, present))
 
 
 def _bring_up(world: World, change: Change, services: list[str], hooked: hooks.Hooks) -> None:

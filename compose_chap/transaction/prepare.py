@@ -12,7 +12,7 @@ from compose_chap.records import lock
 from compose_chap.records.run_records import Journal
 from compose_chap.records.steps import Step
 from compose_chap.transaction import evidence
-from compose_chap.transaction.change import Change
+from compose_chap.transaction.run.change import Change
 
 
 @dataclass(frozen=True)

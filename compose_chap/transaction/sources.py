@@ -16,7 +16,8 @@ from compose_chap.project.checkout import Checkout, Move
 from compose_chap.records import durable
 from compose_chap.records.run_records import Journal
 from compose_chap.records.steps import Step
-from compose_chap.transaction.change import Change, begin, name_image
+from compose_chap.transaction.containers import name_image
+from compose_chap.transaction.run.change import Change, begin
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,24 +19,42 @@ from compose_chap.postgres.server import Server
 from compose_chap.records.run_records import Journal
 from compose_chap.records.steps import Step
 from compose_chap.stack import drift
-from compose_chap.transaction import data_plan, hooks, kept, safety_copy, verify
-from compose_chap.transaction.change import (
+from compose_chap.stack.observe import refreshed
+from compose_chap.transaction import hooks, verify
+from compose_chap.transaction.containers import (
     CONFIG_FILES,
-    Change,
-    begin,
     containers_of,
-    move_data,
     recreate,
     start_service,
     start_what_ran,
     stop_writers,
     wait_for_server,
 )
-from compose_chap.transaction.facts import Answered, data_back, facts_of, kind_of
-from compose_chap.transaction.sources import sources_of
+from compose_chap.transaction.data.previous_data import previous_data_of
+from compose_chap.transaction.run import kept
+from compose_chap.transaction.run.change import Change, begin
+from compose_chap.transaction.run.facts import Answered, facts_of
+from compose_chap.transaction.sources import Reverted, sources_of
 
 # A Compose file of our own, beside what is kept of the run.
 _ON_TOP = "images-of-before.yml"
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was written to the data that failed: rows by table that were `added`, and that were `changed`.
+
+    `served` says that CHAP ran on them when nobody looked, so that more may have been written.
+    """
+
+    added: Mapping[str, int]
+    changed: Mapping[str, int]
+    served: bool
+
+    @property
+    def anything(self) -> bool:
+        """Whether something was written, or may have been."""
+        return bool(self.added or self.changed or self.served)
 
 
 def undo(world: World, change: Change, journal: Journal, *, cut_off: bool = False) -> list[Check]:
@@ -58,43 +76,67 @@ def undo(world: World, change: Change, journal: Journal, *, cut_off: bool = Fals
 
     sources = sources_of(change)
     reverted = sources.revert(world, journal)
-    _data_back(world, server, change, journal)
-    if facts_of(journal).kept_dump:
-        journal.learn(data_came_back=True)
+    previous = previous_data_of(change, facts_of(journal))
+    previous.come_back(world, server, journal)
     facts = facts_of(journal)
-    aside = _set_aside(server, change, facts.new_tables or change.tables or facts.old_tables)
-    changed = _changed(server, change, facts.answered)
-    # What it did in its time nobody looked at.
-    served = cut_off or journal.began(Step.START_WORKER)
+    written = Written(
+        _set_aside(server, change, facts.new_tables or change.tables or facts.old_tables),
+        _changed(server, change, facts.answered),
+        # What it did in its time nobody looked at.
+        served=cut_off or journal.began(Step.START_WORKER),
+    )
+
     start_what_ran(world, change)
     amiss = reverted.left if sources.name_others(world, reverted.left) else ()
-    try:
-        _containers_back(world, change, journal, files_amiss=bool(amiss))
-        checks = verify.raise_if_failed(look(world, change, server, facts_of(journal).old_tables))
-    except ChapError as error:
-        if amiss:
-            raise _for_a_person(change, amiss, f"The old data are back; CHAP is not: {error.message}") from error
-        raise
+    checks = _chap_back(world, change, journal, server, amiss)
     checks += _settings_back(change, facts.settings, settings_of(world, change))
-    if aside or changed or served:
-        if server.exists(change.failed):
-            said = f"What was written meanwhile is kept in the database {change.failed}, until docker chap prune."
-            checks.append(Check("written_meanwhile", "warn", said, details={"tables": aside, "changed": changed}))
-    elif name := data_plan.disposable(kind_of(change, journal), change.names):
-        try:
-            server.drop(name)
-        except DatabaseError as error:
-            said = f"The database {name} holds nothing new and could not be removed: {error.message}"
-            checks.append(Check("failed_data", "warn", said, "When nothing holds it any more: docker chap prune"))
+    checks += _failed_data(server, change, written, previous.disposable)
     if amiss:
         raise _for_a_person(change, amiss, "CHAP runs again as before, on the old data and with the old images.")
-    if reverted.set_aside:
-        said = f"Changed by someone else meanwhile, and kept in the run's records: {', '.join(reverted.set_aside)}."
-        checks.append(Check("checkout", "warn", said))
-    if reverted.left:
-        said = f"Changed by someone else meanwhile, and left so: {', '.join(map(str, reverted.left))}."
-        checks.append(Check("files", "warn", said))
+    checks += _left_to_others(reverted)
     kept.untag_kept_images(world, journal.id, change.project.name)
+    return checks
+
+
+def _chap_back(
+    world: World, change: Change, journal: Journal, server: Server, files_amiss: Sequence[Path]
+) -> list[Check]:
+    """Start CHAP as it was, and return how it stands. Raise ChapError when it does not start or is not good."""
+    try:
+        _containers_back(world, change, journal, files_amiss=bool(files_amiss))
+        return verify.raise_if_failed(look(world, change, server, facts_of(journal).old_tables))
+    except ChapError as error:
+        if files_amiss:
+            now = f"The old data are back; CHAP is not: {error.message}"
+            raise _for_a_person(change, files_amiss, now) from error
+        raise
+
+
+def _failed_data(server: Server, change: Change, written: Written, disposable: str) -> list[Check]:
+    """Drop the data that failed, or say that they are kept: nothing that somebody wrote is thrown away."""
+    if written.anything:
+        if not server.exists(change.failed):
+            return []
+        message = f"What was written meanwhile is kept in the database {change.failed}, until docker chap prune."
+        details = {"tables": written.added, "changed": written.changed}
+        return [Check("written_meanwhile", "warn", message, details=details)]
+    if disposable:
+        try:
+            server.drop(disposable)
+        except DatabaseError as error:
+            message = f"The database {disposable} holds nothing new and could not be removed: {error.message}"
+            return [Check("failed_data", "warn", message, "When nothing holds it any more: docker chap prune")]
+    return []
+
+
+def _left_to_others(reverted: Reverted) -> list[Check]:
+    checks = []
+    if reverted.set_aside:
+        message = f"Changed by someone else meanwhile, and kept in the run's records: {', '.join(reverted.set_aside)}."
+        checks.append(Check("checkout", "warn", message))
+    if reverted.left:
+        message = f"Changed by someone else meanwhile, and left so: {', '.join(map(str, reverted.left))}."
+        checks.append(Check("files", "warn", message))
     return checks
 
 
@@ -105,14 +147,6 @@ def _for_a_person(change: Change, files: Sequence[Path], now: str) -> StateError
         f"{named} was changed by someone else meanwhile, and was left as it is. {now}",
         hint=f"Let {named} name these images again:\n{images}",
     )
-
-
-def _data_back(world: World, server: Server, change: Change, journal: Journal) -> None:
-    plan = data_back(change, journal, server.databases())
-    if plan.from_dump:
-        safety_copy.bring_back(world, change, server, journal)
-        plan = data_back(change, journal, server.databases())
-    move_data(server, plan)
 
 
 def _containers_back(world: World, change: Change, journal: Journal, *, files_amiss: bool) -> None:
@@ -164,7 +198,7 @@ def look(world: World, change: Change, server: Server, tables: Mapping[str, int]
     Raise ChapError when CHAP does not start.
     """
     baseline = change.baseline
-    stack = verify.refreshed(world, change.project.name)
+    stack = refreshed(world.engine, change.project.name)
     if baseline.ready:
         verify.wait_for_api(world, stack, workers=True)
         checks = verify.as_before(verify.check_api(world, stack, baseline.version, tables), baseline.schema)

@@ -1,4 +1,4 @@
-"""Look at a stack and say what it is: before an operation (the baseline) and after it (the checks).
+"""Look at a stack after a change and say how it stands, as checks.
 
 A check has the shape that chap-checker gives its own: name, status, message, hint, details, duration.
 """
@@ -10,17 +10,17 @@ from dataclasses import replace
 from typing import Any
 
 from compose_chap.check import Check, failures
-from compose_chap.detection import detect
 from compose_chap.engine.world import World
-from compose_chap.errors import ChapError, StackError
+from compose_chap.errors import ChapError
 from compose_chap.model import Role, Stack
 from compose_chap.postgres.database_schema import MARK_TABLE
 from compose_chap.stack import schema
 from compose_chap.stack.chap import Chap, Health, version_in
 from compose_chap.stack.databases import server_of
+from compose_chap.stack.observe import refreshed
 from compose_chap.stack.schema import Schema
 from compose_chap.transaction import evidence
-from compose_chap.transaction.baseline import Baseline, route_of
+from compose_chap.transaction.run.baseline import Baseline, route_of
 
 # A model service registers again within this time after CHAP came back: a keepalive of 10 to 15 s that must fail
 # first, 30 s of grace, and a few seconds (seen with servicekit).
@@ -125,14 +125,6 @@ def as_before(checks: Iterable[Check], verdict: str) -> list[Check]:
     ]
 
 
-def refreshed(world: World, name: str) -> Stack:
-    """Return the stack of a project as it is now: containers that were recreated have other ids."""
-    found = detect(world.engine.containers(name))
-    if not found:
-        raise StackError(f"The CHAP containers of project '{name}' are gone.", hint=f"docker compose -p {name} ps -a")
-    return found[0]
-
-
 def _version(part: str, found: str, expected: str) -> Check:
     name = "chap_version"
     if not expected:
@@ -191,20 +183,18 @@ def _ready(world: World, stack: Stack) -> Check:
 def _models(world: World, stack: Stack, baseline: Baseline) -> Check:
     if not baseline.models:
         return Check("models", "skipped", "No model service was registered before.")
-    chap, begun = Chap(world.engine, stack.api.containers[0].id), world.clock()
+    chap, missing = Chap(world.engine, stack.api.containers[0].id), [*baseline.models]
 
-    while missing := sorted(set(baseline.models) - set(chap.models())):
-        waited = (world.clock() - begun).total_seconds()
-        if waited > MODELS_BACK:
-            return Check(
-                "models",
-                "warn",
-                f"Model services did not register again: {', '.join(missing)}.",
-                hint="Restart them: "
-                + ", ".join(f"docker restart {container}" for container in _model_containers(stack)),
-            )
-        world.notify("wait", f"for {', '.join(missing)} to register again", waited, MODELS_BACK)
-        world.sleep(1)
+    def all_registered(waited: float) -> bool | None:
+        missing[:] = sorted(set(baseline.models) - set(chap.models()))
+        if missing:
+            world.notify("wait", f"for {', '.join(missing)} to register again", waited, MODELS_BACK)
+        return None if missing else True
+
+    if not world.until(all_registered, MODELS_BACK, pause=1):
+        message = f"Model services did not register again: {', '.join(missing)}."
+        restart = ", ".join(f"docker restart {container}" for container in _model_containers(stack))
+        return Check("models", "warn", message, hint=f"Restart them: {restart}")
     return Check("models", "ok", f"Registered: {', '.join(baseline.models)}.")
 
 
@@ -226,7 +216,7 @@ def _route(world: World, stack: Stack, baseline: Baseline) -> Check:
 def _untouched(world: World, stack: Stack, baseline: Baseline) -> Check:
     now = {
         service.name: {container.id for container in service.containers}
-        for service in refreshed(world, stack.project.name).services
+        for service in refreshed(world.engine, stack.project.name).services
     }
     # A container that had done its work and ended is gone after any `docker container prune`.
     changed = [

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import io
 import json
 import re
 import shutil
@@ -245,11 +243,3 @@ def test_prune_keeps_its_word(small: SampleStack, backup_folder: Path, tmp_path:
         "--yes",
     )
     assert [path.name[6:8] for path in tmp_path.iterdir()] == ["28"]
-
-
-def test_gzip_of_python_is_what_a_restore_reads() -> None:
-    # belongings packs volumes with it, piece by piece.
-    from compose_chap.backups.other_files import _gzipped
-
-    pieces = [b"a" * 100_000, b"", b"b"]
-    assert gzip.GzipFile(fileobj=io.BytesIO(b"".join(_gzipped(iter(pieces))))).read() == b"".join(pieces)

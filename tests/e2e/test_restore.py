@@ -25,7 +25,7 @@ from compose_chap.records import run_records
 from compose_chap.restore import restore, side_database, source
 from compose_chap.stack import observe
 from compose_chap.stack.location import Where
-from compose_chap.transaction.baseline import Baseline
+from compose_chap.transaction.run.baseline import Baseline
 from tests.e2e.calls import chap, kill, reach, server_crashed, started, tools_running, until
 from tests.sample.stack import SampleStack, environment
 

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from compose_chap.errors import ComposeFileError
+from compose_chap.image import Reference
 from compose_chap.project import compose_files, pin
 from tests.unit.project.composefiles.projects import Project
 from tests.unit.project.composefiles.projects import project as random_project
@@ -101,15 +102,15 @@ def judged(compose: Path, seed: int, root: Path) -> str:
     tag = random.choice(["v2.1.0", "v2.1.0", "v2.1.0", "v10.0.0-rc.1", "latest"])
     digest = "sha256:" + "f" * 64 if random.random() < 0.1 or "@" in repr(before) else ""
     try:
-        edits = pin.edits(model, dict.fromkeys(case.wanted, pin.Reference(tag, digest)))
+        edits = pin.edits(model, dict.fromkeys(case.wanted, pin.NewTag(tag, digest)))
     except ComposeFileError as refusal:
         return refusal.message.split("/")[-1].split(": ", 1)[-1].split(" of ")[0].split(" from ")[-1]
     for edit in edits:
-        edit.path.write_bytes(edit.after)
+        edit.path.write_bytes(edit.after or b"")
 
     for name in case.wanted:
         service = before["services"][name]
-        service["image"] = f"{pin.split(service['image'])[0]}:{tag}" + (f"@{digest}" if digest else "")
+        service["image"] = f"{Reference.parse(service['image']).repository}:{tag}" + (f"@{digest}" if digest else "")
     assert config(compose, case, root) == before
     return "edited"
 

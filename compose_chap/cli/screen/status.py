@@ -91,7 +91,7 @@ def first_text(stack: Stack) -> str:
 
 def status_text(seen: Status, now: datetime) -> str:
     """Return a status for people."""
-    from compose_chap.transaction import kept
+    from compose_chap.transaction.run import kept
 
     stack = seen.stack
     facts = [
@@ -136,7 +136,7 @@ def _services(stack: Stack, versions: Mapping[str, str]) -> str:
 
 
 def _age_of(database: str, live: str, now: datetime) -> str:
-    from compose_chap.transaction import kept
+    from compose_chap.transaction.run import kept
 
     since = kept.kept_since(database, live)
     return units.age(since, now) if since else ""

@@ -18,7 +18,7 @@ import pytest
 
 from compose_chap.backups import catalogue, manifest_reader, proof, restore_txt, verdict
 from compose_chap.backups.manifest import DatabaseFacts, Dhis2Facts, DumpPart, ImageFacts, ServerFacts, VolumePart
-from compose_chap.backups.other_files import unique_name
+from compose_chap.backups.volumes import unique_name
 from compose_chap.errors import DumpError
 from compose_chap.model import Role
 from compose_chap.operations import prune
@@ -207,7 +207,8 @@ def test_one_bad_backup_hides_no_other_and_stops_nothing(tmp_path: Path) -> None
     assert [backup.folder for backup in found.backups] == [good]
     assert len(found.unusable) == len(BAD) + 4 and all("\n" not in why for why in found.unusable)
     assert catalogue.find("latest", folder).folder == good
-    chosen = prune.plan(stack_in(tmp_path, "chap_core"), HERE, None, folder, Retention(0, 0, 0, 0), NOW)
+    here = stack_in(tmp_path, "chap_core")
+    chosen = prune.plan(here, prune.Inventory.of(here, HERE, folder, {}), Retention(0, 0, 0, 0), NOW)
     assert [backup.folder for backup in chosen.backups] == [] and dict(chosen.kept)[good.name]
     catalogue.remove_abandoned(folder)
     assert len(list(folder.iterdir())) == len(BAD) + 6

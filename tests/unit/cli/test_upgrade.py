@@ -15,15 +15,15 @@ from compose_chap.cli import app, upgrade
 from compose_chap.cli.call import Call
 from compose_chap.cli.screen.status import status_text
 from compose_chap.detection import detect
+from compose_chap.edit import Edit
 from compose_chap.errors import StateError
 from compose_chap.model import Origin
 from compose_chap.operations import prune, status
 from compose_chap.postgres.server import Server, Session
 from compose_chap.records import durable, engine_lock, run_records
-from compose_chap.records.durable import Edit
 from compose_chap.stack.databases import server_of
-from compose_chap.transaction.baseline import baseline_of
-from compose_chap.transaction.change import Change, describe
+from compose_chap.transaction.run.baseline import baseline_of
+from compose_chap.transaction.run.change import Change, describe
 from tests.fakes import API, WORKER, Database, FakeEngine, world
 
 FILE = f"chap {API}:v1\nworker {WORKER}:v1\ndb postgres:17\nredis valkey:8\n"

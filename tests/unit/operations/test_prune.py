@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,8 +18,8 @@ from compose_chap.backups.catalogue import Backup
 from compose_chap.backups.manifest import ChapFacts
 from compose_chap.errors import DumpError
 from compose_chap.model import Origin
-from compose_chap.operations.prune import Retention, keep, plan
-from tests.fakes import manifest
+from compose_chap.operations.prune import Inventory, PrunePlan, Retention, keep, plan
+from tests.fakes import manifest, run_record
 
 NOW = datetime(2026, 11, 23, 4, tzinfo=timezone.utc)
 HERE = Origin("p", "engine-1", "north")
@@ -173,11 +174,11 @@ def test_a_pinned_and_a_needed_one_stay_whatever_retention_says(
     runs = directory / ".docker-chap" / "runs"
     runs.mkdir(parents=True)
     live, aside = "chap_core", "chap_core_before_20260101t000000z"
-    record = {"id": "1", "operation": "upgrade", "result": "done", "facts": {"backup": str(needed), "kept": aside}}
+    record = run_record(facts={"backup": str(needed), "kept": aside})
     (runs / "1.json").write_text(json.dumps(record))
 
-    server = server_with(live, aside, "postgres", "other_before")
-    chosen = plan(stack_in(directory, live), HERE, server, folder, retention, NOW)
+    databases = sized(live, aside, "postgres", "other_before")
+    chosen = planned(stack_in(directory, live), folder, databases, retention)
     going = {one.folder for one in chosen.backups}
     assert not going & {path for path in written if (path / "pinned").exists() or path == needed}
     assert len(written) - len(going) >= min(len(written), retention.floor)
@@ -185,7 +186,7 @@ def test_a_pinned_and_a_needed_one_stay_whatever_retention_says(
     # The database that a rollback needs stays, however old it is, and so does everything that is not ours.
     assert not chosen.databases
     (runs / "1.json").unlink()
-    later = plan(stack_in(directory, live), HERE, server, folder, retention, NOW)
+    later = planned(stack_in(directory, live), folder, databases, retention)
     assert [name for name, _ in later.databases] == [aside]
 
 
@@ -198,7 +199,7 @@ def recorded(directory: Path, *operations: str, **facts: str) -> list[str]:
     runs.mkdir(parents=True)
     names = [f"chap_core_before_{identity.lower()}" for identity in RUNS]
     for identity, operation, kept in zip(RUNS, operations, names):
-        record = {"id": identity, "operation": operation, "result": "done", "facts": {"kept": kept, **facts}}
+        record = run_record(id=identity, operation=operation, facts={"kept": kept, **facts})
         (runs / f"{identity}.json").write_text(json.dumps(record))
     return names[: len(operations)]
 
@@ -216,7 +217,7 @@ def test_what_can_be_undone_one_after_the_other_stays(tmp_path: Path, operations
     names = recorded(tmp_path, *operations)
     tags = [f"p-{identity}-{service}" for identity in RUNS for service in ("chap", "worker")]
     none = Retention(0, 0, 0, 0, databases_days=0)
-    chosen = plan(stack_in(tmp_path, "chap_core"), HERE, server_with(*names), tmp_path, none, NOW, tags)
+    chosen = planned(stack_in(tmp_path, "chap_core"), tmp_path, sized(*names), none, tags)
     assert [name for name, _ in chosen.databases] == names[:going] and chosen.image_runs == RUNS[:going]
 
 
@@ -224,16 +225,16 @@ def test_a_needed_backup_is_known_however_its_folder_is_spelled(tmp_path: Path) 
     made, _ = write(tmp_path / "real", NOW - timedelta(days=2)), write(tmp_path / "real", NOW)
     (tmp_path / "link").symlink_to("real")
     recorded(tmp_path, "upgrade", backup=str(tmp_path / "x" / ".." / "link" / made.name))
-    chosen = plan(stack_in(tmp_path, "chap_core"), HERE, None, tmp_path / "real", Retention(0, 0, 0, 0), NOW)
+    chosen = planned(stack_in(tmp_path, "chap_core"), tmp_path / "real", {}, Retention(0, 0, 0, 0))
     assert chosen.backups == () and dict(chosen.kept)[made.name] == "the last upgrade's"
 
 
 def test_images_of_a_run_that_kept_a_dump_go_when_it_cannot_be_undone(tmp_path: Path) -> None:
     recorded(tmp_path, "upgrade", "upgrade", kept_dump="x")
     tags, stack = [f"p-{identity}-chap" for identity in RUNS[:2]], stack_in(tmp_path, "chap_core")
-    assert plan(stack, HERE, server_with(), tmp_path, Retention(), NOW, tags).image_runs == RUNS[:1]
+    assert planned(stack, tmp_path, {}, Retention(), tags).image_runs == RUNS[:1]
     young = Retention(databases_days=9999)
-    assert plan(stack, HERE, server_with(), tmp_path, young, NOW, tags).image_runs == ()
+    assert planned(stack, tmp_path, {}, young, tags).image_runs == ()
 
 
 def write(folder: Path, when: datetime, *, pinned: bool = False) -> Path:
@@ -260,5 +261,10 @@ def stack_in(directory: Path, database: str) -> Any:
     return SimpleNamespace(project=project, access=SimpleNamespace(name=database))
 
 
-def server_with(*names: str) -> Any:
-    return SimpleNamespace(databases=lambda: {name: SimpleNamespace(size=1) for name in names})
+def sized(*names: str) -> Any:
+    return {name: SimpleNamespace(size=1) for name in names}
+
+
+def planned(stack: Any, folder: Path, databases: Any, retention: Retention, tags: Sequence[str] = ()) -> PrunePlan:
+    """Plan for what there is."""
+    return plan(stack, Inventory.of(stack, HERE, folder, databases, tags), retention, NOW)

@@ -11,6 +11,7 @@ import pytest
 
 from compose_chap import check
 from compose_chap.detection import detect
+from compose_chap.edit import Edit
 from compose_chap.errors import StateError
 from compose_chap.model import Role, Service, Stack
 from compose_chap.preflight import env_variables, release_notes, service_changes
@@ -20,7 +21,7 @@ from compose_chap.project.variables import required
 from compose_chap.reading import Value
 from compose_chap.records import durable
 from compose_chap.stack import releases
-from compose_chap.transaction.facts import read_edits
+from compose_chap.transaction.run.facts import read_edits
 from tests.unit.test_model import container
 
 FOLDER = Path("/srv/chap-core")
@@ -133,7 +134,7 @@ def test_variables_without_a_default() -> None:
 
 
 def test_a_file_that_is_made_goes_again(tmp_path: Path) -> None:
-    edit = durable.Edit(tmp_path / ".env", None, b"A=1\n")
+    edit = Edit(tmp_path / ".env", None, b"A=1\n")
     packed = json.loads(json.dumps({"edits": durable.pack_edits([edit])}))
     assert read_edits(Value(packed, "journal.json", StateError)) == (edit,)
     durable.apply_edits([edit])
@@ -144,7 +145,7 @@ def test_a_file_that_is_made_goes_again(tmp_path: Path) -> None:
     assert durable.revert_edits([edit]) == []
     (tmp_path / ".env").write_bytes(b"B=2\n")
     assert durable.revert_edits([edit]) == [tmp_path / ".env"]
-    back = durable.Edit(tmp_path / ".env", b"B=2\n", None)
+    back = Edit(tmp_path / ".env", b"B=2\n", None)
     durable.apply_edits([back])
     assert not (tmp_path / ".env").exists()
 

@@ -15,7 +15,7 @@ from compose_chap.errors import DatabaseError, EngineError
 from compose_chap.model import Stack
 from compose_chap.preflight import known_roads, preflight, release_notes, roads, unpinned
 from compose_chap.preflight.known_roads import ROADS, Facts
-from compose_chap.transaction import value_query
+from compose_chap.transaction.data import value_query
 from tests.fakes import FakeEngine
 
 SHA = "58d56f86641f4c7b09bbb635afd61740deff0640"

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from compose_chap.errors import ComposeFileError
+from compose_chap.image import Reference
 from compose_chap.project import compose_files, pin
 from compose_chap.project.compose_files import Model
 from tests.unit.project.composefiles.projects import Project
@@ -45,12 +46,12 @@ def contents(case: Project) -> dict[Path, bytes]:
     return {ROOT / name: content for name, content in case.files.items()}
 
 
-def pinned(case: Project, files: dict[Path, bytes], references: dict[str, pin.Reference]) -> dict[Path, bytes]:
-    return files | {edit.path: edit.after for edit in pin.edits(load(case, files), references)}
+def pinned(case: Project, files: dict[Path, bytes], references: dict[str, pin.NewTag]) -> dict[Path, bytes]:
+    return files | {edit.path: edit.after or b"" for edit in pin.edits(load(case, files), references)}
 
 
-def references(case: Project, tag: str, digest: str) -> dict[str, pin.Reference]:
-    return dict.fromkeys(case.wanted, pin.Reference(tag, digest))
+def references(case: Project, tag: str, digest: str) -> dict[str, pin.NewTag]:
+    return dict.fromkeys(case.wanted, pin.NewTag(tag, digest))
 
 
 @few
@@ -80,8 +81,9 @@ def test_only_the_images_of_the_wanted_services_differ(case: Project, tag: str, 
     assert list(before.services) == list(after.services)
     for name, service in before.services.items():
         if name in case.wanted:
-            assert pin.split(after.services[name].image or "")[1:] == (tag, digest)
-            assert pin.split(after.services[name].image or "")[0] == pin.split(service.image or "")[0]
+            image = Reference.parse(after.services[name].image or "")
+            assert (image.tag, image.digest) == (tag, digest)
+            assert image.repository == Reference.parse(service.image or "").repository
         else:
             assert after.services[name].image == service.image
         assert after.services[name].environment == service.environment
@@ -102,11 +104,11 @@ def test_a_second_pin_is_a_no_op(case: Project, tag: str, digest: str) -> None:
 @given(projects, tags)
 def test_there_and_back_is_the_identity(case: Project, tag: str) -> None:
     files = contents(case)
-    images = {name: pin.split(load(case, files).services[name].image or "") for name in case.wanted}
-    if not all(old for _, old, _ in images.values()):
+    images = {name: Reference.parse(load(case, files).services[name].image or "") for name in case.wanted}
+    if not all(image.tag for image in images.values()):
         return  # a tag that was not there cannot come back
-    back = {name: pin.Reference(old, digest) for name, (_, old, digest) in images.items()}
-    forth = {name: pin.Reference(tag, digest and "sha256:" + "f" * 64) for name, (_, _, digest) in images.items()}
+    back = {name: pin.NewTag(image.tag, image.digest) for name, image in images.items()}
+    forth = {name: pin.NewTag(tag, image.digest and "sha256:" + "f" * 64) for name, image in images.items()}
     try:
         after = pinned(case, files, forth)
     except ComposeFileError:

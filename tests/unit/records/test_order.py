@@ -18,9 +18,9 @@ from compose_chap.operations import prune, rollback, status
 from compose_chap.operations.prune import Retention
 from compose_chap.records import order, run_records
 from compose_chap.stack.observe import find_stack
-from compose_chap.transaction import kept
+from compose_chap.transaction.run import kept
 from tests.fakes import FakeEngine, manifest, world
-from tests.unit.operations.test_prune import HERE, server_with, stack_in
+from tests.unit.operations.test_prune import planned, sized, stack_in
 from tests.unit.stack.test_observe import at
 
 NOW = datetime(2026, 11, 23, 4, tzinfo=timezone.utc)
@@ -111,10 +111,10 @@ def test_retention_goes_by_the_order(tmp_path: Path) -> None:
 def test_a_backup_and_a_database_from_the_future_are_named_and_stay_until_asked_for(tmp_path: Path) -> None:
     ahead, _ = back_up(tmp_path / "backups", AHEAD), back_up(tmp_path / "backups", NOW)
     database = kept.kept_name("chap_core", kept.BEFORE, run_records.run_id(AHEAD))
-    stack, server = stack_in(tmp_path, "chap_core"), server_with(database)
+    stack, databases = stack_in(tmp_path, "chap_core"), sized(database)
     for days, going in ((7, []), (0, [database])):
         retention = Retention(0, 0, 0, 0, databases_days=days)
-        chosen = prune.plan(stack, HERE, server, tmp_path / "backups", retention, NOW)
+        chosen = planned(stack, tmp_path / "backups", databases, retention)
         assert [name for name, _ in chosen.databases] == going
         assert [warning.split(" is dated")[0] for warning in chosen.warnings] == [
             f"Backup {ahead}",

@@ -14,8 +14,8 @@ from compose_chap.model import Origin, Project
 from compose_chap.operations import prune, recover, rollback
 from compose_chap.operations.prune import Retention
 from compose_chap.records import engine_lock, run_records
-from tests.fakes import FakeEngine, world
-from tests.unit.operations.test_prune import NOW, server_with, stack_in, write
+from tests.fakes import FakeEngine, run_record, world
+from tests.unit.operations.test_prune import NOW, sized, stack_in, write
 
 NORTH, SOUTH = Origin("p", "engine-1", "north"), Origin("p", "engine-2", "south")
 OTHER = Origin("q", "engine-1", "north")
@@ -23,8 +23,7 @@ OTHER = Origin("q", "engine-1", "north")
 
 def record(directory: Path, identity: str, origin: Origin | None, **facts: str) -> None:
     """Write the record of an upgrade that ended well; one of an older version of this tool does not say whose."""
-    run = {"id": identity, "operation": "upgrade", "result": "done", "facts": facts}
-    run |= {"stack": origin.to_json()} if origin else {}
+    run = run_record(id=identity, facts=facts, **({"stack": origin.to_json()} if origin else {}))
     for path in (run_records.undo_file(directory, identity), run_records.report_file(directory, identity)):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(run))
@@ -60,7 +59,8 @@ def test_the_backups_of_another_server_are_neither_latest_nor_pruned(tmp_path: P
     assert catalogue.find(foreign.name, folder, NORTH).folder == foreign, "one that is named is found all the same"
     assert [backup.folder for backup in catalogue.list_backups(folder, SOUTH)] == [old, foreign]
     none = Retention(0, 0, 0, 0, floor=1)
-    chosen = prune.plan(stack_in(tmp_path, "chap_core"), NORTH, None, folder, none, NOW)
+    here = stack_in(tmp_path, "chap_core")
+    chosen = prune.plan(here, prune.Inventory.of(here, NORTH, folder, {}), none, NOW)
     assert [backup.folder for backup in chosen.backups] == [old]
 
 
@@ -68,8 +68,8 @@ def test_a_database_that_this_server_needs_is_known_by_its_own_runs(tmp_path: Pa
     needed, later = "chap_core_before_20260101t000000z", "chap_core_before_20260102t000000z"
     record(tmp_path, "1", NORTH, kept=needed)
     record(tmp_path, "2", SOUTH, kept=later)
-    server = server_with("chap_core", needed, later)
-    chosen = prune.plan(stack_in(tmp_path, "chap_core"), NORTH, server, tmp_path / "backups", Retention(), NOW)
+    here, databases = stack_in(tmp_path, "chap_core"), sized("chap_core", needed, later)
+    chosen = prune.plan(here, prune.Inventory.of(here, NORTH, tmp_path / "backups", databases), Retention(), NOW)
     assert [name for name, _ in chosen.databases] == [later]
 
 

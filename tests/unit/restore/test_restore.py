@@ -15,8 +15,8 @@ from compose_chap.records import run_records
 from compose_chap.restore import restore
 from compose_chap.stack.databases import server_of
 from compose_chap.transaction import evidence
-from compose_chap.transaction.baseline import baseline_of
-from compose_chap.transaction.change import Change, describe
+from compose_chap.transaction.run.baseline import baseline_of
+from compose_chap.transaction.run.change import Change, describe
 from tests.fakes import API, WORKER, FakeEngine, world
 
 NEITHER = {"--no-build", "--pull never"}

@@ -17,7 +17,7 @@ from compose_chap.restore import marks, restore, version_guard
 from compose_chap.restore.restore import RestorePlan
 from compose_chap.restore.source import Source
 from compose_chap.stack import model_schema
-from compose_chap.transaction.baseline import Baseline
+from compose_chap.transaction.run.baseline import Baseline
 from tests.fakes import manifest
 
 LIVE = {"public.observation": ["id", "value"], "public.dataset": ["id"]}

@@ -19,12 +19,13 @@ from compose_chap.preflight import release_notes
 from compose_chap.records import run_records
 from compose_chap.transaction import undo
 from compose_chap.transaction.evidence import secrets_of
-from compose_chap.transaction.kept import kept_name
+from compose_chap.transaction.run.kept import kept_name
+from tests.fakes import run_record
 
 
 def record(directory: Path, identity: str, operation: str, result: str = "done", undoes: str = "") -> None:
     """Write the record of a run that ended."""
-    run = {"id": identity, "operation": operation, "result": result, "undoes": undoes, "facts": {}}
+    run = run_record(id=identity, operation=operation, result=result, undoes=undoes)
     for path in (
         run_records.undo_file(directory, identity),
         directory / run_records.FOLDER / "runs" / f"{identity}.json",

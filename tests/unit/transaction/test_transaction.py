@@ -21,6 +21,7 @@ import pytest
 
 from compose_chap.backups import backup, catalogue, proof
 from compose_chap.detection import detect
+from compose_chap.edit import Edit
 from compose_chap.engine.world import World
 from compose_chap.errors import Cancelled, ChapError, EngineError, NeedsPerson, RolledBack, StateError
 from compose_chap.image import Reference
@@ -29,9 +30,8 @@ from compose_chap.operations.upgrade import UpgradePlan
 from compose_chap.postgres import pg_tools
 from compose_chap.postgres.server import Server
 from compose_chap.records import durable, own_folder, run_records
-from compose_chap.records.durable import Edit
-from compose_chap.transaction.baseline import baseline_of
-from compose_chap.transaction.change import CONFIG_FILES
+from compose_chap.transaction.containers import CONFIG_FILES
+from compose_chap.transaction.run.baseline import baseline_of
 from tests.fakes import API, WORKER, Database, FakeEngine, Killed, manifest, world
 
 OLD = f"chap {API}:v1\nworker {WORKER}:v1\ndb postgres:17\nredis valkey:8\n".encode()

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from compose_chap.transaction import values
-from compose_chap.transaction.values import Change, Changed, Column, Gone, Value, Values
+from compose_chap.transaction.data import values
+from compose_chap.transaction.data.values import Change, Changed, Column, Gone, Value, Values
 
 TEMPLATES = "public.modeltemplatedb"
 

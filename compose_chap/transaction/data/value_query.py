@@ -13,9 +13,9 @@ from compose_chap.check import Check
 from compose_chap.postgres.database_schema import MARK_TABLE
 from compose_chap.postgres.server import Server, identifier
 from compose_chap.postgres.statements import TABLES
-from compose_chap.transaction import values
-from compose_chap.transaction.change import Change
-from compose_chap.transaction.values import LARGEST, RENAMED, SHOWN, Changed, Column, Gone, Table, Value, Values
+from compose_chap.transaction.data import values
+from compose_chap.transaction.data.values import LARGEST, RENAMED, SHOWN, Changed, Column, Gone, Table, Value, Values
+from compose_chap.transaction.run.change import Change
 
 _LAYOUT = (
     """

@@ -12,10 +12,10 @@ from enum import Enum
 
 from compose_chap.errors import StateError
 from compose_chap.records.steps import Step
-from compose_chap.transaction import kept
+from compose_chap.transaction.run import kept
 
 
-class Kind(Enum):
+class DataKind(Enum):
     """What a change does with the data.
 
     COPY: the live data are migrated in place, a copy of them is kept. DUMP: the same, and a dump of them is kept.
@@ -65,7 +65,7 @@ def swap(names: Names, present: Collection[str]) -> DataPlan:
 
 
 def way_back(
-    kind: Kind,
+    kind: DataKind,
     names: Names,
     present: Collection[str],
     begun: Collection[str],
@@ -79,21 +79,21 @@ def way_back(
     live database before the run, `came_back` that a dump was restored and is live. Raise StateError when the name
     for the data that failed is taken.
     """
-    if kind in (Kind.COPY, Kind.DUMP):
+    if kind in (DataKind.COPY, DataKind.DUMP):
         return _unmigrated(kind, names, present, begun, came_back)
     return _swapped_back(kind, names, present, begun, had_live)
 
 
-def disposable(kind: Kind, names: Names) -> str:
+def disposable(kind: DataKind, names: Names) -> str:
     """Return the database that may be dropped after the way back, if nothing was written to it; empty for none.
 
     What a rollback brings in is never that: no other database has these data.
     """
-    return "" if kind is Kind.ROLLBACK else names.failed
+    return "" if kind is DataKind.ROLLBACK else names.failed
 
 
 def _unmigrated(
-    kind: Kind, names: Names, present: Collection[str], begun: Collection[str], came_back: bool
+    kind: DataKind, names: Names, present: Collection[str], begun: Collection[str], came_back: bool
 ) -> DataPlan:
     # From its start on the new version may have changed the live data.
     changed = Step.START_API in begun
@@ -102,13 +102,13 @@ def _unmigrated(
             return DataPlan(drops=(names.kept,))
         return DataPlan(_kept_to_live(names, present, names.failed))
     exchanged = names.live in present and names.failed in present
-    return DataPlan(from_dump=kind is Kind.DUMP and changed and not exchanged and not came_back)
+    return DataPlan(from_dump=kind is DataKind.DUMP and changed and not exchanged and not came_back)
 
 
 def _swapped_back(
-    kind: Kind, names: Names, present: Collection[str], begun: Collection[str], had_live: bool
+    kind: DataKind, names: Names, present: Collection[str], begun: Collection[str], had_live: bool
 ) -> DataPlan:
-    only_one = kind is Kind.ROLLBACK
+    only_one = kind is DataKind.ROLLBACK
     drops = () if only_one else (names.incoming,)
     if Step.SWAP not in begun:
         return DataPlan(drops=drops)

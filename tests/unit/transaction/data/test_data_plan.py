@@ -13,21 +13,40 @@ import pytest
 
 from compose_chap.errors import StateError
 from compose_chap.records.steps import Step
-from compose_chap.transaction import data_plan, evidence, kept
-from compose_chap.transaction.data_plan import DataPlan, Kind, Names
+from compose_chap.transaction import evidence
+from compose_chap.transaction.data import data_plan
+from compose_chap.transaction.data.data_plan import DataKind, DataPlan, Names
+from compose_chap.transaction.run import kept
 
 UNDONE, OWN = "20261101t000000z", "20261123t000000z"
 NAMES = {
-    Kind.COPY: Names("chap_core", f"chap_core_before_{OWN}"),
-    Kind.DUMP: Names("chap_core", f"chap_core_before_{OWN}"),
-    Kind.RESTORE: Names("chap_core", f"chap_core_before_{OWN}", f"chap_core_incoming_{OWN}"),
-    Kind.ROLLBACK: Names("chap_core", f"chap_core_after_{OWN}", f"chap_core_before_{UNDONE}"),
+    DataKind.COPY: Names("chap_core", f"chap_core_before_{OWN}"),
+    DataKind.DUMP: Names("chap_core", f"chap_core_before_{OWN}"),
+    DataKind.RESTORE: Names("chap_core", f"chap_core_before_{OWN}", f"chap_core_incoming_{OWN}"),
+    DataKind.ROLLBACK: Names("chap_core", f"chap_core_after_{OWN}", f"chap_core_before_{UNDONE}"),
 }
+MIGRATING = (Step.STOP, Step.KEEP, Step.REWRITE, Step.START_API, Step.VERIFY_API, Step.START_WORKER, Step.VERIFY)
 ORDER = {
-    Kind.COPY: (Step.STOP, Step.KEEP, Step.REWRITE, Step.START_API, Step.VERIFY_API, Step.START_WORKER, Step.VERIFY),
-    Kind.DUMP: (Step.STOP, Step.KEEP, Step.REWRITE, Step.START_API, Step.VERIFY_API, Step.START_WORKER, Step.VERIFY),
-    Kind.RESTORE: (Step.CHECK_BESIDE, Step.STOP, Step.SWAP, Step.START_API, Step.START_WORKER, Step.VERIFY),
-    Kind.ROLLBACK: (Step.STOP, Step.REWRITE, Step.SWAP, Step.START_API, Step.START_WORKER, Step.VERIFY),
+    DataKind.COPY: (
+        Step.STOP,
+        Step.KEEP,
+        Step.REWRITE,
+        Step.START_API,
+        Step.VERIFY_API,
+        Step.START_WORKER,
+        Step.VERIFY,
+    ),
+    DataKind.DUMP: (
+        Step.STOP,
+        Step.KEEP,
+        Step.REWRITE,
+        Step.START_API,
+        Step.VERIFY_API,
+        Step.START_WORKER,
+        Step.VERIFY,
+    ),
+    DataKind.RESTORE: (Step.CHECK_BESIDE, Step.STOP, Step.SWAP, Step.START_API, Step.START_WORKER, Step.VERIFY),
+    DataKind.ROLLBACK: (Step.STOP, Step.REWRITE, Step.SWAP, Step.START_API, Step.START_WORKER, Step.VERIFY),
 }
 STEPS = (Step.STOP, Step.KEEP, Step.SWAP, Step.START_API, Step.START_WORKER, Step.GO_BACK)
 
@@ -39,7 +58,7 @@ OLD, HALF, NEW, UNIQUE = "old", "half a copy", "new", "the only older ones"
 class World:
     """The databases with what is in them, and what the journal knows."""
 
-    kind: Kind
+    kind: DataKind
     databases: Mapping[str, str]
     begun: tuple[Step, ...] = ()
     had_live: bool = True
@@ -86,13 +105,13 @@ def carried_out(world: World, plan: DataPlan) -> Iterator[list[World]]:
         after.append(world := world.with_(databases=renamed(world.databases, plan.renames)))
     for name in set(plan.drops) & set(world.databases):
         after.append(world := world.with_(databases=dropped(world.databases, name)))
-    if after and world.kind is Kind.DUMP:
+    if after and world.kind is DataKind.DUMP:
         after.append(world.with_(came_back=True))
     yield after
 
 
 def restored_beside(world: World) -> Iterator[list[World]]:
-    """Play `safety_copy.bring_back`, where there is room for both and where there is not."""
+    """Play `ProvenDump.come_back`, where there is room for both and where there is not."""
     names, side = world.names, f"{world.names.kept}_side"
     filling = {**world.databases, side: HALF}
     kept = dropped({**filling, names.kept: OLD}, side)
@@ -104,13 +123,13 @@ def restored_beside(world: World) -> Iterator[list[World]]:
     yield [world.with_(databases=databases) for databases in (filling, tight, alone, kept)]
 
 
-def starts(kind: Kind) -> Iterator[World]:
+def starts(kind: DataKind) -> Iterator[World]:
     """Yield the world before each step of a change and in the middle of it."""
     names = NAMES[kind]
-    for had_live in (True, False) if kind is Kind.RESTORE else (True,):
+    for had_live in (True, False) if kind is DataKind.RESTORE else (True,):
         databases = {names.live: OLD} if had_live else {}
         if names.incoming:
-            databases[names.incoming] = UNIQUE if kind is Kind.ROLLBACK else NEW
+            databases[names.incoming] = UNIQUE if kind is DataKind.ROLLBACK else NEW
         world = World(kind, databases, had_live=had_live)
         yield world
         for step in ORDER[kind]:
@@ -123,7 +142,7 @@ def starts(kind: Kind) -> Iterator[World]:
 
 def effects(world: World, step: Step) -> Iterator[dict[str, str]]:
     names, now = world.names, dict(world.databases)
-    if step is Step.KEEP and world.kind is Kind.COPY:
+    if step is Step.KEEP and world.kind is DataKind.COPY:
         yield {**now, names.kept: HALF}
         yield {**now, names.kept: OLD}
     elif step is Step.KEEP:
@@ -132,7 +151,7 @@ def effects(world: World, step: Step) -> Iterator[dict[str, str]]:
         yield now
     elif step is Step.SWAP:
         yield renamed(now, data_plan.swap(names, now).renames)
-    elif step is Step.START_API and world.kind in (Kind.COPY, Kind.DUMP):
+    elif step is Step.START_API and world.kind in (DataKind.COPY, DataKind.DUMP):
         yield {**now, names.live: NEW}
 
 
@@ -144,7 +163,7 @@ def assert_safe(world: World, dump: bool) -> None:
         # The live name, or that of which the printed commands speak.
         printed = {name for line in evidence.statements(world.plan()) for name in shlex.split(line)}
         assert any(name == names.live or name in printed for name in old), world
-    if world.kind is Kind.ROLLBACK:
+    if world.kind is DataKind.ROLLBACK:
         (only,) = (name for name, content in held.items() if content == UNIQUE)
         assert only in (names.live, names.incoming), world
 
@@ -154,7 +173,7 @@ def assert_back(world: World) -> None:
     names, held = world.names, world.databases
     assert held.get(names.live) == (OLD if world.had_live else None), world
     others = {name: content for name, content in held.items() if name not in (names.live, f"{names.kept}_side")}
-    if world.kind is Kind.ROLLBACK:
+    if world.kind is DataKind.ROLLBACK:
         assert others == {names.incoming: UNIQUE}, world
     else:
         assert set(others) <= {data_plan.disposable(world.kind, names)}, world
@@ -163,7 +182,7 @@ def assert_back(world: World) -> None:
 def assert_spared(world: World) -> None:
     """Assert that no previous data are under a name that `prune` may drop, now that the run has ended."""
     # What a rollback would have undone still stands.
-    standing = [{"operation": "upgrade", "facts": {"kept": NAMES[Kind.ROLLBACK].incoming}}]
+    standing = [{"operation": "upgrade", "facts": {"kept": NAMES[DataKind.ROLLBACK].incoming}}]
     later = datetime(2027, 1, 1, tzinfo=timezone.utc)
     going = kept.droppable(world.databases, world.names.live, standing, timedelta(days=7), later)
     assert not [name for name in going if world.databases[name] == UNIQUE], world
@@ -172,7 +191,7 @@ def assert_spared(world: World) -> None:
 
 def went_back(world: World, cuts: int) -> Iterator[World]:
     """Yield every world in which the way back ends, cut off up to so many times, anywhere."""
-    assert_safe(world, dump=world.kind is Kind.DUMP)
+    assert_safe(world, dump=world.kind is DataKind.DUMP)
     for after in carried_out(world, world.plan()):
         for between in after[:-1] if cuts else ():
             yield from went_back(between, cuts - 1)
@@ -182,8 +201,8 @@ def went_back(world: World, cuts: int) -> Iterator[World]:
             yield world
 
 
-@pytest.mark.parametrize("kind", Kind)
-def test_from_everywhere_all_data_come_back_however_often_it_is_cut_off(kind: Kind) -> None:
+@pytest.mark.parametrize("kind", DataKind)
+def test_from_everywhere_all_data_come_back_however_often_it_is_cut_off(kind: DataKind) -> None:
     ends = 0
     for world in starts(kind):
         for end in went_back(world.with_(begun=(*world.begun, Step.GO_BACK)), cuts=3):
@@ -193,12 +212,12 @@ def test_from_everywhere_all_data_come_back_however_often_it_is_cut_off(kind: Ki
     assert ends >= len(ORDER[kind])
 
 
-@pytest.mark.parametrize("kind", Kind)
-def test_after_the_way_back_there_is_nothing_to_do_also_when_the_failed_data_are_gone(kind: Kind) -> None:
+@pytest.mark.parametrize("kind", DataKind)
+def test_after_the_way_back_there_is_nothing_to_do_also_when_the_failed_data_are_gone(kind: DataKind) -> None:
     for world in starts(kind):
         for end in went_back(world, cuts=0):
             gone = dropped(end.databases, data_plan.disposable(kind, end.names))
-            again = end.with_(databases=gone, came_back=kind is Kind.DUMP)
+            again = end.with_(databases=gone, came_back=kind is DataKind.DUMP)
             assert not again.plan().renames and not set(again.plan().drops) & set(gone), again
 
 
@@ -206,7 +225,7 @@ def subsets(of: Any) -> Iterator[tuple[Any, ...]]:
     return chain.from_iterable(combinations(of, number) for number in range(len(of) + 1))
 
 
-def every_world(kind: Kind) -> Iterator[World]:
+def every_world(kind: DataKind) -> Iterator[World]:
     """Yield every combination of databases and steps, those too that only a person's hands can bring about."""
     names = NAMES[kind]
     for present in subsets([name for name in (names.live, names.kept, names.incoming, names.failed) if name]):
@@ -216,8 +235,8 @@ def every_world(kind: Kind) -> Iterator[World]:
                     yield World(kind, dict.fromkeys(present, ""), begun, had_live, came_back)
 
 
-@pytest.mark.parametrize("kind", Kind)
-def test_no_combination_drops_or_hides_what_may_be_the_only_one(kind: Kind) -> None:
+@pytest.mark.parametrize("kind", DataKind)
+def test_no_combination_drops_or_hides_what_may_be_the_only_one(kind: DataKind) -> None:
     tried = planned = 0
     for world in every_world(kind):
         tried, names, held = tried + 1, world.names, world.databases
@@ -232,24 +251,24 @@ def test_no_combination_drops_or_hides_what_may_be_the_only_one(kind: Kind) -> N
         assert names.live not in plan.drops and names.failed not in plan.drops
         if names.kept in plan.drops:
             # A copy whose original nobody has touched.
-            assert kind in (Kind.COPY, Kind.DUMP) and names.live in held and Step.START_API not in world.begun
+            assert kind in (DataKind.COPY, DataKind.DUMP) and names.live in held and Step.START_API not in world.begun
         if names.incoming in plan.drops:
-            assert kind is Kind.RESTORE
+            assert kind is DataKind.RESTORE
         for old, new in plan.renames:
             assert touched or new == names.live, "nothing was changed yet"
             if new == names.failed:
                 # What goes aside makes way for the old data, or there were none.
-                assert kind is not Kind.ROLLBACK and (after.get(names.live) is not None or not world.had_live)
-        if names.kept in held and not (kind is Kind.RESTORE and Step.SWAP not in world.begun):
-            assert names.live in after or kind is Kind.ROLLBACK and Step.SWAP not in world.begun
+                assert kind is not DataKind.ROLLBACK and (after.get(names.live) is not None or not world.had_live)
+        if names.kept in held and not (kind is DataKind.RESTORE and Step.SWAP not in world.begun):
+            assert names.live in after or kind is DataKind.ROLLBACK and Step.SWAP not in world.begun
         if plan.from_dump:
-            assert kind is Kind.DUMP and not plan.renames and not plan.drops
+            assert kind is DataKind.DUMP and not plan.renames and not plan.drops
     assert tried >= 2 * 2 * 8 * 2 ** len(STEPS) and planned
 
 
 def test_what_an_earlier_version_let_a_person_rename_comes_back() -> None:
-    names = NAMES[Kind.ROLLBACK]
-    world = World(Kind.ROLLBACK, {names.live: OLD, names.failed: UNIQUE}, ORDER[Kind.ROLLBACK])
+    names = NAMES[DataKind.ROLLBACK]
+    world = World(DataKind.ROLLBACK, {names.live: OLD, names.failed: UNIQUE}, ORDER[DataKind.ROLLBACK])
     ((after,),) = carried_out(world, world.plan())
     assert_back(after)
-    assert not data_plan.disposable(Kind.ROLLBACK, names)
+    assert not data_plan.disposable(DataKind.ROLLBACK, names)

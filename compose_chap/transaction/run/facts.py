@@ -7,22 +7,20 @@ version 0.1.0 wrote fit: what it did not know of is optional.
 from __future__ import annotations
 
 import base64
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from compose_chap.check import Check
+from compose_chap.edit import Edit
 from compose_chap.model import Project
 from compose_chap.postgres.reach import STANDARD_PORT
 from compose_chap.project.checkout import Head, Move
 from compose_chap.reading import LARGEST, Value
-from compose_chap.records.durable import Edit
 from compose_chap.records.run_records import Journal
-from compose_chap.transaction import data_plan
-from compose_chap.transaction.baseline import Baseline
-from compose_chap.transaction.change import Change
-from compose_chap.transaction.data_plan import DataPlan, Kind
+from compose_chap.transaction.run.baseline import Baseline
+from compose_chap.transaction.run.change import Change
 
 
 @dataclass(frozen=True)
@@ -34,7 +32,7 @@ class Answered:
 
 
 @dataclass(frozen=True)
-class Facts:
+class RunFacts:
     """What a run learned on its way, beside its change.
 
     `backup` was made before it, into the folder `backups`, with the files `sources`. `kept_dump` is the backup that
@@ -60,18 +58,18 @@ class Facts:
     downtime: float
 
 
-def facts_of(journal: Journal) -> Facts:
+def facts_of(journal: Journal) -> RunFacts:
     """Return what a run learned so far."""
     return read_facts(journal.known)
 
 
-def read_facts(value: Value) -> Facts:
+def read_facts(value: Value) -> RunFacts:
     """Return what a run had learned when its journal was written."""
     sources, settings = value.get("sources"), value.get("settings")
     old, new = value.get("old_tables"), value.get("new_tables")
     had_live, came_back, downtime = value.get("had_live"), value.get("data_came_back"), value.get("downtime")
     checks, since, answered = value.get("checks"), value.get("since"), value.get("answered")
-    return Facts(
+    return RunFacts(
         backup=_path(value, "backup"),
         backups=_path(value, "backups"),
         sources=tuple(map(Path, sources.texts())) if sources else (),
@@ -119,28 +117,6 @@ def read_edits(value: Value) -> tuple[Edit, ...]:
     return tuple(
         Edit(Path(edit.at("path").filled()), _content(edit, "before"), _content(edit, "after"))
         for edit in value.at("edits").items()
-    )
-
-
-def kind_of(change: Change, journal: Journal) -> Kind:
-    """Return what a change does with the data; whether a copy or a dump was made is in its journal."""
-    if change.incoming:
-        return Kind.ROLLBACK if change.operation == "rollback" else Kind.RESTORE
-    return Kind.DUMP if facts_of(journal).kept_dump else Kind.COPY
-
-
-def data_back(change: Change, journal: Journal, present: Collection[str]) -> DataPlan:
-    """Return how the old data become the live ones again, as `data_plan.way_back`."""
-    facts = facts_of(journal)
-    # Version 0.1.0 did not write down whether there was a live database.
-    had_live = change.baseline.has_data if facts.had_live is None else facts.had_live
-    return data_plan.way_back(
-        kind_of(change, journal),
-        change.names,
-        present,
-        journal.steps,
-        had_live=had_live,
-        came_back=facts.data_came_back,
     )
 
 

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from compose_chap.transaction import kept
+from compose_chap.transaction.run import kept
 
 RUN = "20260101T000000Z"
 NOW = datetime(2026, 11, 23, tzinfo=timezone.utc)

@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
+from compose_chap.edit import Edit
 from compose_chap.errors import StateError
 from compose_chap.model import Project
 from compose_chap.project.checkout import Head, Move
 from compose_chap.reading import Value
-from compose_chap.records.durable import Edit
-from compose_chap.transaction.baseline import Baseline
-from compose_chap.transaction.change import Change
-from compose_chap.transaction.facts import read_change, read_facts
+from compose_chap.transaction.run.baseline import Baseline
+from compose_chap.transaction.run.change import Change
+from compose_chap.transaction.run.facts import read_change, read_facts
 
 PLACES = Head("a" * 40, "refs/heads/main"), Head("b" * 40)
 BASELINE = Baseline("2.0.0", {"p-worker-1": "2.0.0"}, ("ewars",), "http://chap:8000", True, True, {"db": {"1": True}})

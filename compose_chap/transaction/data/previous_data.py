@@ -1,0 +1,251 @@
+"""How the previous data are kept through a change and come back: one class for each way.
+
+A change that migrates the live data keeps them as a copy in the server or as a proven dump. One that brings other data
+in keeps the live database itself, under another name. Which database gets which name is decided by `data_plan`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection
+from dataclasses import replace
+from functools import partial
+
+from compose_chap.backups import backup, catalogue, dump_file, proof
+from compose_chap.backups.catalogue import Backup
+from compose_chap.engine.world import World
+from compose_chap.errors import DatabaseError, StateError, StuckSessions
+from compose_chap.postgres import pg_tools
+from compose_chap.postgres.server import Server
+from compose_chap.records.run_records import Journal
+from compose_chap.records.steps import Step
+from compose_chap.stack.databases import refuse_irreversible
+from compose_chap.stack.observe import refreshed
+from compose_chap.transaction.data import data_plan
+from compose_chap.transaction.data.data_plan import DataKind, DataPlan, Names
+from compose_chap.transaction.run.change import Change, begin
+from compose_chap.transaction.run.facts import RunFacts
+from compose_chap.transaction.run.kept import side_name
+
+# Beside the restored rows their indexes are sorted, and the log of the server grows.
+_ROOM = 1.3
+
+
+class PreviousData(ABC):
+    """The data that were live before a change, and the way in which they are kept.
+
+    `facts` are what its run had learned when this was made.
+    """
+
+    def __init__(self, change: Change, facts: RunFacts) -> None:
+        self.change, self.facts = change, facts
+
+    @property
+    @abstractmethod
+    def kind(self) -> DataKind:
+        """What `data_plan` calls this way."""
+
+    @abstractmethod
+    def keep(self, world: World, server: Server, journal: Journal) -> None:
+        """Keep the live data before they are migrated. CHAP does not write to them any more.
+
+        Raise ChapError when that cannot be done; they are then as they were.
+        """
+
+    def bring_in(self, world: World, server: Server, journal: Journal) -> None:
+        """Make the incoming data the live ones, where the change has any."""
+
+    def come_back(self, world: World, server: Server, journal: Journal) -> None:
+        """Make the previous data the live ones again, also from half way. Raise ChapError when that cannot be done."""
+        carry_out(server, self.way_back(server.databases(), journal.steps))
+
+    def way_back(self, present: Collection[str], begun: Collection[str]) -> DataPlan:
+        """Return how the previous data become the live ones again, as `data_plan.way_back`."""
+        # Version 0.1.0 did not write down whether there was a live database.
+        known = self.facts.had_live
+        return data_plan.way_back(
+            self.kind,
+            self.names,
+            present,
+            begun,
+            had_live=self.change.baseline.has_data if known is None else known,
+            came_back=self.facts.data_came_back,
+        )
+
+    @property
+    def names(self) -> Names:
+        """The names of the databases."""
+        return Names(self.change.live, self.change.kept, self.change.incoming)
+
+    @property
+    def database(self) -> str:
+        """The database that has the previous data once they are kept, empty where none has."""
+        return self.change.kept
+
+    @property
+    def disposable(self) -> str:
+        """The database that may be dropped after the way back, if nothing was written to it; empty for none."""
+        return data_plan.disposable(self.kind, self.names)
+
+    @property
+    def location(self) -> str:
+        """Where the previous data are, for a person who cannot ask the server."""
+        return f"{self.change.kept} where that is there, else in {self.change.live}"
+
+    def refuse_what_is_gone(self, server: Server) -> None:
+        """Raise StateError when a rollback could not bring the previous data back."""
+        if not server.exists(self.change.kept):
+            name = self.facts.backup.name if self.facts.backup else "latest"
+            raise StateError(
+                f"The database {self.change.kept}, which the {self.change.operation} kept, is gone.",
+                hint=f"Restore a backup instead: docker chap restore {name}",
+            )
+
+
+class CopyInServer(PreviousData):
+    """A copy inside the server: quick, and it comes back by renaming it."""
+
+    @property
+    def kind(self) -> DataKind:
+        return DataKind.COPY
+
+    def keep(self, world: World, server: Server, journal: Journal) -> None:
+        begin_to_keep(world, self.change, server, journal)
+        try:
+            server.copy(self.change.live, self.change.kept, self.change.owner)
+        except StuckSessions:
+            raise
+        except DatabaseError as error:
+            # A disk that filled up since it was looked at.
+            server.drop(self.change.kept)
+            world.notify(Step.KEEP.value, f"no copy: {error.message}")
+            ProvenDump(self.change, self.facts).dump(world, server, journal)
+
+
+class ProvenDump(PreviousData):
+    """A dump: it takes its time, but needs no room in the server, and no moment in which nobody else is connected."""
+
+    @property
+    def kind(self) -> DataKind:
+        return DataKind.DUMP
+
+    @property
+    def database(self) -> str:
+        return ""
+
+    @property
+    def location(self) -> str:
+        # Until it is made nothing has changed the live data.
+        return str(self.facts.kept_dump or self.change.live)
+
+    def keep(self, world: World, server: Server, journal: Journal) -> None:
+        begin_to_keep(world, self.change, server, journal)
+        server.empty(self.change.live)
+        self.dump(world, server, journal)
+
+    def dump(self, world: World, server: Server, journal: Journal) -> None:
+        """Have a dump of exactly what is live now, and write down which one that is."""
+        made = self._dump(world, server, journal)
+        journal.learn(kept_dump=str(made.folder), backup=str(made.folder), old_tables=made.tables)
+
+    def come_back(self, world: World, server: Server, journal: Journal) -> None:
+        if self.way_back(server.databases(), journal.steps).from_dump:
+            self._restore(world, server)
+        super().come_back(world, server, journal)
+        if self.facts.kept_dump:
+            journal.learn(data_came_back=True)
+
+    def refuse_what_is_gone(self, server: Server) -> None:
+        name = self.facts.kept_dump.name if self.facts.kept_dump else "latest"
+        raise StateError(
+            f"The {self.change.operation} kept the old data as a backup, {name}, and not as a database.",
+            hint=f"Restore it with its version: docker chap restore {name} --with-version",
+        )
+
+    def _dump(self, world: World, server: Server, journal: Journal) -> Backup:
+        """Return a backup of what is live: the one that was made before, if nothing was written since."""
+        assert self.facts.backup and self.facts.backups  # an upgrade makes its backup first
+        first = catalogue.load(self.facts.backup)
+        if self.change.mark and server.mark() == self.change.mark and not first.fault:
+            return first
+        stack = replace(refreshed(world.engine, self.change.project.name), project=self.change.project)
+        reason = f"the last rows before {journal.id}"
+        made = backup.take(world, stack, self.facts.sources, self.facts.backups, reason)
+        # CHAP is stopped and cannot say what it is; it is what it was a moment ago.
+        return catalogue.amend(made, chap=first.manifest.chap)
+
+    def _restore(self, world: World, server: Server) -> None:
+        """Make the kept database again from the dump. Safe to run again after it was cut off anywhere.
+
+        Raise ChapError when the dump does not give every row; the live database is then as it was, except where the
+        disk has no room for both: there it had to go first, and the dump is all there is.
+        """
+        if self.facts.kept_dump is None:
+            raise StateError("The journal does not say in which backup the previous data are.")
+        made = catalogue.load(self.facts.kept_dump)
+        proof.check_sums(world, made)
+        side = side_name(self.change.kept)
+        self._make_side(server, side, made)
+        # Where the migrated one went in an earlier try, this one has its settings, and all of the rows or none.
+        if not server.counts(side):
+            tell = partial(world.notify, Step.GO_BACK.value, f"restoring {made.id}")
+            tell(0, 0)
+            pg_tools.fill(server, side, dump_file.pieces(made.dump, tell))
+        proof.compare(server.counts(side), made.tables)
+        server.rename((side, self.change.kept))
+
+    def _make_side(self, server: Server, side: str, made: Backup) -> None:
+        """Make an empty database that is like the migrated one. That one goes where there is no room for both."""
+        live, failed, present = self.change.live, self.change.failed, server.databases()
+        now = live if live in present else failed
+        if now not in present:
+            return
+        server.drop(side)
+        server.create(side, replace(present[now], owner=self.change.owner))
+        server.carry(now, side)
+        if server.free_space() < made.manifest.database.size * _ROOM:
+            if now == live:
+                server.rename((live, failed))
+            server.drop(failed)
+
+
+class SwappedOut(PreviousData):
+    """The live database itself: the incoming one takes its name, and nothing is copied."""
+
+    @property
+    def kind(self) -> DataKind:
+        return DataKind.ROLLBACK if self.change.operation == "rollback" else DataKind.RESTORE
+
+    def keep(self, world: World, server: Server, journal: Journal) -> None:
+        """Nothing is migrated: the live data stay as they are."""
+
+    def bring_in(self, world: World, server: Server, journal: Journal) -> None:
+        present = server.databases()
+        had_live = self.change.live in present
+        detail = f"{self.change.incoming} becomes {self.change.live}"
+        begin(world, journal, Step.SWAP, detail, had_live=had_live)
+        if had_live:
+            server.carry(self.change.live, self.change.incoming)
+        carry_out(server, data_plan.swap(self.names, present))
+
+
+def previous_data_of(change: Change, facts: RunFacts) -> PreviousData:
+    """Return how the data that were live before a change are kept, or will be."""
+    if change.incoming:
+        return SwappedOut(change, facts)
+    return ProvenDump(change, facts) if change.by_dump or facts.kept_dump else CopyInServer(change, facts)
+
+
+def begin_to_keep(world: World, change: Change, server: Server, journal: Journal) -> None:
+    """Write down that the data are kept from here on. Raise DatabaseError where they could not be renamed back."""
+    begin(world, journal, Step.KEEP, f"{change.live} as {change.kept}")
+    # Here there is still nothing to go back from.
+    refuse_irreversible(server, change.live)
+
+
+def carry_out(server: Server, plan: DataPlan) -> None:
+    """Carry a plan of the databases out. Raise DatabaseError."""
+    if plan.renames:
+        server.rename(*plan.renames)
+    for name in plan.drops:
+        server.drop(name)
