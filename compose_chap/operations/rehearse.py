@@ -31,8 +31,8 @@ from compose_chap.postgres.server import Database, Server, identifier, literal
 from compose_chap.records import lock
 from compose_chap.stack.chap_scripts import PYTHON
 from compose_chap.stack.databases import database_of, server_of
-from compose_chap.transaction import evidence, verify
-from compose_chap.transaction.verify import EndedAtStart
+from compose_chap.transaction import evidence, verify, wait
+from compose_chap.transaction.wait import EndedAtStart
 
 GOOD, MIGRATES, BAD = "good", "migrates", "bad"
 
@@ -237,7 +237,7 @@ def _stack_of(world: World, stack: Stack, api: str, server: Server) -> Stack:
 def _start(world: World, copy: Stack, plan: RehearsalPlan) -> Check:
     begun = world.clock()
     try:
-        health = verify.wait_for_api(world, copy, workers=False)
+        health = wait.wait_for_api(world, copy, workers=False)
     except EndedAtStart as error:
         # Newer releases only log it when they cannot reach GitHub, and end for another reason.
         if _NO_MODELS.search(error.reason):
@@ -250,7 +250,7 @@ def _start(world: World, copy: Stack, plan: RehearsalPlan) -> Check:
             )
         return Check("start", "fail", error.message)
     took = (world.clock() - begun).total_seconds()
-    if health.ready or verify.only_workers_amiss(health):
+    if health.ready or wait.only_workers_amiss(health):
         return Check("start", "ok", f"The API answered after {took:.0f} s, migration included.")
     return Check("start", "fail", f"The API does not get ready: {health.problems or health.level}.")
 

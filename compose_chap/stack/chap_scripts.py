@@ -25,20 +25,27 @@ def ask(number, item):
     if token and item.get("own"):
         headers["Authorization"] = "Bearer " + token
     request = urllib.request.Request(item["url"], headers=headers)
-    try:
+    # So long nobody may listen yet: to ask from here again and again costs less than to start a program each time.
+    end = time.monotonic() + item.get("patience", 0)
+    while True:
         try:
-            answer = opener.open(request, timeout=item["timeout"])
-        except urllib.error.HTTPError as error:
-            answer = error
-        body = answer.read(1 << 22).decode("utf-8", "replace")
-        answers[number] = {"status": answer.status, "body": body}
-    except Exception as error:
-        reason = getattr(error, "reason", error)
-        answers[number] = {"status": 0, "body": str(getattr(reason, "strerror", None) or reason).lower()}
+            try:
+                answer = opener.open(request, timeout=item["timeout"])
+            except urllib.error.HTTPError as error:
+                answer = error
+            body = answer.read(1 << 22).decode("utf-8", "replace")
+            answers[number] = {"status": answer.status, "body": body}
+            return
+        except Exception as error:
+            reason = getattr(error, "reason", error)
+            answers[number] = {"status": 0, "body": str(getattr(reason, "strerror", None) or reason).lower()}
+            if not isinstance(reason, ConnectionError) or time.monotonic() >= end:
+                return
+            time.sleep(0.05)
 def begin(number, item):
     thread = threading.Thread(target=ask, args=(number, item), daemon=True)
     thread.start()
-    return thread, time.monotonic() + 2 * item["timeout"]
+    return thread, time.monotonic() + item.get("patience", 0) + 2 * item["timeout"]
 def wait(thread, end):
     # A server that sends a byte now and then never exceeds the other limit.
     thread.join(max(0, end - time.monotonic()))

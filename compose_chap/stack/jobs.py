@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from compose_chap.engine.world import World
 from compose_chap.errors import EngineError
 from compose_chap.model import Stack
-from compose_chap.stack.chap import Chap, Jobs
+from compose_chap.stack.chap import Active, Chap, Jobs
 
 
 def wait_for_jobs(world: World, stack: Stack, limit: float) -> Jobs:
@@ -23,6 +25,17 @@ def wait_for_jobs(world: World, stack: Stack, limit: float) -> Jobs:
         return None
 
     return world.until(ended, limit, pause=2) or chap.jobs(stack.workers)
+
+
+def waiting_jobs(world: World, stack: Stack) -> frozenset[str]:
+    """Return the jobs that CHAP's own list says wait for a worker, without those that CHAP queued by itself.
+
+    None where CHAP cannot be asked.
+    """
+    chap = Chap(world.engine, stack.api.containers[0].id)
+    with suppress(EngineError):
+        return frozenset(Jobs.of(chap.listed_jobs(timeout=3), Active((), frozenset())).waiting)
+    return frozenset()
 
 
 def own_jobs(jobs: Jobs) -> str:

@@ -40,12 +40,14 @@ def server_of(world: World, change: Change) -> Server:
     return Server(world.engine, found[0].id, change.admin, change.owner)
 
 
-def stop_writers(world: World, change: Change, hooked: Hooks, *, forgiving: bool = False) -> None:
-    """Stop the API and the workers, whatever containers they have now, side by side: each may take ten seconds.
+def stop_services(
+    world: World, change: Change, services: Sequence[str], hooked: Hooks, *, forgiving: bool = False
+) -> None:
+    """Stop services, whatever containers they have now, side by side: each may take ten seconds.
 
     What their Compose file wants to be run before is run; with `forgiving` it may fail.
     """
-    there = [value for name in change.writers for value in containers_of(world, change.project, name)]
+    there = [value for name in services for value in containers_of(world, change.project, name)]
     for container in there:
         if container.running:
             hooks.run(world, hooked, hooks.PRE_STOP, container, forgiving=forgiving)

@@ -8,6 +8,7 @@ as it has to, and looks at the result. Every step is in the journal before it be
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -21,13 +22,14 @@ from compose_chap.postgres.server import Server
 from compose_chap.records import lock
 from compose_chap.records.run_records import Journal
 from compose_chap.records.steps import Step
+from compose_chap.stack.jobs import waiting_jobs
 from compose_chap.stack.observe import refreshed
-from compose_chap.transaction import evidence, hooks, undo, verify
+from compose_chap.transaction import evidence, hooks, undo, verify, wait
 from compose_chap.transaction.containers import (
     recreate,
     server_of,
     start_service,
-    stop_writers,
+    stop_services,
     wait_for_server,
 )
 from compose_chap.transaction.data import value_query, values
@@ -35,7 +37,8 @@ from compose_chap.transaction.data.previous_data import previous_data_of
 from compose_chap.transaction.run.change import Change, begin
 from compose_chap.transaction.run.facts import facts_of
 from compose_chap.transaction.sources import sources_of
-from compose_chap.transaction.verify import EndedAtStart, VerifyFailed
+from compose_chap.transaction.verify import VerifyFailed
+from compose_chap.transaction.wait import EndedAtStart
 
 
 @dataclass(frozen=True)
@@ -88,15 +91,17 @@ def _forward(world: World, change: Change, journal: Journal, credentials: Mappin
     sources.prepare(world)
     journal.learn(settings=undo.settings_of(world, change))
     hooked = hooks.of(world, change.project)
+    api, *workers = change.writers
     begin(world, journal, Step.STOP, ", ".join(change.writers))
+    # Workers take seconds to stop, the API does not: it serves until they have stopped.
+    queued = _stop_workers(world, change, workers, hooked)
     down = world.clock()
-    stop_writers(world, change, hooked)
+    stop_services(world, change, [api], hooked)
 
     previous.keep(world, server, journal)
     sources.apply(world, journal)
     previous.bring_in(world, server, journal)
 
-    api, *workers = change.writers
     journal.learn(since=server.moment())
     begin(world, journal, Step.START_API, api)
     # From here on the way back brings the kept data: not before may the live ones be changed.
@@ -105,16 +110,35 @@ def _forward(world: World, change: Change, journal: Journal, credentials: Mappin
     # Counted while the API starts: the old data as they were when nobody wrote to them any more.
     journal.learn(old_tables=_old_rows(server, change) or facts_of(journal).old_tables)
     begin(world, journal, Step.VERIFY_API)
-    stack, up = _answering(world, change, journal)
+    stack, up, rows = _answering(world, change, journal)
     repaired = value_query.after_migration(server, change, remembered)
-    checks = [*repaired, *_look_at_api(world, change, journal, stack), *_values(server, change, journal)]
+    checks = [*repaired, *_look_at_api(world, change, journal, stack, rows)]
 
-    # The worker comes second: it may not run against a schema that nobody has looked at.
-    begin(world, journal, Step.START_WORKER, ", ".join(workers))
-    _bring_up(world, change, workers, hooked)
-    begin(world, journal, Step.VERIFY)
-    whole = _look_at_all(world, change, credentials)
+    # The worker comes second: it may not run against a schema that nobody has looked at. While it starts, the values
+    # of before and after are compared.
+    with ThreadPoolExecutor(1) as pool:
+        compared = pool.submit(_values, server, change, journal)
+        begin(world, journal, Step.START_WORKER, ", ".join(workers))
+        _bring_up(world, change, workers, hooked)
+        begin(world, journal, Step.VERIFY)
+        whole = _look_at_all(world, change, credentials)
+    checks += [*compared.result(), *queued]
     return Done((*checks, *verify.raise_if_failed(whole)), (up - down).total_seconds())
+
+
+def _stop_workers(world: World, change: Change, workers: list[str], hooked: hooks.Hooks) -> list[Check]:
+    """Stop the workers, and return which jobs were queued meanwhile, as a check; none where there are none."""
+    stack = refreshed(world.engine, change.project.name)
+    if not stack.api.running:
+        stop_services(world, change, workers, hooked)
+        return []
+    before = waiting_jobs(world, stack)
+    stop_services(world, change, workers, hooked)
+    queued = sorted(waiting_jobs(world, stack) - before)
+    if not queued:
+        return []
+    said = f"While the workers stopped, {len(queued)} job(s) were queued: {', '.join(queued)}."
+    return [Check("jobs", "warn", said, "See whether they end; start again what does not.", {"queued": queued})]
 
 
 def look_again(world: World, change: Change, journal: Journal) -> Done | None:
@@ -132,36 +156,36 @@ def look_again(world: World, change: Change, journal: Journal) -> Done | None:
         hooked = hooks.of(world, change.project)
         for name in change.writers:
             start_service(world, change, name, hooked, forgiving=True)
-        checks = _look_at_api(world, change, journal, _answering(world, change)[0])
+        stack, _, rows = _answering(world, change)
+        checks = _look_at_api(world, change, journal, stack, rows)
         checks += verify.raise_if_failed(verify.forgiving(_look_at_all(world, change, {})))
     except ChapError:
         return None
     return Done(tuple(checks), (begun[Step.START_WORKER] - begun[Step.STOP]).total_seconds())
 
 
-def _answering(world: World, change: Change, journal: Journal | None = None) -> tuple[Stack, datetime]:
-    """Return the stack as it is now, when its API answers, and since when it does.
+def _answering(
+    world: World, change: Change, journal: Journal | None = None
+) -> tuple[Stack, datetime, Mapping[str, int]]:
+    """Return the stack as it is now, when its API answers, since when it does, and the rows of each table then.
 
     With a `journal` it is written down how the data were then: what is changed later is changed by somebody.
     """
     stack = refreshed(world.engine, change.project.name)
-    since: list[datetime] = []
-
-    def answers(silent: bool) -> None:
-        since.append(world.clock())
-        if journal:
-            server = server_of(world, change)
-            # Where it answered sooner than anybody looked, what it did at its start counts too.
-            moment = server.moment() if silent else facts_of(journal).since
-            journal.learn(answered={"since": moment, "tables": server.counts(change.live)})
-
-    verify.wait_for_api(world, stack, workers=False, answers=answers)
-    return stack, since[0] if since else world.clock()
+    silent = wait.wait_for_answer(world, stack)
+    since, server = world.clock(), server_of(world, change)
+    if not journal:
+        return stack, since, server.counts(change.live)
+    # Where it answered sooner than anybody looked, what it did at its start counts too.
+    moment = server.moment() if silent else facts_of(journal).since
+    rows = server.counts(change.live)
+    journal.learn(answered={"since": moment, "tables": rows})
+    return stack, since, rows
 
 
-def _look_at_api(world: World, change: Change, journal: Journal, stack: Stack) -> list[Check]:
+def _look_at_api(world: World, change: Change, journal: Journal, stack: Stack, rows: Mapping[str, int]) -> list[Check]:
     tables = change.tables or facts_of(journal).old_tables
-    found = verify.check_api(world, stack, change.expected, tables)
+    found = verify.check_api(world, stack, change.expected, tables, rows)
     checks = verify.raise_if_failed(verify.as_before(found, change.accepted))
     # What is written from now on is somebody's work; what the migration made is not.
     journal.learn(new_tables=next((check.details["now"] for check in checks if "now" in check.details), {}))

@@ -6,8 +6,8 @@ A check has the shape that chap-checker gives its own: name, status, message, hi
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any
 
 from compose_chap.check import Check, failures
 from compose_chap.engine.world import World
@@ -15,11 +15,11 @@ from compose_chap.errors import ChapError
 from compose_chap.model import Role, Stack
 from compose_chap.postgres.database_schema import MARK_TABLE
 from compose_chap.stack import schema
-from compose_chap.stack.chap import Chap, Health, version_in
+from compose_chap.stack.chap import Chap, version_in
 from compose_chap.stack.databases import server_of
 from compose_chap.stack.observe import refreshed
 from compose_chap.stack.schema import Schema
-from compose_chap.transaction import evidence
+from compose_chap.transaction import wait
 from compose_chap.transaction.run.baseline import Baseline, route_of
 
 # A model service registers again within this time after CHAP came back: a keepalive of 10 to 15 s that must fail
@@ -33,78 +33,44 @@ NOBODYS = (
 )
 
 
-def wait_for_api(
-    world: World, stack: Stack, *, workers: bool, answers: Callable[[bool], None] = lambda silent: None
-) -> Health:
-    """Wait until the API is ready and return how it is then or when the wait ended.
+def check_api(
+    world: World, stack: Stack, expected: str, tables: Mapping[str, int], now: Mapping[str, int] | None = None
+) -> list[Check]:
+    """Check the API of a stack: its version, its schema, and that no table has fewer rows than in `tables`.
 
-    Without `workers` it is enough that nothing but the worker is amiss. Progress, not a clock, decides: while
-    the container lives and work is done in the database, a migration may take as long as it needs.
-    `answers` is called at its first answer, and learns whether it was silent until then. Raise EndedAtStart when the
-    container ends.
+    `now` are the rows that it has, where they were counted already.
     """
-    api = stack.api.containers[0]
-    chap, server = Chap(world.engine, api.id), server_of(world.engine, stack)
-    begun = last = world.clock()
-    seen: Any = None
-    first, silent = True, False
-
-    while True:
-        found = world.engine.container(api.id)
-        if found is None or not found.running or found.restarts > api.restarts:
-            why = evidence.why_ended(world, api)
-            raise EndedAtStart(f"CHAP ended at its start: {why or 'its container is gone'}", why)
-
-        health = chap.health()
-        if health.level == "silent":
-            silent = True
-        elif first:
-            answers(silent)
-            first = False
-        if health.ready or (not workers and only_workers_amiss(health)):
-            return health
-
-        now, sign = world.clock(), (health, server.activity(stack.access.name))
-        if sign != seen or (health.level == "silent" and server.is_busy(stack.access.name)):
-            seen, last = sign, now
-        waited = (now - begun).total_seconds()
-        world.notify("wait", "for its first answer" if health.level == "silent" else health.problems, waited, 0)
-        if (now - last).total_seconds() > world.patience or waited > world.limit:
-            return health
-        world.sleep(0.2)
-
-
-def only_workers_amiss(health: Health) -> bool:
-    """Whether an API that is not ready lacks nothing but its workers."""
-    amiss = [part for part, said in health.checks.items() if said != "ok"]
-    return health.level == "answering" and amiss == ["celery"]
-
-
-def check_api(world: World, stack: Stack, expected: str, tables: Mapping[str, int]) -> list[Check]:
-    """Check the API of a stack: its version, its schema, and that no table has fewer rows than in `tables`."""
-    api = stack.api.containers[0]
-    chap = Chap(world.engine, api.id)
-    return [
-        _timed(world, "chap_version", lambda: _version("API", chap.version(), expected)),
-        _timed(world, "schema", lambda: _schema(schema.of_stack(world, stack))),
-        _timed(world, "rows", lambda: _rows(world, stack, tables)),
-    ]
+    chap = Chap(world.engine, stack.api.containers[0].id)
+    return _side_by_side(
+        world,
+        {
+            "chap_version": lambda: _version("API", chap.version(), expected),
+            "schema": lambda: _schema(schema.of_stack(world, stack)),
+            "rows": lambda: compare_rows(tables, now) if now is not None else _rows(world, stack, tables),
+        },
+    )
 
 
 def check_whole(
     world: World, stack: Stack, expected: str, baseline: Baseline, credentials: Mapping[str, str]
 ) -> list[Check]:
     """Check everything that an operation must leave well once API and workers run."""
-    checks = [
-        _timed(world, "worker_version", lambda: _worker_versions(world, stack, expected)),
-        _timed(world, "ready", lambda: _ready(world, stack)),
-        _timed(world, "models", lambda: _models(world, stack, baseline)),
-        _timed(world, "route", lambda: _route(world, stack, baseline)),
-        _timed(world, "other_containers", lambda: _untouched(world, stack, baseline)),
-    ]
+    asks: dict[str, Callable[[], Check]] = {
+        "worker_version": lambda: _worker_versions(world, stack, expected),
+        "ready": lambda: _ready(world, stack),
+        "models": lambda: _models(world, stack, baseline),
+        "route": lambda: _route(world, stack, baseline),
+        "other_containers": lambda: _untouched(world, stack, baseline),
+    }
     if stack.of(Role.DHIS2):
-        checks.append(_timed(world, "dhis2_chap_ping", lambda: _through_dhis2(world, stack, credentials)))
-    return checks
+        asks["dhis2_chap_ping"] = lambda: _through_dhis2(world, stack, credentials)
+    return _side_by_side(world, asks)
+
+
+def _side_by_side(world: World, asks: Mapping[str, Callable[[], Check]]) -> list[Check]:
+    """Return the checks by these names, in their order. Each waits for another program."""
+    with ThreadPoolExecutor(len(asks)) as pool:
+        return list(pool.map(lambda name: _timed(world, name, asks[name]), asks))
 
 
 def forgiving(checks: Iterable[Check]) -> list[Check]:
@@ -171,7 +137,7 @@ def compare_rows(before: Mapping[str, int], after: Mapping[str, int]) -> Check:
 
 
 def _ready(world: World, stack: Stack) -> Check:
-    health = wait_for_api(world, stack, workers=True)
+    health = wait.wait_for_api(world, stack, workers=True)
     details = {"checks": dict(health.checks)}
     if health.ready:
         return Check(
@@ -254,14 +220,6 @@ def _timed(world: World, name: str, ask: Callable[[], Check]) -> Check:
         check = Check(name, "error", error.message, error.hint)
     took = int((world.clock() - begun).total_seconds() * 1000)
     return Check(name, check.status, check.message, check.hint, check.details, took)
-
-
-class EndedAtStart(ChapError):
-    """CHAP's API ended when it was started; `reason` is what its log or exit status says of it."""
-
-    def __init__(self, message: str, reason: str) -> None:
-        super().__init__(message)
-        self.reason = reason
 
 
 class VerifyFailed(ChapError):

@@ -1,0 +1,92 @@
+"""Wait for CHAP's API, as long as something happens: for its first answer, and until it is ready."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from compose_chap.engine.world import World
+from compose_chap.errors import ChapError
+from compose_chap.model import Stack
+from compose_chap.stack.chap import Chap, Health
+from compose_chap.stack.databases import server_of
+from compose_chap.transaction import evidence
+
+# For how many seconds one program in the API's container waits for the first answer, until its container is looked at.
+_FIRST_ANSWER = 2.0
+
+
+class _Patience:
+    """Whether a wait for CHAP's API goes on: progress, not a clock, decides.
+
+    While the container lives and work is done in the database, a migration may take as long as it needs.
+    """
+
+    def __init__(self, world: World, stack: Stack) -> None:
+        self._world, self._stack = world, stack
+        self._server = server_of(world.engine, stack)
+        self._begun = self._last = world.clock()
+        self._seen: Any = None
+
+    def check_container(self) -> None:
+        """Raise EndedAtStart when the container of the API has ended."""
+        api = self._stack.api.containers[0]
+        found = self._world.engine.container(api.id)
+        if found is None or not found.running or found.restarts > api.restarts:
+            why = evidence.why_ended(self._world, api)
+            raise EndedAtStart(f"CHAP ended at its start: {why or 'its container is gone'}", why)
+
+    def over(self, state: Any, waits: str, *, silent: bool) -> bool:
+        """Whether nothing has happened for too long. `state` is what was seen now, `waits` what it waits for."""
+        database = self._stack.access.name
+        now, sign = self._world.clock(), (state, self._server.activity(database))
+        if sign != self._seen or (silent and self._server.is_busy(database)):
+            self._seen, self._last = sign, now
+        waited = (now - self._begun).total_seconds()
+        self._world.notify("wait", waits, waited, 0)
+        return (now - self._last).total_seconds() > self._world.patience or waited > self._world.limit
+
+
+def wait_for_answer(world: World, stack: Stack) -> bool:
+    """Wait until the API answers at all, or it is over with the patience; return whether it was silent before.
+
+    Raise EndedAtStart when the container ends.
+    """
+    chap, patience, silent = Chap(world.engine, stack.api.containers[0].id), _Patience(world, stack), False
+    while True:
+        patience.check_container()
+        if chap.answers(_FIRST_ANSWER if silent else 0):
+            return silent
+        silent = True
+        if patience.over("silent", "for its first answer", silent=True):
+            return silent
+
+
+def wait_for_api(world: World, stack: Stack, *, workers: bool) -> Health:
+    """Wait until the API is ready and return how it is then or when the wait ended.
+
+    Without `workers` it is enough that nothing but the worker is amiss. Raise EndedAtStart when the container ends.
+    """
+    chap, patience = Chap(world.engine, stack.api.containers[0].id), _Patience(world, stack)
+    while True:
+        patience.check_container()
+        health = chap.health()
+        if health.ready or (not workers and only_workers_amiss(health)):
+            return health
+        silent = health.level == "silent"
+        if patience.over(health, "for its first answer" if silent else health.problems, silent=silent):
+            return health
+        world.sleep(0.2)
+
+
+def only_workers_amiss(health: Health) -> bool:
+    """Whether an API that is not ready lacks nothing but its workers."""
+    amiss = [part for part, said in health.checks.items() if said != "ok"]
+    return health.level == "answering" and amiss == ["celery"]
+
+
+class EndedAtStart(ChapError):
+    """CHAP's API ended when it was started; `reason` is what its log or exit status says of it."""
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
