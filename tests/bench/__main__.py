@@ -1,7 +1,9 @@
 """Measure everything, print one table, and write it to build/out/bench.md with the date and the machine.
 
     . build/out/env.sh
-    build/out/venv/bin/python -m tests.bench [--sizes 56 560] [--rounds 3]
+    build/out/venv/bin/python -m tests.bench [--sizes 56 560] [--rounds 3] [--real 2.1.0 2.5.1]
+
+With --real, images of real releases are needed too: python -m tests.real.images
 
 On two quiet processors this takes about half an hour, nearly all of it for the larger size.
 """
@@ -18,6 +20,9 @@ from pathlib import Path
 
 from tests.bench import backup_restore, plugin, upgrade
 from tests.bench.table import Row, markdown
+from tests.real.releases import RELEASES
+from tests.real.roads import MENDED
+from tests.real.stack import PATIENCE, RealStack
 from tests.sample.stack import OUT, SampleStack, environment
 
 
@@ -26,10 +31,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=float, nargs="+", default=[56, 560], help="megabytes of each database")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--real", nargs=2, metavar="VERSION", help="upgrade a real CHAP from one version to another")
     asked = parser.parse_args()
     rows = plugin.measure(asked.rounds * 5)
     for number, size in enumerate(asked.sizes):
-        rows += on_a_stack(size, asked.rounds, status=number == 0)
+        rows += on_a_stack(size, asked.rounds, questions=number == 0)
+    if asked.real:
+        rows += on_a_real_stack(asked.real[0], asked.real[1], asked.rounds)
     order = [row.what for row in rows]
     rows.sort(key=lambda row: order.index(row.what))  # both sizes of one thing stand together
     text = f"{machine()} {asked.rounds} rounds; median (lowest to highest).\n\n{markdown(rows)}\n"
@@ -37,7 +45,7 @@ def main() -> None:
     print(text, end="")
 
 
-def on_a_stack(megabytes: float, rounds: int, *, status: bool) -> list[Row]:
+def on_a_stack(megabytes: float, rounds: int, *, questions: bool) -> list[Row]:
     """Return the rows of one size."""
     with tempfile.TemporaryDirectory() as folder:
         stack = SampleStack.create(Path(folder))
@@ -46,9 +54,24 @@ def on_a_stack(megabytes: float, rounds: int, *, status: bool) -> list[Row]:
             stack.fill(megabytes=megabytes)
             stack.sql("CHECKPOINT")
             database = f"{stack.size() >> 20} MiB"
-            rows = plugin.measure_status(stack, rounds * 2) if status else []
+            rows = plugin.measure_questions(stack, rounds * 2, "v2.1.0") if questions else []
             rows += backup_restore.measure(stack, rounds, database)
             return rows + upgrade.measure(stack, rounds, database)
+        finally:
+            stack.down()
+
+
+def on_a_real_stack(old: str, new: str, rounds: int) -> list[Row]:
+    """Return the rows of real releases of CHAP: the old one is asked and upgraded to the new one."""
+    with tempfile.TemporaryDirectory() as folder:
+        stack = RealStack.of(Path(folder), RELEASES[old], MENDED)
+        try:
+            stack.up(PATIENCE)
+            stack.seed()
+            database = f"{stack.size() >> 20} MiB"
+            what = f", real {old} to {new}"
+            rows = plugin.measure_questions(stack, rounds * 2, new, f", real {old}")
+            return rows + upgrade.measure(stack, rounds, database, what, f"v{old}", f"v{new}")
         finally:
             stack.down()
 
@@ -58,9 +81,10 @@ def machine() -> str:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     asked = ["docker", "version", "--format", "{{.Server.Version}}"]
     engine = subprocess.run(asked, env=environment(), capture_output=True, text=True, check=True).stdout.strip()
+    load = os.getloadavg()[0]
     return (
         f"{datetime.now().astimezone():%Y-%m-%d}; {os.cpu_count()} processors, {memory:.0f} GiB of memory,"
-        f" Docker Engine {engine}, Python {platform.python_version()};"
+        f" Docker Engine {engine}, Python {platform.python_version()}, load average {load:.1f} at the end;"
     )
 
 
