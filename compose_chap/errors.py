@@ -5,6 +5,7 @@ ChapError
 ├── EngineError         Docker or Compose is missing, too old or refuses
 │   └── CommandFailed   a process ran and ended with a failure
 ├── StackError          no CHAP stack, several, or one that is not as expected
+│   └── SeveralStacks   nothing says which of several is meant
 ├── ComposeFileError    a Compose file or env file that cannot be edited safely
 ├── DatabaseError       PostgreSQL refuses, or is not there
 ├── DumpError           a dump or backup that is missing, damaged or hostile
@@ -16,6 +17,7 @@ ChapError
 ├── NeedsPerson         it failed, and so did the way back                      exit 4
 ├── Bug                 an unexpected exception                                 exit 1
 └── Cancelled           the operator stopped it; nothing is left half done      exit 130
+    └── Declined        the operator was asked, and said no
 """
 
 from __future__ import annotations
@@ -69,6 +71,10 @@ class StackError(ChapError):
     """There is no CHAP stack, there are several, or a part of it is missing."""
 
     code = "stack"
+
+
+class SeveralStacks(StackError):
+    """There are several CHAP stacks, and nothing says which is meant."""
 
 
 class ComposeFileError(ChapError):
@@ -153,3 +159,9 @@ class Cancelled(ChapError):
 
     code = "cancelled"
     exit_status = 130
+
+
+class Declined(Cancelled):
+    """The operator was asked before anything was changed, and said no: an answer, not a failure."""
+
+    code = "declined"

@@ -83,7 +83,7 @@ class Container:
 
     `image` is the reference it was created from, `image_id` the image it was then. `command` is entrypoint and
     command together. `names` and `addresses` are those on its networks; `links` maps names that only this container
-    knows to a container's name or address.
+    knows to a container's name or address. `published` are the addresses on the engine's machine, `host:port`.
     `environment` holds passwords: never print it.
     """
 
@@ -104,6 +104,7 @@ class Container:
     labels: Mapping[str, str] = field(repr=False)
     environment: Mapping[str, str] = field(repr=False)
     links: Mapping[str, str] = field(default_factory=dict)
+    published: tuple[str, ...] = ()
 
     def knows_as(self, host: str) -> str:
         """Return the name or address that a host name resolves to in this container."""

@@ -202,16 +202,17 @@ def report(error: Exception, words: Sequence[str], *, debug: bool) -> None:
     what = str(error) if isinstance(error, OSError) else type(error).__name__
     what += f" (in {os.path.basename(origin.filename)}, line {origin.lineno})"
     hint = "To report the bug, run the same command as `docker --debug chap ...` and send what it prints."
+    if any(word.endswith("json") for word in words):
+        from compose_chap.cli import app
+
+        if app.tell_bug(words, f"{what}. This is a bug in docker chap {__version__}.", hint):
+            return
     print(
         f"Error: {what}\n"
         f"This is a bug in docker chap {__version__}. To see the state of the stack now, run `docker chap status`.\n"
         f"{hint}",
         file=sys.stderr,
     )
-    if "--json" in words:
-        from compose_chap.cli import app
-
-        app.tell_bug(words, f"{what}. This is a bug in docker chap {__version__}.", hint)
 
 
 def nobody_reads() -> bool:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
-from collections.abc import Iterable
-from urllib.parse import quote, unquote
+from collections.abc import Iterable, Iterator
+from urllib.parse import quote, quote_plus, unquote
 
 # A password may hold anything but the characters that end a URL in a text: an @ or a slash too.
 _IN_URL = re.compile(r"""(://[^\s:/@"'<>]*):[^\s"'<>]+@""")
@@ -20,14 +21,28 @@ _QUOTED = re.compile(rf"""(?i)(["']{_NAMED}["']\s*:\s*)("(?:[^"\\]|\\.)*"|'(?:[^
 def redact(text: str, hidden: Iterable[str] = ()) -> str:
     """Return a text without passwords: those in URLs, in `password=...` and the like, and those in `hidden`."""
     for secret in hidden:
-        for spelled in (secret, json.dumps(secret)[1:-1], quote(secret, safe="")):
+        for spelled in _spellings(secret):
             text = text.replace(spelled, "***")
     text = _IN_URL.sub(r"\1:***@", text)
     return _QUOTED.sub(r'\1"***"', _ASSIGNED.sub(r"\1***", text))
 
 
+def _spellings(secret: str) -> Iterator[str]:
+    yield from (
+        secret,
+        json.dumps(secret)[1:-1],
+        quote(secret, safe=""),
+        quote(secret),
+        quote_plus(secret),
+        repr(secret)[1:-1],
+    )
+    # Without its padding, so that what stands before more of the same text is found too.
+    yield base64.b64encode(secret.encode(errors="surrogateescape")).decode().rstrip("=")
+
+
 def passwords_in(value: str) -> list[str]:
     """Return the passwords in a value, as written and URL-decoded: in a URL, or in a DSN."""
     passwords = re.findall(r"://[^\s:/@]*:(\S+)@", value)
-    passwords += [word.strip("'\"") for _, word in _ASSIGNED.findall(value)]
+    words = [word.strip("'\"") for _, word in _ASSIGNED.findall(value)]
+    passwords += [*words, *(re.sub(r"\\(.)", r"\1", word) for word in words)]
     return [spelled for password in passwords for spelled in dict.fromkeys((password, unquote(password)))]

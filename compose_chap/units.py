@@ -27,6 +27,16 @@ def duration(seconds: float) -> str:
     return f"{seconds // 3600}h{seconds % 3600 // 60:02}m"
 
 
+def stopwatch(seconds: float) -> str:
+    """Return what a clock shows that runs before a person's eyes: tenths of a second in the first minute."""
+    return f"{seconds:.1f}s" if seconds < 59.95 else duration(seconds)
+
+
+def several(count: int, noun: str) -> str:
+    """Return a number of things: `1 check`, `2 checks`."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
 def age(then: datetime, now: datetime) -> str:
     """Return how long ago something was."""
     if ahead(then, now):
@@ -42,6 +52,17 @@ def age(then: datetime, now: datetime) -> str:
 def ahead(when: datetime, now: datetime) -> bool:
     """Whether a time lies in the future, by more than two clocks differ."""
     return when - now > _SKEW
+
+
+def short_age(then: datetime, now: datetime) -> str:
+    """Return how long ago something was, as a column of a table has room for it."""
+    if ahead(then, now):
+        return "future"
+    seconds = max((now - then).total_seconds(), 0)
+    for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= length:
+            return f"{int(seconds // length)}{unit}"
+    return "now"
 
 
 def moment(when: datetime | str) -> str:

@@ -13,14 +13,13 @@ from pathlib import Path
 from queue import Full, Queue
 from typing import Any, BinaryIO
 
-from compose_chap.backups import disk_check
 from compose_chap.backups.manifest import DatabaseFacts, Privilege, Setting
 from compose_chap.engine.world import Notify
 from compose_chap.errors import DumpError, StateError
 from compose_chap.postgres import pg_tools
 from compose_chap.postgres.server import Database, Server
 from compose_chap.reading import open_file
-from compose_chap.records import own_folder
+from compose_chap.records import disk_check, own_folder
 
 # Pieces of a dump on their way to pg_restore: at most 16 MiB.
 _MOST_AHEAD = 64

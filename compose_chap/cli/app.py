@@ -88,7 +88,10 @@ def main(words: Sequence[str], docker: tuple[str, ...] = ("docker",)) -> int:
     except click.Abort:
         return _failed(Cancelled("Cancelled.", state="Nothing was changed."), words)
     except click.ClickException as error:
-        _document(UsageError(error.format_message(), state="Nothing was changed.", hint=_help(error)), words)
+        refused = UsageError(error.format_message(), state="Nothing was changed.", hint=_help(error))
+        if _wants_json_lines(words):
+            return _failed(refused, words)
+        _document(refused, words)
         error.show()
         return error.exit_code
     except ChapError as error:
@@ -98,17 +101,38 @@ def main(words: Sequence[str], docker: tuple[str, ...] = ("docker",)) -> int:
             line.close(next((word for word in words if word in COMMANDS), ""))
 
 
-def tell_bug(words: Sequence[str], what: str, hint: str) -> None:
-    """Print, for a script that wants JSON, that something happened that was not foreseen."""
-    _document(Bug(what, state="See it with: docker chap status", hint=hint), words)
+def tell_bug(words: Sequence[str], what: str, hint: str) -> bool:
+    """Tell a program that reads JSON of what was not foreseen; return whether standard error is such a program's."""
+    bug = Bug(what, state="See it with: docker chap status", hint=hint)
+    _document(bug, words)
+    if _wants_json_lines(words):
+        _json_line(bug)
+    return _wants_json_lines(words)
 
 
 def _failed(error: ChapError, words: Sequence[str]) -> int:
     from compose_chap.cli.screen import render
 
     _document(error, words)
-    render.tell(render.failure(error))
+    if _wants_json_lines(words):
+        _json_line(error)
+    else:
+        render.tell(render.failure(error))
     return error.exit_status
+
+
+def _json_line(error: ChapError) -> None:
+    from compose_chap.cli.screen import render
+
+    render.json_line(render.failure_facts(error))
+
+
+def _wants_json_lines(words: Sequence[str]) -> bool:
+    """Whether standard error is for JSON alone. It is read off the words: these may not have been understood."""
+    return any(
+        word == "--progress=json" or word == "--progress" and list(words[at + 1 : at + 2]) == ["json"]
+        for at, word in enumerate(words)
+    )
 
 
 def _document(error: ChapError, words: Sequence[str]) -> None:

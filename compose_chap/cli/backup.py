@@ -1,4 +1,4 @@
-"""The command that takes a backup, or nothing but a dump."""
+"""The command that takes a backup, or only a dump."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from compose_chap.backups.catalogue import Backup
 from compose_chap.backups.dump_only import DumpOnly
 from compose_chap.cli.call import Call, common, filled, output_option, wait_lock_option
 from compose_chap.cli.recorded import guarded
-from compose_chap.cli.screen import render
 from compose_chap.cli.screen.backups import backup_document
+from compose_chap.cli.screen.databases import rows_text
+from compose_chap.cli.screen.layout import paragraph
 from compose_chap.cli.values import files
 from compose_chap.errors import DumpError, UsageError
 from compose_chap.postgres import unexpected
@@ -27,15 +28,15 @@ from compose_chap.stack import observe
 
 @click.command("backup")
 @output_option
-@click.option("--reason", default="by hand", metavar="TEXT", help="Why, for the list of backups.")
-@click.option("--with-dhis2", is_flag=True, help="DHIS2's database too.")
-@click.option("--with-volumes", is_flag=True, help="Logs, runs and the data of model services too.")
+@click.option("--reason", default="by hand", metavar="TEXT", help="Why, shown in the list of backups.")
+@click.option("--with-dhis2", is_flag=True, help="Include DHIS2's database.")
+@click.option("--with-volumes", is_flag=True, help="Include logs, runs and the data of model services.")
 @click.option(
     "--dump-only",
     type=filled,
     shell_complete=files,
     metavar="FILE",
-    help="Nothing but a dump of CHAP's database, - for a pipe.",
+    help="Write only a dump of CHAP's database; - for a pipe.",
 )
 @wait_lock_option
 @common
@@ -44,7 +45,7 @@ def backup_command(
 ) -> None:
     """Make a backup, and prove it by reading it back.
 
-    CHAP goes on serving. The backup holds the database, the Compose files with all that they include, and the
+    CHAP keeps running. The backup holds the database, the Compose files with all that they include, and the
     instructions to restore by hand. It lies in backups/ beside the main Compose file.
     """
     if dump_only and (output or with_dhis2 or with_volumes):
@@ -59,6 +60,7 @@ def backup_command(
     sources = tuple(observe.read_model(where, stack).contents)
     folder = catalogue.folder_for(stack, output, where.environment)
     with guarded(call, world, stack, find) as (stack, attempt):
+        world.notify("backup", stack.access.name)
         made = backup.take(
             world,
             stack,
@@ -70,22 +72,19 @@ def backup_command(
         )
         attempt.learn(made.id, backup=made.id, folder=str(made.folder))
     _warn(call, _warnings(made))
-    rows = sum(made.tables.values())
-    state_of = "was read back" if made.fault else "is complete and was read back"
-    said = (
-        f"Backup {made.id} {state_of}: {rows} rows in {len(made.tables)} tables,"
-        f" {units.size(made.size)}, in {units.duration(made.manifest.seconds.get('all', 0))}."
-    )
-    parts = [said, unexpected.backup_warning(made.manifest.unexpected)]
-    text = "\n".join(render.paragraph(part) for part in parts if part)
+    state = "was read back" if made.fault else "is complete and was read back"
+    took = units.duration(made.manifest.seconds.get("all", 0))
+    summary = f"Backup {made.id} {state}: {rows_text(made.tables)}, {units.size(made.size)}, in {took}."
+    parts = [summary, unexpected.backup_warning(made.manifest.unexpected)]
+    text = "\n".join(paragraph(part) for part in parts if part)
     call.result({"backup": backup_document(made)}, f"{text}\n{made.folder}")
 
 
 def _warnings(made: Backup) -> Iterator[str]:
     if lost := made.manifest.lost_tables:
         yield (
-            f"The database has lost {', '.join(lost)}, so this backup lacks them too, and `latest` does not"
-            " mean it. Keep the earlier ones: docker chap backups --pin ID"
+            f"The database has lost {', '.join(lost)}, so this backup lacks them too, and `latest` passes"
+            " it over. Keep the earlier ones: docker chap backups --pin ID"
         )
     if absent := made.manifest.project.absent:
         yield (
@@ -98,7 +97,7 @@ def _warnings(made: Backup) -> Iterator[str]:
 
 def _warn(call: Call, warnings: Iterable[str]) -> None:
     for warning in warnings:
-        call.tell(render.paragraph(f"Warning: {warning}", sys.stderr))
+        call.tell(paragraph(f"Warning: {warning}", sys.stderr))
 
 
 def _dump_only(call: Call, world: Any, stack: Any, asked: str) -> None:
@@ -113,8 +112,8 @@ def _dump_only(call: Call, world: Any, stack: Any, asked: str) -> None:
         raise UsageError(f"{target} is a folder.", state="Nothing was written.", hint="Give a file: --dump-only FILE")
     made = dump_only.into_file(world.engine, stack, target, world.notify)
     _warn(call, _dump_warnings(made))
-    said = f"The dump was read back: {sum(made.tables.values())} rows in {len(made.tables)} tables,"
-    text = render.paragraph(f"{said} {units.size(made.size)}.") + f"\n{target}"
+    summary = f"The dump was read back: {rows_text(made.tables)}, {units.size(made.size)}."
+    text = paragraph(summary) + f"\n{target}"
     facts = {"tables": made.tables, "size": made.size, "foreign": made.unexpected, "lost_tables": made.lost_tables}
     call.result({"dump": {"file": str(target), **facts}}, text)
 
@@ -129,8 +128,8 @@ def _write_out(data: bytes) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         gone = isinstance(error, BrokenPipeError)
         raise DumpError(
-            "The reader of the pipe went away." if gone else f"Cannot write the dump: {error.strerror}.",
-            state="The dump is not whole.",
+            "The program that reads the pipe has ended." if gone else f"Cannot write the dump: {error.strerror}.",
+            state="The dump is incomplete.",
             hint="Run the command again." if gone else "Make room, or write elsewhere. Then run the command again.",
         ) from None
 

@@ -10,15 +10,15 @@ from typing import Any
 
 import click
 
-from compose_chap import units
 from compose_chap.backups import catalogue, proof, verdict
 from compose_chap.backups.catalogue import Backup
 from compose_chap.cli.call import Call, common, output_option
 from compose_chap.cli.recorded import recorded
-from compose_chap.cli.screen import render
-from compose_chap.cli.screen.backups import backup_document
+from compose_chap.cli.screen.backups import backup_document, backups_table
+from compose_chap.cli.screen.databases import rows_text
+from compose_chap.cli.screen.layout import paragraph
 from compose_chap.cli.values import backups
-from compose_chap.errors import ChapError, StackError
+from compose_chap.errors import ChapError, SeveralStacks, StackError
 from compose_chap.model import Origin
 from compose_chap.postgres import jail, unexpected
 from compose_chap.records import audit, order
@@ -27,8 +27,8 @@ from compose_chap.stack.databases import server_of
 
 
 @click.command("backups")
-@click.option("--pin", shell_complete=backups, metavar="BACKUP", help="Keep a backup whatever prune says.")
-@click.option("--unpin", shell_complete=backups, metavar="BACKUP", help="Let prune take it again.")
+@click.option("--pin", shell_complete=backups, metavar="BACKUP", help="Keep a backup until it is unpinned.")
+@click.option("--unpin", shell_complete=backups, metavar="BACKUP", help="Let prune remove it again.")
 @output_option
 @common
 def backups_command(call: Call, pin: str | None, unpin: str | None, output: Path | None) -> None:
@@ -42,29 +42,14 @@ def backups_command(call: Call, pin: str | None, unpin: str | None, output: Path
             catalogue.pin(catalogue.find(asked, folder, origin), pinned)
     listing, now = catalogue.scan(folder), call.clock()
     found = listing.backups
-    rows = [
-        [
-            one.id,
-            units.age(one.created_at, now),
-            units.size(one.size),
-            one.manifest.chap.version or "unknown",
-            f"{one.proof.best} {units.age(one.proof.best_at, now)}",
-            one.manifest.reason
-            + (", pinned" if one.pinned else "")
-            + (", needs --trust" if one.manifest.unexpected else ""),
-        ]
-        + ([str(one.origin)] if not all(origin.owns(other.origin) for other in found) else [])
-        for one in found
-    ]
-    heads = ["BACKUP", "AGE", "SIZE", "CHAP", "PROVEN", "REASON", "STACK"]
-    text = render.table(rows, heads[: len(rows[0])]) if rows else f"No backups in {folder}."
-    if faults := [f"{one.id} is not to be relied on. {one.fault}" for one in found if one.fault]:
-        text += "\n\n" + "\n".join(render.paragraph(fault) for fault in faults)
+    text = backups_table(found, origin, now) if found else f"No backups in {folder}."
+    if faults := [f"Do not rely on {one.id}. {one.fault}" for one in found if one.fault]:
+        text += "\n\n" + "\n".join(paragraph(fault) for fault in faults)
     warnings = order.warnings("Backup", {one.id: one.created_at for one in found}, now)
     if warnings:
-        text += "\n\n" + "\n".join(map(render.paragraph, warnings))
+        text += "\n\n" + "\n".join(map(paragraph, warnings))
     if listing.unusable:
-        text += "\n\nNot counted:\n" + "\n".join(render.paragraph(why) for why in listing.unusable)
+        text += "\n\nNot counted:\n" + "\n".join(paragraph(why) for why in listing.unusable)
     documents = [backup_document(one) for one in found]
     call.result({"folder": str(folder), "backups": documents, "unusable": listing.unusable, "warnings": warnings}, text)
 
@@ -82,25 +67,28 @@ def verify_command(call: Call, asked: str, deep: bool, output: Path | None) -> N
     """
     found = _find(call, asked, output)
     world = call.world()
-    said = f"Backup {found.id} is whole: every checksum fits"
     tables: dict[str, int] = {}
     if deep:
         with _recorded(call, found, verdict.RESTORED):
             tables, how = proof.verify_deep(world, found, _image(call)), verdict.RESTORED
-        said += f", and restoring it gave all {sum(tables.values())} rows in {len(tables)} tables."
+        result = f"a test restore gave {rows_text(tables)}, exactly what was backed up."
     else:
         with (
             _reader(call, found) as server,
             _recorded(call, found, verdict.READ_BACK if server else verdict.CHECKSUMS),
         ):
             how = proof.verify(world, found, server)
-        read = ", the dump was read back." if server else ". It was not read back: no PostgreSQL is here to do it."
-        said += read
+        result = (
+            "PostgreSQL read the dump from beginning to end."
+            if server
+            else "but the dump was not read: there is no PostgreSQL here to do it."
+        )
+    text = f"Backup {found.id} is intact: every checksum matches, {'and ' if deep or server else ''}{result}"
     if found.fault:
-        said += f" It is not to be relied on all the same. {found.fault}"
-        said += f" Prove it: docker chap verify {found.id} --deep" if found.proof.by == verdict.RESTORED else ""
-    parts = [said, unexpected.backup_warning(found.manifest.unexpected)]
-    text = "\n".join(render.paragraph(part) for part in parts if part)
+        text += f" Even so, do not rely on it. {found.fault}"
+        text += f" Prove it: docker chap verify {found.id} --deep" if found.proof.by == verdict.RESTORED else ""
+    parts = [text, unexpected.backup_warning(found.manifest.unexpected)]
+    text = "\n".join(paragraph(part) for part in parts if part)
     call.result({"backup": backup_document(found), "proven_by": how, "tables": tables}, text)
 
 
@@ -114,7 +102,7 @@ def _find(call: Call, asked: str, output: Path | None) -> Backup:
         raise
     found = catalogue.find(asked, folder, origin, sound=True)
     for note in catalogue.skipped_newer(asked, found, folder, origin):
-        call.tell(render.paragraph(f"Note:  {note}", sys.stderr))
+        call.tell(paragraph(f"Note: {note}", sys.stderr))
     return found
 
 
@@ -156,6 +144,8 @@ def _folder(call: Call, output: Path | None) -> tuple[Path, Origin]:
     try:
         stack = observe.find_stack(engine, where)
         origin = engine.origin(stack.project.name)
-    except ChapError:
+    except ChapError as error:
+        if isinstance(error, SeveralStacks) and not output:
+            raise  # nobody can say whose backups are meant
         return catalogue.folder_beside(where.directory or where.folder, output, where.environment), Origin(where.name)
     return catalogue.folder_for(stack, output, where.environment), origin

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -15,13 +17,16 @@ import click
 
 from compose_chap.cli.screen.plain import plain
 from compose_chap.cli.values import files, projects
-from compose_chap.errors import Cancelled, ChapError, UsageError
+from compose_chap.errors import ChapError, Declined, UsageError
 
 if TYPE_CHECKING:
     from compose_chap.engine.world import World
     from compose_chap.model import Stack
     from compose_chap.preflight.subject import Subject
     from compose_chap.stack.location import Where
+
+# `docker chap` where a command follows it.
+_OWN_COMMAND = re.compile(r"\bdocker chap(?= [a-z]+\b)")
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -45,15 +50,15 @@ class Call:
     def world(self) -> World:
         """Return engine, clock and progress for this call: however often it is asked, one progress has the terminal."""
         from compose_chap import timeline
-        from compose_chap.cli.screen.render import Progress, now
+        from compose_chap.cli.screen.progress import Progress
+        from compose_chap.cli.screen.render import now
         from compose_chap.engine.engine import Engine
         from compose_chap.engine.world import World
 
         context = click.get_current_context()
         if "progress" not in context.meta:
-            notify = Progress(sys.stderr, "quiet" if self.json and self.progress == "auto" else self.progress)
-            context.meta["progress"] = notify
-            context.call_on_close(notify.end)
+            mode = "quiet" if self.json and self.progress == "auto" else self.progress
+            context.meta["progress"] = context.with_resource(Progress(sys.stderr, mode))
         notify = context.meta["progress"]
         return World(
             Engine(self.docker), now, time.sleep, timeline.stepped(notify), self.patience, environment=dict(os.environ)
@@ -98,20 +103,45 @@ class Call:
         from compose_chap.cli.screen import render
 
         _end_progress()
-        render.write(render.document(self.command, {"ok": True, **data}) if self.json else text)
+        render.write(render.document(self.command, {"ok": True, **data}) if self.json else self.whole(text))
+
+    def part(self, text: str) -> bool:
+        """Print a part of a result as soon as it is known, if a person waits for it. Return whether it was printed."""
+        from compose_chap.cli.screen import render
+
+        if self.json or not sys.stdout.isatty():
+            return False
+        _end_progress()
+        render.write(f"{text}\n")
+        sys.stdout.flush()
+        return True
 
     def tell(self, text: str) -> None:
         """Say something that is no result, on standard error."""
         from compose_chap.cli.screen import render
 
         _end_progress()
-        render.tell(text)
+        if self.progress == "json":
+            render.json_line({"note": text})
+        else:
+            render.tell(self.whole(text))
+
+    def whole(self, text: str) -> str:
+        """Return a text with each command in it for the stack that this call is for, as it has to be typed here."""
+        options = [word for file in self.files for word in ("-f", str(file))]
+        options += ["-p", self.project_name] if self.project_name else []
+        options += ["--project-directory", str(self.project_directory)] if self.project_directory else []
+        options += [word for file in self.env_files for word in ("--env-file", str(file))]
+        if not options and len(self.docker) == 1:
+            return text
+        name = shlex.join([os.path.basename(self.docker[0]), *self.docker[1:], "chap", *options])
+        return _OWN_COMMAND.sub(lambda _: name, text)
 
     def confirm(self, question: str, *, yes: bool) -> None:
         """Ask before something is changed. Raise UsageError where there is nobody to ask, Cancelled on a no."""
         if yes:
             return
-        if self.json or not sys.stdin.isatty():
+        if not self.asks:
             raise UsageError(
                 "This changes the stack, and there is no terminal to ask on.",
                 state="Nothing was changed.",
@@ -119,7 +149,12 @@ class Call:
             )
         _end_progress()
         if not click.confirm(plain(question), err=True):
-            raise Cancelled("You said no.", state="Nothing was changed.")
+            raise Declined("You said no. Nothing was changed.")
+
+    @property
+    def asks(self) -> bool:
+        """Whether there is a person who can be asked: on a terminal that shows no JSON."""
+        return sys.stdin.isatty() and not self.json and self.progress != "json"
 
 
 def _end_progress() -> None:
@@ -204,6 +239,7 @@ def common(function: Callable[..., None]) -> Callable[..., None]:
             from compose_chap.cli import recorded
 
             recorded.record_refusal(call, error)
+            error.hint, error.state = call.whole(error.hint), call.whole(error.state)
             raise
 
     wrapped.__doc__ = function.__doc__
@@ -236,55 +272,15 @@ patience_option = click.option(
     "--wait",
     "patience",
     metavar="SECONDS",
-    default=120.0,
-    show_default="120",
+    type=float,
+    default=120,
+    show_default=True,
     help="How long CHAP may do nothing that can be seen before it counts as stuck.",
 )
 wait_lock_option = click.option(
     "--wait-lock",
     metavar="SECONDS",
     type=click.FloatRange(0),
-    default=0.0,
+    default=0,
     help="Wait up to this long for another run on this stack to end, instead of refusing at once.",
 )
-dhis2_options = click.option(
-    "--dhis2-user",
-    default="",
-    metavar="NAME",
-    help="Check through DHIS2 too, as this user. The password comes from DHIS2_PASSWORD, from the file that"
-    " DHIS2_PASSWORD_FILE names, or is asked for.",
-)
-
-
-def dhis2_credentials(user: str) -> dict[str, str]:
-    """Return the header that logs in to DHIS2, from the environment, a file or a question; empty where none was wanted.
-
-    A password is never taken from the command line, where everybody on the machine could read it.
-    """
-    from compose_chap.stack.chap import basic_credentials
-
-    if token := _secret("DHIS2_TOKEN"):
-        return {"Authorization": f"ApiToken {token}"}
-    user = user or os.environ.get("DHIS2_USERNAME", "")
-    if not user:
-        return {}
-    password = _secret("DHIS2_PASSWORD")
-    if password is None:
-        if not sys.stdin.isatty():
-            raise UsageError(
-                "There is no password for DHIS2.", hint="Set DHIS2_PASSWORD or DHIS2_PASSWORD_FILE in the environment."
-            )
-        password = click.prompt(f"Password of {user} in DHIS2", hide_input=True, err=True)
-    return basic_credentials(user, password)
-
-
-def _secret(name: str) -> str | None:
-    """Return what the environment has for a name, or the file that `NAME_FILE` names there; None for neither."""
-    file = os.environ.get(f"{name}_FILE")
-    if name in os.environ or not file:
-        return os.environ.get(name)
-    try:
-        return Path(file).read_text().rstrip("\r\n")
-    except (OSError, ValueError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is no text"
-        raise UsageError(f"Cannot read {file}, which {name}_FILE names: {why}.") from None

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import click
 
+from compose_chap import units
+from compose_chap.check import Check
 from compose_chap.cli.call import Call, common, output_option
-from compose_chap.cli.screen import render
+from compose_chap.cli.screen.checks import checks_text, summary
+from compose_chap.cli.screen.layout import paragraph, table
 from compose_chap.cli.values import versions
+from compose_chap.errors import RegistryError
 from compose_chap.image import release_tag
 from compose_chap.preflight import preflight
+from compose_chap.preflight.subject import Subject
 from compose_chap.project import checkout
 from compose_chap.project.checkout import Head
 from compose_chap.stack import observe, releases
+from compose_chap.stack.releases import Release
 
 
 @click.command("check")
@@ -35,10 +42,18 @@ def check_command(call: Call, version: str, output: Path | None) -> None:
     good = not any(check.failed for check in checks)
     call.result(
         {"ok": good, "checks": [asdict(check) for check in checks]},
-        render.checks_text(checks, colour=render.colourful(sys.stdout)),
+        f"{checks_text(checks)}\n\n{_verdict(checks, version and target)}",
     )
     if not good:
         raise click.exceptions.Exit(1)
+
+
+def _verdict(checks: Sequence[Check], target: str) -> str:
+    failed = any(check.failed for check in checks)
+    if target:
+        verdict = f"{'Not ready' if failed else 'Ready'} to upgrade to {target}: {summary(checks)}."
+        return verdict if failed else f"{verdict}\n  docker chap upgrade {target}"
+    return f"{'This stack needs attention' if failed else 'This stack is in order'}: {summary(checks)}."
 
 
 @click.command("versions")
@@ -46,8 +61,8 @@ def check_command(call: Call, version: str, output: Path | None) -> None:
 def versions_command(call: Call) -> None:
     """List the versions that CHAP can move to, newest last.
 
-    These are the releases that the registry has for the API and for the worker; from source, the
-    release tags of the checkout's remote.
+    These are the releases that the registry has for the API and for the worker; without a registry, those that are
+    loaded on this engine; from source, the release tags of the checkout's remote.
     """
     world, where = call.world(), call.where()
     stack = observe.find_stack(world.engine, where)
@@ -55,23 +70,48 @@ def versions_command(call: Call) -> None:
     place = None
     if source := subject.checkout:
         place = source.head
-        found, problem = checkout.releases(source)
+        tags, problem = checkout.releases(source)
+        found = [Release(tag) for tag in tags]
         if problem:
-            call.tell(f"Note:  Only the tags of this clone are listed. {problem}")
+            call.tell(paragraph(f"Note: only the tags of this clone are listed. {problem}", sys.stderr))
     else:
-        found, problem = releases.available(subject.registry, subject.images), ""
+        found, problem = _of_registry(call, subject)
+        tags = [release.tag for release in found]
     if not problem:
-        releases.remember(releases.repositories_of(stack), world.environment, world.clock(), found)
-    lines = [_marked(one, subject.release, place) for one in found]
-    if place and f"v{subject.release}" not in found:
-        lines.append(f"{subject.release or 'unknown'}  (running, {place}, no release)")
+        releases.remember(releases.repositories_of(stack), world.environment, world.clock(), tags)
+    text = _table(found, subject.release, place)
+    if place and f"v{subject.release}" not in tags:
+        text += f"\n{subject.release or 'unknown'}  (running, {place}, no release)"
     call.result(
-        {"running": subject.release, "versions": found, "commit": place.commit if place else None},
-        "\n".join(lines) or "There is no release.",
+        {
+            "running": subject.release,
+            "versions": tags,
+            "releases": [asdict(release) for release in found],
+            "commit": place.commit if place else None,
+        },
+        text or "There is no release.",
     )
 
 
-def _marked(release: str, running: str, place: Head | None) -> str:
-    if release != f"v{running}":
-        return release
-    return f"{release}  (running{f', {place}' if place else ''})"
+def _of_registry(call: Call, subject: Subject) -> tuple[list[Release], str]:
+    """Return the registry's releases; where it cannot be asked, those that are loaded, and why."""
+    here = releases.loaded(subject.world.engine, subject.images)
+    try:
+        tags = releases.available(subject.registry, subject.images)
+    except RegistryError as error:
+        if not here:
+            raise
+        note = paragraph(f"Note: only the images on this engine are listed. {error.message}", sys.stderr)
+        call.tell(f"{note}\n{error.hint}".rstrip())
+        return [Release(tag, here=True) for tag in here], error.message
+    return releases.described(subject.registry, subject.images, tags, subject.platform, here), ""
+
+
+def _table(found: Sequence[Release], running: str, place: Head | None) -> str:
+    rows = []
+    for release in found:
+        marks = [f"running{f', {place}' if place else ''}"] if release.tag == f"v{running}" else []
+        marks += ["newest"] if release is found[-1] else []
+        size = units.size(release.size) if release.size is not None else ""
+        rows.append([release.tag, release.created[:10], size, "here" if release.here else "", ", ".join(marks)])
+    return table(rows, ["VERSION", "RELEASED", "PULL", "IMAGES", ""]) if rows else ""

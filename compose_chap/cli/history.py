@@ -8,17 +8,15 @@ from typing import Any
 
 import click
 
-from compose_chap import units
 from compose_chap.cli.call import Call, common
-from compose_chap.cli.screen import render
+from compose_chap.cli.screen.history import history_table
+from compose_chap.cli.screen.layout import paragraph
 from compose_chap.engine.world import World
 from compose_chap.errors import EngineError, StackError
 from compose_chap.model import Origin
 from compose_chap.operations import history
 from compose_chap.records import audit, engine_lock, order, run_records
 from compose_chap.stack import observe
-
-_SHOWN = 100  # bytes of a message; --json has all of it
 
 
 @click.command("history")
@@ -40,23 +38,12 @@ def history_command(call: Call) -> None:
         directory, origin = here, Origin(where.name)
     runs = run_records.history(directory, origin) + _cut_off(world, directory, origin)
     entries = history.trail(directory, origin, runs)
-    rows = [
-        [
-            units.moment(entry.began_at),
-            " ".join(entry.words) or entry.operation,
-            ": ".join(filter(None, (entry.result, units.clipped(entry.message, _SHOWN) or entry.summary))),
-            entry.by + (f" as {entry.user}" if entry.user and not entry.by.startswith(f"{entry.user}@") else ""),
-            entry.run,
-        ]
-        for entry in entries
-    ]
     warnings = order.warnings("Run", {run["id"]: order.began(run) for run in runs}, world.clock())
-    text = "Nothing was done yet."
-    if rows:
-        text = render.table(rows, ["WHEN", "WHAT", "RESULT", "BY", "RUN"])
+    text = history_table(entries, world.clock()) or "Nothing has been recorded yet."
     if any(entry.run for entry in entries):
-        text += f"\n\nEach run's report, with steps, digests and checks: {run_records.report_file(directory, 'RUN')}"
-    text += "".join(f"\n\n{render.paragraph(warning)}" for warning in warnings)
+        report = run_records.report_file(directory, "RUN")
+        text += f"\n\nThe report of a run, with its steps, digests and checks:\n  {report}"
+    text += "".join(f"\n\n{paragraph(warning)}" for warning in warnings)
     call.result({"runs": runs, "entries": [entry.to_json() for entry in entries], "warnings": warnings}, text)
 
 

@@ -14,9 +14,9 @@ from compose_chap import units
 from compose_chap.backups import catalogue
 from compose_chap.cli.call import Call, common, output_option, wait_lock_option, yes_option
 from compose_chap.cli.recorded import guarded
-from compose_chap.cli.screen import render
-from compose_chap.cli.screen.plain import plain
+from compose_chap.cli.screen.layout import paragraph, table
 from compose_chap.operations import prune
+from compose_chap.operations.prune import PrunePlan
 from compose_chap.records import lock
 from compose_chap.stack import observe
 from compose_chap.stack.databases import server_of
@@ -31,13 +31,13 @@ def _number(name: str, default: int, text: str, least: int = 0) -> Callable[[_Fu
 
 
 @click.command("prune")
-@_number("--keep-last", 3, "The last N backups stay.")
-@_number("--keep-daily", 7, "The newest backup of each of the last N days stays.")
-@_number("--keep-weekly", 4, "The newest backup of each of the last N weeks stays.")
-@_number("--keep-monthly", 6, "The newest backup of each of the last N months stays.")
-@_number("--keep-databases", 7, "Kept databases stay for N days.")
-@_number("--floor", 1, "Never fewer than N backups stay.", least=1)
-@click.option("--dry-run", is_flag=True, help="Show what would go, and remove nothing.")
+@_number("--keep-last", 3, "Keep the last N backups.")
+@_number("--keep-daily", 7, "Keep the newest backup of each of the last N days.")
+@_number("--keep-weekly", 4, "Keep the newest backup of each of the last N weeks.")
+@_number("--keep-monthly", 6, "Keep the newest backup of each of the last N months.")
+@_number("--keep-databases", 7, "Keep databases of earlier runs for N days.")
+@_number("--floor", 1, "Never keep fewer than N backups.", least=1)
+@click.option("--dry-run", is_flag=True, help="Show what would be removed and why, but remove nothing.")
 @yes_option
 @output_option
 @wait_lock_option
@@ -56,8 +56,8 @@ def prune_command(
 ) -> None:
     """Remove old backups, kept databases and kept images.
 
-    A pinned backup stays, and the last one, and everything that `docker chap rollback` or `docker chap restore --undo`
-    still needs. What would go is shown first.
+    Pinned backups stay, the newest one, and everything that `docker chap rollback` or `docker chap restore --undo`
+    still needs. Backups that a failed upgrade made for itself go first. What would be removed is shown first.
     """
     world, where = call.world(), call.where()
     find = partial(observe.find_local_stack, world.engine, where)
@@ -70,20 +70,17 @@ def prune_command(
         images, databases = kept.kept_images(world, stack.project.name), server.databases()
         inventory = prune.Inventory.of(stack, origin, folder, databases, images)
         chosen = prune.plan(stack, inventory, retention, world.clock())
-        lines = [f"backup    {backup.id}  {units.size(backup.size)}" for backup in chosen.backups]
-        lines += [f"database  {name}  {units.size(bytes_)}" for name, bytes_ in chosen.databases]
-        lines += [f"images    of the run {run}" for run in chosen.image_runs]
-        text = "\n".join(lines) or _nothing(kept.kept_databases(databases, stack.access.name), keep_databases)
+        text = _text(chosen, keep_databases)
         for warning in chosen.warnings:
-            call.tell(render.paragraph(f"Warning: {warning}", sys.stderr))
+            call.tell(paragraph(f"Warning: {warning}", sys.stderr))
         if not (chosen.empty or dry_run):
             if not (call.json or yes):
-                click.echo(plain(text), err=True)
+                call.tell(f"{text}\n")
             call.confirm("Remove these for good?", yes=yes)
             attempt.learn(_summary(chosen), **_facts(chosen))
             with lock.signals_ignored():
                 prune.execute(world, stack, server, chosen)
-            text = f"Removed:\n{text}"
+            text = text.replace("Would be removed", "Removed", 1)
     call.result(
         {
             "removed": not (chosen.empty or dry_run),
@@ -93,6 +90,24 @@ def prune_command(
         },
         text,
     )
+
+
+def _text(chosen: PrunePlan, days: int) -> str:
+    """Return what would go by which rule, with the sum, and what stays and why."""
+    going = [["backup", one.id, units.size(one.size), chosen.reasons.get(one.id, "")] for one in chosen.backups]
+    going += [["database", name, units.size(size), f"older than {days} days"] for name, size in chosen.databases]
+    going += [["images", f"of run {run}", "", "its data are gone"] for run in chosen.image_runs]
+    staying = [["backup", identity, why] for identity, why in chosen.kept]
+    staying += [["database", name, why] for name, why in chosen.kept_databases]
+    parts = []
+    if going:
+        images = ", and what the images free" if chosen.image_runs else ""
+        parts.append(f"Would be removed: {units.size(chosen.size)}{images}\n{table(going)}")
+    else:
+        parts.append("Nothing to remove.")
+    if staying:
+        parts.append(f"Stays\n{table(staying)}")
+    return "\n\n".join(parts)
 
 
 def _facts(chosen: prune.PrunePlan) -> dict[str, Any]:
@@ -110,9 +125,3 @@ def _summary(chosen: prune.PrunePlan) -> str:
         "kept image set": len(chosen.image_runs),
     }
     return "removed " + ", ".join(f"{count} {what}" + "s" * (count > 1) for what, count in counts.items() if count)
-
-
-def _nothing(databases: list[str], days: int) -> str:
-    if not databases:
-        return "Nothing to remove."
-    return f"Nothing to remove. A kept database stays for {days} days: {', '.join(databases)}."

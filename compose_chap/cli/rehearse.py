@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
@@ -15,7 +14,7 @@ from compose_chap.backups import catalogue
 from compose_chap.check import Check
 from compose_chap.cli.call import Call, common, output_option, patience_option, wait_lock_option
 from compose_chap.cli.recorded import guarded
-from compose_chap.cli.screen import render
+from compose_chap.cli.screen.checks import checks_text
 from compose_chap.cli.values import backups, versions
 from compose_chap.errors import ChapError
 from compose_chap.image import release_tag
@@ -26,7 +25,7 @@ from compose_chap.stack import observe
 
 _SAID = {
     "good": "{target} works on a copy of these data.",
-    "migrates": "{target} brings a copy of these data to its schema and loses nothing. Its start could not be seen.",
+    "migrates": "{target} migrates a copy of these data and loses nothing. Whether it starts could not be seen.",
     "bad": "{target} does not work on a copy of these data. Do not upgrade to it.",
 }
 
@@ -41,11 +40,16 @@ _SAID = {
     metavar="BACKUP",
     help="Take the data of a backup, not today's.",
 )
+@click.option(
+    "--repair",
+    is_flag=True,
+    help="Mend on the copy what is known to go wrong with the data on this way, as upgrade --repair does.",
+)
 @output_option
 @patience_option
 @wait_lock_option
 @common
-def rehearse_command(call: Call, version: str, source: str, output: Path | None) -> None:
+def rehearse_command(call: Call, version: str, source: str, repair: bool, output: Path | None) -> None:
     """Try the upgrade to VERSION on a copy of the data, beside production, and throw it away.
 
     It says whether the new version brings your data to its schema without losing rows, and for how long an upgrade
@@ -65,25 +69,28 @@ def rehearse_command(call: Call, version: str, source: str, output: Path | None)
                 hint=f"See what the upgrade would do: docker chap upgrade {target} --dry-run",
             )
         origin = world.engine.origin(stack.project.name)
+        known = roads.between(subject)
+        known = roads.repaired(known) if repair else known
         plan = rehearse.RehearsalPlan(
             stack,
             target,
             subject.images[stack.api.name],
             subject.platform,
             catalogue.find(source, subject.backups, origin, sound=True) if source else None,
+            roads.repairs(known) if repair else (),
         )
-        known = roads.between(subject)
         done = rehearse.execute(world, plan)
         attempt.learn(f"{target}: {done.verdict}", to=target, verdict=done.verdict)
 
     good = done.verdict != rehearse.BAD
-    checks = [*roads.seen(known, done.checks, subject.release, target), *done.checks]
+    checks = [*roads.seen(known, done.checks, subject.release, target, plan.repairs), *done.checks]
     data = {
         "ok": good,
         "verdict": done.verdict,
         "from": subject.version,
         "to": target,
         "source": plan.source.id if plan.source else None,
+        "repairs": list(plan.repairs),
         "checks": [asdict(check) for check in checks],
         "tables": dict(done.tables),
         "columns": {"added": done.added, "removed": done.removed},
@@ -97,9 +104,9 @@ def rehearse_command(call: Call, version: str, source: str, output: Path | None)
 
 
 def _text(done: Rehearsal, checks: Sequence[Check], target: str) -> str:
-    lines = [render.checks_text(checks, colour=render.colourful(sys.stdout))]
+    lines = [checks_text(checks)]
     lines += [f"New columns: {', '.join(done.added)}."] if done.added else []
-    lines += [f"Columns that go, with what is in them: {', '.join(done.removed)}."] if done.removed else []
+    lines += [f"Columns that are removed: {', '.join(done.removed)}."] if done.removed else []
     if done.verdict == "bad" and not any(check.name == "start" and check.failed for check in done.checks):
         lines += ["The end of what the API wrote:", *(f"  {line}" for line in done.log.splitlines()[-10:])]
     if done.verdict != "bad":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import asdict, replace
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,16 +16,17 @@ from compose_chap.backups import catalogue
 from compose_chap.cli.call import (
     Call,
     common,
-    dhis2_credentials,
-    dhis2_options,
     output_option,
     patience_option,
     wait_lock_option,
     yes_option,
 )
+from compose_chap.cli.dhis2_login import dhis2_credentials, dhis2_options
 from compose_chap.cli.recorded import guarded
 from compose_chap.cli.rollback import roll_back
-from compose_chap.cli.screen import render
+from compose_chap.cli.screen.checks import concerns_text
+from compose_chap.cli.screen.databases import rows_text, session_ends
+from compose_chap.cli.screen.layout import facts, paragraph
 from compose_chap.cli.values import backups
 from compose_chap.engine.world import World
 from compose_chap.errors import UsageError
@@ -84,22 +86,19 @@ def restore_command(
     with guarded(call, world, stack, find) as (stack, attempt):
         started = []
         if name := restore.stopped_database(stack):
-            call.confirm(f"The database service {name} does not run. Start it, and go on?", yes=yes)
+            call.confirm(f"The database service {name} is not running. Start it and go on?", yes=yes)
             restore.start_database(world, stack)
             stack = observe.find_local_stack(world.engine, where)
-            started = [f"The database service {name} did not run. It was started."]
+            started = [f"The database service {name} was not running. It has been started."]
         plan = _plan(call, world, stack, found, output, trust=trust, with_version=with_version)
         plan = replace(plan, empty=allow_empty)
         outlook = restore.foresee(world, plan)
         outlook = replace(outlook, notes=(*started, *outlook.notes))
         if not call.json:
-            _tell(call, outlook)
-        call.confirm(
-            f"Restore {found.name} into {stack.access.name} of {stack.project.name}? The present data are kept aside.",
-            yes=yes,
-        )
+            call.tell(_plan_text(plan, outlook, world.clock()))
+        call.confirm(f"Restore {found.name}?", yes=yes)
         attempt.learn(found.name, source=found.name)
-        done = restore.execute(world, plan, outlook.baseline, dhis2_credentials(dhis2_user))
+        done = restore.execute(world, plan, outlook.baseline, dhis2_credentials(call, dhis2_user))
     call.result(_data(done, outlook), _text(done, found))
 
 
@@ -135,9 +134,32 @@ def _release_of(found: Source) -> str:
     return tag if release_key(tag) and releases.reported_version(tag) == found.version else f"v{found.version}"
 
 
-def _tell(call: Call, outlook: Outlook) -> None:
-    for note in (*outlook.notes, *map(render.session_ends, outlook.sessions)):
-        call.tell(f"Note:  {note}")
+def _plan_text(plan: RestorePlan, outlook: Outlook, now: datetime) -> str:
+    """Return what an operator reads before the question: what comes back, over what, what to know, the price."""
+    made, stack = plan.source.backup, plan.stack
+    from_ = [("from", plan.source.name)]
+    if made:
+        from_ += [
+            ("made", f"{units.moment(made.created_at)} ({units.age(made.created_at, now)}), {made.manifest.reason}"),
+            ("by CHAP", made.manifest.chap.version or "of an unknown version"),
+            ("holds", rows_text(made.tables)),
+        ]
+    else:
+        from_ += [("holds", f"a dump of {units.size(plan.source.size)}")]
+    running = outlook.baseline.version or "of an unknown version"
+    after = f", which becomes {plan.expected}" if plan.images_after else ""
+    over = [
+        ("over", f"database {stack.access.name} of {stack.project.name}"),
+        ("CHAP", f"{running}{after}"),
+        ("holds", rows_text(outlook.rows) if outlook.rows is not None else "nothing that can be counted"),
+    ]
+    notes = [paragraph(f"Note: {note}", sys.stderr) for note in (*outlook.notes, *map(session_ends, outlook.sessions))]
+    price = (
+        "The data are restored beside the live database and proven there; CHAP stops only while the two are swapped."
+        " The present data are kept in a database of their own: docker chap restore --undo brings them back."
+    )
+    blocks = [facts(from_, sys.stderr), facts(over, sys.stderr), "\n".join(notes), paragraph(price, sys.stderr)]
+    return "\n\n".join(filter(None, blocks))
 
 
 def _data(done: Restored, outlook: Outlook) -> dict[str, Any]:
@@ -154,15 +176,15 @@ def _data(done: Restored, outlook: Outlook) -> dict[str, Any]:
 
 
 def _text(done: Restored, found: Source) -> str:
-    text = (
-        render.paragraph(
-            f"Restored {found.name}: {sum(done.tables.values())} rows in {len(done.tables)} tables. CHAP was down for"
-            f" {units.duration(done.downtime)}."
-        )
-        + "\n"
-        + render.checks_text(done.checks, colour=render.colourful(sys.stdout))
-    )
+    lines = [
+        paragraph(
+            f"Restored {found.name}: {rows_text(done.tables)}. CHAP was down for {units.duration(done.downtime)}."
+        ),
+        concerns_text(done.checks),
+    ]
     if done.kept:
-        text += "\n" + render.paragraph(f"The previous data are kept in database {done.kept}. To go back to them:")
-        text += " docker chap restore --undo"
-    return text
+        lines += [
+            paragraph(f"The previous data are kept in database {done.kept}. To go back to them:"),
+            "  docker chap restore --undo",
+        ]
+    return "\n".join(lines)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from compose_chap.cli.call import Call, common
-from compose_chap.cli.screen import draft
 from compose_chap.cli.screen import status as status_screen
 from compose_chap.cli.values import files
 from compose_chap.errors import ChapError, UsageError
@@ -63,21 +61,26 @@ def status_command(
 
 def _show(call: Call, metrics_file: Path | None) -> None:
     world = call.world()
+    shown = False
     try:
         stack = observe.find_stack(world.engine, call.where())
-        with nullcontext() if call.json else draft.shown(status_screen.first_text(stack)):
-            from compose_chap.operations import status
+        # On a terminal the containers are shown at once. All else takes a moment: programs inside of them are asked.
+        shown = call.part(status_screen.containers_text(stack))
+        from compose_chap.operations import status
 
-            seen = status.look(world, stack)
+        world.notify("look", stack.project.name)
+        seen = status.look(world, stack)
     except ChapError:
         _write_metrics(metrics_file, None, None, world)
         raise
     update = _update(seen, world)
     _write_metrics(metrics_file, seen, update, world)
-    told = status_screen.status_text(seen, world.clock())
+    text = status_screen.status_text(seen, world.clock())
+    if not shown:
+        text = f"{status_screen.containers_text(stack)}\n\n{text}"
     if update:
-        told += f"\n\nThere is a newer version. See: docker chap check {update}"
-    call.result({**status_screen.status_document(seen, world.clock()), "update_available": update}, told)
+        text += f"\n\nThere is a newer version, {update}. See if it fits:\n  docker chap check {update}"
+    call.result({**status_screen.status_document(seen, world.clock()), "update_available": update}, text)
 
 
 def _show_stacks(call: Call) -> None:

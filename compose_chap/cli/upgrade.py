@@ -15,15 +15,15 @@ from compose_chap import redact, units
 from compose_chap.cli.call import (
     Call,
     common,
-    dhis2_credentials,
-    dhis2_options,
     output_option,
     patience_option,
     wait_lock_option,
     yes_option,
 )
+from compose_chap.cli.dhis2_login import dhis2_credentials, dhis2_options
 from compose_chap.cli.recorded import guarded
-from compose_chap.cli.screen import render
+from compose_chap.cli.screen.checks import concerns_text
+from compose_chap.cli.screen.layout import hanging, paragraph, width_of
 from compose_chap.cli.values import versions
 from compose_chap.errors import ChapError
 from compose_chap.image import release_tag
@@ -39,8 +39,8 @@ from compose_chap.transaction import evidence
 
 # How the plan says where the old data are kept, by whether that has to be a dump.
 _KEPT = {
-    False: "a copy of {} inside the server",
-    True: "a second dump of {}, for want of room for a copy; a failure takes as long as a restore",
+    False: "a copy of {} inside the database server",
+    True: "a second dump of {}, because there is no room for a copy: going back takes as long as a restore",
 }
 
 
@@ -48,32 +48,32 @@ def _road_options(function: Callable[..., None]) -> Callable[..., None]:
     """Give the command a flag for each way that is known to go wrong, to go it all the same."""
     for road in reversed(ROADS):
         if road.allow:
-            help_text = f"Go on although this goes wrong: {road.summary}."
+            help_text = f"Upgrade even though this is known to go wrong: {road.summary}."
             function = click.option(road.allow, is_flag=True, help=help_text)(function)
     return function
 
 
 @click.command("upgrade")
 @click.argument("version", shell_complete=versions)
-@click.option("--dry-run", is_flag=True, help="Show the plan and the changes of the files, and change nothing.")
+@click.option("--dry-run", is_flag=True, help="Show the plan and the changes of the files, but change nothing.")
 @yes_option
 @output_option
 @patience_option
 @wait_lock_option
-@click.option("--digest", is_flag=True, help="Write the digests too, as the registry gives them.")
+@click.option("--digest", is_flag=True, help="Write the digests too.")
 @click.option("--drain", type=float, metavar="SECONDS", default=0.0, help="Wait up to this long for running jobs.")
-@click.option("--allow-drift", is_flag=True, help="Go on although containers differ from the files.")
-@click.option("--abandon-jobs", is_flag=True, help="Go on although running jobs are lost.")
-@click.option("--allow-downgrade", is_flag=True, help="Go to an older version.")
-@click.option("--allow-unhealthy", is_flag=True, help="Go on although CHAP is not well now.")
-@click.option("--allow-moved-mounts", is_flag=True, help="Go on although the new files keep CHAP's data elsewhere.")
+@click.option("--allow-drift", is_flag=True, help="Upgrade even if containers differ from the files.")
+@click.option("--abandon-jobs", is_flag=True, help="Upgrade even if running jobs are lost.")
+@click.option("--allow-downgrade", is_flag=True, help="Allow an older version.")
+@click.option("--allow-unhealthy", is_flag=True, help="Upgrade even if CHAP is unhealthy now.")
+@click.option("--allow-moved-mounts", is_flag=True, help="Upgrade even if the new files keep CHAP's data elsewhere.")
 @_road_options
 @click.option(
     "--repair",
     is_flag=True,
-    help="Let the upgrade mend what is known to go wrong with the data on this way: the checks name it.",
+    help="Let the upgrade repair what is known to go wrong with the data: the checks name it.",
 )
-@click.option("--no-cache", is_flag=True, help="From source: build every layer anew.")
+@click.option("--no-cache", is_flag=True, help="From source: build every layer again.")
 @dhis2_options
 @common
 def upgrade_command(
@@ -93,7 +93,7 @@ def upgrade_command(
 
     Everything that can be checked is checked first, and the plan is shown before you are asked. Then: pull the images,
     back up, stop API and worker, keep a copy of the database, change the Compose files, start VERSION, verify it. If
-    anything fails, or on Ctrl-C, all is put back as it was, data included, and verified.
+    anything fails, or on Ctrl-C, everything is put back as it was, data included, and verified.
     """
     target = release_tag(version)
     world, where = call.world(), call.where()
@@ -112,7 +112,7 @@ def upgrade_command(
         if _runs_already(subject):
             call.result(
                 {"changed": False, "chap_version": subject.version},
-                f"CHAP {subject.version} runs already. Nothing to do.",
+                f"CHAP {subject.version} is already running. Nothing to do.",
             )
             return
         plan = upgrade.UpgradePlan(
@@ -137,9 +137,9 @@ def upgrade_command(
             return
         if not call.json:
             call.tell(text)
-        call.confirm(f"Upgrade CHAP from {subject.version} to {target}?", yes=yes)
+        call.confirm(f"Upgrade CHAP from {subject.version} to {target.removeprefix('v')}?", yes=yes)
         attempt.learn(f"{subject.version} to {target.removeprefix('v')}", **{"from": subject.version, "to": target})
-        done = upgrade.execute(world, plan, dhis2_credentials(dhis2_user))
+        done = upgrade.execute(world, plan, dhis2_credentials(call, dhis2_user))
 
     call.result(
         {
@@ -153,30 +153,32 @@ def upgrade_command(
             "downtime_seconds": done.downtime,
             "checks": [asdict(check) for check in done.checks],
         },
-        render.paragraph(
-            f"CHAP is upgraded from {done.before} to {done.after.removeprefix('v')}, and verified. It was down for"
-            f" {units.duration(done.downtime)}."
-        )
-        + "\n"
-        + render.checks_text(done.checks, colour=render.colourful(sys.stdout))
-        + "\n"
-        + _to_put_back(done)
-        + _to_go_back(done)
-        + f"\nReport: {run_records.report_file(stack.project.directory, done.run)}",
+        "\n".join(
+            [
+                paragraph(
+                    f"CHAP was upgraded from {done.before} to {done.after.removeprefix('v')}, and verified."
+                    f" It was down for {units.duration(done.downtime)}."
+                ),
+                concerns_text(done.checks),
+                *_to_put_back(done),
+                *_to_go_back(done),
+                f"Report: {run_records.report_file(stack.project.directory, done.run)}",
+            ]
+        ),
     )
 
 
-def _to_put_back(done: Upgraded) -> str:
+def _to_put_back(done: Upgraded) -> list[str]:
     # Never broken into lines: it is copied from here.
     commands = [check.details["put_back"]["command"] for check in done.checks if "put_back" in check.details]
-    return "".join(f"To put back the values that the migration lost:\n{command}\n" for command in commands)
+    return [f"To put back the values that the migration lost:\n{command}" for command in commands]
 
 
-def _to_go_back(done: Upgraded) -> str:
+def _to_go_back(done: Upgraded) -> list[str]:
     kept, command = f"database {done.kept}", "rollback"
     if not done.kept:
         kept, command = f"backup {done.backup.id}", f"restore {done.backup.id} --with-version"
-    return render.paragraph(f"The previous data are kept in {kept}. To go back to them:") + f" docker chap {command}"
+    return [paragraph(f"The previous data are kept in {kept}. To go back to them:"), f"  docker chap {command}"]
 
 
 def _runs_already(subject: Subject) -> bool:
@@ -195,45 +197,60 @@ def _refuse(call: Call, checks: Sequence[Any], words: str) -> None:
     failed = [check for check in checks if check.failed]
     if not failed:
         return
-    if not call.json:
-        call.tell(render.checks_text(checks, colour=render.colourful(sys.stderr)))
+    others = [check for check in checks if not check.failed]
+    if not call.json and any(check.status == "warn" for check in others):
+        call.tell(concerns_text(others, sys.stderr))
     refused = ChapError(
-        " ".join(dict.fromkeys(check.message for check in failed)),
+        "\n".join(dict.fromkeys(check.message for check in failed)),
         state="Nothing was changed.",
-        hint=next((check.hint for check in failed if check.hint), f"See: docker chap check {words}"),
+        hint=next((check.hint for check in failed if check.hint), f"See all checks: docker chap check {words}"),
     )
     refused.details = {"run": None, "report": None, "checks": [asdict(check) for check in checks]}
     raise refused
 
 
 def _plan_text(subject: Any, checks: Sequence[Any]) -> str:
+    """Return what an operator reads before the question: the changes, what is not good, the steps, the price."""
+    return "\n\n".join(
+        [
+            f"Changes of the files\n{_diff(subject).rstrip() or '  none'}",
+            concerns_text(checks, sys.stderr),
+            "\n".join(
+                [f"Upgrade from {subject.version} to {subject.target.removeprefix('v')}", *_steps(subject, checks)]
+            ),
+            paragraph(
+                f"CHAP will be down for about {units.duration(_downtime(subject, checks))}. DHIS2 and all other"
+                " services keep running.",
+                sys.stderr,
+            )
+            + "\n"
+            + paragraph(
+                "This cannot be undone: a job that is running when CHAP stops is lost. After a rollback, rows that were"
+                " written since the upgrade are kept in a database of their own, not merged into the previous data.",
+                sys.stderr,
+            ),
+        ]
+    )
+
+
+def _steps(subject: Any, checks: Sequence[Any]) -> list[str]:
     images = ", ".join(map(str, dict.fromkeys(subject.images.values())))
-    fetch = [f"  pull       {images}"]
-    build = []
+    writers = ", ".join(service.name for service in subject.stack.writers)
+    fetch, build = [("pull", images)], []
     if move := subject.move:
         fetch = []
-        build = [f"  check out  {subject.target} in {move.folder}, which is at {move.before}", f"  build      {images}"]
+        build = [("check out", f"{subject.target} in {move.folder}, now at {move.before}"), ("build", images)]
+    size = units.size(subject.database.size)
     steps = [
-        "Plan",
         *fetch,
-        f"  back up    database {subject.database.name} ({units.size(subject.database.size)}) to {subject.backups}",
+        ("back up", f"database {subject.database.name} ({size}) to {subject.backups}"),
         *build,
-        f"  stop       {', '.join(service.name for service in subject.stack.writers)}",
-        f"  keep       {_KEPT[_by_dump(checks)].format(subject.database.name)}",
-        f"  recreate   {', '.join(service.name for service in subject.stack.writers)}, and nothing else",
-        "  verify     versions, schema, rows, readiness, models, route, other containers",
-        render.paragraph(
-            f"CHAP will be down for about {units.duration(_downtime(subject, checks))}. Other services run on."
-            " What cannot be undone: a job that runs when CHAP stops is lost. Rows that are written after the upgrade"
-            " are kept aside by a rollback, not merged into the old data.",
-            sys.stderr,
-        ),
-        "Changes of the files",
-        _diff(subject).rstrip() or "  none",
-        "Checks",
-        render.checks_text(checks, colour=render.colourful(sys.stderr)),
+        ("stop", writers),
+        ("keep", _KEPT[_by_dump(checks)].format(subject.database.name)),
+        ("recreate", f"{writers}, and nothing else"),
+        ("verify", "versions, schema, rows, readiness, models, route, other containers"),
     ]
-    return "\n".join(steps)
+    return [f"  {name:<9}  {hanging(text, 13, width_of(sys.stderr))}" for name, text in steps]
 
 
 def _diff(subject: Any) -> str:

@@ -40,6 +40,7 @@ def container_of(facts: Mapping[str, Any]) -> Container:
         labels=labels,
         environment=dict(item.partition("=")[::2] for item in config.get("Env") or ()),
         links=_links(facts, networks),
+        published=_published(facts),
     )
 
 
@@ -52,6 +53,17 @@ def _names(facts: Mapping[str, Any], own: set[str], networks: Mapping[str, Any])
     }
     full = {f"{name}.{network}" for network, names in of_networks.items() for name in names}
     return frozenset(own.union(full, *of_networks.values()))
+
+
+def _published(facts: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return where a running container's TCP ports are reached on the engine's machine, `host:port` each."""
+    ports = (facts.get("NetworkSettings") or {}).get("Ports") or {}
+    bindings = [binding for port, found in ports.items() if port.endswith("/tcp") for binding in found or ()]
+    # A port for every address is told of once, though it is bound for IPv4 and for IPv6.
+    hosts = {"": "localhost", "0.0.0.0": "localhost", "::": "localhost"}
+    return tuple(
+        dict.fromkeys(f"{hosts.get(one.get('HostIp', ''), one.get('HostIp'))}:{one['HostPort']}" for one in bindings)
+    )
 
 
 def _links(facts: Mapping[str, Any], networks: Mapping[str, Any]) -> dict[str, str]:

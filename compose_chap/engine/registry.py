@@ -188,7 +188,7 @@ def _refused(host: str, name: str, realm: str = "") -> RegistryError:
     return RegistryError(
         f"The registry {host} does not let us read {name} without a login, and wants the password sent to {realm}.",
         state="The password was not sent: it is for the registry alone.",
-        hint="docker pull still works. Name the versions yourself, or pull them first.",
+        hint=f"Pull the images yourself, then name the version: docker pull {host}/{name}:VERSION",
     )
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from compose_chap.backups import catalogue
 from compose_chap.backups.catalogue import Backup
+from compose_chap.backups.verdict import RESTORED
 from compose_chap.engine.world import World
 from compose_chap.model import Origin, Stack
 from compose_chap.postgres.server import Database, Server
@@ -34,13 +35,14 @@ class Retention:
 class Inventory:
     """What there is of a stack: its backups, oldest first, the databases of its server, the tags of kept images.
 
-    `runs` are the records of those that stand, oldest first.
+    `runs` are the records of those that stand, oldest first; `of_failed` are the backups of runs that failed.
     """
 
     backups: tuple[Backup, ...]
     runs: tuple[Mapping[str, Any], ...]
     databases: Mapping[str, Database]
     images: tuple[str, ...]
+    of_failed: frozenset[str] = frozenset()
 
     @classmethod
     def of(
@@ -53,51 +55,76 @@ class Inventory:
     ) -> Inventory:
         """Return it for the stack that has this origin, and its backups in this folder. Raise StateError."""
         runs = run_records.effective_runs(stack.project.directory, origin)
-        return cls(tuple(catalogue.list_backups(folder, origin)), tuple(runs), databases, tuple(images))
+        of_failed = _of_failed_runs(run_records.history(stack.project.directory, origin))
+        return cls(tuple(catalogue.list_backups(folder, origin)), tuple(runs), databases, tuple(images), of_failed)
 
 
 @dataclass(frozen=True)
 class PrunePlan:
-    """What would go, why each of the others stays, and what of them is dated in the future."""
+    """What would go, and why each of the others stays: ids of backups, and names of databases, with the reason.
+
+    `reasons` says of each backup that would go why no rule keeps it, `warnings` what is dated in the future.
+    """
 
     backups: tuple[Backup, ...]
     databases: tuple[tuple[str, int], ...]
     image_runs: tuple[str, ...]
     kept: tuple[tuple[str, str], ...]
     warnings: tuple[str, ...] = ()
+    reasons: Mapping[str, str] = field(default_factory=dict)
+    kept_databases: tuple[tuple[str, str], ...] = ()
 
     @property
     def empty(self) -> bool:
         """Whether there is nothing to remove."""
         return not (self.backups or self.databases or self.image_runs)
 
+    @property
+    def size(self) -> int:
+        """The bytes of the backups and databases that would go. Images share layers: what they free is not known."""
+        return sum(backup.size for backup in self.backups) + sum(size for _, size in self.databases)
 
-def keep(backups: Sequence[Backup], retention: Retention) -> dict[str, str]:
-    """Return the ids of the backups that retention keeps, with the reason. `backups` are oldest first."""
+
+def keep(backups: Sequence[Backup], retention: Retention, of_failed: Collection[str] = ()) -> dict[str, str]:
+    """Return the ids of the backups that retention keeps, with the reason. `backups` are oldest first.
+
+    Those of `of_failed`, which runs that failed made for themselves, count only where there is no other one, unless
+    they were test-restored.
+    """
     # One with a fault never counts, so that it does not push a sound one out.
     sound = [backup for backup in backups if not backup.fault]
     newer = backups[backups.index(sound[-1]) + 1 :] if sound else backups
-    kept = {backup.id: "nothing sound is newer" for backup in newer}
-    newest_first = list(reversed(sound))
+    kept = {backup.id: "no sound backup is newer" for backup in newer}
+    if sound:
+        kept[sound[-1].id] = "the newest"
+    lesser = {one.id for one in sound if one.id in of_failed and one.proof.best != RESTORED}
+    # The best first: newer ones before older ones, and those of failed runs behind all others.
+    best_first = sorted(reversed(sound), key=lambda backup: backup.id in lesser)
 
-    for one in newest_first[: max(retention.last, retention.floor)]:
-        kept[one.id] = "one of the last"
+    for one in best_first[: max(retention.last, retention.floor)]:
+        kept.setdefault(one.id, f"one of the last {max(retention.last, retention.floor)}")
     for count, pattern, word in (
         (retention.daily, "%Y-%m-%d", "day"),
         (retention.weekly, "%G-%V", "week"),
         (retention.monthly, "%Y-%m", "month"),
     ):
         periods: dict[str, str] = {}
-        for one in newest_first:
+        for one in best_first:
             periods.setdefault(one.created_at.strftime(pattern), one.id)
-        for identity in list(periods.values())[:count]:
-            kept.setdefault(identity, f"newest of its {word}")
+        for period in sorted(periods, reverse=True)[:count]:
+            kept.setdefault(periods[period], f"the newest of its {word}")
     return kept
+
+
+def _of_failed_runs(runs: Iterable[Mapping[str, Any]]) -> frozenset[str]:
+    """Return the ids of the backups that runs made which did not succeed."""
+    made = (Path(run["facts"].get("backup") or "").name for run in runs if run["result"] != "done")
+    return frozenset(filter(None, made))
 
 
 def plan(stack: Stack, inventory: Inventory, retention: Retention, now: datetime) -> PrunePlan:
     """Return what may go. What can still be undone keeps its backup, database and images; a pinned backup stays."""
-    staying = keep(inventory.backups, retention)
+    staying = keep(inventory.backups, retention, inventory.of_failed)
     needed = kept.needed_runs(inventory.runs)
     # By name: the folder that a run wrote down may have been spelled in another way.
     of_runs = {Path(run["facts"].get("backup", "")).name for run in needed}
@@ -106,7 +133,7 @@ def plan(stack: Stack, inventory: Inventory, retention: Retention, now: datetime
         if backup.pinned:
             staying[backup.id] = "pinned"
         elif backup.id in of_runs:
-            staying[backup.id] = "the last upgrade's"
+            staying[backup.id] = "a rollback needs it"
 
     live, age = stack.access.name, timedelta(days=retention.databases_days)
     going = kept.droppable(inventory.databases, live, needed, age, now)
@@ -114,13 +141,31 @@ def plan(stack: Stack, inventory: Inventory, retention: Retention, now: datetime
     held = {kept.run_of(name, live) for name in kept.kept_databases(inventory.databases, live) if name not in going}
     held |= {str(run["id"]) for run in needed}
     dated = {backup.id: backup.created_at for backup in inventory.backups}
+    removed = [backup for backup in inventory.backups if backup.id not in staying]
     return PrunePlan(
-        tuple(backup for backup in inventory.backups if backup.id not in staying),
+        tuple(removed),
         tuple((name, inventory.databases[name].size) for name in going),
         tuple(kept.droppable_images(inventory.images, stack.project.name, held, age, now)),
-        tuple(staying.items()),
+        tuple((backup.id, staying[backup.id]) for backup in inventory.backups if backup.id in staying),
         (*order.warnings("Backup", dated, now), *kept.dated_ahead(inventory.databases, live, now)),
+        {backup.id: _reason(backup, inventory.of_failed) for backup in removed},
+        tuple(_kept_databases(inventory.databases, live, going, needed, retention.databases_days)),
     )
+
+
+def _reason(backup: Backup, of_failed: Collection[str]) -> str:
+    if backup.fault:
+        return "bad, and a sound one is newer"
+    return "made by a run that failed" if backup.id in of_failed else "no rule keeps it"
+
+
+def _kept_databases(
+    databases: Iterable[str], live: str, going: Collection[str], needed: Iterable[Mapping[str, Any]], days: int
+) -> Iterator[tuple[str, str]]:
+    of_runs = {str(run["facts"].get("kept", "")) for run in needed}
+    for name in kept.kept_databases(databases, live):
+        if name not in going:
+            yield name, "a rollback needs it" if name in of_runs else f"kept for {days} days"
 
 
 def execute(world: World, stack: Stack, server: Server, chosen: PrunePlan) -> None:

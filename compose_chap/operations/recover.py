@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
+from pathlib import Path
 
 from compose_chap.backups import catalogue
 from compose_chap.check import Check
@@ -19,6 +20,7 @@ from compose_chap.records.steps import Step
 from compose_chap.restore import side_database
 from compose_chap.transaction import evidence, forward, hooks, undo
 from compose_chap.transaction.containers import server_of, start_service, wait_for_server
+from compose_chap.transaction.data.previous_data import previous_data_of
 from compose_chap.transaction.run import kept
 from compose_chap.transaction.run.change import Change
 from compose_chap.transaction.run.facts import facts_of, read_change, read_edits
@@ -37,6 +39,46 @@ class Recovered:
     outcome: str
     project: str
     checks: tuple[Check, ...]
+
+
+@dataclass(frozen=True)
+class Prospect:
+    """What `recover` would do with a run that was cut off at step `reached`, empty for none.
+
+    `outcome` is how it would end: `undone`, `nothing changed`, `finished`, or `finished or undone`, by what is found
+    when CHAP is verified. `files` would be written, and the databases of `renames` renamed, from and to.
+    """
+
+    run: str
+    operation: str
+    reached: str
+    outcome: str
+    files: tuple[Path, ...] = ()
+    renames: tuple[tuple[str, str], ...] = ()
+
+
+def foresee(world: World, journal: Journal) -> Prospect:
+    """Return what `recover` would do, changing nothing. What only the engine knows is left out where it is away."""
+    reached = journal.steps[-1] if journal.steps else ""
+    if journal.began(Step.FINISH):
+        outcome = "finished"
+    elif forward.may_be_complete(journal):
+        outcome = "finished or undone"
+    elif journal.operation == "pin" or journal.began(Step.STOP) or journal.began(Step.CHECKOUT):
+        outcome = "undone"
+    else:
+        outcome = "nothing changed"
+    if outcome in ("finished", "nothing changed"):
+        return Prospect(journal.id, journal.operation, reached, outcome)
+    edits = read_edits(journal.known) if journal.known.get("edits") else ()
+    files = tuple(edit.path for edit in edits if durable.content_of(edit.path) != edit.before)
+    renames: tuple[tuple[str, str], ...] = ()
+    change = read_change(journal.known) if journal.known.get("baseline") else None
+    with suppress(ChapError):
+        if change:
+            databases = server_of(world, change).databases()
+            renames = previous_data_of(change, facts_of(journal)).way_back(databases, journal.steps).renames
+    return Prospect(journal.id, journal.operation, reached, outcome, files, renames)
 
 
 def recover(world: World, journal: Journal, patience: float = 0) -> Recovered:

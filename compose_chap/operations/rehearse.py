@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import unquote
 
 from compose_chap import redact
 from compose_chap.backups import dump_file, proof
@@ -32,6 +32,7 @@ from compose_chap.records import lock
 from compose_chap.stack.chap_scripts import PYTHON
 from compose_chap.stack.databases import database_of, server_of
 from compose_chap.transaction import evidence, verify, wait
+from compose_chap.transaction.data import repairs, value_query, values
 from compose_chap.transaction.wait import EndedAtStart
 
 GOOD, MIGRATES, BAD = "good", "migrates", "bad"
@@ -47,13 +48,17 @@ _STAY = "import signal; signal.pause()"
 
 @dataclass(frozen=True)
 class RehearsalPlan:
-    """What is rehearsed: `image` is the API's at the target; the data are those of `source`, or a fresh dump."""
+    """What is rehearsed: `image` is the API's at the target; the data are those of `source`, or a fresh dump.
+
+    `repairs` are the known faults that are mended on it, by name.
+    """
 
     stack: Stack
     target: str
     image: Reference
     platform: str
     source: Backup | None
+    repairs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -176,8 +181,9 @@ def _elsewhere(name: str, value: str, password: str, other: str) -> str:
     """Return the value of a setting with another password in the place of production's."""
     if not password or (value == password and re.search("PASS|PWD", name, re.I)):
         return other if password else value
-    for written in (password, quote(password), quote(password, safe="")):
-        value = value.replace(f":{written}@", f":{other}@")
+    for written in redact.passwords_in(value):
+        if password in (written, unquote(written)):
+            value = re.sub(rf"(:|=\s*['\"]?){re.escape(written)}(?!\w)", lambda match: match[1] + other, value)
     return value
 
 
@@ -192,7 +198,10 @@ def _try(
 ) -> Rehearsal:
     """Start the API on the copy, and look at what it made of it."""
     name, engine = plan.stack.access.name, world.engine
-    before, begun = _columns(server, name), world.clock()
+    before = _columns(server, name)
+    values_before = value_query.remember(server, name, tables)
+    remembered = repairs.before_start(server, name, plan.repairs)
+    begun = world.clock()
     world.notify("start copy", str(plan.image))
     with throwaway.throwaway(engine, recipe) as identity:
         copy = _stack_of(world, plan.stack, identity, server)
@@ -200,7 +209,12 @@ def _try(
         start = (world.clock() - begun).total_seconds()
         world.notify("verify copy", name)
         with _answering(world, plan.stack, copy, recipe, server) as asked:
-            checks = verify.check_api(world, asked, plan.target, tables)
+            mended = [] if started.failed else repairs.after_migration(server, name, plan.repairs, remembered)
+            checks = [*mended, *verify.check_api(world, asked, plan.target, tables)]
+            if not started.failed:
+                # The copy is thrown away: no command puts values back in it.
+                compared = value_query.compare(server, values_before, name, tables)
+                checks.append(values.check(replace(compared, put_back="")))
         log = redact.redact(engine.logs(identity, _LOG_LINES), evidence.secrets_of([copy.api.containers[0]]))
     checks.insert(0, started)
     verdict = BAD if any(check.failed for check in checks) else MIGRATES if started.status == "warn" else GOOD

@@ -15,6 +15,8 @@ from compose_chap.backups.verdict import RESTORED
 from compose_chap.engine.world import World
 from compose_chap.errors import ChapError, EngineError, StackError
 from compose_chap.model import Origin, Role, Service, Stack
+from compose_chap.operations import disks
+from compose_chap.operations.disks import Disks
 from compose_chap.project import checkout
 from compose_chap.records import audit, durable, engine_lock, order, run_records
 from compose_chap.stack import schema
@@ -41,6 +43,7 @@ class Status:
     """What was seen of a stack. None where something could not be asked; `problems` says why.
 
     `working` is who works on it now, `open_run` the run that has not ended, empty for none: it goes on, or was cut off.
+    `last_run` is the record of the last one that ended.
     """
 
     stack: Stack
@@ -59,6 +62,8 @@ class Status:
     open_run: Mapping[str, Any] | None
     working: Mapping[str, str] | None
     problems: tuple[str, ...]
+    disks: Disks = Disks()
+    last_run: Mapping[str, Any] | None = None
 
 
 def look(world: World, stack: Stack) -> Status:
@@ -96,6 +101,7 @@ def look(world: World, stack: Stack) -> Status:
         digests = {service.name: _digest(world, service) for service in stack.services}
         origin = whose.result()
         listing = attempt(lambda: _backups(world, stack, origin))
+        room = pool.submit(disks.look, world, stack, listing.backups if listing else ())
         open_run = attempt(lambda: _open_run(world, stack, origin))
 
     said: Overview | None = overview.result() if overview else None
@@ -133,7 +139,14 @@ def look(world: World, stack: Stack) -> Status:
         open_run=open_run,
         working=holder.result(),
         problems=tuple(dict.fromkeys(problems)),
+        disks=room.result(),
+        last_run=attempt(lambda: _last_run(stack, origin)),
     )
+
+
+def _last_run(stack: Stack, origin: Origin) -> Mapping[str, Any] | None:
+    runs = run_records.history(stack.project.directory, origin) if stack.project.local else []
+    return runs[-1] if runs else None
 
 
 def _last_sound(listing: catalogue.Listing | None) -> tuple[Backup | None, list[str]]:
@@ -142,7 +155,7 @@ def _last_sound(listing: catalogue.Listing | None) -> tuple[Backup | None, list[
         return None, []
     sound = [backup for backup in listing.backups if not backup.fault]
     newer = listing.backups[listing.backups.index(sound[-1]) + 1 :] if sound else listing.backups
-    faults = [f"Backup {backup.id} is not to be relied on. {backup.fault}" for backup in newer]
+    faults = [f"Backup {backup.id} cannot be relied on. {backup.fault}" for backup in newer]
     return (sound[-1] if sound else None), [*listing.unusable, *faults]
 
 

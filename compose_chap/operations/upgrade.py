@@ -99,7 +99,7 @@ def execute(world: World, plan: UpgradePlan, credentials: Mapping[str, str]) -> 
         try:
             done = forward.run(world, prepared, journal, credentials)
         except RolledBack as error:
-            road = roads.hint_after(error.message, plan.baseline.version, plan.target)
+            road = roads.hint_after(error.message, plan.baseline.version, plan.target, plan.repairs)
             error.hint = "\n".join(filter(None, (road, error.hint)))
             raise
     facts = facts_of(journal)

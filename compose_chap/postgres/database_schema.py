@@ -74,7 +74,7 @@ counts AS (
   FROM json_to_recordset({never_null}) AS w("table" text, "column" text) JOIN has USING ("table", "column")
   WHERE has.nullable
   UNION ALL
-  SELECT 'SELECT ''mark'', version_num::text, 1 FROM public.alembic_version'
+  SELECT '(SELECT ''mark'', left(version_num::text, 80), 1 FROM public.alembic_version ORDER BY 2 LIMIT 10)'
   FROM has WHERE "table" = 'alembic_version' AND "column" = 'version_num')
 SELECT format('SELECT json_build_object(''columns'', %L::json, ''counts'', (SELECT coalesce(json_agg(q), ''[]'')'
               ' FROM (SELECT ''''::text AS what, ''''::text AS name, 0::bigint AS rows WHERE false%s) q))',

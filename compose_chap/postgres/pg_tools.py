@@ -16,7 +16,8 @@ from compose_chap.postgres.statements import COUNT
 _PIECE = 256 * 1024
 NOBODY = "nobody"
 # Memory limit for reading an untrusted archive in the container of the live server.
-LITTLE_MEMORY = ("sh", "-c", 'ulimit -v 786432; exec "$@"', "sh")
+LITTLE_MEMORY = ("sh", "-c", 'ulimit -v 393216; exec "$@"', "sh")  # KiB
+MANY_OBJECTS = "The dump holds more tables and other objects than any database of CHAP."
 _NEWER = re.compile(r"unsupported version \(([\d.]+)\)")
 
 
@@ -27,6 +28,8 @@ def unreadable(stderr: str) -> DumpError:
             f"The dump was made by a newer pg_dump (archive format {newer[1]}) than this server's tools can read.",
             hint="Make it again with the pg_dump of this server's version, or as plain SQL: pg_dump -Fp.",
         )
+    if "out of memory" in stderr:
+        return DumpError(MANY_OBJECTS)
     return DumpError(f"pg_restore cannot read the dump: {first_error(stderr)}")
 
 

@@ -17,14 +17,14 @@ from compose_chap.engine.engine import Execution
 from compose_chap.engine.process import Finished
 from compose_chap.errors import DatabaseError, DumpError, EngineError
 from compose_chap.postgres import dump_format
-from compose_chap.postgres.pg_tools import LITTLE_MEMORY, NOBODY, batched, unreadable
+from compose_chap.postgres.pg_tools import LITTLE_MEMORY, MANY_OBJECTS, NOBODY, batched, unreadable
 from compose_chap.postgres.reach import WITH_PASSWORD, connection, first_error
 from compose_chap.postgres.script_errors import SOME_PRIVILEGES, privileges_of
 from compose_chap.postgres.server import Server
 
 _MOST_JOBS = 4
 # A small file may hold a table of contents of any length.
-_LONGEST_LISTING = 8 << 20
+_LONGEST_LISTING = 2 << 20
 _ALL_ENDED = (
     "/^-- Data for Name: .*; Type: TABLE DATA;/ {tables++} /^COPY .* FROM stdin;$/ {copied++} /^[\\\\][.]$/ {ended++}"
     " END {exit copied && tables != ended}"
@@ -126,7 +126,7 @@ class Quarantine:
             for data in execution.output():
                 output.append(data)
                 if sum(map(len, output)) > _LONGEST_LISTING:
-                    raise DumpError("The dump holds more tables and other objects than any database of CHAP.")
+                    raise DumpError(MANY_OBJECTS)
             if execution.status() != 0:
                 raise unreadable(execution.stderr.decode(errors="replace"))
         return b"".join(output).decode(errors="replace")

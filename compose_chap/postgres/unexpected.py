@@ -59,7 +59,8 @@ UNION ALL SELECT 'pg_type'::regclass, t.oid,
   WHERE t.typtype IN ('d', 'r', 'p')
         OR (t.typtype = 'b' AND NOT EXISTS (SELECT 1 FROM pg_type e WHERE e.typarray = t.oid))
 UNION ALL SELECT 'pg_cast'::regclass, oid, 'CAST ' || castsource::regtype || ' to ' || casttarget::regtype
-  FROM pg_cast WHERE oid >= 16384
+  FROM pg_cast c WHERE oid >= 16384
+  AND NOT EXISTS (SELECT 1 FROM pg_depend WHERE classid = 'pg_cast'::regclass AND objid = c.oid AND deptype = 'i')
 UNION ALL SELECT 'pg_transform'::regclass, oid, 'TRANSFORM ' || trftype::regtype FROM pg_transform
 UNION ALL SELECT 'pg_collation'::regclass, c.oid, 'COLLATION ' || collname FROM pg_collation c
   JOIN own ON own.oid = c.collnamespace
@@ -91,7 +92,7 @@ UNION ALL SELECT 'pg_class'::regclass, c.oid, 'GENERATED COLUMN ' || c.relname |
   FROM pg_class c JOIN own ON own.oid = c.relnamespace JOIN pg_attribute a ON a.attrelid = c.oid
   WHERE a.attgenerated <> '' AND NOT a.attisdropped
 UNION ALL SELECT 'pg_class'::regclass, id,
-       'EXPRESSION ' || f.proname || '() in ' || location || ' ' || id::regclass
+       'EXPRESSION ' || f.proname || '() in ' || location || ' ' || t.relname
   FROM (
   SELECT 'a default of' AS location, adrelid AS id, adbin::text AS tree FROM pg_attrdef
   UNION ALL SELECT 'a check of', conrelid, conbin::text FROM pg_constraint WHERE conbin IS NOT NULL AND conrelid <> 0

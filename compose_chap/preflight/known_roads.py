@@ -8,16 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-# Beyond this release, only what we observe counts, and a warning says so.
-NEWEST_KNOWN = "2.5.1"
-
-# The revisions before a7b8c9d0e1f2, which v2.2.0 and newer take a database without a mark for, in their order.
-OLD_MARKS = (
-    *("fe59a33965ed", "ff2b1bbb8418", "a1b2c3d4e5f6", "b2c3d4e5f6a7"),
-    *("c3d4e5f6a7b8", "d4e5f6a7b8c9", "e5f6a7b8c9d0", "f6a7b8c9d0e1"),
-)
-# That of v2.2.0.
-_OF_2_2_0 = "e1f2a3b4c5d6"
+from compose_chap import revisions
+from compose_chap.transaction.data import repairs
 
 ANY = "0.0.0"
 EVER = "999.0.0"
@@ -60,19 +52,22 @@ class Road:
     repaired: str = ""
 
 
-def _target_column(name: str, now: tuple[str, str], afterwards: str) -> Road:
+def _target_column(now: tuple[str, str], afterwards: str) -> Road:
     return Road(
-        name,
+        repairs.TARGET_COLUMN,
         "an API that ends at its start",
         now,
         target=("2.4.0", EVER),
         on=lambda facts: facts.backtests > 0,
-        what="{target} may end at its start on a database of {now} with backtests"
-        " (backtestspecification.target_column). Then everything is put back as it is now.",
-        instead="Try it first: docker chap rehearse v{target}",
-        evidence="revision f2a3b4c5d6e1 as it is public, run on what create_all of 2.4.0 makes",
+        what="As far as is known, {target} ends at its start on a database of {now} with backtests: its migration does"
+        " not fill backtestspecification.target_column. Then everything is put back as it is now.",
+        instead="Let the upgrade make that table first: --repair. Try it: docker chap rehearse v{target} --repair",
+        evidence="revision f2a3b4c5d6e1 as it is public, run with the real packages of 2.4.0 and 2.5.1",
         words="target_column",
         afterwards=afterwards,
+        repaired="As far as is known, {target} ends at its start on a database of {now} with backtests. So the table"
+        " backtestspecification is made before it starts, with a default for target_column, which is taken away after"
+        " the migration.",
     )
 
 
@@ -85,29 +80,32 @@ ROADS = (
         on=lambda facts: bool(facts.marks),
         what="{target} does not commit the migration of a database that {now} has made, and says nothing of it:"
         " afterwards no backtest can be read or saved.",
-        instead="Go to v2.4.0 or later: docker chap upgrade v2.5.1",
+        instead="Go to v2.4.0 or later. With backtests: docker chap upgrade v2.5.1 --repair",
         evidence="2.2.0 -> 2.3.0 and 2.3.1, run with the real packages",
         allow="--allow-uncommitted-migration",
     ),
     Road(
-        "half_migrated",
+        repairs.HALF_MIGRATED,
         "v2.3.x that was not migrated to v2.4.0 or later",
         now=("2.3.0", "2.3.1"),
         target=("2.4.0", EVER),
-        on=lambda facts: _OF_2_2_0 in facts.marks and facts.backtests > 0,
-        what="The database was not migrated when CHAP went from v2.2.0 to {now}: {target} ends at its start on it"
-        " (UniqueViolation in backtestspecification).",
-        instead="Go back to v2.2.0 first (docker chap rollback, or restore the backup from before with --with-version),"
-        " then upgrade to v2.4.0 or later.",
+        on=lambda facts: revisions.OF_2_2_0 in facts.marks and facts.backtests > 0,
+        what="The database was not migrated when CHAP went from v2.2.0 to {now}. Where somebody tried an old"
+        " backtest again since, {target} ends at its start on it (UniqueViolation in backtestspecification).",
+        instead="Let the upgrade remove what such a backtest left: --repair.",
         evidence="2.2.0 -> 2.3.1 -> 2.5.1, run with the real packages",
         allow="--allow-half-migrated",
+        words="uq_backtestspecification_params",
+        afterwards="Let the upgrade remove what failed backtests left: docker chap upgrade v{target} --repair",
+        repaired="The database was not migrated when CHAP went from v2.2.0 to {now}. What failed backtests left in"
+        " backtestspecification is removed before {target} starts, which then migrates it.",
     ),
     Road(
-        "old_mark",
+        repairs.OLD_MARK,
         "Alembic's mark is too old for v2.2.0 or later",
         now=(ANY, EVER),
         target=("2.2.0", EVER),
-        on=lambda facts: bool(set(facts.marks) & set(OLD_MARKS)),
+        on=lambda facts: bool(set(facts.marks) & set(revisions.OLD)),
         what="Alembic's mark in the database ({facts.marks[0]}) is older than what v2.1.0 makes of it: {target} would"
         " migrate from there, and fail on what exists already.",
         instead="Let the upgrade drop the table alembic_version, which up to v2.1.0 CHAP does not use: --repair."
@@ -131,19 +129,17 @@ ROADS = (
         allow="--allow-unpinned-models",
     ),
     _target_column(
-        "target_column",
         now=(ANY, "2.1.0"),
-        afterwards="Go to v2.3.1 first: docker chap upgrade v2.3.1. Then: docker chap upgrade v{target}",
+        afterwards="Go to v2.3.1 first: docker chap upgrade v2.3.1. Then: docker chap upgrade v{target}\n"
+        "Or let the upgrade make that table before it starts: docker chap upgrade v{target} --repair",
     ),
     _target_column(
-        "target_column_2_2",
         now=("2.2.0", "2.2.0"),
-        # From v2.2.0 there is no good road to v2.3.1.
-        afterwards="Go back to the release before v2.2.0 first (docker chap rollback), from there to v2.3.1, then to"
-        " v{target}.",
+        # Neither v2.3.0 nor v2.3.1 is a stop here: they do not commit the migration.
+        afterwards="Let the upgrade make that table before it starts: docker chap upgrade v{target} --repair",
     ),
     Road(
-        "prediction_length",
+        repairs.PREDICTION_LENGTH,
         "prediction lengths become 0",
         now=(ANY, "2.1.0"),
         target=("2.2.0", EVER),

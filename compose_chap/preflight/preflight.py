@@ -303,7 +303,7 @@ def _jobs(subject: Subject) -> Check:
     if jobs.running or jobs.waiting:
         message = f"{len(jobs.running)} job(s) run and {len(jobs.waiting)} wait; an upgrade would lose them."
     elif jobs.own:
-        message = "Nobody's job runs."
+        message = "No job that a person began runs."
     message = " ".join(filter(None, (message, dead, own_jobs(jobs))))
     if jobs.running or jobs.waiting:
         return Check("", "fail", message, "Wait for them with --drain, or lose them with --abandon-jobs.", details)

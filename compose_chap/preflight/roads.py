@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
+from compose_chap import revisions
 from compose_chap.check import Check
 from compose_chap.errors import ChapError, EngineError
 from compose_chap.image import release_key
-from compose_chap.postgres.database_schema import MARK_TABLE
+from compose_chap.postgres import database_schema
 from compose_chap.preflight import unpinned
-from compose_chap.preflight.known_roads import ANY, EVER, NEWEST_KNOWN, ROADS, Facts, Road
+from compose_chap.preflight.known_roads import ANY, EVER, ROADS, Facts, Road
 from compose_chap.preflight.subject import Subject
 
 OVERRIDES = {road.name: road.allow for road in ROADS if road.allow}
 
-_MARK = f"SELECT version_num FROM {MARK_TABLE}"
 _BACKTESTS = "SELECT count(*) FROM public.backtest"
 # The column may be missing; read through JSON, the query works in either case.
 _LENGTHS = (
@@ -71,44 +71,50 @@ def repairs(checks: Iterable[Check]) -> tuple[str, ...]:
     return tuple(check.name for check in checks if check.details.get("repaired"))
 
 
-def hint_after(reason: str, now: str, target: str) -> str:
-    """Return a hint when the target's API ended at its start for a known reason, else empty."""
+def hint_after(reason: str, now: str, target: str, repairs: Collection[str] = ()) -> str:
+    """Return what to do after the API of the target ended at its start for a reason, empty where that is not known.
+
+    What was among the `repairs` of that try is of no use again.
+    """
     for road in ROADS:
-        if road.words and road.words in reason and _leads(road, now, target):
+        if road.words and road.words in reason and road.name not in repairs and _leads(road, now, target):
             return road.afterwards.format(now=now, target=target.removeprefix("v"))
     return ""
 
 
-def seen(checks: Sequence[Check], tried: Iterable[Check], now: str, target: str) -> list[Check]:
-    """Return the known faults after a rehearsal: no longer failures, plus an intermediate stop if it failed."""
+def seen(
+    checks: Sequence[Check], tried: Iterable[Check], now: str, target: str, repairs: Collection[str] = ()
+) -> list[Check]:
+    """Return what is known of a way that was tried on a copy: no reason to refuse it, and a good one where it failed.
+
+    `repairs` were made on the copy.
+    """
     reasons = " ".join(check.message for check in tried if check.failed)
-    hints = [hint_after(reasons, now, target)]
-    stops = [
-        Check("stop", "warn", f"There is a way with a stop from {now} to {target}.", hint) for hint in hints if hint
-    ]
-    return [replace(check, status="warn") if check.failed else check for check in checks] + stops
+    hint = hint_after(reasons, now, target, repairs)
+    good = [Check("good_way", "warn", f"A way that leads from {now} to {target} is known.", hint)] if hint else []
+    return [replace(check, status="warn") if check.failed else check for check in checks] + good
 
 
 def newer_than_known(target: str) -> list[Check]:
-    """Return a warning when the target is newer than any release this tool knows."""
-    wanted, newest = release_key(target), release_key(NEWEST_KNOWN)
+    """Return one line where the target is newer than what this tool knows of CHAP."""
+    wanted, newest = release_key(target), release_key(revisions.NEWEST)
     if not wanted or not newest or wanted <= newest:
         return []
-    message = f"{target} is newer than what this tool knows of CHAP (up to v{NEWEST_KNOWN}). It goes by what it sees."
-    return [Check("note_newer", "warn", message, f"Try it first: docker chap rehearse {target}")]
+    said = f"{target} is newer than what this tool knows of CHAP (up to v{revisions.NEWEST}). It goes by what it sees."
+    return [Check("note_newer", "warn", said, f"Try it first: docker chap rehearse {target}")]
 
 
 def facts(subject: Subject) -> Facts:
     """Return the facts of the stack. Raise ChapError when its database cannot be read."""
     database = subject.database.name
-    tables = subject.server.columns(database)
-    queries = {"alembic_version": _MARK, "backtest": _BACKTESTS, "modeltemplatedb": _LENGTHS}
-    queries = {table: question for table, question in queries.items() if f"public.{table}" in tables}
+    has = database_schema.read(subject.server, database)
+    queries = {"backtest": _BACKTESTS, "modeltemplatedb": _LENGTHS}
+    queries = {table: question for table, question in queries.items() if table in has.tables}
     answers: dict[str, Any] = {}
     if queries:
         answers = dict(zip(queries, subject.server.answers(*queries.values(), database=database)))
     return Facts(
-        marks=tuple(row[0] for row in answers.get("alembic_version", ())),
+        marks=has.marks,
         backtests=_number(answers.get("backtest")),
         lengths=_number(answers.get("modeltemplatedb")),
         unpinned=_unpinned(subject),

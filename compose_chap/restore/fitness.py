@@ -5,24 +5,28 @@ from __future__ import annotations
 from compose_chap.engine.world import World
 from compose_chap.errors import DumpError, EngineError
 from compose_chap.model import Stack
+from compose_chap.postgres import database_schema
 from compose_chap.postgres.database_schema import MARK_TABLE
 from compose_chap.postgres.server import Server
 from compose_chap.restore import marks, version_guard
 from compose_chap.restore.source import Source
 from compose_chap.stack import model_schema, schema
-from compose_chap.transaction.data.value_query import OLD_MARK
+from compose_chap.transaction.data.repairs import OLD_MARK
 from compose_chap.transaction.run.change import Change
+
+_A_BACKTEST = "SELECT 1 FROM public.backtest LIMIT 1"
 
 
 def mends(
     world: World, stack: Stack, source: Source, server: Server, change: Change, *, trust: bool
 ) -> tuple[str, ...]:
-    """Return the repairs needed when the installed code migrates the data. Raise DumpError for data of a newer CHAP."""
-    current_marks = marks.of_database(server, change.incoming)
+    """Return what is to be mended when the code here migrates the data. Raise DumpError for those of a newer CHAP."""
+    has = database_schema.read(server, change.incoming)
     if not trust:
-        version_guard.refuse_newer(world, stack, source, server, change, current_marks)
-    here = version_guard.version_here(stack, source, change.baseline)
-    repairs = marks.repairs(current_marks, marks.chain_of(world, stack, here))
+        version_guard.refuse_newer(world, stack, source, server, change, has.marks)
+    here = version_guard.version_here(world, stack, source, change.baseline)
+    backtests = "backtest" in has.tables and bool(server.query(_A_BACKTEST, change.incoming))
+    repairs = marks.repairs(has, marks.chain_of(world, stack, here), backtests=backtests)
     if OLD_MARK in repairs:
         # With this mark, the check of the schema that follows would fail.
         server.command(f"DROP TABLE {MARK_TABLE};", change.incoming)

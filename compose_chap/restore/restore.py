@@ -59,12 +59,14 @@ class RestorePlan:
 class Outlook:
     """What an operator should know before confirming: notes, and the sessions that will be disconnected.
 
-    `baseline` is the state of the stack now, which the restore preserves.
+    `baseline` is the state of the stack now, which the restore preserves; `rows` are those of the live database by
+    table, None where there is none or it is damaged.
     """
 
     notes: tuple[str, ...]
     sessions: tuple[Session, ...]
     baseline: Baseline
+    rows: Mapping[str, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ def foresee(world: World, plan: RestorePlan) -> Outlook:
         if plan.source.backup:
             source.check_server(plan.source.backup.manifest.server.version // 10000, server)
     baseline = baseline_future.result()
-    running = plan.expected or version_guard.version_here(stack, plan.source, baseline)
+    running = plan.expected or version_guard.version_here(world, stack, plan.source, baseline)
     version_guard.refuse_version(plan.source.version, running)
 
     old, new = release_key(plan.source.version), release_key(running)
@@ -102,20 +104,24 @@ def foresee(world: World, plan: RestorePlan) -> Outlook:
             f"The backup was made by CHAP {plan.source.version}. CHAP {running} will migrate it when it starts."
             " To bring the old version back too: --with-version"
         )
-    notes += [*source.notes(plan.source, world.engine.origin(stack.project.name), world.clock()), *of_database.result()]
-    notes += filter(None, [version_guard.not_known(stack, plan.source, running, baseline), jobs.result()])
-    return Outlook(tuple(notes), sessions.result(), baseline)
+    rows, about_rows = of_database.result()
+    origin = world.engine.origin(stack.project.name)
+    notes += [*source.notes(plan.source, origin, world.clock()), *about_rows]
+    notes += filter(None, [version_guard.not_known(world, stack, plan.source, running, baseline), jobs.result()])
+    return Outlook(tuple(notes), sessions.result(), baseline, rows)
 
 
-def _database_notes(plan: RestorePlan, server: Server, live: str) -> list[str]:
+def _database_notes(plan: RestorePlan, server: Server, live: str) -> tuple[Mapping[str, int] | None, list[str]]:
+    """Return the rows of the live database by table, and what to know of it."""
     databases = server.databases()
     if live not in databases:
-        lost = f"There is no database {live} now. Nothing will be kept of before, and no rows can be compared."
-        return [lost] if plan.source.backup else [f"{lost} A dump alone does not know its settings and privileges."]
+        lost = f"There is no database {live} now: no previous data can be kept, and no rows can be compared."
+        alone = f"{lost} A dump alone does not know the database's settings and privileges."
+        return None, [lost if plan.source.backup else alone]
     try:
         rows = server.counts(live)
     except DatabaseError as error:
-        return [f"The database {live} is damaged: its rows are not compared, it is kept as it is. {error.message}"]
+        return None, [f"The database {live} is damaged: it is kept as it is, without comparing rows. {error.message}"]
     notes = []
     in_backup = plan.source.backup.tables if plan.source.backup else {}
     if more := [f"{table} {rows[table] - of:+}" for table, of in in_backup.items() if rows.get(table, 0) > of]:
@@ -124,9 +130,9 @@ def _database_notes(plan: RestorePlan, server: Server, live: str) -> list[str]:
     if made_with and made_with != databases[live].collation_version_now:
         notes.append(
             f"The server sorts text by version {databases[live].collation_version_now or 'unknown'} of its locale, the"
-            f" backup was made with {made_with}. All indexes are made anew, so that does no harm."
+            f" backup was made with {made_with}. This does no harm: all indexes are built again."
         )
-    return notes
+    return rows, notes
 
 
 def execute(world: World, plan: RestorePlan, baseline: Baseline, credentials: Mapping[str, str]) -> Restored:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 
+from compose_chap import revisions
 from compose_chap.engine.world import World
 from compose_chap.errors import DatabaseError, DumpError, EngineError
 from compose_chap.image import release_key
@@ -16,16 +17,23 @@ from compose_chap.transaction.run.baseline import Baseline
 from compose_chap.transaction.run.change import Change
 
 
-def version_here(stack: Stack, source: Source, baseline: Baseline) -> str:
-    """Return the version of the installed code, empty when unknown.
+def version_here(world: World, stack: Stack, source: Source, baseline: Baseline) -> str:
+    """Return the version of the code that is here, empty when nothing says it.
 
-    CHAP that is down cannot. Then a backup that was made with the very same image knows it, or the worker, or what the
-    image is called, if that is a release.
+    Where CHAP is down, a backup that was made with the very same image knows it, or the image itself, or the worker, or
+    what the image is called, if that is a release.
     """
+    if baseline.version or (_same_code(stack, source) and source.version):
+        return baseline.version or source.version
     tag = stack.api.image.tag if release_key(stack.api.image.tag) else ""
-    same = source.version if _same_code(stack, source) else ""
-    versions = [baseline.version, same, *baseline.worker_versions.values(), tag.removeprefix("v")]
-    return next(filter(None, versions), "")
+    answers = [_version_in_image(world, stack), *baseline.worker_versions.values(), tag.removeprefix("v")]
+    return next(filter(None, answers), "")
+
+
+def _version_in_image(world: World, stack: Stack) -> str:
+    with suppress(EngineError):
+        return model_schema.of_stack(world, stack).version
+    return ""
 
 
 def _same_code(stack: Stack, source: Source) -> bool:
@@ -33,14 +41,14 @@ def _same_code(stack: Stack, source: Source) -> bool:
     return stack.api.containers[0].image_id in [image.id for image in images]
 
 
-def not_known(stack: Stack, source: Source, version: str, baseline: Baseline) -> str:
+def not_known(world: World, stack: Stack, source: Source, version: str, baseline: Baseline) -> str:
     """Return what to know where neither versions nor what the code says can be compared, empty otherwise."""
-    if stack.api.containers[0].running or _same_code(stack, source) or (version and source.version):
+    if _same_code(stack, source) or (version and source.version) or _columns_of_code(world, stack):
         return ""
-    message = "CHAP is down and cannot say what it knows. Whether the data are of a newer one"
+    unknown = "CHAP and its image do not say what they know. Whether the data are of a newer one"
     if baseline.has_data:
-        return f"{message} is seen by the columns of the live database only."
-    return f"{message} cannot be seen."
+        return f"{unknown} is seen by the columns of the live database only."
+    return f"{unknown} cannot be seen."
 
 
 def refuse_version(made_by: str, running: str) -> None:
@@ -61,17 +69,17 @@ def refuse_newer(
 
     Alembic's marks in the data say it, and only where they cannot, the columns.
     """
-    here = version_here(stack, source, change.baseline)
+    here = version_here(world, stack, source, change.baseline)
     if _same_code(stack, source) or (release_key(source.version) and release_key(here)):
         return
     _refuse_other_data(world, stack, source, server, change)
     chain = marks.chain_of(world, stack, here)
-    if mark := marks.unknown(marks_in, chain):
+    if mark := revisions.unknown(marks_in, chain):
         raise DumpError(
             f"The dump is from a newer CHAP: the one that is here does not know its Alembic mark {mark[:40]!r}.",
             hint="Upgrade first (docker chap upgrade), then restore.",
         )
-    if not marks.says_older(marks_in, chain):
+    if not revisions.surely_older(marks_in, chain):
         _refuse_columns(world, stack, server, change)
 
 
@@ -84,7 +92,7 @@ def _refuse_other_data(world: World, stack: Stack, source: Source, server: Serve
 def _refuse_columns(world: World, stack: Stack, server: Server, change: Change) -> None:
     """Raise DumpError for data with columns that the code here does not know.
 
-    CHAP that is down cannot say what it knows. Then it is what the live database has.
+    Where its image does not say that, it is what the live database has.
     """
     known = _known_columns(world, stack, server, change)
     tables = {_table(name) for name in known}
@@ -97,7 +105,7 @@ def _refuse_columns(world: World, stack: Stack, server: Server, change: Change) 
     if more:
         raise DumpError(
             f"The dump may be from a newer CHAP: the live database does not have {', '.join(more[:5])}.",
-            hint="CHAP is down and cannot say what it knows. Start it, then restore. If you know that it fits: --trust",
+            hint="CHAP and its image do not say what they know. If you know that it fits: --trust",
         )
 
 

@@ -30,8 +30,10 @@ def wait_for_jobs(world: World, stack: Stack, limit: float) -> Jobs:
 def waiting_jobs(world: World, stack: Stack) -> frozenset[str]:
     """Return the jobs that CHAP's own list says wait for a worker, without those that CHAP queued by itself.
 
-    None where CHAP cannot be asked.
+    None where CHAP does not run or cannot be asked.
     """
+    if not stack.api.running:
+        return frozenset()
     chap = Chap(world.engine, stack.api.containers[0].id)
     with suppress(EngineError):
         return frozenset(Jobs.of(chap.listed_jobs(timeout=3), Active((), frozenset())).waiting)
@@ -40,7 +42,10 @@ def waiting_jobs(world: World, stack: Stack) -> frozenset[str]:
 
 def own_jobs(jobs: Jobs) -> str:
     """Return a message about the jobs that CHAP queued by itself, empty for none."""
-    message = f"{len(jobs.own)} job(s) run or wait that CHAP queued by itself (baselines); it queues them again."
+    message = (
+        f"{len(jobs.own)} job(s) run or wait that CHAP queued by itself (baselines); it queues a lost one again a day"
+        " later."
+    )
     return message if jobs.own else ""
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from compose_chap.detection import detect
 from compose_chap.engine.engine import Engine, compose_command
-from compose_chap.errors import ChapError, Interrupted, StackError, StateError
+from compose_chap.errors import ChapError, Interrupted, SeveralStacks, StackError, StateError
 from compose_chap.model import Origin, Project, Role, Stack
 from compose_chap.project import project_file
 from compose_chap.records.durable import check_readable
@@ -198,9 +198,9 @@ def choose(stacks: Sequence[Stack], name: str = "") -> Stack:
             hint="Is CHAP started? See: docker compose ls -a. On another server? Use: docker --context NAME chap …",
         )
     names = ", ".join(stack.project.name for stack in stacks)
-    raise StackError(
+    raise SeveralStacks(
         f"There are several CHAP stacks on this engine: {names}.",
-        hint=f"Say which one: docker chap -p {stacks[0].project.name} …",
+        hint=f"Go to the folder of one, or name it: docker chap -p {stacks[0].project.name} …",
     )
 
 

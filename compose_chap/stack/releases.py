@@ -3,23 +3,42 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from compose_chap.errors import StateError
+from compose_chap.errors import RegistryError, StateError
 from compose_chap.image import Reference, release_key
 from compose_chap.model import Stack
 from compose_chap.records import cache
 
 if TYPE_CHECKING:
+    from compose_chap.engine.engine import Engine
     from compose_chap.engine.registry import Registry
 
 AN_HOUR = timedelta(hours=1)
 A_WEEK = timedelta(days=7)
 
 _AFTER_FAILURE = timedelta(minutes=1)
+# About older ones the registry is not asked: each takes six questions, and a link may be slow.
+_LOOKED_AT = 8
+
+
+@dataclass(frozen=True)
+class Release:
+    """A release: its tag, when its API image was made, the bytes of all its images, whether they are loaded here.
+
+    The time is as the registry writes it, empty where that was not asked; the bytes are those of a pull, each layer
+    once, None where that was not asked.
+    """
+
+    tag: str
+    created: str = ""
+    size: int | None = None
+    here: bool = False
 
 
 def find(
@@ -77,6 +96,36 @@ def available(registry: Registry, images: Mapping[str, Reference]) -> list[str]:
     """Return the releases that every one of these images has in the registry, oldest first."""
     tags = [set(registry.tags(reference.repository)) for reference in images.values()]
     return sorted((tag for tag in set.intersection(*tags) if _is_release(tag)), key=lambda tag: release_key(tag) or ())
+
+
+def described(
+    registry: Registry, images: Mapping[str, Reference], tags: Sequence[str], platform: str, here: Collection[str]
+) -> list[Release]:
+    """Return releases with what the registry says of the newest; `tags` are oldest first, `here` are loaded ones."""
+    with ThreadPoolExecutor(_LOOKED_AT) as pool:
+        asked = {tag: pool.submit(_described, registry, images, tag, platform) for tag in tags[-_LOOKED_AT:]}
+    made = {tag: answer.result() for tag, answer in asked.items()}
+    return [Release(tag, *made.get(tag, ("", None)), tag in here) for tag in tags]
+
+
+def _described(registry: Registry, images: Mapping[str, Reference], tag: str, platform: str) -> tuple[str, int | None]:
+    try:
+        found = [registry.manifest(image.with_tag(tag), platform) for image in images.values()]
+    except RegistryError:
+        return "", None  # that there is such a release is known
+    manifests = [manifest for manifest in found if manifest]
+    layers = {digest: size for manifest in manifests for digest, size in manifest.layers.items()}
+    return (manifests[0].created if manifests else ""), (sum(layers.values()) if manifests else None)
+
+
+def loaded(engine: Engine, images: Mapping[str, Reference]) -> list[str]:
+    """Return the releases that every one of these images has on the engine, oldest first. No registry is asked."""
+    found = [
+        {name.rpartition(":")[2] for name in engine.tags(repository)}
+        for repository in {reference.repository for reference in images.values()}
+    ]
+    tags = set.intersection(*found) if found else set()
+    return sorted(filter(_is_release, tags), key=lambda tag: release_key(tag) or ())
 
 
 def _is_release(tag: str) -> bool:

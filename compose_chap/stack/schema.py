@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from compose_chap import revisions
 from compose_chap.engine.world import World
 from compose_chap.image import release_key
 from compose_chap.model import Stack
@@ -25,12 +26,15 @@ from compose_chap.stack.model_schema import ModelSchema
 COMPLETE, ALEMBIC_BEHIND, MARK_BEHIND = "complete", "complete, Alembic behind", "complete, mark behind"
 MARK_UNKNOWN, NOT_MIGRATED, INCOMPLETE = "complete, mark unknown", "not migrated", "incomplete"
 
-# The mark counts from v2.2.0 on, whose chain begins with this revision. A database without a mark counts as having
-# the revision before it, because CHAP itself adds those columns and tables.
-_FIRST_THAT_COUNTS, _FIRST_RELEASE = "b8c9d0e1f2a3", (2, 2, 0)
+# Alembic's mark counts from this release on.
+_FIRST_RELEASE = (2, 2, 0)
 
-# Revisions that may be missing, because CHAP makes the same change by itself: backtest.chap_version.
-_HARMLESS = frozenset({"a3b4c5d6e7f2"})
+# Revisions that may be missing, because CHAP makes the same change by itself.
+_HARMLESS = frozenset({revisions.CHAP_VERSION})
+
+# Foreign keys that CHAP adds with 0 to rows from before it knew them, and reads without: v1.1.0 began to write down the
+# model of a prediction, and its older ones have none.
+_NONE_BEFORE = frozenset({"prediction.model_db_id"})
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,8 @@ class Schema:
     """How a database compares with the code of `version`.
 
     `unknown_columns` are NOT NULL, have no default, and the code does not know them: no row can be saved. `orphans`
-    counts the rows whose foreign key points at nothing, where the models declare it NOT NULL. `differences` are types
+    counts the rows whose foreign key points at nothing, where the models declare it NOT NULL, and `older_orphans` those
+    of them that are from before CHAP knew that key, which does no harm. `differences` are types
     and NULLs that the models do not expect, for people. `alembic` are the marks in the database, `heads` those that
     the code needs, `pending` the revisions between them, where marks count (`mark_counts`). `unknown_marks` are not in
     the code's chain.
@@ -49,6 +54,7 @@ class Schema:
     missing_columns: tuple[str, ...]
     unknown_columns: tuple[str, ...]
     orphans: Mapping[str, int]
+    older_orphans: Mapping[str, int]
     differences: tuple[str, ...]
     alembic: tuple[str, ...]
     heads: tuple[str, ...]
@@ -106,8 +112,9 @@ class Schema:
         if self.unknown_columns:
             yield f"{code} cannot save rows, for it does not fill {', '.join(self.unknown_columns)} (NOT NULL)"
         if self.orphans:
-            rows = ", ".join(f"{name} ({count} {_rows(count)})" for name, count in self.orphans.items())
-            yield f"rows point at nothing: {rows}"
+            yield f"rows point at nothing: {_counted(self.orphans)}"
+        if self.older_orphans:
+            yield f"rows from before v1.1.0 point at nothing, which does no harm: {_counted(self.older_orphans)}"
         yield from self._mark(code)
         if self.differences:
             yield f"not as in the models: {', '.join(self.differences)}"
@@ -158,7 +165,8 @@ def compare(models: ModelSchema, actual: DatabaseSchema) -> Schema:
             for column in columns.values()
             if column.name not in wanted[table] and not column.nullable and not column.default
         ),
-        orphans=dict(sorted(actual.orphans.items())),
+        orphans={key: rows for key, rows in sorted(actual.orphans.items()) if key not in _NONE_BEFORE},
+        older_orphans={key: rows for key, rows in sorted(actual.orphans.items()) if key in _NONE_BEFORE},
         differences=tuple(
             f"{table}.{column.name} {difference}"
             for table, columns in sorted(present.items())
@@ -176,7 +184,7 @@ def compare(models: ModelSchema, actual: DatabaseSchema) -> Schema:
 
 def mark_counts(models: ModelSchema) -> bool:
     """Whether Alembic migrates the schema of this code: from v2.2.0 on. Before, its mark means nothing."""
-    return _FIRST_THAT_COUNTS in models.chain or (release_key(models.version) or ()) >= _FIRST_RELEASE
+    return revisions.COUNTED in models.chain or (release_key(models.version) or ()) >= _FIRST_RELEASE
 
 
 def pending(models: ModelSchema, marks: tuple[str, ...]) -> tuple[str, ...]:
@@ -184,16 +192,15 @@ def pending(models: ModelSchema, marks: tuple[str, ...]) -> tuple[str, ...]:
 
     A database without a mark has everything before v2.2.0. For a mark that only a newer release knows, none are.
     """
-    chain = list(models.chain)
-    reached = [chain.index(mark) + 1 for mark in marks if mark in chain]
-    if marks and not reached:
+    reached = revisions.reached(marks, models.chain)
+    if marks and reached < 0:
         return ()
-    stamped = chain.index(_FIRST_THAT_COUNTS) if _FIRST_THAT_COUNTS in chain else 0
-    return tuple(chain[max(reached, default=stamped) :])
+    stamped = models.chain.index(revisions.COUNTED) if revisions.COUNTED in models.chain else 0
+    return models.chain[reached if marks else stamped :]
 
 
-def _rows(count: int) -> str:
-    return "row" if count == 1 else "rows"
+def _counted(rows: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} ({count} {'row' if count == 1 else 'rows'})" for name, count in rows.items())
 
 
 # SQLAlchemy's names of types as PostgreSQL writes them; and types that are interchangeable as CHAP uses them.

@@ -22,7 +22,6 @@ from compose_chap.postgres.server import Server
 from compose_chap.records import lock
 from compose_chap.records.run_records import Journal
 from compose_chap.records.steps import Step
-from compose_chap.stack.jobs import waiting_jobs
 from compose_chap.stack.observe import refreshed
 from compose_chap.transaction import evidence, hooks, undo, verify, wait
 from compose_chap.transaction.containers import (
@@ -30,15 +29,20 @@ from compose_chap.transaction.containers import (
     server_of,
     start_service,
     stop_services,
+    stop_workers,
     wait_for_server,
 )
-from compose_chap.transaction.data import value_query, values
+from compose_chap.transaction.data import repairs, value_query, values
 from compose_chap.transaction.data.previous_data import previous_data_of
+from compose_chap.transaction.data.value_query import Before
 from compose_chap.transaction.run.change import Change, begin
 from compose_chap.transaction.run.facts import facts_of
 from compose_chap.transaction.sources import sources_of
 from compose_chap.transaction.verify import VerifyFailed
 from compose_chap.transaction.wait import EndedAtStart
+
+# Checks of what the migration did to the values, which later may be somebody's work, and of what was seen only once.
+_ONCE = ("repaired", "values", "queued_jobs")
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,7 @@ def _forward(world: World, change: Change, journal: Journal, credentials: Mappin
     api, *workers = change.writers
     begin(world, journal, Step.STOP, ", ".join(change.writers))
     # Workers take seconds to stop, the API does not: it serves until they have stopped.
-    queued = _stop_workers(world, change, workers, hooked)
+    queued = stop_workers(world, change, workers, hooked)
     down = world.clock()
     stop_services(world, change, [api], hooked)
 
@@ -104,41 +108,28 @@ def _forward(world: World, change: Change, journal: Journal, credentials: Mappin
 
     journal.learn(since=server.moment())
     begin(world, journal, Step.START_API, api)
+    before = _values_before(server, change, journal)
     # From here on the way back brings the kept data: not before may the live ones be changed.
-    remembered = value_query.before_start(server, change)
+    remembered = repairs.before_start(server, change.live, change.repairs)
     _bring_up(world, change, [api], hooked)
     # Counted while the API starts: the old data as they were when nobody wrote to them any more.
     journal.learn(old_tables=_old_rows(server, change) or facts_of(journal).old_tables)
     begin(world, journal, Step.VERIFY_API)
     stack, up, rows = _answering(world, change, journal)
-    repaired = value_query.after_migration(server, change, remembered)
-    checks = [*repaired, *_look_at_api(world, change, journal, stack, rows)]
-
-    # The worker comes second: it may not run against a schema that nobody has looked at. While it starts, the values
-    # of before and after are compared.
+    repaired = repairs.after_migration(server, change.live, change.repairs, remembered)
     with ThreadPoolExecutor(1) as pool:
-        compared = pool.submit(_values, server, change, journal)
-        begin(world, journal, Step.START_WORKER, ", ".join(workers))
-        _bring_up(world, change, workers, hooked)
-        begin(world, journal, Step.VERIFY)
-        whole = _look_at_all(world, change, credentials)
-    checks += [*compared.result(), *queued]
+        compared = pool.submit(_values, server, change, journal, before)
+        checks = [*repaired, *_look_at_api(world, change, journal, stack, rows)]
+    checks += [*compared.result(), *verify.queued(queued)]
+    # A run that is cut off from here on is finished by `recover`, which cannot see these again.
+    journal.learn(early_checks=[asdict(check) for check in checks if check.name in _ONCE])
+
+    # The worker comes second: it may not run against a schema that nobody has looked at.
+    begin(world, journal, Step.START_WORKER, ", ".join(workers))
+    _bring_up(world, change, workers, hooked)
+    begin(world, journal, Step.VERIFY)
+    whole = _look_at_all(world, change, credentials)
     return Done((*checks, *verify.raise_if_failed(whole)), (up - down).total_seconds())
-
-
-def _stop_workers(world: World, change: Change, workers: list[str], hooked: hooks.Hooks) -> list[Check]:
-    """Stop the workers, and return which jobs were queued meanwhile, as a check; none where there are none."""
-    stack = refreshed(world.engine, change.project.name)
-    if not stack.api.running:
-        stop_services(world, change, workers, hooked)
-        return []
-    before = waiting_jobs(world, stack)
-    stop_services(world, change, workers, hooked)
-    queued = sorted(waiting_jobs(world, stack) - before)
-    if not queued:
-        return []
-    said = f"While the workers stopped, {len(queued)} job(s) were queued: {', '.join(queued)}."
-    return [Check("jobs", "warn", said, "See whether they end; start again what does not.", {"queued": queued})]
 
 
 def look_again(world: World, change: Change, journal: Journal) -> Done | None:
@@ -147,21 +138,27 @@ def look_again(world: World, change: Change, journal: Journal) -> Done | None:
     All was in place then, and CHAP may have served ever since: to go back would put that aside. Raise ChapError
     when the database does not answer.
     """
-    begun = {event["step"]: datetime.fromisoformat(event["at"]) for event in journal.record["steps"]}
-    if Step.VERIFY not in begun or Step.GO_BACK in begun or "failure" in journal.record:
+    if not may_be_complete(journal):
         return None
+    begun = {event["step"]: datetime.fromisoformat(event["at"]) for event in journal.record["steps"]}
     world.notify("verify", "", 0, 0)
     wait_for_server(world, change)
     try:
         hooked = hooks.of(world, change.project)
         for name in change.writers:
             start_service(world, change, name, hooked, forgiving=True)
+        checks = [*facts_of(journal).early_checks]
         stack, _, rows = _answering(world, change)
-        checks = _look_at_api(world, change, journal, stack, rows)
+        checks += _look_at_api(world, change, journal, stack, rows)
         checks += verify.raise_if_failed(verify.forgiving(_look_at_all(world, change, {})))
     except ChapError:
         return None
     return Done(tuple(checks), (begun[Step.START_WORKER] - begun[Step.STOP]).total_seconds())
+
+
+def may_be_complete(journal: Journal) -> bool:
+    """Whether a run that was cut off had all in place, so that it only has to be verified."""
+    return journal.began(Step.VERIFY) and not journal.began(Step.GO_BACK) and "failure" not in journal.record
 
 
 def _answering(
@@ -192,17 +189,33 @@ def _look_at_api(world: World, change: Change, journal: Journal, stack: Stack, r
     return checks
 
 
-def _values(server: Server, change: Change, journal: Journal) -> list[Check]:
-    """Return what the migration made of the values, as a check. What cannot be asked is no reason to go back."""
+def _values_before(server: Server, change: Change, journal: Journal) -> Before | DatabaseError | None:
+    """Return the values that an upgrade is compared with, None for another operation.
+
+    Where no copy stays in the server they are read now, for the new version is about to change them. That they cannot
+    be is no reason to go back.
+    """
     if change.operation != "upgrade":
+        return None
+    try:
+        if server.exists(change.kept):
+            return value_query.kept(server, change.kept)
+        return value_query.remember(server, change.live, facts_of(journal).old_tables)
+    except DatabaseError as error:
+        return error
+
+
+def _values(server: Server, change: Change, journal: Journal, before: Before | DatabaseError | None) -> list[Check]:
+    """Return what the migration made of the values, as a check. What cannot be asked is no reason to go back."""
+    if before is None:
         return []
     try:
-        if not server.exists(change.kept):
-            return [Check("values", "skipped", "The old data are kept as a dump: their values were not compared.")]
-        found = value_query.compare(server, change.kept, change.live, facts_of(journal).old_tables)
+        if isinstance(before, DatabaseError):
+            raise before
+        result = value_query.compare(server, before, change.live, facts_of(journal).old_tables)
     except DatabaseError as error:
         return [Check("values", "warn", f"Whether values changed could not be seen: {error.message}")]
-    return [values.check(found, evidence.sql_command(change, found.put_back))]
+    return [values.check(result, evidence.sql_command(change, result.put_back))]
 
 
 def _look_at_all(world: World, change: Change, credentials: Mapping[str, str]) -> list[Check]:
@@ -235,6 +248,7 @@ def _back_after(world: World, change: Change, journal: Journal, error: BaseExcep
     cause = redact.redact(error.message if isinstance(error, ChapError) else str(error) or type(error).__name__)
     seen = _failed(error)
     journal.release_reserve()
+    world.notify("failed", "cancelled" if cancelled else cause)
     journal.note(failure="cancelled" if cancelled else cause, failed_checks=[asdict(check) for check in seen])
     found = evidence.gather(world, change, journal)
     try:

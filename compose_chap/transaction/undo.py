@@ -70,12 +70,15 @@ def undo(world: World, change: Change, journal: Journal, *, cut_off: bool = Fals
         # A full disk must not stand in the way: all that this needs is in the journal already.
         begin(world, journal, Step.GO_BACK)
     server = wait_for_server(world, change)
+    world.notify("stop again", ", ".join(change.writers))
     stop_services(world, change, change.writers, hooks.of(world, change.project), forgiving=True)
     server.end_own_sessions()
     server.allow_connections(*change.databases)
 
+    world.notify("files back")
     sources = sources_of(change)
     reverted = sources.revert(world, journal)
+    world.notify("data back", change.live)
     previous = previous_data_of(change, facts_of(journal))
     previous.come_back(world, server, journal)
     facts = facts_of(journal)
@@ -88,6 +91,7 @@ def undo(world: World, change: Change, journal: Journal, *, cut_off: bool = Fals
 
     start_what_ran(world, change)
     amiss = reverted.left if sources.name_others(world, reverted.left) else ()
+    world.notify("containers back", ", ".join(change.writers))
     checks = _chap_back(world, change, journal, server, amiss)
     checks += _settings_back(change, facts.settings, settings_of(world, change))
     checks += _failed_data(server, change, written, previous.disposable)
@@ -104,6 +108,7 @@ def _chap_back(
     """Start CHAP as it was, and return how it stands. Raise ChapError when it does not start or is not good."""
     try:
         _containers_back(world, change, journal, files_amiss=bool(files_amiss))
+        world.notify("verify back")
         return verify.raise_if_failed(look(world, change, server, facts_of(journal).old_tables))
     except ChapError as error:
         if files_amiss:

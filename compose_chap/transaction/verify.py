@@ -5,7 +5,7 @@ A check has the shape that chap-checker gives its own: name, status, message, hi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -120,6 +120,16 @@ def _schema(found: Schema) -> Check:
 
 def _rows(world: World, stack: Stack, tables: Mapping[str, int]) -> Check:
     return compare_rows(tables, server_of(world.engine, stack).counts(stack.access.name))
+
+
+def queued(jobs: Sequence[str]) -> list[Check]:
+    """Return a warning about the jobs that were queued while the workers stopped; none where there are none."""
+    if not jobs:
+        return []
+    said = f"While the workers stopped, {len(jobs)} job(s) were queued: {', '.join(jobs)}. The new workers get them."
+    return [
+        Check("queued_jobs", "warn", said, "See whether they end; start again what does not.", {"jobs": list(jobs)})
+    ]
 
 
 def compare_rows(before: Mapping[str, int], after: Mapping[str, int]) -> Check:

@@ -6,6 +6,7 @@ import gzip
 import io
 import subprocess
 import tarfile
+import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +14,9 @@ from types import SimpleNamespace
 import pytest
 
 from compose_chap.errors import ChapError, DumpError
+from compose_chap.postgres import dump_format, sandbox
 from compose_chap.postgres.server import Server
+from tests.e2e.archives import huge
 from tests.e2e.calls import chap, server_crashed
 from tests.e2e.test_restore import HOSTILE, assert_no_harm, dump, give, restore_beside
 from tests.sample.stack import SampleStack
@@ -86,6 +89,42 @@ def test_a_bomb_is_put_out(
     monkeypatch.setattr("shutil.disk_usage", lambda place: SimpleNamespace(free=4 << 20))
     with pytest.raises(DumpError, match="more than 2.0 MiB|too large"):
         restore_beside(unharmed, path)
+
+
+@pytest.mark.parametrize("entries", [200_000, pytest.param(700_000, marks=pytest.mark.torture)])
+def test_a_table_of_contents_of_any_length_takes_little_memory(
+    unharmed: SampleStack, tmp_path: Path, entries: int
+) -> None:
+    """See that neither pg_restore nor this process takes more with more entries: the list ends, or the memory does."""
+    path = tmp_path / "many.dump"
+    with open(path, "wb") as file:
+        subprocess.run(["zstd", "-qc"], input=b"".join(huge(entries)), stdout=file, check=True)
+    tracemalloc.start()
+    try:
+        with pytest.raises(DumpError, match="more tables and other objects than any database of CHAP"):
+            restore_beside(unharmed, path)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 32 << 20
+    assert not server_crashed(unharmed)
+
+
+def test_as_many_entries_as_are_let_in_take_little_memory() -> None:
+    size = 0
+    lines: list[str] = []
+    while size < sandbox._LONGEST_LISTING:
+        lines.append(f"{len(lines) + 1}; 1259 {16384 + len(lines)} TABLE public t{len(lines)} chap\n")
+        size += len(lines[-1])
+    listing = "".join(lines)
+    tracemalloc.start()
+    try:
+        contents = dump_format.contents(listing)
+        assert len(contents.entries) == len(lines) > 40_000
+        assert not contents.unexpected() and contents.without_privileges()
+        assert tracemalloc.get_traced_memory()[1] < 32 << 20
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("kind", ["custom", "directory"])

@@ -243,7 +243,7 @@ REFUSED = {
     "TRIGGER harm": "CREATE TRIGGER harm BEFORE UPDATE ON public.dataset FOR EACH ROW EXECUTE FUNCTION"
     " suppress_redundant_updates_trigger();",
     "VIEW shown": "CREATE VIEW public.shown AS SELECT 1;",
-    "EXTENSION pg_trgm": "CREATE EXTENSION pg_trgm;",
+    "EXTENSION pg_trgm": "CREATE EXTENSION pg_trgm SCHEMA public;",
     "LARGE OBJECT": "SELECT pg_catalog.lo_from_bytea(0, 'harm');",
     "TYPE pair": "CREATE TYPE public.pair AS (a int);",
     "EVENT TRIGGER harm": "CREATE FUNCTION public.e() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END';"

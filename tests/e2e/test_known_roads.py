@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from tests.e2e.calls import chap
 from tests.e2e.conftest import running
 from tests.sample.stack import SampleStack, environment
+from tests.sample.steps import by_hand, eventually
 
 STUCK = (
     "CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY);"
@@ -20,6 +22,15 @@ STUCK = (
 LENGTHS = "SELECT count(*) FROM modeltemplatedb WHERE min_prediction_length = 1 AND max_prediction_length = 6"
 PERIODS = "SELECT count(*) FROM modeltemplatedb WHERE min_prediction_periods = 1 AND max_prediction_periods = 6"
 BACKTESTS = "SELECT count(*) FROM backtest"
+ORPHANS = (
+    "SELECT count(*) FROM backtest b WHERE NOT EXISTS"
+    " (SELECT FROM backtestspecification s WHERE s.id = b.specification_id)"
+)
+# What all specifications are about, and that a new one has to say it too.
+TARGETS = (
+    "SELECT DISTINCT target_column, coalesce(column_default, '') FROM backtestspecification, information_schema.columns"
+    " WHERE table_name = 'backtestspecification' AND column_name = 'target_column'"
+)
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +124,7 @@ def test_a_way_with_a_stop_is_named_when_it_failed(strict: SampleStack) -> None:
     failed = chap(strict, "upgrade", "v2.5.1", "--yes", expect=3)
     assert "NotNullViolation" in failed["error"]["message"] and "[SQL" not in failed["error"]["message"]
     assert failed["error"]["hint"].startswith("Go to v2.3.1 first: docker chap upgrade v2.3.1.")
+    assert "docker chap upgrade v2.5.1 --repair" in failed["error"]["hint"]
     assert strict.checksum() == before
     chap(strict, "upgrade", "v2.3.1", "--yes")
     chap(strict, "upgrade", "v2.5.1", "--yes")
@@ -131,3 +143,128 @@ def test_the_way_that_is_not_committed_is_refused(strict: SampleStack) -> None:
         assert "docker chap upgrade v2.5.1" in refused["error"]["hint"]
         assert "--allow-uncommitted-migration" in refused["error"]["hint"]
     assert strict.version() == "2.2.0"
+
+
+def mended(stack: SampleStack, before: Any) -> None:
+    """Check that data from before v2.3.0 came to v2.5.1 with their backtests, and that a rollback undoes it."""
+    assert stack.version() == "2.5.1" and stack.api("/v1/crud/backtests/1/full")[0] == 200
+    assert stack.sql(ORPHANS) == [["0"]] and stack.sql(TARGETS) == [["disease_cases", ""]]
+    dataset = stack.sql("SELECT dataset_id FROM backtest ORDER BY id LIMIT 1")[0][0]
+    assert stack.api(f"/v1/test/backtest?dataset_id={dataset}", "POST")[0] == 200
+    chap(stack, "rollback", "--yes")
+    assert stack.checksum() == before
+
+
+def test_what_v2_4_0_ends_on_is_mended_on_the_way_and_in_a_rehearsal(strict: SampleStack) -> None:
+    stack = strict
+    assert stack.version() == "2.2.0"
+    before = stack.checksum()
+    failed = chap(stack, "rehearse", "v2.5.1", expect=1)
+    way = check(failed, "good_way")
+    assert way["hint"].endswith("docker chap upgrade v2.5.1 --repair") and failed["repairs"] == []
+    tried = chap(stack, "rehearse", "v2.5.1", "--repair")
+    assert tried["verdict"] == "good" and tried["repairs"] == ["target_column"]
+    assert "backtestspecification was made" in check(tried, "repaired")["message"]
+    assert stack.checksum() == before
+
+    failed = chap(stack, "upgrade", "v2.5.1", "--yes", expect=3)
+    assert failed["error"]["hint"].startswith("Let the upgrade make that table before it starts")
+    chap(stack, "upgrade", "v2.5.1", "--yes", "--repair")
+    mended(stack, before)
+    # From before v2.2.0 in one step, with the lengths.
+    chap(stack, "rollback", "--yes")
+    assert stack.version() == "2.1.0"
+    before, lengths = stack.checksum(), number(stack, LENGTHS)
+    tried = chap(stack, "rehearse", "v2.5.1", "--repair")
+    assert tried["repairs"] == ["target_column", "prediction_length"] and check(tried, "values")["status"] == "ok"
+    assert check(chap(stack, "rehearse", "v2.3.1"), "values")["status"] == "warn"
+    chap(stack, "upgrade", "v2.5.1", "--yes", "--repair")
+    assert number(stack, PERIODS) >= lengths
+    mended(stack, before)
+
+
+def test_a_database_that_v2_3_1_left_half_migrated_is_led_on(strict: SampleStack) -> None:
+    stack = strict
+    chap(stack, "upgrade", "v2.2.0", "--yes")
+    by_hand(stack, "v2.3.1")
+    stack.wait_ready()
+    # Somebody tried an old backtest again: it was not saved, and left its parameters.
+    dataset = stack.sql("SELECT dataset_id FROM backtest ORDER BY id LIMIT 1")[0][0]
+    assert stack.api(f"/v1/test/backtest?dataset_id={dataset}", "POST")[0] == 500
+    assert number(stack, "SELECT count(*) FROM backtestspecification") == 1
+    before = stack.checksum()
+    assert chap(stack, "status")["schema"]["verdict"] == "not migrated"
+    refused = chap(stack, "upgrade", "v2.5.1", "--yes", expect=1)
+    assert check(refused, "half_migrated")["status"] == "fail" and "--repair" in refused["error"]["hint"]
+    failed = chap(stack, "upgrade", "v2.5.1", "--yes", "--allow-half-migrated", expect=3)
+    assert "UniqueViolation" in failed["error"]["message"]
+    assert failed["error"]["hint"].startswith("Let the upgrade remove what failed backtests left")
+    assert stack.checksum() == before
+    chap(stack, "upgrade", "v2.5.1", "--yes", "--repair")
+    mended(stack, before)
+
+
+MODELS = "- url: https://models.example/ewars\n  versions: {{v1: '{}'}}\n"
+PINNED = "58d56f86641f4c7b09bbb635afd61740deff0640"
+
+
+def with_local_models(stack: SampleStack, reference: str) -> None:
+    """Mount a file of configured models that names a version, as an operator adds one."""
+    (stack.folder / "local.yaml").write_text(MODELS.format(reference))
+    (stack.folder / "local.yaml").chmod(0o644)
+    mount = "      - ./local.yaml:/app/config/configured_models/local.yaml:ro\n"
+    text = stack.files[0].read_text()
+    if mount not in text:
+        stack.files[0].write_text(
+            text.replace("      - chap-runs:/data/runs\n", f"      - chap-runs:/data/runs\n{mount}")
+        )
+
+
+@pytest.mark.parametrize("reference", ["main", PINNED[:7]])
+def test_a_model_that_can_move_is_refused_and_what_was_overridden_is_recorded(tmp_path: Path, reference: str) -> None:
+    stack = SampleStack.create(tmp_path, version="v2.3.1", settings={"CHAP_TEST_BASELINE_SECONDS": "600"})
+    with_local_models(stack, reference)
+    (tmp_path / "compose.marketplace.yml").write_text("services: {}\n")
+    for running_stack in running(stack):
+        assert running_stack is stack
+        refused = chap(stack, "upgrade", "v2.5.1", "--yes", expect=1)
+        unpinned = check(refused, "unpinned_models")
+        assert (
+            unpinned["status"] == "fail" and f"v1: {reference} of https://models.example/ewars" in unpinned["message"]
+        )
+        assert "--allow-unpinned-models" in refused["error"]["hint"] and chap(stack, "history")["runs"] == []
+        failed = chap(stack, "upgrade", "v2.5.1", "--yes", "--allow-unpinned-models", expect=3)
+        assert "ValueError" in failed["error"]["message"] and "local.yaml" in failed["error"]["message"]
+        (run,) = chap(stack, "history")["runs"]
+        assert (
+            run["overridden"] == ["unpinned_models"] and run["result"] == "rolled back" and stack.version() == "2.3.1"
+        )
+
+        with_local_models(stack, PINNED)
+        done = chap(stack, "upgrade", "v2.5.1", "--yes")
+        kept = json.loads((Path(done["backup"]) / "manifest.json").read_text())["files"]
+        assert {"compose.yml", "compose.marketplace.yml"} <= {Path(file["path"]).name for file in kept}
+        assert chap(stack, "verify", Path(done["backup"]).name)["ok"]
+        jobs_that_nobody_began(stack)
+
+
+def jobs_that_nobody_began(stack: SampleStack) -> None:
+    """Check that baselines, which CHAP queues when a specification is read, stand in nobody's way, and are named."""
+    identity = stack.api("/v1/crud/backtest-specifications")[1][0]["id"]
+    assert stack.api(f"/v1/crud/backtest-specifications/{identity}")[0] == 200
+    assert eventually(lambda: bool(check(chap(stack, "check"), "jobs")["details"].get("own")))
+    planned = chap(stack, "upgrade", "v2.6.0", "--dry-run")
+    jobs = check(planned, "jobs")
+    assert jobs["status"] == "ok" and jobs["details"]["running"] == jobs["details"]["waiting"] == []
+    assert "No job that a person began runs." in jobs["message"] and "queued by itself" in jobs["message"]
+
+
+def test_each_refusal_that_was_overridden_is_in_the_history(tmp_path: Path) -> None:
+    for stack in running(SampleStack.create(tmp_path, version="v2.2.0")):
+        before = stack.checksum()
+        failed = chap(stack, "upgrade", "v2.3.1", "--yes", "--allow-uncommitted-migration", expect=3)
+        assert "not migrated" in failed["error"]["message"] and stack.checksum() == before
+        assert check(failed, "schema")["status"] == "fail"
+        report = json.loads(Path(failed["report"]).read_text())
+        assert report["overridden"] == ["uncommitted_migration"] and report["result"] == "rolled back"
+        assert [run["overridden"] for run in chap(stack, "history")["runs"]] == [["uncommitted_migration"]]

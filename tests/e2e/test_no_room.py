@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import signal
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 
 from tests.e2e.calls import chap
 from tests.e2e.faults import Picture, Run, assert_new, assert_old
-from tests.sample.stack import SampleStack, registry
+from tests.sample.stack import SampleStack, environment, registry
 
 # The server's whole disk, in MiB.
 DISK = 300
@@ -141,3 +142,19 @@ def test_an_upgrade_that_kept_a_dump_is_undone_by_a_restore(stack: SampleStack) 
     # The database that the restore replaced is kept; everything else is as it was before the upgrade.
     before.databases = []
     assert_old(stack, before)
+
+
+def test_values_are_compared_and_put_back_where_a_dump_was_kept(stack: SampleStack) -> None:
+    (lengths,) = stack.sql("SELECT count(*) FROM modeltemplatedb WHERE min_prediction_length = 1")[0]
+    assert int(lengths) >= 8
+    with full_but_for(stack, 80):
+        run = Run(stack, "upgrade", "v2.2.0", "--yes")
+        assert run.end() == 0, run.stdout + run.stderr[-3000:]
+    assert run.document["kept_database"] == ""
+    (values,) = (check for check in run.document["checks"] if check["name"] == "values")
+    assert values["status"] == "warn"
+    moved = {value["column"].rpartition(".")[2]: str(value["rows"]) for value in values["details"]["moved"]}
+    assert moved["min_prediction_length"] == moved["max_prediction_length"] == lengths
+    pasted = values["details"]["put_back"]["command"]
+    subprocess.run(["sh", "-c", pasted], check=True, cwd="/", env=environment(), capture_output=True)
+    assert stack.sql("SELECT count(*) FROM modeltemplatedb WHERE min_prediction_periods = 1") == [[lengths]]

@@ -56,7 +56,7 @@ def refused(stack: SampleStack, *words: str, status: int = 1, folder: Path | Non
 
 def test_no_engine(small: SampleStack) -> None:
     said = refused(small, "-H", "unix:///nowhere/docker.sock", "chap", "status")
-    assert "unix:///nowhere/docker.sock does not answer" in said and "Next: Start it" in said
+    assert "unix:///nowhere/docker.sock does not answer" in said and "Next:  Start it" in said
 
 
 def test_no_such_context_is_never_the_local_engine(small: SampleStack) -> None:

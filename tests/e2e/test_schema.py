@@ -84,6 +84,12 @@ def test_a_good_database_of_the_newest_release_is_complete(tmp_path: Path) -> No
         stack.sql("ALTER TABLE backtest ALTER COLUMN n_periods DROP DEFAULT")
         assert chap(stack, "status")["schema"]["unknown_columns"] == ["backtest.n_periods"]
         stack.sql("ALTER TABLE backtest DROP COLUMN n_periods")
+        # As on a database that was made before v1.1.0: CHAP reads such predictions.
+        stack.sql("ALTER TABLE prediction DROP CONSTRAINT IF EXISTS prediction_model_db_id_fkey")
+        stack.sql("UPDATE prediction SET model_db_id = 0")
+        seen = chap(stack, "status")["schema"]
+        assert (seen["verdict"], seen["status"], seen["orphans"]) == (schema.COMPLETE, "ok", {})
+        assert seen["older_orphans"] == {"prediction.model_db_id": stack.counts()["prediction"]}
         stack.sql("ALTER TABLE observation DROP CONSTRAINT observation_dataset_id_fkey")
         assert chap(stack, "status")["schema"]["verdict"] == schema.COMPLETE
         stack.sql("UPDATE observation SET dataset_id = 0 WHERE id IN (SELECT id FROM observation LIMIT 3)")

@@ -238,7 +238,7 @@ def test_without_a_superuser_nothing_begins(odd: SampleStack) -> None:
 HOOKS = """
 services:
   chap-worker:
-    pre_stop: [{command: ["sh", "-c", "echo $$WHY >> /data/runs/stops"], environment: {WHY: "one more"}}]
+    pre_stop: [{command: ["sh", "-c", "echo $$WHY >> /data/runs/stops"]: {WHY: "one more"}}]
 """
 
 
@@ -294,10 +294,10 @@ def test_a_row_that_was_changed_through_a_sick_version_is_kept_aside(plain: Samp
     run: Any = None
 
     def edit(run: Run) -> None:
-        until(lambda: plain.api("/health")[0] == 200, 60)
-        # The run looks five times a second when it first answers.
-        threading.Event().wait(3)
         if changed:
+            until(lambda: plain.api("/health")[0] == 200, 300)
+            # The run looks five times a second when it first answers.
+            threading.Event().wait(3)
             plain.sql("UPDATE observation SET value = value + 1 WHERE id = (SELECT min(id) FROM observation)")
 
     run = Run(plain, "upgrade", "v2.1.2", "--yes", "--wait", "15", at="verify api", hit=edit)

@@ -47,6 +47,11 @@ class Road:
         return self.verdict in ("good", "mark behind")
 
     @property
+    def repaired(self) -> bool:
+        """Whether the road is good with `--repair`."""
+        return self.loses_lengths or bool(self.stuck_at) or self.verdict == "does not start"
+
+    @property
     def loses_lengths(self) -> bool:
         """Whether the bounds of a model's horizon become 0 on the way: upstream's fault at v2.2.0."""
         return self.good and self.old.head is None and self.new.head is not None
@@ -71,8 +76,9 @@ ROADS = (
     _road("2.0.0", "2.5.1", "does not start", instead="v2.3.1"),
     _road("2.1.0", "2.5.1", "good", settings=MENDED),
     _road("2.0.0", "2.5.1", "good", settings=MENDED),
-    # No release leads on from v2.2.0 with backtests: v2.3.x does not migrate them, and newer ones do not start.
-    _road("2.2.0", "2.4.0", "does not start"),
+    # v2.3.x does not migrate what v2.2.0 has made, and newer ones do not start on its backtests: only a repair helps.
+    _road("2.2.0", "2.4.0", "does not start", instead="--repair"),
+    _road("2.2.0", "2.5.1", "does not start", instead="--repair"),
     _road("2.2.0", "2.4.0", "good", settings=MENDED),
     _road("2.1.0", "2.2.0", "does not start", instead="--repair", stuck_at="ff2b1bbb8418"),
 )

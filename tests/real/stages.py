@@ -31,8 +31,9 @@ def stages(road: Road) -> Iterator[Callable[[Journey], None]]:
         yield upgrade_and_rollback
     else:
         yield failed_upgrade
-    if road.loses_lengths or road.stuck_at:
+    if road.repaired:
         yield repair
+        yield repair_rehearsed
     if road.stop:
         yield the_road_by_its_stop
     yield rehearsal
@@ -117,16 +118,25 @@ def repair(journey: Journey) -> None:
     assert back.status == 0 and not wrong, (wrong, back.printed)
 
 
+def repair_rehearsed(journey: Journey) -> None:
+    """A rehearsal with the repair ends as the upgrade with it does, and leaves production alone."""
+    rehearsed = journey.chap("rehearse", journey.road.new.tag, "--repair")
+    wrong = journey.at_the_beginning()
+    assert rehearsed.status == 0 and rehearsed.document["repairs"] and not wrong, (wrong, rehearsed.printed)
+
+
 def the_road_by_its_stop(journey: Journey) -> None:
     """The stop that a failure names leads to the release that was wanted."""
     road = journey.road
     stop = RELEASES[road.stop]
     for release in (stop, road.new):
         upgrade(journey, release)
-        judge(journey, release, lengths_lost=road.old.head is None)
+    judge(journey, road.new, lengths_lost=road.old.head is None)
     back = journey.chap("rollback", "--yes")
     assert back.status == 0 and journey.stack.version() == stop.version, back.printed
     assert not journey.changed_values()
+    # Last, because it saves a backtest.
+    judge(journey, stop, lengths_lost=road.old.head is None)
 
 
 def rehearsal(journey: Journey) -> None:

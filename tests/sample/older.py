@@ -36,7 +36,8 @@ _HARD_CODED = {
 _WORKER = "    command: celery"
 _NUMBERED = {UNNAMED: NUMBERED}
 _FROM_ENV = {
-    **_NUMBERED, **_HARD_CODED,
+    **_NUMBERED,
+    **_HARD_CODED,
     _WORKER: "    volumes: [{type: bind, source: runs, target: /app/runs}]\n" + _WORKER,
 }
 _NAMED_VOLUME = "\nvolumes: {chap-db: {}, runs: {}}\n"

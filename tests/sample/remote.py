@@ -1,8 +1,8 @@
 """The engine of the tests, reached as one on another machine is: over ssh, and over TCP with TLS.
 
-    with ssh_server(folder) as remote:
-        remote.docker_context("north")
-        subprocess.run(["docker", "--context", "north", "chap", "status"], env=remote.environment)
+with ssh_server(folder) as remote:
+    remote.docker_context("north")
+    subprocess.run(["docker", "--context", "north", "chap", "status"], env=remote.environment)
 """
 
 from __future__ import annotations
@@ -160,8 +160,16 @@ def _certificates(folder: Path, host: str) -> None:
         _run(*new, "-subj", f"/CN={name}", "-keyout", f"{folder}/{name}.key", "-out", request)
         signed = ("-CA", f"{folder}/ca.pem", "-CAkey", f"{folder}/ca.key", "-CAcreateserial", "-days", "2")
         _run(
-            "openssl", "x509", "-req", "-in", request, *signed, "-extfile", f"{folder}/{name}.ext",
-            "-out", f"{folder}/{name}.pem",
+            "openssl",
+            "x509",
+            "-req",
+            "-in",
+            request,
+            *signed,
+            "-extfile",
+            f"{folder}/{name}.ext",
+            "-out",
+            f"{folder}/{name}.pem",
         )
 
 

@@ -299,8 +299,23 @@ class SampleStack:
     def sql(self, query: str, database: str | None = None) -> list[list[str]]:
         """Run a query in the database's container and return its rows as text."""
         said = self.inside(
-            "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-U", self.user, "-d", database or self.database,
-            "--tuples-only", "--no-align", "-R", "\x1e", "-F", "\x1f", "-c", query,
+            "psql",
+            "-X",
+            "-q",
+            "-v",
+            "ON_ERROR_STOP=1",
+            "-U",
+            self.user,
+            "-d",
+            database or self.database,
+            "--tuples-only",
+            "--no-align",
+            "-R",
+            "\x1e",
+            "-F",
+            "\x1f",
+            "-c",
+            query,
         )
         return [line.split("\x1f") for line in said.decode().rstrip("\n").split("\x1e") if line]
 

@@ -16,14 +16,20 @@ LENGTHS = {"modeltemplatedb.min_prediction_length", "modeltemplatedb.max_predict
 NEW_COLUMNS = {
     "v2.1.0": {"backtest.max_horizon_distance"},
     "v2.2.0": {
-        "configuredmodeldb.configuration_digest", "configuredmodeldb.is_live", "modeltemplatedb.is_live",
-        "modeltemplatedb.source_digest", "modeltemplatedb.min_prediction_periods",
-        "modeltemplatedb.max_prediction_periods", *PARAMS,
+        "configuredmodeldb.configuration_digest",
+        "configuredmodeldb.is_live",
+        "modeltemplatedb.is_live",
+        "modeltemplatedb.source_digest",
+        "modeltemplatedb.min_prediction_periods",
+        "modeltemplatedb.max_prediction_periods",
+        *PARAMS,
     },
     "v2.3.0": {"backtest.specification_id"},
     "v2.3.1": {"backtest.chap_version"},
     "v2.4.0": {
-        "dataset.created_manually", "predictionsetup.alert_policy_id", "backtestspecification.target_column",
+        "dataset.created_manually",
+        "predictionsetup.alert_policy_id",
+        "backtestspecification.target_column",
     },
     "v2.5.1": {"modeltemplatedb.role"},
     "v2.6.0": {"dataset.source_revision"},
@@ -107,7 +113,8 @@ def test_templates_and_configurations_get_versions_and_lose_their_horizon(make: 
     stack = make(version="v2.1.0")
     horizon = "SELECT name, version, min_prediction_{0}, max_prediction_{0} FROM modeltemplatedb ORDER BY id"
     assert stack.sql(horizon.format("length"))[:2] == [
-        ["naive_model", "", "", ""], ["chap_auto_ewars_monthly", "v1", "1", "6"]
+        ["naive_model", "", "", ""],
+        ["chap_auto_ewars_monthly", "v1", "1", "6"],
     ]
     by_hand(stack, "v2.2.0")
     stack.wait_ready()
@@ -132,7 +139,9 @@ def test_baselines_are_queued_by_the_api_itself(make: Make) -> None:
     jobs = stack.api("/v1/jobs")[1]
     assert {job["type"] for job in jobs} == {"run_baseline"}
     assert {job["name"] for job in jobs} == {
-        "baseline/global_median", "baseline/persistence", "baseline/seasonal_median"
+        "baseline/global_median",
+        "baseline/persistence",
+        "baseline/seasonal_median",
     }
     grown = {table for table, rows in stack.counts().items() if rows != before[table]}
     assert grown == {"backtest", "specificationbaseline"}
@@ -152,14 +161,22 @@ def test_the_token_goes_by_each_of_three_ways(make: Make) -> None:
     stack = make(version="v2.2.0", settings={"CHAP_API_TOKEN": "secret"})
     answers = {
         header: stack.docker(
-            "exec", stack.containers()["chap"]["id"], "python3", "-c",
+            "exec",
+            stack.containers()["chap"]["id"],
+            "python3",
+            "-c",
             "import urllib.request as u, sys; print(u.urlopen(u.Request('http://127.0.0.1:8000/v1/jobs',"
             " headers=dict([sys.argv[1].split(': ')]))).status)",
             header,
             check=False,
         ).stdout.strip()
-        for header in ("Authorization: Bearer secret", "Authorization: ApiToken secret", "X-Service-Key: secret",
-                       "Authorization: Basic secret", "Accept: secret")
+        for header in (
+            "Authorization: Bearer secret",
+            "Authorization: ApiToken secret",
+            "X-Service-Key: secret",
+            "Authorization: Basic secret",
+            "Accept: secret",
+        )
     }
     assert list(answers.values()) == ["200", "200", "200", "", ""]
     stack.token = ""

@@ -25,7 +25,7 @@ FLOORS = (
     ("stack",),
     ("postgres", "records", "project"),
     ("engine", "detection"),
-    ("model",),
+    ("model", "revisions"),
     ("image", "check", "edit", "redact", "units", "reading", "timeline"),
     ("errors", "ownership"),
 )
@@ -59,7 +59,7 @@ ALSO = {"docker": ("records.engine_lock",)}
 
 MOST_IN_A_FOLDER = 11
 # One module for each command.
-LARGER = {"backups": 12, "cli": 18, "engine": 12, "postgres": 12}
+LARGER = {"backups": 12, "cli": 19, "cli.screen": 12, "engine": 12, "postgres": 12}
 LONGEST = 300
 # Longer so far: these may only shrink.
 LONGER = {

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from compose_chap import units
-from compose_chap.cli.screen import render
+from compose_chap.cli.screen.layout import table
 from compose_chap.operations.fleet import Answer
 
 _HEAD = ("SERVER", "PROJECT", "VERSION", "HEALTH", "LAST BACKUP", "UPDATE")
@@ -18,12 +18,12 @@ def contexts_text(answers: Iterable[Answer], now: datetime) -> str:
     answers = list(answers)
     rows = [[answer.context, *row] for answer in answers for row in _rows(answer, now)]
     failed = [f"{answer.context}: {answer.error['message']}" for answer in answers if answer.error]
-    return "\n\n".join([render.table(rows, ["CONTEXT", *_HEAD]), *failed])
+    return "\n\n".join([table(rows, ["CONTEXT", *_HEAD]), *failed])
 
 
 def stacks_text(server: str, stacks: Sequence[Mapping[str, Any]], now: datetime) -> str:
     """Return a line for each stack of one engine."""
-    return render.table(_rows(Answer("", "", server, tuple(stacks)), now), _HEAD)
+    return table(_rows(Answer("", "", server, tuple(stacks)), now), _HEAD)
 
 
 def _rows(answer: Answer, now: datetime) -> list[list[str]]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sys
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from compose_chap import units
-from compose_chap.cli.screen import render
+from compose_chap.cli.screen.layout import NARROW, cells, facts, hanging, paragraph, table, width_of
 from compose_chap.errors import ChapError
 from compose_chap.model import Role, Service, Stack
 
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from compose_chap.backups.catalogue import Backup
     from compose_chap.operations.status import Source, Status
     from compose_chap.stack.chap import Jobs
-
-_ASKED = ("Health", "Schema", "Jobs", "Database", "Last backup")
 
 
 def status_document(seen: Status, now: datetime) -> dict[str, Any]:
@@ -58,6 +56,9 @@ def status_document(seen: Status, now: datetime) -> dict[str, Any]:
         "open_run": seen.open_run or None,
         "working": seen.working,
         "problems": list(seen.problems),
+        "addresses": addresses(stack),
+        "disks": asdict(seen.disks),
+        "last_run": _last_run_document(seen),
     }
 
 
@@ -83,56 +84,117 @@ def _backup(last: Backup | None, now: datetime) -> dict[str, Any] | None:
     }
 
 
-def first_text(stack: Stack) -> str:
-    """Return what the containers alone say, for people who wait for the rest."""
-    facts = [("Project", stack.project.name), ("Files", _files(stack)), *((name, "…") for name in _ASKED)]
-    return "\n\n".join([render.facts(facts), _services(stack, {})])
+def containers_text(stack: Stack, server: str = "") -> str:
+    """Return what is known at once: the project, and how each of its services runs."""
+    services = sorted(stack.services, key=lambda service: (list(Role).index(service.role), service.name))
+    ended = [service for service in services if service.role is Role.OTHER and _ended_well(service)]
+    rows = [[service.name, service.role.value, _state(service)] for service in services if service not in ended]
+    images = [str(service.image) for service in services if service not in ended]
+    text = _fitting(rows, images, [service.image.name for service in services if service not in ended])
+    if ended:
+        names = ", ".join(service.name for service in ended)
+        text += "\n" + paragraph(f"Ended well, as they should: {names}.")
+    return f"{facts([('Project', stack.project.name + (f' on {server}' if server else ''))])}\n\n{text}"
+
+
+def _fitting(rows: list[list[str]], images: list[str], names: list[str]) -> str:
+    """Return the table with whole image references where these fit, else with their names and tags."""
+    head = ["SERVICE", "ROLE", "STATE", "IMAGE"]
+    wide = [[*row, image] for row, image in zip(rows, images)]
+    columns = width_of(sys.stdout)
+    left = sum(max(map(cells, column)) + 2 for column in zip(head[:3], *rows))
+    if not columns or left + max(map(cells, images), default=0) <= columns:
+        return table(wide, head)
+    names = [f"{name}:{image.rpartition(':')[2]}" if ":" in image else name for name, image in zip(names, images)]
+    if columns < NARROW:
+        narrow = [[name, state, f"{role}, {image}"] for (name, role, state), image in zip(rows, names)]
+        return table(narrow, ["SERVICE", "STATE", "ROLE, IMAGE"])
+    return table([[*row, image] for row, image in zip(rows, names)], head)
+
+
+def _ended_well(service: Service) -> bool:
+    return all(container.state == "exited" and container.exit_status == 0 for container in service.containers)
 
 
 def status_text(seen: Status, now: datetime) -> str:
-    """Return a status for people."""
+    """Return what has to be asked for, for people: how CHAP and its data are, and what was done last."""
     from compose_chap.transaction.run import kept
 
     stack = seen.stack
-    facts = [
-        ("Project", stack.project.name),
+    known = [
         ("Files", _files(stack)),
         *([("Checkout", _said_of(seen.source))] if seen.source else []),
+        ("Version", _versions(seen)),
+        ("Address", ", ".join(addresses(stack)) or "not published on this machine"),
         ("Health", _health(seen)),
         ("Schema", seen.schema.verdict if seen.schema else "not known"),
         ("Jobs", _jobs(seen.jobs)),
         ("Database", _database(seen)),
+        ("Free space", _free(seen)),
+        ("Last run", _last_run(seen, now)),
         ("Last backup", _last_backup(seen, now)),
     ]
-    parts = [render.facts(facts), _services(stack, seen.versions)]
+    parts = [facts(known)]
     if seen.kept:
         live = _access_name(stack) or ""
         rows = [[name, units.size(bytes_), _age_of(name, live, now)] for name, bytes_ in seen.kept.items()]
-        parts.append("Kept databases\n" + render.table(rows))
+        parts.append("Kept databases\n" + table(rows))
     if seen.kept_images:
-        parts.append("Kept images\n" + render.table([[f"{kept.KEPT_IMAGES}:{tag}"] for tag in seen.kept_images]))
+        parts.append("Kept images\n" + table([[f"{kept.KEPT_IMAGES}:{tag}"] for tag in seen.kept_images]))
     if seen.working:
-        parts.append(
-            f"At work now: {seen.working['operation']} by {seen.working['by']},"
-            f" since {units.moment(seen.working['since']) if seen.working['since'] else 'an unknown time'}."
-        )
+        since = units.moment(seen.working["since"]) if seen.working["since"] else "an unknown time"
+        parts.append(f"Running now: {seen.working['operation']} by {seen.working['by']}, since {since}.")
     elif seen.open_run:
         steps = seen.open_run["steps"]
         reached = steps[-1]["step"] if steps else "start"
         parts.append(
-            f"The {seen.open_run['operation']} was cut off at step '{reached}'. Finish or undo it: docker chap recover"
+            paragraph(f"The {seen.open_run['operation']} was cut off at step '{reached}'. Finish or undo it:")
+            + "\n  docker chap recover"
+        )
+    if seen.disks.shared:
+        parts.append(
+            paragraph(
+                "Warning: all backups are on the same disk as the database. If that disk fails, both are lost. Write"
+                " backups to another disk as well:"
+            )
+            + "\n  docker chap backup -o FOLDER"
         )
     if seen.problems:
-        parts.append("Problems\n" + "\n".join(f"  {problem}" for problem in seen.problems))
+        parts.append(
+            "Problems\n" + "\n".join(f"  {hanging(problem, 2, width_of(sys.stdout))}" for problem in seen.problems)
+        )
     return "\n\n".join(parts)
 
 
-def _services(stack: Stack, versions: Mapping[str, str]) -> str:
-    rows = [
-        [service.name, service.role.value, _state(service), versions.get(service.name, ""), str(service.image)]
-        for service in sorted(stack.services, key=lambda service: (list(Role).index(service.role), service.name))
-    ]
-    return render.table(rows, ["SERVICE", "ROLE", "STATE", "VERSION", "IMAGE"])
+def addresses(stack: Stack) -> list[str]:
+    """Return where the API is reached on the engine's machine."""
+    return [f"http://{place}" for container in stack.api.containers for place in container.published]
+
+
+def _versions(seen: Status) -> str:
+    api, *workers = (seen.versions.get(service.name, "") or "unknown" for service in seen.stack.writers)
+    return f"{api} (API), {', '.join(dict.fromkeys(workers))} (worker)" if workers else f"{api} (API)"
+
+
+def _free(seen: Status) -> str:
+    disks = seen.disks
+    parts = [f"{units.size(disks.database_free)} for the database"] if disks.database_free is not None else []
+    parts += [f"{units.size(disks.backups_free)} for backups"] if disks.backups_free is not None else []
+    return ", ".join(parts) or "not known"
+
+
+def _last_run(seen: Status, now: datetime) -> str:
+    if not seen.last_run:
+        return "none" if seen.stack.project.local else "not known"
+    run = seen.last_run
+    began = datetime.fromisoformat(run["started_at"])
+    to = f" to {run['to'].removeprefix('v')}" if run.get("to") and run["operation"] == "upgrade" else ""
+    return f"{run['operation']}{to}: {run['result']}, {units.moment(began)} ({units.age(began, now)}), by {run['by']}"
+
+
+def _last_run_document(seen: Status) -> dict[str, Any] | None:
+    names = ("id", "operation", "result", "started_at", "by", "from", "to")
+    return {name: seen.last_run.get(name) for name in names} if seen.last_run else None
 
 
 def _age_of(database: str, live: str, now: datetime) -> str:

@@ -1,6 +1,6 @@
-"""Ask two databases of one server for the values of their small tables, and mend what is known to be lost on the way.
+"""Ask databases of one server for the values of their small tables.
 
-Digests are asked for first, and then only what differs.
+Of two that are both there digests are asked for first, and then only what differs.
 """
 
 from __future__ import annotations
@@ -9,13 +9,11 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from compose_chap.check import Check
 from compose_chap.postgres.database_schema import MARK_TABLE
 from compose_chap.postgres.server import Server, identifier
 from compose_chap.postgres.statements import TABLES
 from compose_chap.transaction.data import values
 from compose_chap.transaction.data.values import LARGEST, RENAMED, SHOWN, Changed, Column, Gone, Table, Value, Values
-from compose_chap.transaction.run.change import Change
 
 _LAYOUT = (
     """
@@ -35,10 +33,6 @@ SELECT n.nspname || '.' || c.relname,
 
 _Layout = Mapping[str, Table]
 
-# Faults by the names of their checks.
-OLD_MARK = "old_mark"
-PREDICTION_LENGTH = "prediction_length"
-
 
 @dataclass(frozen=True)
 class _Place:
@@ -53,67 +47,90 @@ class _Place:
         return f"{self.table}.{self.column}"
 
 
-def compare(server: Server, before: str, now: str, rows: Mapping[str, int]) -> Values:
-    """Compare the database `now` with what it was, `before`; `rows` are those of every table then, by its name.
+@dataclass(frozen=True)
+class Before:
+    """What a database had: its tables, and the values of the small ones, where they were read while it was there.
+
+    Without `values` they are asked for in the database itself, which is kept.
+    """
+
+    database: str
+    tables: _Layout
+    values: Mapping[str, Mapping[str, Column]] | None = None
+
+
+def kept(server: Server, database: str) -> Before:
+    """Return what a database that stays has. Raise DatabaseError."""
+    return Before(database, _layout(server, database))
+
+
+def remember(server: Server, database: str, rows: Mapping[str, int]) -> Before:
+    """Return what a database has that will not be there any more, with all values of its small tables.
+
+    `rows` are those of every table, by its name. Raise DatabaseError.
+    """
+    tables = _layout(server, database)
+    places = {
+        name: [_Place(name, column) for column in table.columns]
+        for name, table in tables.items()
+        if table.key and _is_small(name, rows)
+    }
+    return Before(database, tables, _fetch(server, database, tables, places))
+
+
+def compare(server: Server, before: Before, now: str, rows: Mapping[str, int]) -> Values:
+    """Compare the database `now` with what was `before`; `rows` are those of every table then, by its name.
 
     Raise DatabaseError when one of them does not answer.
     """
+    new = _layout(server, now)
+    small = {name: table for name, table in before.tables.items() if _comparable(name, table, new, rows)}
+    was: Mapping[str, Mapping[str, Column]]
+    if before.values is None:
+        differing = _differing(server, before.database, now, small, new)
+        asked = {name: _places_before(name, small[name], new, differing) for name in small}
+        was = _fetch(server, before.database, before.tables, asked)
+    else:
+        small = {name: table for name, table in small.items() if name in before.values}
+        differing, was = set(small), before.values
+    there = _fetch(server, now, new, {name: _places_now(name, small[name], new, differing) for name in small})
+    return _told_apart(small, new, differing, was, there)
+
+
+def _differing(server: Server, before: str, now: str, small: _Layout, new: _Layout) -> set[str]:
+    """Return the tables whose digests differ, in the columns that both databases have."""
+    digests = [_digest(name, table, new[name]) for name, table in small.items()]
+    if not digests:
+        return set()
     with ThreadPoolExecutor() as pool:
-        old, new = pool.map(lambda name: _layout(server, name), (before, now))
-        small = {name: table for name, table in old.items() if _comparable(name, table, new, rows)}
-        digests = [_digest(name, table, new[name]) for name, table in small.items()]
-        first, second = pool.map(lambda name: server.answers(*digests, database=name) if digests else [], (before, now))
-        differing = {name for name, one, other in zip(small, first, second) if one != other}
-        was, there = pool.map(
-            lambda asked: _fetch(server, *asked),
-            (
-                (before, old, {name: _places_before(name, small[name], new, differing) for name in small}),
-                (now, new, {name: _places_now(name, small[name], new, differing) for name in small}),
-            ),
-        )
+        first, second = pool.map(lambda database: server.answers(*digests, database=database), (before, now))
+    return {name for name, one, other in zip(small, first, second) if one != other}
+
+
+def _told_apart(
+    small: _Layout,
+    new: _Layout,
+    differing: set[str],
+    was: Mapping[str, Mapping[str, Column]],
+    there: Mapping[str, Mapping[str, Column]],
+) -> Values:
+    """Return which values changed in columns that stay, and what became of those that went."""
     changed: list[Changed] = []
     gone: list[Gone] = []
     for name, table in small.items():
+        known = {f"{name}.{column}" for column in table.columns}
+        candidates = [place for place in there[name].items() if place[0] not in known]
         for column in table.columns:
             label = f"{name}.{column}"
             if column not in new[name].columns:
-                known = {f"{name}.{column}" for column in table.columns}
-                gone.append(
-                    values.gone(label, was[name][label], [one for one in there[name].items() if one[0] not in known])
-                )
+                gone.append(values.gone(label, was[name][label], candidates))
             elif name in differing:
                 changed += values.changed(label, was[name][label], there[name][label])
     put_back = values.put_back(gone, {name: table.key for name, table in small.items()})
     return Values(len(small), tuple(changed), tuple(gone), put_back)
 
 
-def before_start(server: Server, change: Change) -> Mapping[str, Column]:
-    """Mend the live data before the new version migrates them. Return values that `after_migration` puts back.
-
-    They were kept already, so a way back has nothing to undo here.
-
-    Raise DatabaseError when that cannot be done.
-    """
-    if OLD_MARK in change.repairs:
-        server.command(f"DROP TABLE IF EXISTS {MARK_TABLE};", change.live)
-    return _renamed(server, change.live) if PREDICTION_LENGTH in change.repairs else {}
-
-
-def after_migration(server: Server, change: Change, before: Mapping[str, Column]) -> list[Check]:
-    """Mend what the migration did to the live data, and return what was mended as checks.
-
-    Raise DatabaseError when that cannot be done.
-    """
-    checks = []
-    if OLD_MARK in change.repairs:
-        checks.append(Check("repaired", "ok", "Alembic's old mark was dropped before the new version started."))
-    if before and _give_back(server, change.live, before):
-        names = ", ".join(sorted(label.removeprefix("public.") for label in before))
-        checks.append(Check("repaired", "ok", f"The values that the migration lost were put back: {names}."))
-    return checks
-
-
-def _renamed(server: Server, database: str) -> dict[str, Column]:
+def renamed(server: Server, database: str) -> dict[str, Column]:
     """Return the values of the columns that a release renames, as far as the database has them, by their old names."""
     layout = _layout(server, database)
     places: dict[str, list[_Place]] = {}
@@ -127,7 +144,7 @@ def _renamed(server: Server, database: str) -> dict[str, Column]:
     }
 
 
-def _give_back(server: Server, database: str, before: Mapping[str, Column]) -> str:
+def give_back(server: Server, database: str, before: Mapping[str, Column]) -> str:
     """Give renamed columns of a database the values that `renamed` returned before. Return the SQL that did it."""
     layout = _layout(server, database)
     places: dict[str, list[_Place]] = {}
@@ -159,8 +176,12 @@ def _layout(server: Server, database: str) -> dict[str, Table]:
 
 def _comparable(name: str, table: Table, new: _Layout, rows: Mapping[str, int]) -> bool:
     same_key = name in new and new[name].key == table.key != ()
+    return same_key and _is_small(name, rows)
+
+
+def _is_small(name: str, rows: Mapping[str, int]) -> bool:
     # The mark of the schema is looked at elsewhere, and is meant to change.
-    return same_key and name != MARK_TABLE and rows.get(name, 0) <= LARGEST
+    return name != MARK_TABLE and rows.get(name, 0) <= LARGEST
 
 
 def _places_before(name: str, table: Table, new: _Layout, differing: set[str]) -> list[_Place]:

@@ -40,7 +40,8 @@ class RunFacts:
     are the rows of the previous data, `new_tables` those after the migration, `settings` those of each writer's
     container. `had_live` says that there was a live database before a swap, None where nobody wrote that down.
     `since` is the transaction from which on the new API may write, and `answered` tells of its first answer.
-    `checks` and `downtime` (seconds) are of a run that is verified.
+    `early_checks` are of what the migration did to the values. `checks` and `downtime` (seconds) are of a run that
+    is verified.
     """
 
     backup: Path | None
@@ -54,6 +55,7 @@ class RunFacts:
     had_live: bool | None
     since: int
     answered: Answered | None
+    early_checks: tuple[Check, ...]
     checks: tuple[Check, ...]
     downtime: float
 
@@ -68,7 +70,8 @@ def read_facts(value: Value) -> RunFacts:
     sources, settings = value.get("sources"), value.get("settings")
     old, new = value.get("old_tables"), value.get("new_tables")
     had_live, came_back, downtime = value.get("had_live"), value.get("data_came_back"), value.get("downtime")
-    checks, since, answered = value.get("checks"), value.get("since"), value.get("answered")
+    early, checks = value.get("early_checks"), value.get("checks")
+    since, answered = value.get("since"), value.get("answered")
     return RunFacts(
         backup=_path(value, "backup"),
         backups=_path(value, "backups"),
@@ -81,6 +84,7 @@ def read_facts(value: Value) -> RunFacts:
         had_live=had_live.flag() if had_live else None,
         since=since.integer() if since else 0,
         answered=_answered(answered) if answered else None,
+        early_checks=tuple(_check(check) for check in early.items()) if early else (),
         checks=tuple(_check(check) for check in checks.items()) if checks else (),
         downtime=downtime.number() if downtime else 0.0,
     )

@@ -25,7 +25,7 @@ def test_a_pipe_that_is_full_is_told_of_and_no_bug(tmp_path: Path, monkeypatch: 
         monkeypatch.setattr(sys, "stdout", full)
         with pytest.raises(DumpError, match="Cannot write the dump: No space left on device") as told:
             backup._dump_only(Call(("docker",)), world(FakeEngine(tmp_path)), None, "-")
-    assert told.value.state == "The dump is not whole." and "Make room" in told.value.hint
+    assert told.value.state == "The dump is incomplete." and "Make room" in told.value.hint
 
 
 def test_a_folder_is_refused_before_a_dump_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from compose_chap.cli.call import dhis2_credentials
+from compose_chap.cli.call import Call
+from compose_chap.cli.dhis2_login import dhis2_credentials
 from compose_chap.errors import UsageError
 from compose_chap.stack.chap import basic_credentials
+
+CALL = Call(("docker",))
 
 
 @pytest.fixture(autouse=True)
@@ -21,15 +24,15 @@ def nothing_set(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_password_or_a_token_may_lie_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "secret"
     file.write_text(" dis:trict\r\n")
-    assert dhis2_credentials("") == {}
+    assert dhis2_credentials(CALL, "") == {}
     monkeypatch.setenv("DHIS2_PASSWORD_FILE", str(file))
-    assert dhis2_credentials("") == {}
-    assert dhis2_credentials("admin") == basic_credentials("admin", " dis:trict")
+    assert dhis2_credentials(CALL, "") == {}
+    assert dhis2_credentials(CALL, "admin") == basic_credentials("admin", " dis:trict")
     monkeypatch.setenv("DHIS2_PASSWORD", "other")
-    assert dhis2_credentials("admin") == basic_credentials("admin", "other")
+    assert dhis2_credentials(CALL, "admin") == basic_credentials("admin", "other")
     file.write_text("d2pat_1\n")
     monkeypatch.setenv("DHIS2_TOKEN_FILE", str(file))
-    assert dhis2_credentials("admin") == {"Authorization": "ApiToken d2pat_1"}
+    assert dhis2_credentials(CALL, "admin") == {"Authorization": "ApiToken d2pat_1"}
 
 
 @pytest.mark.parametrize("content", [None, b"\xff\xfe"])
@@ -41,4 +44,12 @@ def test_a_file_that_cannot_be_read_is_named(
         file.write_bytes(content)
     monkeypatch.setenv("DHIS2_PASSWORD_FILE", str(file))
     with pytest.raises(UsageError, match=f"Cannot read {file}, which DHIS2_PASSWORD_FILE names"):
-        dhis2_credentials("admin")
+        dhis2_credentials(CALL, "admin")
+
+
+def test_a_command_to_copy_is_whole_for_the_stack_that_was_named() -> None:
+    call = Call(("docker", "--context", "north"), files=(Path("my file.yml"),), project_name="chap")
+    whole = call.whole("Finish or undo it: docker chap recover")
+    assert whole == "Finish or undo it: docker --context north chap -f 'my file.yml' -p chap recover"
+    assert CALL.whole("See: docker chap status") == "See: docker chap status"
+    assert call.whole("A docker chap 0.1.0 made it.") == "A docker chap 0.1.0 made it."

@@ -8,8 +8,10 @@ import unicodedata
 import pytest
 
 from compose_chap.check import Check
-from compose_chap.cli.screen import render
+from compose_chap.cli.screen import layout, render
+from compose_chap.cli.screen.checks import checks_text
 from compose_chap.cli.screen.plain import on_one_line, plain
+from compose_chap.cli.screen.progress import Progress
 from compose_chap.errors import ChapError
 
 EVIL = [
@@ -48,22 +50,24 @@ def test_what_a_terminal_would_obey_is_gone_wherever_it_is_printed(
 ) -> None:
     text = f"a{evil}b"
     assert plain(text) == "ab"
-    progress = io.StringIO()
-    render.Progress(progress, "plain")("check", text)
+    stream = io.StringIO()
+    progress = Progress(stream, "plain")
+    progress("check", text)
+    progress("failed", text)
     render.tell(text)
     render.tell(render.failure(ChapError(text, state=text, hint=text)))
     render.write(text)
-    render.write(render.table([[text, "x"]], ["HEAD", "TAIL"]))
-    render.write(render.facts([("Project", text)]))
-    render.write(render.checks_text([Check("name", "fail", text, text)], colour=False))
+    render.write(layout.table([[text, "x"]], ["HEAD", "TAIL"]))
+    render.write(layout.facts([("Project", text)]))
+    render.write(checks_text([Check("name", "fail", text, text)]))
     shown = capsys.readouterr()
-    for output in (progress.getvalue(), shown.out, shown.err):
+    for output in (stream.getvalue(), shown.out, shown.err):
         assert "ab" in output and not controls(output), repr(output)
 
 
 def test_a_value_does_not_pretend_to_be_a_line_of_its_own() -> None:
     assert on_one_line("a\nError: b\r\n\tc") == "a Error: b c"
-    assert render.table([["a\nb", "c"]]) == "a b  c"
+    assert layout.table([["a\nb", "c"]]) == "a b  c"
 
 
 def test_what_is_only_strange_stays() -> None:

@@ -50,7 +50,7 @@ def test_the_newest_of_each_day_week_and_month_stays() -> None:
     twice = sorted([*backups, made(NOW - timedelta(hours=2))], key=lambda one: one.id)
     kept = keep(twice, Retention(1, 7, 4, 6))
     assert made(NOW - timedelta(hours=2)).id not in kept
-    days = {identity[:8] for identity, why in kept.items() if why in ("one of the last", "newest of its day")}
+    days = {identity[:8] for identity, why in kept.items() if why in ("the newest", "the newest of its day")}
     assert days == {(NOW - timedelta(days=day)).strftime("%Y%m%d") for day in range(7)}
     months = {identity[:6] for identity in kept}
     assert months == {"202606", "202607", "202608", "202609", "202610", "202611"}
@@ -131,6 +131,23 @@ def test_more_backups_never_make_retention_keep_fewer_days() -> None:
         assert len(kept) == min(count, 5)
 
 
+def test_what_a_failed_run_made_for_itself_goes_before_what_somebody_wanted() -> None:
+    nightly, by_hand, failed, newest = (made(NOW - timedelta(hours=hours)) for hours in (6, 5, 4, 3))
+    backups, of_failed = [nightly, by_hand, failed, newest], {failed.id, newest.id}
+    # The newest one stays whoever made it: nothing else has those rows.
+    assert set(keep(backups, Retention(2, 0, 0, 0), of_failed)) == {nightly.id, by_hand.id, newest.id}
+    assert set(keep(backups, Retention(0, 1, 0, 0), of_failed)) == {by_hand.id, newest.id}
+    assert set(keep(backups, Retention(3, 0, 0, 0), of_failed)) == {nightly.id, by_hand.id, newest.id}
+    assert set(keep(backups, Retention(4, 0, 0, 0), of_failed)) == {one.id for one in backups}
+
+
+def test_a_test_restored_backup_is_as_good_as_any_whatever_made_it(tmp_path: Path) -> None:
+    older, failed, newest = (catalogue.load(write(tmp_path, NOW - timedelta(hours=hours))) for hours in (5, 4, 3))
+    assert failed.id not in keep([older, failed, newest], Retention(2, 0, 0, 0), {failed.id})
+    catalogue.record_verdict(failed, NOW, verdict.RESTORED)
+    assert set(keep([older, failed, newest], Retention(2, 0, 0, 0), {failed.id})) == {failed.id, newest.id}
+
+
 def retentions() -> st.SearchStrategy[Retention]:
     few = st.integers(0, 12)
     return st.builds(Retention, few, few, few, few, floor=st.integers(1, 4), databases_days=few)
@@ -144,8 +161,9 @@ def test_whatever_was_made_when_the_promises_hold(ages: list[int], retention: Re
     backups = [made(NOW - timedelta(hours=age)) for age in sorted(ages, reverse=True)]
     kept = keep(backups, retention)
     newest_first = [one.id for one in reversed(backups)]
-    assert newest_first[: max(retention.last, retention.floor)] == [
-        one for one in newest_first if kept.get(one) == "one of the last"
+    last = max(retention.last, retention.floor)
+    assert newest_first[:last] == [
+        one for one in newest_first if kept.get(one) in ("the newest", f"one of the last {last}")
     ]
     assert len(kept) >= min(len(backups), retention.floor)
     for count, shape in ((retention.daily, "%Y%m%d"), (retention.weekly, "%G%V"), (retention.monthly, "%Y%m")):
@@ -226,7 +244,7 @@ def test_a_needed_backup_is_known_however_its_folder_is_spelled(tmp_path: Path) 
     (tmp_path / "link").symlink_to("real")
     recorded(tmp_path, "upgrade", backup=str(tmp_path / "x" / ".." / "link" / made.name))
     chosen = planned(stack_in(tmp_path, "chap_core"), tmp_path / "real", {}, Retention(0, 0, 0, 0))
-    assert chosen.backups == () and dict(chosen.kept)[made.name] == "the last upgrade's"
+    assert chosen.backups == () and dict(chosen.kept)[made.name] == "a rollback needs it"
 
 
 def test_images_of_a_run_that_kept_a_dump_go_when_it_cannot_be_undone(tmp_path: Path) -> None:

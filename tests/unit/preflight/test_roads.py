@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,13 +10,14 @@ from typing import Any
 
 import pytest
 
+from compose_chap import revisions
 from compose_chap.detection import detect
 from compose_chap.engine.process import Finished
 from compose_chap.errors import DatabaseError, EngineError
 from compose_chap.model import Stack
-from compose_chap.preflight import known_roads, preflight, release_notes, roads, unpinned
+from compose_chap.preflight import preflight, release_notes, roads, unpinned
 from compose_chap.preflight.known_roads import ROADS, Facts
-from compose_chap.transaction.data import value_query
+from compose_chap.transaction.data import repairs
 from tests.fakes import FakeEngine
 
 SHA = "58d56f86641f4c7b09bbb635afd61740deff0640"
@@ -44,7 +46,7 @@ def names(now: str, target: str, facts: Facts) -> dict[str, str]:
         ("2.2.0", "v2.3.0", Facts(("e1f2a3b4c5d6",), 0, 0, ()), {"uncommitted_migration": "fail"}),
         ("2.2.0", "v2.3.1", Facts(("e1f2a3b4c5d6",), 3, 0, ()), {"uncommitted_migration": "fail"}),
         ("2.2.0", "v2.4.0", Facts(("e1f2a3b4c5d6",), 0, 0, ()), {}),
-        ("2.2.0", "v2.4.0", Facts(("e1f2a3b4c5d6",), 3, 0, ()), {"target_column_2_2": "warn"}),
+        ("2.2.0", "v2.4.0", Facts(("e1f2a3b4c5d6",), 3, 0, ()), {"target_column": "warn"}),
         ("2.3.0", "v2.3.1", Facts(("f2a3b4c5d6e1",), 3, 0, ()), {"mark_behind": "warn"}),
         ("2.3.1", "v2.5.1", Facts(("e1f2a3b4c5d6",), 3, 0, ()), {"half_migrated": "fail"}),
         ("2.3.1", "v2.5.1", Facts(("a3b4c5d6e7f2",), 3, 0, ()), {}),
@@ -86,8 +88,11 @@ def test_each_refusal_has_a_flag_of_its_own() -> None:
 
 
 def test_whatever_is_called_repaired_is_something_that_the_transaction_mends() -> None:
-    mended = {value_query.OLD_MARK, value_query.PREDICTION_LENGTH}
+    mended = {repairs.OLD_MARK, repairs.PREDICTION_LENGTH, repairs.TARGET_COLUMN, repairs.HALF_MIGRATED}
     assert {road.name for road in ROADS if road.repaired} == mended
+    for road in ROADS:
+        if road.repaired and road.on(replace(ALL, marks=("ff2b1bbb8418", "e1f2a3b4c5d6"))):
+            assert "--repair" in road.instead, road.name
 
 
 def test_what_is_repaired_does_not_stand_in_the_way() -> None:
@@ -96,7 +101,7 @@ def test_what_is_repaired_does_not_stand_in_the_way() -> None:
     assert [check.name for check in found if check.failed] == ["old_mark", "unpinned_models"]
     with_repair = roads.repaired(found)
     assert [check.name for check in with_repair if check.failed] == ["unpinned_models"]
-    assert roads.repairs(with_repair) == ("old_mark", "prediction_length")
+    assert roads.repairs(with_repair) == ("old_mark", "target_column", "prediction_length")
     assert "is dropped before 2.5.1 starts" in next(one.message for one in with_repair if one.name == "old_mark")
 
 
@@ -104,7 +109,11 @@ def test_what_is_repaired_does_not_stand_in_the_way() -> None:
     ("now", "target", "hint"),
     [
         ("2.1.0", "v2.5.1", "Go to v2.3.1 first: docker chap upgrade v2.3.1. Then: docker chap upgrade v2.5.1"),
-        ("2.2.0", "v2.4.0", "Go back to the release before v2.2.0 first"),
+        (
+            "2.2.0",
+            "v2.4.0",
+            "Let the upgrade make that table before it starts: docker chap upgrade v2.4.0 --repair",
+        ),
         ("2.3.1", "v2.5.1", ""),
         ("2.1.0", "v2.3.1", ""),
     ],
@@ -115,12 +124,13 @@ def test_a_stop_on_the_way_is_the_hint_of_the_failure(now: str, target: str, hin
         roads.hint_after(reason, now, target)
     )
     assert roads.hint_after("OperationalError: the connection was refused", now, target) == ""
+    assert roads.hint_after(reason, now, target, ("target_column",)) == ""
 
 
 def test_a_release_that_is_newer_than_all_that_is_known_is_named_in_one_line() -> None:
     (note,) = roads.newer_than_known("v2.6.0")
     assert note.status == "warn" and note.message.startswith("v2.6.0 is newer than what this tool knows of CHAP")
-    assert known_roads.NEWEST_KNOWN in note.message and "\n" not in note.message
+    assert revisions.NEWEST in note.message and "\n" not in note.message
     assert not roads.newer_than_known("v2.5.1") and not roads.newer_than_known("latest")
 
 
@@ -129,10 +139,14 @@ def test_facts_come_from_the_database_as_far_as_it_has_the_tables() -> None:
 
     def answers(*selects: str, database: str) -> list[list[list[Any]]]:
         asked.extend(selects)
-        return [[["ff2b1bbb8418"]] if "version_num" in each else [[3]] for each in selects]
+        return [[[3]] for _ in selects]
 
-    there = {"public.alembic_version": ["version_num"], "public.backtest": ["id"]}
-    server = SimpleNamespace(columns=lambda database: there, answers=answers)
+    def document(question: str, database: str) -> str:
+        return json.dumps({"columns": columns, "counts": counts})
+
+    columns: list[Any] = [["backtest", "id", "integer", False, True]]
+    counts: list[Any] = [{"what": "mark", "name": "ff2b1bbb8418", "rows": 1}]
+    server = SimpleNamespace(document=document, answers=answers)
     subject: Any = SimpleNamespace(
         server=server,
         database=SimpleNamespace(name="chap_core"),
@@ -140,20 +154,21 @@ def test_facts_come_from_the_database_as_far_as_it_has_the_tables() -> None:
         built=False,
         world=SimpleNamespace(engine=SimpleNamespace(run=lambda *_: Finished(1, "", "no such module"))),
     )
-    assert roads.facts(subject) == Facts(("ff2b1bbb8418",), 3, 0, ()) and len(asked) == 2
-    there.clear()
-    assert roads.facts(subject) == NOTHING and len(asked) == 2
+    assert roads.facts(subject) == Facts(("ff2b1bbb8418",), 3, 0, ()) and len(asked) == 1
+    columns.clear()
+    counts.clear()
+    assert roads.facts(subject) == NOTHING and len(asked) == 1
 
 
 def test_where_the_database_cannot_be_asked_the_way_is_not_called_good() -> None:
-    def columns(database: str) -> Any:
+    def document(question: str, database: str) -> Any:
         raise DatabaseError("PostgreSQL refused: it is gone", hint="look")
 
     subject: Any = SimpleNamespace(
         release="2.1.0",
         target="v2.5.1",
         database=SimpleNamespace(name="chap_core"),
-        server=SimpleNamespace(columns=columns),
+        server=SimpleNamespace(document=document),
     )
     (check,) = roads.between(subject)
     assert check.failed and "it is gone" in check.message

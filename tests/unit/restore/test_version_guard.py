@@ -8,15 +8,17 @@ from typing import Any, cast
 
 import pytest
 
+from compose_chap import revisions
 from compose_chap.backups.catalogue import Backup
 from compose_chap.backups.manifest import ChapFacts, ImageFacts
 from compose_chap.errors import DatabaseError, DumpError, EngineError
-from compose_chap.postgres.database_schema import MARK_TABLE
+from compose_chap.postgres.database_schema import MARK_TABLE, Column, DatabaseSchema
 from compose_chap.postgres.dump_format import Kind, Packing
 from compose_chap.restore import marks, restore, version_guard
 from compose_chap.restore.restore import RestorePlan
 from compose_chap.restore.source import Source
 from compose_chap.stack import model_schema
+from compose_chap.stack.model_schema import ModelSchema
 from compose_chap.transaction.run.baseline import Baseline
 from tests.fakes import manifest
 
@@ -46,21 +48,32 @@ def refuse(
             raise DatabaseError("It is gone.")
         return incoming if name == "incoming" else live or {}
 
-    # The image of this stack is gone, so that its models cannot be asked.
-    def gone(*given: Any, **named: Any) -> Any:
-        raise EngineError("No such image.")
-
     server: Any = SimpleNamespace(columns=columns)
     change: Any = SimpleNamespace(live="live", incoming="incoming", baseline=baseline())
-    world: Any = SimpleNamespace(memory={}, environment={}, engine=SimpleNamespace(errors=gone))
-    version_guard.refuse_newer(world, down(), given, server, change, found)
+    version_guard.refuse_newer(world(), down(), given, server, change, found)
+
+
+def world(models: ModelSchema | None = None) -> Any:
+    """Return a world in which the stack's image says what its models want, or is gone and cannot be asked."""
+
+    def once(key: Any, ask: Any) -> Any:
+        if models is None:
+            raise EngineError("No such image.")
+        return models
+
+    return SimpleNamespace(environment={}, engine=SimpleNamespace(once=once))
+
+
+MODELS = ModelSchema("2.1.0", {"dataset": (Column("id", "integer", nullable=False, default=True),)}, (), (), ())
 
 
 def test_the_version_of_what_is_down_is_found_where_it_can_be() -> None:
-    assert version_guard.version_here(down(), source("2.0.0"), baseline()) == ""
-    assert version_guard.version_here(down("v2.0.0"), source(), baseline()) == "2.0.0"
-    assert version_guard.version_here(down(), source(), baseline("2.0.0")) == "2.0.0"
-    assert version_guard.version_here(down(), source("2.0.0", "sha256:here"), baseline()) == "2.0.0"
+    assert version_guard.version_here(world(), down(), source("2.0.0"), baseline()) == ""
+    assert version_guard.version_here(world(), down("v2.0.0"), source(), baseline()) == "2.0.0"
+    assert version_guard.version_here(world(), down(), source(), baseline("2.0.0")) == "2.0.0"
+    assert version_guard.version_here(world(), down(), source("2.0.0", "sha256:here"), baseline()) == "2.0.0"
+    # The image knows itself better than its name does, and than a worker that was not upgraded with it.
+    assert version_guard.version_here(world(MODELS), down("v2.0.0"), source(), baseline("2.0.0")) == "2.1.0"
 
 
 @pytest.mark.parametrize("given", [source("2.1.0"), source()])
@@ -80,13 +93,15 @@ def test_a_backup_of_the_same_code_is_not_refused_for_what_the_live_database_los
 
 def test_what_could_not_be_checked_is_said() -> None:
     stack = down()
-    assert "live database only" in version_guard.not_known(stack, source(), "", baseline())
-    assert "cannot be seen" in version_guard.not_known(stack, source(), "", baseline(has_data=False))
-    assert version_guard.not_known(stack, source("2.0.0"), "2.0.0", baseline()) == ""
-    assert version_guard.not_known(stack, source("dev", "sha256:here"), "dev", baseline()) == ""
+    assert "live database only" in version_guard.not_known(world(), stack, source(), "", baseline())
+    assert "cannot be seen" in version_guard.not_known(world(), stack, source(), "", baseline(has_data=False))
+    assert version_guard.not_known(world(), stack, source("2.0.0"), "2.0.0", baseline()) == ""
+    assert version_guard.not_known(world(), stack, source("dev", "sha256:here"), "dev", baseline()) == ""
+    # CHAP is down, and its image says what it knows.
+    assert version_guard.not_known(world(MODELS), stack, source(), "", baseline()) == ""
 
 
-CHAINS = {version: marks.known_chain(version) for version in ("2.0.0", "2.1.0", "2.2.0", "2.5.1")}
+CHAINS = {version: revisions.of_release(version) for version in ("2.0.0", "2.1.0", "2.2.0", "2.3.1", "2.5.1")}
 
 
 @pytest.mark.parametrize(
@@ -107,12 +122,12 @@ CHAINS = {version: marks.known_chain(version) for version in ("2.0.0", "2.1.0", 
     ],
 )
 def test_a_mark_tells_older_from_newer(found: tuple[str, ...], running: str, newer: bool, older: bool) -> None:
-    assert bool(marks.unknown(found, CHAINS[running])) is newer
-    assert marks.says_older(found, CHAINS[running]) is older
+    assert bool(revisions.unknown(found, CHAINS[running])) is newer
+    assert revisions.surely_older(found, CHAINS[running]) is older
 
 
 def test_a_release_that_nobody_knows_has_no_chain_unless_it_says_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert marks.known_chain("2.6.0") == marks.known_chain("") == ()
+    assert revisions.of_release("2.6.0") == revisions.of_release("") == ()
 
     def asked(*_: Any) -> Any:
         if answer is None:
@@ -128,16 +143,21 @@ def test_a_release_that_nobody_knows_has_no_chain_unless_it_says_it(monkeypatch:
         (None, "2.6.0", ()),
     ):
         assert marks.chain_of(cast(Any, None), down(), version) == chain
-    assert marks.unknown(("x",), ()) == "" and not marks.says_older((), ())
+    assert revisions.unknown(("x",), ()) == "" and not revisions.surely_older((), ())
 
 
 @pytest.mark.parametrize(
     ("found", "running", "mended"),
     [
-        ((), "2.5.1", ("prediction_length",)),
-        (("a7b8c9d0e1f2",), "2.5.1", ("prediction_length",)),
+        ((), "2.5.1", ("prediction_length", "target_column")),
+        (("a7b8c9d0e1f2",), "2.5.1", ("prediction_length", "target_column")),
+        ((), "2.2.0", ("prediction_length",)),
+        ((), "2.3.1", ("prediction_length",)),
         (("ff2b1bbb8418",), "2.2.0", ("old_mark", "prediction_length")),
-        (("e1f2a3b4c5d6",), "2.5.1", ()),
+        (("ff2b1bbb8418",), "2.5.1", ("old_mark", "prediction_length", "target_column")),
+        (("e1f2a3b4c5d6",), "2.5.1", ("target_column",)),
+        (("f2a3b4c5d6e1",), "2.5.1", ()),
+        (("e1f2a3b4c5d6",), "2.2.0", ()),
         (("ff2b1bbb8418",), "2.1.0", ()),
         ((), "2.0.0", ()),
     ],
@@ -145,7 +165,15 @@ def test_a_release_that_nobody_knows_has_no_chain_unless_it_says_it(monkeypatch:
 def test_what_newer_code_does_to_older_data_is_mended(
     found: tuple[str, ...], running: str, mended: tuple[str, ...]
 ) -> None:
-    assert marks.repairs(found, CHAINS[running]) == mended
+    has = DatabaseSchema({"backtest": ()}, {}, (), found)
+    assert marks.repairs(has, CHAINS[running], backtests=True) == mended
+    without = tuple(name for name in mended if name != "target_column")
+    assert marks.repairs(has, CHAINS[running], backtests=False) == without
+
+
+def test_what_failed_backtests_left_is_mended_where_the_table_is_there_before_its_revision() -> None:
+    half = DatabaseSchema({"backtest": (), "backtestspecification": ()}, {}, (), ("e1f2a3b4c5d6",))
+    assert marks.repairs(half, CHAINS["2.5.1"], backtests=True) == ("half_migrated",)
 
 
 def test_a_mark_counts_more_than_columns(monkeypatch: pytest.MonkeyPatch) -> None:

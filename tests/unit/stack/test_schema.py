@@ -121,6 +121,19 @@ def test_a_rule_alone_is_enough(has: DatabaseSchema, words: str) -> None:
     assert words in found.summary
 
 
+def test_predictions_from_before_their_model_was_written_down_do_no_harm_and_hide_nothing() -> None:
+    old = {"prediction.model_db_id": 2}
+    for version in ("2.1.0", "2.5.1"):
+        found = schema.compare(models(version), database(version, orphans=old))
+        assert (found.verdict, found.status, found.orphans) == (schema.COMPLETE, "ok", {})
+        assert (
+            "from before v1.1.0 point at nothing, which does no harm: prediction.model_db_id (2 rows)" in found.summary
+        )
+    broken = {**old, "backtest.specification_id": 1, "backtest.model_db_id": 1}
+    found = schema.compare(models("2.3.1"), database("2.3.1", orphans=broken))
+    assert found.verdict == schema.NOT_MIGRATED and len(found.orphans) == 2
+
+
 @pytest.mark.parametrize(
     "column",
     [

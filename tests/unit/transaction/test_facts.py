@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, quote_plus
 
 import pytest
 
@@ -151,7 +152,15 @@ SECRETS = ("sword/fish@7", "s:w/o@rd", 'quo"ted\\one', "it's/mine", "p%40ss/word
 def test_a_password_of_any_spelling_is_hidden(secret: str, told: str) -> None:
     environment = {"CHAP_DATABASE_URL": f"postgresql://chap:{secret}@db:5432/chap", "PATH": "/bin", "PWD": "/app/where"}
     (hidden,) = {value for value in secrets_of([container(environment)]) if value == secret}
-    for spelled in (secret, json.dumps(secret)[1:-1], quote(secret, safe="")):
+    in_base64 = base64.b64encode(secret.encode()).decode().rstrip("=")
+    for spelled in (
+        secret,
+        json.dumps(secret)[1:-1],
+        quote(secret, safe=""),
+        quote(secret),
+        quote_plus(secret),
+        in_base64,
+    ):
         assert spelled not in redact.redact(told.format(spelled), secrets_of([container(environment)]))
     assert hidden == secret
 

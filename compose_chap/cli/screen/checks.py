@@ -1,0 +1,97 @@
+"""Checks as lines: how each stands, its name in words, what was found, and what to do about it."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from typing import TextIO
+
+from compose_chap.check import Check
+from compose_chap.cli.screen.layout import NARROW, colourful, hanging, painted, width_of
+from compose_chap.units import several
+
+_MARKS = {"ok": "ok", "warn": "warn", "fail": "FAIL", "error": "FAIL", "skipped": "skip"}
+_COLOURS = {"ok": "32", "warn": "33", "fail": "31", "error": "31", "skipped": "2"}
+
+# Names of checks are identifiers for scripts. Where their words alone do not say it, it is said here.
+_WORDS = {
+    "compose_files": "files readable",
+    "failed_data": "new data",
+    "healthy_now": "health",
+    "interrupted_run": "unfinished run",
+    "release_files": "files of release",
+    "room": "free space",
+    "same_version": "one version",
+    "start": "start",
+    "stop": "stop",
+    "version_path": "version",
+    "written_meanwhile": "newer data",
+}
+_NAME_WIDTH = 16
+
+# A command in a hint, to the end of its line. It is copied from the screen, so it has a line of its own, unbroken.
+_COMMAND = re.compile(
+    r"(?:^|(?<=: ))((?:sudo |DOCKER_\w+=\S+ )?(?:docker|mkdir|chown|chmod|mount|git|rm|mv|cp|df) .+)$"
+)
+
+
+def name_of(check: Check) -> str:
+    """Return the name of a check in words."""
+    return "note" if check.name.startswith("note_") else _WORDS.get(check.name, check.name.replace("_", " "))
+
+
+def checks_text(checks: Iterable[Check], stream: TextIO | None = None) -> str:
+    """Return checks as lines for a stream, standard output when none is named.
+
+    Checks in a row that found the same have one line together.
+    """
+    stream = stream or sys.stdout
+    width, colour = width_of(stream), colourful(stream)
+    narrow = 0 < width < NARROW
+    indent = 8 if narrow else 8 + _NAME_WIDTH + 1
+    lines = []
+    for (status, message, hint), alike in groupby(checks, lambda check: (check.status, check.message, check.hint)):
+        names = ", ".join(dict.fromkeys(name_of(check) for check in alike))
+        mark = painted(_MARKS[status].ljust(4), _COLOURS[status], wanted=colour)
+        name = f"{names}\n{'':<{indent}}" if narrow or len(names) > _NAME_WIDTH else f"{names:<{_NAME_WIDTH}} "
+        lines.append(f"  {mark}  {name}{hanging(message, indent, width)}")
+        if hint and status != "ok":
+            lines += hint_lines(hint, indent, width)
+    return "\n".join(lines)
+
+
+def hint_lines(hint: str, indent: int, width: int) -> list[str]:
+    """Return a hint in lines behind an indent, each command in it on a line of its own, whole."""
+    lines = []
+    for line in hint.split("\n"):
+        command = _COMMAND.search(line)
+        words = line[: command.start()].strip() if command else line
+        if words:
+            lines.append(f"{'':<{indent}}{hanging(words, indent, width)}")
+        if command:
+            # Where there is no room for it behind the indent, it begins at the left.
+            lines.append(f"{'':<{indent + 2 if not width or indent + 2 + len(command[1]) <= width else 2}}{command[1]}")
+    return lines
+
+
+def summary(checks: Sequence[Check]) -> str:
+    """Return how many checks passed, warned and failed."""
+    count = {status: sum(check.status == status for check in checks) for status in ("ok", "warn", "skipped")}
+    failed = sum(check.failed for check in checks)
+    parts = [f"{several(count['ok'], 'check')} passed"]
+    parts += [several(count["warn"], "warning")] if count["warn"] else []
+    parts += [f"{failed} failed"] if failed else []
+    parts += [f"{count['skipped']} skipped"] if count["skipped"] else []
+    return ", ".join(parts)
+
+
+def concerns_text(checks: Sequence[Check], stream: TextIO | None = None) -> str:
+    """Return how many checks passed, and each that did not."""
+    if not checks:
+        return ""
+    amiss = [check for check in checks if check.status not in ("ok", "skipped")]
+    if not amiss:
+        return f"{summary(checks)}."
+    return f"{summary(checks)}:\n{checks_text(amiss, stream)}"

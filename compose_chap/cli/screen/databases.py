@@ -1,0 +1,19 @@
+"""What is in a database, and who is connected to it, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from compose_chap.postgres.server import Session
+from compose_chap.units import several
+
+
+def rows_text(tables: Mapping[str, int]) -> str:
+    """Return how much a database or a dump holds, from the rows of each table."""
+    return f"{several(sum(tables.values()), 'row')} in {several(len(tables), 'table')}"
+
+
+def session_ends(session: Session) -> str:
+    """Say who will be disconnected from the database."""
+    who = f"{session.application or 'unnamed'} of {session.role} from {session.address}"
+    return f"this session will be ended: {who}."

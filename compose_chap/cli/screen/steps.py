@@ -1,0 +1,64 @@
+"""What each step of a run is called on the screen: while it goes on, and when it is done."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class StepWords:
+    """A step while it goes on, and when it is done."""
+
+    doing: str
+    done: str
+
+
+STEPS = {
+    step: StepWords(doing, done)
+    for step, doing, done in (
+        ("check", "Checking", "Checked"),
+        ("look", "Looking at CHAP and its data", "Looked at CHAP and its data"),
+        ("ask", "Asking", "Asked"),
+        ("pull", "Pulling", "Pulled"),
+        ("checkout", "Checking out", "Checked out"),
+        ("build", "Building", "Built"),
+        ("backup", "Backing up", "Backed up"),
+        ("stop", "Stopping CHAP", "Stopped CHAP"),
+        ("keep", "Keeping the data", "Kept the data"),
+        ("rewrite", "Changing the files", "Changed the files"),
+        ("swap", "Swapping the databases", "Swapped the databases"),
+        ("start api", "Starting the API", "Started the API"),
+        ("verify api", "Verifying the API", "Verified the API"),
+        ("start worker", "Starting the worker", "Started the worker"),
+        ("verify", "Verifying everything", "Verified everything"),
+        ("go back", "Putting everything back", "Everything is back"),
+        ("stop again", "Stopping what was started", "Stopped what was started"),
+        ("files back", "Putting the files back", "The files are back"),
+        ("data back", "Putting the data back", "The data are back"),
+        ("containers back", "Starting the previous containers", "Started the previous containers"),
+        ("verify back", "Verifying that all is as before", "Verified that all is as before"),
+        ("read dump", "Reading the dump", "Read the dump"),
+        ("restore beside", "Restoring beside the live database", "Restored beside the live database"),
+        ("check beside", "Checking what was restored", "Checked what was restored"),
+        ("start database", "Starting the database", "Started the database"),
+        ("prove", "Verifying the backup", "Verified the backup"),
+        ("copy data", "Copying the data", "Copied the data"),
+        ("start copy", "Starting the new version on the copy", "Started the new version on the copy"),
+        ("verify copy", "Verifying the copy", "Verified the copy"),
+        ("wait", "Waiting", "Waited"),
+        ("drain", "Waiting for jobs", "Waited for jobs"),
+        ("lock", "Waiting for the other run", "The other run has ended"),
+    )
+}
+
+# A step of the way back stands under its headline.
+WAY_BACK = "go back"
+# Not a step: the one that goes on has failed.
+FAILED = "failed"
+# Not a step: what the one that goes on waits for.
+WAITING = "wait"
+
+
+def words_of(step: str) -> StepWords:
+    """Return the words of a step."""
+    return STEPS.get(step) or StepWords(step.capitalize(), step.capitalize())
