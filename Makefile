@@ -1,6 +1,7 @@
 VENV := build/out/venv
 RUN := $(VENV)/bin/python -m
-PACK := build/out/pack/bin/python -m
+# Without caches beside the sources: under sudo they would be left to root.
+PACK := build/out/pack/bin/python -B -m
 IN_SAMPLE := . build/out/env.sh &&
 # As packagers know them: PREFIX is /usr/local, and with DESTDIR all goes below that folder.
 export PREFIX DESTDIR

@@ -26,7 +26,7 @@ _ENVIRONMENT = {
 }
 _FILES = {
     "backups/": "The backups, beside the main Compose file.",
-    ".docker-chap/": "The records of all runs and what a failed one left in its logs, beside the main Compose file.",
+    ".docker-chap/": "Records of all that was done, and logs of failed runs, beside the main Compose file.",
     "~/.cache/docker-chap/": "The unpacked program, and which versions the registry has. It may be removed.",
 }
 

@@ -48,7 +48,13 @@ _RELEASE = re.compile(r"v?(\d+)\.(\d+)\.(\d+)")
 def release_tag(version: str) -> str:
     """Return the tag of a release (`v2.1.0`) for `v2.1.0` or `2.1.0`. Raise UsageError for anything else."""
     if not _RELEASE.fullmatch(version):
-        raise UsageError(f"'{version}' is not a CHAP version.", hint="Write it like v2.1.0 or 2.1.0.")
+        short = re.fullmatch(r"v?(\d+)(?:\.(\d+))?", version)
+        meant = f"Did you mean v{short[1]}.{short[2] or 0}.0? " if short else "Write it like v2.1.0 or 2.1.0. "
+        raise UsageError(
+            f"'{version}' is not a CHAP version.",
+            state="Nothing was changed.",
+            hint=f"{meant}List them all: docker chap versions",
+        )
     return "v" + version.removeprefix("v")
 
 

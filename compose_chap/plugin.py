@@ -132,6 +132,10 @@ def run(words: list[str], docker: tuple[str, ...]) -> int:
     match words:
         case ["__complete", "chap", *rest]:
             return app.complete(rest, docker)
+        case ["watch-over", folder]:  # this process is one that --detach began
+            from compose_chap.cli import attach
+
+            return attach.watch_over(folder)
         case ["__completeNoDesc", *rest]:  # as the completion of docker 20.10 calls the file itself
             return app.complete(rest, docker, described=False)
         case ["help" | "--help" | "-h", "chap", *rest]:

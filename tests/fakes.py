@@ -215,7 +215,7 @@ class FakeEngine(Engine):
     def api(self) -> Any:
         """There are no throwaway containers and networks of other runs, and nobody else has the lock."""
 
-        def nothing(**given: Any) -> list[Any]:
+        def nothing(**kwargs: Any) -> list[Any]:
             self.at("throwaways")
             return []
 
@@ -223,19 +223,19 @@ class FakeEngine(Engine):
             containers=nothing,
             networks=nothing,
             create_host_config=dict,
-            create_container=lambda image, **given: self._create(image, **given),
-            attach_socket=lambda *given, **words: _Connection(),
+            create_container=lambda image, **kwargs: self._create(image, **kwargs),
+            attach_socket=lambda *kwargs, **words: _Connection(),
             start=lambda identity: self.at("locked"),
         )
 
-    def _create(self, image: str, **given: Any) -> dict[str, str]:
-        if "docker-chap.throwaway" not in given["labels"]:
+    def _create(self, image: str, **kwargs: Any) -> dict[str, str]:
+        if "docker-chap.throwaway" not in kwargs["labels"]:
             self.at("lock")
             return {"Id": "lock"}
         self.at("throwaway made")
         self.asked.append(image)
-        alone = {"network_disabled": given["host_config"]["network_mode"] == "none"}
-        self.recipes.append({key: given[key] for key in ("environment", "volumes")} | alone)
+        alone = {"network_disabled": kwargs["host_config"]["network_mode"] == "none"}
+        self.recipes.append({key: kwargs[key] for key in ("environment", "volumes")} | alone)
         return {"Id": f"throwaway of {image}"}
 
     def origin(self, project: str) -> Origin:
@@ -246,8 +246,8 @@ class FakeEngine(Engine):
 
     def image(self, reference: str) -> Image | None:
         self.at("image")
-        found = self.images.get(reference) or (reference if reference in self.images.values() else "")
-        return Image(found, (), 1, "linux/amd64", ()) if found else None
+        result = self.images.get(reference) or (reference if reference in self.images.values() else "")
+        return Image(result, (), 1, "linux/amd64", ()) if result else None
 
     def tag(self, image_id: str, repository: str, tag: str) -> None:
         self.at("tag")
@@ -285,10 +285,10 @@ class FakeEngine(Engine):
         wanted, words = self._file(project), list(arguments)
         anew = "--force-recreate" in words
         for service in [word for word in words if word in wanted]:
-            there = [box for box in self.boxes.values() if box.service == service]
-            old = there[0] if there else None
+            existing = [box for box in self.boxes.values() if box.service == service]
+            old = existing[0] if existing else None
             same = old and (old.image, old.image_id) == (wanted[service], self.images[wanted[service]])
-            if old and same and len(there) == 1 and not anew:
+            if old and same and len(existing) == 1 and not anew:
                 self._set(old.id, state="running")
             else:
                 # As Compose does it: the new one beside the old one, the old one away, then its name.
@@ -296,8 +296,8 @@ class FakeEngine(Engine):
                 if old:
                     self._set(new.id, name=f"{old.id[:12]}_{old.name}", state="created")
                     self.at("compose made")
-                    for one in there:
-                        self.boxes.pop(one.id)
+                    for container in existing:
+                        self.boxes.pop(container.id)
                     self.at("compose removed")
                 self._set(new.id, name=f"p-{service}-1", state="running")
             self._boot(next(box for box in self.boxes.values() if box.service == service))
@@ -354,14 +354,14 @@ class FakeEngine(Engine):
         tables = {"observation": columns}
         return {"version": version.removeprefix("v"), "tables": tables, "foreign_keys": [], "chain": [], "heads": []}
 
-    def _requests(self, version: str, asked: list[Any]) -> Finished:
+    def _requests(self, version: str, wanted: list[Any]) -> Finished:
         worker = any(box.service == "worker" and box.state == "running" for box in self.boxes.values())
         well = worker and not (self.sick == "never ready" and version == "v2")
         ready = {"checks": {"db": "ok", "celery": "ok" if well else "error: no workers responded"}}
         bodies = {"/health/ready": (200 if well else 503, ready), "/v2/services": (200, {"services": []})}
         answers = []
-        for one in asked:
-            status, body = bodies.get(re.sub(r"^http://[^/]*", "", one["url"]).partition("?")[0], (200, []))
+        for request in wanted:
+            status, body = bodies.get(re.sub(r"^http://[^/]*", "", request["url"]).partition("?")[0], (200, []))
             answers.append({"status": status, "body": json.dumps(body)})
         return Finished(0, json.dumps({"version": version.removeprefix("v"), "answers": answers}), "")
 
@@ -374,8 +374,8 @@ class FakeEngine(Engine):
             return Finished(0, '[true, 170006, 5432, ["chap"]]\n', "")
         rows: list[list[Any]] = []
         if sql.startswith("SELECT format('SELECT json_build_array(%L, count(*), count(*) FILTER"):
-            one = self.databases[database]
-            return Finished(0, "".join(json.dumps([*pair, one.edited]) + "\n" for pair in one.rows.items()), "")
+            content = self.databases[database]
+            return Finished(0, "".join(json.dumps([*pair, content.edited]) + "\n" for pair in content.rows.items()), "")
         if "'SELECT json_build_object(" in sql:
             names = sorted(self.databases[database].columns)
             has = {"columns": [["observation", name, "integer", True, False] for name in names], "counts": []}
@@ -447,4 +447,4 @@ def world(engine: FakeEngine) -> World:
     def sleep(seconds: float) -> None:
         now[0] += timedelta(seconds=max(seconds, 5))
 
-    return World(engine, clock, sleep, lambda *told: None, patience=20, limit=100)
+    return World(engine, clock, sleep, lambda *args: None, patience=20, limit=100)

@@ -247,7 +247,7 @@ def dhis2_of(engine: Engine, stack: Stack) -> tuple[Service, Server, Database]:
     service = stack.single(Role.DHIS2_DATABASE)
     container = service.containers[0]
     if not container.running:
-        raise StackError(f"DHIS2's database container {container.name} does not run.", state="Nothing was changed.")
+        raise StackError(f"DHIS2's database container {container.name} is not running.", state="Nothing was changed.")
     admin = container.environment.get("POSTGRES_USER", "postgres")
     server = Server(engine, container.id, admin)
     return service, server, database_named(server, container.environment.get("POSTGRES_DB", admin))

@@ -90,7 +90,7 @@ class Backup:
     def fault(self) -> str:
         """Why nobody should rely on it, for people; empty for a sound backup."""
         if self.proof.how == BAD:
-            return f"The last proof of it failed: {self.proof.why}"
+            return f"Its last check failed: {self.proof.why}"
         return f"It lacks {', '.join(lost)}." if (lost := self.manifest.lost_tables) else ""
 
 
@@ -193,7 +193,7 @@ def amend(made: Backup, **facts: Any) -> Backup:
 
 
 def find(wanted: str, folder: Path, origin: Origin = Origin(), *, sound: bool = False, or_file: bool = False) -> Backup:
-    """Return the backup that the operator means: an id, `latest` of a stack, or a folder.
+    """Return the backup that the operator means: an id or its unique beginning, `latest` of a stack, or a folder.
 
     With `sound`, `latest` is the newest without a fault. Raise DumpError with a list of the backups; with `or_file`
     it says that there is no such file either.
@@ -207,11 +207,20 @@ def find(wanted: str, folder: Path, origin: Origin = Origin(), *, sound: bool = 
             f"No backup in {folder} is sound. The newest is {own[-1].id}. {own[-1].fault}",
             hint=f"See all: docker chap backups\n{_last_resort(own[-1])}",
         )
-    for backup in list_backups(folder):
+    everything = list_backups(folder)
+    for backup in everything:
         if backup.id == wanted:
             return backup
     if wanted != "latest" and Path(wanted).is_dir():
         return load(Path(wanted).resolve())
+    beginning = [backup for backup in everything if wanted and backup.id.startswith(wanted.upper())]
+    if len(beginning) == 1:
+        return beginning[0]
+    if beginning:
+        raise DumpError(
+            f"Several backups begin with {wanted}: {', '.join(backup.id for backup in beginning[-_LISTED:])}.",
+            hint="Type more of the id, or list them: docker chap backups",
+        )
     missing = f"file {wanted}, and no backup of that name" if or_file and wanted != "latest" else f"backup '{wanted}'"
     listing = ", ".join(backup.id for backup in own[-_LISTED:]) or "none"
     older = f" and {len(own) - _LISTED} older" if len(own) > _LISTED else ""
@@ -227,7 +236,7 @@ def skipped_newer(wanted: str, used: Backup, folder: Path, origin: Origin) -> li
 def _last_resort(newest: Backup) -> str:
     """Return a hint for a faulty backup. When its checksums fail, it cannot be restored by name either."""
     if newest.proof.by != CHECKSUMS:
-        return f"To take this one all the same, name it instead of latest: {newest.id}"
+        return f"To use this one anyway, name it instead of latest: {newest.id}"
     return f"Prove it once more: docker chap verify {newest.id}\n{dump_alone(newest)}".rstrip()
 
 
@@ -236,7 +245,7 @@ def dump_alone(backup: Backup) -> str:
     with suppress(DumpError):
         file = quote(str(backup.dump))
         if dump_file.sha256_of(backup.dump) == backup.manifest.dump.sha256:
-            return f"Its dump of CHAP's database is whole. To restore that alone: docker chap restore {file}"
+            return f"Its dump of CHAP's database is intact. To restore only that: docker chap restore {file}"
     return ""
 
 

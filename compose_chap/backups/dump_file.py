@@ -61,7 +61,7 @@ def dump_database(
         notify("backup", f"read back {detail}", written.size, written.size)
         if disk.sha256(written.size) != written.sha256:
             raise DumpError(
-                f"The disk gave back other bytes than were written to {target.name}.", hint="Check the disk."
+                f"What was read back from {target.name} is not what was written to it.", hint="Check the disk."
             )
     proven = clock()
     return Dumped(

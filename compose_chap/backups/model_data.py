@@ -53,7 +53,7 @@ def _sqlite(engine: Engine, container: Container, path: str) -> Iterator[bytes]:
             stderr = execution.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
             raise DumpError(
                 f"The data of {container.name} ({path}) could not be copied: {stderr[-1]}",
-                hint="Mend the model service, or leave its data out: docker chap backup",
+                hint="Repair the model service, or leave its data out: docker chap backup",
             )
 
 
@@ -79,7 +79,7 @@ def _stopped_sqlite(engine: Engine, container: Container, files: list[str], fold
         if not intact:
             raise DumpError(
                 f"The data of {container.name} ({files[0]}) are damaged, or no SQLite database.",
-                hint="Mend the model service, or leave its data out: docker chap backup",
+                hint="Repair the model service, or leave its data out: docker chap backup",
             )
         with open(copy, "rb") as file:
             while data := file.read(1 << 16):

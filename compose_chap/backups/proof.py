@@ -35,7 +35,7 @@ def _recording_failure(world: World, backup: Backup, how: str) -> Iterator[None]
         # On a disk that cannot be written, the verdict cannot be recorded; the error is raised all the same.
         with suppress(StateError):
             catalogue.record_verdict(backup, world.clock(), how, error.message)
-        error.state = error.state or f"Backup {backup.id} counts as bad until it passes this proof."
+        error.state = error.state or f"Backup {backup.id} counts as bad until it passes this check."
         if how == CHECKSUMS and (alone := catalogue.dump_alone(backup)):
             error.hint += f"\n{alone}"
         raise
@@ -51,7 +51,7 @@ def check_sums(world: World, backup: Backup) -> None:
             path = backup.folder / part.file
             actual = dump_file.sha256_of(path, lambda done: world.notify("prove", part.file, done, part.size))
             if actual != part.sha256:
-                raise DumpError(f"Backup {backup.id} is damaged: {part.file} is not what was written.")
+                raise DumpError(f"Backup {backup.id} is damaged: the content of {part.file} has changed.")
             if path.name.endswith(".tar.gz"):
                 volumes.read_tar(path)
 
@@ -139,7 +139,7 @@ def refuse_unrecorded(contents: Contents, recorded: Sequence[str]) -> None:
     """Raise DumpError for an archive with unexpected objects that its manifest does not name."""
     # A manifest may name some objects differently than pg_restore; one that names any is accepted.
     if not recorded and (extra := contents.unexpected()):
-        raise DumpError(f"The dump holds what its manifest does not name: {extra[0].called}.")
+        raise DumpError(f"The dump holds something that its manifest does not list: {extra[0].called}.")
 
 
 def compare(restored: Mapping[str, int], recorded: Mapping[str, int]) -> None:
@@ -149,7 +149,7 @@ def compare(restored: Mapping[str, int], recorded: Mapping[str, int]) -> None:
         details = ", ".join(
             f"{name}: {restored.get(name, 'none')} instead of {recorded.get(name, 'none')}" for name in wrong
         )
-        raise DumpError(f"The restored rows are not those that the manifest recorded. {details}.")
+        raise DumpError(f"The restored rows differ from the manifest. {details}.")
 
 
 def like(server: Server, facts: Mapping[str, Any]) -> Database:

@@ -14,7 +14,7 @@ from click.shell_completion import CompletionItem
 
 from compose_chap import __version__, timeline
 from compose_chap.cli.call import Call, common, common_options, told
-from compose_chap.cli.commands import COMMANDS, EXIT_STATUSES
+from compose_chap.cli.commands import COMMANDS, EXIT_STATUSES, command
 from compose_chap.errors import Bug, Cancelled, ChapError, UsageError
 
 
@@ -50,11 +50,11 @@ class _Commands(click.Group):
         if entry is None:
             return None
         module = importlib.import_module(f"compose_chap.cli.{entry.module}")
-        command = getattr(module, f"{name}_command")
-        assert isinstance(command, click.Command)
+        found = getattr(module, f"{name}_command")
+        assert isinstance(found, click.Command)
         examples = (f"  docker chap {example}" for example in entry.examples)
-        command.epilog = "\n".join(["\b", "Examples:", *examples])
-        return command
+        found.epilog = "\n".join(["\b", "Examples:", *examples])
+        return found
 
 
 @click.group(
@@ -140,8 +140,8 @@ def _document(error: ChapError, words: Sequence[str]) -> None:
     if "--json" in words:
         from compose_chap.cli.screen import render
 
-        command = next((word for word in words if word in COMMANDS), "")
-        render.write(render.failure_document(command, error))
+        name = next((word for word in words if word in COMMANDS), "")
+        render.write(render.failure_document(name, error))
 
 
 def _help(error: click.ClickException) -> str:
@@ -156,7 +156,7 @@ def complete(words: Sequence[str], docker: tuple[str, ...], *, described: bool =
     return complete.offer(chap, words, docker, described=described)
 
 
-@click.command("version")
+@command("version")
 @common
 def version_command(call: Call) -> None:
     """Show the version of this tool."""

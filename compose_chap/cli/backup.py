@@ -15,7 +15,9 @@ from compose_chap import units
 from compose_chap.backups import backup, catalogue, dump_only
 from compose_chap.backups.catalogue import Backup
 from compose_chap.backups.dump_only import DumpOnly
-from compose_chap.cli.call import Call, common, filled, output_option, wait_lock_option
+from compose_chap.cli.call import Call, common
+from compose_chap.cli.commands import command
+from compose_chap.cli.options import allow_unmounted_option, detach_option, filled, output_option, wait_lock_option
 from compose_chap.cli.recorded import guarded
 from compose_chap.cli.screen.backups import backup_document
 from compose_chap.cli.screen.databases import rows_text
@@ -23,10 +25,11 @@ from compose_chap.cli.screen.layout import paragraph
 from compose_chap.cli.values import files
 from compose_chap.errors import DumpError, UsageError
 from compose_chap.postgres import unexpected
+from compose_chap.records.mounted import refuse_unmounted
 from compose_chap.stack import observe
 
 
-@click.command("backup")
+@command("backup")
 @output_option
 @click.option("--reason", default="by hand", metavar="TEXT", help="Why, shown in the list of backups.")
 @click.option("--with-dhis2", is_flag=True, help="Include DHIS2's database.")
@@ -38,12 +41,20 @@ from compose_chap.stack import observe
     metavar="FILE",
     help="Write only a dump of CHAP's database; - for a pipe.",
 )
+@allow_unmounted_option
 @wait_lock_option
+@detach_option
 @common
 def backup_command(
-    call: Call, output: Path | None, reason: str, with_dhis2: bool, with_volumes: bool, dump_only: str | None
+    call: Call,
+    output: Path | None,
+    reason: str,
+    with_dhis2: bool,
+    with_volumes: bool,
+    dump_only: str | None,
+    allow_unmounted: bool,
 ) -> None:
-    """Make a backup, and prove it by reading it back.
+    """Make a backup, and check it by reading it back.
 
     CHAP keeps running. The backup holds the database, the Compose files with all that they include, and the
     instructions to restore by hand. It lies in backups/ beside the main Compose file.
@@ -59,7 +70,10 @@ def backup_command(
         return
     sources = tuple(observe.read_model(where, stack).contents)
     folder = catalogue.folder_for(stack, output, where.environment)
+    if not allow_unmounted:
+        refuse_unmounted(folder)
     with guarded(call, world, stack, find) as (stack, attempt):
+        call.hand_over(stack.project.directory if stack.project.local else None)
         world.notify("backup", stack.access.name)
         made = backup.take(
             world,

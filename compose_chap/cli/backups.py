@@ -12,7 +12,9 @@ import click
 
 from compose_chap.backups import catalogue, proof, verdict
 from compose_chap.backups.catalogue import Backup
-from compose_chap.cli.call import Call, common, output_option
+from compose_chap.cli.call import Call, common
+from compose_chap.cli.commands import command
+from compose_chap.cli.options import detach_option, output_option
 from compose_chap.cli.recorded import recorded
 from compose_chap.cli.screen.backups import backup_document, backups_table
 from compose_chap.cli.screen.databases import rows_text
@@ -26,7 +28,7 @@ from compose_chap.stack import observe
 from compose_chap.stack.databases import server_of
 
 
-@click.command("backups")
+@command("backups")
 @click.option("--pin", shell_complete=backups, metavar="BACKUP", help="Keep a backup until it is unpinned.")
 @click.option("--unpin", shell_complete=backups, metavar="BACKUP", help="Let prune remove it again.")
 @output_option
@@ -54,13 +56,14 @@ def backups_command(call: Call, pin: str | None, unpin: str | None, output: Path
     call.result({"folder": str(folder), "backups": documents, "unusable": listing.unusable, "warnings": warnings}, text)
 
 
-@click.command("verify")
+@command("verify")
 @click.argument("asked", shell_complete=backups, metavar="[BACKUP]", default="latest")
 @click.option("--deep", is_flag=True, help="Restore it into a PostgreSQL that is thrown away, and compare all counts.")
 @output_option
+@detach_option
 @common
 def verify_command(call: Call, asked: str, deep: bool, output: Path | None) -> None:
-    """Prove a backup once more.
+    """Check again that a backup can be restored.
 
     Every checksum is compared, and PostgreSQL reads the dump from its first byte to its last. Without BACKUP it is
     `latest`, the newest one without a known fault. This works on another machine too, without the stack.
@@ -119,6 +122,7 @@ def _recorded(call: Call, found: Backup, how: str) -> Iterator[None]:
     directory = Path(found.manifest.project.directory)
     with recorded(call, directory if audit.exists(directory) else None, found.origin) as attempt:
         attempt.learn(f"{found.id}: {how}", backup=found.id, folder=str(found.folder), proof=how)
+        call.hand_over(directory if audit.exists(directory) else None)
         yield
 
 

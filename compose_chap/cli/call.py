@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from compose_chap.cli.commands import COMMON_NAMES
 from compose_chap.cli.screen.plain import plain
 from compose_chap.cli.values import files, projects
 from compose_chap.errors import ChapError, Declined, UsageError
@@ -46,6 +47,7 @@ class Call:
     patience: float = 120.0
     words: tuple[str, ...] = ()
     wait_lock: float = 0.0
+    detach: bool = False
 
     def world(self) -> World:
         """Return engine, clock and progress for this call: however often it is asked, one progress has the terminal."""
@@ -139,7 +141,7 @@ class Call:
 
     def confirm(self, question: str, *, yes: bool) -> None:
         """Ask before something is changed. Raise UsageError where there is nobody to ask, Cancelled on a no."""
-        if yes:
+        if yes or _in_background():
             return
         if not self.asks:
             raise UsageError(
@@ -155,6 +157,34 @@ class Call:
     def asks(self) -> bool:
         """Whether there is a person who can be asked: on a terminal that shows no JSON."""
         return sys.stdin.isatty() and not self.json and self.progress != "json"
+
+    def hand_over(self, directory: Path | None) -> None:
+        """Leave what follows to a process apart, where that is wanted; its records lie in `directory`.
+
+        All that is asked was asked before. Raise HandedOver, which ends the command here and lets go of the lock.
+        """
+        if self.detach and not _in_background():
+            if directory is None:
+                raise UsageError(
+                    "--detach needs the stack's files: what the run writes is kept beside them.",
+                    state="Nothing was changed.",
+                    hint="Run it on the server where they are.",
+                )
+            raise HandedOver(directory)
+
+
+class HandedOver(BaseException):
+    """Not a failure: the work of a command goes on in another process. `directory` is where its records lie."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__()
+        self.directory = directory
+
+
+def _in_background() -> bool:
+    from compose_chap.operations.detach import DETACHED
+
+    return DETACHED in os.environ
 
 
 def _end_progress() -> None:
@@ -200,10 +230,10 @@ _COMMON = (
     click.option(
         "--progress",
         type=click.Choice(["auto", "plain", "quiet", "json"]),
-        help="How to tell of progress, on standard error.",
+        metavar="KIND",
+        help="Progress on standard error: auto, plain, quiet or json.",
     ),
 )
-_COMMON_NAMES = ("files", "project_name", "project_directory", "env_files", "json", "progress")
 
 
 def common_options(function: _Function) -> _Function:
@@ -215,7 +245,7 @@ def common_options(function: _Function) -> _Function:
 
 def told(call: Call, given: dict[str, Any]) -> Call:
     """Take the common options out of `given` and return the call with those that were said."""
-    said = {name: given.pop(name, None) for name in _COMMON_NAMES}
+    said = {name: given.pop(name, None) for name in COMMON_NAMES}
     return replace(call, **{name: value for name, value in said.items() if value})
 
 
@@ -232,7 +262,7 @@ def common(function: Callable[..., None]) -> Callable[..., None]:
     @click.pass_context
     def wrapped(context: click.Context, /, **given: Any) -> None:
         call = replace(told(context.obj, given), command=context.info_name or "")
-        timing = {name: given.pop(name, getattr(call, name)) for name in ("patience", "wait_lock")}
+        timing = {name: given.pop(name, getattr(call, name)) for name in ("patience", "wait_lock", "detach")}
         try:
             context.invoke(function, replace(call, **timing), **given)
         except ChapError as error:
@@ -241,46 +271,12 @@ def common(function: Callable[..., None]) -> Callable[..., None]:
             recorded.record_refusal(call, error)
             error.hint, error.state = call.whole(error.hint), call.whole(error.state)
             raise
+        except HandedOver as handed:
+            from compose_chap.cli import attach
+
+            attach.begin_apart(call, handed.directory)
 
     wrapped.__doc__ = function.__doc__
     own = getattr(function, "__click_params__", [])
     wrapped.__click_params__ = [*wrapped.__click_params__, *own]  # type: ignore[attr-defined]
     return wrapped
-
-
-def filled(text: str) -> str:
-    """Return a word. Raise BadParameter for an empty one, which would mean the current folder."""
-    if not text:
-        raise click.BadParameter("It is empty. Is a variable of your shell not set?")
-    return text
-
-
-def _path(text: str) -> Path:
-    return Path(filled(text))
-
-
-yes_option = click.option("-y", "--yes", is_flag=True, help="Do not ask.")
-output_option = click.option(
-    "-o",
-    "--output",
-    type=_path,
-    shell_complete=files,
-    metavar="FOLDER",
-    help="The folder of the backups, instead of backups/ beside the Compose file.",
-)
-patience_option = click.option(
-    "--wait",
-    "patience",
-    metavar="SECONDS",
-    type=float,
-    default=120,
-    show_default=True,
-    help="How long CHAP may do nothing that can be seen before it counts as stuck.",
-)
-wait_lock_option = click.option(
-    "--wait-lock",
-    metavar="SECONDS",
-    type=click.FloatRange(0),
-    default=0,
-    help="Wait up to this long for another run on this stack to end, instead of refusing at once.",
-)

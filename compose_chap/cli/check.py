@@ -11,7 +11,9 @@ import click
 
 from compose_chap import units
 from compose_chap.check import Check
-from compose_chap.cli.call import Call, common, output_option
+from compose_chap.cli.call import Call, common
+from compose_chap.cli.commands import command
+from compose_chap.cli.options import output_option
 from compose_chap.cli.screen.checks import checks_text, summary
 from compose_chap.cli.screen.layout import paragraph, table
 from compose_chap.cli.values import versions
@@ -25,7 +27,7 @@ from compose_chap.stack import observe, releases
 from compose_chap.stack.releases import Release
 
 
-@click.command("check")
+@command("check")
 @click.argument("version", shell_complete=versions, default="")
 @output_option
 @common
@@ -56,7 +58,7 @@ def _verdict(checks: Sequence[Check], target: str) -> str:
     return f"{'This stack needs attention' if failed else 'This stack is in order'}: {summary(checks)}."
 
 
-@click.command("versions")
+@command("versions")
 @common
 def versions_command(call: Call) -> None:
     """List the versions that CHAP can move to, newest last.

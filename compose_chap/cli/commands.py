@@ -1,8 +1,11 @@
-"""Which commands there are, in the order of help, and what each exit status means."""
+"""Which commands there are, in the order of help, what each exit status means, and how their help looks."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+
+import click
 
 
 @dataclass(frozen=True)
@@ -25,17 +28,19 @@ COMMANDS = {
     "versions": Entry("check", "List the versions that CHAP can move to, newest last.", ("versions",)),
     "backup": Entry(
         "backup",
-        "Make a backup, and prove it by reading it back.",
+        "Make a backup, and check it by reading it back.",
         ("backup", "backup -o /mnt/backups --reason 'before the audit'"),
     ),
     "backups": Entry("backups", "List the backups, or pin one.", ("backups", "backups --json")),
-    "verify": Entry("backups", "Prove a backup once more.", ("verify latest", "verify 20261123T044925Z --deep")),
+    "verify": Entry(
+        "backups", "Check again that a backup can be restored.", ("verify latest", "verify 20261123T044925Z --deep")
+    ),
     "prune": Entry(
         "prune", "Remove old backups, kept databases and kept images.", ("prune --dry-run", "prune --keep-last 5 --yes")
     ),
     "upgrade": Entry(
         "upgrade",
-        "Upgrade CHAP: all new and verified, or all old.",
+        "Upgrade CHAP completely and verified, or not at all.",
         ("upgrade v2.1.0 --dry-run", "upgrade v2.1.0", "upgrade v2.1.0 --yes --drain 600"),
     ),
     "rehearse": Entry(
@@ -55,6 +60,11 @@ COMMANDS = {
         "Write a version into the Compose files, and nothing else.",
         ("pin v2.1.0 --dry-run", "pin v2.1.0 --digest"),
     ),
+    "attach": Entry(
+        "attach",
+        "Follow a run that was begun with --detach, and return its exit status.",
+        ("attach", "attach 20261128T070000Z"),
+    ),
     "history": Entry("history", "Show what was done, when, by whom, with which result.", ("history",)),
     "version": Entry("app", "Show the version of this tool.", ("version",)),
 }
@@ -64,7 +74,30 @@ EXIT_STATUSES = {
     1: "Refused or failed; nothing was changed.",
     2: "The command was not understood.",
     3: "It failed, and everything was put back and verified.",
-    4: "It failed, and so did the way back. The message says what state each part is in.",
+    4: "It failed, and could not be put back. The message says what state each part is in.",
     5: "Another run works on this stack, or one was cut off: `docker chap recover`.",
     130: "Cancelled; everything was put back.",
 }
+
+# The options that every command has.
+COMMON_NAMES = ("files", "project_name", "project_directory", "env_files", "json", "progress")
+
+
+class _Command(click.Command):
+    """A command whose help shows its own options first, and those that every command has last."""
+
+    def format_options(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        own: list[tuple[str, str]] = []
+        common: list[tuple[str, str]] = []
+        for option in self.get_params(context):
+            if record := option.get_help_record(context):
+                (common if option.name in (*COMMON_NAMES, "help") else own).append(record)
+        for title, records in (("Options", own), ("Common options", common)):
+            if records:
+                with formatter.section(title):
+                    formatter.write_dl(records)
+
+
+def command(name: str) -> Callable[[Callable[..., None]], click.Command]:
+    """Make a function the command of this name."""
+    return click.command(name, cls=_Command)

@@ -38,6 +38,8 @@ def dhis2_credentials(call: Call, user: str) -> dict[str, str]:
                 "There is no password for DHIS2.", hint="Set DHIS2_PASSWORD or DHIS2_PASSWORD_FILE in the environment."
             )
         password = click.prompt(f"Password of {user} in DHIS2", hide_input=True, err=True)
+        # A run that goes on apart can ask nobody.
+        click.get_current_context().meta["secrets"] = {"DHIS2_PASSWORD": password}
     return basic_credentials(user, password)
 
 

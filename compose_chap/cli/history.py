@@ -6,20 +6,19 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import click
-
 from compose_chap.cli.call import Call, common
+from compose_chap.cli.commands import command
+from compose_chap.cli.recorded import records_of
 from compose_chap.cli.screen.history import history_table
 from compose_chap.cli.screen.layout import paragraph
 from compose_chap.engine.world import World
-from compose_chap.errors import EngineError, StackError
+from compose_chap.errors import EngineError
 from compose_chap.model import Origin
 from compose_chap.operations import history
 from compose_chap.records import audit, engine_lock, order, run_records
-from compose_chap.stack import observe
 
 
-@click.command("history")
+@command("history")
 @common
 def history_command(call: Call) -> None:
     """Show what was done, when, by whom, with which result.
@@ -27,15 +26,8 @@ def history_command(call: Call) -> None:
     Every backup, proof, upgrade, restore and the like is listed, also one that failed or was refused. The records lie
     in .docker-chap/ beside the main Compose file, and can be read while the engine is off.
     """
-    world, where = call.world(), call.where()
-    try:
-        directory, origin = observe.find_directory(world.engine, where), world.engine.origin(where.name)
-    except (EngineError, StackError):
-        # What was done is asked for most when nothing runs. Then this folder's records are meant, or those above it.
-        here = next((place for place in where.record_folders if audit.exists(place)), None)
-        if here is None:
-            raise
-        directory, origin = here, Origin(where.name)
+    world = call.world()
+    directory, origin = records_of(call)
     runs = run_records.history(directory, origin) + _cut_off(world, directory, origin)
     entries = history.trail(directory, origin, runs)
     warnings = order.warnings("Run", {run["id"]: order.began(run) for run in runs}, world.clock())

@@ -7,7 +7,9 @@ from functools import partial
 
 import click
 
-from compose_chap.cli.call import Call, common, wait_lock_option
+from compose_chap.cli.call import Call, common
+from compose_chap.cli.commands import command
+from compose_chap.cli.options import wait_lock_option
 from compose_chap.cli.recorded import recorded
 from compose_chap.cli.screen import render
 from compose_chap.cli.values import versions
@@ -21,7 +23,7 @@ from compose_chap.records import durable, lock, run_records
 from compose_chap.stack import location
 
 
-@click.command("pin")
+@command("pin")
 @click.argument("version", shell_complete=versions)
 @click.option("--digest", is_flag=True, help="Write the digest too, as the registry gives it.")
 @click.option("--dry-run", is_flag=True, help="Show the changes of the files, and change nothing.")

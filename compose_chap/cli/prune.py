@@ -12,12 +12,14 @@ import click
 
 from compose_chap import units
 from compose_chap.backups import catalogue
-from compose_chap.cli.call import Call, common, output_option, wait_lock_option, yes_option
+from compose_chap.cli.call import Call, common
+from compose_chap.cli.commands import command
+from compose_chap.cli.options import output_option, wait_lock_option, yes_option
 from compose_chap.cli.recorded import guarded
 from compose_chap.cli.screen.layout import paragraph, table
 from compose_chap.operations import prune
 from compose_chap.operations.prune import PrunePlan
-from compose_chap.records import lock
+from compose_chap.records import lock, retention
 from compose_chap.stack import observe
 from compose_chap.stack.databases import server_of
 from compose_chap.transaction.run import kept
@@ -30,7 +32,7 @@ def _number(name: str, default: int, text: str, least: int = 0) -> Callable[[_Fu
     return click.option(name, type=kind, metavar="N", default=default, show_default=True, help=text)
 
 
-@click.command("prune")
+@command("prune")
 @_number("--keep-last", 3, "Keep the last N backups.")
 @_number("--keep-daily", 7, "Keep the newest backup of each of the last N days.")
 @_number("--keep-weekly", 4, "Keep the newest backup of each of the last N weeks.")
@@ -63,13 +65,13 @@ def prune_command(
     find = partial(observe.find_local_stack, world.engine, where)
     stack = find()
     folder = catalogue.folder_for(stack, output, where.environment)
-    retention = prune.Retention(keep_last, keep_daily, keep_weekly, keep_monthly, floor, keep_databases)
+    rules = prune.Retention(keep_last, keep_daily, keep_weekly, keep_monthly, floor, keep_databases)
 
     with guarded(call, world, stack, find) as (stack, attempt):
         server, origin = server_of(world.engine, stack), world.engine.origin(stack.project.name)
         images, databases = kept.kept_images(world, stack.project.name), server.databases()
         inventory = prune.Inventory.of(stack, origin, folder, databases, images)
-        chosen = prune.plan(stack, inventory, retention, world.clock())
+        chosen = prune.plan(stack, inventory, rules, world.clock())
         text = _text(chosen, keep_databases)
         for warning in chosen.warnings:
             call.tell(paragraph(f"Warning: {warning}", sys.stderr))
@@ -97,6 +99,8 @@ def _text(chosen: PrunePlan, days: int) -> str:
     going = [["backup", one.id, units.size(one.size), chosen.reasons.get(one.id, "")] for one in chosen.backups]
     going += [["database", name, units.size(size), f"older than {days} days"] for name, size in chosen.databases]
     going += [["images", f"of run {run}", "", "its data are gone"] for run in chosen.image_runs]
+    if chosen.records:
+        going.append(["records", f"of {len(chosen.records)} runs", "", f"older than the last {retention.KEPT}"])
     staying = [["backup", identity, why] for identity, why in chosen.kept]
     staying += [["database", name, why] for name, why in chosen.kept_databases]
     parts = []
@@ -115,6 +119,7 @@ def _facts(chosen: prune.PrunePlan) -> dict[str, Any]:
         "backups": [backup.id for backup in chosen.backups],
         "databases": [name for name, _ in chosen.databases],
         "image_runs": list(chosen.image_runs),
+        "records": list(chosen.records),
     }
 
 
@@ -123,5 +128,6 @@ def _summary(chosen: prune.PrunePlan) -> str:
         "backup": len(chosen.backups),
         "kept database": len(chosen.databases),
         "kept image set": len(chosen.image_runs),
+        "record": len(chosen.records),
     }
     return "removed " + ", ".join(f"{count} {what}" + "s" * (count > 1) for what, count in counts.items() if count)

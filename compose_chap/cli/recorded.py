@@ -11,15 +11,17 @@ from typing import Any
 import click
 
 from compose_chap import units
-from compose_chap.cli.call import Call
+from compose_chap.cli.call import Call, HandedOver
 from compose_chap.engine.world import World
 from compose_chap.errors import (
     Cancelled,
     ChapError,
+    EngineError,
     Interrupted,
     Locked,
     NeedsPerson,
     RolledBack,
+    StackError,
     StateError,
     UsageError,
 )
@@ -28,6 +30,7 @@ from compose_chap.operations import guard
 from compose_chap.records import audit
 from compose_chap.records.audit import Entry
 from compose_chap.redact import redact
+from compose_chap.stack import observe
 
 # What is written down, also when it was refused before it was known which stack is meant.
 RECORDED = ("backup", "verify", "prune", "upgrade", "rehearse", "rollback", "restore", "recover", "pin")
@@ -117,6 +120,8 @@ def _ended(call: Call, directory: Path | None, attempt: Attempt, error: BaseExce
 
 def _outcome(error: BaseException | None) -> tuple[str, int, str]:
     """Return how a command ended, its exit status, and what it said."""
+    if isinstance(error, HandedOver):
+        return audit.DETACHED, 0, ""
     if error is None:
         return audit.DONE, 0, ""
     if isinstance(error, KeyboardInterrupt):
@@ -132,3 +137,19 @@ def _result(error: ChapError) -> str:
             return result
     checked = error.details.get("checks") and not error.details.get("run")
     return audit.REFUSED if checked or isinstance(error, (Locked, Interrupted, UsageError)) else audit.FAILED
+
+
+def records_of(call: Call) -> tuple[Path, Origin]:
+    """Return the folder of the stack that is meant, and which stack that is, also while its engine is off.
+
+    Raise ChapError when neither an engine nor this folder, nor one above it, says where records lie.
+    """
+    where, engine = call.where(), call.world().engine
+    try:
+        return observe.find_directory(engine, where), engine.origin(where.name)
+    except (EngineError, StackError):
+        # What was done is asked for most when nothing runs. Then this folder's records are meant, or those above it.
+        here = next((place for place in where.record_folders if audit.exists(place)), None)
+        if here is None:
+            raise
+        return here, Origin(where.name)

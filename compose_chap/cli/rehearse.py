@@ -12,7 +12,9 @@ import click
 from compose_chap import units
 from compose_chap.backups import catalogue
 from compose_chap.check import Check
-from compose_chap.cli.call import Call, common, output_option, patience_option, wait_lock_option
+from compose_chap.cli.call import Call, common
+from compose_chap.cli.commands import command
+from compose_chap.cli.options import detach_option, output_option, patience_option, wait_lock_option
 from compose_chap.cli.recorded import guarded
 from compose_chap.cli.screen.checks import checks_text
 from compose_chap.cli.values import backups, versions
@@ -30,7 +32,7 @@ _SAID = {
 }
 
 
-@click.command("rehearse")
+@command("rehearse")
 @click.argument("version", shell_complete=versions)
 @click.option(
     "--from",
@@ -38,16 +40,17 @@ _SAID = {
     shell_complete=backups,
     default="",
     metavar="BACKUP",
-    help="Take the data of a backup, not today's.",
+    help="Use the data of a backup instead of today's.",
 )
 @click.option(
     "--repair",
     is_flag=True,
-    help="Mend on the copy what is known to go wrong with the data on this way, as upgrade --repair does.",
+    help="Repair on the copy what is known to go wrong with the data, as upgrade --repair does.",
 )
 @output_option
 @patience_option
 @wait_lock_option
+@detach_option
 @common
 def rehearse_command(call: Call, version: str, source: str, repair: bool, output: Path | None) -> None:
     """Try the upgrade to VERSION on a copy of the data, beside production, and throw it away.
@@ -79,6 +82,7 @@ def rehearse_command(call: Call, version: str, source: str, repair: bool, output
             catalogue.find(source, subject.backups, origin, sound=True) if source else None,
             roads.repairs(known) if repair else (),
         )
+        call.hand_over(stack.project.directory)
         done = rehearse.execute(world, plan)
         attempt.learn(f"{target}: {done.verdict}", to=target, verdict=done.verdict)
 

@@ -13,15 +13,10 @@ import click
 
 from compose_chap import units
 from compose_chap.backups import catalogue
-from compose_chap.cli.call import (
-    Call,
-    common,
-    output_option,
-    patience_option,
-    wait_lock_option,
-    yes_option,
-)
+from compose_chap.cli.call import Call, common
+from compose_chap.cli.commands import command
 from compose_chap.cli.dhis2_login import dhis2_credentials, dhis2_options
+from compose_chap.cli.options import detach_option, output_option, patience_option, wait_lock_option, yes_option
 from compose_chap.cli.recorded import guarded
 from compose_chap.cli.rollback import roll_back
 from compose_chap.cli.screen.checks import concerns_text
@@ -39,16 +34,17 @@ from compose_chap.restore.source import Source
 from compose_chap.stack import observe, releases
 
 
-@click.command("restore")
+@command("restore")
 @click.argument("asked", shell_complete=backups, metavar="[BACKUP]", required=False)
 @click.option("--undo", is_flag=True, help="Undo the last restore.")
-@click.option("--with-version", is_flag=True, help="Bring the version of CHAP back that the backup was made by.")
+@click.option("--with-version", is_flag=True, help="Also bring back the version of CHAP that made the backup.")
 @yes_option
 @output_option
-@click.option("--trust", is_flag=True, help="Restore a dump that holds what no dump of CHAP has.")
+@click.option("--trust", is_flag=True, help="Restore a dump that holds things that CHAP does not have.")
 @click.option("--allow-empty", is_flag=True, help="Restore a dump that has no rows at all.")
 @patience_option
 @wait_lock_option
+@detach_option
 @dhis2_options
 @common
 def restore_command(
@@ -98,7 +94,9 @@ def restore_command(
             call.tell(_plan_text(plan, outlook, world.clock()))
         call.confirm(f"Restore {found.name}?", yes=yes)
         attempt.learn(found.name, source=found.name)
-        done = restore.execute(world, plan, outlook.baseline, dhis2_credentials(call, dhis2_user))
+        credentials = dhis2_credentials(call, dhis2_user)
+        call.hand_over(stack.project.directory)
+        done = restore.execute(world, plan, outlook.baseline, credentials)
     call.result(_data(done, outlook), _text(done, found))
 
 
@@ -110,7 +108,7 @@ def _plan(
     if not found.backup or not found.version:
         raise UsageError(
             f"{found.name} does not say which version of CHAP made it.",
-            hint="Leave --with-version away, or bring the files to that version first: docker chap pin VERSION",
+            hint="Leave out --with-version, or bring the files to that version first: docker chap pin VERSION",
         )
     subject = call.subject(world, stack, release_tag(found.version), output)
     if subject.built:

@@ -13,8 +13,10 @@ from pathlib import Path
 import click
 
 from compose_chap import units
-from compose_chap.cli.call import Call, common, patience_option, wait_lock_option, yes_option
+from compose_chap.cli.call import Call, common
+from compose_chap.cli.commands import command
 from compose_chap.cli.dhis2_login import dhis2_credentials, dhis2_options
+from compose_chap.cli.options import detach_option, patience_option, wait_lock_option, yes_option
 from compose_chap.cli.recorded import guarded, recorded
 from compose_chap.cli.screen.checks import concerns_text
 from compose_chap.cli.screen.databases import session_ends
@@ -47,10 +49,11 @@ _PROSPECTS = {
 _LEFT_BEHIND = 600
 
 
-@click.command("rollback")
+@command("rollback")
 @yes_option
 @patience_option
 @wait_lock_option
+@detach_option
 @dhis2_options
 @common
 def rollback_command(call: Call, yes: bool, dhis2_user: str) -> None:
@@ -78,7 +81,9 @@ def roll_back(call: Call, operation: str, yes: bool, dhis2_user: str) -> None:
             call.tell("\n".join(paragraph(note, sys.stderr) for note in notes))
         call.confirm(_question(plan, operation, world.clock()), yes=yes)
         attempt.learn(f"{operation} {plan.undone['id']}", undone=plan.undone["id"])
-        done = rollback.roll_back(world, plan, dhis2_credentials(call, dhis2_user))
+        credentials = dhis2_credentials(call, dhis2_user)
+        call.hand_over(directory)
+        done = rollback.roll_back(world, plan, credentials)
     call.result(
         {
             "run": done.run,
@@ -117,10 +122,11 @@ def _question(plan: RollbackPlan, operation: str, now: datetime) -> str:
     return f"Go back to {data}?"
 
 
-@click.command("recover")
+@command("recover")
 @click.option("--dry-run", is_flag=True, help="Show what would be done, but change nothing.")
 @patience_option
 @wait_lock_option
+@detach_option
 @common
 def recover_command(call: Call, dry_run: bool) -> None:
     """Finish or undo a run that was cut off.
@@ -147,6 +153,7 @@ def recover_command(call: Call, dry_run: bool) -> None:
             attempt.learn(f"dry run: {prospect.operation} {prospect.run}")
             call.result({"changed": False, "would": asdict(prospect)}, _prospect_text(prospect, directory))
             return
+        call.hand_over(directory)
         done = recover.recover(world, journal, call.wait_lock)
         attempt.learn(f"{done.operation} {done.run}: {done.outcome}", outcome=done.outcome, recovered=done.run)
     call.result(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from compose_chap.cli.call import Call, common
+from compose_chap.cli.commands import command
 from compose_chap.cli.screen import status as status_screen
 from compose_chap.cli.values import files
 from compose_chap.errors import ChapError, UsageError
@@ -21,22 +22,22 @@ if TYPE_CHECKING:
     from compose_chap.operations.status import Status
 
 
-@click.command("status")
+@command("status")
 @click.option(
     "--metrics-file",
     type=Path,
     shell_complete=files,
     metavar="FILE",
-    help="Write a file for Prometheus too; its name should end in .prom.",
+    help="Also write a file for Prometheus; its name should end in .prom.",
 )
-@click.option("--all-stacks", is_flag=True, help="Every CHAP stack of the engine, in one table.")
-@click.option("--all-contexts", is_flag=True, help="Every CHAP stack of every Docker context, side by side.")
+@click.option("--all-stacks", is_flag=True, help="Show every CHAP stack of the engine, in one table.")
+@click.option("--all-contexts", is_flag=True, help="Show every CHAP stack of every Docker context.")
 @click.option(
     "--time-limit",
     type=float,
     metavar="SECONDS",
-    default=30.0,
-    show_default="30",
+    default=30,
+    show_default=True,
     help="With --all-contexts: how long to wait for each.",
 )
 @common

@@ -12,15 +12,17 @@ from typing import Any
 import click
 
 from compose_chap import redact, units
-from compose_chap.cli.call import (
-    Call,
-    common,
+from compose_chap.cli.call import Call, common
+from compose_chap.cli.commands import command
+from compose_chap.cli.dhis2_login import dhis2_credentials, dhis2_options
+from compose_chap.cli.options import (
+    allow_unmounted_option,
+    detach_option,
     output_option,
     patience_option,
     wait_lock_option,
     yes_option,
 )
-from compose_chap.cli.dhis2_login import dhis2_credentials, dhis2_options
 from compose_chap.cli.recorded import guarded
 from compose_chap.cli.screen.checks import concerns_text
 from compose_chap.cli.screen.layout import hanging, paragraph, width_of
@@ -33,6 +35,7 @@ from compose_chap.preflight import preflight, roads
 from compose_chap.preflight.known_roads import ROADS
 from compose_chap.preflight.subject import Subject
 from compose_chap.records import run_records
+from compose_chap.records.mounted import refuse_unmounted
 from compose_chap.stack import observe, releases
 from compose_chap.stack.jobs import wait_for_jobs
 from compose_chap.transaction import evidence
@@ -53,13 +56,15 @@ def _road_options(function: Callable[..., None]) -> Callable[..., None]:
     return function
 
 
-@click.command("upgrade")
+@command("upgrade")
 @click.argument("version", shell_complete=versions)
 @click.option("--dry-run", is_flag=True, help="Show the plan and the changes of the files, but change nothing.")
 @yes_option
 @output_option
+@allow_unmounted_option
 @patience_option
 @wait_lock_option
+@detach_option
 @click.option("--digest", is_flag=True, help="Write the digests too.")
 @click.option("--drain", type=float, metavar="SECONDS", default=0.0, help="Wait up to this long for running jobs.")
 @click.option("--allow-drift", is_flag=True, help="Upgrade even if containers differ from the files.")
@@ -87,9 +92,10 @@ def upgrade_command(
     dhis2_user: str,
     no_cache: bool,
     repair: bool,
+    allow_unmounted: bool,
     **allow: bool,
 ) -> None:
-    """Upgrade CHAP: all new and verified, or all old.
+    """Upgrade CHAP completely and verified, or not at all.
 
     Everything that can be checked is checked first, and the plan is shown before you are asked. Then: pull the images,
     back up, stop API and worker, keep a copy of the database, change the Compose files, start VERSION, verify it. If
@@ -102,6 +108,8 @@ def upgrade_command(
 
     with guarded(call, world, stack, find) as (stack, attempt):
         subject = call.subject(world, stack, target, output, digest=digest)
+        if not allow_unmounted:
+            refuse_unmounted(subject.backups)
         if drain:
             wait_for_jobs(world, stack, drain)
         allowed = {name for name, flag in preflight.OVERRIDES.items() if allow.get(flag.lstrip("-").replace("-", "_"))}
@@ -139,7 +147,9 @@ def upgrade_command(
             call.tell(text)
         call.confirm(f"Upgrade CHAP from {subject.version} to {target.removeprefix('v')}?", yes=yes)
         attempt.learn(f"{subject.version} to {target.removeprefix('v')}", **{"from": subject.version, "to": target})
-        done = upgrade.execute(world, plan, dhis2_credentials(call, dhis2_user))
+        credentials = dhis2_credentials(call, dhis2_user)
+        call.hand_over(stack.project.directory)
+        done = upgrade.execute(world, plan, credentials)
 
     call.result(
         {

@@ -69,7 +69,7 @@ def engine_errors(doing: str, link: Link | None = None) -> Iterator[None]:
         raise EngineError(
             f"Cannot {doing}: the Docker engine{f' at {link.address}' if link else ''} does not answer."
             + (f"\n{last_error}" if last_error else ""),
-            state="Nothing can be said of the stack until the engine runs.",
+            state="The state of the stack is unknown until the engine runs.",
             hint="Start it (for example: sudo systemctl start docker), or point to another with --context."
             if not link or link.local
             else "See whether Docker alone reaches it, with the same options: docker version",

@@ -462,7 +462,7 @@ class Engine:
                     if error.status_code != 409:
                         raise
                 time.sleep(0.1)
-        raise EngineError("Docker does not get on with removing a container.")
+        raise EngineError("Docker does not finish removing a container.")
 
     # docker compose
 
@@ -512,7 +512,7 @@ def _bounded(pieces: Iterable[bytes]) -> Iterator[bytes]:
     for data in pieces:
         size += len(data)
         if size > _LONGEST_ANSWER:
-            raise EngineError("A command in a container wrote more than anybody reads.")
+            raise EngineError("A command in a container wrote far too much.")
         yield data
 
 

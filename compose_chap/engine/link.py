@@ -156,7 +156,7 @@ def _share_ssh(address: str, folder: Path) -> dict[str, str]:
             by_hand = f"ssh {shlex.join([*destination[:-2], server.hostname])} true"
             raise EngineError(
                 f"Cannot log in to the Docker engine's server at {address}: {reason}",
-                state="Nothing can be said of the stack until it can be reached.",
+                state="The state of the stack is unknown until the engine can be reached.",
                 hint=f"Try it by hand, it must ask for nothing: {by_hand}",
             )
         time.sleep(0.02)

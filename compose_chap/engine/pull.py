@@ -32,5 +32,5 @@ def pull(world: World, reference: Reference, platform: str) -> Image:
             world.sleep(2.0**attempt)
     image = world.engine.image(name)
     if not image:
-        raise EngineError(f"The image {name} was pulled, and the engine does not have it.")
+        raise EngineError(f"The image {name} was pulled, but the engine does not have it.")
     return image

@@ -74,7 +74,7 @@ class Registry:
 
         while path:
             if path in seen or len(seen) >= _MOST_PAGES:
-                raise RegistryError(f"The registry {host} does not come to an end with the tags of {name}.")
+                raise RegistryError(f"The registry {host} sends an endless list of tags of {name}.")
             seen.add(path)
             answer = self._get(host, name, path)
             if answer.status == 404:
@@ -105,7 +105,7 @@ class Registry:
             )
         if not document.get("config"):
             raise RegistryError(
-                f"Docker no longer pulls {reference} as {host} has it: in the old format schema 1, or in another.",
+                f"Docker cannot pull {reference} from {host}: it has an old or unknown format.",
                 hint="Pull it with an old Docker and push it again, or build it again.",
             )
         listed = document.get("layers")
@@ -118,7 +118,7 @@ class Registry:
         claimed = answer.headers.get("Docker-Content-Digest", "") or f"sha256:{hashlib.sha256(body).hexdigest()}"
         digest = _digest(Value(claimed, f"The answer of {host}", RegistryError, "Docker-Content-Digest"))
         if digest.startswith("sha256:") and digest != f"sha256:{hashlib.sha256(body).hexdigest()}":
-            raise RegistryError(f"The registry {host} says that {reference} is {digest}, and sends something else.")
+            raise RegistryError(f"The registry {host} says that {reference} is {digest}, but sends something else.")
         return Manifest(digest, layers, created.text(64) if created else "")
 
     def _get(self, host: str, name: str, path: str) -> Answer:

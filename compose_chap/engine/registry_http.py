@@ -37,7 +37,7 @@ class Answer:
     def document(self, what: str) -> Value:
         """Return the body as JSON; error messages call it `what`. Raise RegistryError."""
         if not self.good:
-            raise RegistryError(f"The registry {self.host} answered {self.status} where an answer was due.")
+            raise RegistryError(f"The registry {self.host} failed (HTTP {self.status}).")
         value = parse(self.body, what, RegistryError)
         _ = value.members()
         return value
@@ -80,11 +80,11 @@ class RegistryHttp:
                 return answer
             target = url.join(answer.headers["Location"])
             if url.scheme == "https" and target.scheme != "https":
-                raise RegistryError(f"The registry {host} leads from TLS to an address without it ({target.host}).")
+                raise RegistryError(f"The registry {host} redirects to an address without TLS ({target.host}).")
             if (target.scheme, target.host, target.port) != (url.scheme, url.host, url.port):
                 headers.pop("Authorization", None)
             url = target
-        raise RegistryError(f"The registry {host} leads from one address to the next without end.")
+        raise RegistryError(f"The registry {host} redirects without end.")
 
     def _fetch_with_retries(self, host: str, url: httpx.URL, headers: Mapping[str, str]) -> Answer:
         # A poor network breaks in the middle of an answer: try again. A registry that never answers is not tried again.
@@ -99,7 +99,7 @@ class RegistryHttp:
             for piece in answer.iter_bytes():
                 body += piece
                 if len(body) > _LARGEST:
-                    raise RegistryError(f"The registry {host} sends an answer without end.")
+                    raise RegistryError(f"The registry {host} sends an endless answer.")
                 if time.monotonic() - begun > _LONGEST:
-                    raise RegistryError(f"The registry {host} does not come to the end of an answer.")
+                    raise RegistryError(f"The registry {host} does not finish its answer.")
             return Answer(host, answer.status_code, answer.headers, bytes(body))

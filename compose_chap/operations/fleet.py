@@ -39,7 +39,7 @@ def ask(docker: Sequence[str], limit: float) -> list[Answer]:
     Raise UsageError where `docker` names a host: contexts cannot be told from it. Raise EngineError without Docker.
     """
     if any(word.startswith(("-H", "--host")) for word in docker[1:]):
-        raise UsageError("--all-contexts goes to every Docker context; -H names one engine.", hint="Leave -H away.")
+        raise UsageError("--all-contexts goes to every Docker context; -H names one engine.", hint="Leave out -H.")
     contexts = _contexts(docker)
     finished = process.run_together([[*docker, "--context", name, *_ASK] for name, _ in contexts], limit)
     return [_answer(name, address, done, limit) for (name, address), done in zip(contexts, finished)]

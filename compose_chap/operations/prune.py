@@ -16,6 +16,7 @@ from compose_chap.engine.world import World
 from compose_chap.model import Origin, Stack
 from compose_chap.postgres.server import Database, Server
 from compose_chap.records import order, run_records
+from compose_chap.records import retention as retained
 from compose_chap.transaction.run import kept
 
 
@@ -35,7 +36,8 @@ class Retention:
 class Inventory:
     """What there is of a stack: its backups, oldest first, the databases of its server, the tags of kept images.
 
-    `runs` are the records of those that stand, oldest first; `of_failed` are the backups of runs that failed.
+    `runs` are the records of those that stand, oldest first; `of_failed` are the backups of runs that failed,
+    `history` the records of all runs.
     """
 
     backups: tuple[Backup, ...]
@@ -43,6 +45,7 @@ class Inventory:
     databases: Mapping[str, Database]
     images: tuple[str, ...]
     of_failed: frozenset[str] = frozenset()
+    history: tuple[Mapping[str, Any], ...] = ()
 
     @classmethod
     def of(
@@ -55,15 +58,17 @@ class Inventory:
     ) -> Inventory:
         """Return it for the stack that has this origin, and its backups in this folder. Raise StateError."""
         runs = run_records.effective_runs(stack.project.directory, origin)
-        of_failed = _of_failed_runs(run_records.history(stack.project.directory, origin))
-        return cls(tuple(catalogue.list_backups(folder, origin)), tuple(runs), databases, tuple(images), of_failed)
+        history = tuple(run_records.history(stack.project.directory, origin))
+        backups, of_failed = tuple(catalogue.list_backups(folder, origin)), _of_failed_runs(history)
+        return cls(backups, tuple(runs), databases, tuple(images), of_failed, history)
 
 
 @dataclass(frozen=True)
 class PrunePlan:
     """What would go, and why each of the others stays: ids of backups, and names of databases, with the reason.
 
-    `reasons` says of each backup that would go why no rule keeps it, `warnings` what is dated in the future.
+    `reasons` says of each backup that would go why no rule keeps it, `warnings` what is dated in the future. `records`
+    are the runs of which nothing is kept any more.
     """
 
     backups: tuple[Backup, ...]
@@ -73,11 +78,12 @@ class PrunePlan:
     warnings: tuple[str, ...] = ()
     reasons: Mapping[str, str] = field(default_factory=dict)
     kept_databases: tuple[tuple[str, str], ...] = ()
+    records: tuple[str, ...] = ()
 
     @property
     def empty(self) -> bool:
         """Whether there is nothing to remove."""
-        return not (self.backups or self.databases or self.image_runs)
+        return not (self.backups or self.databases or self.image_runs or self.records)
 
     @property
     def size(self) -> int:
@@ -150,6 +156,7 @@ def plan(stack: Stack, inventory: Inventory, retention: Retention, now: datetime
         (*order.warnings("Backup", dated, now), *kept.dated_ahead(inventory.databases, live, now)),
         {backup.id: _reason(backup, inventory.of_failed) for backup in removed},
         tuple(_kept_databases(inventory.databases, live, going, needed, retention.databases_days)),
+        tuple(retained.old_runs(inventory.history, {str(run["id"]) for run in needed})),
     )
 
 
@@ -181,3 +188,5 @@ def execute(world: World, stack: Stack, server: Server, chosen: PrunePlan) -> No
         server.drop(name)
     for run in chosen.image_runs:
         kept.untag_kept_images(world, run, stack.project.name)
+    for run in chosen.records:
+        retained.remove_run(stack.project.directory, run)

@@ -121,7 +121,7 @@ def _recover(world: World, journal: Journal) -> Recovered:
         raise NeedsPerson(
             f"The {journal.operation} of {journal.id} could not be undone: {error.message}",
             state=evidence.state_now(world, change),
-            hint=(f"{error.hint}\n" if error.hint else "") + "Mend the cause, then run again: docker chap recover\n"
+            hint=(f"{error.hint}\n" if error.hint else "") + "Repair the cause, then run again: docker chap recover\n"
             f"Or by hand:\n{evidence.by_hand(world, change, journal)}",
         ) from error
 

@@ -258,9 +258,10 @@ def _start(world: World, copy: Stack, plan: RehearsalPlan) -> Check:
             return Check(
                 "start",
                 "warn",
-                f"Whether the API starts could not be seen ({error.reason}): up to v2.1.0 CHAP fetches its models from"
+                f"The start of the API could not be checked ({error.reason}): up to v2.1.0 CHAP fetches its models from"
                 " GitHub when it starts, and a rehearsal has no internet.",
-                hint=f"The upgrade sees it, and goes back if the API does not start: docker chap upgrade {plan.target}",
+                hint="The upgrade checks it, and puts everything back if the API does not start:"
+                f" docker chap upgrade {plan.target}",
             )
         return Check("start", "fail", error.message)
     took = (world.clock() - begun).total_seconds()

@@ -102,7 +102,7 @@ def plan_rollback(world: World, stack: Stack, operation: str) -> RollbackPlan:
         move=_way_back(done.move, operation),
     )
     _refuse_what_cannot_go_back(world, change, operation)
-    before = f"The data that come back were not in order before either. {amiss.summary}" if amiss else ""
+    before = f"The previous data were not in order either. {amiss.summary}" if amiss else ""
     return RollbackPlan(record, change, written, tuple(filter(None, (lost_jobs(world, stack), before))))
 
 
@@ -168,7 +168,7 @@ def _refuse_what_cannot_go_back(world: World, change: Change, operation: str) ->
     for image in change.images_after.values() if change.recreate else ():
         if world.engine.image(image["id"]) is None:
             raise StateError(
-                f"The image {image['reference']} of before ({image['id'][:19]}) is no longer on this server.",
+                f"The image {image['reference']} that ran before ({image['id'][:19]}) is no longer on this server.",
                 state="Nothing was changed.",
                 hint=sources_of(change).how_to_get(image["reference"]),
             )

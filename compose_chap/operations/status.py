@@ -18,7 +18,8 @@ from compose_chap.model import Origin, Role, Service, Stack
 from compose_chap.operations import disks
 from compose_chap.operations.disks import Disks
 from compose_chap.project import checkout
-from compose_chap.records import audit, durable, engine_lock, order, run_records
+from compose_chap.records import audit, detached, durable, engine_lock, order, run_records
+from compose_chap.records.detached import Detached
 from compose_chap.stack import schema
 from compose_chap.stack.chap import Active, Chap, Health, Jobs, Overview, version_in
 from compose_chap.stack.databases import server_of
@@ -61,6 +62,7 @@ class Status:
     source: Source | None
     open_run: Mapping[str, Any] | None
     working: Mapping[str, str] | None
+    detached: Detached | None  # the last run that was begun apart
     problems: tuple[str, ...]
     disks: Disks = Disks()
     last_run: Mapping[str, Any] | None = None
@@ -80,7 +82,7 @@ def look(world: World, stack: Stack) -> Status:
     api = stack.api.containers[0]
     chap = Chap(world.engine, api.id)
     if not api.running:
-        problems.append(f"The API container {api.name} does not run (it is {api.state}).")
+        problems.append(f"The API container {api.name} is not running (it is {api.state}).")
 
     # Each question waits for a program in a container: asked side by side, they take as long as the slowest. That is
     # whether CHAP is ready, so it is asked first.
@@ -138,6 +140,7 @@ def look(world: World, stack: Stack) -> Status:
         source=source.result(),
         open_run=open_run,
         working=holder.result(),
+        detached=attempt(lambda: _detached(stack)),
         problems=tuple(dict.fromkeys(problems)),
         disks=room.result(),
         last_run=attempt(lambda: _last_run(stack, origin)),
@@ -192,6 +195,10 @@ def _last_test_restore(stack: Stack, origin: Origin, backups: Sequence[Backup]) 
     ]
     dates = [*proofs, *(backup.proof.restored_at for backup in backups)]
     return max(filter(None, dates), default=None)
+
+
+def _detached(stack: Stack) -> Detached | None:
+    return next(reversed(detached.runs(stack.project.directory)), None) if stack.project.local else None
 
 
 def _open_run(world: World, stack: Stack, origin: Origin) -> Mapping[str, Any] | None:

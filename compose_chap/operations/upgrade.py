@@ -165,7 +165,7 @@ def _refuse_new_jobs(world: World, plan: UpgradePlan) -> None:
     jobs = wait_for_jobs(world, plan.stack, plan.drain)
     if jobs.running or jobs.waiting:
         raise ChapError(
-            f"Jobs were begun during pull and backup: {len(jobs.running)} run and {len(jobs.waiting)} wait."
+            f"Jobs were started during pull and backup: {len(jobs.running)} running, {len(jobs.waiting)} waiting."
             " Stopping CHAP now would lose them.",
             hint="Run the command again: the images are here now, so it is quick. Wait for jobs with --drain,"
             " or lose them with --abandon-jobs.",
@@ -213,7 +213,7 @@ def _build(world: World, plan: UpgradePlan, change: Change, journal: Journal) ->
 
     found = {name: world.engine.image(str(reference)) for name, reference in plan.images.items()}
     if missing := [str(plan.images[name]) for name, image in found.items() if image is None]:
-        raise EngineError(f"The build ended well, and the engine does not have {', '.join(missing)}.")
+        raise EngineError(f"The build succeeded, but the engine does not have {', '.join(missing)}.")
     return {name: {"reference": str(plan.images[name]), "id": image.id} for name, image in found.items() if image}
 
 

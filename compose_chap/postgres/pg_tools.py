@@ -98,7 +98,7 @@ def dump(server: Server, database: str, moment: Snapshot, packing: str) -> Gener
     if status != 0:
         raise DatabaseError(
             f"pg_dump failed (exit status {status}): {first_error(execution.stderr.decode())}",
-            hint="See whether the database is whole: docker chap check",
+            hint="Check the database: docker chap check",
         )
 
 

@@ -150,7 +150,7 @@ def _refusal(failure: Finished) -> DatabaseError:
     if failure.status in (126, 127):
         return DatabaseError(
             "The container where CHAP looks for its database has no PostgreSQL in it (no psql).",
-            hint="Is it a proxy or a pooler? Let CHAP_DATABASE_URL name the PostgreSQL service itself.",
+            hint="If it is a proxy or pooler, set CHAP_DATABASE_URL to the PostgreSQL service itself.",
         )
     return DatabaseError(f"PostgreSQL refused: {first_error(failure.stderr)}")
 

@@ -57,7 +57,7 @@ def watched(free: Callable[[], int], least: int, end: Callable[[], None], limit:
         except ChapError:
             if ended.is_set():
                 raise DatabaseError(
-                    reason[0], hint="Make room: docker chap prune, docker image prune. Then run the command again."
+                    reason[0], hint="Make room: docker chap prune, docker image prune Then run the command again."
                 ) from None
             raise
         finally:

@@ -139,8 +139,8 @@ def refuse(names: Sequence[str], *, trust: bool) -> None:
     """Raise DumpError for a dump that holds these objects (kind and name), unless it is trusted."""
     if names and not trust:
         raise DumpError(
-            f"The dump holds what no dump of CHAP has: {_some(names)}.",
-            hint="If you know where it comes from, and want these: --trust",
+            f"The dump holds things that CHAP does not have: {_some(names)}.",
+            hint="If you know where it comes from and want it: --trust",
         )
 
 
@@ -148,7 +148,7 @@ def backup_warning(names: Sequence[str]) -> str:
     """Return the warning about a backup of a database with these objects; empty for none."""
     if not names:
         return ""
-    warning = f"It holds what no database of CHAP holds: {_some(names)}. A restore needs --trust."
+    warning = f"It holds things that CHAP does not have: {_some(names)}. A restore needs --trust."
     if beyond := [name for name in names if dump_format.is_beyond_trust(name)]:
         warning += f" Even then {_some(beyond)} can be restored by hand only, with pg_restore, by a superuser."
     return warning

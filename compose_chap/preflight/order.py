@@ -36,7 +36,7 @@ def examine(subject: Subject, checks: Sequence[tuple[str, Sequence[str], CheckFu
 
 def _examine(subject: Subject, name: str, before: Mapping[str, Future[Examined]], function: CheckFunction) -> Examined:
     if missing := [other for other, future in before.items() if future.result().blocks]:
-        return Examined(Check(name, "skipped", f"Not looked at, because of {missing[0]}."), True)
+        return Examined(Check(name, "skipped", f"Skipped, because of {missing[0].replace('_', ' ')}."), True)
     begun = subject.world.clock()
     try:
         check = function(subject)

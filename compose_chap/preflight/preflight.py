@@ -110,7 +110,7 @@ def _no_database(subject: Subject) -> Check:
     for service in subject.model.services.values():
         if host in (service.name, service.container_name):
             up = shlex.join(["docker", *compose_command(project), "up", "-d", "--no-deps", service.name])
-            return Check("", "fail", f"The database service {service.name} has no container.", f"Make it anew: {up}")
+            return Check("", "fail", f"The database service {service.name} has no container.", f"Create it again: {up}")
     writers = " ".join(service.name for service in subject.stack.writers)
     return Check(
         "",
@@ -123,7 +123,7 @@ def _no_database(subject: Subject) -> Check:
 
 def _interrupted(subject: Subject) -> Check:
     if not subject.stack.project.local:
-        return Check("", "skipped", "Not looked at, because of compose_files.")
+        return Check("", "skipped", "Skipped, because of the Compose files.")
     run_records.refuse_open_run(subject.stack.project.directory)
     return Check("", "ok", "No earlier run was cut off.")
 
@@ -139,8 +139,8 @@ def _same_version(subject: Subject) -> Check:
 def _healthy_now(subject: Subject) -> Check:
     health = subject.overview.health
     if not health.ready:
-        hint = "Mend it first, or go on with --allow-unhealthy."
-        return Check("", "fail", f"CHAP is not well even now: {health.problems or health.level}.", hint)
+        hint = "Repair it first, or go on with --allow-unhealthy."
+        return Check("", "fail", f"CHAP is already unhealthy: {health.problems or health.level}.", hint)
     return Check("", "ok", "CHAP is ready: " + (", ".join(health.checks) or "it answers") + ".")
 
 
@@ -158,7 +158,7 @@ def _version_path(subject: Subject) -> Check:
             "",
             "fail",
             f"{subject.target} is older than the running {subject.release}.",
-            "To undo an upgrade: docker chap rollback. To go back all the same: --allow-downgrade",
+            "To undo an upgrade: docker chap rollback. To go back anyway: --allow-downgrade",
         )
     return Check("", "ok", f"From {subject.release or 'unknown'} to {subject.target.removeprefix('v')}.")
 
@@ -268,9 +268,9 @@ def _room(subject: Subject) -> Check:
         return Check(
             "",
             "fail",
-            f"The server's disk has {units.size(in_server)} free; a copy of the database and the images need"
+            f"The server's disk has {units.size(in_server)} free, but a copy of the database and the images need"
             f" {units.size(needed)}.",
-            "Make room: docker image prune, docker chap prune.",
+            "Make room: docker image prune, docker chap prune",
         )
     by_dump = in_server < needed
     # The folder may not exist yet: use its nearest existing parent.
@@ -289,7 +289,7 @@ def _room(subject: Subject) -> Check:
             f" {units.size(needed)}."
             " An upgrade keeps the old data as a second dump instead: slower, and on a failure CHAP is down until it is"
             " restored.",
-            "For the quick way make room: docker image prune, docker chap prune.",
+            "To make room: docker image prune, docker chap prune",
             {"keep": "dump"},
         )
     return Check("", "ok", f"{units.size(in_server)} free on the server's disk, {units.size(needed)} needed.")
@@ -299,11 +299,11 @@ def _jobs(subject: Subject) -> Check:
     jobs = subject.jobs
     details = {"running": jobs.running, "waiting": jobs.waiting, "zombies": jobs.zombies, "own": jobs.own}
     dead = f"{len(jobs.zombies)} more say so but are dead." if jobs.zombies else ""
-    message = "No job runs."
+    message = "No job is running."
     if jobs.running or jobs.waiting:
         message = f"{len(jobs.running)} job(s) run and {len(jobs.waiting)} wait; an upgrade would lose them."
     elif jobs.own:
-        message = "No job that a person began runs."
+        message = "No job that a person started is running."
     message = " ".join(filter(None, (message, dead, own_jobs(jobs))))
     if jobs.running or jobs.waiting:
         return Check("", "fail", message, "Wait for them with --drain, or lose them with --abandon-jobs.", details)

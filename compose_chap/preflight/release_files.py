@@ -67,7 +67,7 @@ def _services(subject: Subject) -> Check:
     messages += [f"Ports change: {port}." for port in service_changes.ports(before, after, needed)]
     if messages:
         return Check("", "warn", " ".join(messages), "After the upgrade: docker compose up -d, for all that is new.")
-    return Check("", "ok", "The files of before and after have the same services.")
+    return Check("", "ok", "The present and the new files have the same services.")
 
 
 @_only_from_source
@@ -89,7 +89,7 @@ def _env_variables(subject: Subject) -> Check:
             f"{variable.name} (as {variable.service} has it)" for variable in subject.missing_variables
         )
         return Check("", "ok", f"To be written into {subject.env_file}: {variables}.")
-    return Check("", "ok", "CHAP finds its database as now.")
+    return Check("", "ok", "CHAP will find its database.")
 
 
 @_only_from_source

@@ -48,7 +48,7 @@ def known(roads: Iterable[Road], facts: Facts, now: str, target: str) -> list[Ch
             road.name,
             "fail" if road.allow else "warn",
             road.what.format(**words),
-            road.instead.format(**words) + (f" To go all the same: {road.allow}" if road.allow else ""),
+            road.instead.format(**words) + (f" To do it anyway: {road.allow}" if road.allow else ""),
             {"source": road.evidence, "repaired": road.repaired.format(**words)},
         )
         for road in roads
@@ -91,7 +91,7 @@ def seen(
     """
     reasons = " ".join(check.message for check in tried if check.failed)
     hint = hint_after(reasons, now, target, repairs)
-    good = [Check("good_way", "warn", f"A way that leads from {now} to {target} is known.", hint)] if hint else []
+    good = [Check("good_way", "warn", f"There is a known way from {now} to {target}.", hint)] if hint else []
     return [replace(check, status="warn") if check.failed else check for check in checks] + good
 
 

@@ -89,7 +89,7 @@ def _acquire(engine: Engine, name: str, image: str, labels: Mapping[str, str]) -
         if other and patience <= 0 and (other.running or patience < -_REMOVAL_SECONDS):
             raise _locked_by(other, name)
         if patience < -_REMOVAL_SECONDS:
-            raise EngineError(f"The engine gives nobody the name {name}.", state="This command changed nothing.")
+            raise EngineError(f"The engine refuses the container name {name}.", state="This command changed nothing.")
         if other and patience <= 0:
             # Its process died between create and start. If it is only slow, its start fails then, and it gives up.
             with suppress(EngineError):
@@ -165,7 +165,7 @@ def _locked_by(other: Container, name: str) -> Locked:
     return Locked(
         f"Another run works on this stack: {owner['operation']} by {owner['by']}, since {since}.",
         state="This command changed nothing.",
-        hint="Wait until it has ended, then try again. See it with: docker chap status\n"
+        hint="Wait until it has ended, then try again. See it: docker chap status\n"
         f"If the machine that works is gone for good: docker rm -f {name}",
     )
 

@@ -125,7 +125,7 @@ def _locked_by(content: bytes, directory: Path) -> Locked:
     return Locked(
         f"Another run works on this stack: {who}.",
         state="This command changed nothing.",
-        hint="Wait until it has ended, then try again. See it with: docker chap status",
+        hint="Wait until it has ended, then try again. See it: docker chap status",
     )
 
 

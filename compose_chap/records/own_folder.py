@@ -15,7 +15,7 @@ from shlex import quote
 
 from compose_chap.errors import StateError
 from compose_chap.ownership import not_own
-from compose_chap.reading import Failure, kind, read_file
+from compose_chap.reading import Failure, kind, open_file, read_file
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -126,6 +126,16 @@ def new_file(path: Path) -> int:
     """Make a new file, 0600, in a folder of our own and return its descriptor. Raise OSError, also when it exists."""
     with opened(path.parent) as handle:
         return os.open(path.name, NEW, 0o600, dir_fd=handle)
+
+
+def open_to_read(path: Path) -> int:
+    """Open a file of our own in a folder of our own and return its descriptor. Raise FileNotFoundError, StateError."""
+    with opened(path.parent) as handle:
+        descriptor = open_file(path.name, lambda message: StateError(f"{path.parent}/{message}"), within=handle)
+    if fault := not_own(os.fstat(descriptor)):
+        os.close(descriptor)
+        raise StateError(f"{path} {fault}.")
+    return descriptor
 
 
 def names(path: Path) -> list[str]:

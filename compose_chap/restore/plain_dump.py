@@ -74,7 +74,7 @@ def archive(
             return Archive(_bring_out(jailed, loaded, quarantine, notify), frozenset(left_out))
     except (IndexError, TypeError, ValueError, RecursionError):
         # A hostile dump may control the jailed server by now, and make it answer anything.
-        raise DumpError("The server in which the dump was loaded answers what no server does.") from None
+        raise DumpError("The server in which the dump was loaded gave an impossible answer.") from None
 
 
 def _checked_to_the_end(pieces: Iterator[bytes]) -> Iterator[bytes]:

@@ -120,7 +120,7 @@ def check_room(source: Source, server: Server) -> None:
             f"The database's disk has no room for a second database: about {units.size(needed)} are needed,"
             f" {units.size(free)} are free.",
             state="Nothing was changed.",
-            hint="Make room: docker chap prune, docker image prune.",
+            hint="Make room: docker chap prune, docker image prune",
         )
 
 
@@ -235,7 +235,7 @@ def check_contents(quarantine: Quarantine, source: Source, kind: Kind, path: str
         # Allowing these would give the dump control of the whole server.
         raise DumpError(
             f"Only a superuser can restore {', '.join(entry.called for entry in beyond[:5])}.",
-            hint="Restore it by hand, as RESTORE.txt of any backup tells, if you know where it comes from.",
+            hint="If you know where it comes from, restore it by hand, as RESTORE.txt in any backup describes.",
         )
     if not source.backup:
         quarantine.read_to_end(path)
@@ -250,5 +250,5 @@ def check_server(major: int, server: Server) -> None:
     if major > own:
         raise DumpError(
             f"The dump is from PostgreSQL {major}, the server is {own}.",
-            hint="PostgreSQL cannot put a dump into an older server. Upgrade PostgreSQL first.",
+            hint="PostgreSQL cannot restore a dump into an older server. Upgrade PostgreSQL first.",
         )

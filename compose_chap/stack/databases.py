@@ -13,7 +13,7 @@ def server_of(engine: Engine, stack: Stack) -> Server:
     container = stack.database.containers[0]
     if not container.running:
         raise StackError(
-            f"The database container {container.name} does not run (it is {container.state}).",
+            f"The database container {container.name} is not running (it is {container.state}).",
             state="Nothing was changed.",
             hint=f"Start it: docker start {container.name}",
         )

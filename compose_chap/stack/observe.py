@@ -238,7 +238,7 @@ def _refuse_without_api(engine: Engine, stack: Stack, where: Where) -> None:
     raise StackError(
         f"The API's container of '{project.name}' is gone (there: {names}).",
         state="Nothing was changed.",
-        hint=f"Make it anew: {up}",
+        hint=f"Create it again: {up}",
     )
 
 

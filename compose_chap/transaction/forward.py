@@ -82,7 +82,7 @@ def finish(change: Change, journal: Journal, done: Done, **record: Any) -> None:
         raise NeedsPerson(
             f"The {change.operation} could not be recorded: {error.message}",
             state=f"The {change.operation} itself is done and verified.",
-            hint="Mend the cause, then run: docker chap recover",
+            hint="Repair the cause, then run: docker chap recover",
         ) from error
 
 
@@ -257,17 +257,17 @@ def _back_after(world: World, change: Change, journal: Journal, error: BaseExcep
     except Exception as second:
         said = second.message if isinstance(second, ChapError) else f"{type(second).__name__}: {second}"
         needed = NeedsPerson(
-            f"The {change.operation} failed: {cause}\nThe way back failed too: {redact.redact(said)}",
+            f"The {change.operation} failed: {cause}\nPutting everything back failed too: {redact.redact(said)}",
             state=evidence.state_now(world, change),
             hint=(f"{second.hint}\n" if isinstance(second, ChapError) and second.hint else "")
-            + "Mend the cause, then run: docker chap recover\n"
+            + "Repair the cause, then run: docker chap recover\n"
             f"Or by hand:\n{evidence.by_hand(world, change, journal)}" + (f"\n{found}" if found else ""),
         )
         needed.details = evidence.of_run(change.project.directory, journal, seen, ended=False)
         raise needed from error
     told = ("chap_version", "rows", "ready")
     proof = " ".join(check.message for check in checks if check.name in told or check.status == "warn")
-    state = f"All is as it was before. {proof}"
+    state = f"Everything is as it was before. {proof}"
     ended: ChapError = RolledBack(f"The {change.operation} failed: {cause}", state=state, hint=found)
     if cancelled:
         ended = Cancelled(f"The {change.operation} was cancelled.", state=state)

@@ -54,9 +54,9 @@ def _end_unchanged(
     except ChapError as second:
         if journal.began(Step.CHECKOUT):
             return NeedsPerson(
-                f"The {change.operation} failed: {cause}\nThe way back failed too: {second.message}",
+                f"The {change.operation} failed: {cause}\nPutting everything back failed too: {second.message}",
                 state="CHAP still runs as before. Its checkout, or the names of its images, may be the new ones.",
-                hint="Mend the cause, then run: docker chap recover",
+                hint="Repair the cause, then run: docker chap recover",
             )
         state += f"\n{words.left}: {second.message}"
         hint = f"{words.when}: docker chap recover"

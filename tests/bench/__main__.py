@@ -32,15 +32,15 @@ def main() -> None:
     parser.add_argument("--sizes", type=float, nargs="+", default=[56, 560], help="megabytes of each database")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--real", nargs=2, metavar="VERSION", help="upgrade a real CHAP from one version to another")
-    asked = parser.parse_args()
-    rows = plugin.measure(asked.rounds * 5)
-    for number, size in enumerate(asked.sizes):
-        rows += on_a_stack(size, asked.rounds, questions=number == 0)
-    if asked.real:
-        rows += on_a_real_stack(asked.real[0], asked.real[1], asked.rounds)
+    options = parser.parse_args()
+    rows = plugin.measure(options.rounds * 5)
+    for number, size in enumerate(options.sizes):
+        rows += on_a_stack(size, options.rounds, questions=number == 0)
+    if options.real:
+        rows += on_a_real_stack(options.real[0], options.real[1], options.rounds)
     order = [row.what for row in rows]
     rows.sort(key=lambda row: order.index(row.what))  # both sizes of one thing stand together
-    text = f"{machine()} {asked.rounds} rounds; median (lowest to highest).\n\n{markdown(rows)}\n"
+    text = f"{machine()} {options.rounds} rounds; median (lowest to highest).\n\n{markdown(rows)}\n"
     (OUT / "bench.md").write_text(text)
     print(text, end="")
 
@@ -79,8 +79,8 @@ def on_a_real_stack(old: str, new: str, rounds: int) -> list[Row]:
 def machine() -> str:
     """Say when and on what this was measured."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    asked = ["docker", "version", "--format", "{{.Server.Version}}"]
-    engine = subprocess.run(asked, env=environment(), capture_output=True, text=True, check=True).stdout.strip()
+    command = ["docker", "version", "--format", "{{.Server.Version}}"]
+    engine = subprocess.run(command, env=environment(), capture_output=True, text=True, check=True).stdout.strip()
     load = os.getloadavg()[0]
     return (
         f"{datetime.now().astimezone():%Y-%m-%d}; {os.cpu_count()} processors, {memory:.0f} GiB of memory,"

@@ -81,8 +81,8 @@ class Tool:
         watcher = threading.Thread(target=self._watch, args=(stop,))
         watcher.start()
         try:
-            found: dict[str, object] = json.loads(run(self.stack, ["docker", "chap", *words, "--json"]))
-            return found
+            document: dict[str, object] = json.loads(run(self.stack, ["docker", "chap", *words, "--json"]))
+            return document
         finally:
             stop.set()
             watcher.join()
@@ -100,15 +100,15 @@ class Tool:
                     continue
 
     def backup(self) -> float:
-        found: dict[str, object] = {}
-        took = timed(lambda: found.update(self._chap("backup")))
-        self.size = found["backup"]["dump"]["size"]  # type: ignore[index]
+        result: dict[str, object] = {}
+        took = timed(lambda: result.update(self._chap("backup")))
+        self.size = result["backup"]["dump"]["size"]  # type: ignore[index]
         return took
 
     def restore(self) -> float:
-        found: dict[str, object] = {}
-        took = timed(lambda: found.update(self._chap("restore", "latest", "--yes")))
-        self.downtime = float(found["downtime_seconds"])  # type: ignore[arg-type]
+        result: dict[str, object] = {}
+        took = timed(lambda: result.update(self._chap("restore", "latest", "--yes")))
+        self.downtime = float(result["downtime_seconds"])  # type: ignore[arg-type]
         for name in self.stack.databases():
             if name.startswith(f"{self.stack.database}_before"):
                 self.stack.sql(f'DROP DATABASE "{name}"', "postgres")

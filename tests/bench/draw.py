@@ -93,10 +93,10 @@ def ticks(length: float) -> Iterator[float]:
 def bar(event: Event, y: int, scale: float) -> Iterator[str]:
     """Yield the bar of an event, with its name where there is room for it, and all that is known of it on hover."""
     x, width = LEFT + event.begin * scale, max((event.end - event.begin) * scale, 0.7)
-    told = f"{event.name} {event.end - event.begin:.3f} s" + (f", asked by {event.by}" if event.by else "")
+    title_text = f"{event.name} {event.end - event.begin:.3f} s" + (f", asked by {event.by}" if event.by else "")
     yield (
         f'<rect x="{x:.1f}" y="{y}" width="{width:.1f}" height="{ROW - 3}" fill="{COLOURS[event.kind]}"'
-        f' rx="2"><title>{escape(told)}</title></rect>'
+        f' rx="2"><title>{escape(title_text)}</title></rect>'
     )
     label = event.name if event.kind != "question" or not event.by else f"{event.name}: {event.by.split(' < ')[0]}"
     if label := label[: int(width / LETTER)] if width > 3 * LETTER else "":
@@ -121,8 +121,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file", type=Path)
     parser.add_argument("--title", default="", help="instead of the command's name")
-    asked = parser.parse_args()
-    print(drawing(read(asked.file.read_text()), asked.title), end="")
+    options = parser.parse_args()
+    print(drawing(read(options.file.read_text()), options.title), end="")
 
 
 if __name__ == "__main__":

@@ -36,8 +36,8 @@ def plugin_file(name: str) -> Path:
     done = subprocess.run(
         ["docker", "info", "--format", "{{json .}}"], env=environment(), capture_output=True, check=True
     )
-    found = json.loads(done.stdout)["ClientInfo"]["Plugins"]
-    return Path(next(one["Path"] for one in found if one["Name"] == name)).resolve()
+    output = json.loads(done.stdout)["ClientInfo"]["Plugins"]
+    return Path(next(plugin["Path"] for plugin in output if plugin["Name"] == name)).resolve()
 
 
 def milliseconds(*words: str | Path, **more: str) -> float:

@@ -22,15 +22,15 @@ class Row:
 
     def cells(self) -> tuple[str, ...]:
         """Return the row's cells: medians with lowest and highest, and medians of the ratios of each pair."""
-        values = (self.told(value) for value in (self.ours, self.by_hand, self.limit))
+        values = (self.text(value) for value in (self.ours, self.by_hand, self.limit))
         return (self.what, self.database, *values, self.ratio(self.by_hand), self.ratio(self.limit))
 
-    def told(self, values: Sequence[float]) -> str:
+    def text(self, values: Sequence[float]) -> str:
         """Return the median of values, and their spread."""
         if not values:
             return ""
         digits = 2 if max(values) < 10 and self.unit == "s" else 1 if max(values) < 100 else 0
-        middle, low, high = (f"{one:.{digits}f}" for one in (statistics.median(values), min(values), max(values)))
+        middle, low, high = (f"{value:.{digits}f}" for value in (statistics.median(values), min(values), max(values)))
         return f"{middle} {self.unit}" + (f" ({low} to {high})" if low != high else "")
 
     def ratio(self, beside: Sequence[float]) -> str:

@@ -51,10 +51,10 @@ def as_promised(output: str, command: str, status: int) -> Any:
 def promised() -> dict[str, list[set[str]]]:
     """Return the names that the docs promise of each command's documents, of which some have several kinds."""
     table = AUTOMATION.partition("| Command | Names in the document |")[2].partition("\n\n")[0]
-    found: dict[str, list[set[str]]] = {}
+    result: dict[str, list[set[str]]] = {}
     for command, names in re.findall(r"^\| `(\w+)[^`]*`[^|]* \| (.*) \|$", table, re.MULTILINE):
-        found.setdefault(command, []).append(set(re.findall(r"`(\w+)`", names)))
-    return found
+        result.setdefault(command, []).append(set(re.findall(r"`(\w+)`", names)))
+    return result
 
 
 @contextmanager
@@ -84,15 +84,15 @@ def reach(child: subprocess.Popen[str], step: str) -> None:
     """Read progress until a step begins."""
     assert child.stderr is not None
     for line in child.stderr:
-        if line.startswith("{") and json.loads(line)["step"] == step:
+        if line.startswith("{") and json.loads(line).get("step") == step:
             return
     raise AssertionError(f"it ended before '{step}'")
 
 
 def plugin_process(child: subprocess.Popen[str]) -> int:
     """Return the process of the plugin, which is what docker started."""
-    found = subprocess.run(["pgrep", "-P", str(child.pid)], capture_output=True, text=True, check=False)
-    return int(found.stdout.split()[0])
+    result = subprocess.run(["pgrep", "-P", str(child.pid)], capture_output=True, text=True, check=False)
+    return int(result.stdout.split()[0])
 
 
 def kill(child: subprocess.Popen[str], number: int = signal.SIGKILL) -> int:

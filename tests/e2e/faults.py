@@ -476,7 +476,7 @@ def break_and_look(
     outcome.status = run.end()
     outcome.reached = run.reached
     assert run.reached, f"{step} was never reached: {run.stderr[-2000:]}"
-    said = [run.stdout, run.stderr]
+    output = [run.stdout, run.stderr]
     assert "Traceback" not in run.stderr and "This is a bug" not in run.stderr, run.stderr
 
     ways.mend(stack)
@@ -487,11 +487,11 @@ def break_and_look(
             time.sleep(random.uniform(1, 10))
             first.signal(signal.SIGKILL)
             first.end()
-            said += [first.stdout, first.stderr]
+            output += [first.stdout, first.stderr]
         recovery = Run(stack, "recover", environ=ways.environ)
         outcome.runs.append(recovery)
         status = recovery.end()
-        said += [recovery.stdout, recovery.stderr]
+        output += [recovery.stdout, recovery.stderr]
         assert status == 0, recovery.stdout + recovery.stderr[-3000:]
         outcome.recovered = recovery.document.get("outcome", "nothing to do")
         new = outcome.recovered == "finished" or (new and outcome.recovered == "nothing to do")
@@ -517,7 +517,7 @@ def break_and_look(
         assert_old(stack, after)
     else:
         assert_old(stack, before)
-    assert_no_secret(stack, *said)
+    assert_no_secret(stack, *output)
     until(lambda: not throwaways(stack, outcome.runs))
     if fault != "database killed" and not chosen.containers_die:
         assert server_crashes(stack) == crashes

@@ -46,23 +46,23 @@ def test_a_backup_is_complete_and_says_so(small: SampleStack) -> None:
     dirty = git(folder, "status", "--short")
 
     made = chap(small, "backup", "--reason", "before the audit")["backup"]
-    place = Path(made["folder"])
-    manifest = json.loads((place / "manifest.json").read_text())
+    folder_path = Path(made["folder"])
+    manifest = json.loads((folder_path / "manifest.json").read_text())
 
     assert git(folder, "status", "--short") == dirty
     assert made["tables"] == {f"public.{name}": rows for name, rows in small.counts().items()}
-    assert {Path(one["path"]).name for one in manifest["files"]} == {"compose.yml", ".env", "mine.yaml"}
+    assert {Path(file["path"]).name for file in manifest["files"]} == {"compose.yml", ".env", "mine.yaml"}
     assert manifest["checkout"]["remote"] == "https://example.org/chap.git"
-    assert "+# changed here" in (place / "local-changes.diff").read_text()
+    assert "+# changed here" in (folder_path / "local-changes.diff").read_text()
     assert manifest["reason"] == "before the audit" and manifest["format"] == 1
     assert {"role": "", "name": "jit", "value": "off"} in manifest["database"]["settings"]
     assert "s3cret" not in json.dumps(manifest) and "t0ken" not in json.dumps(manifest)
     assert f"{small.user}:{small.user}@" not in json.dumps(manifest)
     assert manifest["dump"]["compression"] == "zstd:1" and manifest["chap"]["version"] == "2.0.0"
-    assert {one["service"] for one in manifest["images"]} == set(small.containers())
-    for path in [place, *place.rglob("*")]:
+    assert {file["service"] for file in manifest["images"]} == set(small.containers())
+    for path in [folder_path, *folder_path.rglob("*")]:
         assert path.stat().st_mode & 0o777 == (0o700 if path.is_dir() else 0o600), path
-    assert "pg_restore" in (place / "RESTORE.txt").read_text()
+    assert "pg_restore" in (folder_path / "RESTORE.txt").read_text()
 
 
 def test_rows_written_meanwhile_do_not_upset_the_counts(small: SampleStack) -> None:
@@ -86,7 +86,7 @@ def test_rows_written_meanwhile_do_not_upset_the_counts(small: SampleStack) -> N
     proven = chap(small, "verify", made["id"], "--deep")
     assert proven["proven_by"] == "test-restored" and proven["tables"] == made["tables"]
     listed = chap(small, "backups")["backups"]
-    assert [one["proven_by"] for one in listed if one["id"] == made["id"]] == ["test-restored"]
+    assert [backup["proven_by"] for backup in listed if backup["id"] == made["id"]] == ["test-restored"]
 
 
 def test_a_dump_alone_goes_to_a_file_or_a_pipe(small: SampleStack) -> None:
@@ -113,7 +113,7 @@ def test_a_dump_alone_goes_to_a_file_or_a_pipe(small: SampleStack) -> None:
         assert read.returncode == 0 and b"TABLE DATA public observation" in read.stdout
 
 
-def test_damage_is_found(small: SampleStack, backup_folder: Path, tmp_path: Path) -> None:
+def test_damage_is_detected(small: SampleStack, backup_folder: Path, tmp_path: Path) -> None:
     copy = tmp_path / backup_folder.name
     shutil.copytree(backup_folder, copy)
     # On a machine without the stack too.
@@ -134,17 +134,17 @@ def test_damage_is_found(small: SampleStack, backup_folder: Path, tmp_path: Path
     assert "outside" in chap(small, "verify", str(copy), expect=1)["error"]["message"]
 
 
-def test_a_dump_cut_anywhere_is_found(small: SampleStack, backup_folder: Path) -> None:
-    whole = next(backup_folder.glob("*.dump")).read_bytes()
+def test_a_truncated_dump_is_detected(small: SampleStack, backup_folder: Path) -> None:
+    content = next(backup_folder.glob("*.dump")).read_bytes()
     server = Server(Engine(), small.containers()[small.database_service]["id"], small.user)
-    pg_tools.read_to_end(server, [whole])
+    pg_tools.read_to_end(server, [content])
     for percent in range(5, 100, 5):
         with pytest.raises(DumpError):
-            pg_tools.read_to_end(server, [whole[: len(whole) * percent // 100]])
+            pg_tools.read_to_end(server, [content[: len(content) * percent // 100]])
 
 
 def ids(stack: SampleStack) -> list[str]:
-    return [one["id"] for one in chap(stack, "backups")["backups"]]
+    return [backup["id"] for backup in chap(stack, "backups")["backups"]]
 
 
 TORTURE = [pytest.param(number, marks=pytest.mark.torture) for number in (signal.SIGINT, signal.SIGTERM)]
@@ -202,8 +202,8 @@ def peak_memory(stack: SampleStack, *words: str) -> float:
     )
     while child.poll() is None:
         # The kernel keeps the highest value since the program began; what has ended has none.
-        found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{child.pid}/status").read_text())
-        peak = max(peak, int(found[1]) / 1024 if found else 0)
+        result = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{child.pid}/status").read_text())
+        peak = max(peak, int(result[1]) / 1024 if result else 0)
         time.sleep(0.02)
     assert child.returncode == 0
     return peak

@@ -43,7 +43,9 @@ def made(bundled: SampleStack) -> Iterator[Any]:
 
 def test_volumes_hold_the_very_files_and_no_caches(bundled: SampleStack, made: Any) -> None:
     folder = Path(made["folder"])
-    packed = {one["volume"].removeprefix(f"{bundled.project}_"): one for one in made["volumes"] if one["volume"]}
+    packed = {
+        volume["volume"].removeprefix(f"{bundled.project}_"): volume for volume in made["volumes"] if volume["volume"]
+    }
     assert set(packed) == {"chap-logs", "chap-runs"}
     with tarfile.open(folder / packed["chap-runs"]["file"]) as archive:
         model = archive.extractfile("./7/model")
@@ -51,7 +53,7 @@ def test_volumes_hold_the_very_files_and_no_caches(bundled: SampleStack, made: A
     with tarfile.open(folder / packed["chap-logs"]["file"]) as archive:
         assert "./chap.log" in archive.getnames()
 
-    (model_data,) = (one for one in made["volumes"] if one["service"] == "chap-ewars")
+    (model_data,) = (volume for volume in made["volumes"] if volume["service"] == "chap-ewars")
     ask = "SELECT name FROM configs ORDER BY name"
     program = f"import sqlite3; print(sqlite3.connect({model_data['path']!r}).execute({ask!r}).fetchall())"
     live = bundled.compose("exec", "-T", "chap-ewars", "python3", "-c", program).stdout.strip()

@@ -34,10 +34,10 @@ def copy(small: SampleStack, tmp_path: Path) -> Path:
 @pytest.fixture
 def away(small: SampleStack, copy: Path) -> Iterator[Path]:
     """Take the files away from where the stack was started, and return the copy of them."""
-    there = small.folder.rename(small.folder.with_name("away"))
+    moved = small.folder.rename(small.folder.with_name("away"))
     yield copy
     assert not small.folder.exists(), "the folder of the server was made here"
-    there.rename(small.folder)
+    moved.rename(small.folder)
 
 
 def run(folder: Path, *words: str, environ: Mapping[str, str] = {}) -> subprocess.CompletedProcess[str]:
@@ -67,8 +67,10 @@ def test_what_looks_only_works_without_the_files(small: SampleStack, away: Path,
     assert status["health"]["level"] == "ready" and status["last_backup"] is None
     assert "v2.1.0" in document(tmp_path, *here, "versions")["versions"]
 
-    checks = {one["name"]: one["status"] for one in document(tmp_path, *here, "check", "v2.1.0", expect=1)["checks"]}
-    assert {name for name, found in checks.items() if found in ("fail", "error")} == {"compose_files"}
+    checks = {
+        check["name"]: check["status"] for check in document(tmp_path, *here, "check", "v2.1.0", expect=1)["checks"]
+    }
+    assert {name for name, outcome in checks.items() if outcome in ("fail", "error")} == {"compose_files"}
     assert checks["images"] in ("ok", "warn") and checks["drift"] == checks["files"] == "skipped"
 
 
@@ -78,8 +80,8 @@ def test_a_backup_without_the_files_says_so(small: SampleStack, away: Path, tmp_
         refused = document(tmp_path, *here, *words, expect=1)["error"]
         assert "not on this machine" in refused["message"] and "-o FOLDER" in refused["hint"] and refused["state"]
 
-    said = run(tmp_path, *here, "backup", environ={"DOCKER_CHAP_BACKUPS": str(folder)})
-    assert said.returncode == 0 and "The Compose files are not in it" in said.stderr, said.stderr
+    message = run(tmp_path, *here, "backup", environ={"DOCKER_CHAP_BACKUPS": str(folder)})
+    assert message.returncode == 0 and "The Compose files are not in it" in message.stderr, message.stderr
     [made] = document(tmp_path, *here, "backups", "-o", str(folder))["backups"]
     assert made["files"] == [] and made["project"]["absent"] == [str(small.folder / "compose.yml")]
     assert "The Compose files are NOT in this backup" in Path(made["folder"], "RESTORE.txt").read_text()
@@ -107,7 +109,7 @@ def test_what_changes_the_stack_is_refused_without_the_files(small: SampleStack,
 def test_with_a_copy_of_the_files_all_works(small: SampleStack, away: Path, tmp_path: Path) -> None:
     named = ("--project-directory", str(away), "-f", str(away / "compose.yml"))
     plan = document(tmp_path, *named, "upgrade", "v2.1.0", "--dry-run")
-    assert not [one for one in plan["checks"] if one["status"] == "fail"] and "v2.1.0" in plan["plan"]["diff"]
+    assert not [check for check in plan["checks"] if check["status"] == "fail"] and "v2.1.0" in plan["plan"]["diff"]
     made = document(tmp_path, *named, "backup")["backup"]
     assert Path(made["folder"]).parent == away / "backups" and made["project"]["absent"] == [] and made["files"]
     assert document(tmp_path, *named, "history")["runs"] == []
@@ -130,9 +132,9 @@ def test_two_operators_with_files_of_their_own_exclude_each_other(
         kill(first, signal.SIGKILL)
     until(lambda: run(copy, *words, "backup", environ=other).returncode == 0, 15)
 
-    held = ("ps", "-aq", "--filter", f"label=docker-chap.lock={small.project}")
+    holders = ("ps", "-aq", "--filter", f"label=docker-chap.lock={small.project}")
     assert document(small.folder, "recover")["outcome"] in ("undone", "nothing changed")
-    until(lambda: not small.docker(*held).stdout.strip(), 10)
+    until(lambda: not small.docker(*holders).stdout.strip(), 10)
 
 
 @pytest.mark.torture
@@ -148,7 +150,7 @@ def test_an_image_that_compose_built_makes_the_lock_no_part_of_the_stack(
     image = small.docker("commit", "--pause=false", *changes, database).stdout.strip()
     try:
         before = {container.id for container in engine.containers(small.project)}
-        here = World(engine, lambda: datetime.now(timezone.utc), time.sleep, lambda *told: None)
+        here = World(engine, lambda: datetime.now(timezone.utc), time.sleep, lambda *args: None)
         with engine_lock.locked_on_engine(here, small.project, ["no-such-image", image], "try"):
             holder = engine_lock.holder(engine, small.project)
             assert holder and holder["operation"] == "try"

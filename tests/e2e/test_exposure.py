@@ -21,15 +21,15 @@ TRAP = "$(touch hacked) `touch hacked`; touch hacked 'one\" \\two"
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SampleStack]:
     """Give a small stack in a folder with a hostile name, with secrets, and with a table that is hostile too."""
-    found = SampleStack.create(tmp_path_factory.mktemp("exposure") / TRAP, settings=SECRETS)
+    result = SampleStack.create(tmp_path_factory.mktemp("exposure") / TRAP, settings=SECRETS)
     try:
-        found.up()
-        found.fill(rows=2_000)
+        result.up()
+        result.fill(rows=2_000)
         name = TRAP.replace('"', '""')
-        found.sql(f'CREATE TABLE "{name}" ("{name}" int); INSERT INTO "{name}" VALUES (1)')
-        yield found
+        result.sql(f'CREATE TABLE "{name}" ("{name}" int); INSERT INTO "{name}" VALUES (1)')
+        yield result
     finally:
-        found.down()
+        result.down()
 
 
 @contextmanager
@@ -62,17 +62,17 @@ def test_all_main_commands_expose_no_secret_and_run_no_name(stack: SampleStack, 
     rows = stack.counts()
     assert rows[TRAP] == 1
     with watched() as seen:
-        told = [chap(stack, "backup", "--reason", TRAP), chap(stack, "verify", "latest")]
-        told.append(chap(stack, "backup", "--dump-only", f"{TRAP}.dump"))
-        told += [chap(stack, *words) for words in more]
-        told += [chap(stack, "status"), chap(stack, "history")]
+        answers = [chap(stack, "backup", "--reason", TRAP), chap(stack, "verify", "latest")]
+        answers.append(chap(stack, "backup", "--dump-only", f"{TRAP}.dump"))
+        answers += [chap(stack, *words) for words in more]
+        answers += [chap(stack, "status"), chap(stack, "history")]
 
     assert stack.counts()[TRAP] == 1 and set(rows) <= set(stack.counts())
     assert any("pg_dump" in line for line in seen) and any("compose" in line for line in seen)
     for secret in SECRETS.values():
         assert not [line for line in seen if secret in line]
-        assert secret not in str(told)
-    assert_no_secret(stack, str(told))
+        assert secret not in str(answers)
+    assert_no_secret(stack, str(answers))
     hacked = [*stack.folder.parent.rglob("hacked"), *Path.cwd().glob("hacked")]
     inside = stack.docker("exec", f"{stack.project}-chap-postgres-1", "find", "/", "-xdev", "-name", "hacked")
     assert not hacked and not inside.stdout

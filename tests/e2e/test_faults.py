@@ -162,8 +162,8 @@ def subject(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Subject]:
     """A stack with secrets worth looking for."""
     # The address of a Unix socket may have 108 characters at most.
     with tempfile.TemporaryDirectory(prefix="docker-chap-test-") as folder:
-        place = tmp_path_factory.mktemp("faults")
-        with tiny_disk(place, 96) if os.geteuid() == 0 else nullcontext(place) as disk:
+        base = tmp_path_factory.mktemp("faults")
+        with tiny_disk(base, 96) if os.geteuid() == 0 else nullcontext(base) as disk:
             stack = SampleStack.create(disk, settings=SECRETS)
             try:
                 ways = Ways.of(stack, Path(folder))
@@ -235,7 +235,7 @@ def write_down(outcome: Outcome) -> None:
 
 @pytest.mark.torture
 @pytest.mark.parametrize("version", SICK)
-def test_a_sick_version_ends_back_on_the_old_one(subject: Subject, version: str) -> None:
+def test_a_sick_version_is_rolled_back(subject: Subject, version: str) -> None:
     subject.to_the_old_version()
     before, begun = Picture.of(subject.stack), time.monotonic()
     run = Run(subject.stack, "upgrade", version, "--yes", "--wait", "15", environ=subject.ways.environ)

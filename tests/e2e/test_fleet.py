@@ -52,20 +52,20 @@ def test_all_that_answer_are_shown_and_why_the_others_do_not(small: SampleStack,
     done = status(fleet, tmp_path, "chap", "status", "--all-contexts", "--time-limit", "200", "--json")
     assert done.returncode == 1 and not done.stderr.count("Error: "), done.stderr
     document = as_promised(done.stdout, "status", 1)
-    found = {one["context"]: one for one in document["contexts"]}
-    assert set(found) == {"default", "ssh", "tls", "refuses"}
+    result = {context["context"]: context for context in document["contexts"]}
+    assert set(result) == {"default", "ssh", "tls", "refuses"}
     for name in ("ssh", "tls"):
-        assert found[name]["error"] is None and found[name]["server"], found[name]
-        [seen] = [one for one in found[name]["stacks"] if one["project"]["name"] == small.project]
+        assert result[name]["error"] is None and result[name]["server"], result[name]
+        [seen] = [context for context in result[name]["stacks"] if context["project"]["name"] == small.project]
         assert seen["health"] and seen["health"]["level"] == "ready", seen["problems"]
         assert seen["last_backup"] and "update_available" in seen, seen
-        assert next(one["version"] for one in seen["services"] if one["role"] == "api") == "2.0.0"
-    assert found["ssh"]["address"] == fleet.address
-    assert "refused" in found["refuses"]["error"]["message"] and not found["refuses"]["stacks"]
+        assert next(context["version"] for context in seen["services"] if context["role"] == "api") == "2.0.0"
+    assert result["ssh"]["address"] == fleet.address
+    assert "refused" in result["refuses"]["error"]["message"] and not result["refuses"]["stacks"]
 
 
 @pytest.mark.torture
-def test_one_that_hangs_is_given_up_and_holds_up_nobody(tmp_path: Path) -> None:
+def test_a_context_that_hangs_delays_no_other(tmp_path: Path) -> None:
     own = Remote("", private_config(tmp_path / "home"), tmp_path / "no.log")
     with socket.create_server((LOOPBACK, 0)) as silent:
         own.docker("context", "create", "hangs", "--docker", f"host=tcp://{LOOPBACK}:{silent.getsockname()[1]}")
@@ -79,7 +79,7 @@ def test_one_that_hangs_is_given_up_and_holds_up_nobody(tmp_path: Path) -> None:
     assert not left.stdout, "a process of it is left"
 
 
-def test_the_stacks_of_one_engine_are_a_table_too(small: SampleStack, fleet: Remote, tmp_path: Path) -> None:
+def test_the_stacks_of_an_engine_are_a_table_too(small: SampleStack, fleet: Remote, tmp_path: Path) -> None:
     # A rootless engine has its socket in a folder of the user.
     own = tmp_path / "docker.sock"
     own.symlink_to(environment().get("DOCKER_HOST", "unix:///var/run/docker.sock").removeprefix("unix://"))

@@ -85,8 +85,12 @@ def seen(server: Server) -> list[object]:
 
 def jails(engine: Engine) -> list[str]:
     """Return the jails of this process."""
-    found = engine.api.containers(all=True, filters={"label": f"docker-chap.throwaway={os.getpid()}@{os.uname()[1]}"})
-    return [one["Id"] for one in found if one["HostConfig"]["NetworkMode"] == "none" and "timeout" in one["Command"]]
+    result = engine.api.containers(all=True, filters={"label": f"docker-chap.throwaway={os.getpid()}@{os.uname()[1]}"})
+    return [
+        container["Id"]
+        for container in result
+        if container["HostConfig"]["NetworkMode"] == "none" and "timeout" in container["Command"]
+    ]
 
 
 def dump(server: Server, *options: str, tool: str = "pg_dump") -> bytes:
@@ -290,7 +294,7 @@ def test_every_such_thing_is_named(unharmed: Server) -> None:
         assert not unexpected.objects(unharmed, "looked_at")
         unharmed.command("\n".join(f"SET search_path = public; {harm}" for harm in REFUSED.values()), "looked_at")
         names = unexpected.objects(unharmed, "looked_at")
-        assert all(any(one.startswith(name) for one in names) for name in REFUSED), names
+        assert all(any(refused.startswith(name) for refused in names) for name in REFUSED), names
     finally:
         unharmed.drop("looked_at")
 
@@ -347,7 +351,7 @@ def test_what_a_shell_in_the_jail_sees_and_reaches(world: World, server: Server)
         assert SECRET not in shown and line["docker socket"] == "none"
         assert set(line["writable folders"].split()) <= {"/tmp", "/var/lib/postgresql/data"}
         # What Docker hides of /proc is hidden behind /dev/null, and an empty folder in memory.
-        mounts = {one for one in line["writable mounts"].split() if not one.startswith("/proc/")}
+        mounts = {word for word in line["writable mounts"].split() if not word.startswith("/proc/")}
         assert mounts <= {
             "/dev",
             "/dev/pts",
@@ -435,7 +439,11 @@ def test_a_jail_ends_with_the_process_that_made_it(world: World, server: Server,
         return list(world.engine.api.containers(all=True, filters={"label": label}))
 
     for _ in range(600):
-        listed = [world.engine.run(str(one["Id"]), ["ps", "ax"]).stdout for one in left() if one["State"] == "running"]
+        listed = [
+            world.engine.run(str(container["Id"]), ["ps", "ax"]).stdout
+            for container in left()
+            if container["State"] == "running"
+        ]
         if any("sleep 500" in text for text in listed):
             break
         time.sleep(0.1)

@@ -39,7 +39,7 @@ def test_drain_waits_for_a_job_and_two_operators_do_not_meet(small: SampleStack)
     assert run.steps[:3] == ["check", "drain", "pull"] and small.jobs()[job] == "SUCCESS"
 
 
-def test_a_running_job_stands_in_the_way_and_a_dead_one_does_not(small: SampleStack) -> None:
+def test_a_running_job_blocks_and_a_dead_job_does_not(small: SampleStack) -> None:
     dead = small.zombie()
     small.wait_ready()
     before = Picture.of(small)
@@ -63,7 +63,7 @@ def test_the_operator_may_choose_to_lose_a_job(small: SampleStack) -> None:
     report = json.loads(Path(done["report"]).read_text())
     assert report["overridden"] == ["jobs"] and report["result"] == "done" and report["checks"]
     assert report["digests"]["before"].keys() == report["digests"]["after"].keys() == {"chap", "chap-worker"}
-    assert all("@sha256:" in one for found in report["digests"]["after"].values() for one in found)
+    assert all("@sha256:" in digest for digests in report["digests"]["after"].values() for digest in digests)
     assert Path(done["report"]).stat().st_mode & 0o777 == 0o600
     # It says so for ever.
     assert small.jobs()[job] == "STARTED"

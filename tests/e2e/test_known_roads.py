@@ -51,7 +51,7 @@ def number(stack: SampleStack, query: str) -> int:
 
 
 def check(document: Any, name: str) -> Any:
-    return next(one for one in document["checks"] if one["name"] == name)
+    return next(candidate for candidate in document["checks"] if candidate["name"] == name)
 
 
 def dump(stack: SampleStack, path: Path, *words: str) -> Path:
@@ -82,7 +82,7 @@ def test_a_database_with_an_old_mark_is_refused_then_mended_and_its_values_put_b
     assert stack.version() == "2.5.1" and number(stack, PERIODS) >= lengths
     assert stack.sql("SELECT version_num FROM alembic_version") == [["de7478f3ff6d"]]
     assert "put_back" not in check(done, "values")["details"]
-    assert {one["name"] for one in done["checks"] if one["message"].startswith(("The values", "Alembic"))} == {
+    assert {result["name"] for result in done["checks"] if result["message"].startswith(("The values", "Alembic"))} == {
         "repaired"
     }
 
@@ -90,15 +90,15 @@ def test_a_database_with_an_old_mark_is_refused_then_mended_and_its_values_put_b
     chap(stack, "restore", str(old), "--yes")
     assert number(stack, PERIODS) >= lengths and stack.api("/v1/crud/backtests/1/full")[0] == 200
     empty = dump(stack, tmp_path / "empty.dump", "-s")
-    said = chap(stack, "restore", str(empty), "--yes", expect=1)["error"]
-    assert "not one row" in said["message"] and "--allow-empty" in said["hint"]
+    message = chap(stack, "restore", str(empty), "--yes", expect=1)["error"]
+    assert "not one row" in message["message"] and "--allow-empty" in message["hint"]
     newer = dump(stack, tmp_path / "newer.dump")
 
     chap(stack, "restore", "--undo", "--yes")
     undone = chap(stack, "rollback", "--yes")
     assert undone["written_since"] == {} and stack.checksum() == before
-    said = chap(stack, "restore", str(newer), "--yes", expect=1)["error"]
-    assert "newer CHAP" in said["message"] and "de7478f3ff6d" in said["message"]
+    message = chap(stack, "restore", str(newer), "--yes", expect=1)["error"]
+    assert "newer CHAP" in message["message"] and "de7478f3ff6d" in message["message"]
     assert not chap(stack, "backup")["backup"]["absent_tables"]
     stack.sql("DROP TABLE alembic_version")
 
@@ -256,7 +256,7 @@ def jobs_that_nobody_began(stack: SampleStack) -> None:
     planned = chap(stack, "upgrade", "v2.6.0", "--dry-run")
     jobs = check(planned, "jobs")
     assert jobs["status"] == "ok" and jobs["details"]["running"] == jobs["details"]["waiting"] == []
-    assert "No job that a person began runs." in jobs["message"] and "queued by itself" in jobs["message"]
+    assert "No job that a person started is running." in jobs["message"] and "queued by itself" in jobs["message"]
 
 
 def test_each_refusal_that_was_overridden_is_in_the_history(tmp_path: Path) -> None:

@@ -36,34 +36,34 @@ def checks(stack: SampleStack, version: str) -> dict[str, Any]:
     return {check["name"]: check for check in json.loads(done.stdout)["checks"]}
 
 
-def test_a_database_that_would_be_found_empty(stack: SampleStack) -> None:
-    found = checks(stack, "v1.0.7")["data_mount"]
-    assert found["status"] == "fail" and "found empty" in found["message"]
-    assert f"{stack.folder}-data at /var/lib/postgresql/data becomes chap-db" in found["message"]
+def test_a_database_that_would_look_empty(stack: SampleStack) -> None:
+    result = checks(stack, "v1.0.7")["data_mount"]
+    assert result["status"] == "fail" and "found empty" in result["message"]
+    assert f"{stack.folder}-data at /var/lib/postgresql/data becomes chap-db" in result["message"]
     assert checks(stack, "v1.1.3")["data_mount"]["status"] == "ok"
 
     # The way around it, as the hint says.
     own = stack.folder / "compose.override.yml"
     own.write_text(f"services: {{postgres: {{volumes: ['{stack.folder}-data:/var/lib/postgresql/data']}}}}\n")
     done = chap(stack, "check", "v1.0.7", "-f", "compose.yml", "-f", own.name)
-    assert {one["name"]: one["status"] for one in done["checks"]}["data_mount"] == "ok"
+    assert {check["name"]: check["status"] for check in done["checks"]}["data_mount"] == "ok"
     own.unlink()
 
 
 def test_which_postgresql(stack: SampleStack) -> None:
     name = f"{stack.project}/postgres"
-    found = checks(stack, "v1.0.7")["postgresql"]
-    assert found["status"] == "warn" and name in found["message"] and f"{name}:17" in found["hint"]
+    result = checks(stack, "v1.0.7")["postgresql"]
+    assert result["status"] == "warn" and name in result["message"] and f"{name}:17" in result["hint"]
     ran = image_named(stack, name)
     stack.docker("tag", stack.containers()["redis"]["image_id"], name)  # as if pulled anew
     try:
-        found = checks(stack, "v1.0.7")["postgresql"]
-        assert found["status"] == "fail" and "another image now" in found["message"]
+        result = checks(stack, "v1.0.7")["postgresql"]
+        assert result["status"] == "fail" and "another image now" in result["message"]
         assert checks(stack, "v1.1.3")["postgresql"]["status"] == "ok"
     finally:
         stack.docker("tag", ran, name)
-    found = checks(stack, "v1.4.9")["postgresql"]
-    assert found["status"] == "fail" and "PostgreSQL 17 runs, and the files say postgres:18" in found["message"]
+    result = checks(stack, "v1.4.9")["postgresql"]
+    assert result["status"] == "fail" and "PostgreSQL 17 runs, and the files say postgres:18" in result["message"]
 
 
 def test_credentials_of_the_example_and_a_folder_that_is_missing_are_seen(stack: SampleStack) -> None:
@@ -73,9 +73,9 @@ def test_credentials_of_the_example_and_a_folder_that_is_missing_are_seen(stack:
         seen = checks(stack, "v1.1.5")
         assert f"mount what is not there: {stack.folder}/runs" in seen["folders"]["message"]
         assert seen["folders"]["status"] == "fail" and f"mkdir -p {stack.folder}/runs" in seen["folders"]["hint"]
-        found = seen["settings"]
-        assert found["status"] == "fail" and "another user, password than now" in found["message"]
-        assert "POSTGRES_USER" in found["hint"] and str(env) in found["hint"]
+        result = seen["settings"]
+        assert result["status"] == "fail" and "another user, password than now" in result["message"]
+        assert "POSTGRES_USER" in result["hint"] and str(env) in result["hint"]
     finally:
         env.unlink()
 
@@ -89,22 +89,22 @@ def test_env_goes_with_a_failed_upgrade(stack: SampleStack, how: str) -> None:
         failure = chap(stack, "upgrade", "v1.1.6", "--yes", expect=3)["error"]
         assert "prediction.calibration" in failure["message"] and older.SECRET not in str(failure)
     else:
-        there: list[bool] = []
+        seen: list[bool] = []
 
         def kill(run: Run) -> None:
-            there.append((stack.folder / ".env").exists())
+            seen.append((stack.folder / ".env").exists())
             run.signal(signal.SIGKILL)
 
         run = Run(stack, "upgrade", "v1.1.6", "--yes", at="build", hit=kill)
-        assert run.end() == -signal.SIGKILL and there == [True]
+        assert run.end() == -signal.SIGKILL and seen == [True]
         assert chap(stack, "recover")["outcome"] == "undone"
     assert Seen.of(stack) == before and not (stack.folder / ".env").exists()
 
 
 @pytest.mark.torture
 def test_a_release_that_says_it_is_another(stack: SampleStack) -> None:
-    found = checks(stack, "v1.1.3")
-    assert "says of itself that it is 1.1.1" in found["note_number"]["message"]
+    result = checks(stack, "v1.1.3")
+    assert "says of itself that it is 1.1.1" in result["note_number"]["message"]
     chap(stack, "upgrade", "v1.1.3", "--yes")
     assert stack.version() == "1.1.1" and chap(stack, "versions")["running"] == "1.1.3"
     assert "v1.1.2 is older than the running 1.1.3" in checks(stack, "v1.1.2")["version_path"]["message"]
@@ -112,8 +112,8 @@ def test_a_release_that_says_it_is_another(stack: SampleStack) -> None:
 
     # The network that later releases do not have, in a file of the operator's own.
     (stack.folder / "own.yml").write_text("services: {redis: {networks: [chap-network]}}\n")
-    found = chap(stack, "check", "v1.1.5", "-f", "compose.yml", "-f", "own.yml", expect=1)["checks"]
-    (failed,) = (one for one in found if one["status"] == "fail")
+    result = chap(stack, "check", "v1.1.5", "-f", "compose.yml", "-f", "own.yml", expect=1)["checks"]
+    (failed,) = (result for result in result if result["status"] == "fail")
     assert failed["name"] == "services" and "network chap-network of redis" in failed["message"]
     chap(stack, "rollback", "--yes")
 
@@ -144,6 +144,6 @@ def test_env_is_written_from_what_runs(stack: SampleStack) -> None:
     kept = [path for path in (stack.folder / ".docker-chap/runs").glob("*.json") if older.SECRET in path.read_text()]
     assert not kept
 
-    found = checks(stack, "v1.2.0")["mounts"]
-    assert found["status"] == "fail" and f"{stack.folder}/runs at /app/runs becomes" in found["message"]
-    assert f"cp {stack.folder}/runs/. worker:/data/runs" in found["hint"]
+    result = checks(stack, "v1.2.0")["mounts"]
+    assert result["status"] == "fail" and f"{stack.folder}/runs at /app/runs becomes" in result["message"]
+    assert f"cp {stack.folder}/runs/. worker:/data/runs" in result["hint"]

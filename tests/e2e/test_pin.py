@@ -82,7 +82,7 @@ def test_mode_and_symlink_stay(folder: Path) -> None:
     assert b"v2.1.0" in (folder / "real.env").read_bytes()
 
 
-def test_the_process_environment_wins_and_is_told_of(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_process_environment_wins_and_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = content(folder)
     variables = environment() | {"CHAP_TAG": "v1.4.0"}
     command = ["docker", "chap", "pin", "v2.1.0"]
@@ -105,7 +105,7 @@ def read_only(folder: Path) -> Iterator[None]:
         subprocess.run(["umount", "-l", folder], check=True)
 
 
-def test_a_read_only_file_is_found_before_the_first_write(folder: Path) -> None:
+def test_a_read_only_file_is_refused_before_the_first_write(folder: Path) -> None:
     before = content(folder)
     with read_only(folder):
         failed = pin(folder, "pin", "v2.1.0", status=1)

@@ -93,25 +93,25 @@ def kinds(names: list[str]) -> set[str]:
 @pytest.mark.torture
 def test_what_a_restore_would_refuse_is_known_when_the_backup_is_made(strange: SampleStack) -> None:
     strange.sql(BEYOND_TRUST)
-    found = unexpected.objects(server_of(strange), strange.database)
+    result = unexpected.objects(server_of(strange), strange.database)
     refused = dump_format.contents(listing(strange)).unexpected()
     # Comments and users of what is named are not named by themselves. pg_restore has other words for large objects.
-    said = {entry.kind for entry in refused} - {"COMMENT", "USER MAPPING", "BLOB", "BLOBS", "BLOB METADATA"}
-    said -= {"PUBLICATION TABLE", "MATERIALIZED VIEW DATA"}
-    assert len(said) > 20
-    missing = {kind for kind in said if not any(name.startswith(f"{kind} ") for name in kinds(found))}
-    assert not missing, found
-    assert any(name.startswith("LARGE OBJECT ") for name in found)
-    assert {"VIEW seen", "EXPRESSION random() in a default of public.more", "UNTRUSTED FUNCTION native"} <= set(found)
+    message = {entry.kind for entry in refused} - {"COMMENT", "USER MAPPING", "BLOB", "BLOBS", "BLOB METADATA"}
+    message -= {"PUBLICATION TABLE", "MATERIALIZED VIEW DATA"}
+    assert len(message) > 20
+    missing = {kind for kind in message if not any(name.startswith(f"{kind} ") for name in kinds(result))}
+    assert not missing, result
+    assert any(name.startswith("LARGE OBJECT ") for name in result)
+    assert {"VIEW seen", "EXPRESSION random() in a default of public.more", "UNTRUSTED FUNCTION native"} <= set(result)
     # What belongs to an extension is not told of a second time.
-    assert "EXTENSION pg_trgm" in found and not any("similarity" in name for name in found)
+    assert "EXTENSION pg_trgm" in result and not any("similarity" in name for name in result)
 
     made = chap(strange, "backup")["backup"]
-    assert made["foreign"] == found
-    told = strange.docker("chap", "verify", made["id"]).stdout
-    assert "A restore needs --trust." in told and "EVENT TRIGGER starts" in told and "by hand only" in told
-    checks = {one["name"]: one for one in chap(strange, "check")["checks"]}
-    assert checks["database"]["status"] == "warn" and checks["database"]["details"]["foreign"] == found
+    assert made["foreign"] == result
+    output = strange.docker("chap", "verify", made["id"]).stdout
+    assert "A restore needs --trust." in output and "EVENT TRIGGER starts" in output and "by hand only" in output
+    checks = {check["name"]: check for check in chap(strange, "check")["checks"]}
+    assert checks["database"]["status"] == "warn" and checks["database"]["details"]["foreign"] == result
     assert "needs --trust" in strange.docker("chap", "backups").stdout
 
     for words in ((), ("--trust",)):
@@ -128,8 +128,8 @@ def test_with_trust_everything_comes_back_but_power(strange: SampleStack) -> Non
         "CREATE INDEX ON ext.words USING gin (word ext.gin_trgm_ops)"
     )
     made = chap(strange, "backup")["backup"]
-    before, found = strange.checksum(), unexpected.objects(server_of(strange), strange.database)
-    assert not any(dump_format.is_beyond_trust(name) for name in found)
+    before, result = strange.checksum(), unexpected.objects(server_of(strange), strange.database)
+    assert not any(dump_format.is_beyond_trust(name) for name in result)
     assert "EXTENSION" in chap(strange, "restore", made["id"], "--yes", expect=1)["error"]["message"]
     chap(strange, "verify", made["id"], "--deep")
 
@@ -137,7 +137,9 @@ def test_with_trust_everything_comes_back_but_power(strange: SampleStack) -> Non
     chap(strange, "restore", made["id"], "--yes", "--trust")
     assert strange.checksum() == before
     now = unexpected.objects(server_of(strange), strange.database)
-    assert [one for one in now if "LARGE OBJECT" not in one] == [one for one in found if "LARGE OBJECT" not in one]
+    assert [line for line in now if "LARGE OBJECT" not in line] == [
+        line for line in result if "LARGE OBJECT" not in line
+    ]
     assert strange.sql("SELECT convert_from(lo_get(oid), 'UTF8') FROM pg_largeobject_metadata") == [["large"]]
     assert strange.sql("SELECT word FROM ext.words WHERE word OPERATOR(ext.%) 'rainy'") == [["rain"]]
     owners = strange.sql("SELECT DISTINCT pg_get_userbyid(relowner) FROM pg_class WHERE relname IN ('seen', 'words')")
@@ -160,12 +162,12 @@ def test_a_backup_that_fails_its_proof_is_no_longer_relied_on(small: SampleStack
     error = chap(small, "verify", "latest", expect=1)["error"]
     assert dump in error["message"] and "counts as bad" in error["state"] and "docker chap backups" in error["hint"]
 
-    listed = {one["id"]: one for one in chap(small, "backups")["backups"]}
+    listed = {backup["id"]: backup for backup in chap(small, "backups")["backups"]}
     assert listed[bad["id"]]["proven_by"] is None and listed[bad["id"]]["proven_at"] is None
     assert dump in listed[bad["id"]]["fault"] and listed[good["id"]]["fault"] == ""
     assert f"{bad['id']} is not to be relied on." in small.docker("chap", "backups").stdout
     status = chap(small, "status")
-    assert status["last_backup"]["id"] == good["id"] and any(bad["id"] in said for said in status["problems"])
+    assert status["last_backup"]["id"] == good["id"] and any(bad["id"] in problem for problem in status["problems"])
 
     small.sql("DELETE FROM observation WHERE id % 2 = 0")
     done = chap(small, "restore", "latest", "--yes")
@@ -215,8 +217,8 @@ def test_a_dump_that_restores_to_other_rows_is_bad_until_it_restores_well(small:
 
 @pytest.mark.torture
 def test_a_table_that_vanished_is_missed(small: SampleStack) -> None:
-    whole = chap(small, "backup")["backup"]
-    assert whole["lost_tables"] == [] and whole["absent_tables"] == []
+    complete = chap(small, "backup")["backup"]
+    assert complete["lost_tables"] == [] and complete["absent_tables"] == []
     small.sql("CREATE TABLE of_our_own (a int)")
     own = chap(small, "backup")["backup"]
     small.sql("DROP TABLE of_our_own")

@@ -26,12 +26,12 @@ def test_every_command_is_in_the_table() -> None:
     assert [name for name, _ in ROWS] == app.chap.list_commands(context)
 
 
-def test_every_exit_status_is_told_alike_in_help_and_readme() -> None:
+def test_exit_statuses_are_the_same_in_help_and_readme() -> None:
     section = README.partition("| Exit status |")[2].partition("\n\n")[0]
-    told = {int(status): words for status, words in re.findall(r"^\| (\d+) \| (.*) \|$", section, re.MULTILINE)}
-    assert told == EXIT_STATUSES
+    table = {int(status): words for status, words in re.findall(r"^\| (\d+) \| (.*) \|$", section, re.MULTILINE)}
+    assert table == EXIT_STATUSES
     kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.ChapError)]
-    assert set(told) == {0, *(kind.exit_status for kind in kinds)}
+    assert set(table) == {0, *(kind.exit_status for kind in kinds)}
 
 
 def test_a_backup_is_restored_by_hand_as_its_own_text_says(small: SampleStack) -> None:

@@ -55,8 +55,8 @@ def refused(stack: SampleStack, *words: str, status: int = 1, folder: Path | Non
 
 
 def test_no_engine(small: SampleStack) -> None:
-    said = refused(small, "-H", "unix:///nowhere/docker.sock", "chap", "status")
-    assert "unix:///nowhere/docker.sock does not answer" in said and "Next:  Start it" in said
+    message = refused(small, "-H", "unix:///nowhere/docker.sock", "chap", "status")
+    assert "unix:///nowhere/docker.sock does not answer" in message and "Next:  Start it" in message
 
 
 def test_no_such_context_is_never_the_local_engine(small: SampleStack) -> None:
@@ -68,10 +68,10 @@ def test_no_permission_on_the_socket(small: SampleStack) -> None:
     plugin = Path(environment()["DOCKER_CONFIG"], "cli-plugins", "docker-chap")
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
-        told_without_permission(plugin, Path(folder, "docker-chap"))
+        refused_without_permission(plugin, Path(folder, "docker-chap"))
 
 
-def told_without_permission(plugin: Path, copy: Path) -> None:
+def refused_without_permission(plugin: Path, copy: Path) -> None:
     """Run a copy of the plugin, where everybody can reach it, as a user without rights."""
     copy.write_bytes(plugin.read_bytes())
     copy.chmod(0o755)
@@ -95,28 +95,28 @@ def test_compose_missing_and_too_old(small: SampleStack, tmp_path: Path) -> None
     own = tmp_path / "cli-plugins"
     own.mkdir()
     (own / "docker-chap").symlink_to(plugins / "docker-chap")
-    said = refused(small, "chap", "upgrade", "v2.1.0", "--yes", DOCKER_CONFIG=str(tmp_path))
-    if "is not installed" not in said:
-        pytest.skip(f"this machine has another Compose that Docker finds: {said}")
+    message = refused(small, "chap", "upgrade", "v2.1.0", "--yes", DOCKER_CONFIG=str(tmp_path))
+    if "is not installed" not in message:
+        pytest.skip(f"this machine has another Compose that Docker finds: {message}")
     old = own / "docker-compose"
     metadata = '{"SchemaVersion":"0.1.0","Vendor":"test","Version":"v2.19.1","ShortDescription":"old"}'
     old.write_text(f"#!/bin/sh\n[ $1 = docker-cli-plugin-metadata ] && echo '{metadata}' || echo 2.19.1\n")
     old.chmod(0o755)
-    said = refused(small, "chap", "upgrade", "v2.1.0", "--yes", DOCKER_CONFIG=str(tmp_path))
-    assert "Docker Compose 2.19.1 is too old" in said and "2.20" in said
+    message = refused(small, "chap", "upgrade", "v2.1.0", "--yes", DOCKER_CONFIG=str(tmp_path))
+    assert "Docker Compose 2.19.1 is too old" in message and "2.20" in message
 
 
 def test_no_stack_of_that_name(small: SampleStack, tmp_path: Path) -> None:
-    said = refused(small, "chap", "-p", "nowhere", "status", folder=tmp_path)
-    assert "No CHAP stack found" in said and "nowhere" in said and "chap-core" in said
+    message = refused(small, "chap", "-p", "nowhere", "status", folder=tmp_path)
+    assert "No CHAP stack found" in message and "nowhere" in message and "chap-core" in message
 
 
 def test_several_stacks_are_listed(small: SampleStack, tmp_path: Path) -> None:
     other = SampleStack.create(tmp_path / "other")
     try:
         other.compose("up", "-d", "--quiet-pull")
-        said = refused(small, "chap", "status", folder=tmp_path)
-        assert small.project in said and other.project in said and "-p " in said
+        message = refused(small, "chap", "status", folder=tmp_path)
+        assert small.project in message and other.project in message and "-p " in message
     finally:
         other.down()
 
@@ -128,20 +128,20 @@ def test_words_that_do_not_fit(small: SampleStack) -> None:
 
 
 def test_a_version_that_does_not_exist_names_the_nearest(small: SampleStack) -> None:
-    said = refused(small, "chap", "upgrade", "v2.1.33", "--yes")
-    assert "does not have" in said and "Nearest: v2.1.10, v2.2.0" in said
+    message = refused(small, "chap", "upgrade", "v2.1.33", "--yes")
+    assert "does not have" in message and "Nearest: v2.1.10, v2.2.0" in message
 
 
-def test_a_version_that_only_one_image_has(small: SampleStack) -> None:
-    said = refused(small, "chap", "upgrade", "v2.1.8", "--yes")
-    assert "chap-worker:v2.1.8" in said and "The other image has that tag" in said
+def test_a_version_that_a_single_image_has(small: SampleStack) -> None:
+    message = refused(small, "chap", "upgrade", "v2.1.8", "--yes")
+    assert "chap-worker:v2.1.8" in message and "The other image has that tag" in message
 
 
 def test_an_older_version(small: SampleStack) -> None:
     assert "docker chap rollback" in refused(small, "chap", "upgrade", "v1.4.0", "--yes")
 
 
-def test_checks_that_fail_are_told_by_the_exit_status(small: SampleStack) -> None:
+def test_failed_checks_set_the_exit_status(small: SampleStack) -> None:
     done = small.docker("chap", "check", "v1.4.0", "--json", check=False)
     assert done.returncode == 1 and '"ok": false' in done.stdout
     assert small.docker("chap", "check", "v2.1.0", check=False).returncode == 0
@@ -166,9 +166,9 @@ def test_what_runs_and_is_not_what_the_files_say_is_named(small: SampleStack) ->
         settings.write_text(before[1])
     assert done.returncode == 1, done.stderr
     drift = next(check for check in json.loads(done.stdout)["checks"] if check["name"] == "drift")
-    found = {name: "\n".join(told) for name, told in drift["details"]["services"].items()}
-    assert "s3cret" not in done.stdout and set(found) == {"chap", "chap-worker"}
-    assert found["chap-worker"] == "variables CHAP_API_TOKEN\ncommand"
+    result = {name: "\n".join(differences) for name, differences in drift["details"]["services"].items()}
+    assert "s3cret" not in done.stdout and set(result) == {"chap", "chap-worker"}
+    assert result["chap-worker"] == "variables CHAP_API_TOKEN\ncommand"
     prefix = f"{small.project}_"
     for line in (
         "variables CHAP_API_TOKEN",
@@ -179,17 +179,17 @@ def test_what_runs_and_is_not_what_the_files_say_is_named(small: SampleStack) ->
         "user (chap:chap runs, the files say root)",
         "init (True runs, the files say False)",
     ):
-        assert line in found["chap"], found["chap"]
-    assert len(found["chap"].splitlines()) == 6, found["chap"]
+        assert line in result["chap"], result["chap"]
+    assert len(result["chap"].splitlines()) == 6, result["chap"]
 
 
 def test_dumps_that_are_none(small: SampleStack, tmp_path: Path) -> None:
-    whole = small.folder / "whole.dump"
-    with whole.open("wb") as file:
+    complete = small.folder / "whole.dump"
+    with complete.open("wb") as file:
         name = small.containers()["chap-postgres"]["id"]
         command = ["docker", "exec", name, "pg_dump", "-U", "chap", "-Fc", "chap_core"]
         subprocess.run(command, env=environment(), stdout=file, check=True)
-    content = whole.read_bytes()
+    content = complete.read_bytes()
     for name, bytes_, expected in (
         ("empty.dump", b"", "is empty"),
         ("text.dump", b"this is no dump at all\n" * 50, "is not a PostgreSQL dump"),
@@ -200,15 +200,15 @@ def test_dumps_that_are_none(small: SampleStack, tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(bytes_)
         assert expected in refused(small, "chap", "restore", str(tmp_path / name), "--yes")
     assert "There is no file missing.dump, and no backup" in refused(small, "chap", "restore", "missing.dump", "--yes")
-    whole.unlink()
+    complete.unlink()
 
 
 def test_the_database_container_is_down(small: SampleStack) -> None:
     small.compose("stop", "chap-postgres")
     try:
         for words in (["backup"], ["upgrade", "v2.1.0", "--yes"]):
-            said = refused(small, "chap", *words)
-            assert "chap-postgres" in said and "start" in said
+            message = refused(small, "chap", *words)
+            assert "chap-postgres" in message and "start" in message
     finally:
         small.compose("start", "chap-postgres")
         small.compose("restart", "chap", "chap-worker")
@@ -218,8 +218,8 @@ def test_the_database_container_is_down(small: SampleStack) -> None:
 def test_containers_that_are_stopped(small: SampleStack) -> None:
     small.compose("stop", "-t", "1", "chap", "chap-worker")
     try:
-        said = refused(small, "chap", "upgrade", "v2.1.0", "--yes")
-        assert "Not running: chap, chap-worker" in said and "start chap chap-worker" in said
+        message = refused(small, "chap", "upgrade", "v2.1.0", "--yes")
+        assert "Not running: chap, chap-worker" in message and "start chap chap-worker" in message
     finally:
         small.compose("start", "chap", "chap-worker")
         small.wait_ready()
@@ -235,8 +235,8 @@ def test_the_disk_is_full_while_dumping(small: SampleStack, tmp_path: Path) -> N
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(disk)], check=True)
     try:
         # An earlier backup's ratio makes the estimate small, so the disk runs full in the middle of the dump.
-        said = refused(small, "chap", "backup", "-o", str(disk))
-        assert "No space left" in said or "Not enough room" in said
+        message = refused(small, "chap", "backup", "-o", str(disk))
+        assert "No space left" in message or "Not enough room" in message
         assert not [path for path in disk.iterdir() if path.name != ".gitignore"]
     finally:
         subprocess.run(["umount", str(disk)], check=True)

@@ -45,12 +45,12 @@ def picture(stack: SampleStack) -> Picture:
 
 def ours(stack: SampleStack, run: Run) -> tuple[list[str], list[str]]:
     """Return the throwaway containers of one run, and networks that bear the same label."""
-    found = []
+    result = []
     for words in (("ps", "-a"), ("network", "ls")):
         listed = stack.docker(*words, "--filter", LABEL, "--format", '{{.ID}} {{.Label "docker-chap.throwaway"}}')
         lines = (line.split() for line in listed.stdout.splitlines())
-        found.append([line for line, owner in lines if owner.startswith(f"{run.process.pid}@")])
-    return found[0], found[1]
+        result.append([line for line, owner in lines if owner.startswith(f"{run.process.pid}@")])
+    return result[0], result[1]
 
 
 def rehearsed(stack: SampleStack, *words: str, expect: int = 0) -> Any:
@@ -76,8 +76,8 @@ for address in sys.argv[2:]:
 
 def addresses() -> list[str]:
     """Return the addresses of this machine, those of its bridges included, and one of the world."""
-    found = subprocess.run(["hostname", "-I"], capture_output=True, text=True, check=True).stdout.split()
-    return [one for one in found if ":" not in one] + ["127.0.0.1", "1.1.1.1"]
+    output = subprocess.run(["hostname", "-I"], capture_output=True, text=True, check=True).stdout.split()
+    return [address for address in output if ":" not in address] + ["127.0.0.1", "1.1.1.1"]
 
 
 def test_a_good_version_on_fresh_data_with_no_network_at_all(stack: SampleStack) -> None:
@@ -108,16 +108,16 @@ def test_a_good_version_on_fresh_data_with_no_network_at_all(stack: SampleStack)
     assert seen["reached"] == []
     assert not any(SECRETS["CHAP_DB_PASSWORD"] in variable for variable in seen["variables"])
 
-    found = run.document
-    assert found["verdict"] == "good" and all(check["status"] == "ok" for check in found["checks"])
-    assert found["columns"] == {"added": ["public.backtest.max_horizon_distance"], "removed": []}
-    assert found["tables"] == {f"public.{table}": rows for table, rows in stack.counts().items()}
-    assert found["expected_downtime_seconds"] > found["seconds"]["start"] > 0
+    result = run.document
+    assert result["verdict"] == "good" and all(check["status"] == "ok" for check in result["checks"])
+    assert result["columns"] == {"added": ["public.backtest.max_horizon_distance"], "removed": []}
+    assert result["tables"] == {f"public.{table}": rows for table, rows in stack.counts().items()}
+    assert result["expected_downtime_seconds"] > result["seconds"]["start"] > 0
     assert_no_secret(stack, run.stdout, run.stderr)
 
 
 @pytest.mark.parametrize(
-    ("version", "check", "said"),
+    ("version", "check", "message"),
     [
         pytest.param("v2.1.3", "schema", "prediction.calibration", marks=pytest.mark.torture),
         ("v2.1.5", "rows", "public.observation had 2000, has 1800"),
@@ -125,27 +125,27 @@ def test_a_good_version_on_fresh_data_with_no_network_at_all(stack: SampleStack)
         pytest.param("v2.1.7", "chap_version", "reports version 2.1.0", marks=pytest.mark.torture),
     ],
 )
-def test_a_version_that_harms_the_data_of_a_backup_is_found_out(
-    stack: SampleStack, version: str, check: str, said: str
+def test_a_version_that_harms_the_data_of_a_backup_is_detected(
+    stack: SampleStack, version: str, check: str, message: str
 ) -> None:
     made = chap(stack, "backup")["backup"]["id"]
-    found = rehearsed(stack, version, "--from", "latest", expect=1)
-    assert found["source"] == made
-    failed = {one["name"]: one["message"] for one in found["checks"] if one["status"] in ("fail", "error")}
-    assert found["verdict"] == "bad" and said in failed[check] and found["log"]
+    result = rehearsed(stack, version, "--from", "latest", expect=1)
+    assert result["source"] == made
+    failed = {result["name"]: result["message"] for result in result["checks"] if result["status"] in ("fail", "error")}
+    assert result["verdict"] == "bad" and message in failed[check] and result["log"]
 
 
 @pytest.mark.torture
 def test_an_api_that_ends_for_want_of_internet_still_shows_what_it_made_of_the_data(stack: SampleStack) -> None:
-    found = rehearsed(stack, "v2.1.10")
-    checks = {one["name"]: one["status"] for one in found["checks"]}
-    assert found["verdict"] == "migrates"
+    result = rehearsed(stack, "v2.1.10")
+    checks = {check["name"]: check["status"] for check in result["checks"]}
+    assert result["verdict"] == "migrates"
     assert checks == {"start": "warn", "chap_version": "ok", "schema": "ok", "rows": "ok"}
-    assert "no internet" in found["checks"][0]["message"]
+    assert "no internet" in result["checks"][0]["message"]
 
 
 @pytest.mark.torture
-def test_a_killed_rehearsal_is_swept_up_by_recover_and_a_cancelled_one_by_itself(stack: SampleStack) -> None:
+def test_a_killed_rehearsal_is_cleaned_up_by_recover_and_a_cancelled_rehearsal_by_itself(stack: SampleStack) -> None:
     killed = Run(stack, "rehearse", "v2.1.0", at="start copy", hit=lambda run: run.signal(signal.SIGKILL))
     assert killed.end() == -signal.SIGKILL
     assert ours(stack, killed)[0]

@@ -23,9 +23,9 @@ pytestmark = pytest.mark.skipif(
 def remote(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Remote]:
     """Give a Docker context, `north`, of each kind."""
     server = ssh_server if request.param == "ssh" else tls_server
-    with server(tmp_path_factory.mktemp("remote") / request.param) as found:
-        found.docker_context("north")
-        yield found
+    with server(tmp_path_factory.mktemp("remote") / request.param) as engine_address:
+        engine_address.docker_context("north")
+        yield engine_address
 
 
 def chap(remote: Remote, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
@@ -68,7 +68,7 @@ def test_what_cannot_be_reached_is_never_the_local_engine(small: SampleStack, re
         assert "nowhere" in refused.stderr or (nobody in refused.stderr and "refused" in refused.stderr)
 
 
-def test_who_has_no_key_or_certificate_is_told_so(small: SampleStack, remote: Remote, tmp_path: Path) -> None:
+def test_a_missing_key_or_certificate_is_named(small: SampleStack, remote: Remote, tmp_path: Path) -> None:
     bare = dict(remote.environment)
     expected = "does not answer"
     if not remote.tls:

@@ -41,13 +41,13 @@ FORMATS = (
 )
 
 
-def give(stack: SampleStack, given: bytes, *words: str) -> None:
+def give(stack: SampleStack, stdin: bytes, *words: str) -> None:
     """Run a program in the database's container with something on its standard input."""
     done = subprocess.run(
         ["docker", "compose", "exec", "-T", stack.database_service, *words],
         cwd=stack.folder,
         env=environment(),
-        input=given,
+        input=stdin,
         capture_output=True,
     )
     assert done.returncode == 0, done.stderr
@@ -77,12 +77,12 @@ def restore_beside(
 ) -> Any:
     """Carry a restore out until the swap, and return the checksums of the side database, or what `look` sees in it."""
     world = World(Engine(), lambda: datetime.now(timezone.utc), time.sleep, lambda *_: None)
-    found = observe.find_stack(world.engine, Where((), stack.project, None, (), stack.folder, environment()))
-    plan = restore.RestorePlan(found, source.recognise(str(path), stack.folder / "backups"), trust)
+    stack_now = observe.find_stack(world.engine, Where((), stack.project, None, (), stack.folder, environment()))
+    plan = restore.RestorePlan(stack_now, source.recognise(str(path), stack.folder / "backups"), trust)
     # Nothing that CHAP says of itself is looked at before the swap.
     nothing_asked = Baseline("", {}, (), "", ready=False, has_data=True, untouched={})
     journal = run_records.begin_run(stack.folder, "restore", {}, world.clock)
-    server = Server(world.engine, found.database.containers[0].id, found.access.admin)
+    server = Server(world.engine, stack_now.database.containers[0].id, stack_now.access.admin)
     change = restore._change(plan, server, nothing_asked, journal)
     try:
         side_database.make(world, server, plan.source, change, journal, trust=trust)
@@ -159,7 +159,7 @@ def assert_no_harm(stack: SampleStack, folder: Path, what: str, packed: Callable
             assert restore_beside(stack, path) == stack.checksum()
 
 
-@pytest.mark.parametrize("what", [*HOSTILE, *(pytest.param(one, marks=pytest.mark.torture) for one in MORE_HOSTILE)])
+@pytest.mark.parametrize("what", [*HOSTILE, *(pytest.param(item, marks=pytest.mark.torture) for item in MORE_HOSTILE)])
 def test_a_plain_dump_that_means_harm_does_none(unharmed: SampleStack, tmp_path: Path, what: str) -> None:
     assert_no_harm(unharmed, tmp_path, what)
 
@@ -264,7 +264,7 @@ def test_a_restore_keeps_what_belongs_to_the_database(small: SampleStack) -> Non
     assert looker.stdin
     looker.stdin.close()
     looker.wait()
-    assert [one["application"] for one in done["sessions_ended"]] == ["psql"]
+    assert [session["application"] for session in done["sessions_ended"]] == ["psql"]
     assert small.sql(what, "postgres") == before and small.checksum() == at_first
     assert small.counts(done["kept_database"])["observation"] == 0
     assert done["kept_database"] in chap(small, "status")["database"]["kept"]

@@ -86,15 +86,15 @@ def test_a_lost_database_gets_back_what_belonged_to_it(small: SampleStack, backu
     done = chap(small, "restore", backup, "--yes")
     assert small.checksum() == at_first and done["kept_database"] == ""
     assert small.sql(OF_DATABASE.format(small.database), "postgres") == belongings
-    assert not [one for one in done["checks"] if one["name"] == "properties"]
+    assert not [check for check in done["checks"] if check["name"] == "properties"]
     small.wait_ready()
 
 
 @pytest.mark.torture
 def test_a_manifest_gives_no_power_to_a_lost_database(small: SampleStack, backup: str, tmp_path: Path) -> None:
-    found = [one for one in chap(small, "backups")["backups"] if one["id"] == backup][0]
+    result = [item for item in chap(small, "backups")["backups"] if item["id"] == backup][0]
     copy = tmp_path / backup
-    shutil.copytree(found["folder"], copy)
+    shutil.copytree(result["folder"], copy)
     manifest = json.loads((copy / "manifest.json").read_text())
     manifest["database"]["settings"] = [
         {"role": "", "name": "session_preload_libraries", "value": "/tmp/harm"},
@@ -108,9 +108,9 @@ def test_a_manifest_gives_no_power_to_a_lost_database(small: SampleStack, backup
     (copy / "manifest.json").write_text(json.dumps(manifest))
     small.sql(f"DROP DATABASE {small.database} WITH (FORCE)", "postgres")
     done = chap(small, "restore", str(copy), "--yes")
-    said = [one["message"] for one in done["checks"] if one["name"] == "properties"][0]
+    message = [item["message"] for item in done["checks"] if item["name"] == "properties"][0]
     for left_out in ("session_preload_libraries", "work_mem of chap", "app.key", "nobody there"):
-        assert left_out in said
+        assert left_out in message
     assert not small.sql("SELECT 1 FROM pg_roles WHERE rolname ~ 'harm|docker_chap'", "postgres")
     evil = "SELECT setconfig FROM pg_db_role_setting WHERE setconfig::text ~ 'preload|key|jit'"
     assert not small.sql(evil, "postgres")
@@ -144,8 +144,8 @@ def test_an_old_backup_is_migrated_or_brings_its_version_back(small: SampleStack
     assert small.version() == "2.0.0" and returned["kept_database"] in small.databases()
     now = Picture.of(small)
     assert now.files == before.files and now.columns == before.columns
-    assert {name: one for name, one in now.checksum.items() if name not in SEEDED} == {
-        name: one for name, one in before.checksum.items() if name not in SEEDED
+    assert {name: checksum for name, checksum in now.checksum.items() if name not in SEEDED} == {
+        name: checksum for name, checksum in before.checksum.items() if name not in SEEDED
     }
     for name in WRITERS:
         assert now.containers[name]["image_id"] == before.containers[name]["image_id"]
@@ -167,9 +167,9 @@ def test_a_version_that_was_brought_back_goes_again(small: SampleStack, backup: 
 
 @pytest.mark.torture
 def test_a_version_that_comes_back_sick_is_put_away_again(small: SampleStack, backup: str, tmp_path: Path) -> None:
-    found = [one for one in chap(small, "backups")["backups"] if one["id"] == backup][0]
+    result = [item for item in chap(small, "backups")["backups"] if item["id"] == backup][0]
     copy = tmp_path / backup
-    shutil.copytree(found["folder"], copy)
+    shutil.copytree(result["folder"], copy)
     manifest = json.loads((copy / "manifest.json").read_text())
     manifest["chap"]["version"] = "2.1.1"
     for image in manifest["images"]:

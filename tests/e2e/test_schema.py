@@ -25,9 +25,9 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SampleStack]:
 
 def schema_of(document: Any, *statuses: str) -> Any:
     """Return the last check of the schema, with one of these statuses: before a way back and after it there is one."""
-    return [one for one in document["checks"] if one["name"] == "schema" and one["status"] in (statuses or STATUSES)][
-        -1
-    ]
+    return [
+        check for check in document["checks"] if check["name"] == "schema" and check["status"] in (statuses or STATUSES)
+    ][-1]
 
 
 def ids(stack: SampleStack) -> dict[str, str]:
@@ -35,15 +35,15 @@ def ids(stack: SampleStack) -> dict[str, str]:
     return {name: container["id"] for name, container in stack.containers().items()}
 
 
-def test_a_migration_that_nobody_commits_is_found_and_rolled_back(stack: SampleStack) -> None:
+def test_an_uncommitted_migration_is_detected_and_rolled_back(stack: SampleStack) -> None:
     assert chap(stack, "status")["schema"]["verdict"] == schema.COMPLETE
     assert schema_of(chap(stack, "check"))["status"] == "ok"
     before = stack.checksum()
 
     failed = chap(stack, "upgrade", "v2.3.1", "--yes", "--allow-uncommitted-migration", expect=3)
-    found = schema_of(failed, "fail", "error")
-    assert found["status"] == "fail" and found["details"]["verdict"] == schema.NOT_MIGRATED
-    assert BOTH_REVISIONS in found["message"] and "does not fill backtest.n_periods" in found["message"]
+    result = schema_of(failed, "fail", "error")
+    assert result["status"] == "fail" and result["details"]["verdict"] == schema.NOT_MIGRATED
+    assert BOTH_REVISIONS in result["message"] and "does not fill backtest.n_periods" in result["message"]
     assert stack.version() == "2.2.0" and stack.checksum() == before
 
     tried = chap(stack, "rehearse", "v2.3.1", expect=1)
@@ -58,16 +58,16 @@ def test_a_database_that_was_left_half_migrated_by_hand_is_named_everywhere(stac
     assert seen["health"]["level"] == "ready"
     assert seen["schema"]["verdict"] == schema.NOT_MIGRATED and seen["schema"]["pending"]
     assert any(BOTH_REVISIONS in problem for problem in seen["problems"])
-    found = schema_of(chap(stack, "check", expect=1))
-    assert found["status"] == "fail" and BOTH_REVISIONS in found["message"]
+    result = schema_of(chap(stack, "check", expect=1))
+    assert result["status"] == "fail" and BOTH_REVISIONS in result["message"]
 
     # A backup of it goes back only to somebody who wants it so, and that is seen before anything is stopped.
     made, containers = chap(stack, "backup")["backup"]["id"], ids(stack)
     refused = chap(stack, "restore", made, "--yes", expect=1)
     assert BOTH_REVISIONS in refused["error"]["message"] and ids(stack) == containers
     done = chap(stack, "restore", made, "--yes", "--trust")
-    found = schema_of(done)
-    assert found["status"] == "warn" and found["message"].startswith("As before: ")
+    result = schema_of(done)
+    assert result["status"] == "warn" and result["message"].startswith("As before: ")
 
 
 def test_a_good_database_of_the_newest_release_is_complete(tmp_path: Path) -> None:
@@ -103,5 +103,5 @@ def test_a_stuck_database_is_complete_for_v2_1_0_which_does_not_use_the_mark(tmp
         stack.sql("INSERT INTO alembic_version VALUES ('ff2b1bbb8418')")
         seen = chap(stack, "status")
         assert seen["schema"]["verdict"] == schema.ALEMBIC_BEHIND and seen["schema"]["alembic"] == ["ff2b1bbb8418"]
-        found = schema_of(chap(stack, "check"))
-        assert found["status"] == "ok" and "up to v2.1.0 CHAP does not use it" in found["message"]
+        result = schema_of(chap(stack, "check"))
+        assert result["status"] == "ok" and "up to v2.1.0 CHAP does not use it" in result["message"]

@@ -116,13 +116,15 @@ class Seen:
         ids = docker(stack.folder, "ps", "-aq", "--no-trunc", "--filter", f"label={PROJECT}={stack.project}").split()
         writers: dict[str, list[Any]] = {}
         others: dict[str, list[str]] = {}
-        for one in sorted(json.loads(docker(stack.folder, "inspect", *ids)), key=lambda load: str(load["Name"])):
-            service = one["Config"]["Labels"]["com.docker.compose.service"]
+        for container in sorted(json.loads(docker(stack.folder, "inspect", *ids)), key=lambda load: str(load["Name"])):
+            service = container["Config"]["Labels"]["com.docker.compose.service"]
             if service in (stack.api_service, stack.worker_service, "more-jobs"):
-                networks = sorted(one["NetworkSettings"]["Networks"])
-                writers.setdefault(service, []).append((one["Name"], one["Image"], networks, one["State"]["Status"]))
+                networks = sorted(container["NetworkSettings"]["Networks"])
+                writers.setdefault(service, []).append(
+                    (container["Name"], container["Image"], networks, container["State"]["Status"])
+                )
             else:
-                others.setdefault(service, []).append(one["Id"])
+                others.setdefault(service, []).append(container["Id"])
         sessions = "SELECT pid, backend_start FROM pg_stat_activity WHERE datname = 'neighbour' ORDER BY 1"
         rows = {table: mark for table, mark in stack.checksum().items() if table not in SEEDED}
         return cls([path.read_bytes() for path in stack.files], writers, others, rows, stack.sql(sessions))
@@ -132,7 +134,9 @@ PROJECT = "com.docker.compose.project"
 
 
 def test_what_is_seen_of_them(stack: SampleStack, neighbour: Path) -> None:
-    roles = {one["name"]: (one["role"], len(one["containers"])) for one in chap(stack, "status")["services"]}
+    roles = {
+        service["name"]: (service["role"], len(service["containers"])) for service in chap(stack, "status")["services"]
+    }
     assert roles == {
         "malaria-api": ("api", 1),
         "jobs": ("worker", 2),

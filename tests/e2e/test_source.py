@@ -52,15 +52,15 @@ class Seen:
             for path in stack.folder.rglob("*")
             if path.is_file() and not {".git", ".docker-chap", "backups"} & set(path.parts)
         }
-        there = stack.containers()
+        containers = stack.containers()
         writers = (stack.api_service, stack.worker_service)
         rows = {table: mark for table, mark in stack.checksum().items() if table not in SEEDED}
         return cls(
             head,
             files,
-            {name: there[name]["image_id"] for name in writers},
-            [one["id"] for name, one in there.items() if name not in writers],
-            {name: image_named(stack, there[name]["image"]) for name in writers},
+            {name: containers[name]["image_id"] for name in writers},
+            [container["id"] for name, container in containers.items() if name not in writers],
+            {name: image_named(stack, containers[name]["image"]) for name in writers},
             rows,
         )
 
@@ -69,7 +69,7 @@ def image_named(stack: SampleStack, name: str) -> str:
     return stack.docker("image", "inspect", "-f", "{{.Id}}", name).stdout.strip()
 
 
-def test_what_there_is_is_told(stack: SampleStack) -> None:
+def test_status_shows_the_checkout(stack: SampleStack) -> None:
     versions = chap(stack, "versions")
     assert versions["versions"] == ["v2.0.0", *source.TAGS] and versions["running"] == "2.0.0"
     assert versions["commit"] == source.git(stack.folder, "rev-parse", "HEAD")
@@ -90,7 +90,7 @@ def test_a_local_change_and_data_that_would_move_are_refused(stack: SampleStack)
     assert compose.read_bytes() == before + b"# mine\n"
     compose.write_bytes(before)
 
-    checks = {one["name"]: one for one in chap(stack, "check", source.MOVES_DATA, expect=1)["checks"]}
+    checks = {check["name"]: check for check in chap(stack, "check", source.MOVES_DATA, expect=1)["checks"]}
     assert checks["data_mount"]["status"] == "fail" and "chap-data" in checks["data_mount"]["message"]
     assert checks["mounts"]["status"] == checks["services"]["status"] == "ok"
 
@@ -125,7 +125,7 @@ def test_a_run_that_is_killed_is_undone(stack: SampleStack, step: str) -> None:
     assert Seen.of(stack) == before
 
 
-def test_there_and_back_again(stack: SampleStack) -> None:
+def test_upgrade_and_rollback(stack: SampleStack) -> None:
     before = Seen.of(stack)
     done = chap(stack, "upgrade", "v2.1.0", "--yes")
     new = Seen.of(stack)
@@ -138,7 +138,7 @@ def test_there_and_back_again(stack: SampleStack) -> None:
 
     manifest = json.loads(Path(done["backup"], "manifest.json").read_text())
     assert manifest["checkout"]["commit"] == before.head.split()[0]
-    kept = {Path(one["path"]).name: Path(done["backup"], one["file"]).read_bytes() for one in manifest["files"]}
+    kept = {Path(file["path"]).name: Path(done["backup"], file["file"]).read_bytes() for file in manifest["files"]}
     assert kept["compose.yml"] == before.files["compose.yml"] and kept["mine.yaml"] == b"mine\n"
 
     assert "run" in chap(stack, "rollback", "--yes")

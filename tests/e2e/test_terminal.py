@@ -73,7 +73,7 @@ class Terminal:
             str(recipe.PLUGIN): "/root/.docker/cli-plugins/docker-chap",
             str(stack.folder): str(stack.folder),
         }
-        mounts = [word for here, there in shared.items() for word in ("-v", f"{here}:{there}")]
+        mounts = [word for here, target in shared.items() for word in ("-v", f"{here}:{target}")]
         self._process = subprocess.Popen(
             ["docker", "run", "--rm", "-it", "--network", "host", "-e", "TERM=xterm", "-w", str(stack.folder), *mounts,
              image, *shell.split()],
@@ -88,11 +88,11 @@ class Terminal:
     def wait_for(self, pattern: str) -> str:
         """Return what the first group of a pattern is on the screen, as soon as it stands there."""
         end = time.monotonic() + 60
-        while not (found := re.search(pattern, self.screen, re.MULTILINE)):
+        while not (result := re.search(pattern, self.screen, re.MULTILINE)):
             assert time.monotonic() < end and self._process.poll() is None, self.screen
             if select.select([self._terminal], [], [], 0.5)[0]:
                 self.screen += os.read(self._terminal, 65536).decode(errors="replace")
-        return found[1]
+        return result[1]
 
     def completed(self, line: str) -> str:
         """Type a line and Tab, and return the line that the shell made of it."""
@@ -114,18 +114,18 @@ class Terminal:
 
 
 @pytest.fixture(
-    params=[pytest.param(one, marks=[] if one == "bash-completion" else pytest.mark.torture) for one in SHELLS]
+    params=[pytest.param(item, marks=[] if item == "bash-completion" else pytest.mark.torture) for item in SHELLS]
 )
 def terminal(request: pytest.FixtureRequest, small: SampleStack) -> Iterator[Terminal]:
     """Give a terminal with one of the shells, set up for completion."""
     shell, setup = SHELLS[request.param]
-    found = Terminal(image(request.param), shell, small)
+    result = Terminal(image(request.param), shell, small)
     try:
-        found.type_in(f"{setup}; echo rea''dy\r")
-        found.wait_for("(ready)")
-        yield found
+        result.type_in(f"{setup}; echo rea''dy\r")
+        result.wait_for("(ready)")
+        yield result
     finally:
-        found.close()
+        result.close()
 
 
 @pytest.mark.skipif(not HAS_COMPLETION, reason="this docker is too old to complete for its plugins")

@@ -85,7 +85,7 @@ def put_unseen(stack: SampleStack) -> None:
     """Put both versions into a place of their own in the registry; the engine lacks a layer of the newer one."""
     (stack.folder / "layer").write_bytes(os.urandom(300_000))
     for name in ("chap-core", "chap-worker"):
-        source, target = (f"{registry()}/docker-chap-test/{place}{name}" for place in ("", "cut/"))
+        source, target = (f"{registry()}/docker-chap-test/{prefix}{name}" for prefix in ("", "cut/"))
         stack.docker("tag", stack.containers()[name.replace("chap-core", "chap")]["image"], f"{target}:v2.0.0")
         container = stack.docker("create", f"{source}:v2.1.0").stdout.strip()
         stack.docker("cp", "layer", f"{container}:/layer")
@@ -98,13 +98,13 @@ def put_unseen(stack: SampleStack) -> None:
 def test_a_cut_link_is_taken_up_again_and_images_that_are_here_will_do(stack: SampleStack) -> None:
     put_unseen(stack)
     link = CutLink()
-    place = f"{link.address}/docker-chap-test/cut/"
+    prefix = f"{link.address}/docker-chap-test/cut/"
     [file] = stack.files
     before = file.read_text()
-    file.write_text(re.sub(r"image: \S+/(chap-core|chap-worker):", rf"image: {place}\1:", before))
+    file.write_text(re.sub(r"image: \S+/(chap-core|chap-worker):", rf"image: {prefix}\1:", before))
     stack.compose("up", "-d", "--quiet-pull", "chap", "chap-worker")
     stack.wait_ready()
-    images = [f"{place}{name}:v2.1.0" for name in ("chap-core", "chap-worker")]
+    images = [f"{prefix}{name}:v2.1.0" for name in ("chap-core", "chap-worker")]
     link.breaks = {DOCKER: 2, HTTPX: 2}
     for here in (False, True):
         assert here == (not stack.docker("image", "inspect", *images, check=False).returncode)

@@ -118,7 +118,7 @@ def open_databases(stack: SampleStack) -> bool:
     return not stack.sql(closed, "postgres")
 
 
-def test_the_way_there_and_back_holds_where_everything_has_an_odd_name(odd: SampleStack) -> None:
+def test_upgrade_and_rollback_with_odd_names(odd: SampleStack) -> None:
     before, lost = Picture.of(odd), odd.containers()["lost"]
     checks = {check["name"]: check for check in chap(odd, "check", "v2.1.0")["checks"]}
     assert not [name for name, check in checks.items() if check["status"] in ("fail", "error")], checks
@@ -266,11 +266,11 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SampleStack]:
 def stops(stack: SampleStack) -> int:
     """Return how often the worker's hook was run."""
     container = engine().containers.get(stack.containers()[stack.worker_service]["id"])
-    said: Any = container.exec_run(["sh", "-c", "cat /data/runs/stops 2>/dev/null"]).output
-    return int(said.decode().splitlines().count("one more"))
+    message: Any = container.exec_run(["sh", "-c", "cat /data/runs/stops 2>/dev/null"]).output
+    return int(message.decode().splitlines().count("one more"))
 
 
-def test_a_database_called_postgres_goes_there_and_back(plain: SampleStack) -> None:
+def test_upgrade_and_rollback_of_a_database_called_postgres(plain: SampleStack) -> None:
     before = Picture.of(plain)
     run = Run(plain, "upgrade", "v2.1.0", "--yes")
     assert run.end() == 0, run.stdout + run.stderr[-3000:]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 from pathlib import Path
 
@@ -24,11 +25,9 @@ class Root:
 
     def __init__(self, suite: str, folder: Path) -> None:
         self.folder = folder
-        archive = recipe.OUT / "roots" / f"{suite}.tar"
-        if not archive.exists():
-            _bootstrap(suite, archive)
-        subprocess.run(["tar", "--extract", "--numeric-owner", "-f", archive, "-C", folder], check=True)
+        subprocess.run(["tar", "--extract", "--numeric-owner", "-f", archive(suite), "-C", folder], check=True)
         shutil.copy("/etc/resolv.conf", folder / "etc/resolv.conf")
+        self.write("etc/hosts", f"127.0.0.1 localhost {socket.gethostname()}\n")
         # A package of Docker's would start an engine, beside the one of this machine.
         self.write("usr/sbin/policy-rc.d", "#!/bin/sh\nexit 101\n", 0o755)
 
@@ -62,6 +61,14 @@ class Root:
         """Return every file, folder and link, but for caches, logs and what the packages' own records are."""
         listed = self.run('find / -xdev -printf "%p\\n"').splitlines()
         return {path for path in listed if not f"{path}/".startswith(PASSING)}
+
+
+def archive(suite: str) -> Path:
+    """Return the archive of a bare root of a suite, made where it is missing."""
+    path = recipe.OUT / "roots" / f"{suite}.tar"
+    if not path.exists():
+        _bootstrap(suite, path)
+    return path
 
 
 def _bootstrap(suite: str, archive: Path) -> None:

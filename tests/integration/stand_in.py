@@ -35,20 +35,20 @@ def complete(words: list[str], docker: tuple[str, ...]) -> int:
     return 0
 
 
-def wait(told: str) -> None:
+def wait(expected: str) -> None:
     """Wait for an interrupt, and leave a word of it in the file."""
     try:
         print("waiting", flush=True)
         for _ in range(300):
             time.sleep(0.1)
     except KeyboardInterrupt:
-        if told:
-            with open(told, "w") as file:
+        if expected:
+            with open(expected, "w") as file:
                 file.write("interrupted")
         raise
 
 
-def chatter(told: str) -> None:
+def chatter(expected: str) -> None:
     """Wait until nobody reads the standard error, tell of work in every way, and leave a word in the file."""
     import click
 
@@ -57,7 +57,7 @@ def chatter(told: str) -> None:
     for _ in range(100):
         print("a step" * 1000, file=sys.stderr, flush=True)
         click.echo("another", err=True)
-    with open(told, "w") as file:
+    with open(expected, "w") as file:
         file.write("done")
 
 

@@ -23,7 +23,7 @@ def test_docker_is_answered_by_the_shell_alone() -> None:
     check.check_metadata(recipe.PLUGIN)
 
 
-def test_it_holds_nothing_made_for_one_machine() -> None:
+def test_it_holds_nothing_for_a_single_platform() -> None:
     check.check_archive(recipe.PLUGIN)
 
 
@@ -58,8 +58,8 @@ def test_nothing_of_this_machine_is_inside() -> None:
     with zipfile.ZipFile(recipe.PLUGIN) as archive:
         for entry in archive.infolist():
             assert entry.date_time == (1980, 1, 1, 0, 0, 0)
-            found = archive.read(entry) + entry.filename.encode()
-            assert not [trace for trace in traces if trace in found], entry.filename
+            result = archive.read(entry) + entry.filename.encode()
+            assert not [trace for trace in traces if trace in result], entry.filename
 
 
 def test_the_checksum_is_of_this_file() -> None:

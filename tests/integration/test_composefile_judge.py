@@ -116,7 +116,7 @@ def judged(compose: Path, seed: int, root: Path) -> str:
 
 
 def test_compose_agrees_before_and_after(compose: Path, tmp_path: Path) -> None:
-    def one(seed: int) -> tuple[int, str]:
+    def judge_seed(seed: int) -> tuple[int, str]:
         root = tmp_path / str(seed)
         root.mkdir()
         try:
@@ -127,7 +127,7 @@ def test_compose_agrees_before_and_after(compose: Path, tmp_path: Path) -> None:
             shutil.rmtree(root)
 
     with ThreadPoolExecutor(2) as pool:
-        results = list(pool.map(one, range(COUNT)))
+        results = list(pool.map(judge_seed, range(COUNT)))
     wrong = [(seed, result) for seed, result in results if result.startswith("DISAGREES")]
     counts = Counter(result for _, result in results)
     print(f"\n{COUNT} projects judged by Compose, {len(wrong)} disagreements: {counts.most_common()}")

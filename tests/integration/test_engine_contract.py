@@ -20,7 +20,7 @@ from tests.sample.stack import SampleStack, environment
 
 
 @dataclass
-class Place:
+class Site:
     """An engine with a CHAP stack on it."""
 
     engine: Engine
@@ -40,12 +40,12 @@ class Place:
 
 
 @pytest.fixture(scope="module", params=["in memory", "real"])
-def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """Give a stack on an engine of each kind."""
     folder = tmp_path_factory.mktemp("contract")
     if request.param == "in memory":
         (folder / "compose.yml").write_text(f"chap {API}:v1\nworker {WORKER}:v1\ndb postgres:17\nredis valkey:8\n")
-        yield Place(FakeEngine(folder), "p", folder)
+        yield Site(FakeEngine(folder), "p", folder)
         return
     with pytest.MonkeyPatch.context() as patch:
         for name, value in environment().items():
@@ -53,40 +53,40 @@ def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         stack = SampleStack.create(folder)
         try:
             stack.up()
-            yield Place(Engine(), stack.project, folder)
+            yield Site(Engine(), stack.project, folder)
         finally:
             stack.down()
 
 
-def test_a_stopped_container_keeps_its_id_and_cannot_be_asked(place: Place) -> None:
-    worker = place.stack.writers[1].containers[0]
-    place.engine.stop(worker.id)
-    stopped = place.engine.container(worker.id)
+def test_a_stopped_container_keeps_its_id_and_cannot_be_asked(site: Site) -> None:
+    worker = site.stack.writers[1].containers[0]
+    site.engine.stop(worker.id)
+    stopped = site.engine.container(worker.id)
     assert stopped and stopped.state == "exited" and stopped.image_id == worker.image_id
     with pytest.raises(EngineError):
-        place.engine.run(worker.id, ["true"])
-    place.engine.start(worker.id)
-    started = place.engine.container(worker.id)
+        site.engine.run(worker.id, ["true"])
+    site.engine.start(worker.id)
+    started = site.engine.container(worker.id)
     assert started and started.running
-    assert place.engine.container("no-such-container") is None
+    assert site.engine.container("no-such-container") is None
 
 
-def test_an_image_can_have_one_more_name(place: Place) -> None:
-    image = place.stack.api.containers[0].image_id
-    name = f"docker-chap/kept:{place.project}-20260101T000000Z-chap"
-    place.engine.tag(image, *name.split(":"))
-    assert place.engine.tags("docker-chap/kept")[name] == image
-    place.engine.untag(name)
-    place.engine.untag(name)
-    assert name not in place.engine.tags("docker-chap/kept")
-    assert place.engine.image(image) and place.engine.image("no-such:image") is None
+def test_an_image_can_get_another_tag(site: Site) -> None:
+    image = site.stack.api.containers[0].image_id
+    name = f"docker-chap/kept:{site.project}-20260101T000000Z-chap"
+    site.engine.tag(image, *name.split(":"))
+    assert site.engine.tags("docker-chap/kept")[name] == image
+    site.engine.untag(name)
+    site.engine.untag(name)
+    assert name not in site.engine.tags("docker-chap/kept")
+    assert site.engine.image(image) and site.engine.image("no-such:image") is None
 
 
-def test_a_database_is_copied_renamed_and_dropped(place: Place) -> None:
-    server, access = place.server, place.stack.access
+def test_a_database_is_copied_renamed_and_dropped(site: Site) -> None:
+    server, access = site.server, site.stack.access
     assert server.ready() and access.name in server.databases()
-    place.engine.stop(place.stack.api.containers[0].id)
-    place.engine.stop(place.stack.writers[1].containers[0].id)
+    site.engine.stop(site.stack.api.containers[0].id)
+    site.engine.stop(site.stack.writers[1].containers[0].id)
     rows = server.counts(access.name)
     server.copy(access.name, "kept_one", access.owner)
     assert server.exists("kept_one") and server.counts("kept_one") == rows
@@ -99,22 +99,22 @@ def test_a_database_is_copied_renamed_and_dropped(place: Place) -> None:
     server.end_own_sessions()
 
 
-def test_only_the_named_service_is_made_anew_and_only_when_it_differs(place: Place) -> None:
-    api, others = place.stack.api, {service.name: service.containers[0].id for service in place.stack.services}
+def test_only_the_named_service_is_made_anew_and_only_when_it_differs(site: Site) -> None:
+    api, others = site.stack.api, {service.name: service.containers[0].id for service in site.stack.services}
     up = ("up", "-d", "--no-deps", "--no-build", "--pull", "never", api.name)
-    assert place.engine.compose(place.stack.project, *up).status == 0
-    assert {service.name: service.containers[0].id for service in place.stack.services} == others
+    assert site.engine.compose(site.stack.project, *up).status == 0
+    assert {service.name: service.containers[0].id for service in site.stack.services} == others
 
-    file = place.folder / "compose.yml"
+    file = site.folder / "compose.yml"
     file.write_text(file.read_text().replace("chap-core:v1", "chap-core:v2").replace("core:v2.0.0", "core:v2.1.0"))
-    config = place.engine.compose_config(place.stack.project)["services"][api.name]["image"]
+    config = site.engine.compose_config(site.stack.project)["services"][api.name]["image"]
     assert config != api.containers[0].image
-    if not place.engine.image(config):
+    if not site.engine.image(config):
         repository, _, tag = config.rpartition(":")
-        place.engine.pull(repository, tag, "linux/amd64", lambda done, total: None)
-    assert place.engine.compose(place.stack.project, *up).status == 0
-    now = {service.name: service.containers[0] for service in place.stack.services}
-    assert {name for name, one in now.items() if one.id != others[name]} == {api.name}
+        site.engine.pull(repository, tag, "linux/amd64", lambda done, total: None)
+    assert site.engine.compose(site.stack.project, *up).status == 0
+    now = {service.name: service.containers[0] for service in site.stack.services}
+    assert {name for name, container in now.items() if container.id != others[name]} == {api.name}
     assert now[api.name].name == api.containers[0].name and now[api.name].image == config and now[api.name].running
 
 
@@ -127,7 +127,7 @@ services:
 """
 
 
-def test_services_of_every_profile_are_known_and_only_named_ones_are_made(
+def test_services_of_every_profile_are_known_and_only_named_services_are_created(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in environment().items():

@@ -35,7 +35,7 @@ DOCKER = shutil.which("docker") or "docker"
 LIMIT = 60
 
 
-class Place:
+class Installed:
     """A user's home of their own, with the plugin where docker looks for it."""
 
     def __init__(self, folder: Path, content: bytes, cache: Path | None = None) -> None:
@@ -43,7 +43,7 @@ class Place:
         self.config = folder / "docker config"  # a space in a path is nothing special
         self.file = self.config / "cli-plugins" / "docker-chap"
         self.cache = (cache or folder / "cache") / "docker-chap" / "packages"
-        self.told = folder / "told"
+        self.report = folder / "told"
         self.environment = {
             "PATH": os.environ["PATH"],
             "HOME": str(folder),
@@ -97,33 +97,33 @@ def warm_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def place(tmp_path: Path, content: bytes, warm_cache: Path) -> Place:
-    return Place(tmp_path, content, warm_cache)
+def installed(tmp_path: Path, content: bytes, warm_cache: Path) -> Installed:
+    return Installed(tmp_path, content, warm_cache)
 
 
 @pytest.fixture
-def fresh(tmp_path: Path, content: bytes) -> Place:
+def fresh(tmp_path: Path, content: bytes) -> Installed:
     """A place where the plugin has never run."""
-    return Place(tmp_path, content)
+    return Installed(tmp_path, content)
 
 
 # What docker asks, and what it passes on
 
 
-def test_docker_accepts_the_plugin(place: Place) -> None:
-    plugins = json.loads(place.docker("info", "--format", "{{json .ClientInfo.Plugins}}").stdout)
-    assert [found for found in plugins if found["Name"] == "chap"] == [
-        {**plugin.METADATA, "Name": "chap", "Path": str(place.file)}
+def test_docker_accepts_the_plugin(installed: Installed) -> None:
+    plugins = json.loads(installed.docker("info", "--format", "{{json .ClientInfo.Plugins}}").stdout)
+    assert [entry for entry in plugins if entry["Name"] == "chap"] == [
+        {**plugin.METADATA, "Name": "chap", "Path": str(installed.file)}
     ]
 
 
-def test_docker_s_help_shows_the_plugin(place: Place) -> None:
-    lines = place.docker("--help").stdout.splitlines()
+def test_docker_s_help_shows_the_plugin(installed: Installed) -> None:
+    lines = installed.docker("--help").stdout.splitlines()
     assert ["chap*", *plugin.METADATA["ShortDescription"].split()] in [line.split() for line in lines]
 
 
-def test_metadata_is_the_same_without_the_header(place: Place) -> None:
-    done = place.run(sys.executable, "-I", place.file, "docker-cli-plugin-metadata")
+def test_metadata_is_the_same_without_the_header(installed: Installed) -> None:
+    done = installed.run(sys.executable, "-I", installed.file, "docker-cli-plugin-metadata")
     assert json.loads(done.stdout) == plugin.METADATA
 
 
@@ -142,31 +142,31 @@ def test_metadata_is_the_same_without_the_header(place: Place) -> None:
         (["chap", "", "a b", "*"], [["", "a b", "*"], ["docker"]]),
     ],
 )
-def test_docker_s_words_arrive(place: Place, words: list[str], arrives: list[list[str]]) -> None:
-    done = place.run("docker", *words)
+def test_docker_s_words_arrive(installed: Installed, words: list[str], arrives: list[list[str]]) -> None:
+    done = installed.run("docker", *words)
     assert (done.returncode, done.stderr) == (0, "")
     assert json.loads(done.stdout) == arrives
 
 
-def test_docker_completes_with_our_words(place: Place) -> None:
-    done = place.docker("__complete", "chap", "up", "")
+def test_docker_completes_with_our_words(installed: Installed) -> None:
+    done = installed.docker("__complete", "chap", "up", "")
     assert done.stdout.splitlines() == ['upgrade\tafter ["up", ""]', ":4"]
 
 
 @pytest.mark.parametrize("status", [0, 1, 2, 3, 4, 5, 130])
-def test_the_exit_status_comes_through_docker(place: Place, status: int) -> None:
-    assert place.docker("chap", "exit", str(status)).returncode == status
+def test_the_exit_status_comes_through_docker(installed: Installed, status: int) -> None:
+    assert installed.docker("chap", "exit", str(status)).returncode == status
 
 
-def test_a_bug_shows_no_traceback(place: Place) -> None:
-    done = place.docker("chap", "fail")
+def test_a_bug_shows_no_traceback(installed: Installed) -> None:
+    done = installed.docker("chap", "fail")
     assert done.returncode == 1
     assert "This is a bug in docker chap" in done.stderr
     assert "Traceback" not in done.stderr and "secret" not in done.stderr
 
 
-def test_a_reader_that_ends_early_is_no_bug(place: Place) -> None:
-    with place.start(place.file, "flood", stderr=subprocess.PIPE) as running:
+def test_a_reader_that_ends_early_is_no_bug(installed: Installed) -> None:
+    with installed.start(installed.file, "flood", stderr=subprocess.PIPE) as running:
         assert running.stdout and running.stderr
         assert running.stdout.readline() == "0\n"
         running.stdout.close()
@@ -174,122 +174,125 @@ def test_a_reader_that_ends_early_is_no_bug(place: Place) -> None:
     assert running.returncode == plugin.BROKEN_PIPE
 
 
-def test_a_result_that_cannot_be_written_is_told(place: Place) -> None:
-    with open("/dev/full", "w") as full, place.start(place.file, "x", stdout=full, stderr=subprocess.PIPE) as running:
+def test_an_unwritable_result_is_reported(installed: Installed) -> None:
+    with (
+        open("/dev/full", "w") as full,
+        installed.start(installed.file, "x", stdout=full, stderr=subprocess.PIPE) as running,
+    ):
         assert running.stderr
         assert running.stderr.read() == "Error: the result cannot be written: No space left on device\n"
     assert running.returncode == 1
 
 
-def test_words_that_nobody_hears_stop_no_work(place: Place) -> None:
+def test_words_that_nobody_hears_stop_no_work(installed: Installed) -> None:
     """See that `docker chap upgrade 2>&1 | head -1` upgrades."""
     streams = {"stdin": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with place.start(DOCKER, "chap", "chatter", place.told, **streams) as running:
+    with installed.start(DOCKER, "chap", "chatter", installed.report, **streams) as running:
         assert running.stdin and running.stderr
         assert running.stderr.readline() == "waiting\n"
         running.stderr.close()
         running.stdin.close()
     assert running.returncode == 0
-    assert place.told.read_text() == "done"
+    assert installed.report.read_text() == "done"
 
 
 # Every way to stop it
 
 
-def test_off_a_terminal_a_stopped_docker_stops_us(place: Place) -> None:
-    with place.start(DOCKER, "chap", "wait", place.told) as docker:
+def test_off_a_terminal_a_stopped_docker_stops_us(installed: Installed) -> None:
+    with installed.start(DOCKER, "chap", "wait", installed.report) as docker:
         assert docker.stdout and docker.stdout.readline() == "waiting\n"
         docker.send_signal(signal.SIGTERM)
         assert docker.wait(LIMIT) == 130
-    assert place.told.read_text() == "interrupted"
+    assert installed.report.read_text() == "interrupted"
 
 
-def test_a_killed_docker_stops_us(place: Place) -> None:
-    with place.start(DOCKER, "chap", "wait", place.told) as docker:
+def test_a_killed_docker_stops_us(installed: Installed) -> None:
+    with installed.start(DOCKER, "chap", "wait", installed.report) as docker:
         assert docker.stdout and docker.stdout.readline() == "waiting\n"
         docker.kill()
         assert docker.stdout.read() == ""  # until the plugin has ended too
-    assert place.told.read_text() == "interrupted"
+    assert installed.report.read_text() == "interrupted"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
-def test_a_signal_stops_us(place: Place, number: signal.Signals) -> None:
-    with place.start(place.file, "wait", place.told) as running:
+def test_a_signal_stops_us(installed: Installed, number: signal.Signals) -> None:
+    with installed.start(installed.file, "wait", installed.report) as running:
         assert running.stdout and running.stdout.readline() == "waiting\n"
         running.send_signal(number)
         assert running.wait(LIMIT) == 130
-    assert place.told.read_text() == "interrupted"
+    assert installed.report.read_text() == "interrupted"
 
 
-def test_ctrl_c_on_a_terminal_stops_us(place: Place) -> None:
-    with on_a_terminal(place, DOCKER, "chap", "wait", place.told) as (docker, terminal):
+def test_ctrl_c_on_a_terminal_stops_us(installed: Installed) -> None:
+    with on_a_terminal(installed, DOCKER, "chap", "wait", installed.report) as (docker, terminal):
         os.write(terminal, b"\x03")
         assert docker.wait(LIMIT) == 130
-    assert place.told.read_text() == "interrupted"
+    assert installed.report.read_text() == "interrupted"
 
 
-def test_a_lost_terminal_stops_us(place: Place) -> None:
-    with on_a_terminal(place, DOCKER, "chap", "wait", place.told) as (docker, terminal):
+def test_a_lost_terminal_stops_us(installed: Installed) -> None:
+    with on_a_terminal(installed, DOCKER, "chap", "wait", installed.report) as (docker, terminal):
         with open(os.devnull) as nothing:
             os.dup2(nothing.fileno(), terminal)
         docker.wait(LIMIT)
-        wait_for(place.told)
-    assert place.told.read_text() == "interrupted"
+        wait_for(installed.report)
+    assert installed.report.read_text() == "interrupted"
 
 
 # Which Python
 
 
-def test_a_python_is_found_by_any_of_its_names(place: Place) -> None:
+def test_python_may_have_any_of_its_names(installed: Installed) -> None:
     """See that one that is too old or broken is passed over for one that is not."""
-    names = shell_only(place)
+    names = shell_only(installed)
     script(names / "python3", "exit 1")
     script(names / "python3.14", "exit 127")
     script(names / "python3.11", f'exec {sys.executable} "$@"')
-    found = place.loaded(PATH=str(names), CHAP_PYTHON="")
-    assert found["python"] == sys.executable
+    result = installed.loaded(PATH=str(names), CHAP_PYTHON="")
+    assert result["python"] == sys.executable
 
 
-def test_a_python_of_ones_own_choice_comes_first(place: Place) -> None:
-    names = shell_only(place)
+def test_a_chosen_python_comes_first(installed: Installed) -> None:
+    names = shell_only(installed)
     script(names / "python3", "exit 1")
     chosen = names / "my python"
     chosen.symlink_to(os.path.realpath(sys.executable))
-    assert place.run(place.file, "exit", "0", PATH=str(names), CHAP_PYTHON=str(chosen)).returncode == 0
+    assert installed.run(installed.file, "exit", "0", PATH=str(names), CHAP_PYTHON=str(chosen)).returncode == 0
 
 
-def test_no_python_is_told_with_what_to_do(place: Place) -> None:
-    names = shell_only(place)
+def test_a_missing_python_is_reported_with_a_hint(installed: Installed) -> None:
+    names = shell_only(installed)
     script(names / "python3", "exit 1")
-    done = place.run(place.file, "status", PATH=str(names), CHAP_PYTHON="")
+    done = installed.run(installed.file, "status", PATH=str(names), CHAP_PYTHON="")
     assert done.returncode == 1
     assert "needs Python 3.10 or newer" in done.stderr and "CHAP_PYTHON" in done.stderr
 
 
-def test_nothing_around_it_gets_into_the_program(place: Place) -> None:
+def test_nothing_around_it_gets_into_the_program(installed: Installed) -> None:
     """See that neither the folder it is run in nor the environment can put code into it."""
-    evil = place.folder / "click.py"
+    evil = installed.folder / "click.py"
     evil.write_text("print('evil')\n")
-    (place.folder / "sitecustomize.py").write_text("print('evil')\n")
-    found = place.loaded(PYTHONPATH=str(place.folder), PYTHONSTARTUP=str(evil), PYTHONHOME="/nonexistent")
-    assert all(Path(file).is_relative_to(place.cache) for file in found["places"].values())
-    assert not [path for path in found["path"][1:] if "site-packages" in path or "dist-packages" in path]
+    (installed.folder / "sitecustomize.py").write_text("print('evil')\n")
+    result = installed.loaded(PYTHONPATH=str(installed.folder), PYTHONSTARTUP=str(evil), PYTHONHOME="/nonexistent")
+    assert all(Path(file).is_relative_to(installed.cache) for file in result["places"].values())
+    assert not [path for path in result["path"][1:] if "site-packages" in path or "dist-packages" in path]
 
 
-def test_what_steers_shiv_does_not_steer_us(place: Place) -> None:
+def test_what_steers_shiv_does_not_steer_us(installed: Installed) -> None:
     """See that the variables that shiv's own start obeys neither run other code nor unpack elsewhere."""
-    elsewhere = place.folder / "elsewhere"
+    elsewhere = installed.folder / "elsewhere"
     steering = {"INTERPRETER": "1", "ENTRY_POINT": "os:abort", "MODULE": "os:abort", "CONSOLE_SCRIPT": "normalizer"}
     more = {"ROOT": str(elsewhere), "FORCE_EXTRACT": "1", "PREPEND_PYTHONPATH": str(elsewhere)}
-    found = place.loaded(**{f"SHIV_{name}": value for name, value in {**steering, **more}.items()})
-    assert all(Path(file).is_relative_to(place.cache) for file in found["places"].values())
-    assert not elsewhere.exists() and str(elsewhere) not in found["path"]
+    result = installed.loaded(**{f"SHIV_{name}": value for name, value in {**steering, **more}.items()})
+    assert all(Path(file).is_relative_to(installed.cache) for file in result["places"].values())
+    assert not elsewhere.exists() and str(elsewhere) not in result["path"]
 
 
 # Where it is unpacked
 
 
-def test_it_is_unpacked_once_for_this_user_alone(fresh: Place) -> None:
+def test_it_is_unpacked_once_for_this_user_alone(fresh: Installed) -> None:
     first = fresh.loaded()
     [packages] = fresh.cache.iterdir()
     assert all(Path(file).is_relative_to(packages) for file in first["places"].values())
@@ -299,7 +302,7 @@ def test_it_is_unpacked_once_for_this_user_alone(fresh: Place) -> None:
     assert (packages.stat().st_ctime_ns, packages.stat().st_ino) == before
 
 
-def test_many_first_runs_at_once_all_work(fresh: Place) -> None:
+def test_many_first_runs_at_once_all_work(fresh: Installed) -> None:
     runs = [fresh.start(fresh.file, "load") for _ in range(8)]
     reports = [json.loads(run.communicate(timeout=LIMIT)[0]) for run in runs]
     assert [run.returncode for run in runs] == [0] * 8
@@ -308,11 +311,11 @@ def test_many_first_runs_at_once_all_work(fresh: Place) -> None:
 
 
 @pytest.mark.parametrize("home", ["/proc/none", "relative"])
-def test_without_a_home_it_runs_from_the_archive(fresh: Place, home: str) -> None:
+def test_without_a_home_it_runs_from_the_archive(fresh: Installed, home: str) -> None:
     assert_leaves_nothing(fresh, HOME=home, XDG_CACHE_HOME="")
 
 
-def test_a_cache_that_others_can_write_to_is_not_used(fresh: Place) -> None:
+def test_a_cache_that_others_can_write_to_is_not_used(fresh: Installed) -> None:
     fresh.loaded()
     fresh.cache.chmod(0o777)
     assert_leaves_nothing(fresh)
@@ -320,7 +323,7 @@ def test_a_cache_that_others_can_write_to_is_not_used(fresh: Place) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
 @pytest.mark.parametrize("whose", ["cache", "home"])
-def test_root_uses_nothing_of_another_user_s(fresh: Place, whose: str) -> None:
+def test_root_uses_nothing_of_another_user_s(fresh: Installed, whose: str) -> None:
     folder = fresh.cache if whose == "cache" else fresh.folder / "home"
     folder.mkdir(parents=True)
     os.chown(folder, 65534, 65534)
@@ -328,7 +331,7 @@ def test_root_uses_nothing_of_another_user_s(fresh: Place, whose: str) -> None:
     assert list(folder.iterdir()) == []
 
 
-def test_a_full_disk_does_not_stop_it(fresh: Place) -> None:
+def test_a_full_disk_does_not_stop_it(fresh: Installed) -> None:
     done = fresh.run("sh", "-c", 'ulimit -f 8; exec "$0" load', fresh.file)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["path"][0] == str(fresh.file / "site-packages")
@@ -337,7 +340,7 @@ def test_a_full_disk_does_not_stop_it(fresh: Place) -> None:
 
 @pytest.mark.parametrize("name", ["compose_chap/plugin.py", "compose_chap/__init__.py", "compose_chap/cli/app.py"])
 @pytest.mark.parametrize("damage", ["gone", "empty", "half", "rubbish"])
-def test_a_damaged_copy_mends_itself(fresh: Place, name: str, damage: str) -> None:
+def test_a_damaged_copy_mends_itself(fresh: Installed, name: str, damage: str) -> None:
     """See that the run that meets the damage works from the archive, or says that the next one will."""
     fresh.loaded()
     [packages] = fresh.cache.iterdir()
@@ -354,7 +357,7 @@ def test_a_damaged_copy_mends_itself(fresh: Place, name: str, damage: str) -> No
     assert path.read_bytes() == content
 
 
-def test_what_nobody_runs_any_more_is_removed(fresh: Place) -> None:
+def test_what_nobody_runs_any_more_is_removed(fresh: Installed) -> None:
     """See that older versions and half an unpacking go, but not what another run still loads from."""
     for name in ("older", "half-unpacked.tmp", "running"):
         (fresh.cache / name / "click").mkdir(parents=True)
@@ -367,7 +370,7 @@ def test_what_nobody_runs_any_more_is_removed(fresh: Place) -> None:
     assert set(fresh.cache.iterdir()) == {packages, fresh.cache / "running"}
 
 
-def test_a_run_keeps_what_it_loads_from(fresh: Place, content: bytes) -> None:
+def test_a_run_keeps_what_it_loads_from(fresh: Installed, content: bytes) -> None:
     """See that a newer version, run for the first time beside a long upgrade, leaves that upgrade its packages."""
     with fresh.start(fresh.file, "wait") as upgrade:
         assert upgrade.stdout and upgrade.stdout.readline() == "waiting\n"
@@ -383,44 +386,44 @@ def test_a_run_keeps_what_it_loads_from(fresh: Place, content: bytes) -> None:
 # Installing it
 
 
-def test_installing_asks_docker(place: Place) -> None:
-    done = install(place, recipe.PLUGIN)
+def test_installing_asks_docker(installed: Installed) -> None:
+    done = install(installed, recipe.PLUGIN)
     assert (done.returncode, done.stderr) == (0, "")
-    assert str(place.file) in done.stdout and __version__ in done.stdout
-    assert place.file.read_bytes() == recipe.PLUGIN.read_bytes()
-    assert stat.S_IMODE(place.file.stat().st_mode) == 0o755
-    assert list(place.file.parent.iterdir()) == [place.file]
+    assert str(installed.file) in done.stdout and __version__ in done.stdout
+    assert installed.file.read_bytes() == recipe.PLUGIN.read_bytes()
+    assert stat.S_IMODE(installed.file.stat().st_mode) == 0o755
+    assert list(installed.file.parent.iterdir()) == [installed.file]
 
 
-def test_installing_tells_why_docker_refuses(place: Place) -> None:
-    refused = script(place.folder / "refused", "echo '{}'")
-    done = install(place, refused)
+def test_installing_tells_why_docker_refuses(installed: Installed) -> None:
+    refused = script(installed.folder / "refused", "echo '{}'")
+    done = install(installed, refused)
     assert done.returncode == 1
     assert "SchemaVersion" in done.stderr
 
 
-def test_installing_without_docker_says_so(place: Place) -> None:
-    done = install(place, recipe.PLUGIN, PATH=str(shell_only(place)))
+def test_installing_without_docker_says_so(installed: Installed) -> None:
+    done = install(installed, recipe.PLUGIN, PATH=str(shell_only(installed)))
     assert done.returncode == 1
     assert "Install Docker first" in done.stderr
 
 
-def install(place: Place, file: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+def install(installed: Installed, file: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run the recipe's install on a file."""
-    (place.folder / "build" / "out").mkdir(parents=True)
-    shutil.copy(file, place.folder / "build" / "out" / "docker-chap")
-    shutil.copy(recipe.RECIPE / "install", place.folder / "build")
-    return place.run(place.folder / "build" / "install", **environment)
+    (installed.folder / "build" / "out").mkdir(parents=True)
+    shutil.copy(file, installed.folder / "build" / "out" / "docker-chap")
+    shutil.copy(recipe.RECIPE / "install", installed.folder / "build")
+    return installed.run(installed.folder / "build" / "install", **environment)
 
 
-def assert_leaves_nothing(place: Place, **environment: str) -> None:
+def assert_leaves_nothing(installed: Installed, **environment: str) -> None:
     """See that the plugin runs from the archive, and that neither cache nor temporary files are left."""
-    temporary = place.folder / "temporary"
+    temporary = installed.folder / "temporary"
     temporary.mkdir()
-    before = set(place.folder.rglob("*"))
-    found = place.loaded(TMPDIR=str(temporary), **environment)
-    assert found["path"][0] == str(place.file / "site-packages")
-    assert set(place.folder.rglob("*")) == before
+    before = set(installed.folder.rglob("*"))
+    result = installed.loaded(TMPDIR=str(temporary), **environment)
+    assert result["path"][0] == str(installed.file / "site-packages")
+    assert set(installed.folder.rglob("*")) == before
 
 
 def with_commands(content: bytes, commands: bytes) -> bytes:
@@ -433,9 +436,9 @@ def with_commands(content: bytes, commands: bytes) -> bytes:
     return recipe.assemble(packed)
 
 
-def shell_only(place: Place) -> Path:
+def shell_only(installed: Installed) -> Path:
     """Return a folder for PATH with what a shell script needs, and neither Python nor docker."""
-    folder = place.folder / "bin"
+    folder = installed.folder / "bin"
     folder.mkdir()
     for name in ("sh", "readlink", "dirname", "mkdir", "cp", "mv", "chmod"):
         (folder / name).symlink_to(shutil.which(name) or name)
@@ -450,10 +453,10 @@ def script(file: Path, line: str) -> Path:
 
 
 @contextmanager
-def on_a_terminal(place: Place, *command: str | Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
+def on_a_terminal(installed: Installed, *command: str | Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """Start a command on a terminal of its own and wait until it waits; give the process and the other end."""
     terminal, line = pty.openpty()
-    with place.start(
+    with installed.start(
         *command, stdin=line, stdout=line, stderr=line, start_new_session=True, preexec_fn=take_terminal
     ) as running:
         os.close(line)

@@ -90,7 +90,7 @@ def by_hand(stack: RealStack, release: Release) -> Became:
 def look(stack: RealStack, release: Release, database: str, api: Ask, container: str) -> Became:
     """Look at a database under a release whose API answers, and save a backtest through its code."""
     new, columns = installation(stack, release), _columns(stack, database)
-    there = {(table, column) for table, column, _, _ in columns}
+    present = {(table, column) for table, column, _, _ in columns}
     # A table that the code does not know is no concern of it.
     known = {table for table, _ in new.columns}
     required = {(t, c) for t, c, nullable, default in columns if t in known and nullable == "NO" and not default}
@@ -102,9 +102,9 @@ def look(stack: RealStack, release: Release, database: str, api: Ask, container:
         release,
         version=(api("/system/info")[1] or {}).get("chap_core_version"),
         mark=mark(stack, database),
-        missing=_named(new.columns - there),
+        missing=_named(new.columns - present),
         forgotten=_named(required - new.columns),
-        orphans=tuple(_orphans(stack, database, new, there)),
+        orphans=tuple(_orphans(stack, database, new, present)),
         refused=tuple(f"GET {path} is {status}" for path in paths if (status := api(path)[0]) != 200),
         unsaved=last_error(saved.stderr) if saved.returncode else "",
     )
@@ -152,9 +152,9 @@ def _named(columns: Iterable[tuple[str, str]]) -> tuple[str, ...]:
     return tuple(sorted(f"{table}.{column}" for table, column in columns))
 
 
-def _orphans(stack: RealStack, database: str, new: Installation, there: set[tuple[str, str]]) -> Iterator[str]:
+def _orphans(stack: RealStack, database: str, new: Installation, present: set[tuple[str, str]]) -> Iterator[str]:
     for table, column, target, key in new.foreign_keys:
-        if (table, column) in there and (target, key) in there:
+        if (table, column) in present and (target, key) in present:
             query = f"SELECT count(*) FROM {table} a LEFT JOIN {target} b ON a.{column} = b.{key} WHERE b.{key} IS NULL"
             number = int(stack.sql(query, database)[0][0])
             if number:

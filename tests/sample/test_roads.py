@@ -66,7 +66,7 @@ def test_from_v2_3_0_to_v2_3_1_only_the_mark_stays_behind(make: Make) -> None:
 
 @pytest.mark.parametrize("start", ["v2.0.0", "v2.1.0", "v2.2.0"])
 @pytest.mark.parametrize("target", ["v2.4.0", "v2.5.1"])
-def test_with_a_backtest_from_before_v2_3_0_the_newer_ones_exit(make: Make, start: str, target: str) -> None:
+def test_with_a_backtest_from_before_v2_3_0_newer_versions_exit(make: Make, start: str, target: str) -> None:
     stack = make(version=start)
     by_hand(stack, target)
     assert eventually(lambda: ended(stack))

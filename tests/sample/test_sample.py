@@ -100,7 +100,7 @@ def test_wrong_version(make: Make) -> None:
     assert stack.version() == "2.1.0"
 
 
-def test_one_image_is_missing(make: Make) -> None:
+def test_a_single_image_is_missing(make: Make) -> None:
     stack = make()
     stack.pin("v2.1.8")
     assert stack.compose("pull", "-q", "chap", check=False).returncode == 0

@@ -25,12 +25,12 @@ def service(holes: dict[str, list[str]], status: int = 200, lost: int = 0) -> It
     class Answer(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             assert self.path == "/v1/querybatch"
-            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["queries"]
+            document = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["queries"]
             results: list[dict[str, Any]] = []
-            for query in asked:
+            for query in document:
                 assert query["package"]["ecosystem"] == "PyPI" and query["version"][0].isdigit()
-                found = holes.get(query["package"]["name"])
-                results.append({"vulns": [{"id": hole} for hole in found]} if found else {})
+                result = holes.get(query["package"]["name"])
+                results.append({"vulns": [{"id": hole} for hole in result]} if result else {})
             self.send_response(status)
             self.end_headers()
             self.wfile.write(json.dumps({"results": results[: len(results) - lost]}).encode())
@@ -59,7 +59,7 @@ def test_what_is_packed_and_what_checks_it_are_asked_about() -> None:
     assert len(NAMES) == len(set(audit.pinned())) > 30
 
 
-def test_no_hole_is_told() -> None:
+def test_no_vulnerability_is_reported() -> None:
     with service({}) as url:
         done = run(url, "--must")
     assert (done.returncode, done.stderr) == (0, "")
@@ -75,13 +75,13 @@ def test_a_hole_fails_and_is_named() -> None:
 
 @pytest.mark.parametrize("how", [{"status": 503}, {"lost": 1}])
 @pytest.mark.parametrize("must", [True, False])
-def test_no_answer_is_said_and_only_a_release_waits_for_it(how: dict[str, int], must: bool) -> None:
+def test_a_missing_answer_is_reported_and_only_a_release_needs_it(how: dict[str, int], must: bool) -> None:
     with service({}, **how) as url:
         done = run(url, *(["--must"] if must else []))
     assert done.returncode == int(must) and done.stdout == ""
     assert done.stderr.startswith(f"not audited: {url} does not answer (")
 
 
-def test_nobody_there_is_said_too() -> None:
+def test_an_unreachable_service_is_reported() -> None:
     done = run("http://127.0.0.1:9")
     assert done.returncode == 0 and "not audited" in done.stderr

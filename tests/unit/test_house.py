@@ -59,7 +59,7 @@ ALSO = {"docker": ("records.engine_lock",)}
 
 MOST_IN_A_FOLDER = 11
 # One module for each command.
-LARGER = {"backups": 12, "cli": 19, "cli.screen": 12, "engine": 12, "postgres": 12}
+LARGER = {"backups": 12, "cli": 20, "cli.screen": 13, "engine": 13, "records": 12, "postgres": 12}
 LONGEST = 300
 # Longer so far: these may only shrink.
 LONGER = {
@@ -118,7 +118,7 @@ def test_only_the_faces_print_ask_and_exit(module: str) -> None:
 
 
 @pytest.mark.parametrize("module", [name for name in MODULES if name not in [*FACES, "records.run_records"]])
-def test_all_others_are_told_the_time(module: str) -> None:
+def test_only_run_records_reads_the_clock(module: str) -> None:
     assert not CLOCK & set(calls(tree(module)))
 
 
@@ -129,7 +129,7 @@ def test_a_shell_is_given_only_what_is_written_here(module: str) -> None:
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_a_module_can_be_read_in_one_sitting(module: str) -> None:
+def test_a_module_is_short(module: str) -> None:
     lines = source_of(module).splitlines()
     assert len(lines) <= LONGER.get(module, LONGEST)
 
@@ -222,10 +222,10 @@ def written_here(script: ast.expr, source: ast.Module) -> bool:
     if isinstance(script, ast.BinOp):
         return written_here(script.left, source) and written_here(script.right, source)
     if isinstance(script, ast.Name):
-        given = [
+        values = [
             node.value
             for node in ast.walk(source)
             if isinstance(node, ast.Assign) and script.id in map(ast.unparse, node.targets)
         ]
-        return bool(given) and all(written_here(value, source) for value in given)
+        return bool(values) and all(written_here(value, source) for value in values)
     return False

@@ -73,8 +73,8 @@ def bundled() -> list[Container]:
 
 def only(containers: list[Container]) -> Stack:
     """Return the one stack among these containers."""
-    (found,) = detect(containers)
-    return found
+    (stack,) = detect(containers)
+    return stack
 
 
 def roles(stack: Stack) -> dict[str, Role]:
@@ -131,20 +131,20 @@ def test_services_that_were_renamed() -> None:
     assert roles(only(renamed)) == {"malaria-api": Role.API, "jobs": Role.WORKER, "data": Role.DATABASE}
 
 
-def test_scaled_workers_are_one_service() -> None:
+def test_scaled_workers_are_a_single_service() -> None:
     containers = bundled() + [container("chap-worker", "ghcr.io/dhis2-chap/chap-worker:v2.1.0", "celery", number=2)]
     (worker,) = only(containers).of(Role.WORKER)
     assert [container.name for container in worker.containers] == ["chap-chap-worker-1", "chap-chap-worker-2"]
 
 
-def test_one_offs_and_other_projects_do_not_count() -> None:
+def test_run_containers_and_other_projects_do_not_count() -> None:
     oneoff = container("chap", "ghcr.io/dhis2-chap/chap-core:v2.1.0", oneoff="True", project="tried")
     other = container("web", "nginx", project="other")
     assert [stack.project.name for stack in detect([*bundled(), oneoff, other])] == ["chap"]
 
 
 def test_a_database_elsewhere_is_named() -> None:
-    containers = [one for one in bundled() if one.service != "chap-postgres"]
+    containers = [container for container in bundled() if container.service != "chap-postgres"]
     with pytest.raises(StackError, match="CHAP's database is at 'chap-postgres'"):
         only(containers).access
 
@@ -180,9 +180,9 @@ def test_a_server_that_dhis2_uses_too_is_chaps_database() -> None:
 def test_a_database_s_address_is_read_as_sqlalchemy_does(
     url: str, user: str, password: str, host: str, port: str, database: str
 ) -> None:
-    found = DatabaseUrl.of({"CHAP_DATABASE_URL": url})
-    assert found == DatabaseUrl(user, password, host, port, database)
-    assert not password or password not in repr(found)
+    result = DatabaseUrl.of({"CHAP_DATABASE_URL": url})
+    assert result == DatabaseUrl(user, password, host, port, database)
+    assert not password or password not in repr(result)
 
 
 def test_a_password_or_a_name_in_capitals_hides_no_stack() -> None:
@@ -207,8 +207,8 @@ def test_choosing() -> None:
 
 
 def test_the_password_never_shows() -> None:
-    said = repr(only(bundled()))
-    assert "p%40ss" not in said and "CHAP_DATABASE_URL" not in said
+    message = repr(only(bundled()))
+    assert "p%40ss" not in message and "CHAP_DATABASE_URL" not in message
 
 
 @pytest.mark.parametrize(
@@ -223,8 +223,10 @@ def test_the_password_never_shows() -> None:
     ],
 )
 def test_references(text: str, repository: str, tag: str, digest: str) -> None:
-    found = Reference.parse(text)
-    assert (found.repository, found.tag, found.digest) == (repository, tag, digest) and str(found) == text
+    reference = Reference.parse(text)
+    assert (reference.repository, reference.tag, reference.digest) == (repository, tag, digest) and str(
+        reference
+    ) == text
 
 
 def test_releases() -> None:
@@ -241,7 +243,7 @@ def test_a_worker_by_its_dockerfile() -> None:
 
 
 @pytest.mark.parametrize("host", ["pg", "PG", "172.20.0.9", "fd00::9", "chap-db-1", "db.chap_default", "db.", "0a1b2c"])
-def test_the_database_is_found_by_whatever_name_chap_has_for_it(host: str) -> None:
+def test_the_database_may_have_any_name_that_chap_knows(host: str) -> None:
     written = f"[{host}]" if ":" in host else host
     api = container("chap", "chap-core:v2.0.0", "gunicorn", {"CHAP_DATABASE_URL": URL.format(host=written)})
     database = replace(
@@ -272,9 +274,9 @@ def test_a_name_that_leads_to_an_address_is_followed_to_its_container() -> None:
 )
 def test_a_pooler_is_called_by_its_name(image: str, command: str) -> None:
     api = container("chap", "chap-core:v2.0.0", "gunicorn", {"CHAP_DATABASE_URL": URL.format(host="pool")})
-    found = only([api, container("pool", image, command), container("db", "postgres:17")])
+    result = only([api, container("pool", image, command), container("db", "postgres:17")])
     with pytest.raises(StackError, match="through 'pool'.*a connection pooler"):
-        _ = found.database
+        _ = result.database
 
 
 @pytest.mark.parametrize(
@@ -291,8 +293,8 @@ def test_a_pooler_is_called_by_its_name(image: str, command: str) -> None:
 def test_a_comma_in_a_folder_parts_no_file_in_two(directory: str, files: list[str]) -> None:
     prefix = "com.docker.compose.project."
     labels = {f"{prefix}working_dir": directory, f"{prefix}config_files": ",".join(files)}
-    found = project("chap", labels | {f"{prefix}environment_file": ",".join(files)})
-    assert [str(path) for path in found.files] == files == [str(path) for path in found.env_files]
+    result = project("chap", labels | {f"{prefix}environment_file": ",".join(files)})
+    assert [str(path) for path in result.files] == files == [str(path) for path in result.env_files]
 
 
 def test_a_name_of_a_database_is_cut_as_postgresql_cuts_it() -> None:
@@ -301,7 +303,7 @@ def test_a_name_of_a_database_is_cut_as_postgresql_cuts_it() -> None:
     assert only([api, container("db", "postgres:17")]).access.name == "é" * 31
 
 
-def test_without_a_name_for_it_the_administrator_is_the_one_of_the_image() -> None:
+def test_the_default_administrator_is_that_of_the_image() -> None:
     api = container("chap", "chap-core:v2.0.0", "gunicorn", {"CHAP_DATABASE_URL": URL.format(host="db")})
     access = only([api, container("db", "postgres:17", "", {"POSTGRES_PASSWORD": "x"})]).access
     assert (access.owner, access.admin) == ("chap", "postgres")

@@ -170,9 +170,9 @@ def test_a_bug_is_reported_without_traceback_and_without_secrets(
 ) -> None:
     command_line.end = raises(ValueError("postgresql://chap:secret@db"))
     assert docker_runs(monkeypatch, "chap", "status") == 1
-    told = capsys.readouterr().err
-    assert "ValueError" in told and "plugin.py" in told and "docker --debug chap" in told
-    assert "Traceback" not in told and "secret" not in told
+    output = capsys.readouterr().err
+    assert "ValueError" in output and "plugin.py" in output and "docker --debug chap" in output
+    assert "Traceback" not in output and "secret" not in output
 
 
 def test_debug_shows_the_traceback(
@@ -183,7 +183,7 @@ def test_debug_shows_the_traceback(
     assert "Traceback" in capsys.readouterr().err
 
 
-def test_an_error_of_the_system_is_told_in_its_own_words(
+def test_an_error_of_the_system_keeps_its_message(
     monkeypatch: pytest.MonkeyPatch, command_line: CommandLine, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command_line.end = raises(PermissionError(13, "Permission denied", "/srv/chap/.env"))

@@ -113,7 +113,7 @@ def test_what_is_no_document_is_refused(content: bytes) -> None:
         reading.parse(content, "x", DumpError, limit)
 
 
-def test_a_file_is_read_only_when_it_is_one(tmp_path: Path) -> None:
+def test_only_regular_files_are_read(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"content")
     (tmp_path / "link").symlink_to("file")
     (tmp_path / "loop").symlink_to("loop")

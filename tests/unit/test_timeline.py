@@ -36,14 +36,14 @@ def test_steps_questions_and_the_command_have_begin_and_end(line: Timeline, tmp_
     notify("stop", "worker")
     notify("verify")
     line.close("upgrade")
-    found = events(tmp_path / "line")
-    assert [(one["kind"], one["name"]) for one in found] == [
+    events_ = events(tmp_path / "line")
+    assert [(event["kind"], event["name"]) for event in events_] == [
         ("question", "df"),
         ("step", "stop"),
         ("step", "verify"),
         ("command", "upgrade"),
     ]
-    assert [(one["begin"], one["end"]) for one in found] == [(2, 3), (1, 4), (5, 6), (0, 8)]
+    assert [(event["begin"], event["end"]) for event in events_] == [(2, 3), (1, 4), (5, 6), (0, 8)]
     assert heard == [("stop", "chap"), ("wait", "for it", 1, 2), ("stop", "worker"), ("verify",)]
     assert os.stat(tmp_path / "line").st_mode & 0o777 == 0o600
 
@@ -58,7 +58,7 @@ def test_a_program_is_called_by_its_name_without_what_it_is_given() -> None:
 def test_it_is_written_only_where_somebody_wants_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(timeline.VARIABLE, str(tmp_path / "line"))
     assert app.main(["version"]) == 0
-    assert [one["name"] for one in events(tmp_path / "line")] == ["version"]
+    assert [event["name"] for event in events(tmp_path / "line")] == ["version"]
     monkeypatch.delenv(timeline.VARIABLE)
     assert app.main(["version"]) == 0
     assert len(events(tmp_path / "line")) == 1

@@ -31,10 +31,10 @@ _WORDS = {
 }
 _NAME_WIDTH = 16
 
-# A command in a hint, to the end of its line. It is copied from the screen, so it has a line of its own, unbroken.
-_COMMAND = re.compile(
-    r"(?:^|(?<=: ))((?:sudo |DOCKER_\w+=\S+ )?(?:docker|mkdir|chown|chmod|mount|git|rm|mv|cp|df) .+)$"
-)
+# A command in a hint, to the end of its sentence. It is copied from the screen, so it has a line of its own, unbroken.
+_PROGRAMS = "docker|mkdir|chown|chmod|mount|git|rm|mv|cp|df|ls"
+_COMMAND = re.compile(rf"(?:^|(?<=: ))((?:sudo |DOCKER_\w+=\S+ )?(?:{_PROGRAMS}) .+?)\.?(?:$| (?=[A-Z][a-z]+[ :]))")
+_SEVERAL = re.compile(r", (?=docker )")
 
 
 def name_of(check: Check) -> str:
@@ -66,13 +66,15 @@ def hint_lines(hint: str, indent: int, width: int) -> list[str]:
     """Return a hint in lines behind an indent, each command in it on a line of its own, whole."""
     lines = []
     for line in hint.split("\n"):
-        command = _COMMAND.search(line)
-        words = line[: command.start()].strip() if command else line
-        if words:
-            lines.append(f"{'':<{indent}}{hanging(words, indent, width)}")
-        if command:
-            # Where there is no room for it behind the indent, it begins at the left.
-            lines.append(f"{'':<{indent + 2 if not width or indent + 2 + len(command[1]) <= width else 2}}{command[1]}")
+        # Words and commands take turns.
+        for at, part in enumerate(_COMMAND.split(line)):
+            if not at % 2:
+                lines += [f"{'':<{indent}}{hanging(part.strip(), indent, width)}"] if part.strip() else []
+                continue
+            for command in _SEVERAL.split(part):
+                # Where there is no room for it behind the indent, it begins at the left.
+                fits = not width or indent + 2 + len(command) <= width
+                lines.append(f"{'':<{indent + 2 if fits else 2}}{command}")
     return lines
 
 

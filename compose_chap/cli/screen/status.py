@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from compose_chap import units
+from compose_chap.cli.screen.detached import detached_text, is_news
 from compose_chap.cli.screen.layout import NARROW, cells, facts, hanging, paragraph, table, width_of
 from compose_chap.errors import ChapError
 from compose_chap.model import Role, Service, Stack
@@ -55,6 +56,7 @@ def status_document(seen: Status, now: datetime) -> dict[str, Any]:
         "checkout": asdict(seen.source) if seen.source else None,
         "open_run": seen.open_run or None,
         "working": seen.working,
+        "detached": seen.detached.to_json() if seen.detached else None,
         "problems": list(seen.problems),
         "addresses": addresses(stack),
         "disks": asdict(seen.disks),
@@ -159,6 +161,8 @@ def status_text(seen: Status, now: datetime) -> str:
             )
             + "\n  docker chap backup -o FOLDER"
         )
+    if seen.detached and is_news(seen.detached, now):
+        parts.append(detached_text(seen.detached))
     if seen.problems:
         parts.append(
             "Problems\n" + "\n".join(f"  {hanging(problem, 2, width_of(sys.stdout))}" for problem in seen.problems)

@@ -59,11 +59,11 @@ def dataset(session, name, periods, period_type, places):
         Observation(
             dataset_id=row.id,
             period=period,
-            org_unit=place,
+            org_unit=unit,
             feature_name=feature,
             value=None if (when, where) == (3, 1) else when * 1.25 + where / 7 + len(feature),
         )
-        for (when, period), (where, place), feature in made
+        for (when, period), (where, unit), feature in made
     )
     session.commit()
     return row.id
@@ -106,14 +106,14 @@ def backtest(wrapper, model, dataset_id, name, periods, places, n_periods, n_spl
     forecasts = [
         tables.BacktestForecast(
             period=periods[last + ahead],
-            org_unit=place,
+            org_unit=unit,
             last_train_period=periods[seen[0]],
             last_seen_period=periods[last],
             values=[last + ahead / 3 + sample / 10 for sample in range(50)],
         )
         for last in seen
         for ahead in range(1, n_periods + 1)
-        for place in places
+        for unit in places
     ]
     row = kept(
         tables.Backtest,
@@ -161,10 +161,10 @@ def predictions(session, model, dataset_id, backtest_id):
     for number, by in enumerate((setup.id, None)):
         samples = [
             tables.PredictionSamplesEntry(
-                period=f"20240{ahead}", org_unit=place, values=[ahead + s / 9 for s in range(100)]
+                period=f"20240{ahead}", org_unit=unit, values=[ahead + s / 9 for s in range(100)]
             )
             for ahead in (1, 2, 3)
-            for place in units(20)
+            for unit in units(20)
         ]
         prediction = tables.Prediction(
             dataset_id=dataset_id,

@@ -40,7 +40,7 @@ def test_a_whole_dump_in_a_backup_that_is_not_is_named(tmp_path: Path) -> None:
         proof.check_sums(here, made)
     with pytest.raises(DumpError, match="is sound") as by_latest:
         source.recognise("latest", folder)
-    assert all(told.value.hint.endswith(command) for told in (by_name, by_latest))
+    assert all(refusal.value.hint.endswith(command) for refusal in (by_name, by_latest))
     assert "name it" not in by_latest.value.hint
     assert source.recognise(str(made.dump), folder).backup is None
 
@@ -49,20 +49,20 @@ def test_a_whole_dump_in_a_backup_that_is_not_is_named(tmp_path: Path) -> None:
         proof.check_sums(here, made)
     with pytest.raises(DumpError, match="is sound") as by_latest:
         source.recognise("latest", folder)
-    assert all(command not in told.value.hint for told in (by_name, by_latest))
+    assert all(command not in refusal.value.hint for refusal in (by_name, by_latest))
     assert by_latest.value.hint.endswith(f"docker chap verify {made.id}")
 
 
-def test_one_that_is_refused_only_as_latest_can_be_named(tmp_path: Path) -> None:
+def test_a_backup_that_is_refused_only_as_latest_can_be_named(tmp_path: Path) -> None:
     made = whole(tmp_path)
     catalogue.amend(made, lost_tables=["public.a"])
-    with pytest.raises(DumpError, match="It lacks public.a") as told:
+    with pytest.raises(DumpError, match="It lacks public.a") as raised:
         source.recognise("latest", tmp_path)
-    assert f"name it instead of latest: {made.id}" in told.value.hint
+    assert f"name it instead of latest: {made.id}" in raised.value.hint
     assert source.recognise(made.id, tmp_path).backup
 
 
-def test_what_latest_passes_over_is_told_and_what_is_named_passes_nothing_over(tmp_path: Path) -> None:
+def test_backups_that_latest_skips_are_named(tmp_path: Path) -> None:
     old, bad = (catalogue.load(write(tmp_path, NOW + timedelta(days=day))) for day in (0, 1))
     catalogue.record_verdict(bad, NOW, verdict.CHECKSUMS, "It is damaged.")
     [note] = catalogue.skipped_newer("latest", old, tmp_path, Origin())
@@ -70,13 +70,21 @@ def test_what_latest_passes_over_is_told_and_what_is_named_passes_nothing_over(t
     assert not catalogue.skipped_newer(old.id, old, tmp_path, Origin())
 
 
-def test_a_missing_file_is_called_one_and_no_backup_is_kept_secret(tmp_path: Path) -> None:
+def test_a_missing_file_is_called_a_file_and_backups_are_listed(tmp_path: Path) -> None:
     for day in range(7):
         write(tmp_path, NOW + timedelta(days=day))
-    with pytest.raises(DumpError, match="There is no file /no/such.dump, and no backup of that name") as told:
+    with pytest.raises(DumpError, match="There is no file /no/such.dump, and no backup of that name") as raised:
         source.recognise("/no/such.dump", tmp_path)
-    assert "20261129T040000Z and 2 older." in told.value.message
+    assert "20261129T040000Z and 2 older." in raised.value.message
     with pytest.raises(DumpError, match="There is no backup 'x'"):
         catalogue.find("x", tmp_path)
     with pytest.raises(DumpError, match="There is no backup 'latest'. In .*: none."):
         source.recognise("latest", tmp_path / "empty")
+
+
+def test_a_unique_beginning_of_an_id_is_enough(tmp_path: Path) -> None:
+    first, second = (catalogue.load(write(tmp_path, NOW + timedelta(days=day))) for day in (0, 1))
+    assert catalogue.find(second.id[:8], tmp_path).id == second.id
+    assert catalogue.find(first.id[:12].lower(), tmp_path).id == first.id
+    with pytest.raises(DumpError, match=f"Several backups begin with 2026: {first.id}, {second.id}"):
+        catalogue.find("2026", tmp_path)

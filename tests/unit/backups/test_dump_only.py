@@ -28,7 +28,9 @@ def write(target: Path, monkeypatch: pytest.MonkeyPatch, into: Callable[[Callabl
     dump_only.into_file(unused, unused, target, unused)
 
 
-def test_two_that_write_to_one_file_publish_only_what_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_runs_with_the_same_target_publish_only_complete_dumps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     target = tmp_path / "a[1].dump"
 
     def second(sink: Callable[[bytes], object]) -> None:
@@ -46,9 +48,7 @@ def test_two_that_write_to_one_file_publish_only_what_is_whole(tmp_path: Path, m
     assert target.stat().st_mode & 0o777 == 0o600
 
 
-def test_what_a_killed_one_left_is_removed_and_what_is_worked_on_is_not(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_only_abandoned_partial_dumps_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names = (".a.dump.1.partial", ".a.dump.2.partial", ".b.dump.1.partial")
     killed, live, other = (tmp_path / name for name in names)
     for path in (killed, live, other):
@@ -58,9 +58,7 @@ def test_what_a_killed_one_left_is_removed_and_what_is_worked_on_is_not(
     assert not killed.exists() and live.exists() and other.exists()
 
 
-def test_a_place_that_cannot_be_written_is_told_of_as_one_for_a_dump(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with pytest.raises(StateError, match="Cannot write the dump in") as told:
+def test_an_unwritable_folder_is_reported_for_a_dump(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(StateError, match="Cannot write the dump in") as raised:
         write(tmp_path / "missing" / "a.dump", monkeypatch, lambda sink: None)
-    assert "dump was removed" in told.value.state and told.value.hint.endswith("--dump-only FILE")
+    assert "dump was removed" in raised.value.state and raised.value.hint.endswith("--dump-only FILE")

@@ -111,10 +111,10 @@ def subset(old: Any, new: Any) -> bool:
 
 @pytest.mark.parametrize("document", [OLD, OLDEST])
 def test_what_older_versions_wrote_is_read_and_written_as_they_read_it(document: dict[str, Any]) -> None:
-    found = read(document)
-    again = json.loads(found.document())
+    result = read(document)
+    again = json.loads(result.document())
     assert subset(document, again)
-    assert read(again) == found
+    assert read(again) == result
     assert all(again[name] is not None for name in ("instructions",) if name in again), (
         "they take what is there for a file"
     )
@@ -150,21 +150,21 @@ ODD: list[Any] = [
 
 
 @pytest.mark.parametrize("way", list(paths(OLD)), ids=lambda way: ".".join(map(str, way)))
-def test_an_odd_value_anywhere_is_read_or_is_one_error_that_names_its_field(way: tuple[Any, ...]) -> None:
+def test_an_odd_value_is_read_or_raises_an_error_with_its_field(way: tuple[Any, ...]) -> None:
     for odd in ODD:
         document = copy.deepcopy(OLD)
-        place = document
+        node = document
         for key in way[:-1]:
-            place = place[key]
-        place[way[-1]] = odd
+            node = node[key]
+        node[way[-1]] = odd
         try:
-            found = read(document)
+            result = read(document)
         except DumpError as error:
             assert str(way[0]) in error.message
         else:
             # What is read can be used, and written.
-            assert found.document() and catalogue.Backup(Path("x"), found).size >= 0
-            assert found.created_at.astimezone(timezone.utc) and found.proven_at - found.created_at is not None
+            assert result.document() and catalogue.Backup(Path("x"), result).size >= 0
+            assert result.created_at.astimezone(timezone.utc) and result.proven_at - result.created_at is not None
 
 
 @pytest.mark.parametrize("name", sorted(OLDEST.keys() - {"files", "checkout"}))
@@ -187,7 +187,7 @@ BAD = {
 }
 
 
-def test_one_bad_backup_hides_no_other_and_stops_nothing(tmp_path: Path) -> None:
+def test_a_bad_backup_hides_no_other_and_stops_nothing(tmp_path: Path) -> None:
     folder = tmp_path / "backups"
     good = write(folder, NOW)
     for name, content in BAD.items():
@@ -203,9 +203,9 @@ def test_one_bad_backup_hides_no_other_and_stops_nothing(tmp_path: Path) -> None
     (folder / "large").mkdir(mode=0o755)
     (folder / "nothing" / "large").rename(folder / "large" / "manifest.json")
 
-    found = catalogue.scan(folder)
-    assert [backup.folder for backup in found.backups] == [good]
-    assert len(found.unusable) == len(BAD) + 4 and all("\n" not in why for why in found.unusable)
+    listing = catalogue.scan(folder)
+    assert [backup.folder for backup in listing.backups] == [good]
+    assert len(listing.unusable) == len(BAD) + 4 and all("\n" not in why for why in listing.unusable)
     assert catalogue.find("latest", folder).folder == good
     here = stack_in(tmp_path, "chap_core")
     chosen = prune.plan(here, prune.Inventory.of(here, HERE, folder, {}), Retention(0, 0, 0, 0), NOW)
@@ -220,8 +220,8 @@ def test_one_bad_backup_hides_no_other_and_stops_nothing(tmp_path: Path) -> None
 def test_a_word_about_a_backup_that_cannot_be_read_says_nothing(word: str, tmp_path: Path) -> None:
     path = write(tmp_path, NOW)
     (path / "proof.json").write_text(word)
-    (found,) = catalogue.list_backups(tmp_path)
-    assert found.proof.how == verdict.READ_BACK and not found.fault
+    (backup,) = catalogue.list_backups(tmp_path)
+    assert backup.proof.how == verdict.READ_BACK and not backup.fault
 
 
 @pytest.mark.parametrize("name", ["a.dump", "proof.json", "pinned"])
@@ -266,7 +266,7 @@ def test_what_stands_in_the_instructions_is_quoted_for_the_shell(name: str, tmp_
         access=SimpleNamespace(name=name, owner=name),
         of=lambda role: [service] if role is Role.DHIS2 else [],
     )
-    told = manifest(
+    hostile = manifest(
         images=(ImageFacts(name, "api", name, name),),
         volumes=(
             VolumePart(name, 1, "", volume="", service=name, path=name),
@@ -281,7 +281,7 @@ def test_what_stands_in_the_instructions_is_quoted_for_the_shell(name: str, tmp_
     (tmp_path / "work").mkdir()
     out, done = tmp_path / "out", 0
     environment = {"PATH": f"{tmp_path}/bin:/usr/bin:/bin", "OUT": str(out)}
-    for command in commands_of(restore_txt.text(stack, told, name, 5433)):
+    for command in commands_of(restore_txt.text(stack, hostile, name, 5433)):
         subprocess.run(["sh", "-c", command], cwd=tmp_path / "work", env=environment, capture_output=True, check=False)
         done += 1
     assert done > 12 and out.read_text().count(name) > 20, "the commands were run, with the name as it is"
@@ -308,11 +308,11 @@ def closed(command: str) -> bool:
 
 def test_files_of_a_container_do_not_take_each_other_s_name() -> None:
     taken: set[str] = set()
-    found = [
+    names = [
         unique_name(name, taken) for name in ("model/a/b.db", "model/a_b.db", "..", "/" * 400, "x" * 400, "x" * 401)
     ]
-    assert len(set(found)) == len(found)
-    assert all(len(one) <= 200 and "/" not in one and not one.startswith(".") for one in found)
+    assert len(set(names)) == len(names)
+    assert all(len(file_name) <= 200 and "/" not in file_name and not file_name.startswith(".") for file_name in names)
 
 
 def test_times_are_of_this_world() -> None:

@@ -31,5 +31,5 @@ def test_files_that_only_other_containers_name_are_kept_too(tmp_path: Path) -> N
         ],
     )
     made = other_files.copy_files([directory / "compose.yml"], stack, kept)
-    assert sorted(one.path for one in made) == sorted(str(directory / name) for name in names)
-    assert all((kept / one.file).read_text() == Path(one.path).name for one in made)
+    assert sorted(part.path for part in made) == sorted(str(directory / name) for name in names)
+    assert all((kept / part.file).read_text() == Path(part.path).name for part in made)

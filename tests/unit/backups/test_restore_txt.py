@@ -26,7 +26,7 @@ def instructions(live: str, admin: str, port: int) -> list[list[str]]:
     return [shlex.split(line) for line in text.splitlines() if line.startswith("   ") and " exec " in line]
 
 
-def test_the_administrator_is_the_one_that_the_server_named() -> None:
+def test_the_administrator_is_the_server_s_answer() -> None:
     commands = instructions("chap_core", "boss", 5432)
     assert len(commands) == 4 and all(words[words.index("-U") + 1] == "boss" for words in commands)
     assert not any("PGPORT" in word for words in commands for word in words)
@@ -38,7 +38,7 @@ def test_another_port_is_given_to_every_tool() -> None:
         assert words[at + 1 : at + 5] == ["-T", "-e", "PGPORT=5433", "db"]
 
 
-def test_a_database_called_postgres_is_renamed_from_another_one() -> None:
+def test_a_database_called_postgres_is_renamed_from_another() -> None:
     rename, *_ = instructions("postgres", "boss", 5432)
     assert rename[rename.index("-d") + 1] == "template1"
     rename, *_ = instructions("chap_core", "boss", 5432)
@@ -46,7 +46,7 @@ def test_a_database_called_postgres_is_renamed_from_another_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "given"),
+    ("name", "stdin"),
     [
         ("chap_core", "chap_core"),
         ("Ärzte", "Ärzte"),
@@ -56,10 +56,10 @@ def test_a_database_called_postgres_is_renamed_from_another_one() -> None:
         ("-c", "dbname='-c'"),
     ],
 )
-def test_a_name_is_not_read_as_settings(name: str, given: str) -> None:
-    assert reach.argument(name) == given
+def test_a_name_is_not_read_as_settings(name: str, stdin: str) -> None:
+    assert reach.argument(name) == stdin
     restore = next(words for words in instructions(name, "boss", 5432) if "pg_restore" in words)
-    assert restore[restore.index("-d") + 1] == given
+    assert restore[restore.index("-d") + 1] == stdin
 
 
 @pytest.mark.parametrize("live", ["x" * 63, "ä" * 31, "chap_core"])

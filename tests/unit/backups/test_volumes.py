@@ -27,12 +27,12 @@ DATA = "/app/data/models.db"
 def stopped(files: dict[str, bytes]) -> tuple[Any, Any]:
     """Return an engine and a stack with one model service, whose container is stopped and has these files."""
 
-    def archive(identity: str, place: str) -> Iterator[bytes]:
+    def archive(identity: str, path: str) -> Iterator[bytes]:
         packed = io.BytesIO()
         with tarfile.open(fileobj=packed, mode="w") as writer:
-            member = tarfile.TarInfo(Path(place).name)
-            member.size = len(files[place])
-            writer.addfile(member, io.BytesIO(files[place]))
+            member = tarfile.TarInfo(Path(path).name)
+            member.size = len(files[path])
+            writer.addfile(member, io.BytesIO(files[path]))
         yield packed.getvalue()
 
     container = SimpleNamespace(id="1", name="model-1", running=False)
@@ -43,13 +43,13 @@ def stopped(files: dict[str, bytes]) -> tuple[Any, Any]:
 
 def keep(files: dict[str, bytes], folder: Path) -> tuple[VolumePart, ...]:
     engine, stack = stopped(files)
-    return volumes.pack_volumes(engine, stack, folder, lambda *told: None)
+    return volumes.pack_volumes(engine, stack, folder, lambda *args: None)
 
 
 @pytest.mark.parametrize("mode", ["wal", "delete"])
 def test_what_a_killed_model_service_had_committed_is_in_its_copy(tmp_path: Path, mode: str) -> None:
-    place = tmp_path / "live.db"
-    with closing(sqlite3.connect(place)) as live:
+    database = tmp_path / "live.db"
+    with closing(sqlite3.connect(database)) as live:
         live.execute(f"PRAGMA journal_mode = {mode}")
         live.execute("CREATE TABLE configs (name)")
         live.executemany("INSERT INTO configs VALUES (?)", [("one",), ("two",)])
@@ -66,7 +66,7 @@ def test_what_a_killed_model_service_had_committed_is_in_its_copy(tmp_path: Path
         assert copy.execute("SELECT name FROM configs").fetchall() == [("one",), ("two",)]
 
 
-def test_a_damaged_database_of_a_model_service_is_told_of(tmp_path: Path) -> None:
+def test_a_damaged_database_of_a_model_service_is_reported(tmp_path: Path) -> None:
     with pytest.raises(DumpError, match="model-1"):
         keep({DATA: b"no database" * 100}, tmp_path)
 
@@ -84,17 +84,17 @@ def test_room_is_asked_for_by_what_earlier_backups_took() -> None:
 
 
 def test_volumes_are_measured_where_they_can_be() -> None:
-    said = {"du -sk /data/runs": "40\t/data/runs\n", "du -sk /data/logs": "du: not found"}
+    message = {"du -sk /data/runs": "40\t/data/runs\n", "du -sk /data/logs": "du: not found"}
     engine: Any = SimpleNamespace(
         volumes=lambda identity: [("p_logs", "/data/logs"), ("p_renv", "/renv"), ("p_runs", "/data/runs")],
-        run=lambda identity, command: SimpleNamespace(stdout=said[" ".join(command)]),
+        run=lambda identity, command: SimpleNamespace(stdout=message[" ".join(command)]),
     )
     services = [SimpleNamespace(name=name, containers=[SimpleNamespace(id=name, running=True)]) for name in ("a", "b")]
     stack: Any = SimpleNamespace(writers=services, of=lambda role: ())
     assert volumes.volumes_size(engine, stack) == 40 * 1024
 
 
-def test_what_is_packed_piece_by_piece_is_one_gzip_stream() -> None:
+def test_pieces_are_packed_into_a_single_gzip_stream() -> None:
     pieces = [b"a" * 100_000, b"", b"b"]
     packed = b"".join(volumes.gzipped(iter(pieces)))
     assert len(packed) < 1000 and gzip.decompress(packed) == b"".join(pieces)
@@ -104,9 +104,9 @@ def test_what_is_packed_piece_by_piece_is_one_gzip_stream() -> None:
 def test_a_volume_that_was_cut_short_is_damaged(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "whole.tar", "w") as archive:
         archive.add(__file__, "file")
-    whole = b"".join(volumes.gzipped(iter([(tmp_path / "whole.tar").read_bytes()])))
-    (tmp_path / "whole.tar.gz").write_bytes(whole)
+    complete = b"".join(volumes.gzipped(iter([(tmp_path / "whole.tar").read_bytes()])))
+    (tmp_path / "whole.tar.gz").write_bytes(complete)
     assert volumes.read_tar(tmp_path / "whole.tar.gz") == 1
-    (tmp_path / "short.tar.gz").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "short.tar.gz").write_bytes(complete[: len(complete) // 2])
     with pytest.raises(DumpError, match="short.tar.gz cannot be read back"):
         volumes.read_tar(tmp_path / "short.tar.gz")

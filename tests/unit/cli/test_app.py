@@ -15,18 +15,18 @@ NAMES = app.chap.list_commands(click.Context(app.chap))
 
 
 def command(name: str) -> click.Command:
-    found = app.chap.get_command(click.Context(app.chap), name)
-    assert found
-    return found
+    result = app.chap.get_command(click.Context(app.chap), name)
+    assert result
+    return result
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_help_says_what_and_shows_how(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert app.main([name, "--help"]) == 0
-    told = capsys.readouterr().out
-    assert told.startswith(f"Usage: docker chap {name}")
-    assert (command(name).help or "").split("\n")[0] in " ".join(told.split())
-    [_, examples] = told.split("Examples:\n")
+    output = capsys.readouterr().out
+    assert output.startswith(f"Usage: docker chap {name}")
+    assert (command(name).help or "").split("\n")[0] in " ".join(output.split())
+    [_, examples] = output.split("Examples:\n")
     for example in examples.splitlines():
         words = shlex.split(example)
         assert words[:3] == ["docker", "chap", name]
@@ -41,9 +41,7 @@ def test_the_list_of_commands_says_what_the_command_says(name: str) -> None:
 @pytest.mark.parametrize(
     ("word", "meant"), [("upgarde", "upgrade"), ("statsu", "status"), ("restor", "restore"), ("qwerty", "")]
 )
-def test_a_mistyped_command_is_answered_with_the_right_one(
-    word: str, meant: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_mistyped_command_gets_a_suggestion(word: str, meant: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert app.main([word]) == 2
     errors = capsys.readouterr().err
     assert f"Did you mean '{meant}'?" in errors if meant else "Did you mean" not in errors
@@ -75,19 +73,19 @@ def test_the_usage_shows_what_may_be_left_away(name: str) -> None:
 
 
 @pytest.mark.parametrize("words", [["nosuch"], ["upgrade"], ["status", "--nosuch"], ["upgrade", "v1", "v2"]])
-def test_a_mistake_is_told_with_a_way_to_help(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_usage_error_points_to_help(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert app.main(words) == 2
-    told = capsys.readouterr()
-    assert told.out == "" and "--help" in told.err and "Error:" in told.err
+    captured = capsys.readouterr()
+    assert captured.out == "" and "--help" in captured.err and "Error:" in captured.err
     for spelled in (["--json", *words], [*words, "--json"]):
         assert app.main(spelled) == 2
-        told = capsys.readouterr()
-        document = json.loads(told.out)
+        captured = capsys.readouterr()
+        document = json.loads(captured.out)
         assert (document["ok"], document["exit_status"], document["error"]["code"]) == (False, 2, "usage")
-        assert document["error"]["message"] and "--help" in document["error"]["hint"] and "Error:" in told.err
+        assert document["error"]["message"] and "--help" in document["error"]["hint"] and "Error:" in captured.err
 
 
 def test_no_words_are_a_question_for_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert app.main([]) == 0
-    told = capsys.readouterr().out
-    assert all(f"  {name} " in told for name in NAMES)
+    output = capsys.readouterr().out
+    assert all(f"  {name} " in output for name in NAMES)

@@ -16,23 +16,23 @@ from compose_chap.errors import DumpError, UsageError
 from tests.fakes import FakeEngine, world
 
 
-def test_a_pipe_that_is_full_is_told_of_and_no_bug(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_pipe_is_reported_and_is_no_bug(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def into(engine: Any, stack: Any, sink: Callable[[bytes], object], notify: Any) -> None:
         sink(b"a piece of a dump")
 
     monkeypatch.setattr(dump_only, "into", into)
     with open("/dev/full", "w") as full:
         monkeypatch.setattr(sys, "stdout", full)
-        with pytest.raises(DumpError, match="Cannot write the dump: No space left on device") as told:
+        with pytest.raises(DumpError, match="Cannot write the dump: No space left on device") as raised:
             backup._dump_only(Call(("docker",)), world(FakeEngine(tmp_path)), None, "-")
-    assert told.value.state == "The dump is incomplete." and "Make room" in told.value.hint
+    assert raised.value.state == "The dump is incomplete." and "Make room" in raised.value.hint
 
 
 def test_a_folder_is_refused_before_a_dump_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dump_only, "into_file", lambda *given: pytest.fail("a dump is made"))
-    with pytest.raises(UsageError, match="is a folder") as told:
+    monkeypatch.setattr(dump_only, "into_file", lambda *args: pytest.fail("a dump is made"))
+    with pytest.raises(UsageError, match="is a folder") as raised:
         backup._dump_only(Call(("docker",)), world(FakeEngine(tmp_path)), None, str(tmp_path))
-    assert "--dump-only FILE" in told.value.hint
+    assert "--dump-only FILE" in raised.value.hint
 
 
 @pytest.mark.parametrize(

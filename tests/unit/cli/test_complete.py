@@ -27,9 +27,9 @@ Ask = Callable[..., list[str]]
 def ask(capsys: pytest.CaptureFixture[str]) -> Ask:
     def ask(*words: str) -> list[str]:
         assert app.complete(words, NO_DOCKER) == 0
-        told = capsys.readouterr()
-        assert told.err == ""
-        return told.out.splitlines()
+        captured = capsys.readouterr()
+        assert captured.err == ""
+        return captured.out.splitlines()
 
     return ask
 
@@ -64,7 +64,7 @@ def test_values_are_offered_where_they_are_known(ask: Ask, words: list[str], ans
 
 
 @pytest.mark.parametrize("words", [["-p", ""], ["upgrade", ""], ["pin", "v"], ["restore", ""], ["nosuch", ""]])
-def test_what_cannot_be_found_out_is_not_told(ask: Ask, words: list[str]) -> None:
+def test_nothing_is_offered_without_an_answer(ask: Ask, words: list[str]) -> None:
     assert ask(*words)[-1][:1] == ":"
 
 
@@ -75,39 +75,39 @@ def test_nobody_waits_longer_than_the_limit(ask: Ask, monkeypatch: pytest.Monkey
 
 
 def test_versions_are_asked_for_once_an_hour(tmp_path: Path) -> None:
-    place, asked = {"XDG_CACHE_HOME": str(tmp_path)}, []
+    environment, requests = {"XDG_CACHE_HOME": str(tmp_path)}, []
 
     def answer(request: httpx.Request) -> httpx.Response:
-        asked.append(request.url.path)
+        requests.append(request.url.path)
         return httpx.Response(200, json={"tags": ["v2.1.0", "v2.0.0", "latest", "v2.10.0"]})
 
     registry = Registry(transport=httpx.MockTransport(answer))
     for minutes in (0, 59):
-        found = releases.find(registry, IMAGES, place, NOW + timedelta(minutes=minutes))
-        assert found == ["v2.0.0", "v2.1.0", "v2.10.0"] and len(asked) == 2
-    releases.find(registry, IMAGES, place, NOW + timedelta(minutes=61))
-    assert len(asked) == 4
-    repositories = {one.repository for one in IMAGES.values()}
-    assert releases.remembered(repositories, place, NOW + timedelta(days=6), releases.A_WEEK) == found
-    assert releases.remembered({"other"}, place, NOW, releases.A_WEEK) is None
+        result = releases.find(registry, IMAGES, environment, NOW + timedelta(minutes=minutes))
+        assert result == ["v2.0.0", "v2.1.0", "v2.10.0"] and len(requests) == 2
+    releases.find(registry, IMAGES, environment, NOW + timedelta(minutes=61))
+    assert len(requests) == 4
+    repositories = {image.repository for image in IMAGES.values()}
+    assert releases.remembered(repositories, environment, NOW + timedelta(days=6), releases.A_WEEK) == result
+    assert releases.remembered({"other"}, environment, NOW, releases.A_WEEK) is None
 
 
 def test_a_registry_that_does_not_answer_is_left_alone_for_a_minute(tmp_path: Path) -> None:
-    place, asked = {"XDG_CACHE_HOME": str(tmp_path)}, []
+    environment, requests = {"XDG_CACHE_HOME": str(tmp_path)}, []
 
     def answer(request: httpx.Request) -> httpx.Response:
-        asked.append(request.url.path)
+        requests.append(request.url.path)
         raise httpx.ConnectError("no route")
 
     registry = Registry(transport=httpx.MockTransport(answer))
     with pytest.raises(RegistryError):
-        releases.find(registry, IMAGES, place, NOW)
-    assert releases.find(registry, IMAGES, place, NOW + timedelta(seconds=59)) == [] and len(asked) == 1
+        releases.find(registry, IMAGES, environment, NOW)
+    assert releases.find(registry, IMAGES, environment, NOW + timedelta(seconds=59)) == [] and len(requests) == 1
     with pytest.raises(RegistryError):
-        releases.find(registry, IMAGES, place, NOW + timedelta(seconds=61))
+        releases.find(registry, IMAGES, environment, NOW + timedelta(seconds=61))
 
 
-def test_without_a_cache_versions_are_found_all_the_same() -> None:
+def test_versions_are_listed_without_a_cache() -> None:
     registry = Registry(transport=httpx.MockTransport(lambda _: httpx.Response(200, json={"tags": ["v2.0.0"]})))
     assert releases.find(registry, IMAGES, {"HOME": "/proc/none"}, NOW) == ["v2.0.0"]
 

@@ -41,7 +41,11 @@ EVIL = [
 
 def controls(text: str) -> str:
     """Return what of a text a terminal would obey, but for the ends of lines and the tool's own colours."""
-    return "".join(one for one in text if unicodedata.category(one) in ("Cc", "Cf", "Zl", "Zp") and one not in "\n\t")
+    return "".join(
+        character
+        for character in text
+        if unicodedata.category(character) in ("Cc", "Cf", "Zl", "Zp") and character not in "\n\t"
+    )
 
 
 @pytest.mark.parametrize("evil", EVIL)

@@ -126,8 +126,8 @@ def test_a_failure_is_shown_when_it_comes_and_the_way_back_stands_under_a_headli
         progress("data back", "chap_core")
         progress.end()
         screen.until("The data are back")
-        found = [re.sub(r"\d+\.\ds", "N s", line) for line in screen.lines() if line]
-        assert found[1:] == [
+        result = [re.sub(r"\d+\.\ds", "N s", line) for line in screen.lines() if line]
+        assert result[1:] == [
             "Putting everything back", "  ✔ The files are back  N s", "  ✔ The data are back  N s",
         ]  # fmt: skip
 
@@ -219,7 +219,7 @@ def test_off_a_terminal_each_step_is_a_plain_line() -> None:
     ]
 
 
-def test_nothing_is_told_where_quiet_is_wanted_and_a_terminal_that_is_gone_does_no_harm() -> None:
+def test_quiet_prints_nothing_and_a_lost_terminal_does_no_harm() -> None:
     stream = io.StringIO()
     Progress(stream, "quiet")("stop", "chap")
     assert not stream.getvalue()
@@ -229,7 +229,7 @@ def test_nothing_is_told_where_quiet_is_wanted_and_a_terminal_that_is_gone_does_
     progress("failed", "chap")
 
 
-def test_json_is_one_document_per_line_also_for_a_failure() -> None:
+def test_json_is_a_document_per_line_also_for_a_failure() -> None:
     stream = io.StringIO()
     progress = Progress(stream, "json")
     progress("verify api")

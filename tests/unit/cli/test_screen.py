@@ -17,7 +17,7 @@ from compose_chap import units
 from compose_chap.check import Check
 from compose_chap.cli.call import Call
 from compose_chap.cli.screen import layout, render
-from compose_chap.cli.screen.checks import checks_text
+from compose_chap.cli.screen.checks import checks_text, hint_lines
 from compose_chap.cli.screen.progress import Progress
 from compose_chap.errors import ChapError
 
@@ -39,8 +39,8 @@ def test_lines_fit_the_terminal_and_lose_no_word(columns: int) -> None:
     failed = ChapError("The upgrade failed for a reason that takes long to tell. " * 3, state="All is as it was. " * 5)
     for text in (checks_text([CHECK]), render.failure(failed)):
         assert max(map(len, text.splitlines())) <= columns
-    told = checks_text([CHECK]).split()
-    assert told == ["FAIL", "images", *CHECK.message.split(), *CHECK.hint.split()]
+    words = checks_text([CHECK]).split()
+    assert words == ["FAIL", "images", *CHECK.message.split(), *CHECK.hint.split()]
 
 
 @pytest.mark.parametrize("columns", [40], indirect=True)
@@ -53,18 +53,18 @@ def test_off_a_terminal_a_line_is_a_line() -> None:
     assert len(checks_text([CHECK]).splitlines()) == 3  # the command in the hint has a line of its own
 
 
-def test_checks_that_found_the_same_share_a_line() -> None:
+def test_checks_with_the_same_message_share_a_line() -> None:
     same = [Check(name, "skipped", "Not from source.") for name in ("sources", "services", "settings")]
     lines = checks_text([CHECK, *same]).splitlines()
     assert lines[3:] == ["  skip  sources, services, settings", f"{'':<25}Not from source."]
 
 
 @pytest.mark.parametrize(
-    ("bytes_", "told"),
+    ("bytes_", "expected"),
     [(0, "0 B"), (2048, "2 KiB"), (1.5 * 2**20, "1.5 MiB"), (200 * 2**20, "200 MiB"), (2**40, "1024 GiB")],
 )
-def test_sizes_are_for_people(bytes_: float, told: str) -> None:
-    assert units.size(bytes_) == told
+def test_sizes_are_for_people(bytes_: float, expected: str) -> None:
+    assert units.size(bytes_) == expected
 
 
 def test_a_time_is_that_of_the_clock_on_the_wall(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,10 +76,10 @@ def test_a_time_is_that_of_the_clock_on_the_wall(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize(
-    ("seconds", "told"), [(0.4, "0s"), (59.4, "59s"), (59.9, "1m00s"), (3599.9, "1h00m"), (7322, "2h02m")]
+    ("seconds", "expected"), [(0.4, "0s"), (59.4, "59s"), (59.9, "1m00s"), (3599.9, "1h00m"), (7322, "2h02m")]
 )
-def test_times_are_for_people(seconds: float, told: str) -> None:
-    assert units.duration(seconds) == told
+def test_times_are_for_people(seconds: float, expected: str) -> None:
+    assert units.duration(seconds) == expected
 
 
 @pytest.mark.parametrize("columns", [40, 80, 200], indirect=True)
@@ -125,7 +125,24 @@ def test_json_tells_of_bytes_once_a_second_and_of_every_step_and_its_end(monkeyp
         for done in range(1, 101):
             progress("read dump", "mine.dump", 100 * second + done, 300)
     progress("verify")
-    told = [json.loads(line) for line in stream.getvalue().splitlines()]
-    assert [(one["step"], one["done"]) for one in told] == [
+    events = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [(event["step"], event["done"]) for event in events] == [
         ("read dump", 1), ("read dump", 101), ("read dump", 201), ("read dump", 300), ("verify", 0),
     ]  # fmt: skip
+
+
+def test_each_command_of_a_hint_has_a_line_of_its_own() -> None:
+    hint = (
+        "Go to v2.3.1 first: docker chap upgrade v2.3.1. Then: docker chap upgrade v2.4.0\n"
+        "Or make room: docker image prune, docker chap prune"
+    )
+    assert hint_lines(hint, 4, 0) == [
+        "    Go to v2.3.1 first:",
+        "      docker chap upgrade v2.3.1",
+        "    Then:",
+        "      docker chap upgrade v2.4.0",
+        "    Or make room:",
+        "      docker image prune",
+        "      docker chap prune",
+    ]
+    assert hint_lines("docker chap recover", 0, 40) == ["  docker chap recover"]

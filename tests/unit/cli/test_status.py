@@ -26,8 +26,8 @@ def test_what_the_remote_of_a_checkout_has_is_remembered_for_a_week(
     here: Any = SimpleNamespace(**vars(world(engine)) | {"environment": {"XDG_CACHE_HOME": str(tmp_path)}})
     source = SimpleNamespace(head=checkout.Head("0" * 40))
     monkeypatch.setattr(Call, "world", lambda call: here)
-    monkeypatch.setattr(Call, "subject", lambda *given: SimpleNamespace(checkout=source, release="2.0.0"))
-    monkeypatch.setattr(observe, "find_stack", lambda *given: stack)
+    monkeypatch.setattr(Call, "subject", lambda *args: SimpleNamespace(checkout=source, release="2.0.0"))
+    monkeypatch.setattr(observe, "find_stack", lambda *args: stack)
     monkeypatch.setattr(checkout, "releases", lambda source: (["v2.0.0", "v2.1.0"], problem))
     assert app.main(["versions"]) == 0
     seen: Any = SimpleNamespace(stack=stack, versions={"chap": "2.0.0"})

@@ -61,7 +61,7 @@ def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
 def another_user(monkeypatch: pytest.MonkeyPatch) -> None:
     """Be somebody who may write the files, as a member of their group may, and does not own them."""
     monkeypatch.setattr(os, "geteuid", lambda: 12345)
-    monkeypatch.setattr(os, "access", lambda *given: True)
+    monkeypatch.setattr(os, "access", lambda *args: True)
 
 
 def test_a_file_that_could_not_be_left_to_its_owner_is_not_written(
@@ -104,11 +104,11 @@ def test_who_will_be_disconnected_is_named_before_the_question(
         if box.service == "chap":
             engine._set(identity, addresses=frozenset({"172.18.0.5"}))
     assert app.main(words) == 2  # there is nobody to ask
-    told = capsys.readouterr().err
-    assert "this session will be ended: psql of anna from 10.0.0.9." in told and "172.18.0.5" not in told
+    output = capsys.readouterr().err
+    assert "this session will be ended: psql of anna from 10.0.0.9." in output and "172.18.0.5" not in output
 
 
-def test_nothing_to_do_is_said_only_when_every_writer_is_new() -> None:
+def test_nothing_to_do_needs_every_writer_to_be_new() -> None:
     def runs_already(api: str, *workers: str, changes: bool = False) -> bool:
         subject: Any = SimpleNamespace(
             changes_files=changes,
@@ -137,21 +137,21 @@ def test_a_removal_that_has_begun_is_finished_whatever_the_operator_presses(
 ) -> None:
     removed = []
 
-    def execute(*given: Any) -> None:
+    def execute(*args: Any) -> None:
         for name in ("one", "two"):
             os.kill(os.getpid(), signal.SIGINT)
             removed.append(name)
 
     chosen = prune.PrunePlan((), (("chap_core_before_20260101t000000z", 1),), (), ())
-    monkeypatch.setattr(prune, "plan", lambda *given: chosen)
+    monkeypatch.setattr(prune, "plan", lambda *args: chosen)
     monkeypatch.setattr(prune, "execute", execute)
     assert app.main(["prune", "--yes"]) == 0
-    told = capsys.readouterr()
-    assert removed == ["one", "two"] and told.out.startswith("Removed: ")
-    assert told.err == "", "cron mails it, and nothing went wrong"
+    captured = capsys.readouterr()
+    assert removed == ["one", "two"] and captured.out.startswith("Removed: ")
+    assert captured.err == "", "cron mails it, and nothing went wrong"
 
 
-def test_recover_waits_as_long_as_it_is_told() -> None:
+def test_recover_waits_as_long_as_requested() -> None:
     command: Any = app.chap.get_command(None, "recover")  # type: ignore[arg-type]
     assert command.make_context("recover", ["--wait", "600"]).params["patience"] == 600.0
 

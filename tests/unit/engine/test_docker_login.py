@@ -41,7 +41,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / ".docker"
 
 
-def test_a_plain_login_is_found(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plain_login_is_read(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert credentials(["docker"], REGISTRY) is None
     login(home, REGISTRY)
     assert credentials(["docker"], REGISTRY) == ("chap", "s3cret:too")
@@ -101,10 +101,10 @@ def test_what_cannot_be_used_is_no_login(written: str, home: Path) -> None:
 
 @pytest.mark.parametrize("host", [REGISTRY, "docker.io"])
 def test_a_pull_takes_the_same_login(host: str, tmp_path: Path) -> None:
-    given: list[Any] = []
+    logins: list[Any] = []
 
     def pull(*names: str, auth_config: Any, **words: Any) -> list[Any]:
-        given.append(auth_config)
+        logins.append(auth_config)
         return []
 
     for name in ("in", "out"):
@@ -112,23 +112,23 @@ def test_a_pull_takes_the_same_login(host: str, tmp_path: Path) -> None:
         engine.__dict__.update(_api=SimpleNamespace(pull=pull), _link=None)
         login(tmp_path / "in", host)
         engine.pull(f"{host}/chap/chap-core", "v2.1.0", "linux/amd64", lambda done, total: None)
-    assert [one.get("password") for one in given] == ["s3cret:too", None]
+    assert [entry.get("password") for entry in logins] == ["s3cret:too", None]
 
 
 @pytest.mark.parametrize(
     ("repository", "hint"),
     [("chap/chap-core", "docker login"), (f"{REGISTRY}/chap/chap-core", f"docker login {REGISTRY}")],
 )
-def test_who_is_not_logged_in_is_told_how(repository: str, hint: str) -> None:
+def test_a_missing_login_comes_with_a_hint(repository: str, hint: str) -> None:
     refusal = httpx.Response(401, headers={"WWW-Authenticate": 'Basic realm="chap"'})
     registry = Registry(transport=httpx.MockTransport(lambda _: refusal))
-    with pytest.raises(RegistryError) as told:
+    with pytest.raises(RegistryError) as raised:
         registry.tags(repository)
-    assert told.value.hint == f"Log in with: {hint}"
+    assert raised.value.hint == f"Log in with: {hint}"
 
 
 @pytest.mark.parametrize("entry", ODD)
-def test_one_odd_login_hides_no_other_and_does_not_end_the_sdk(
+def test_an_odd_login_hides_no_other_and_does_not_break_the_sdk(
     entry: str, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     auth = base64.b64encode(b"chap:s3cret").decode()

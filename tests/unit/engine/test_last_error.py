@@ -133,6 +133,6 @@ def test_the_reason_is_the_last_error_of_the_log(log: str, reason: str) -> None:
     assert last_error(log) == reason
 
 
-def test_a_reason_is_one_line_that_can_be_read() -> None:
-    found = last_error("ValueError: " + "word " * 200)
-    assert len(found) == 300 and found.endswith("...") and "\n" not in found
+def test_a_reason_is_a_single_readable_line() -> None:
+    result = last_error("ValueError: " + "word " * 200)
+    assert len(result) == 300 and result.endswith("...") and "\n" not in result

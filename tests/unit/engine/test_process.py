@@ -22,5 +22,5 @@ def test_a_child_that_says_much_on_both_ways_does_not_stand_still() -> None:
 def test_a_variable_is_given_and_another_taken_away(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COMPOSE_ENV_FILES", "elsewhere")
     shown = [sys.executable, "-c", "import os; print(os.getenv('COMPOSE_ENV_FILES'), os.getenv('COMPOSE_ANSI'))"]
-    given = {"COMPOSE_ENV_FILES": None, "COMPOSE_ANSI": "never"}
-    assert process.run(shown, environment=given).stdout == "None never\n"
+    environment = {"COMPOSE_ENV_FILES": None, "COMPOSE_ANSI": "never"}
+    assert process.run(shown, environment=environment).stdout == "None never\n"

@@ -40,10 +40,10 @@ def with_manifest(document: Any, **headers: str) -> Registry:
 
 
 def test_a_digest_that_the_registry_does_not_name_is_computed() -> None:
-    found = with_manifest(MANIFEST).manifest(IMAGE)
+    manifest = with_manifest(MANIFEST).manifest(IMAGE)
     body = httpx.Response(200, json=MANIFEST).content
-    assert found and found.digest == "sha256:" + hashlib.sha256(body).hexdigest()
-    assert found.layers == {LAYER: 7} and found.created.startswith("2026")
+    assert manifest and manifest.digest == "sha256:" + hashlib.sha256(body).hexdigest()
+    assert manifest.layers == {LAYER: 7} and manifest.created.startswith("2026")
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_a_digest_that_the_registry_does_not_name_is_computed() -> None:
         ({"schemaVersion": 1, "fsLayers": [], "history": []}, "schema 1"),
     ],
 )
-def test_a_manifest_that_is_odd_is_one_error_that_names_the_field(document: Any, why: str) -> None:
+def test_an_odd_manifest_raises_an_error_with_the_field(document: Any, why: str) -> None:
     with pytest.raises(RegistryError, match=why):
         with_manifest(document).manifest(IMAGE)
 
@@ -81,7 +81,7 @@ def test_a_digest_that_is_not_that_of_the_answer_is_refused(digest: str) -> None
 
 
 @pytest.mark.parametrize("tags", ["v2.0.0", 7, {"v2.0.0": 1}, [7], [None], [["v2.0.0"]]])
-def test_tags_of_another_type_are_one_error(tags: Any) -> None:
+def test_tags_of_another_type_raise_an_error(tags: Any) -> None:
     with pytest.raises(RegistryError, match="The list of tags of chap-core at registry.example cannot be used: tags"):
         registry(lambda _: httpx.Response(200, json={"tags": tags})).tags(IMAGE.repository)
 
@@ -91,7 +91,7 @@ def test_no_tags_are_none() -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"null", b'{"tags": NaN}', b"[" * 100_000, b"\xff\xfe"])
-def test_what_is_no_document_is_one_error(body: bytes) -> None:
+def test_an_invalid_document_raises_an_error(body: bytes) -> None:
     with pytest.raises(RegistryError, match="cannot be used"):
         registry(lambda _: httpx.Response(200, content=body)).tags(IMAGE.repository)
 
@@ -143,7 +143,7 @@ def test_an_answer_that_drips_is_not_waited_for(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize("location", ["https://[", "gopher://x/", "https://registry.example/again"])
-def test_a_redirect_that_leads_nowhere_is_one_error(location: str) -> None:
+def test_a_redirect_to_nowhere_raises_an_error(location: str) -> None:
     with pytest.raises(RegistryError, match=r"registry\.example (does not answer|leads from)"):
         registry(lambda _: httpx.Response(307, headers={"Location": location})).tags(IMAGE.repository)
 
@@ -233,7 +233,7 @@ def test_a_token_server_that_refuses_says_how_to_log_in() -> None:
 
 
 @pytest.mark.parametrize("body", [{"token": 7}, {"token": ["x"]}, [], {"token": ""}])
-def test_a_token_that_is_none_is_one_error(body: Any) -> None:
+def test_an_invalid_token_raises_an_error(body: Any) -> None:
     def answer(request: httpx.Request) -> httpx.Response:
         if request.url.path == "/token":
             return httpx.Response(200, content=json.dumps(body).encode())

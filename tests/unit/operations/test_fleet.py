@@ -64,8 +64,8 @@ def test_whatever_a_context_s_command_says_is_an_answer() -> None:
         "state": "",
         "hint": "Wait longer with --time-limit SECONDS.",
     }
-    for said in ("", "no json", "[]", "{}", '{"ok": true}'):
-        odd = fleet._answer("a", "x", Finished(1, said, "docker: 'chap' is not a docker command."), 30).error
+    for answer in ("", "no json", "[]", "{}", '{"ok": true}'):
+        odd = fleet._answer("a", "x", Finished(1, answer, "docker: 'chap' is not a docker command."), 30).error
         assert odd and odd["message"] == "docker: 'chap' is not a docker command."
 
 

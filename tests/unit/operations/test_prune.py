@@ -34,10 +34,10 @@ def daily(days: int) -> list[Backup]:
     return [made(NOW - timedelta(days=day)) for day in reversed(range(days))]
 
 
-def test_the_last_ones_stay() -> None:
+def test_the_last_backups_stay() -> None:
     backups = daily(10)
     kept = keep(backups, Retention(3, 0, 0, 0))
-    assert list(kept) == [one.id for one in reversed(backups[-3:])]
+    assert list(kept) == [backup.id for backup in reversed(backups[-3:])]
 
 
 def test_never_fewer_than_the_floor() -> None:
@@ -47,7 +47,7 @@ def test_never_fewer_than_the_floor() -> None:
 
 def test_the_newest_of_each_day_week_and_month_stays() -> None:
     backups = daily(400)
-    twice = sorted([*backups, made(NOW - timedelta(hours=2))], key=lambda one: one.id)
+    twice = sorted([*backups, made(NOW - timedelta(hours=2))], key=lambda backup: backup.id)
     kept = keep(twice, Retention(1, 7, 4, 6))
     assert made(NOW - timedelta(hours=2)).id not in kept
     days = {identity[:8] for identity, why in kept.items() if why in ("the newest", "the newest of its day")}
@@ -63,7 +63,7 @@ def test_a_gap_does_not_cost_a_backup() -> None:
     assert len(keep(backups, Retention(0, 7, 0, 0))) == 7
 
 
-def test_a_bad_one_pushes_no_sound_one_out(tmp_path: Path) -> None:
+def test_a_bad_backup_does_not_displace_a_sound_backup(tmp_path: Path) -> None:
     backups = [catalogue.load(write(tmp_path, NOW - timedelta(hours=age))) for age in (5, 4, 3, 2, 1)]
     for bad in (backups[1], backups[3], backups[4]):
         catalogue.record_verdict(bad, NOW, verdict.CHECKSUMS, "It is damaged.")
@@ -75,31 +75,31 @@ def test_a_bad_one_pushes_no_sound_one_out(tmp_path: Path) -> None:
 
 
 def test_a_word_against_a_backup_stands_until_as_good_a_proof(tmp_path: Path) -> None:
-    one = catalogue.load(write(tmp_path, NOW))
-    assert not one.fault and one.proof.how == verdict.READ_BACK
-    catalogue.record_verdict(one, NOW, verdict.RESTORED, "Rows are missing.")
+    proven = catalogue.load(write(tmp_path, NOW))
+    assert not proven.fault and proven.proof.how == verdict.READ_BACK
+    catalogue.record_verdict(proven, NOW, verdict.RESTORED, "Rows are missing.")
     for weaker in (verdict.CHECKSUMS, verdict.READ_BACK):
-        catalogue.record_verdict(one, NOW, weaker)
-        assert one.proof.how == verdict.BAD and "Rows are missing." in one.fault
+        catalogue.record_verdict(proven, NOW, weaker)
+        assert proven.proof.how == verdict.BAD and "Rows are missing." in proven.fault
     with pytest.raises(DumpError, match="Rows are missing"):
         catalogue.find("latest", tmp_path, sound=True)
-    assert catalogue.find("latest", tmp_path).id == catalogue.find(one.id, tmp_path, sound=True).id == one.id
-    catalogue.record_verdict(one, NOW, verdict.RESTORED)
-    assert not one.fault and catalogue.find("latest", tmp_path, sound=True).id == one.id
-    catalogue.record_verdict(one, NOW, verdict.CHECKSUMS, "A file is damaged.")
-    catalogue.record_verdict(one, NOW, verdict.CHECKSUMS)
-    assert one.proof == verdict.Proof(NOW, verdict.RESTORED, restored_at=NOW)
+    assert catalogue.find("latest", tmp_path).id == catalogue.find(proven.id, tmp_path, sound=True).id == proven.id
+    catalogue.record_verdict(proven, NOW, verdict.RESTORED)
+    assert not proven.fault and catalogue.find("latest", tmp_path, sound=True).id == proven.id
+    catalogue.record_verdict(proven, NOW, verdict.CHECKSUMS, "A file is damaged.")
+    catalogue.record_verdict(proven, NOW, verdict.CHECKSUMS)
+    assert proven.proof == verdict.Proof(NOW, verdict.RESTORED, restored_at=NOW)
 
 
 def missed(now: set[str], wanted: tuple[str, ...] | None, *earlier: dict[str, Any]) -> dict[str, list[str]]:
     schema = None if wanted is None else {"missing_tables": wanted}
     new = manifest(tables=dict.fromkeys(now, 1), lost_tables=("public.gone",), chap=ChapFacts("2.1.0", "", schema))
-    before = [Backup(Path("/b"), manifest(**one)) for one in earlier]
-    told = backup.with_missing_tables(new, before)
-    return {"lost_tables": list(told.lost_tables), "absent_tables": list(told.absent_tables)}
+    before = [Backup(Path("/b"), manifest(**fields)) for fields in earlier]
+    result = backup.with_missing_tables(new, before)
+    return {"lost_tables": list(result.lost_tables), "absent_tables": list(result.absent_tables)}
 
 
-def test_a_table_is_missed_that_was_there_and_is_still_wanted() -> None:
+def test_a_table_is_lost_if_it_existed_and_is_still_needed() -> None:
     earlier = {"tables": {"public.a": 1, "public.b": 1}, "lost_tables": ["public.c"]}
     at_first = {"lost_tables": ["public.gone"], "absent_tables": []}
     assert missed({"public.a"}, None) == at_first
@@ -107,8 +107,8 @@ def test_a_table_is_missed_that_was_there_and_is_still_wanted() -> None:
     # CHAP is down, and nobody can say whether they are wanted. What was lost before still is.
     assert missed({"public.a"}, None, earlier)["lost_tables"] == ["public.b", "public.c", "public.gone"]
     # CHAP runs: it wants one of them, and one that never was there.
-    found = missed({"public.a"}, ("b", "new"), earlier)
-    assert found == {"lost_tables": ["public.b", "public.gone"], "absent_tables": ["public.c", "public.new"]}
+    result = missed({"public.a"}, ("b", "new"), earlier)
+    assert result == {"lost_tables": ["public.b", "public.gone"], "absent_tables": ["public.c", "public.new"]}
 
 
 def test_tables_that_only_a_newer_version_had_are_not_missed_after_a_rollback() -> None:
@@ -138,7 +138,7 @@ def test_what_a_failed_run_made_for_itself_goes_before_what_somebody_wanted() ->
     assert set(keep(backups, Retention(2, 0, 0, 0), of_failed)) == {nightly.id, by_hand.id, newest.id}
     assert set(keep(backups, Retention(0, 1, 0, 0), of_failed)) == {by_hand.id, newest.id}
     assert set(keep(backups, Retention(3, 0, 0, 0), of_failed)) == {nightly.id, by_hand.id, newest.id}
-    assert set(keep(backups, Retention(4, 0, 0, 0), of_failed)) == {one.id for one in backups}
+    assert set(keep(backups, Retention(4, 0, 0, 0), of_failed)) == {backup.id for backup in backups}
 
 
 def test_a_test_restored_backup_is_as_good_as_any_whatever_made_it(tmp_path: Path) -> None:
@@ -160,29 +160,31 @@ hours_ago = st.lists(st.integers(0, 24 * 900), unique=True, max_size=60)
 def test_whatever_was_made_when_the_promises_hold(ages: list[int], retention: Retention) -> None:
     backups = [made(NOW - timedelta(hours=age)) for age in sorted(ages, reverse=True)]
     kept = keep(backups, retention)
-    newest_first = [one.id for one in reversed(backups)]
+    newest_first = [kept_backup.id for kept_backup in reversed(backups)]
     last = max(retention.last, retention.floor)
     assert newest_first[:last] == [
-        one for one in newest_first if kept.get(one) in ("the newest", f"one of the last {last}")
+        kept_backup
+        for kept_backup in newest_first
+        if kept.get(kept_backup) in ("the newest", f"one of the last {last}")
     ]
     assert len(kept) >= min(len(backups), retention.floor)
     for count, shape in ((retention.daily, "%Y%m%d"), (retention.weekly, "%G%V"), (retention.monthly, "%Y%m")):
         newest: dict[str, str] = {}
-        for one in reversed(backups):
-            newest.setdefault(one.created_at.strftime(shape), one.id)
+        for kept_backup in reversed(backups):
+            newest.setdefault(kept_backup.created_at.strftime(shape), kept_backup.id)
         assert set(list(newest.values())[:count]) <= set(kept)
     # What goes today is not missed tomorrow: to prune twice is to prune once.
-    again = [one for one in backups if one.id in kept]
+    again = [kept_backup for kept_backup in backups if kept_backup.id in kept]
     assert keep(again, retention).keys() == kept.keys()
 
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    st.lists(st.tuples(st.integers(0, 24 * 400), st.booleans()), unique_by=lambda one: one[0], max_size=12),
+    st.lists(st.tuples(st.integers(0, 24 * 400), st.booleans()), unique_by=lambda backup: backup[0], max_size=12),
     retentions(),
     st.data(),
 )
-def test_a_pinned_and_a_needed_one_stay_whatever_retention_says(
+def test_pinned_and_needed_backups_stay_whatever_retention_says(
     tmp_path_factory: pytest.TempPathFactory, ages: list[tuple[int, bool]], retention: Retention, data: st.DataObject
 ) -> None:
     directory = tmp_path_factory.mktemp("stack")
@@ -197,7 +199,7 @@ def test_a_pinned_and_a_needed_one_stay_whatever_retention_says(
 
     databases = sized(live, aside, "postgres", "other_before")
     chosen = planned(stack_in(directory, live), folder, databases, retention)
-    going = {one.folder for one in chosen.backups}
+    going = {backup.folder for backup in chosen.backups}
     assert not going & {path for path in written if (path / "pinned").exists() or path == needed}
     assert len(written) - len(going) >= min(len(written), retention.floor)
     assert going | {folder / identity for identity, _ in chosen.kept} == set(written)
@@ -231,7 +233,7 @@ def recorded(directory: Path, *operations: str, **facts: str) -> list[str]:
         (("restore", "restore", "restore"), 2),
     ],
 )
-def test_what_can_be_undone_one_after_the_other_stays(tmp_path: Path, operations: tuple[str, ...], going: int) -> None:
+def test_what_successive_undos_need_stays(tmp_path: Path, operations: tuple[str, ...], going: int) -> None:
     names = recorded(tmp_path, *operations)
     tags = [f"p-{identity}-{service}" for identity in RUNS for service in ("chap", "worker")]
     none = Retention(0, 0, 0, 0, databases_days=0)

@@ -15,7 +15,7 @@ ODD = "Pw/sl@sh%41\"q$HOME-it's"
 @pytest.mark.parametrize(
     "spell", [str, quote, lambda text: quote(text, safe=""), lambda text: text.replace("%", "%25").replace("@", "%40")]
 )
-def test_the_password_in_a_url_is_another_one(password: str, spell: object) -> None:
+def test_the_password_in_a_url_is_replaced(password: str, spell: object) -> None:
     assert callable(spell)
     written = spell(password)
     url = f"postgresql://chap:{written}@chap-postgres:5432/chap_core"
@@ -23,7 +23,7 @@ def test_the_password_in_a_url_is_another_one(password: str, spell: object) -> N
 
 
 @pytest.mark.parametrize("written", ["password=swordfish", "password='swordfish'", 'password = "swordfish"'])
-def test_the_password_in_a_dsn_is_another_one(written: str) -> None:
+def test_the_password_in_a_dsn_is_replaced(written: str) -> None:
     dsn = f"host=db user=swordfish_reader {written} dbname=chap"
     assert _elsewhere("REPORT_DSN", dsn, "swordfish", "other") == dsn.replace(
         written, written.replace("swordfish", "other")
@@ -31,7 +31,7 @@ def test_the_password_in_a_dsn_is_another_one(written: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["CHAP_DB_PWD", "POSTGRES_PASSWORD", "PGPASS"])
-def test_a_setting_that_is_the_password_is_another_one(name: str) -> None:
+def test_a_setting_with_the_password_gets_another(name: str) -> None:
     assert _elsewhere(name, ODD, ODD, "other") == "other"
 
 

@@ -34,7 +34,7 @@ def test_a_dump_of_a_whole_server_is_plain_sql_too() -> None:
 
 
 @pytest.mark.parametrize(
-    ("head", "said"),
+    ("head", "message"),
     [
         (b"\xfd7zXZ\0\0\x04", "compressed with xz"),
         (b"BZh91AY&SY", "compressed with bzip2"),
@@ -42,8 +42,8 @@ def test_a_dump_of_a_whole_server_is_plain_sql_too() -> None:
         (b"PK\x03\x04", "compressed with zip"),
     ],
 )
-def test_a_compression_that_is_not_known_is_named(head: bytes, said: str) -> None:
-    with pytest.raises(DumpError, match=said) as caught:
+def test_a_compression_that_is_not_known_is_named(head: bytes, message: str) -> None:
+    with pytest.raises(DumpError, match=message) as caught:
         dump_format.packing(head, "x.dump")
     assert "Unpack it first" in caught.value.hint
 
@@ -52,7 +52,7 @@ ARCHIVE = b"PGDMP\x01\x10\x00\x04\x08\x01" + b"CREATE TABLE public.a (\n    b in
 
 
 @pytest.mark.parametrize(
-    ("head", "said"),
+    ("head", "message"),
     [
         (ARCHIVE.replace(b"\n", b"\r\n"), "a terminal changed its line ends"),
         (HEAD.encode("utf-16"), "UTF-16, as PowerShell"),
@@ -61,8 +61,8 @@ ARCHIVE = b"PGDMP\x01\x10\x00\x04\x08\x01" + b"CREATE TABLE public.a (\n    b in
         (b"Password: \r\n" + b"--\r\n-- PostgreSQL database dump\r\n--\r\n", "before the dump: 'Password:'"),
     ],
 )
-def test_what_tools_and_terminals_do_to_a_dump_is_named(head: bytes, said: str) -> None:
-    with pytest.raises(DumpError, match=said) as caught:
+def test_what_tools_and_terminals_do_to_a_dump_is_named(head: bytes, message: str) -> None:
+    with pytest.raises(DumpError, match=message) as caught:
         dump_format.kind(head, "x.dump")
     assert "Make it again" in caught.value.hint
 
@@ -96,15 +96,15 @@ LISTING = """\
 
 
 def test_contents_are_read_and_what_is_foreign_is_named() -> None:
-    found = dump_format.contents(LISTING)
-    assert found.server_major == 17 and found.database == "chap_core"
-    assert [(entry.kind, entry.rest) for entry in found.unexpected()] == [("FUNCTION", "public harm() chap")]
-    assert "ACL" not in found.without_privileges() and "EXTENSION" not in found.without_privileges()
-    assert found.privileges().startswith("3701;")
+    result = dump_format.contents(LISTING)
+    assert result.server_major == 17 and result.database == "chap_core"
+    assert [(entry.kind, entry.rest) for entry in result.unexpected()] == [("FUNCTION", "public harm() chap")]
+    assert "ACL" not in result.without_privileges() and "EXTENSION" not in result.without_privileges()
+    assert result.privileges().startswith("3701;")
 
 
 @pytest.mark.parametrize("kind", ["ACL", "COMMENT", "DATABASE", "DATABASE PROPERTIES"])
-def test_what_is_said_of_the_database_itself_is_foreign(kind: str) -> None:
+def test_properties_of_the_database_itself_are_unexpected(kind: str) -> None:
     name = "- chap_core chap" if kind.startswith("DATABASE") else "- DATABASE chap_core chap"
     (entry,) = dump_format.contents(f"{LISTING.partition('250;')[0]}3704; 0 0 {kind} {name}\n").unexpected()
     assert entry.kind == kind
@@ -118,8 +118,8 @@ def test_what_is_no_plain_table_is_foreign(kind: str) -> None:
 
 def test_what_only_a_superuser_can_restore_can_be_left_out() -> None:
     listing = LISTING + "251; 3466 16501 EVENT TRIGGER - harm chap\n"
-    found = dump_format.contents(listing)
-    assert [entry.kind for entry in found.beyond_trust()] == ["EVENT TRIGGER"]
-    assert found.without_beyond_trust().entries == dump_format.contents(LISTING).entries
+    result = dump_format.contents(listing)
+    assert [entry.kind for entry in result.beyond_trust()] == ["EVENT TRIGGER"]
+    assert result.without_beyond_trust().entries == dump_format.contents(LISTING).entries
     archive = dump_format.contents(LISTING + "3703; 826 16600 DEFAULT ACL public DEFAULT PRIVILEGES FOR TABLES chap\n")
     assert archive.default_privileges() and not dump_format.contents(LISTING).default_privileges()

@@ -10,7 +10,7 @@ from compose_chap.postgres import script_errors
 from compose_chap.postgres.script_errors import SOME_PRIVILEGES, Reader
 
 
-def said(*errors: tuple[str, str]) -> list[str]:
+def messages_of(*errors: tuple[str, str]) -> list[str]:
     """Return what psql writes of errors, each with its message and statement."""
     lines = []
     for message, statement in errors:
@@ -49,13 +49,13 @@ def read(lines: list[str]) -> Reader:
     ],
 )
 def test_what_does_not_touch_the_data_is_passed_over(statement: str) -> None:
-    reader = read(said(("it does not exist", statement)))
+    reader = read(messages_of(("it does not exist", statement)))
     assert not reader.failure and not reader.left_out
 
 
 def test_privileges_that_cannot_be_given_are_named() -> None:
     reader = read(
-        said(
+        messages_of(
             ('role "o\'brien" does not exist', 'GRANT SELECT ON TABLE public.t TO "o\'brien";'),
             ('role "gone" does not exist', "ALTER DEFAULT PRIVILEGES FOR ROLE gone GRANT SELECT ON TABLES TO chap;"),
             ("invalid something", "REVOKE ALL ON SCHEMA public FROM x;"),
@@ -69,7 +69,7 @@ def test_privileges_that_cannot_be_given_are_named() -> None:
     "lines",
     [
         *(
-            said((statement, statement))
+            messages_of((statement, statement))
             for statement in (
                 "CREATE TABLE public.t (a int);",
                 "COPY public.t (a) FROM stdin;",
@@ -93,9 +93,9 @@ def test_what_touches_the_data_is_a_failure(lines: list[str]) -> None:
     assert read(lines).failure
 
 
-def test_the_first_failure_is_the_one_that_is_named() -> None:
+def test_the_first_failure_is_named() -> None:
     lost = ("relation does not exist", "COPY public.t FROM stdin;")
-    lines = said(("no such role", "ALTER TABLE t OWNER TO x;"), lost, ("syntax error", "1 2 3;"))
+    lines = messages_of(("no such role", "ALTER TABLE t OWNER TO x;"), lost, ("syntax error", "1 2 3;"))
     assert read([*lines, "invalid command \\."]).failure == "relation does not exist"
 
 

@@ -53,39 +53,39 @@ def model(text: str, files: Mapping[str, str] | None = None, variables: Mapping[
 
 def running(url: str = HARD_CODED["CHAP_DATABASE_URL"], **database: str) -> list[Service]:
     """Return API and database as they run."""
-    there = {"POSTGRES_USER": "root", "POSTGRES_PASSWORD": "not", "POSTGRES_DB": "chap_core", **database}
+    environment = {"POSTGRES_USER": "root", "POSTGRES_PASSWORD": "not", "POSTGRES_DB": "chap_core", **database}
     return [
         Service("chap", Role.API, (container("chap", "own-chap", "gunicorn", {"CHAP_DATABASE_URL": url}),)),
-        Service("postgres", Role.DATABASE, (container("postgres", "postgres", "postgres", there),)),
+        Service("postgres", Role.DATABASE, (container("postgres", "postgres", "postgres", environment),)),
     ]
 
 
-def found(wanted: list[Service], text: str = RELEASE, env: str = "") -> dict[str, tuple[str, str]]:
+def resolved(wanted: list[Service], text: str = RELEASE, env: str = "") -> dict[str, tuple[str, str]]:
     files = {".env": env} if env else {}
-    told = env_variables.find(lambda more: model(text, files, more), wanted)
-    return {one.name: (one.service, one.value) for one in told}
+    variables = env_variables.find(lambda more: model(text, files, more), wanted)
+    return {variable.name: (variable.service, variable.value) for variable in variables}
 
 
 def test_what_runs_tells_every_variable_that_nobody_set() -> None:
-    assert found(running()) == {
+    assert resolved(running()) == {
         "POSTGRES_USER": ("chap", "root"),
         "POSTGRES_PASSWORD": ("chap", "not"),
         "POSTGRES_DB": ("chap", "chap_core"),
     }
     # The way in which CHAP writes it counts: the files put it into an address unchanged.
-    assert found(running(url="postgresql://root:p%40ss@postgres:5432/c"))["POSTGRES_PASSWORD"] == ("chap", "p%40ss")
-    assert found(running(url="else"))["POSTGRES_PASSWORD"] == ("postgres", "not")
-    assert "POSTGRES_DB" not in found(running(url="else"))
+    assert resolved(running(url="postgresql://root:p%40ss@postgres:5432/c"))["POSTGRES_PASSWORD"] == ("chap", "p%40ss")
+    assert resolved(running(url="else"))["POSTGRES_PASSWORD"] == ("postgres", "not")
+    assert "POSTGRES_DB" not in resolved(running(url="else"))
 
 
 def test_what_is_set_is_left_alone() -> None:
-    assert found(running(), env="POSTGRES_USER=a\nPOSTGRES_PASSWORD=b\nPOSTGRES_DB=c\n") == {}
+    assert resolved(running(), env="POSTGRES_USER=a\nPOSTGRES_PASSWORD=b\nPOSTGRES_DB=c\n") == {}
     # A part that is set otherwise does not fit what runs: the address tells nothing, the database does.
-    assert found(running(), env="POSTGRES_DB=c\n") == {
+    assert resolved(running(), env="POSTGRES_DB=c\n") == {
         "POSTGRES_USER": ("postgres", "root"),
         "POSTGRES_PASSWORD": ("postgres", "not"),
     }
-    assert set(found(running(), env="POSTGRES_USER=\nPOSTGRES_DB=chap_core\n")) == {
+    assert set(resolved(running(), env="POSTGRES_USER=\nPOSTGRES_DB=chap_core\n")) == {
         "POSTGRES_USER",
         "POSTGRES_PASSWORD",
     }
@@ -102,11 +102,11 @@ def test_what_is_written_is_what_compose_reads(value: str) -> None:
 
 
 def test_no_value_is_shown() -> None:
-    told = env_variables.find(
+    variables = env_variables.find(
         lambda more: model(RELEASE, None, more), running("postgresql://root:hidden-1@postgres:5432/c")
     )
-    edit = env_variables.edit(FOLDER / ".env", None, told, "v1.1.5")
-    shown = env_variables.diff(edit, told) + repr(told)
+    edit = env_variables.edit(FOLDER / ".env", None, variables, "v1.1.5")
+    shown = env_variables.diff(edit, variables) + repr(variables)
     assert "--- /dev/null" in shown and "+POSTGRES_PASSWORD=*** (as chap has it now)" in shown
     assert edit.after and b"hidden-1" in edit.after and "hidden-1" not in shown
 
@@ -171,18 +171,18 @@ def test_run_folders_that_nobody_copies() -> None:
 
 
 def stack() -> Stack:
-    (one,) = detect(
+    (only,) = detect(
         [
             container("chap", "own-chap", "gunicorn", HARD_CODED),
             container("worker", "own-worker", "celery -A chap_core", HARD_CODED),
             container("postgres", "postgres", "postgres", {"POSTGRES_USER": "root"}),
         ]
     )
-    return one
+    return only
 
 
-def told_of(now: str, target: str) -> dict[str, check.Check]:
-    return {one.name: one for one in release_notes.between(stack(), now, target)}
+def notes_by_name(now: str, target: str) -> dict[str, check.Check]:
+    return {note.name: note for note in release_notes.between(stack(), now, target)}
 
 
 def test_releases_that_say_they_are_another() -> None:
@@ -190,5 +190,5 @@ def test_releases_that_say_they_are_another() -> None:
         releases.reported_version("v1.1.2") == releases.reported_version("v1.1.3") == "1.1.1"
         and releases.reported_version("v1.1.4") == "1.1.4"
     )
-    assert "says of itself that it is 1.1.1" in told_of("1.1.0", "v1.1.3")["note_number"].message
-    assert "note_number" not in told_of("1.1.3", "v1.1.4")
+    assert "says of itself that it is 1.1.1" in notes_by_name("1.1.0", "v1.1.3")["note_number"].message
+    assert "note_number" not in notes_by_name("1.1.3", "v1.1.4")

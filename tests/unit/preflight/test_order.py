@@ -18,13 +18,13 @@ def ok(subject: Any) -> Check:
 
 
 def test_what_is_required_and_failed_is_named_and_those_behind_it_are_skipped(tmp_path: Any) -> None:
-    asked: list[str] = []
+    requests: list[str] = []
 
     def failing(subject: Any) -> Check:
         raise ChapError("It is away.", hint="Start it.")
 
     def after(subject: Any) -> Check:
-        asked.append("after")
+        requests.append("after")
         return ok(subject)
 
     checks = [
@@ -33,13 +33,13 @@ def test_what_is_required_and_failed_is_named_and_those_behind_it_are_skipped(tm
         ("database", ("files", "stack"), after),
         ("room", ("database",), after),
     ]
-    found = order.examine(SimpleNamespace(world=world(FakeEngine(tmp_path))), checks)  # type: ignore[arg-type]
-    assert list(found) == ["stack", "files", "database", "room"]
-    assert [entry.check.status for entry in found.values()] == ["fail", "ok", "skipped", "skipped"]
-    assert found["stack"].check.hint == "Start it."
-    assert found["room"].check.message == "Not looked at, because of database."
-    assert [name for name, entry in found.items() if entry.blocks] == ["stack", "database", "room"]
-    assert not asked
+    result = order.examine(SimpleNamespace(world=world(FakeEngine(tmp_path))), checks)  # type: ignore[arg-type]
+    assert list(result) == ["stack", "files", "database", "room"]
+    assert [entry.check.status for entry in result.values()] == ["fail", "ok", "skipped", "skipped"]
+    assert result["stack"].check.hint == "Start it."
+    assert result["room"].check.message == "Not looked at, because of database."
+    assert [name for name, entry in result.items() if entry.blocks] == ["stack", "database", "room"]
+    assert not requests
 
 
 def test_checks_that_require_nothing_of_each_other_do_not_wait(tmp_path: Any) -> None:
@@ -50,20 +50,20 @@ def test_checks_that_require_nothing_of_each_other_do_not_wait(tmp_path: Any) ->
         return ok(subject)
 
     checks = [(name, (), meeting) for name in ("a", "b", "c")]
-    found = order.examine(SimpleNamespace(world=world(FakeEngine(tmp_path))), checks)  # type: ignore[arg-type]
-    assert [entry.check.status for entry in found.values()] == ["ok"] * 3
+    result = order.examine(SimpleNamespace(world=world(FakeEngine(tmp_path))), checks)  # type: ignore[arg-type]
+    assert [entry.check.status for entry in result.values()] == ["ok"] * 3
 
 
 def test_a_fact_is_asked_once_by_however_many_threads() -> None:
-    asked: list[int] = []
+    requests: list[int] = []
     begin = Barrier(4, timeout=10)
 
     class Facts:
         @shared_property
         def size(self) -> int:
             """The size."""
-            asked.append(1)
-            if len(asked) == 1:
+            requests.append(1)
+            if len(requests) == 1:
                 raise ChapError("Not now.")
             return 7
 
@@ -82,4 +82,4 @@ def test_a_fact_is_asked_once_by_however_many_threads() -> None:
     for thread in threads:
         thread.join()
     assert sorted(sizes) == [0, 7, 7, 7]  # an error is no answer: the next one asks again
-    assert len(asked) == 2
+    assert len(requests) == 2

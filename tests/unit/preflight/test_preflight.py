@@ -17,7 +17,7 @@ from compose_chap.stack.chap import Jobs
 from tests.fakes import WORKER, FakeEngine, world
 
 
-def test_the_disk_of_a_folder_that_a_backup_will_make_is_the_one_above_it(tmp_path: Path) -> None:
+def test_the_disk_of_a_missing_backup_folder_is_that_of_its_parent(tmp_path: Path) -> None:
     subject: Any = SimpleNamespace(
         database=SimpleNamespace(size=1000),
         server=SimpleNamespace(free_space=lambda: 1 << 40),
@@ -28,8 +28,8 @@ def test_the_disk_of_a_folder_that_a_backup_will_make_is_the_one_above_it(tmp_pa
     assert preflight._room(subject).status == "ok"
     subject.database.size = 1 << 60
     subject.server.free_space = lambda: 1 << 62
-    found = preflight._room(subject)
-    assert found.failed and found.message.startswith(f"{tmp_path} has ") and "-o FOLDER" in found.hint
+    result = preflight._room(subject)
+    assert result.failed and result.message.startswith(f"{tmp_path} has ") and "-o FOLDER" in result.hint
 
 
 def test_where_the_files_name_another_image_than_runs_nobody_may_go_on(tmp_path: Path) -> None:
@@ -38,17 +38,17 @@ def test_where_the_files_name_another_image_than_runs_nobody_may_go_on(tmp_path:
     subject: Any = SimpleNamespace(stack=stack, model=SimpleNamespace(services=services))
     assert running_files._named_images(subject).status == "ok"
     services["worker"].image = f"{WORKER}:v2"
-    found = running_files._named_images(subject)
-    assert found.failed and found.message.startswith(f"p-worker-1 runs {WORKER}:v1, the files say {WORKER}:v2.")
-    assert found.hint.endswith("docker compose up -d --no-deps worker")
+    result = running_files._named_images(subject)
+    assert result.failed and result.message.startswith(f"p-worker-1 runs {WORKER}:v1, the files say {WORKER}:v2.")
+    assert result.hint.endswith("docker compose up -d --no-deps worker")
     assert "named_images" not in preflight.OVERRIDES
     services["worker"].image = None  # what is built has the name that Compose gives it
     assert running_files._named_images(subject).status == "ok"
 
 
-def test_while_a_run_is_open_nothing_is_said_but_to_recover(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for asked in ("version", "compose_version"):
-        monkeypatch.setattr(FakeEngine, asked, lambda engine: "28.5.2")
+def test_while_a_run_is_open_the_only_hint_is_recover(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for method in ("version", "compose_version"):
+        monkeypatch.setattr(FakeEngine, method, lambda engine: "28.5.2")
     engine, nothing = FakeEngine(tmp_path), SimpleNamespace(services={})
     engine.stop(next(id for id, box in engine.boxes.items() if box.service == "worker"))
     (stack,) = detect(engine.containers())
@@ -63,15 +63,15 @@ def test_while_a_run_is_open_nothing_is_said_but_to_recover(tmp_path: Path, monk
 
 
 @pytest.mark.parametrize(
-    ("wanted", "found"),
+    ("wanted", "result"),
     [
         ("v9.0.0", ["v2.2.0", "v2.1.10", "v2.1.4"]),
         ("v1.4.0", ["v2.0.0", "v2.1.4", "v2.1.10"]),
         ("v2.1.33", ["v2.1.10", "v2.2.0", "v2.1.4"]),
     ],
 )
-def test_the_nearest_versions_are_so_by_their_order(wanted: str, found: list[str]) -> None:
-    assert nearest_releases(wanted, ["v2.0.0", "v2.1.4", "v2.1.10", "v2.2.0"]) == found
+def test_the_nearest_versions_are_so_by_their_order(wanted: str, result: list[str]) -> None:
+    assert nearest_releases(wanted, ["v2.0.0", "v2.1.4", "v2.1.10", "v2.2.0"]) == result
     assert nearest_releases(wanted, []) == []
 
 
@@ -83,4 +83,4 @@ def test_jobs_that_chap_queued_by_itself_do_not_stand_in_the_way() -> None:
     check = preflight._jobs(subject)
     assert check.failed and check.message.startswith("1 job(s) run and 0 wait") and "by itself" in check.message
     subject.jobs = Jobs((), (), ("z",), ("w",))
-    assert preflight._jobs(subject).message == "No job runs. 1 more say so but are dead."
+    assert preflight._jobs(subject).message == "No job is running. 1 more say so but are dead."

@@ -38,7 +38,7 @@ def names(now: str, target: str, facts: Facts) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("now", "target", "facts", "found"),
+    ("now", "target", "facts", "result"),
     [
         # Migrated in one go, and committed: no mark, whatever is in the database.
         ("2.1.0", "v2.3.1", Facts((), 3, 0, ()), {}),
@@ -64,9 +64,9 @@ def names(now: str, target: str, facts: Facts) -> dict[str, str]:
     ],
 )
 def test_a_road_is_named_where_it_goes_wrong_and_nowhere_else(
-    now: str, target: str, facts: Facts, found: dict[str, str]
+    now: str, target: str, facts: Facts, result: dict[str, str]
 ) -> None:
-    assert names(now, target, facts) == found
+    assert names(now, target, facts) == result
 
 
 def test_every_road_says_what_why_and_which_way_instead() -> None:
@@ -97,12 +97,14 @@ def test_whatever_is_called_repaired_is_something_that_the_transaction_mends() -
 
 def test_what_is_repaired_does_not_stand_in_the_way() -> None:
     leading = [road for road in ROADS if roads._leads(road, "2.1.0", "v2.5.1")]
-    found = roads.known(leading, ALL, "2.1.0", "v2.5.1")
-    assert [check.name for check in found if check.failed] == ["old_mark", "unpinned_models"]
-    with_repair = roads.repaired(found)
+    result = roads.known(leading, ALL, "2.1.0", "v2.5.1")
+    assert [check.name for check in result if check.failed] == ["old_mark", "unpinned_models"]
+    with_repair = roads.repaired(result)
     assert [check.name for check in with_repair if check.failed] == ["unpinned_models"]
     assert roads.repairs(with_repair) == ("old_mark", "target_column", "prediction_length")
-    assert "is dropped before 2.5.1 starts" in next(one.message for one in with_repair if one.name == "old_mark")
+    assert "is dropped before 2.5.1 starts" in next(
+        mended.message for mended in with_repair if mended.name == "old_mark"
+    )
 
 
 @pytest.mark.parametrize(
@@ -127,7 +129,7 @@ def test_a_stop_on_the_way_is_the_hint_of_the_failure(now: str, target: str, hin
     assert roads.hint_after(reason, now, target, ("target_column",)) == ""
 
 
-def test_a_release_that_is_newer_than_all_that_is_known_is_named_in_one_line() -> None:
+def test_a_release_newer_than_all_known_is_named() -> None:
     (note,) = roads.newer_than_known("v2.6.0")
     assert note.status == "warn" and note.message.startswith("v2.6.0 is newer than what this tool knows of CHAP")
     assert revisions.NEWEST in note.message and "\n" not in note.message
@@ -135,10 +137,10 @@ def test_a_release_that_is_newer_than_all_that_is_known_is_named_in_one_line() -
 
 
 def test_facts_come_from_the_database_as_far_as_it_has_the_tables() -> None:
-    asked: list[str] = []
+    queries: list[str] = []
 
     def answers(*selects: str, database: str) -> list[list[list[Any]]]:
-        asked.extend(selects)
+        queries.extend(selects)
         return [[[3]] for _ in selects]
 
     def document(question: str, database: str) -> str:
@@ -154,10 +156,10 @@ def test_facts_come_from_the_database_as_far_as_it_has_the_tables() -> None:
         built=False,
         world=SimpleNamespace(engine=SimpleNamespace(run=lambda *_: Finished(1, "", "no such module"))),
     )
-    assert roads.facts(subject) == Facts(("ff2b1bbb8418",), 3, 0, ()) and len(asked) == 1
+    assert roads.facts(subject) == Facts(("ff2b1bbb8418",), 3, 0, ()) and len(queries) == 1
     columns.clear()
     counts.clear()
-    assert roads.facts(subject) == NOTHING and len(asked) == 1
+    assert roads.facts(subject) == NOTHING and len(queries) == 1
 
 
 def test_where_the_database_cannot_be_asked_the_way_is_not_called_good() -> None:
@@ -174,8 +176,8 @@ def test_where_the_database_cannot_be_asked_the_way_is_not_called_good() -> None
     assert check.failed and "it is gone" in check.message
 
 
-def _entries(said: str, *, built: bool, status: int = 0) -> tuple[str, ...]:
-    engine: Any = SimpleNamespace(run=lambda *_: Finished(status, said, "amiss"))
+def _entries(message: str, *, built: bool, status: int = 0) -> tuple[str, ...]:
+    engine: Any = SimpleNamespace(run=lambda *_: Finished(status, message, "amiss"))
     return unpinned.entries(engine, stack().api.containers[0], built=built)
 
 
@@ -193,16 +195,18 @@ def _entries(said: str, *, built: bool, status: int = 0) -> tuple[str, ...]:
 )
 def test_only_a_full_commit_is_pinned(reference: str, counts: bool) -> None:
     file = "/app/config/configured_models/local.yaml"
-    said = f'noise\n[["{file}", true, "https://u:secret@x.example/m", "v1", "{reference}"]]'
-    found = _entries(said, built=False)
-    assert bool(found) is counts and "secret" not in "".join(found)
+    message = f'noise\n[["{file}", true, "https://u:secret@x.example/m", "v1", "{reference}"]]'
+    result = _entries(message, built=False)
+    assert bool(result) is counts and "secret" not in "".join(result)
 
 
-def test_files_of_an_image_are_those_of_the_next_one_unless_they_are_built_in() -> None:
+def test_files_of_an_image_are_replaced_unless_they_are_built_in() -> None:
     folder = "/app/config/configured_models"
-    said = f'[["{folder}/local.yaml", false, "u", "v1", "main"], ["{folder}/default.yaml", false, "u", "v1", "main"]]'
-    assert _entries(said, built=False) == ()
-    assert _entries(said, built=True) == (f"{folder}/local.yaml says v1: main of u",)
+    message = (
+        f'[["{folder}/local.yaml", false, "u", "v1", "main"], ["{folder}/default.yaml", false, "u", "v1", "main"]]'
+    )
+    assert _entries(message, built=False) == ()
+    assert _entries(message, built=True) == (f"{folder}/local.yaml says v1: main of u",)
     with pytest.raises(EngineError, match="amiss"):
         _entries("", built=False, status=1)
 

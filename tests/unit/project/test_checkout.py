@@ -82,9 +82,9 @@ def test_a_commit_is_called_by_its_release_whatever_other_tags_it_has(tmp_path: 
 
 
 def move_of(clone: Path, tag: str = "v1.10.0") -> Move:
-    found = checkout.find(clone / "old")
-    assert found == Checkout(clone)
-    return Move(clone, found.head, Head(checkout.commit_of(found, tag)))
+    result = checkout.find(clone / "old")
+    assert result == Checkout(clone)
+    return Move(clone, result.head, Head(checkout.commit_of(result, tag)))
 
 
 def refuse(path: str, content: bytes) -> None:
@@ -101,7 +101,7 @@ def test_only_releases_count_in_the_order_of_their_numbers(clone: Path) -> None:
         move_of(clone)
 
 
-def test_a_release_that_is_not_there(clone: Path) -> None:
+def test_a_missing_release(clone: Path) -> None:
     with pytest.raises(StackError, match="There is no release v3.0.0"):
         move_of(clone, "v3.0.0")
 
@@ -247,10 +247,10 @@ def test_programs_that_a_checkout_has_git_run_get_nothing_of_ours(
     (clone / ".git" / "info" / "attributes").write_text("*.yml filter=spy\n")
     (clone / "compose.yml").write_text("services: {a: {image: z}}\n")
     if as_owner:
-        for place in (clone, *clone.rglob("*")):
-            os.lchown(place, 54321, 54321)
-        for place in (tmp_path, *tmp_path.parents[:2]):
-            place.chmod(0o755)
+        for path in (clone, *clone.rglob("*")):
+            os.lchown(path, 54321, 54321)
+        for path in (tmp_path, *tmp_path.parents[:2]):
+            path.chmod(0o755)
     secrets = {"DHIS2_PASSWORD": "sw0rdfish", "DHIS2_TOKEN": "t0ken", "DOCKER_CONFIG": "/x", "GIT_DIR": "/nowhere"}
     for name, value in secrets.items():
         monkeypatch.setenv(name, value)

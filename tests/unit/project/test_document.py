@@ -221,8 +221,15 @@ def test_bombs_are_refused(bomb: str, problem: str) -> None:
 
 
 def test_discovery_searches_parents_and_takes_the_first_of_each_kind() -> None:
-    there = {Path("/a/compose.yml"), Path("/a/docker-compose.yml"), Path("/a/compose.override.yaml"), Path("/a/.env")}
-    layout = compose_files.discover(Path("/a/b/c"), {}, there.__contains__, lambda path: b"COMPOSE_PROFILES=one, two")
+    existing = {
+        Path("/a/compose.yml"),
+        Path("/a/docker-compose.yml"),
+        Path("/a/compose.override.yaml"),
+        Path("/a/.env"),
+    }
+    layout = compose_files.discover(
+        Path("/a/b/c"), {}, existing.__contains__, lambda path: b"COMPOSE_PROFILES=one, two"
+    )
     assert layout == compose_files.Layout(
         (Path("/a/compose.yml"), Path("/a/compose.override.yaml")),
         Path("/a"),

@@ -102,7 +102,7 @@ def test_a_second_pin_is_a_no_op(case: Project, tag: str, digest: str) -> None:
 
 @few
 @given(projects, tags)
-def test_there_and_back_is_the_identity(case: Project, tag: str) -> None:
+def test_a_round_trip_is_the_identity(case: Project, tag: str) -> None:
     files = contents(case)
     images = {name: Reference.parse(load(case, files).services[name].image or "") for name in case.wanted}
     if not all(image.tag for image in images.values()):

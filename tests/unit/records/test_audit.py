@@ -37,13 +37,13 @@ def test_what_was_written_is_read_again(tmp_path: Path) -> None:
     assert (tmp_path / FOLDER / audit.FILE).stat().st_mode & 0o777 == 0o600
 
 
-def test_sudo_is_told_by_both_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sudo_is_recorded_with_both_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SUDO_USER", "anna")
     entry = begun(tmp_path)
     assert entry.by.startswith("anna@") and entry.user == user_name(os.geteuid())
 
 
-def test_it_holds_one_stack_apart_from_another_and_leaves_out_what_was_handed_on(tmp_path: Path) -> None:
+def test_it_separates_stacks_and_leaves_out_what_was_handed_on(tmp_path: Path) -> None:
     begun(tmp_path)
     handed_on = begun(tmp_path, "upgrade")
     audit.end(tmp_path, replace(handed_on, result=audit.DETACHED))
@@ -51,7 +51,7 @@ def test_it_holds_one_stack_apart_from_another_and_leaves_out_what_was_handed_on
     assert audit.entries(tmp_path, Origin("other")) == []
 
 
-def test_one_whose_process_is_gone_was_cut_off(tmp_path: Path) -> None:
+def test_a_run_without_a_process_was_interrupted(tmp_path: Path) -> None:
     code = (
         "import sys, time; from pathlib import Path; from datetime import datetime, timezone;"
         "from compose_chap.records import audit; from compose_chap.model import Origin;"

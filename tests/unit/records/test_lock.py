@@ -21,7 +21,7 @@ from compose_chap.records.steps import Step
 NOW = datetime(2026, 11, 23, tzinfo=timezone.utc)
 
 
-def test_the_second_run_is_told_who_works_since_when_and_where(tmp_path: Path) -> None:
+def test_the_second_run_learns_who_holds_the_lock(tmp_path: Path) -> None:
     with lock.locked(tmp_path, "upgrade", NOW):
         journal = run_records.begin_run(tmp_path, "upgrade", {}, lambda: NOW)
         journal.begin(Step.KEEP)

@@ -30,7 +30,7 @@ AHEAD = NOW.replace(year=2038)
 
 def back_up(folder: Path, clock: datetime, **facts: Any) -> str:
     """Write a backup as this tool does at this time of the clock, and return its id."""
-    earlier = [one.order for one in catalogue.list_backups(folder)]
+    earlier = [backup.order for backup in catalogue.list_backups(folder)]
     made = manifest(
         id=run_records.run_id(clock),
         created_at=clock,
@@ -53,16 +53,16 @@ def run(folder: Path, operation: str, clock: datetime, **facts: Any) -> str:
 def test_latest_is_the_backup_that_was_made_last(tmp_path: Path, off: timedelta) -> None:
     clocks = [NOW - DAY, NOW + off, NOW, NOW + timedelta(seconds=30), NOW + DAY]
     made = [back_up(tmp_path, clock) for clock in clocks]
-    assert [one.id for one in catalogue.list_backups(tmp_path)] == made
+    assert [backup.id for backup in catalogue.list_backups(tmp_path)] == made
     latest = catalogue.find("latest", tmp_path)
     assert latest.id == made[-1] and not catalogue.skipped_newer("latest", latest, tmp_path, Origin())
     # The ids are what the clock said.
     assert made[-1] == run_records.run_id(NOW + DAY)
 
 
-def test_what_was_made_before_there_was_an_order_goes_by_its_time_until_the_next(tmp_path: Path) -> None:
+def test_records_without_an_order_go_by_their_time(tmp_path: Path) -> None:
     old = [back_up(tmp_path, clock, order=None) for clock in (NOW - DAY, AHEAD, NOW)]
-    assert [one.id for one in catalogue.list_backups(tmp_path)] == [old[0], old[2], old[1]]
+    assert [backup.id for backup in catalogue.list_backups(tmp_path)] == [old[0], old[2], old[1]]
     new = back_up(tmp_path, NOW + DAY)
     assert catalogue.find("latest", tmp_path).id == new
 
@@ -77,7 +77,7 @@ def test_a_manifest_without_an_order_is_read_and_so_is_the_last_of_times(tmp_pat
     assert len(catalogue.scan(tmp_path).backups) == 2 and not catalogue.scan(tmp_path).unusable
 
 
-def test_a_run_is_undone_though_an_earlier_one_is_dated_later(tmp_path: Path) -> None:
+def test_a_run_is_undone_although_an_earlier_run_is_dated_later(tmp_path: Path) -> None:
     first = run(tmp_path, "upgrade", AHEAD)
     second = run(tmp_path, "upgrade", NOW)
     assert [record["id"] for record in run_records.history(tmp_path)] == [first, second]

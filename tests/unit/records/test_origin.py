@@ -73,7 +73,7 @@ def test_a_database_that_this_server_needs_is_known_by_its_own_runs(tmp_path: Pa
     assert [name for name, _ in chosen.databases] == [later]
 
 
-def test_a_run_that_was_cut_off_on_another_engine_is_recovered_there(tmp_path: Path) -> None:
+def test_a_run_on_another_engine_is_recovered_on_that_engine(tmp_path: Path) -> None:
     engine = FakeEngine(tmp_path)
     here = world(engine)
     journal = run_records.begin_run(tmp_path, "upgrade", {}, here.clock, stack=SOUTH.to_json())
@@ -86,13 +86,13 @@ def test_a_run_that_was_cut_off_on_another_engine_is_recovered_there(tmp_path: P
         run_records.refuse_open_run(tmp_path)
 
 
-def test_where_no_image_can_hold_the_lock_that_is_told(tmp_path: Path) -> None:
-    engine, told = FakeEngine(tmp_path), []
-    here = replace(world(engine), notify=lambda *said: told.append(said))
+def test_without_an_image_for_the_lock_a_message_says_so(tmp_path: Path) -> None:
+    engine, events = FakeEngine(tmp_path), []
+    here = replace(world(engine), notify=lambda *args: events.append(args))
     with engine_lock.locked_on_engine(here, "p", ["gone"], "upgrade"):
-        assert "no image of the stack can hold one" in told[0][1]
+        assert "no image of the stack can hold one" in events[0][1]
     with engine_lock.locked_on_engine(here, "p", ["gone", "sha256:api1"], "upgrade"):
-        assert len(told) == 1
+        assert len(events) == 1
 
 
 def test_what_is_beside_the_main_file_is_here_when_that_is() -> None:

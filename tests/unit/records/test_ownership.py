@@ -41,10 +41,10 @@ def folder() -> Iterator[Path]:
     """The folder of a stack that belongs to the user ops, in a place that he can reach."""
     with tempfile.TemporaryDirectory() as top:
         os.chmod(top, 0o755)
-        place = Path(top, "srv")
-        place.mkdir(mode=0o755)
-        give(place, OPS)
-        yield place
+        path = Path(top, "srv")
+        path.mkdir(mode=0o755)
+        give(path, OPS)
+        yield path
 
 
 @pytest.fixture
@@ -57,9 +57,9 @@ def victim(tmp_path: Path) -> Path:
 
 def give(path: Path, owner: int) -> None:
     """Give a file or a folder with all in it away; links themselves, not what they lead to."""
-    for place in (path, *path.rglob("*")) if path.is_dir() and not path.is_symlink() else (path,):
+    for entry in (path, *path.rglob("*")) if path.is_dir() and not path.is_symlink() else (path,):
         if os.geteuid() == 0:
-            os.lchown(place, owner, owner)
+            os.lchown(entry, owner, owner)
 
 
 @contextmanager
@@ -150,7 +150,7 @@ def test_a_folder_of_records_that_is_a_link_is_not_used(folder: Path, tmp_path: 
     (tmp_path / "etc").mkdir()
     (folder / ".docker-chap").symlink_to(tmp_path / "etc")
     give(folder / ".docker-chap", OPS)
-    for act in (take_lock, begin, lambda place: run_records.open_run(place, clock)):
+    for act in (take_lock, begin, lambda path: run_records.open_run(path, clock)):
         with pytest.raises(StateError, match="is a link, where a folder is due"):
             act(folder)
     assert list((tmp_path / "etc").iterdir()) == []
@@ -190,7 +190,7 @@ def test_runs_of_others_are_no_history(folder: Path) -> None:
     (runs / "3.json").symlink_to("1.json")
     os.mkfifo(runs / "4.json")
     (runs / "5.json").mkdir()
-    assert [one["id"] for one in run_records.history(folder)] == ["1"]
+    assert [run["id"] for run in run_records.history(folder)] == ["1"]
 
 
 @pytest.mark.parametrize(
@@ -201,7 +201,7 @@ def test_runs_of_others_are_no_history(folder: Path) -> None:
         *(journal(stack={"project": 7}), journal(started_at="yesterday"), journal(by=["x"]), '{"id": NaN}'),
     ],
 )
-def test_a_journal_that_is_odd_is_one_error_that_names_it(text: str, tmp_path: Path) -> None:
+def test_an_odd_journal_raises_an_error_with_its_path(text: str, tmp_path: Path) -> None:
     (tmp_path / ".docker-chap").mkdir(mode=0o700)
     (tmp_path / ".docker-chap" / "journal.json").write_text(text)
     with pytest.raises(StateError, match=r"journal\.json cannot be used: "):
@@ -253,7 +253,7 @@ def test_root_works_in_a_folder_of_ops_and_ops_reads_what_it_may(folder: Path) -
             run_records.open_run(folder, clock)
         assert "root" in refused.value.hint
     open_run.end("done")
-    assert [one["result"] for one in run_records.history(folder)] == ["done"]
+    assert [run["result"] for run in run_records.history(folder)] == ["done"]
 
 
 @needs_root
@@ -265,14 +265,14 @@ def test_ops_works_in_a_folder_of_his_own(folder: Path) -> None:
         assert open_run
         open_run.end("done")
         assert run_records.history(folder)
-    assert {place.stat().st_uid for place in (folder / ".docker-chap").rglob("*")} == {OPS}
+    assert {path.stat().st_uid for path in (folder / ".docker-chap").rglob("*")} == {OPS}
 
 
 @needs_root
 def test_ops_may_read_records_of_root_that_everybody_may_read(folder: Path) -> None:
     begin(folder)
-    for place in (folder / ".docker-chap", *(folder / ".docker-chap").rglob("*")):
-        place.chmod(0o755 if place.is_dir() else 0o644)
+    for path in (folder / ".docker-chap", *(folder / ".docker-chap").rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)
     with acting_as(OPS):
         assert run_records.open_origin(folder) is not None
 
@@ -332,10 +332,10 @@ def test_backups_of_others_do_not_count_and_hide_no_other(folder: Path, victim: 
     (linked / "manifest.json").rename(folder / "elsewhere.json")
     (linked / "manifest.json").symlink_to(folder / "elsewhere.json")
     (backups / "link").symlink_to(mine)
-    found = catalogue.scan(backups)
-    assert [backup.folder for backup in found.backups] == [mine]
+    listing = catalogue.scan(backups)
+    assert [backup.folder for backup in listing.backups] == [mine]
     assert [
-        "belongs to another user" in why or "may be written" in why or "is a link" in why for why in found.unusable
+        "belongs to another user" in why or "may be written" in why or "is a link" in why for why in listing.unusable
     ] == [True] * 3
     with pytest.raises(DumpError, match="is no backup that counts: .* belongs to another user") as refused:
         catalogue.load(his)
@@ -343,9 +343,7 @@ def test_backups_of_others_do_not_count_and_hide_no_other(folder: Path, victim: 
 
 
 @needs_root
-def test_the_folder_of_backups_is_no_link_of_another_and_nothing_is_written_through_one(
-    folder: Path, tmp_path: Path
-) -> None:
+def test_nothing_is_written_through_another_user_s_link(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "etc").mkdir()
     (folder / "backups").symlink_to(tmp_path / "etc")
     give(folder / "backups", OPS)
@@ -369,7 +367,7 @@ def test_a_half_made_backup_that_was_exchanged_for_a_link_is_not_written_through
     assert list((tmp_path / "etc").iterdir()) == []
 
 
-def test_only_what_is_one_s_own_is_swept_away(tmp_path: Path) -> None:
+def test_only_our_own_leftovers_are_removed(tmp_path: Path) -> None:
     for name, owner in (("1", os.geteuid()), ("2", OPS)):
         (tmp_path / f"{name}.partial").mkdir()
         give(tmp_path / f"{name}.partial", owner)

@@ -33,8 +33,8 @@ def test_an_open_run_stands_in_the_way_and_says_whose_it_is(tmp_path: Path) -> N
 @pytest.mark.parametrize("name", ["id", "operation", "by", "started_at", "steps", "facts"])
 @pytest.mark.parametrize("odd", [None, 7, "", [7], {"step": "stop"}])
 def test_a_journal_that_lacks_something_is_refused_by_name(tmp_path: Path, name: str, odd: object) -> None:
-    whole = run_record()
-    for record in ({key: value for key, value in whole.items() if key != name}, {**whole, name: odd}):
+    complete = run_record()
+    for record in ({key: value for key, value in complete.items() if key != name}, {**complete, name: odd}):
         open_run(tmp_path, record)
         for ask in (run_records.refuse_open_run, lambda directory: run_records.open_run(directory, clock)):
             if (name, odd) in (("by", ""), ("facts", {"step": "stop"})) and name in record:

@@ -23,21 +23,21 @@ NEITHER = {"--no-build", "--pull never"}
 
 
 def test_the_image_of_the_database_is_neither_pulled_nor_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    engine, asked = FakeEngine(tmp_path), []
+    engine, commands = FakeEngine(tmp_path), []
     database = next(box.id for box in engine.boxes.values() if box.service == "db")
     engine.discard(database)
     (stack,) = detect(engine.containers())
 
     def compose(project: Any, *words: str, **more: Any) -> Finished:
-        asked.append(" ".join(words))
+        commands.append(" ".join(words))
         return Finished(1, "", "No such image: postgres:17")
 
     monkeypatch.setattr(engine, "compose", compose)
-    with pytest.raises(ChapError, match="No such image") as told:
+    with pytest.raises(ChapError, match="No such image") as raised:
         restore.start_database(world(engine), stack)
-    assert asked[0].startswith("up -d --no-deps ") and asked[0].endswith(" db")
-    assert all(words in asked[0] for words in NEITHER)
-    assert "very version that wrote the data" in told.value.hint
+    assert commands[0].startswith("up -d --no-deps ") and commands[0].endswith(" db")
+    assert all(words in commands[0] for words in NEITHER)
+    assert "very version that wrote the data" in raised.value.hint
 
 
 def test_by_hand_too_nothing_is_pulled_or_built(tmp_path: Path) -> None:

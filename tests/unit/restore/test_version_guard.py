@@ -41,7 +41,10 @@ def baseline(worker: str = "", *, has_data: bool = True) -> Baseline:
 
 
 def refuse(
-    given: Source, incoming: dict[str, list[str]], live: dict[str, list[str]] | None = None, found: tuple[str, ...] = ()
+    source: Source,
+    incoming: dict[str, list[str]],
+    live: dict[str, list[str]] | None = None,
+    result: tuple[str, ...] = (),
 ) -> None:
     def columns(name: str) -> dict[str, list[str]]:
         if name == "live" and live is None:
@@ -50,7 +53,7 @@ def refuse(
 
     server: Any = SimpleNamespace(columns=columns)
     change: Any = SimpleNamespace(live="live", incoming="incoming", baseline=baseline())
-    version_guard.refuse_newer(world(), down(), given, server, change, found)
+    version_guard.refuse_newer(world(), down(), source, server, change, result)
 
 
 def world(models: ModelSchema | None = None) -> Any:
@@ -67,7 +70,7 @@ def world(models: ModelSchema | None = None) -> Any:
 MODELS = ModelSchema("2.1.0", {"dataset": (Column("id", "integer", nullable=False, default=True),)}, (), (), ())
 
 
-def test_the_version_of_what_is_down_is_found_where_it_can_be() -> None:
+def test_the_version_of_a_stopped_chap_is_known_where_possible() -> None:
     assert version_guard.version_here(world(), down(), source("2.0.0"), baseline()) == ""
     assert version_guard.version_here(world(), down("v2.0.0"), source(), baseline()) == "2.0.0"
     assert version_guard.version_here(world(), down(), source(), baseline("2.0.0")) == "2.0.0"
@@ -76,22 +79,22 @@ def test_the_version_of_what_is_down_is_found_where_it_can_be() -> None:
     assert version_guard.version_here(world(MODELS), down("v2.0.0"), source(), baseline("2.0.0")) == "2.1.0"
 
 
-@pytest.mark.parametrize("given", [source("2.1.0"), source()])
-def test_columns_of_the_live_database_count_where_chap_is_down(given: Source) -> None:
-    refuse(given, LIVE, LIVE)
-    refuse(given, {"public.observation": ["id"], "public.new": ["id"]}, LIVE)
+@pytest.mark.parametrize("candidate", [source("2.1.0"), source()])
+def test_columns_of_the_live_database_count_where_chap_is_down(candidate: Source) -> None:
+    refuse(candidate, LIVE, LIVE)
+    refuse(candidate, {"public.observation": ["id"], "public.new": ["id"]}, LIVE)
     with pytest.raises(DumpError, match="newer CHAP.*public.dataset.uuid") as caught:
-        refuse(given, {**LIVE, "public.dataset": ["id", "uuid"]}, LIVE)
+        refuse(candidate, {**LIVE, "public.dataset": ["id", "uuid"]}, LIVE)
     assert "--trust" in caught.value.hint
     # Nothing can be compared.
-    refuse(given, LIVE, None)
+    refuse(candidate, LIVE, None)
 
 
 def test_a_backup_of_the_same_code_is_not_refused_for_what_the_live_database_lost() -> None:
     refuse(source("dev", "sha256:here"), LIVE, {**LIVE, "public.observation": ["id"]})
 
 
-def test_what_could_not_be_checked_is_said() -> None:
+def test_skipped_comparisons_are_noted() -> None:
     stack = down()
     assert "live database only" in version_guard.not_known(world(), stack, source(), "", baseline())
     assert "cannot be seen" in version_guard.not_known(world(), stack, source(), "", baseline(has_data=False))
@@ -105,7 +108,7 @@ CHAINS = {version: revisions.of_release(version) for version in ("2.0.0", "2.1.0
 
 
 @pytest.mark.parametrize(
-    ("found", "running", "newer", "older"),
+    ("result", "running", "newer", "older"),
     [
         # None: older than v2.2.0, which says enough only where the code is not.
         ((), "2.5.1", False, True),
@@ -121,9 +124,9 @@ CHAINS = {version: revisions.of_release(version) for version in ("2.0.0", "2.1.0
         (("ff2b1bbb8418",), "2.5.1", False, True),
     ],
 )
-def test_a_mark_tells_older_from_newer(found: tuple[str, ...], running: str, newer: bool, older: bool) -> None:
-    assert bool(revisions.unknown(found, CHAINS[running])) is newer
-    assert revisions.surely_older(found, CHAINS[running]) is older
+def test_a_mark_tells_older_from_newer(result: tuple[str, ...], running: str, newer: bool, older: bool) -> None:
+    assert bool(revisions.unknown(result, CHAINS[running])) is newer
+    assert revisions.surely_older(result, CHAINS[running]) is older
 
 
 def test_a_release_that_nobody_knows_has_no_chain_unless_it_says_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,7 +150,7 @@ def test_a_release_that_nobody_knows_has_no_chain_unless_it_says_it(monkeypatch:
 
 
 @pytest.mark.parametrize(
-    ("found", "running", "mended"),
+    ("result", "running", "mended"),
     [
         ((), "2.5.1", ("prediction_length", "target_column")),
         (("a7b8c9d0e1f2",), "2.5.1", ("prediction_length", "target_column")),
@@ -163,15 +166,15 @@ def test_a_release_that_nobody_knows_has_no_chain_unless_it_says_it(monkeypatch:
     ],
 )
 def test_what_newer_code_does_to_older_data_is_mended(
-    found: tuple[str, ...], running: str, mended: tuple[str, ...]
+    result: tuple[str, ...], running: str, mended: tuple[str, ...]
 ) -> None:
-    has = DatabaseSchema({"backtest": ()}, {}, (), found)
+    has = DatabaseSchema({"backtest": ()}, {}, (), result)
     assert marks.repairs(has, CHAINS[running], backtests=True) == mended
     without = tuple(name for name in mended if name != "target_column")
     assert marks.repairs(has, CHAINS[running], backtests=False) == without
 
 
-def test_what_failed_backtests_left_is_mended_where_the_table_is_there_before_its_revision() -> None:
+def test_leftovers_of_failed_backtests_are_repaired_if_the_table_exists() -> None:
     half = DatabaseSchema({"backtest": (), "backtestspecification": ()}, {}, (), ("e1f2a3b4c5d6",))
     assert marks.repairs(half, CHAINS["2.5.1"], backtests=True) == ("half_migrated",)
 

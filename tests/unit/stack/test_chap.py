@@ -22,22 +22,22 @@ SHOWN = "/app/a.py:7: DeprecationWarning: old\n  old()\n"
 
 
 @pytest.mark.parametrize(
-    ("status", "said", "told"),
+    ("status", "message", "expected"),
     [
         (137, WARNING, "its container is stopping, or has no memory left"),
         (1, WARNING, "it said nothing (exit status 1)"),
         (1, WARNING + SHOWN + "ImportError: no chap_core", "ImportError: no chap_core"),
     ],
 )
-def test_a_warning_of_python_is_never_why_chap_gave_no_answer(status: int, said: str, told: str) -> None:
-    engine: Any = SimpleNamespace(run=lambda *words, **given: Finished(status, "", said))
+def test_a_warning_of_python_is_never_why_chap_gave_no_answer(status: int, message: str, expected: str) -> None:
+    engine: Any = SimpleNamespace(run=lambda *words, **kwargs: Finished(status, "", message))
     with pytest.raises(EngineError) as failed:
         Chap(engine, "1").active(1)
-    assert failed.value.message == f"CHAP could not be asked in its container: {told}"
-    assert Chap(engine, "1").health().problems == f"does not answer ({told})"
+    assert failed.value.message == f"CHAP could not be asked in its container: {expected}"
+    assert Chap(engine, "1").health().problems == f"does not answer ({expected})"
 
 
-def test_a_refused_connection_is_told_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refused_connection_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
     def run(container: str, command: list[str], stdin: bytes) -> Finished:
         done = subprocess.run([sys.executable, "-c", command[-1]], input=stdin, capture_output=True, check=True)
         return Finished(0, done.stdout.decode(), "")

@@ -63,9 +63,9 @@ class _Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    with running() as one:
-        monkeypatch.setattr(chap, "PORT", one.server_port)
-        yield one
+    with running() as running_server:
+        monkeypatch.setattr(chap, "PORT", running_server.server_port)
+        yield running_server
 
 
 class running:
@@ -128,7 +128,7 @@ def test_services_and_checks_of_another_type_are_none(server: Server) -> None:
 
 @pytest.mark.parametrize("output", ["", "x", "[]", "7", "{}", '{"version": 1, "answers": []}', DEEP])
 def test_what_the_program_printed_may_be_anything(output: str) -> None:
-    engine: Any = SimpleNamespace(run=lambda *words, **given: Finished(0, output, ""))
+    engine: Any = SimpleNamespace(run=lambda *words, **kwargs: Finished(0, output, ""))
     assert Chap(engine, "1").health().level == "silent"
     with pytest.raises(EngineError):
         answers_of(output, 2)
@@ -138,7 +138,7 @@ def test_what_the_program_printed_may_be_anything(output: str) -> None:
     "output", [*map(json.dumps, ODD), '{"workers": 7, "jobs": []}', '{"workers": [], "jobs": [null]}']
 )
 def test_what_the_workers_answer_may_be_anything(output: str) -> None:
-    engine: Any = SimpleNamespace(run=lambda *words, **given: Finished(0, output, ""))
+    engine: Any = SimpleNamespace(run=lambda *words, **kwargs: Finished(0, output, ""))
     with pytest.raises(EngineError, match="What the workers answered cannot be used"):
         Chap(engine, "1").active(1)
 

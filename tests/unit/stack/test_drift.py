@@ -99,7 +99,7 @@ def put(*path: str, to: Any) -> Callable[[dict[str, Any]], None]:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "expected"),
     [
         (put("environment", "CHAP_TOKEN", to="other"), "variables CHAP_TOKEN"),
         (put("environment", to={"PRICE": "$$5", "NEW": "1"}), "variables CHAP_TOKEN, NEW"),
@@ -138,13 +138,13 @@ def put(*path: str, to: Any) -> Callable[[dict[str, Any]], None]:
         ),
     ],
 )
-def test_each_setting_is_named_and_no_secret_is_told(change: Callable[[dict[str, Any]], None], told: str) -> None:
+def test_each_difference_is_named_without_secrets(change: Callable[[dict[str, Any]], None], expected: str) -> None:
     service = copy.deepcopy(SERVICE)
     change(service)
-    found = ", ".join(differences(CONTAINER, IMAGE, service, CONFIG))
-    assert found == told and "s3cret" not in found
+    result = ", ".join(differences(CONTAINER, IMAGE, service, CONFIG))
+    assert result == expected and "s3cret" not in result
 
 
-def test_what_is_not_looked_at_is_not_told() -> None:
+def test_ignored_properties_are_not_reported() -> None:
     assert differences(CONTAINER, IMAGE, {**SERVICE, "ulimits": {"nofile": 1024}}, CONFIG) == []
     assert differences({}, {}, SERVICE, CONFIG) == []

@@ -83,13 +83,13 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
     "no object": lambda path: path.write_text("[]"),
     "not UTF-8": lambda path: path.write_bytes(b"\xff\xfe"),
     "nested": lambda path: path.write_text("[" * 100_000),
-    "no tables": _rewritten(lambda found: found | {"tables": {}}),
-    "a field is missing": _rewritten(lambda found: {key: found[key] for key in found if key != "chain"}),
-    "a type is wrong": _rewritten(lambda found: found | {"heads": [1]}),
+    "no tables": _rewritten(lambda answer: answer | {"tables": {}}),
+    "a field is missing": _rewritten(lambda answer: {key: answer[key] for key in answer if key != "chain"}),
+    "a type is wrong": _rewritten(lambda answer: answer | {"heads": [1]}),
     "a truth value is wrong": _rewritten(
-        lambda found: found | {"tables": {"x": [{"name": "a", "type": "INTEGER", "nullable": 0, "default": False}]}}
+        lambda answer: answer | {"tables": {"x": [{"name": "a", "type": "INTEGER", "nullable": 0, "default": False}]}}
     ),
-    "of another image": _rewritten(lambda found: found | {"image": "sha256:api1"}),
+    "of another image": _rewritten(lambda answer: answer | {"image": "sha256:api1"}),
     "others may write it": lambda path: path.chmod(0o666),
     "others may write the folder": lambda path: path.parent.chmod(0o777),
     "a link": _link,
@@ -130,7 +130,7 @@ def test_another_question_is_not_answered_by_an_old_answer(
 def test_where_the_image_is_gone_its_running_container_is_asked(
     engine: FakeEngine, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def gone(image: str, **given: Any) -> Any:
+    def gone(image: str, **kwargs: Any) -> Any:
         raise EngineError("No such image.")
 
     monkeypatch.setattr(engine, "_create", gone)
@@ -152,7 +152,7 @@ def test_where_the_image_is_gone_its_running_container_is_asked(
 def test_an_image_that_cannot_say_it_is_an_error_in_words_and_is_not_kept(
     engine: FakeEngine, home: Path, monkeypatch: pytest.MonkeyPatch, finished: Finished, words: str
 ) -> None:
-    monkeypatch.setattr(engine, "run", lambda *given, **named: finished)
+    monkeypatch.setattr(engine, "run", lambda *args, **named: finished)
     with pytest.raises(EngineError, match=words):
         model_schema.of_image(command(engine, home), IMAGE)
     assert not list(home.rglob("models-*"))

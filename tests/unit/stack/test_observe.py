@@ -32,7 +32,7 @@ from tests.unit.operations.test_prune import NOW, write
 FILES = "services: {chap: {image: x/chap-core:v1}, db: {image: postgres}}\n"
 
 
-def place(folder: Path) -> Path:
+def make_folder(folder: Path) -> Path:
     """Make a folder with a Compose file."""
     folder.mkdir(parents=True)
     (folder / "compose.yml").write_text(FILES)
@@ -57,16 +57,16 @@ def at(
 
 @pytest.fixture
 def folders(tmp_path: Path) -> tuple[Path, Path]:
-    return place(tmp_path / "a"), place(tmp_path / "b")
+    return make_folder(tmp_path / "a"), make_folder(tmp_path / "b")
 
 
 def test_the_project_directory_chooses_the_stack(folders: tuple[Path, Path]) -> None:
     a, b = folders
     engine = engine_with(a, b)
     for directory in (b, Path("../b")):
-        found = find_local_stack(engine, at(a, directory=directory)).project
-        assert (found.name, found.directory, found.files) == ("b", b, (b / "compose.yml",))
-    place(a.parent / "c")
+        project = find_local_stack(engine, at(a, directory=directory)).project
+        assert (project.name, project.directory, project.files) == ("b", b, (b / "compose.yml",))
+    make_folder(a.parent / "c")
     for where in (
         at(a, directory=a.parent / "c"),
         at(a, name="b", directory=a),
@@ -85,27 +85,27 @@ def test_a_name_is_not_mixed_with_the_files_that_a_shell_exports(folders: tuple[
     with pytest.raises(StackError, match="No CHAP stack was started from"):
         find_stack(engine, at(a, a / "compose.yml", exported={"COMPOSE_PROJECT_NAME": "b"}))
     shutil.rmtree(b)
-    copy = place(a.parent / "copy")
-    found = find_stack(engine, at(a, name="b", directory=copy, exported=exported)).project
-    assert (found.name, found.directory, found.files) == ("b", copy, (copy / "compose.yml",))
+    copy = make_folder(a.parent / "copy")
+    project = find_stack(engine, at(a, name="b", directory=copy, exported=exported)).project
+    assert (project.name, project.directory, project.files) == ("b", copy, (copy / "compose.yml",))
 
 
 def test_a_copy_of_files_that_are_elsewhere_is_named(folders: tuple[Path, Path]) -> None:
     a, b = folders
     engine, file = engine_with(a, Path("/not/here/far")), b / "compose.yml"
-    found = find_local_stack(engine, at(b, file, directory=b)).project
-    assert (found.name, found.directory, found.files, found.absent) == ("far", b, (file,), ())
+    project = find_local_stack(engine, at(b, file, directory=b)).project
+    assert (project.name, project.directory, project.files, project.absent) == ("far", b, (file,), ())
     # With -p and -f it is the operator's word, also where the first files are here.
     assert find_local_stack(engine, at(b, file, name="a", directory=b)).project.directory == b
 
 
-def test_the_files_of_this_machine_are_not_those_of_another_one_s_engine(folders: tuple[Path, Path]) -> None:
+def test_the_files_of_this_machine_are_not_those_of_a_remote_engine(folders: tuple[Path, Path]) -> None:
     a, b = folders
     engine = engine_with(a)
     engine.remote = True
-    found = find_stack(engine, at(a)).project
-    assert found.absent == found.files == (a / "compose.yml",) and not found.local
-    assert [stack.project.absent for stack in find_stacks(engine)] == [found.files]
+    project = find_stack(engine, at(a)).project
+    assert project.absent == project.files == (a / "compose.yml",) and not project.local
+    assert [stack.project.absent for stack in find_stacks(engine)] == [project.files]
     for where in (at(a), at(a, exported={"COMPOSE_FILE": "compose.yml"}), at(a, name="a")):
         with pytest.raises(StackError, match="not on this machine, but on north: .*/a/compose.yml") as refused:
             find_local_stack(engine, where)
@@ -174,7 +174,7 @@ def test_an_open_run_of_another_engine_is_no_matter_here(folders: tuple[Path, Pa
     assert find_directory(engine, at(a)) == b
 
 
-def test_a_stack_without_containers_is_told_how_to_start(folders: tuple[Path, Path], tmp_path: Path) -> None:
+def test_a_stack_without_containers_gets_a_hint_to_start(folders: tuple[Path, Path], tmp_path: Path) -> None:
     a, b = folders
     for where, options in ((at(a), ""), (at(b, a / "compose.yml"), f" -f {a}/compose.yml")):
         with pytest.raises(StackError, match=f"The CHAP stack of {a}/compose.yml has no containers") as refused:
@@ -199,12 +199,12 @@ def in_parts(folders: tuple[Path, Path]) -> FakeEngine:
     """Give an engine on which the stack of folder a has lost its API's container, beside the whole b and c."""
     a, b = folders
     (a / "compose.yml").write_text(FILES.replace("chap:", "our-api:"))
-    engine = engine_with(a, b, place(a.parent / "c"))
+    engine = engine_with(a, b, make_folder(a.parent / "c"))
     engine.boxes = {id: box for id, box in engine.boxes.items() if (box.project, box.service) != ("a", "chap")}
     return engine
 
 
-def test_a_stack_whose_api_is_gone_is_the_one_that_is_meant(in_parts: FakeEngine, folders: tuple[Path, Path]) -> None:
+def test_a_stack_without_an_api_container_is_still_selected(in_parts: FakeEngine, folders: tuple[Path, Path]) -> None:
     a, b = folders
     wheres = at(a), at(a / "deeper"), at(b, name="a"), at(b, a / "compose.yml"), at(b, directory=a)
     for where in wheres:
@@ -212,7 +212,8 @@ def test_a_stack_whose_api_is_gone_is_the_one_that_is_meant(in_parts: FakeEngine
             with pytest.raises(StackError, match="API's container of 'a' is gone .there: db, redis, worker") as refused:
                 find(in_parts, where)
             assert refused.value.hint == (
-                f"Make it anew: docker compose -p a --project-directory {a} -f {a}/compose.yml up -d --no-deps our-api"
+                f"Create it again: docker compose -p a --project-directory {a} -f {a}/compose.yml up -d --no-deps"
+                " our-api"
             )
     assert find_stack(in_parts, at(b)).project.name == find_stack(in_parts, at(a, name="b")).project.name == "b"
     # A run that was cut off left it so: then it is not started by hand.
@@ -223,7 +224,7 @@ def test_a_stack_whose_api_is_gone_is_the_one_that_is_meant(in_parts: FakeEngine
         assert find_directory(in_parts, where) == a
 
 
-def test_no_other_stack_is_suggested_in_the_folder_of_one_without_containers(
+def test_no_other_stack_is_selected_in_the_folder_of_a_stopped_stack(
     in_parts: FakeEngine, folders: tuple[Path, Path]
 ) -> None:
     a, b = folders
@@ -245,7 +246,7 @@ def of_root() -> Iterator[Path]:
         pytest.skip("only root can be another user for a while")
     with tempfile.TemporaryDirectory(dir="/tmp") as made:
         os.chmod(made, 0o755)
-        folder = place(Path(made, "p"))
+        folder = make_folder(Path(made, "p"))
         for kept in (folder / "backups", folder / ".docker-chap"):
             private_folder(kept)
         write(folder / "backups", NOW, pinned=False)
@@ -261,8 +262,8 @@ def nobody() -> Iterator[None]:
         os.seteuid(0)
 
 
-def test_who_may_not_read_the_records_is_told_so(of_root: Path) -> None:
-    engine, other = engine_with(of_root), engine_with(place(of_root.parent / "q"))
+def test_unreadable_records_are_reported(of_root: Path) -> None:
+    engine, other = engine_with(of_root), engine_with(make_folder(of_root.parent / "q"))
     with nobody():
         for where in (at(of_root), at(of_root, of_root / "compose.yml"), at(Path("/"))):
             assert find_stack(engine, where).project.local
@@ -288,8 +289,8 @@ def test_a_status_names_what_may_not_be_read_and_makes_up_no_number(of_root: Pat
     with nobody():
         seen = status.look(here, find_stack(engine, at(of_root)))
     assert seen.last_backup is None and not seen.backups_known and seen.open_run is None
-    assert [said for said in seen.problems if f"{of_root}/.docker-chap cannot be read" in said]
-    assert [said for said in seen.problems if f"{of_root}/backups cannot be read" in said]
+    assert [problem for problem in seen.problems if f"{of_root}/.docker-chap cannot be read" in problem]
+    assert [problem for problem in seen.problems if f"{of_root}/backups cannot be read" in problem]
     numbers = metrics.text(seen, None, NOW)
     assert "last_backup" not in numbers and "run_open" not in numbers and "status_success{" in numbers
     assert "Last backup  not known" in status_text(seen, NOW)
@@ -313,9 +314,7 @@ def test_a_folder_called_as_an_env_file_is_passed_over_as_compose_does(folders: 
 
 
 @pytest.mark.parametrize("kind", ["fifo", "device", "folder", "missing", "null"])
-def test_an_env_file_that_is_no_file_is_one_error_and_waited_for_by_nobody(
-    kind: str, folders: tuple[Path, Path]
-) -> None:
+def test_an_env_file_that_is_no_file_raises_an_error_at_once(kind: str, folders: tuple[Path, Path]) -> None:
     a, _ = folders
     named = {"device": Path("/dev/zero"), "folder": a, "null": Path("/dev/null")}.get(kind, a / "x.env")
     if kind == "fifo":

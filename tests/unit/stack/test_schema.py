@@ -55,14 +55,16 @@ def database(version: str, mark: str | None = "", **changes: Any) -> DatabaseSch
     return replace(DatabaseSchema(tables, {}, (), marks), **changes)
 
 
-def with_columns(given: DatabaseSchema, table: str, *more: Column) -> DatabaseSchema:
+def with_columns(schema_of: DatabaseSchema, table: str, *more: Column) -> DatabaseSchema:
     """Return a database with more columns in a table."""
-    return replace(given, tables={**given.tables, table: (*given.tables[table], *more)})
+    return replace(schema_of, tables={**schema_of.tables, table: (*schema_of.tables[table], *more)})
 
 
-def without_column(given: DatabaseSchema, table: str, name: str) -> DatabaseSchema:
+def without_column(schema_of: DatabaseSchema, table: str, name: str) -> DatabaseSchema:
     """Return a database that lacks a column."""
-    return replace(given, tables={**given.tables, table: tuple(c for c in given.tables[table] if c.name != name)})
+    return replace(
+        schema_of, tables={**schema_of.tables, table: tuple(c for c in schema_of.tables[table] if c.name != name)}
+    )
 
 
 # What 2.2.0 left, with what the generic migration of 2.3.1 and its create_all added, and not one revision.
@@ -86,17 +88,17 @@ GOOD = [
 
 @pytest.mark.parametrize(("version", "has", "verdict"), GOOD)
 def test_good_states_are_good(version: str, has: DatabaseSchema, verdict: str) -> None:
-    found = schema.compare(models(version), has)
-    assert (found.verdict, found.status) == (verdict, "ok")
-    assert ("does not use it" in found.summary) == (verdict == schema.ALEMBIC_BEHIND)
-    assert not found.start_migrates
+    result = schema.compare(models(version), has)
+    assert (result.verdict, result.status) == (verdict, "ok")
+    assert ("does not use it" in result.summary) == (verdict == schema.ALEMBIC_BEHIND)
+    assert not result.start_migrates
 
 
 def test_the_broken_state_is_not_migrated_and_says_everything_that_is_amiss() -> None:
-    found = schema.compare(models("2.3.1"), BROKEN)
-    assert (found.verdict, found.status) == (schema.NOT_MIGRATED, "fail")
-    assert not found.start_migrates
-    assert found.summary == (
+    result = schema.compare(models("2.3.1"), BROKEN)
+    assert (result.verdict, result.status) == (schema.NOT_MIGRATED, "fail")
+    assert not result.start_migrates
+    assert result.summary == (
         "The database is not migrated to CHAP 2.3.1."
         " CHAP 2.3.1 cannot save rows, for it does not fill backtest.n_periods (NOT NULL)."
         " Rows point at nothing: backtest.specification_id (3 rows)."
@@ -116,22 +118,22 @@ def test_the_broken_state_is_not_migrated_and_says_everything_that_is_amiss() ->
     ],
 )
 def test_a_rule_alone_is_enough(has: DatabaseSchema, words: str) -> None:
-    found = schema.compare(models("2.3.1"), has)
-    assert (found.verdict, found.status) == (schema.NOT_MIGRATED, "fail")
-    assert words in found.summary
+    result = schema.compare(models("2.3.1"), has)
+    assert (result.verdict, result.status) == (schema.NOT_MIGRATED, "fail")
+    assert words in result.summary
 
 
 def test_predictions_from_before_their_model_was_written_down_do_no_harm_and_hide_nothing() -> None:
     old = {"prediction.model_db_id": 2}
     for version in ("2.1.0", "2.5.1"):
-        found = schema.compare(models(version), database(version, orphans=old))
-        assert (found.verdict, found.status, found.orphans) == (schema.COMPLETE, "ok", {})
+        result = schema.compare(models(version), database(version, orphans=old))
+        assert (result.verdict, result.status, result.orphans) == (schema.COMPLETE, "ok", {})
         assert (
-            "from before v1.1.0 point at nothing, which does no harm: prediction.model_db_id (2 rows)" in found.summary
+            "from before v1.1.0 point at nothing, which does no harm: prediction.model_db_id (2 rows)" in result.summary
         )
     broken = {**old, "backtest.specification_id": 1, "backtest.model_db_id": 1}
-    found = schema.compare(models("2.3.1"), database("2.3.1", orphans=broken))
-    assert found.verdict == schema.NOT_MIGRATED and len(found.orphans) == 2
+    result = schema.compare(models("2.3.1"), database("2.3.1", orphans=broken))
+    assert result.verdict == schema.NOT_MIGRATED and len(result.orphans) == 2
 
 
 @pytest.mark.parametrize(
@@ -153,58 +155,58 @@ def test_a_table_that_the_code_does_not_know_is_nothing() -> None:
     assert schema.compare(models("2.5.1"), has).verdict == schema.COMPLETE
 
 
-def test_old_code_on_the_data_of_a_newer_one_is_not_migrated_and_its_start_does_not_help() -> None:
-    found = schema.compare(models("2.1.0"), database("2.5.1"))
-    assert found.verdict == schema.NOT_MIGRATED
-    assert "does not fill backtest.specification_id" in found.summary
-    assert "CHAP 2.1.0 does not know Alembic's mark de7478f3ff6d: a newer release made it." in found.summary
-    assert not found.start_migrates
+def test_old_code_on_newer_data_is_not_migrated_and_its_start_does_not_help() -> None:
+    result = schema.compare(models("2.1.0"), database("2.5.1"))
+    assert result.verdict == schema.NOT_MIGRATED
+    assert "does not fill backtest.specification_id" in result.summary
+    assert "CHAP 2.1.0 does not know Alembic's mark de7478f3ff6d: a newer release made it." in result.summary
+    assert not result.start_migrates
 
 
 def test_what_is_missing_is_named() -> None:
     has = without_column(database("2.5.1"), "backtest", "specification_id")
     has = replace(has, tables={name: columns for name, columns in has.tables.items() if name != "prediction"})
-    found = schema.compare(models("2.5.1"), has)
-    assert (found.verdict, found.status) == (schema.INCOMPLETE, "fail")
-    assert found.summary.startswith(
+    result = schema.compare(models("2.5.1"), has)
+    assert (result.verdict, result.status) == (schema.INCOMPLETE, "fail")
+    assert result.summary.startswith(
         "The database misses what this version needs: prediction, backtest.specification_id."
     )
 
 
 def test_a_mark_of_a_newer_release_is_named() -> None:
-    found = schema.compare(models("2.5.1"), database("2.5.1", "0123456789ab"))
-    assert (found.verdict, found.status) == (schema.MARK_UNKNOWN, "warn")
-    assert "CHAP 2.5.1 does not know Alembic's mark 0123456789ab: a newer release made it." in found.summary
+    result = schema.compare(models("2.5.1"), database("2.5.1", "0123456789ab"))
+    assert (result.verdict, result.status) == (schema.MARK_UNKNOWN, "warn")
+    assert "CHAP 2.5.1 does not know Alembic's mark 0123456789ab: a newer release made it." in result.summary
 
 
 def test_a_mark_that_is_behind_without_harm_is_a_warning_with_both_revisions() -> None:
-    found = schema.compare(models("2.3.1"), database("2.3.1", "f2a3b4c5d6e1"))
-    assert (found.verdict, found.status) == (schema.MARK_BEHIND, "warn")
-    assert "Alembic's mark is f2a3b4c5d6e1, not a3b4c5d6e7f2, which does no harm here." in found.summary
+    result = schema.compare(models("2.3.1"), database("2.3.1", "f2a3b4c5d6e1"))
+    assert (result.verdict, result.status) == (schema.MARK_BEHIND, "warn")
+    assert "Alembic's mark is f2a3b4c5d6e1, not a3b4c5d6e7f2, which does no harm here." in result.summary
 
 
-def test_no_release_from_2_2_0_on_is_said_not_to_use_the_mark() -> None:
-    for version in [one for one in HEADS if one >= "2.2.0"]:
+def test_releases_from_2_2_0_on_use_the_mark() -> None:
+    for version in [release for release in HEADS if release >= "2.2.0"]:
         for mark in (None, *CHAIN, "0123456789ab"):
-            found = schema.compare(models(version), database(version, mark))
-            assert "does not use it" not in found.summary
-            assert (found.status == "ok") == (mark == HEADS[version])
+            result = schema.compare(models(version), database(version, mark))
+            assert "does not use it" not in result.summary
+            assert (result.status == "ok") == (mark == HEADS[version])
 
 
-def test_where_the_image_has_no_revisions_that_is_said() -> None:
+def test_an_image_without_revisions_is_named() -> None:
     for marks in ((), ("de7478f3ff6d",)):
-        found = schema.compare(replace(models("2.5.1"), chain=(), heads=()), database("2.5.1", marks=marks))
-        assert (found.verdict, found.status) == (schema.MARK_BEHIND, "warn")
-        assert "cannot be seen" in found.summary
+        result = schema.compare(replace(models("2.5.1"), chain=(), heads=()), database("2.5.1", marks=marks))
+        assert (result.verdict, result.status) == (schema.MARK_BEHIND, "warn")
+        assert "cannot be seen" in result.summary
 
 
 @pytest.mark.parametrize("mark", [None, "a7b8c9d0e1f2", "c9d0e1f2a3b4"])
 def test_data_of_an_older_release_are_migrated_by_a_start(mark: str | None) -> None:
     has = replace(database("2.1.0"), marks=(mark,) if mark else ())
-    found = schema.compare(models("2.5.1"), has)
-    assert found.status == "fail"
-    assert found.start_migrates
-    assert found.pending == CHAIN[CHAIN.index(mark or "a7b8c9d0e1f2") + 1 :]
+    result = schema.compare(models("2.5.1"), has)
+    assert result.status == "fail"
+    assert result.start_migrates
+    assert result.pending == CHAIN[CHAIN.index(mark or "a7b8c9d0e1f2") + 1 :]
 
 
 @pytest.mark.parametrize(
@@ -230,13 +232,13 @@ def test_data_of_an_older_release_are_migrated_by_a_start(mark: str | None) -> N
     ],
 )
 def test_types_that_hold_other_values_are_named(wanted: str, has: str, difference: str) -> None:
-    found = _one_column(
+    result = _single_column(
         Column("y", wanted, nullable=True, default=False), Column("y", has, nullable=True, default=False)
     )
-    assert found.differences == ((difference,) if difference else ())
-    assert found.status == ("warn" if difference else "ok")
-    assert difference in found.summary
-    assert found.verdict == schema.COMPLETE
+    assert result.differences == ((difference,) if difference else ())
+    assert result.status == ("warn" if difference else "ok")
+    assert difference in result.summary
+    assert result.verdict == schema.COMPLETE
 
 
 @pytest.mark.parametrize(
@@ -249,13 +251,13 @@ def test_types_that_hold_other_values_are_named(wanted: str, has: str, differenc
     ],
 )
 def test_nulls_that_can_do_harm_are_named(may: bool, has: bool, empty: bool, difference: str) -> None:
-    wanted, there = (Column("y", "integer", nullable=nullable, default=False) for nullable in (may, has))
-    found = _one_column(wanted, there, ("x.y",) if empty else ())
-    assert found.differences == ((difference,) if difference else ())
-    assert found.status == ("warn" if difference else "ok")
+    wanted, actual = (Column("y", "integer", nullable=nullable, default=False) for nullable in (may, has))
+    result = _single_column(wanted, actual, ("x.y",) if empty else ())
+    assert result.differences == ((difference,) if difference else ())
+    assert result.status == ("warn" if difference else "ok")
 
 
-def _one_column(wanted: Column, has: Column, empty: tuple[str, ...] = ()) -> schema.Schema:
+def _single_column(wanted: Column, has: Column, empty: tuple[str, ...] = ()) -> schema.Schema:
     head = CHAIN[-1]
     return schema.compare(
         ModelSchema("2.5.1", {"x": (wanted,)}, (), CHAIN, (head,)), DatabaseSchema({"x": (has,)}, {}, empty, (head,))

@@ -35,7 +35,7 @@ def record(directory: Path, identity: str, operation: str, result: str = "done",
         path.write_text(json.dumps(run))
 
 
-def test_the_last_run_that_stands_is_the_one_to_undo(tmp_path: Path) -> None:
+def test_the_last_effective_run_is_undone(tmp_path: Path) -> None:
     record(tmp_path, "1", "upgrade")
     record(tmp_path, "2", "upgrade", "rolled back")
     record(tmp_path, "3", "pin")
@@ -67,8 +67,8 @@ def test_rows_since_tell_of_tables_that_shrank_too() -> None:
 
 
 def test_passwords_are_taken_out_of_evidence() -> None:
-    said = "no connection to postgresql://chap:hunter22@db:5432/chap (token swordfish)"
-    assert redact.redact(said, ["swordfish"]) == "no connection to postgresql://chap:***@db:5432/chap (token ***)"
+    message = "no connection to postgresql://chap:hunter22@db:5432/chap (token swordfish)"
+    assert redact.redact(message, ["swordfish"]) == "no connection to postgresql://chap:***@db:5432/chap (token ***)"
 
 
 def test_the_expected_downtime_is_learned_from_the_last_upgrade() -> None:
@@ -104,7 +104,7 @@ def stack(**environment: str) -> Stack:
     return Stack(Project("p", Path("/"), ()), (service("chap", Role.API), service("postgres", Role.DATABASE)))
 
 
-def test_only_the_notes_between_two_versions_are_told() -> None:
+def test_only_the_notes_between_two_versions_are_shown() -> None:
     assert [check.name for check in release_notes.between(stack(), "2.0.0", "v2.1.0")] == []
     assert [check.name for check in release_notes.between(stack(), "1.4.0", "v2.1.0")] == ["note_models"]
     assert [check.name for check in release_notes.between(stack(), "2.1.0", "v2.2.0")] == ["note_columns"]
@@ -131,7 +131,7 @@ def test_every_name_that_is_made_of_a_databases_name_fits(live: str, word: str) 
     assert made.endswith(f"_{word}_20261123t041500z")
 
 
-def test_names_that_begin_alike_are_told_apart() -> None:
+def test_names_with_the_same_prefix_are_distinguished() -> None:
     assert kept_name("é" * 30 + "a", "before", RUN) != kept_name("é" * 30 + "b", "before", RUN)
     assert kept_name("chap_core", "before", RUN) == "chap_core_before_20261123t041500z"
 
@@ -141,7 +141,7 @@ SECRETS = ("sword/fish@7", "s:w/o@rd", 'quo"ted\\one', "it's/mine", "p%40ss/word
 
 @pytest.mark.parametrize("secret", SECRETS)
 @pytest.mark.parametrize(
-    "told",
+    "expected",
     [
         "no connection to postgresql+psycopg2://chap:{}@db:5432/chap, gave up",
         '{{"CHAP_DATABASE_URL": "postgresql://chap:{}@db/chap"}}',
@@ -149,7 +149,7 @@ SECRETS = ("sword/fish@7", "s:w/o@rd", 'quo"ted\\one', "it's/mine", "p%40ss/word
         "it said {} and no more",
     ],
 )
-def test_a_password_of_any_spelling_is_hidden(secret: str, told: str) -> None:
+def test_a_password_of_any_spelling_is_hidden(secret: str, expected: str) -> None:
     environment = {"CHAP_DATABASE_URL": f"postgresql://chap:{secret}@db:5432/chap", "PATH": "/bin", "PWD": "/app/where"}
     (hidden,) = {value for value in secrets_of([container(environment)]) if value == secret}
     in_base64 = base64.b64encode(secret.encode()).decode().rstrip("=")
@@ -161,7 +161,7 @@ def test_a_password_of_any_spelling_is_hidden(secret: str, told: str) -> None:
         quote_plus(secret),
         in_base64,
     ):
-        assert spelled not in redact.redact(told.format(spelled), secrets_of([container(environment)]))
+        assert spelled not in redact.redact(expected.format(spelled), secrets_of([container(environment)]))
     assert hidden == secret
 
 

@@ -54,7 +54,7 @@ def kill(name: str) -> None:
 
 
 @pytest.fixture
-def place() -> Iterator[Path]:
+def base_folder() -> Iterator[Path]:
     """Give a folder in memory, where there is one: a hundred thousand files are written here."""
     memory = "/dev/shm"
     with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as folder:
@@ -62,9 +62,9 @@ def place() -> Iterator[Path]:
 
 
 @pytest.fixture
-def engine(place: Path, monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
+def engine(base_folder: Path, monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
     """Give an engine with a stack at v1, whose backups succeed at once."""
-    folder = place / "stack"
+    folder = base_folder / "stack"
     folder.mkdir()
     (folder / "compose.yml").write_bytes(OLD)
 
@@ -76,7 +76,7 @@ def engine(place: Path, monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
             manifest(id="1", tables=dict(saved[-1].rows)),
         )
 
-    def take(world: World, *given: Any, **named: Any) -> catalogue.Backup:
+    def take(world: World, *args: Any, **named: Any) -> catalogue.Backup:
         here = world.engine
         assert isinstance(here, FakeEngine)
         here.at("backup")
@@ -233,7 +233,7 @@ class Theorem:
         recovery_killed_at: int = 0,
     ) -> dict[str, int]:
         """Let the fault strike at every call, recover, look, and return how often all was old and new."""
-        found: dict[str, int] = {}
+        result: dict[str, int] = {}
         old, start = picture(before), self.folder.with_name("start")
         leftovers = set(before.databases) | set(before.images)
         shutil.copytree(self.folder, start)
@@ -255,15 +255,15 @@ class Theorem:
             run_recover(engine)
             which = assert_whole(engine, old, new, leftovers)
             assert which == "new" or not verified
-            found[which] = found.get(which, 0) + 1
+            result[which] = result.get(which, 0) + 1
         shutil.rmtree(start)
-        return found
+        return result
 
 
 @pytest.fixture
-def theorem(monkeypatch: pytest.MonkeyPatch, place: Path) -> Theorem:
+def theorem(monkeypatch: pytest.MonkeyPatch, base_folder: Path) -> Theorem:
     """Give what strikes."""
-    return Theorem(monkeypatch, place / "stack")
+    return Theorem(monkeypatch, base_folder / "stack")
 
 
 @pytest.mark.parametrize("fault", [error, interruption, kill])
@@ -275,8 +275,8 @@ def test_upgrade(engine: FakeEngine, theorem: Theorem, fault: Callable[[str], No
     reset(engine.folder)
 
     engine.sick = sick
-    found = theorem.prove(run_upgrade, engine, new, fault)
-    assert found["old"] > 50 and ("new" in found) == (not sick)
+    result = theorem.prove(run_upgrade, engine, new, fault)
+    assert result["old"] > 50 and ("new" in result) == (not sick)
 
 
 @pytest.mark.parametrize("fault", [error, interruption, kill])
@@ -292,8 +292,8 @@ def test_upgrade_that_keeps_a_dump(
     reset(engine.folder)
 
     engine.sick, engine.room = sick, room
-    found = theorem.prove(run, engine, new, fault)
-    assert found["old"] > 50 and ("new" in found) == (not sick)
+    result = theorem.prove(run, engine, new, fault)
+    assert result["old"] > 50 and ("new" in result) == (not sick)
 
 
 @pytest.mark.parametrize("room", [1 << 20, 0])
@@ -341,7 +341,7 @@ def reset(folder: Path) -> None:
     (folder / "compose.yml").write_bytes(OLD)
 
 
-def test_rows_of_another_client_are_kept_and_told_of_though_it_goes_on_writing(engine: FakeEngine) -> None:
+def test_rows_of_another_client_are_kept_and_reported_while_it_writes(engine: FakeEngine) -> None:
     engine.sick, written = "loses rows", 0
     engine.databases["chap_core"].rows["public.other"] = 0
 
@@ -356,8 +356,8 @@ def test_rows_of_another_client_are_kept_and_told_of_though_it_goes_on_writing(e
         run_upgrade(engine)
     (aside,) = (database for database in engine.databases if database.endswith("_failed"))
     assert aside in failure.value.state
-    found = (engine.databases[one].rows["public.other"] for one in (aside, "chap_core"))
-    assert written and sum(found) == written
+    result = (engine.databases[database_name].rows["public.other"] for database_name in (aside, "chap_core"))
+    assert written and sum(result) == written
 
 
 def edited_meanwhile(engine: FakeEngine, line: str) -> None:
@@ -379,7 +379,7 @@ def test_a_file_that_somebody_edits_meanwhile_is_left_alone_and_all_else_comes_b
     now = picture(engine)
     assert now[0] == NEW + b"mine mine:1\n" and list(now[2:]) == data
     # The same images, made anew; and CHAP runs.
-    assert [one[2:] for one in now[1]] == [service[2:] for service in services]
+    assert [row[2:] for row in now[1]] == [service[2:] for service in services]
     assert "CHAP runs again as before" in failure.value.message and "compose.yml" in failure.value.message
     assert f"{API}:v1" in failure.value.hint and "docker chap recover" in failure.value.hint
 
@@ -461,8 +461,10 @@ def test_what_a_run_that_was_cut_off_had_served_is_set_aside_whatever_its_rows_n
     run_recover(engine)
     (aside,) = (database for database in engine.databases if database.endswith("_failed"))
     assert engine.databases[aside].settings == "changed meanwhile"
-    (said,) = (one for one in run_records.history(engine.folder)[-1]["checks"] if one["name"] == "written_meanwhile")
-    assert aside in said["message"] and "prune" in said["message"]
+    (check,) = (
+        check for check in run_records.history(engine.folder)[-1]["checks"] if check["name"] == "written_meanwhile"
+    )
+    assert aside in check["message"] and "prune" in check["message"]
 
 
 @pytest.mark.parametrize("step", ["verify api", "verify"])
@@ -474,8 +476,8 @@ def test_a_container_that_somebody_else_made_anew_does_not_stop_a_recovery(engin
     run_recover(engine)
     record = run_records.history(engine.folder)[-1]
     assert record["result"] == {"verify api": "undone", "verify": "done"}[step]
-    (said,) = (one for one in record["checks"] if one["name"] == "other_containers")
-    assert said["status"] == "warn" and "redis" in said["message"]
+    (check,) = (check for check in record["checks"] if check["name"] == "other_containers")
+    assert check["status"] == "warn" and "redis" in check["message"]
 
 
 def test_a_container_that_had_ended_may_be_gone_afterwards(engine: FakeEngine) -> None:
@@ -491,7 +493,7 @@ def test_a_container_that_had_ended_may_be_gone_afterwards(engine: FakeEngine) -
     assert run_records.history(engine.folder)[-1]["result"] == "done"
 
 
-def test_why_the_new_version_ended_is_said_without_secrets_and_with_the_way_that_is_good(engine: FakeEngine) -> None:
+def test_the_reason_of_a_failed_start_has_no_secrets_and_a_hint(engine: FakeEngine) -> None:
     engine.sick = "ends"
     engine.log = (
         "Traceback (most recent call last):\n"
@@ -502,15 +504,15 @@ def test_why_the_new_version_ended_is_said_without_secrets_and_with_the_way_that
     )
     with pytest.raises(RolledBack) as failure:
         run_upgrade(engine)
-    said = failure.value.message
-    assert said.startswith("The upgrade failed: CHAP ended at its start: sqlalchemy.exc.IntegrityError: (psycopg2")
-    assert "INSERT" not in said and "geheim" not in said + str(failure.value.details)
-    assert "exit status" not in said
+    message = failure.value.message
+    assert message.startswith("The upgrade failed: CHAP ended at its start: sqlalchemy.exc.IntegrityError: (psycopg2")
+    assert "INSERT" not in message and "geheim" not in message + str(failure.value.details)
+    assert "exit status" not in message
     (run,) = run_records.history(engine.folder)
-    assert failure.value.details["run"] == run["id"] and run["failure"] in said
+    assert failure.value.details["run"] == run["id"] and run["failure"] in message
     assert Path(failure.value.details["report"]).is_file()
     start, *after = failure.value.details["checks"]
-    assert start["name"] == "start" and start["status"] == "fail" and "rows" in {one["name"] for one in after}
+    assert start["name"] == "start" and start["status"] == "fail" and "rows" in {check["name"] for check in after}
     engine.log = ""
     with pytest.raises(RolledBack, match=r"ended at its start: exit status 3$"):
         run_upgrade(engine)
@@ -604,9 +606,9 @@ def test_other_settings_after_the_way_back_are_named(engine: FakeEngine) -> None
     engine.port = "9000"
     run_recover(engine)
     record = run_records.history(engine.folder)[-1]
-    (said,) = (one for one in record["checks"] if one["name"] == "settings")
-    assert "chap: ports (8000->8000 before, 9000->8000 now)" in said["message"]
-    assert "docker compose up -d --no-deps chap worker" in said["hint"]
+    (check,) = (check for check in record["checks"] if check["name"] == "settings")
+    assert "chap: ports (8000->8000 before, 9000->8000 now)" in check["message"]
+    assert "docker compose up -d --no-deps chap worker" in check["hint"]
 
 
 def by_hand(engine: FakeEngine, hint: str) -> None:

@@ -320,10 +320,10 @@ class Author:
                     }
                 }
             )
-        self.place_variables()
+        self.add_variables()
         return self.project
 
-    def place_variables(self) -> None:
+    def add_variables(self) -> None:
         """Put the variables where Compose finds them: .env, an env file of its own, now and then the process."""
         if self.variables and self.chance(0.08) and "COMPOSE_FILE" not in self.variables:
             name = self.pick(*sorted(self.variables))

@@ -157,22 +157,22 @@ def effects(world: World, step: Step) -> Iterator[dict[str, str]]:
 
 def assert_safe(world: World, dump: bool) -> None:
     """Assert that nothing is lost, and that all of it is under a name that a person is shown and `prune` spares."""
-    names, held = world.names, world.databases
-    old = [name for name, content in held.items() if content == OLD]
+    names, databases = world.names, world.databases
+    old = [name for name, content in databases.items() if content == OLD]
     if world.had_live and not dump:
         # The live name, or that of which the printed commands speak.
         printed = {name for line in evidence.statements(world.plan()) for name in shlex.split(line)}
         assert any(name == names.live or name in printed for name in old), world
     if world.kind is DataKind.ROLLBACK:
-        (only,) = (name for name, content in held.items() if content == UNIQUE)
+        (only,) = (name for name, content in databases.items() if content == UNIQUE)
         assert only in (names.live, names.incoming), world
 
 
 def assert_back(world: World) -> None:
     """Assert that all is as it was before the run, but for what the new version wrote."""
-    names, held = world.names, world.databases
-    assert held.get(names.live) == (OLD if world.had_live else None), world
-    others = {name: content for name, content in held.items() if name not in (names.live, f"{names.kept}_side")}
+    names, databases = world.names, world.databases
+    assert databases.get(names.live) == (OLD if world.had_live else None), world
+    others = {name: content for name, content in databases.items() if name not in (names.live, f"{names.kept}_side")}
     if world.kind is DataKind.ROLLBACK:
         assert others == {names.incoming: UNIQUE}, world
     else:
@@ -213,7 +213,7 @@ def test_from_everywhere_all_data_come_back_however_often_it_is_cut_off(kind: Da
 
 
 @pytest.mark.parametrize("kind", DataKind)
-def test_after_the_way_back_there_is_nothing_to_do_also_when_the_failed_data_are_gone(kind: DataKind) -> None:
+def test_after_the_way_back_nothing_is_left_to_do_even_without_the_failed_data(kind: DataKind) -> None:
     for world in starts(kind):
         for end in went_back(world, cuts=0):
             gone = dropped(end.databases, data_plan.disposable(kind, end.names))
@@ -236,22 +236,24 @@ def every_world(kind: DataKind) -> Iterator[World]:
 
 
 @pytest.mark.parametrize("kind", DataKind)
-def test_no_combination_drops_or_hides_what_may_be_the_only_one(kind: DataKind) -> None:
+def test_no_combination_drops_or_hides_the_only_copy(kind: DataKind) -> None:
     tried = planned = 0
     for world in every_world(kind):
-        tried, names, held = tried + 1, world.names, world.databases
+        tried, names, databases = tried + 1, world.names, world.databases
         touched = Step.START_API in world.begun or Step.SWAP in world.begun
         try:
             plan = world.plan()
         except StateError as error:
-            assert names.failed in held and names.failed in error.message and error.hint
+            assert names.failed in databases and names.failed in error.message and error.hint
             continue
         planned += bool(plan.renames or plan.drops)
-        after = renamed(held, plan.renames)
+        after = renamed(databases, plan.renames)
         assert names.live not in plan.drops and names.failed not in plan.drops
         if names.kept in plan.drops:
             # A copy whose original nobody has touched.
-            assert kind in (DataKind.COPY, DataKind.DUMP) and names.live in held and Step.START_API not in world.begun
+            assert (
+                kind in (DataKind.COPY, DataKind.DUMP) and names.live in databases and Step.START_API not in world.begun
+            )
         if names.incoming in plan.drops:
             assert kind is DataKind.RESTORE
         for old, new in plan.renames:
@@ -259,7 +261,7 @@ def test_no_combination_drops_or_hides_what_may_be_the_only_one(kind: DataKind) 
             if new == names.failed:
                 # What goes aside makes way for the old data, or there were none.
                 assert kind is not DataKind.ROLLBACK and (after.get(names.live) is not None or not world.had_live)
-        if names.kept in held and not (kind is DataKind.RESTORE and Step.SWAP not in world.begun):
+        if names.kept in databases and not (kind is DataKind.RESTORE and Step.SWAP not in world.begun):
             assert names.live in after or kind is DataKind.ROLLBACK and Step.SWAP not in world.begun
         if plan.from_dump:
             assert kind is DataKind.DUMP and not plan.renames and not plan.drops

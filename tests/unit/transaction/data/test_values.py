@@ -17,9 +17,9 @@ def column(*of: str | None) -> Column:
     return {(str(at),): Value(value, value if value is None else f"md5 of {value}") for at, value in enumerate(of, 1)}
 
 
-def test_only_rows_that_are_still_there_and_are_others_now_have_changed() -> None:
-    (found,) = values.changed(f"{TEMPLATES}.name", column("a", "b", None, "d"), column("a", "x", "c"))
-    assert [(change.key, change.before.shown, change.now.shown) for change in found.changes] == [
+def test_only_surviving_rows_with_other_values_have_changed() -> None:
+    (result,) = values.changed(f"{TEMPLATES}.name", column("a", "b", None, "d"), column("a", "x", "c"))
+    assert [(change.key, change.before.shown, change.now.shown) for change in result.changes] == [
         (("2",), "b", "x"),
         (("3",), None, "c"),
     ]
@@ -64,9 +64,9 @@ LENGTH, PERIODS = f"{TEMPLATES}.min_prediction_length", f"{TEMPLATES}.min_predic
 def test_a_column_that_went_is_moved_or_lost(
     name: str, before: Column, candidates: list[tuple[str, Column]], moved_to: str, changes: int
 ) -> None:
-    found = values.gone(name, before, candidates)
-    assert (found.moved_to, len(found.changes)) == (moved_to, changes)
-    assert found.values == sum(value.shown is not None for value in before.values())
+    result = values.gone(name, before, candidates)
+    assert (result.moved_to, len(result.changes)) == (moved_to, changes)
+    assert result.values == sum(value.shown is not None for value in before.values())
 
 
 def lengths(*now: str) -> list[Gone]:
@@ -101,14 +101,14 @@ def test_what_is_put_back_cannot_leave_its_quotes() -> None:
 
 
 def test_the_check_tells_changed_moved_and_lost_apart() -> None:
-    whole = Gone("public.backtest.stride", 3, f"{SPECIFICATION}.stride", ())
+    moved = Gone("public.backtest.stride", 3, f"{SPECIFICATION}.stride", ())
     lost = Gone("public.t.old", 2, "", ())
     empty = Gone("public.t.unused", 0, "", ())
     change = Change(("7",), Value("https://me:geheim@x.example", "1"), Value("y" * 70, "2"))
-    found = Values(
-        5, (Changed("public.dataset.name", (change,)),), (whole, lost, empty, *lengths("0", "0", "0")), "UPDATE"
+    result = Values(
+        5, (Changed("public.dataset.name", (change,)),), (moved, lost, empty, *lengths("0", "0", "0")), "UPDATE"
     )
-    check = values.check(found, "docker compose exec")
+    check = values.check(result, "docker compose exec")
     assert check.status == "warn" and "geheim" not in str(check)
     assert "dataset.name in 1 row (row 7: https://me:***@x.example became yyyy" in check.message
     assert (

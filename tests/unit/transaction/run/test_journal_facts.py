@@ -85,7 +85,7 @@ def places(data: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 
 
 @pytest.mark.parametrize("odd", [None, 1.5, -1, "x", [], {}, True, [1], {"x": 1}, "a\0b"])
-def test_whatever_stands_where_something_else_is_due_it_is_read_or_one_error_names_file_and_field(odd: Any) -> None:
+def test_odd_facts_are_read_or_raise_an_error_with_file_and_field(odd: Any) -> None:
     document = {**CHANGE.to_facts(), **LEARNED}
     refused = 0
     for path in places(document):

@@ -19,11 +19,11 @@ def test_a_run_knows_the_names_that_it_gives_and_that_are_of_its_own_database(li
     for word in WORDS:
         name = kept.kept_name(live, word, RUN)
         assert len(kept.failed_name(name).encode()) <= 63
-        for given in (name, kept.failed_name(name)):
-            assert kept.run_of(given, live) == RUN and kept.kept_since(given, live) == datetime(
+        for kept_name in (name, kept.failed_name(name)):
+            assert kept.run_of(kept_name, live) == RUN and kept.kept_since(kept_name, live) == datetime(
                 2026, 1, 1, tzinfo=timezone.utc
             )
-            assert not kept.run_of(given, "other")
+            assert not kept.run_of(kept_name, "other")
     assert not kept.run_of(live, live)
 
 
@@ -48,8 +48,8 @@ def test_a_name_that_a_person_made_up_is_nobodys_to_drop_and_not_called_kept(nam
 def test_what_is_kept_may_go_when_it_is_old_and_no_run_needs_it() -> None:
     before, after, incoming = (kept.kept_name("chap_core", word, RUN) for word in WORDS)
     failed = kept.failed_name(before)
-    there = ["chap_core", before, failed, after, incoming, "postgres"]
-    assert kept.databases_of_runs(there, "chap_core") == [before, failed, after, incoming]
-    assert kept.droppable(there, "chap_core", [], timedelta(days=7), NOW) == [before, failed, after]
-    assert kept.droppable(there, "chap_core", [{"facts": {"kept": before}}], timedelta(), NOW) == [failed, after]
-    assert not kept.droppable(there, "chap_core", [], timedelta(days=9999), NOW)
+    names = ["chap_core", before, failed, after, incoming, "postgres"]
+    assert kept.databases_of_runs(names, "chap_core") == [before, failed, after, incoming]
+    assert kept.droppable(names, "chap_core", [], timedelta(days=7), NOW) == [before, failed, after]
+    assert kept.droppable(names, "chap_core", [{"facts": {"kept": before}}], timedelta(), NOW) == [failed, after]
+    assert not kept.droppable(names, "chap_core", [], timedelta(days=9999), NOW)

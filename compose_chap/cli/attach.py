@@ -1,0 +1,113 @@
+"""The command that follows a run in the background, and what begins one: `--detach`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from compose_chap.cli.call import Call, common
+from compose_chap.cli.commands import command
+from compose_chap.cli.recorded import records_of
+from compose_chap.cli.screen import render
+from compose_chap.cli.screen.detached import detached_text
+from compose_chap.cli.screen.plain import plain
+from compose_chap.errors import Cancelled, Interrupted, StateError
+from compose_chap.operations import detach
+from compose_chap.records import detached
+from compose_chap.records.detached import Detached
+
+
+@command("attach")
+@click.argument("run", metavar="[RUN]", required=False)
+@click.option(
+    "-n",
+    "--lines",
+    type=click.IntRange(0),
+    metavar="N",
+    default=20,
+    show_default=True,
+    help="How many lines to begin with.",
+)
+@common
+def attach_command(call: Call, run: str | None, lines: int) -> None:
+    """Follow a run that was begun with --detach, and return its exit status.
+
+    Without RUN it is the last one. What it tells comes to standard error, and its result to standard output, as if it
+    ran here. Ctrl-C leaves it, and the run goes on. One that has ended can be looked at again.
+    """
+    world = call.world()
+    found = _find(call, run)
+    if not call.json:
+        call.tell(detached_text(found))
+    try:
+        ended = detach.follow(world, found, lines, lambda piece: None if call.json else _pass_on(piece))
+    except KeyboardInterrupt:
+        raise Cancelled(
+            "You left it.",
+            state=f"The {found.words[0]} goes on in the background.",
+            hint=f"Follow it again: docker chap attach {found.id}",
+        ) from None
+    if ended.exit_status is None:
+        raise Interrupted(
+            f"The {found.words[0]} was killed before it could leave an exit status.",
+            state="The stack may be half changed. See: docker chap status",
+            hint="If it was cut off: docker chap recover",
+        )
+    output = detach.result(ended)
+    if call.json:
+        good, text = ended.exit_status == 0, output.decode(errors="replace")
+        call.result({"ok": good, "detached": ended.to_json(), "output": text}, "")
+    else:
+        sys.stdout.buffer.write(output)
+        sys.stdout.flush()
+    raise click.exceptions.Exit(ended.exit_status)
+
+
+def begin_apart(call: Call, directory: Path) -> None:
+    """Let the command of this call run in the background, and say how to follow it."""
+    world = call.world()
+    secrets = click.get_current_context().meta.get("secrets", {})
+    run = detach.hand_over(world, directory, _program(), call.words, call.docker[1:], secrets)
+    call.result({"detached": run.to_json()}, detached_text(run))
+
+
+def watch_over(folder: str) -> int:
+    """Be the process that watches over a run in the background; return its exit status."""
+    return detach.watch_over(Path(folder), render.now)
+
+
+def _find(call: Call, asked: str | None) -> Detached:
+    directory, _ = records_of(call)
+    runs = detached.runs(directory)
+    found = [run for run in runs if run.id == asked] if asked else runs
+    if not found:
+        listed = ", ".join(run.id for run in runs) or "none"
+        raise StateError(
+            f"There is no run {asked} in the background. There is: {listed}."
+            if asked
+            else "No run was begun with --detach.",
+            hint="See what was done: docker chap history",
+        )
+    return found[-1]
+
+
+def _pass_on(piece: bytes) -> None:
+    text = piece.decode(errors="replace")
+    sys.stderr.write(plain(text) if sys.stderr.isatty() else text)
+    sys.stderr.flush()
+
+
+def _program() -> list[str]:
+    """Return the command that runs this very program again, whatever it lies in."""
+    file = os.path.abspath(sys.argv[0])
+    if os.path.basename(file) == "docker-chap":
+        return [sys.executable, "-I", "-S", file]
+    root = str(Path(__file__).parents[2])
+    return [
+        sys.executable,
+        "-c",
+        f"import sys; sys.path.insert(0, {root!r}); from compose_chap.plugin import main; sys.exit(main())",
+    ]

@@ -1,0 +1,29 @@
+"""A run that goes on in the background, in words."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from compose_chap import units
+from compose_chap.records.detached import Detached
+
+_NEWS = timedelta(days=1)
+
+
+def is_news(run: Detached, now: datetime) -> bool:
+    """Whether an operator should still be told of a run: it goes on, or began not long ago."""
+    return run.running or now - run.began_at < _NEWS
+
+
+def detached_text(run: Detached) -> str:
+    """Return what is known of a run, and how to follow or stop it."""
+    name = f"{' '.join(run.words)}, begun by {run.by} at {units.moment(run.began_at)}"
+    if run.running:
+        stop = f"systemctl stop {run.unit}" if run.unit else f"kill {run.process}"
+        return (
+            f"In the background: {name} ({run.id}).\nFollow it: docker chap attach {run.id}\n"
+            f"Stop it, and put everything back: {stop}"
+        )
+    ended = f"ended at {units.moment(run.ended_at)}" if run.ended_at else "was killed"
+    status = "" if run.exit_status is None else f" with exit status {run.exit_status}"
+    return f"In the background: {name}, {ended}{status}.\nSee what it wrote: docker chap attach {run.id}"

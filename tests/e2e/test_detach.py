@@ -1,0 +1,160 @@
+"""Runs in the background: begun on a terminal that goes away, followed from others, to the same end as ever."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.e2e.calls import chap, until
+from tests.sample.stack import SampleStack, environment
+
+# It ends in a failure, and everything is put back.
+SICK = "v2.1.5"
+
+
+class Terminal:
+    """A terminal on which `docker chap` runs, as the leader of its session; closing it is a dropped line."""
+
+    def __init__(self, stack: SampleStack, *words: str) -> None:
+        self.screen = ""
+        self.process, self._master = pty.fork()
+        if self.process == 0:
+            os.chdir(stack.folder)
+            os.execvpe("docker", ["docker", "chap", *words], environment() | {"TERM": "xterm"})
+
+    def type_in(self, keys: str) -> None:
+        os.write(self._master, keys.encode())
+
+    def wait_for(self, pattern: str) -> str:
+        """Return what the first group of a pattern is on the screen, as soon as it stands there."""
+        end = time.monotonic() + 120
+        while not (found := re.search(pattern, self.screen, re.MULTILINE)):
+            assert time.monotonic() < end, self.screen
+            if select.select([self._master], [], [], 0.5)[0]:
+                try:
+                    self.screen += os.read(self._master, 65536).decode(errors="replace")
+                except OSError:  # the other end is closed
+                    assert re.search(pattern, self.screen, re.MULTILINE), self.screen
+        return found[1]
+
+    def drop(self) -> None:
+        """Close the line: the kernel sends SIGHUP to all that is on it."""
+        with contextlib.suppress(OSError):
+            os.close(self._master)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(self.process, 0)
+
+
+@pytest.fixture
+def dropped(small: SampleStack) -> Iterator[list[Terminal]]:
+    """Give a list of terminals, all of which are closed in the end."""
+    terminals: list[Terminal] = []
+    yield terminals
+    for terminal in terminals:
+        terminal.drop()
+
+
+def attach(stack: SampleStack, *words: str) -> subprocess.CompletedProcess[str]:
+    """Follow a run to its end."""
+    return subprocess.run(
+        ["docker", "chap", "attach", *words], cwd=stack.folder, env=environment(), stdin=subprocess.DEVNULL,
+        capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+
+
+def test_an_upgrade_is_asked_for_then_outlives_its_terminal_and_is_followed_twice(
+    small: SampleStack, dropped: list[Terminal]
+) -> None:
+    terminal = Terminal(small, "upgrade", "v2.1.0", "--detach")
+    dropped.append(terminal)
+    terminal.wait_for(r"(\[y/N\])")
+    terminal.type_in("y\r")
+    run = terminal.wait_for(r"docker chap attach (\w+)")
+    terminal.drop()
+
+    working = chap(small, "status")["detached"]
+    assert working["id"] == run and working["running"] and working["words"] == ["upgrade", "v2.1.0", "--detach"]
+    assert f"docker chap attach {run}" in small.docker("chap", "status").stdout
+    others = [
+        subprocess.Popen(["docker", "chap", "attach", *words], cwd=small.folder, env=environment(), text=True,
+                         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        for words in ([], [run, "--lines", "0"])
+    ]  # fmt: skip
+    for other in others:
+        out, err = other.communicate(timeout=300)
+        assert other.returncode == 0, err
+        assert "CHAP is upgraded from 2.0.0 to 2.1.0" in " ".join(out.split())
+        assert "Verifying" in err
+    assert small.version() == "2.1.0"
+
+    afterwards = attach(small)
+    assert afterwards.returncode == 0 and "CHAP is upgraded" in afterwards.stdout
+    ended = chap(small, "status")["detached"]
+    assert (ended["running"], ended["exit_status"]) == (False, 0) and ended["ended_at"]
+    entries = [entry for entry in chap(small, "history")["entries"] if entry["operation"] == "upgrade"]
+    assert [(entry["result"], entry["exit_status"]) for entry in entries] == [("done", 0)]
+
+
+def test_a_rollback_with_yes_asks_nothing_and_goes_on_when_its_parents_are_killed(
+    small: SampleStack, dropped: list[Terminal]
+) -> None:
+    terminal = Terminal(small, "rollback", "--yes", "--detach", "--json")
+    dropped.append(terminal)
+    run = terminal.wait_for(r'"id": "(\w+)"')
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(terminal.process, signal.SIGKILL)
+    followed = attach(small, run)
+    assert followed.returncode == 0 and json.loads(followed.stdout)["ok"], followed.stderr
+    assert small.version() == "2.0.0"
+
+
+def test_what_is_refused_is_refused_at_once_and_begins_nothing(small: SampleStack) -> None:
+    before = chap(small, "status")["detached"]
+    refused = chap(small, "upgrade", "v9.9.9", "--detach", "--yes", expect=1)
+    assert refused["checks"]
+    assert chap(small, "status")["detached"] == before
+
+
+def test_one_that_fails_gives_its_exit_status_to_whoever_follows_it(small: SampleStack) -> None:
+    begun = chap(small, "upgrade", SICK, "--detach", "--yes")["detached"]
+    followed = attach(small, begun["id"])
+    assert followed.returncode == 3 and "Error:" in followed.stderr, followed.stderr
+    assert small.version() == "2.0.0"
+    assert chap(small, "status")["detached"]["exit_status"] == 3
+
+
+def test_one_is_stopped_in_order_and_leaving_it_does_not_stop_it(small: SampleStack, dropped: list[Terminal]) -> None:
+    begun = chap(small, "upgrade", "v2.1.0", "--detach", "--yes")["detached"]
+    watcher = Terminal(small, "attach")
+    dropped.append(watcher)
+    watcher.wait_for(r"(Backing up|Back up)")
+    watcher.type_in("\x03")
+    assert watcher.wait_for(r"(goes on in the background)")
+    assert chap(small, "status")["detached"]["running"]
+    os.kill(begun["process"], signal.SIGTERM)
+    assert attach(small).returncode in (130, 3)
+    assert small.version() == "2.0.0"
+
+
+def test_a_second_command_waits_for_the_first_when_it_is_told_to(small: SampleStack) -> None:
+    begun = chap(small, "rehearse", "v2.1.0", "--detach")["detached"]
+    until(lambda: bool(chap(small, "status")["working"]))
+    assert "Another run works" in chap(small, "prune", "--yes", expect=5)["error"]["message"]
+    made = chap(small, "backup", "--wait-lock", "300")["backup"]
+    assert made["id"] and attach(small, begun["id"]).returncode in (0, 1)
+    last = chap(small, "history")["entries"][-4:]
+    assert [(entry["operation"], entry["result"]) for entry in last if entry["operation"] in ("prune", "backup")] == [
+        ("prune", "refused"), ("backup", "done"),
+    ]  # fmt: skip

@@ -1,0 +1,104 @@
+"""What a command does before it hands its work over: it asks, refuses, and lets go of the lock."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from compose_chap.cli import app
+from compose_chap.cli.call import Call
+from compose_chap.engine.world import World
+from compose_chap.errors import EngineError
+from compose_chap.operations import detach
+from compose_chap.records import audit, detached, lock, run_records
+from compose_chap.records.detached import Detached
+from tests.fakes import API, WORKER, FakeEngine, world
+
+FILE = f"chap {API}:v1\nworker {WORKER}:v1\ndb postgres:17\nredis valkey:8\n"
+
+
+class Handed(list[dict[str, Any]]):
+    """What was handed over; the lock was free each time."""
+
+    def __call__(self, here: World, directory: Path, program: Any, words: Any, flags: Any, secrets: Any) -> Detached:
+        with lock.locked(directory, "another", here.clock()):
+            self.append({"directory": directory, "words": words, "flags": flags, "secrets": secrets})
+        return Detached(directory, "20261123T000000Z", words, "anna@here", here.clock(), "", 42, True)
+
+
+@pytest.fixture
+def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
+    """An engine with a stack, in whose folder the commands are called."""
+    (tmp_path / "compose.yml").write_text(FILE)
+    engine = FakeEngine(tmp_path)
+    here = world(engine)
+    monkeypatch.setattr(Call, "world", lambda call: here)
+    monkeypatch.setattr(run_records, "_ROOM", 16)
+    monkeypatch.chdir(tmp_path)
+    return engine
+
+
+@pytest.fixture
+def handed(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> Handed:
+    """Take what is handed over instead of a process."""
+    taken = Handed()
+    monkeypatch.setattr(detach, "hand_over", taken)
+    return taken
+
+
+def test_the_words_go_on_and_the_lock_is_free(
+    handed: Handed, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    journal = run_records.begin_run(tmp_path, "upgrade", {}, world(FakeEngine(tmp_path)).clock)
+    words = ["recover", "--detach", "--json"]
+    assert app.main(words, ("docker", "--context", "default")) == 0
+    (order,) = handed
+    assert order == {
+        "directory": tmp_path, "words": tuple(words), "flags": ("--context", "default"), "secrets": {},
+    }  # fmt: skip
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["ok"] and shown["detached"]["id"] == "20261123T000000Z"
+    # What goes on writes its own entry; the run that was cut off is as it was.
+    assert audit.entries(tmp_path) == []
+    still = run_records.open_run(tmp_path, world(FakeEngine(tmp_path)).clock)
+    assert still and still.id == journal.id
+
+
+def test_what_is_refused_is_not_handed_over(handed: Handed, tmp_path: Path) -> None:
+    assert app.main(["rollback", "--yes", "--detach"]) == 1
+    assert app.main(["restore", "nothing", "--yes", "--detach"]) == 1
+    assert app.main(["recover", "--detach"]) == 0  # nothing was cut off
+    assert not handed
+
+
+def test_a_run_in_the_background_does_its_work_itself_and_is_asked_nothing(
+    handed: Handed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_records.begin_run(tmp_path, "upgrade", {}, world(FakeEngine(tmp_path)).clock)
+    monkeypatch.setenv(detach.DETACHED, "1")
+    assert app.main(["recover", "--detach"]) == 0
+    assert not handed
+    assert [entry.operation for entry in audit.entries(tmp_path)] == ["recover"]
+
+
+def test_one_that_does_not_start_is_a_failure(
+    engine: FakeEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(*_: Any) -> Detached:
+        raise EngineError("The run could not be started in the background.")
+
+    monkeypatch.setattr(detach, "hand_over", fails)
+    run_records.begin_run(tmp_path, "upgrade", {}, world(engine).clock)
+    assert app.main(["recover", "--detach"]) == 1
+    assert "could not be started" in capsys.readouterr().err
+
+
+def test_attach_says_what_there_is(engine: FakeEngine, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert app.main(["attach"]) == 1
+    assert "No run was begun with --detach" in capsys.readouterr().err
+    folder = detached.prepare(tmp_path, detached.Order(("true",), "/", 0o22, {}), ("backup",), world(engine).clock())
+    assert app.main(["attach", "20200101T000000Z"]) == 1
+    assert f"There is: {folder.name}" in capsys.readouterr().err
