@@ -41,14 +41,28 @@ def main() -> int | str:
             from compose_chap import plugin
 
             run = plugin.main
-        status = run()
+        try:
+            status = run()
+        except Exception:
+            # Half a module can be valid Python; the plugin itself lets nothing out.
+            if not mended(archive, folder):
+                raise
+            return 1
         # What fails may have failed for this; what works is not kept waiting.
-        if status == 1 and folder and damaged(archive, folder):
-            discard(folder)
-            print(f"The unpacked copy in {folder} was damaged, and is removed. Run the command again.", file=sys.stderr)
+        if status == 1:
+            mended(archive, folder)
         return status
     except KeyboardInterrupt:
         return 130
+
+
+def mended(archive: str, folder: str | None) -> bool:
+    """Remove an unpacked copy that is damaged; return whether it was."""
+    if not folder or not damaged(archive, folder):
+        return False
+    discard(folder)
+    print(f"The unpacked copy in {folder} was damaged, and is removed. Run the command again.", file=sys.stderr)
+    return True
 
 
 def damaged(archive: str, folder: str) -> bool:

@@ -79,7 +79,9 @@ def _stack(name: str, containers: Sequence[Container]) -> Stack:
 def project(name: str, labels: Mapping[str, str]) -> Project:
     """Return the project as Compose recorded it in the labels of a container."""
     prefix = "com.docker.compose.project."
-    directory = labels.get(prefix + "working_dir", "/")
+    directory = labels.get(prefix + "working_dir", "")
+    if not directory.startswith("/"):
+        directory = "/"  # a label that Compose did not write; it must not mean the current folder
 
     def paths(label: str) -> tuple[Path, ...]:
         return tuple(map(Path, _listed(labels.get(prefix + label, ""), directory)))

@@ -9,9 +9,9 @@ from pathlib import Path
 
 
 def not_own(status: os.stat_result) -> str:
-    """Return why a file or folder is not to be trusted, empty when it is.
+    """Return why a file or folder cannot be trusted, empty when it can.
 
-    It is when it belongs to the effective user or root and nobody else may write it: the rule of ssh and sudo.
+    It can be trusted if it belongs to the effective user or root and nobody else may write it, as ssh and sudo judge.
     """
     if status.st_uid not in (0, os.geteuid()):
         return f"belongs to another user ({user_name(status.st_uid)})"

@@ -25,13 +25,13 @@ from compose_chap.errors import UsageError
 
 VARIABLE = "DOCKER_CHAP_TIMELINE"
 
-# Functions of these are not who asked, but how.
+# Modules that only pass a call on; their functions are not named as callers.
 _BELOW = ("compose_chap.timeline", "compose_chap.engine.", "compose_chap.postgres.psql", "compose_chap.stack.chap")
 _ASKERS = 2
 
 
 class Timeline:
-    """A file that gets a line for all that ends. Without a `path` nothing is written."""
+    """A file that gets a line for everything that ends. Without a `path` nothing is written."""
 
     def __init__(self, path: str = "", clock: Callable[[], float] = lambda: 0.0) -> None:
         """Raise UsageError when the file cannot be written."""
@@ -50,7 +50,7 @@ class Timeline:
 
     @property
     def written(self) -> bool:
-        """Whether somebody wants it."""
+        """Whether a time line is written."""
         return self._file is not None
 
     def add(self, kind: str, name: str, begin: float, by: str = "") -> None:
@@ -87,16 +87,16 @@ def begin(path: str, clock: Callable[[], float]) -> Timeline:
 
 
 def stepped(notify: Callable[..., None]) -> Callable[..., None]:
-    """Return a `notify` that writes the steps it is told of to the time line too."""
+    """Return a `notify` that also records its steps in the time line."""
     if not _current.written:
         return notify
 
-    def told(step: str, *more: Any) -> None:
-        if step != "wait":  # which is a part of the step before
+    def recorded(step: str, *more: Any) -> None:
+        if step != "wait":  # a part of the step before
             _current.step(step)
         notify(step, *more)
 
-    return told
+    return recorded
 
 
 @contextmanager
@@ -109,7 +109,7 @@ def during(kind: str, name: str) -> Iterator[None]:
     try:
         yield
     finally:
-        _current.add(kind, name, since, _asked_by())
+        _current.add(kind, name, since, _callers())
 
 
 def program(command: Sequence[str]) -> str:
@@ -123,8 +123,8 @@ def program(command: Sequence[str]) -> str:
     return " ".join([name, *(word for word in words[1:3] if name == "docker" and re.fullmatch("[a-z]+", word))])
 
 
-def _asked_by() -> str:
-    """Return the functions of this package that asked, the nearest first."""
+def _callers() -> str:
+    """Return the functions of this package that made the call, the nearest first."""
     names = [
         f"{module.rpartition('.')[2]}.{frame.f_code.co_name}"
         for frame, _ in traceback.walk_stack(None)

@@ -55,19 +55,19 @@ def _copy_file(path: Path, directory: Path, folder: Path) -> FilePart:
 
 def copy_checkout(directory: Path, folder: Path) -> CheckoutFacts | None:
     """Describe the source checkout that a stack was started from and save its local changes; None for none."""
-    source_checkout = checkout.find(directory)
+    local_checkout = checkout.find(directory)
     try:
-        head = source_checkout.head if source_checkout else None
+        head = local_checkout.head if local_checkout else None
     except ChapError:
         head = None
-    if source_checkout is None or head is None:
+    if local_checkout is None or head is None:
         return None
     patch = None
-    if diff := source_checkout.diff:
+    if diff := local_checkout.diff:
         content = diff.encode(errors="replace")
         own_folder.write(folder / "local-changes.diff", content)
         patch = Part("local-changes.diff", len(content), hashlib.sha256(content).hexdigest())
-    return CheckoutFacts(head.commit, head.branch, source_checkout.name, source_checkout.address, patch)
+    return CheckoutFacts(head.commit, head.branch, local_checkout.name, local_checkout.address, patch)
 
 
 def image_facts(engine: Engine, stack: Stack) -> tuple[ImageFacts, ...]:

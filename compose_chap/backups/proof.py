@@ -32,7 +32,7 @@ def _recording_failure(world: World, backup: Backup, how: str) -> Iterator[None]
     try:
         yield
     except DumpError as error:
-        # On a disk that cannot be written, the verdict cannot be recorded; the error is raised all the same.
+        # On a disk that cannot be written, the verdict cannot be recorded. The error is still raised.
         with suppress(StateError):
             catalogue.record_verdict(backup, world.clock(), how, error.message)
         error.state = error.state or f"Backup {backup.id} counts as bad until it passes this check."

@@ -1,4 +1,4 @@
-"""Run the words of an operator: find the command, call it, and show what a failure looks like."""
+"""Run the command line: find the command, call it, and report failures."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from compose_chap import __version__, timeline
-from compose_chap.cli.call import Call, common, common_options, told
+from compose_chap.cli.call import Call, common, common_options, with_options
 from compose_chap.cli.commands import COMMANDS, EXIT_STATUSES, command
 from compose_chap.errors import Bug, Cancelled, ChapError, UsageError
 
@@ -21,11 +21,11 @@ from compose_chap.errors import Bug, Cancelled, ChapError, UsageError
 class _Commands(click.Group):
     def format_epilog(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Exit status"):
-            formatter.write_dl([(str(status), told) for status, told in EXIT_STATUSES.items()])
+            formatter.write_dl([(str(status), meaning) for status, meaning in EXIT_STATUSES.items()])
         super().format_epilog(context, formatter)
 
     def format_options(self, context: click.Context, formatter: click.HelpFormatter) -> None:
-        # The commands are what a reader looks for; the options are the same for all of them.
+        # Commands first: they are what a reader looks for. The options are the same for all of them.
         with formatter.section("Commands"):
             formatter.write_dl([(name, entry.summary) for name, entry in COMMANDS.items()])
         click.Command.format_options(self, context, formatter)
@@ -50,11 +50,11 @@ class _Commands(click.Group):
         if entry is None:
             return None
         module = importlib.import_module(f"compose_chap.cli.{entry.module}")
-        found = getattr(module, f"{name}_command")
-        assert isinstance(found, click.Command)
+        attribute = getattr(module, f"{name}_command")
+        assert isinstance(attribute, click.Command)
         examples = (f"  docker chap {example}" for example in entry.examples)
-        found.epilog = "\n".join(["\b", "Examples:", *examples])
-        return found
+        attribute.epilog = "\n".join(["\b", "Examples:", *examples])
+        return attribute
 
 
 @click.group(
@@ -66,21 +66,21 @@ class _Commands(click.Group):
 @common_options
 @click.version_option(__version__, message="docker chap %(version)s", help="Show the version of this tool and exit.")
 @click.pass_context
-def chap(context: click.Context, /, **given: Any) -> None:
+def chap(context: click.Context, /, **options: Any) -> None:
     """Back up, upgrade and restore a running CHAP stack."""
-    context.obj = told(context.obj, given)
+    context.obj = with_options(context.obj, options)
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
 
 
 def main(words: Sequence[str], docker: tuple[str, ...] = ("docker",)) -> int:
-    """Run the words of an operator and return the exit status."""
+    """Run the command line and return the exit status."""
     if list(words[:1]) == ["help"]:
         words = [*words[1:], "--help"]
     line = None
     try:
         line = timeline.begin(os.environ.get(timeline.VARIABLE, ""), time.time)
-        # The status of a command that asked to exit comes back as a value here, not as an exception.
+        # A command that calls exit returns its status here, without an exception.
         status = chap.main(
             list(words), prog_name="docker chap", standalone_mode=False, obj=Call(docker, words=tuple(words))
         )
@@ -150,7 +150,7 @@ def _help(error: click.ClickException) -> str:
 
 
 def complete(words: Sequence[str], docker: tuple[str, ...], *, described: bool = True) -> int:
-    """Print completions of the last word, as Docker's own completion wants them."""
+    """Print completions of the last word, in the form of Docker's own completion."""
     from compose_chap.cli import complete
 
     return complete.offer(chap, words, docker, described=described)

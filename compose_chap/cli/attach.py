@@ -39,20 +39,20 @@ def attach_command(call: Call, run: str | None, lines: int) -> None:
     ran here. Ctrl-C leaves it, and the run goes on. One that has ended can be looked at again.
     """
     world = call.world()
-    found = _find(call, run)
+    background_run = _find(call, run)
     if not call.json:
-        call.tell(detached_text(found))
+        call.tell(detached_text(background_run))
     try:
-        ended = detach.follow(world, found, lines, lambda piece: None if call.json else _pass_on(piece))
+        ended = detach.follow(world, background_run, lines, lambda piece: None if call.json else _pass_on(piece))
     except KeyboardInterrupt:
         raise Cancelled(
             "You left it.",
-            state=f"The {found.words[0]} goes on in the background.",
-            hint=f"Follow it again: docker chap attach {found.id}",
+            state=f"The {background_run.words[0]} goes on in the background.",
+            hint=f"Follow it again: docker chap attach {background_run.id}",
         ) from None
     if ended.exit_status is None:
         raise Interrupted(
-            f"The {found.words[0]} was killed before it could leave an exit status.",
+            f"The {background_run.words[0]} was killed before it could leave an exit status.",
             state="The stack may be half changed. See: docker chap status",
             hint="If it was cut off: docker chap recover",
         )
@@ -79,19 +79,19 @@ def watch_over(folder: str) -> int:
     return detach.watch_over(Path(folder), render.now)
 
 
-def _find(call: Call, asked: str | None) -> Detached:
+def _find(call: Call, wanted: str | None) -> Detached:
     directory, _ = records_of(call)
     runs = detached.runs(directory)
-    found = [run for run in runs if run.id == asked] if asked else runs
-    if not found:
+    matching = [run for run in runs if run.id == wanted] if wanted else runs
+    if not matching:
         listed = ", ".join(run.id for run in runs) or "none"
         raise StateError(
-            f"There is no run {asked} in the background. There is: {listed}."
-            if asked
+            f"There is no run {wanted} in the background. There is: {listed}."
+            if wanted
             else "No run was begun with --detach.",
             hint="See what was done: docker chap history",
         )
-    return found[-1]
+    return matching[-1]
 
 
 def _pass_on(piece: bytes) -> None:

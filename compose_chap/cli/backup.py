@@ -114,14 +114,14 @@ def _warn(call: Call, warnings: Iterable[str]) -> None:
         call.tell(paragraph(f"Warning: {warning}", sys.stderr))
 
 
-def _dump_only(call: Call, world: Any, stack: Any, asked: str) -> None:
-    if asked == "-":
+def _dump_only(call: Call, world: Any, stack: Any, wanted: str) -> None:
+    if wanted == "-":
         if sys.stdout.isatty():
             raise UsageError("A dump is not for a terminal.", hint="Write it to a file: --dump-only FILE")
         made = dump_only.into(world.engine, stack, _write_out, world.notify)
         _warn(call, _dump_warnings(made))
         return
-    target = Path(asked).absolute()
+    target = Path(wanted).absolute()
     if target.is_dir():
         raise UsageError(f"{target} is a folder.", state="Nothing was written.", hint="Give a file: --dump-only FILE")
     made = dump_only.into_file(world.engine, stack, target, world.notify)
@@ -154,5 +154,5 @@ def _dump_warnings(made: DumpOnly) -> Iterator[str]:
             f"The database has lost {', '.join(made.lost_tables)}, so this dump lacks them too."
             " Keep the earlier backups: docker chap backups --pin ID"
         )
-    if told := unexpected.backup_warning(made.unexpected):
-        yield told
+    if warning := unexpected.backup_warning(made.unexpected):
+        yield warning

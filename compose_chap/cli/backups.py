@@ -39,74 +39,74 @@ def backups_command(call: Call, pin: str | None, unpin: str | None, output: Path
     A backup that is pinned is never removed by `docker chap prune`.
     """
     folder, origin = _folder(call, output)
-    for asked, pinned in ((pin, True), (unpin, False)):
-        if asked:
-            catalogue.pin(catalogue.find(asked, folder, origin), pinned)
+    for wanted, pinned in ((pin, True), (unpin, False)):
+        if wanted:
+            catalogue.pin(catalogue.find(wanted, folder, origin), pinned)
     listing, now = catalogue.scan(folder), call.clock()
-    found = listing.backups
-    text = backups_table(found, origin, now) if found else f"No backups in {folder}."
-    if faults := [f"Do not rely on {one.id}. {one.fault}" for one in found if one.fault]:
+    backups_ = listing.backups
+    text = backups_table(backups_, origin, now) if backups_ else f"No backups in {folder}."
+    if faults := [f"Do not rely on {backup.id}. {backup.fault}" for backup in backups_ if backup.fault]:
         text += "\n\n" + "\n".join(paragraph(fault) for fault in faults)
-    warnings = order.warnings("Backup", {one.id: one.created_at for one in found}, now)
+    warnings = order.warnings("Backup", {backup.id: backup.created_at for backup in backups_}, now)
     if warnings:
         text += "\n\n" + "\n".join(map(paragraph, warnings))
     if listing.unusable:
         text += "\n\nNot counted:\n" + "\n".join(paragraph(why) for why in listing.unusable)
-    documents = [backup_document(one) for one in found]
+    documents = [backup_document(backup) for backup in backups_]
     call.result({"folder": str(folder), "backups": documents, "unusable": listing.unusable, "warnings": warnings}, text)
 
 
 @command("verify")
-@click.argument("asked", shell_complete=backups, metavar="[BACKUP]", default="latest")
+@click.argument("wanted", shell_complete=backups, metavar="[BACKUP]", default="latest")
 @click.option("--deep", is_flag=True, help="Restore it into a PostgreSQL that is thrown away, and compare all counts.")
 @output_option
 @detach_option
 @common
-def verify_command(call: Call, asked: str, deep: bool, output: Path | None) -> None:
+def verify_command(call: Call, wanted: str, deep: bool, output: Path | None) -> None:
     """Check again that a backup can be restored.
 
     Every checksum is compared, and PostgreSQL reads the dump from its first byte to its last. Without BACKUP it is
     `latest`, the newest one without a known fault. This works on another machine too, without the stack.
     """
-    found = _find(call, asked, output)
+    backup = _find(call, wanted, output)
     world = call.world()
     tables: dict[str, int] = {}
     if deep:
-        with _recorded(call, found, verdict.RESTORED):
-            tables, how = proof.verify_deep(world, found, _image(call)), verdict.RESTORED
+        with _recorded(call, backup, verdict.RESTORED):
+            tables, how = proof.verify_deep(world, backup, _image(call)), verdict.RESTORED
         result = f"a test restore gave {rows_text(tables)}, exactly what was backed up."
     else:
         with (
-            _reader(call, found) as server,
-            _recorded(call, found, verdict.READ_BACK if server else verdict.CHECKSUMS),
+            _reader(call, backup) as server,
+            _recorded(call, backup, verdict.READ_BACK if server else verdict.CHECKSUMS),
         ):
-            how = proof.verify(world, found, server)
+            how = proof.verify(world, backup, server)
         result = (
             "PostgreSQL read the dump from beginning to end."
             if server
             else "but the dump was not read: there is no PostgreSQL here to do it."
         )
-    text = f"Backup {found.id} is intact: every checksum matches, {'and ' if deep or server else ''}{result}"
-    if found.fault:
-        text += f" Even so, do not rely on it. {found.fault}"
-        text += f" Prove it: docker chap verify {found.id} --deep" if found.proof.by == verdict.RESTORED else ""
-    parts = [text, unexpected.backup_warning(found.manifest.unexpected)]
+    text = f"Backup {backup.id} is intact: every checksum matches, {'and ' if deep or server else ''}{result}"
+    if backup.fault:
+        text += f" Even so, do not rely on it. {backup.fault}"
+        text += f" Prove it: docker chap verify {backup.id} --deep" if backup.proof.by == verdict.RESTORED else ""
+    parts = [text, unexpected.backup_warning(backup.manifest.unexpected)]
     text = "\n".join(paragraph(part) for part in parts if part)
-    call.result({"backup": backup_document(found), "proven_by": how, "tables": tables}, text)
+    call.result({"backup": backup_document(backup), "proven_by": how, "tables": tables}, text)
 
 
-def _find(call: Call, asked: str, output: Path | None) -> Backup:
+def _find(call: Call, wanted: str, output: Path | None) -> Backup:
     try:
         folder, origin = _folder(call, output)
     except StackError:
         # Nobody can say where backups lie; one that is named by its folder needs no other.
-        if Path(asked).is_dir():
-            return catalogue.load(Path(asked))
+        if Path(wanted).is_dir():
+            return catalogue.load(Path(wanted))
         raise
-    found = catalogue.find(asked, folder, origin, sound=True)
-    for note in catalogue.skipped_newer(asked, found, folder, origin):
+    backup = catalogue.find(wanted, folder, origin, sound=True)
+    for note in catalogue.skipped_newer(wanted, backup, folder, origin):
         call.tell(paragraph(f"Note: {note}", sys.stderr))
-    return found
+    return backup
 
 
 def _image(call: Call) -> str:
@@ -117,24 +117,24 @@ def _image(call: Call) -> str:
 
 
 @contextmanager
-def _recorded(call: Call, found: Backup, how: str) -> Iterator[None]:
+def _recorded(call: Call, backup: Backup, how: str) -> Iterator[None]:
     """Write the proof of a backup down beside the files of the stack that it is of, where these are here."""
-    directory = Path(found.manifest.project.directory)
-    with recorded(call, directory if audit.exists(directory) else None, found.origin) as attempt:
-        attempt.learn(f"{found.id}: {how}", backup=found.id, folder=str(found.folder), proof=how)
+    directory = Path(backup.manifest.project.directory)
+    with recorded(call, directory if audit.exists(directory) else None, backup.origin) as attempt:
+        attempt.learn(f"{backup.id}: {how}", backup=backup.id, folder=str(backup.folder), proof=how)
         call.hand_over(directory if audit.exists(directory) else None)
         yield
 
 
 @contextmanager
-def _reader(call: Call, found: Any) -> Iterator[Any]:
-    """Hand out the stack's PostgreSQL; where that does not run one of the backup's own image; None without both."""
+def _reader(call: Call, backup: Any) -> Iterator[Any]:
+    """Yield the stack's PostgreSQL, else one of the backup's own image, else None."""
     world, server = call.world(), None
     with suppress(ChapError):
         server = server_of(world.engine, observe.find_stack(world.engine, call.where()))
     image = ""
     with suppress(ChapError):
-        image = proof.image_of(found) if world.engine.image(proof.image_of(found)) else ""
+        image = proof.image_of(backup) if world.engine.image(proof.image_of(backup)) else ""
     if server or not image:
         yield server
         return
@@ -143,7 +143,7 @@ def _reader(call: Call, found: Any) -> Iterator[Any]:
 
 
 def _folder(call: Call, output: Path | None) -> tuple[Path, Origin]:
-    """Return where the backups lie, and of which stack; of any where none is found, as on another machine."""
+    """Return the folder of the backups, and the stack's origin; without a stack, any origin."""
     where, engine = call.where(), call.world().engine
     try:
         stack = observe.find_stack(engine, where)

@@ -50,7 +50,7 @@ class Call:
     detach: bool = False
 
     def world(self) -> World:
-        """Return engine, clock and progress for this call: however often it is asked, one progress has the terminal."""
+        """Return engine, clock and progress for this call; every call gets the same progress."""
         from compose_chap import timeline
         from compose_chap.cli.screen.progress import Progress
         from compose_chap.cli.screen.render import now
@@ -73,7 +73,7 @@ class Call:
         return render.now()
 
     def where(self) -> Where:
-        """Return what was said of the place of the stack."""
+        """Return how the operator selects the stack."""
         from compose_chap.stack.location import Where
 
         return Where(
@@ -81,7 +81,7 @@ class Call:
         )
 
     def subject(self, world: World, stack: Stack, target: str, output: Path | None, *, digest: bool = False) -> Subject:
-        """Return what the preflight looks at."""
+        """Return the subject of the preflight."""
         from compose_chap.backups import catalogue
         from compose_chap.engine.registry import Registry
         from compose_chap.preflight.subject import Subject
@@ -95,7 +95,7 @@ class Call:
             observe.read_model(where, stack),
             target,
             Registry(world.engine.insecure_registry, world.engine.credentials),
-            # Without the files nothing is looked at that needs the folder.
+            # Without the files, no check needs the folder.
             catalogue.folder_for(stack, output, where.environment) if stack.project.local else where.folder,
             digest,
         )
@@ -105,10 +105,10 @@ class Call:
         from compose_chap.cli.screen import render
 
         _end_progress()
-        render.write(render.document(self.command, {"ok": True, **data}) if self.json else self.whole(text))
+        render.write(render.document(self.command, {"ok": True, **data}) if self.json else self.full_command(text))
 
     def part(self, text: str) -> bool:
-        """Print a part of a result as soon as it is known, if a person waits for it. Return whether it was printed."""
+        """Print a part of a result as soon as it is known, if a person is waiting for it. Return whether it was."""
         from compose_chap.cli.screen import render
 
         if self.json or not sys.stdout.isatty():
@@ -126,9 +126,9 @@ class Call:
         if self.progress == "json":
             render.json_line({"note": text})
         else:
-            render.tell(self.whole(text))
+            render.tell(self.full_command(text))
 
-    def whole(self, text: str) -> str:
+    def full_command(self, text: str) -> str:
         """Return a text with each command in it for the stack that this call is for, as it has to be typed here."""
         options = [word for file in self.files for word in ("-f", str(file))]
         options += ["-p", self.project_name] if self.project_name else []
@@ -140,7 +140,7 @@ class Call:
         return _OWN_COMMAND.sub(lambda _: name, text)
 
     def confirm(self, question: str, *, yes: bool) -> None:
-        """Ask before something is changed. Raise UsageError where there is nobody to ask, Cancelled on a no."""
+        """Ask before something is changed. Raise UsageError when nobody can be asked, Cancelled on a no."""
         if yes or _in_background():
             return
         if not self.asks:
@@ -243,16 +243,16 @@ def common_options(function: _Function) -> _Function:
     return function
 
 
-def told(call: Call, given: dict[str, Any]) -> Call:
-    """Take the common options out of `given` and return the call with those that were said."""
-    said = {name: given.pop(name, None) for name in COMMON_NAMES}
-    return replace(call, **{name: value for name, value in said.items() if value})
+def with_options(call: Call, options: dict[str, Any]) -> Call:
+    """Take the common options out of `options` and return the call with those that were given."""
+    common_values = {name: options.pop(name, None) for name in COMMON_NAMES}
+    return replace(call, **{name: value for name, value in common_values.items() if value})
 
 
-def given_call(context: click.Context) -> Call:
-    """Return the call that the options before and behind the command's name make, as far as they are typed."""
-    call = told(context.find_root().obj, dict(context.find_root().params))
-    return told(call, dict(context.params))
+def typed_call(context: click.Context) -> Call:
+    """Return the call with the options before and after the command's name, as far as they are typed."""
+    call = with_options(context.find_root().obj, dict(context.find_root().params))
+    return with_options(call, dict(context.params))
 
 
 def common(function: Callable[..., None]) -> Callable[..., None]:
@@ -260,16 +260,16 @@ def common(function: Callable[..., None]) -> Callable[..., None]:
 
     @common_options
     @click.pass_context
-    def wrapped(context: click.Context, /, **given: Any) -> None:
-        call = replace(told(context.obj, given), command=context.info_name or "")
-        timing = {name: given.pop(name, getattr(call, name)) for name in ("patience", "wait_lock", "detach")}
+    def wrapped(context: click.Context, /, **options: Any) -> None:
+        call = replace(with_options(context.obj, options), command=context.info_name or "")
+        timing = {name: options.pop(name, getattr(call, name)) for name in ("patience", "wait_lock", "detach")}
         try:
-            context.invoke(function, replace(call, **timing), **given)
+            context.invoke(function, replace(call, **timing), **options)
         except ChapError as error:
             from compose_chap.cli import recorded
 
             recorded.record_refusal(call, error)
-            error.hint, error.state = call.whole(error.hint), call.whole(error.state)
+            error.hint, error.state = call.full_command(error.hint), call.full_command(error.state)
             raise
         except HandedOver as handed:
             from compose_chap.cli import attach

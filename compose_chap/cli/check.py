@@ -69,27 +69,27 @@ def versions_command(call: Call) -> None:
     world, where = call.world(), call.where()
     stack = observe.find_stack(world.engine, where)
     subject = call.subject(world, stack, "", None)
-    place = None
-    if source := subject.checkout:
-        place = source.head
-        tags, problem = checkout.releases(source)
-        found = [Release(tag) for tag in tags]
+    head = None
+    if local_checkout := subject.checkout:
+        head = local_checkout.head
+        tags, problem = checkout.releases(local_checkout)
+        listed = [Release(tag) for tag in tags]
         if problem:
             call.tell(paragraph(f"Note: only the tags of this clone are listed. {problem}", sys.stderr))
     else:
-        found, problem = _of_registry(call, subject)
-        tags = [release.tag for release in found]
+        listed, problem = _of_registry(call, subject)
+        tags = [release.tag for release in listed]
     if not problem:
         releases.remember(releases.repositories_of(stack), world.environment, world.clock(), tags)
-    text = _table(found, subject.release, place)
-    if place and f"v{subject.release}" not in tags:
-        text += f"\n{subject.release or 'unknown'}  (running, {place}, no release)"
+    text = _table(listed, subject.release, head)
+    if head and f"v{subject.release}" not in tags:
+        text += f"\n{subject.release or 'unknown'}  (running, {head}, no release)"
     call.result(
         {
             "running": subject.release,
             "versions": tags,
-            "releases": [asdict(release) for release in found],
-            "commit": place.commit if place else None,
+            "releases": [asdict(release) for release in listed],
+            "commit": head.commit if head else None,
         },
         text or "There is no release.",
     )
@@ -109,11 +109,11 @@ def _of_registry(call: Call, subject: Subject) -> tuple[list[Release], str]:
     return releases.described(subject.registry, subject.images, tags, subject.platform, here), ""
 
 
-def _table(found: Sequence[Release], running: str, place: Head | None) -> str:
+def _table(listed: Sequence[Release], running: str, head: Head | None) -> str:
     rows = []
-    for release in found:
-        marks = [f"running{f', {place}' if place else ''}"] if release.tag == f"v{running}" else []
-        marks += ["newest"] if release is found[-1] else []
+    for release in listed:
+        marks = [f"running{f', {head}' if head else ''}"] if release.tag == f"v{running}" else []
+        marks += ["newest"] if release is listed[-1] else []
         size = units.size(release.size) if release.size is not None else ""
         rows.append([release.tag, release.created[:10], size, "here" if release.here else "", ", ".join(marks)])
     return table(rows, ["VERSION", "RELEASED", "PULL", "IMAGES", ""]) if rows else ""

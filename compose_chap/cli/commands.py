@@ -17,7 +17,7 @@ class Entry:
     examples: tuple[str, ...]
 
 
-# A command's module is imported when the command is called: a list of commands must not wait for all that they need.
+# A command's module is imported when the command is called, so that the list of commands is quick.
 COMMANDS = {
     "status": Entry(
         "status",

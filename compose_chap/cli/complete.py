@@ -12,7 +12,7 @@ from click.shell_completion import CompletionItem, ShellComplete
 
 from compose_chap import units
 from compose_chap.backups import catalogue
-from compose_chap.cli.call import Call, given_call
+from compose_chap.cli.call import Call, typed_call
 from compose_chap.detection import detect
 from compose_chap.engine.engine import Engine
 from compose_chap.engine.registry import Registry
@@ -30,7 +30,7 @@ LIMIT = 2.0  # seconds; nobody waits longer for a tab
 
 
 def offer(group: click.Group, words: Sequence[str], docker: tuple[str, ...], *, described: bool = True) -> int:
-    """Print completions of the last word. What goes wrong is passed over in silence: there is nobody to read it."""
+    """Print completions of the last word. Errors are ignored: nobody would read them."""
 
     def stop(_number: int, _frame: FrameType | None) -> None:
         raise TimeoutError
@@ -59,8 +59,8 @@ def _directive(items: Iterable[CompletionItem]) -> int:
 
 
 def values(kind: str, context: click.Context, last: str) -> list[CompletionItem]:
-    """Return what a value of this kind (`PROJECT`, `BACKUP`, `VERSION`) can be that begins with `last`."""
-    call = given_call(context)
+    """Return the values of this kind (`PROJECT`, `BACKUP`, `VERSION`) that begin with `last`."""
+    call = typed_call(context)
     if kind == "PROJECT":
         return _matching(last, dict.fromkeys(_projects(call), ""))
     if kind == "VERSION":
@@ -80,13 +80,13 @@ def _projects(call: Call) -> list[str]:
 def _backups(call: Call) -> dict[str, str]:
     where = call.where()
     stack = observe.find_stack(Engine(call.docker), where)
-    found = catalogue.list_backups(catalogue.folder_for(stack, None, where.environment))
-    told = {
-        one.id: f"{units.age(one.created_at, call.clock())}, {units.size(one.size)}, {one.manifest.reason}"
-        + (", bad" if one.fault else "")
-        for one in found
+    backups = catalogue.list_backups(catalogue.folder_for(stack, None, where.environment))
+    descriptions = {
+        backup.id: f"{units.age(backup.created_at, call.clock())}, {units.size(backup.size)}, {backup.manifest.reason}"
+        + (", bad" if backup.fault else "")
+        for backup in backups
     }
-    return dict(reversed(told.items()))
+    return dict(reversed(descriptions.items()))
 
 
 def _versions(call: Call, last: str) -> dict[str, str]:
@@ -94,13 +94,13 @@ def _versions(call: Call, last: str) -> dict[str, str]:
     images = _images(engine, where)
     # What Compose built is in no registry, and its name is nobody's business there.
     built = not any("/" in image.repository for image in images.values())
-    if built and (source := _checkout(engine, where)):
-        return dict.fromkeys(reversed(checkout.local_releases(source)), "")
+    if built and (local_checkout := _checkout(engine, where)):
+        return dict.fromkeys(reversed(checkout.local_releases(local_checkout)), "")
     registry = Registry(engine.insecure_registry, engine.credentials, timeout=LIMIT / 2)
-    found = releases.find(registry, images, where.environment, call.clock())
+    tags = releases.find(registry, images, where.environment, call.clock())
     running = {image.tag for image in images.values()}
     spell: Callable[[str], str] = (lambda item: item.removeprefix("v")) if last[:1].isdigit() else str
-    return {spell(one): "in the Compose file now" if one in running else "" for one in reversed(found)}
+    return {spell(tag): "in the Compose file now" if tag in running else "" for tag in reversed(tags)}
 
 
 def _checkout(engine: Engine, where: Where) -> Checkout | None:

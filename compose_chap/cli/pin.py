@@ -64,11 +64,11 @@ def pin_command(call: Call, version: str, digest: bool, dry_run: bool) -> None:
 
 def _digests(model: Model, services: Sequence[str], tag: str) -> dict[str, str]:
     """Return the registry's digest of a tag of each service's image. Raise RegistryError when it has none."""
-    registry, found = Registry(is_loopback), {}
+    registry, digests = Registry(is_loopback), {}
     for name in services:
         image = Reference.parse(str(model.services[name].image or ""))
         manifest = registry.manifest(image.with_tag(tag))
         if manifest is None:
             raise RegistryError(f"The registry does not have {image.with_tag(tag)}.", hint="docker chap versions")
-        found[name] = manifest.digest
-    return found
+        digests[name] = manifest.digest
+    return digests

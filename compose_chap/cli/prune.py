@@ -96,7 +96,9 @@ def prune_command(
 
 def _text(chosen: PrunePlan, days: int) -> str:
     """Return what would go by which rule, with the sum, and what stays and why."""
-    going = [["backup", one.id, units.size(one.size), chosen.reasons.get(one.id, "")] for one in chosen.backups]
+    going = [
+        ["backup", backup.id, units.size(backup.size), chosen.reasons.get(backup.id, "")] for backup in chosen.backups
+    ]
     going += [["database", name, units.size(size), f"older than {days} days"] for name, size in chosen.databases]
     going += [["images", f"of run {run}", "", "its data are gone"] for run in chosen.image_runs]
     if chosen.records:

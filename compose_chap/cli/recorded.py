@@ -16,6 +16,7 @@ from compose_chap.engine.world import World
 from compose_chap.errors import (
     Cancelled,
     ChapError,
+    ComposeFileError,
     EngineError,
     Interrupted,
     Locked,
@@ -73,15 +74,15 @@ def guarded(
 def recorded(call: Call, directory: Path | None, origin: Origin = Origin(), operation: str = "") -> Iterator[Attempt]:
     """Write down that a command begins, and when the block has ended, how. What is only shown is not written down."""
     dry = click.get_current_context().params.get("dry_run")
-    place = None if dry else directory
-    attempt = Attempt(_begun(call, place, origin, operation or call.command))
+    folder = None if dry else directory
+    attempt = Attempt(_begun(call, folder, origin, operation or call.command))
     click.get_current_context().meta["recorded"] = True
     try:
         yield attempt
     except BaseException as error:
-        _ended(call, place, attempt, error)
+        _ended(call, folder, attempt, error)
         raise
-    _ended(call, place, attempt, None)
+    _ended(call, folder, attempt, None)
 
 
 def record_refusal(call: Call, error: ChapError) -> None:
@@ -90,8 +91,8 @@ def record_refusal(call: Call, error: ChapError) -> None:
     if call.command not in RECORDED or context.meta.get("recorded") or isinstance(error, UsageError):
         return
     where = call.where()
-    place = next((place for place in where.record_folders if audit.exists(place)), None)
-    with suppress(ChapError), recorded(call, place, Origin(where.name)) if place else nullcontext():
+    folder = next((folder for folder in where.record_folders if audit.exists(folder)), None)
+    with suppress(ChapError), recorded(call, folder, Origin(where.name)) if folder else nullcontext():
         raise error
 
 
@@ -147,9 +148,9 @@ def records_of(call: Call) -> tuple[Path, Origin]:
     where, engine = call.where(), call.world().engine
     try:
         return observe.find_directory(engine, where), engine.origin(where.name)
-    except (EngineError, StackError):
+    except (EngineError, StackError, ComposeFileError):
         # What was done is asked for most when nothing runs. Then this folder's records are meant, or those above it.
-        here = next((place for place in where.record_folders if audit.exists(place)), None)
+        here = next((folder for folder in where.record_folders if audit.exists(folder)), None)
         if here is None:
             raise
         return here, Origin(where.name)

@@ -25,7 +25,7 @@ from compose_chap.operations.rehearse import Rehearsal
 from compose_chap.preflight import roads
 from compose_chap.stack import observe
 
-_SAID = {
+_CONCLUSIONS = {
     "good": "{target} works on a copy of these data.",
     "migrates": "{target} migrates a copy of these data and loses nothing. Whether it starts could not be seen.",
     "bad": "{target} does not work on a copy of these data. Do not upgrade to it.",
@@ -115,6 +115,6 @@ def _text(done: Rehearsal, checks: Sequence[Check], target: str) -> str:
         lines += ["The end of what the API wrote:", *(f"  {line}" for line in done.log.splitlines()[-10:])]
     if done.verdict != "bad":
         lines.append(f"An upgrade would stop CHAP for about {units.duration(done.downtime)}.")
-    lines.append(_SAID[done.verdict].format(target=target))
+    lines.append(_CONCLUSIONS[done.verdict].format(target=target))
     lines.append("Your stack was not touched, and the copy is gone.")
     return "\n".join(lines)

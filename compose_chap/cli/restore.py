@@ -35,7 +35,7 @@ from compose_chap.stack import observe, releases
 
 
 @command("restore")
-@click.argument("asked", shell_complete=backups, metavar="[BACKUP]", required=False)
+@click.argument("wanted", shell_complete=backups, metavar="[BACKUP]", required=False)
 @click.option("--undo", is_flag=True, help="Undo the last restore.")
 @click.option("--with-version", is_flag=True, help="Also bring back the version of CHAP that made the backup.")
 @yes_option
@@ -49,7 +49,7 @@ from compose_chap.stack import observe, releases
 @common
 def restore_command(
     call: Call,
-    asked: str | None,
+    wanted: str | None,
     undo: bool,
     with_version: bool,
     yes: bool,
@@ -64,12 +64,12 @@ def restore_command(
     or plain SQL, also .gz or .zst). The data go into a second database while CHAP serves; only when they are proven
     are the two swapped. The present data are kept.
     """
-    if undo and asked:
+    if undo and wanted:
         raise UsageError("--undo undoes the last restore, and takes no backup.")
     if undo:
         roll_back(call, "restore", yes, dhis2_user)
         return
-    if not asked:
+    if not wanted:
         raise UsageError(
             "Say what to restore: a backup's id, latest, or a file.", hint="List them: docker chap backups"
         )
@@ -77,7 +77,7 @@ def restore_command(
     find = partial(observe.find_local_stack, world.engine, where)
     stack = find()
     folder = catalogue.folder_for(stack, output, where.environment)
-    found = source.recognise(asked, folder, world.engine.origin(stack.project.name))
+    chosen = source.recognise(wanted, folder, world.engine.origin(stack.project.name))
 
     with guarded(call, world, stack, find) as (stack, attempt):
         started = []
@@ -86,50 +86,50 @@ def restore_command(
             restore.start_database(world, stack)
             stack = observe.find_local_stack(world.engine, where)
             started = [f"The database service {name} was not running. It has been started."]
-        plan = _plan(call, world, stack, found, output, trust=trust, with_version=with_version)
+        plan = _plan(call, world, stack, chosen, output, trust=trust, with_version=with_version)
         plan = replace(plan, empty=allow_empty)
         outlook = restore.foresee(world, plan)
         outlook = replace(outlook, notes=(*started, *outlook.notes))
         if not call.json:
             call.tell(_plan_text(plan, outlook, world.clock()))
-        call.confirm(f"Restore {found.name}?", yes=yes)
-        attempt.learn(found.name, source=found.name)
+        call.confirm(f"Restore {chosen.name}?", yes=yes)
+        attempt.learn(chosen.name, source=chosen.name)
         credentials = dhis2_credentials(call, dhis2_user)
         call.hand_over(stack.project.directory)
         done = restore.execute(world, plan, outlook.baseline, credentials)
-    call.result(_data(done, outlook), _text(done, found))
+    call.result(_data(done, outlook), _text(done, chosen))
 
 
 def _plan(
-    call: Call, world: World, stack: Stack, found: Source, output: Path | None, *, trust: bool, with_version: bool
+    call: Call, world: World, stack: Stack, chosen: Source, output: Path | None, *, trust: bool, with_version: bool
 ) -> RestorePlan:
     if not with_version:
-        return restore.RestorePlan(stack, found, trust)
-    if not found.backup or not found.version:
+        return restore.RestorePlan(stack, chosen, trust)
+    if not chosen.backup or not chosen.version:
         raise UsageError(
-            f"{found.name} does not say which version of CHAP made it.",
+            f"{chosen.name} does not say which version of CHAP made it.",
             hint="Leave out --with-version, or bring the files to that version first: docker chap pin VERSION",
         )
-    subject = call.subject(world, stack, release_tag(found.version), output)
+    subject = call.subject(world, stack, release_tag(chosen.version), output)
     if subject.built:
         raise UsageError(
             "CHAP is built from source here, and --with-version brings images back only.",
             state="Nothing was changed.",
-            hint=f"Build that version first: docker chap upgrade {_release_of(found)} --allow-downgrade"
-            f"\nThen: docker chap restore {found.backup.id}",
+            hint=f"Build that version first: docker chap upgrade {_release_of(chosen)} --allow-downgrade"
+            f"\nThen: docker chap restore {chosen.backup.id}",
         )
     edits = subject.edits
     for edit in edits:
         durable.check_writable(edit.path)
-    images = restore.images_of(world, found.backup, subject.images, subject.platform)
-    return restore.RestorePlan(stack, found, trust, edits, images, found.version)
+    images = restore.images_of(world, chosen.backup, subject.images, subject.platform)
+    return restore.RestorePlan(stack, chosen, trust, edits, images, chosen.version)
 
 
-def _release_of(found: Source) -> str:
+def _release_of(chosen: Source) -> str:
     # A few releases say that they are another; what Git called the commit is right then.
-    checkout = found.backup.manifest.checkout if found.backup else None
+    checkout = chosen.backup.manifest.checkout if chosen.backup else None
     tag = checkout.describe if checkout else ""
-    return tag if release_key(tag) and releases.reported_version(tag) == found.version else f"v{found.version}"
+    return tag if release_key(tag) and releases.reported_version(tag) == chosen.version else f"v{chosen.version}"
 
 
 def _plan_text(plan: RestorePlan, outlook: Outlook, now: datetime) -> str:
@@ -173,10 +173,10 @@ def _data(done: Restored, outlook: Outlook) -> dict[str, Any]:
     }
 
 
-def _text(done: Restored, found: Source) -> str:
+def _text(done: Restored, chosen: Source) -> str:
     lines = [
         paragraph(
-            f"Restored {found.name}: {rows_text(done.tables)}. CHAP was down for {units.duration(done.downtime)}."
+            f"Restored {chosen.name}: {rows_text(done.tables)}. CHAP was down for {units.duration(done.downtime)}."
         ),
         concerns_text(done.checks),
     ]

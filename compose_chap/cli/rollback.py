@@ -136,11 +136,11 @@ def recover_command(call: Call, dry_run: bool) -> None:
     """
     world, where = call.world(), call.where()
     directory = observe.find_directory(world.engine, where)
-    with ExitStack() as held, recorded(call, directory) as attempt:
+    with ExitStack() as locks, recorded(call, directory) as attempt:
         # A Compose that outlived a killed run still holds the lock; one that builds does so for long.
         patience = max(call.wait_lock, _LEFT_BEHIND)
         lock_it = partial(lock.locked, directory, "recover", world.clock())
-        held.enter_context(guard.waited_for(world, patience, lock_it))
+        locks.enter_context(guard.waited_for(world, patience, lock_it))
         journal = run_records.open_run(directory, world.clock)
         if journal is None:
             with suppress(EngineError):  # files alone can be looked at without an engine

@@ -113,9 +113,9 @@ def upgrade_command(
         if drain:
             wait_for_jobs(world, stack, drain)
         allowed = {name for name, flag in preflight.OVERRIDES.items() if allow.get(flag.lstrip("-").replace("-", "_"))}
-        found = preflight.examine(subject)
-        found = roads.repaired(found) if repair else found
-        checks = preflight.overridden(found, allowed)
+        checks_made = preflight.examine(subject)
+        checks_made = roads.repaired(checks_made) if repair else checks_made
+        checks = preflight.overridden(checks_made, allowed)
         _refuse(call, checks, target + (f" -o {output}" if output else ""))
         if _runs_already(subject):
             call.result(
@@ -128,16 +128,16 @@ def upgrade_command(
             target=target,
             images=subject.images,
             edits=subject.edits,
-            sources=tuple(subject.model.contents),
+            project_files=tuple(subject.model.contents),
             backups=subject.backups,
             platform=subject.platform,
             baseline=subject.baseline,
-            overridden=tuple(check.name for check in found if check.failed),
-            drain=_drain(found, allowed, drain),
+            overridden=tuple(check.name for check in checks_made if check.failed),
+            drain=_drain(checks_made, allowed, drain),
             by_dump=_by_dump(checks),
             move=subject.move,
             no_cache=no_cache,
-            repairs=roads.repairs(found) if repair else (),
+            repairs=roads.repairs(checks_made) if repair else (),
         )
         text = _plan_text(subject, checks)
         if dry_run:

@@ -1,4 +1,4 @@
-"""What a shell may offer for the values of options and arguments. Light: what knows is imported when a shell asks."""
+"""Completion of the values of options and arguments. Light: the real work is imported when a shell asks."""
 
 from __future__ import annotations
 

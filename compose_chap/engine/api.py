@@ -22,7 +22,7 @@ def connect(link: Link) -> APIClient:
     import docker
     from docker.transport import UnixHTTPAdapter
 
-    class OnePool(UnixHTTPAdapter):
+    class SinglePool(UnixHTTPAdapter):
         """One connection pool for all requests; the SDK would make a pool for each URL."""
 
         def get_connection(self, url: str | bytes, proxies: Any = None) -> Any:
@@ -32,7 +32,7 @@ def connect(link: Link) -> APIClient:
     with engine_errors("reach the Docker engine", link):
         api = docker.APIClient(base_url=link.socket, version="auto", timeout=_QUIET_LIMIT)
         api.get_adapter("http+docker://").close()
-        api.mount("http+docker://", OnePool(link.socket.replace("unix:", "http+unix:"), _QUIET_LIMIT))
+        api.mount("http+docker://", SinglePool(link.socket.replace("unix:", "http+unix:"), _QUIET_LIMIT))
         return api
 
 

@@ -17,11 +17,11 @@ _LINGERING = Path("/var/lib/systemd/linger")
 _STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def start_apart(command: Sequence[str], unit: str, about: str) -> None:
+def start_apart(command: Sequence[str], environment: Mapping[str, str], unit: str, about: str) -> None:
     """Start a command that no end of this process, its session or its terminal reaches.
 
     Where systemd is at work it becomes a unit of it, because the end of a login may end all processes of it; elsewhere
-    a process in a session of its own. Raise OSError.
+    a process in a session of its own, with this `environment`. Raise OSError.
     """
     if (manager := _manager()) is not None:
         options = [
@@ -30,15 +30,15 @@ def start_apart(command: Sequence[str], unit: str, about: str) -> None:
             # to end the rest: that has to put everything back too.
             *("--property=KillMode=mixed", "--property=TimeoutStopSec=30min", "--property=OOMPolicy=continue"),
         ]
-        asked = ["systemd-run", *manager, *options, "--", *command]
-        if subprocess.run(asked, stdin=subprocess.DEVNULL, capture_output=True, check=False).returncode == 0:
+        request = ["systemd-run", *manager, *options, "--", *command]
+        if subprocess.run(request, stdin=subprocess.DEVNULL, capture_output=True, check=False).returncode == 0:
             return
     nothing = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in range(3)]
-    os.posix_spawnp(command[0], list(command), os.environ, file_actions=nothing, setsid=True)
+    os.posix_spawnp(command[0], list(command), environment, file_actions=nothing, setsid=True)
 
 
 def _manager() -> list[str] | None:
-    """Return how systemd-run is told whose unit it is; None where systemd is not at work, or ends with the login."""
+    """Return systemd-run's options for the unit's owner; None where systemd does not run, or ends with the login."""
     if not _SYSTEMD.is_dir() or not shutil.which("systemd-run"):
         return None
     if os.geteuid() == 0:

@@ -58,11 +58,13 @@ def _names(facts: Mapping[str, Any], own: set[str], networks: Mapping[str, Any])
 def _published(facts: Mapping[str, Any]) -> tuple[str, ...]:
     """Return where a running container's TCP ports are reached on the engine's machine, `host:port` each."""
     ports = (facts.get("NetworkSettings") or {}).get("Ports") or {}
-    bindings = [binding for port, found in ports.items() if port.endswith("/tcp") for binding in found or ()]
-    # A port for every address is told of once, though it is bound for IPv4 and for IPv6.
+    bindings = [binding for port, entries in ports.items() if port.endswith("/tcp") for binding in entries or ()]
+    # A port on all addresses is bound for IPv4 and IPv6; list it once.
     hosts = {"": "localhost", "0.0.0.0": "localhost", "::": "localhost"}
     return tuple(
-        dict.fromkeys(f"{hosts.get(one.get('HostIp', ''), one.get('HostIp'))}:{one['HostPort']}" for one in bindings)
+        dict.fromkeys(
+            f"{hosts.get(entry.get('HostIp', ''), entry.get('HostIp'))}:{entry['HostPort']}" for entry in bindings
+        )
     )
 
 

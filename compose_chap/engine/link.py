@@ -62,14 +62,14 @@ class Link:
 
 
 def link_of(docker: Sequence[str]) -> Link:
-    """Return the connection to the engine that a docker command reaches. Raise EngineError when it knows of none."""
+    """Return the connection to the engine that a docker command reaches. Raise EngineError when it knows none."""
     # Asked of the CLI itself: the SDK falls back to the local socket where the CLI would refuse.
     question = [*docker, "context", "inspect", "--format", "{{json .Endpoints.docker}}"]
     with ThreadPoolExecutor(1) as pool:
-        asked = pool.submit(process.run, question)
+        future = pool.submit(process.run, question)
         # Each takes a tenth of a second, and an operator waits for both.
         importlib.import_module("docker")
-    answer = asked.result()
+    answer = future.result()
     if answer.status != 0:
         raise EngineError(f"Docker does not know where its engine is.\n{answer.last_lines}", hint="docker context ls")
     return link(docker, str(json.loads(answer.stdout)["Host"]))

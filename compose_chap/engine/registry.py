@@ -105,7 +105,7 @@ class Registry:
             )
         if not document.get("config"):
             raise RegistryError(
-                f"Docker cannot pull {reference} from {host}: it has an old or unknown format.",
+                f"Docker cannot pull {reference} from {host}: it is in the old format schema 1, or another.",
                 hint="Pull it with an old Docker and push it again, or build it again.",
             )
         listed = document.get("layers")

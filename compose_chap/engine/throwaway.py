@@ -60,7 +60,7 @@ def throwaway(engine: Engine, recipe: Recipe) -> Iterator[str]:
                 network_mode=f"container:{recipe.shares}" if recipe.shares else "none",
                 tmpfs=dict(tmpf.partition(":")[::2] for tmpf in recipe.tmpfs) or None,
                 init=True,
-                # Without a network there is no DNS; the names must resolve all the same.
+                # Without a network there is no DNS, but the names must still resolve.
                 extra_hosts={name: "127.0.0.1" for name in recipe.names},
                 **(_confinement(engine.memory) if recipe.confined else {}),
             ),

@@ -1,4 +1,4 @@
-"""One module for each thing that can be done with a stack: status, upgrade, rehearse, rollback, recover, prune.
+"""A module for each operation on a stack: status, upgrade, rehearse, rollback, recover, prune and more.
 
 Each observes, plans and executes, and returns typed data. The commands in `cli` call them; nothing here prints or asks.
 """

@@ -15,7 +15,7 @@ from compose_chap.records.detached import ERR, OUT, Detached, Order
 
 # How the process that watches over a run is called; it is followed by the run's folder.
 WATCH = "watch-over"
-# Set for a run that was begun apart: nobody is there to be asked, and all was asked before.
+# Set for a detached run: nobody can answer questions there, and they were asked before it began.
 DETACHED = "DOCKER_CHAP_DETACHED"
 
 _STARTS = 20.0  # seconds
@@ -45,7 +45,8 @@ def hand_over(
     order = Order(command, os.getcwd(), umask, {**environment, **secrets, DETACHED: "1"})
     folder = detached.prepare(directory, order, words, world.clock())
     try:
-        background.start_apart([*program, WATCH, str(folder)], detached.unit_of(folder), f"docker chap {words[0]}")
+        watch = [*program, WATCH, str(folder)]
+        background.start_apart(watch, environment, detached.unit_of(folder), f"docker chap {words[0]}")
         if not world.until(lambda _: True if detached.taken(folder) else None, _STARTS, pause=0.05):
             raise EngineError("The run could not be started in the background: nothing took it.")
         return detached.look(folder)
@@ -57,7 +58,7 @@ def hand_over(
 
 
 def watch_over(folder: Path, clock: Callable[[], datetime]) -> int:
-    """Be the process of a run that was begun apart: run its order to the end, and return its exit status."""
+    """Be the process of a detached run: run its order to the end, and return its exit status."""
     with detached.claimed(folder) as claim:
         out, err = (own_folder.new_file(folder / name) for name in (OUT, ERR))
         order = detached.take(folder)
@@ -71,23 +72,23 @@ def watch_over(folder: Path, clock: Callable[[], datetime]) -> int:
 
 
 def follow(world: World, run: Detached, lines: int, tell: Callable[[bytes], None]) -> Detached:
-    """Hand out what a run told: its last `lines` lines, then everything as it comes, until it has ended.
+    """Give `tell` the output of a run: its last `lines` lines, then everything as it comes, until it has ended.
 
     Return the run as it is then.
     """
-    told = own_folder.open_to_read(run.folder / ERR)
+    errors = own_folder.open_to_read(run.folder / ERR)
     try:
-        _skip(told, lines)
+        _skip(errors, lines)
         while True:
             # Looked at before reading: what it wrote before its end is read after that.
             now = detached.look(run.folder)
-            while piece := os.read(told, _PIECE):
+            while piece := os.read(errors, _PIECE):
                 tell(piece)
             if not now.running:
                 return now
             world.sleep(0.2)
     finally:
-        os.close(told)
+        os.close(errors)
 
 
 def result(run: Detached) -> bytes:

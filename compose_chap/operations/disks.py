@@ -1,4 +1,4 @@
-"""The disks that a stack's data and its backups lie on: how much is free, and whether one failure takes both."""
+"""The disks of a stack's data and its backups: the free space, and whether a single failure destroys both."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from compose_chap.stack.databases import server_of
 
 @dataclass(frozen=True)
 class Disks:
-    """The bytes that are free where the database lies and where backups go, None where that cannot be seen.
+    """The free bytes for the database and for backups, None where unknown.
 
-    `shared` says that every backup lies on the database's own disk: if that disk fails, both are gone.
+    `shared` says that every backup is on the database's own disk: if that disk fails, both are gone.
     """
 
     database_free: int | None = None
@@ -30,7 +30,7 @@ class Disks:
 
 
 def look(world: World, stack: Stack, backups: Sequence[Backup]) -> Disks:
-    """Return what there is to see. What cannot be seen is no error: other questions say what is wrong."""
+    """Return the state of the disks. An unknown value is no error: other parts of the status say what is wrong."""
     free, room, shared = None, None, False
     with suppress(ChapError):
         free = server_of(world.engine, stack).free_space()
@@ -53,8 +53,8 @@ def _shared(world: World, stack: Stack, backups: Sequence[Backup]) -> bool:
 
 
 def _device(path: Path) -> int:
-    """Return the device that a path lies on. Docker's own folders are closed to most users: the nearest one counts."""
-    for place in (path, *path.parents):
+    """Return the device of a path. Most users cannot read Docker's own folders: the nearest readable parent counts."""
+    for folder in (path, *path.parents):
         with suppress(OSError):
-            return os.stat(place).st_dev
+            return os.stat(folder).st_dev
     raise AssertionError("the root folder can always be looked at")

@@ -1,7 +1,7 @@
-"""Every server that there is a Docker context for: each is asked for its stacks, side by side.
+"""The stacks of every Docker context, asked in parallel.
 
-Each context has a process of its own, the same command with that context: one that hangs can be ended at any moment,
-and none can be taken for another.
+Each context gets its own process, the same command with that context: a process that hangs can be ended at any
+moment, and no context can be mistaken for another.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _ASK = ("chap", "status", "--all-stacks", "--json")
 
 @dataclass(frozen=True)
 class Answer:
-    """What a context's engine answered: the documents of its stacks, or an `error` as a failure's document has it."""
+    """The answer of a context's engine: the documents of its stacks, or an `error` as in the document of a failure."""
 
     context: str
     address: str
@@ -34,9 +34,9 @@ class Answer:
 
 
 def ask(docker: Sequence[str], limit: float) -> list[Answer]:
-    """Ask the engine of every Docker context, each for `limit` seconds at most, and return all answers.
+    """Ask the engine of every Docker context, each for at most `limit` seconds, and return all answers.
 
-    Raise UsageError where `docker` names a host: contexts cannot be told from it. Raise EngineError without Docker.
+    Raise UsageError when `docker` has a --host, which excludes contexts. Raise EngineError without Docker.
     """
     if any(word.startswith(("-H", "--host")) for word in docker[1:]):
         raise UsageError("--all-contexts goes to every Docker context; -H names one engine.", hint="Leave out -H.")
@@ -51,14 +51,14 @@ def _contexts(docker: Sequence[str]) -> list[tuple[str, str]]:
         raise EngineError(
             f"Docker does not say which contexts there are.\n{listed.last_lines}", hint="docker context ls"
         )
-    found = [json.loads(line) for line in listed.stdout.splitlines()]
-    return [(one["Name"], one["DockerEndpoint"]) for one in found]
+    contexts = [json.loads(line) for line in listed.stdout.splitlines()]
+    return [(context["Name"], context["DockerEndpoint"]) for context in contexts]
 
 
 def _answer(name: str, address: str, done: Finished | None, limit: float) -> Answer:
     if done is None:
-        said = f"It did not answer within {limit:g} seconds."
-        return Answer(name, address, error=_error("late", said, "Wait longer with --time-limit SECONDS."))
+        message = f"It did not answer within {limit:g} seconds."
+        return Answer(name, address, error=_error("late", message, "Wait longer with --time-limit SECONDS."))
     try:
         document = json.loads(done.stdout)
         if document["ok"]:

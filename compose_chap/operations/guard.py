@@ -1,4 +1,4 @@
-"""Who may change a stack: one run at a time, and none while an earlier one is half done."""
+"""Who may change a stack: one run at a time, and none while an earlier run is unfinished."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from compose_chap.records import engine_lock, run_records
 def guarded(world: World, stack: Stack, operation: str, patience: float = 0) -> Iterator[None]:
     """Hold the lock of a stack while the block runs.
 
-    Raise Locked when another run still holds it after `patience` seconds, and Interrupted when one that was cut off has
-    to be finished or undone first. Where the stack's files are not here, only its engine can tell.
+    Raise Locked when another run still holds it after `patience` seconds, and Interrupted when an interrupted run has
+    to be recovered first. If the stack's files are not on this machine, only the lock on its engine counts.
     """
     with waited_for(world, patience, lambda: engine_lock.locked(world, stack, operation)):
         if stack.project.local:
@@ -26,15 +26,15 @@ def guarded(world: World, stack: Stack, operation: str, patience: float = 0) -> 
 
 @contextmanager
 def waited_for(world: World, patience: float, lock: Callable[[], AbstractContextManager[None]]) -> Iterator[None]:
-    """Hold a lock while the block runs, tried again for `patience` seconds while another run holds it.
+    """Hold a lock while the block runs, with retries for `patience` seconds while another run holds it.
 
-    Raise Locked when it still does then.
+    Raise Locked after that.
     """
-    with ExitStack() as held:
+    with ExitStack() as locks:
 
         def take(waited: float) -> bool | None:
             try:
-                held.enter_context(lock())
+                locks.enter_context(lock())
                 return True
             except Locked as other:
                 if waited >= patience:

@@ -1,4 +1,4 @@
-"""What was done on a stack: its audit trail, held beside the records of its runs. No engine is asked."""
+"""The history of a stack: its audit trail combined with the records of its runs. Needs no engine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from compose_chap.records.audit import Entry
 def trail(directory: Path, origin: Origin, runs: Sequence[Mapping[str, Any]]) -> list[Entry]:
     """Return every attempt on a stack, oldest first, each with the run of `runs` that it began.
 
-    A run that the trail does not have, as one of an older version, gets an entry of its own before all others.
+    A run that is missing in the trail, for example of an older version, gets its own entry before all others.
     """
     entries, earlier = audit.entries(directory, origin), []
     for run in runs:
@@ -30,7 +30,7 @@ def trail(directory: Path, origin: Origin, runs: Sequence[Mapping[str, Any]]) ->
 
 
 def _began_by(entries: Sequence[Entry], operation: str, moment: datetime) -> int | None:
-    """Return which entry began a run. The lock sees to it that no two of one kind are at work at a time."""
+    """Return the entry that began a run. The lock ensures that no two runs of a kind overlap."""
     for at in reversed(range(len(entries))):
         entry = entries[at]
         fits = entry.operation == operation and not entry.run and entry.began_at <= moment

@@ -1,4 +1,4 @@
-"""Retention: which backups and kept databases may go. Nothing is removed that a rollback still needs."""
+"""Retention: which backups and kept databases may be removed. A rollback's needs are never removed."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ class Retention:
 
 @dataclass(frozen=True)
 class Inventory:
-    """What there is of a stack: its backups, oldest first, the databases of its server, the tags of kept images.
+    """What a stack has: its backups, oldest first, the databases of its server, the tags of kept images.
 
-    `runs` are the records of those that stand, oldest first; `of_failed` are the backups of runs that failed,
+    `runs` are the records of effective runs, oldest first; `of_failed` are the backups of failed runs,
     `history` the records of all runs.
     """
 
@@ -65,9 +65,9 @@ class Inventory:
 
 @dataclass(frozen=True)
 class PrunePlan:
-    """What would go, and why each of the others stays: ids of backups, and names of databases, with the reason.
+    """What would be removed, and why the rest stays: ids of backups and names of databases, with the reason.
 
-    `reasons` says of each backup that would go why no rule keeps it, `warnings` what is dated in the future. `records`
+    `reasons` says for each removed backup why no rule keeps it, `warnings` lists dates in the future. `records`
     are the runs of which nothing is kept any more.
     """
 
@@ -91,46 +91,49 @@ class PrunePlan:
         return sum(backup.size for backup in self.backups) + sum(size for _, size in self.databases)
 
 
-def keep(backups: Sequence[Backup], retention: Retention, of_failed: Collection[str] = ()) -> dict[str, str]:
+def kept_by_retention(
+    backups: Sequence[Backup], retention: Retention, of_failed: Collection[str] = ()
+) -> dict[str, str]:
     """Return the ids of the backups that retention keeps, with the reason. `backups` are oldest first.
 
-    Those of `of_failed`, which runs that failed made for themselves, count only where there is no other one, unless
-    they were test-restored.
+    Backups in `of_failed`, made by failed runs, count only if there is no other, unless they were test-restored.
     """
-    # One with a fault never counts, so that it does not push a sound one out.
+    # A faulty backup never counts, so that it does not displace a sound one.
     sound = [backup for backup in backups if not backup.fault]
     newer = backups[backups.index(sound[-1]) + 1 :] if sound else backups
     kept = {backup.id: "no sound backup is newer" for backup in newer}
     if sound:
         kept[sound[-1].id] = "the newest"
-    lesser = {one.id for one in sound if one.id in of_failed and one.proof.best != RESTORED}
+    lesser = {backup.id for backup in sound if backup.id in of_failed and backup.proof.best != RESTORED}
     # The best first: newer ones before older ones, and those of failed runs behind all others.
     best_first = sorted(reversed(sound), key=lambda backup: backup.id in lesser)
 
-    for one in best_first[: max(retention.last, retention.floor)]:
-        kept.setdefault(one.id, f"one of the last {max(retention.last, retention.floor)}")
+    for backup in best_first[: max(retention.last, retention.floor)]:
+        kept.setdefault(backup.id, f"one of the last {max(retention.last, retention.floor)}")
     for count, pattern, word in (
         (retention.daily, "%Y-%m-%d", "day"),
         (retention.weekly, "%G-%V", "week"),
         (retention.monthly, "%Y-%m", "month"),
     ):
-        periods: dict[str, str] = {}
-        for one in best_first:
-            periods.setdefault(one.created_at.strftime(pattern), one.id)
-        for period in sorted(periods, reverse=True)[:count]:
-            kept.setdefault(periods[period], f"the newest of its {word}")
+        # The order that backups were made in tells which period is the last, for a clock may have been ahead.
+        periods = dict.fromkeys(backup.created_at.strftime(pattern) for backup in reversed(sound))
+        best: dict[str, str] = {}
+        for backup in best_first:
+            best.setdefault(backup.created_at.strftime(pattern), backup.id)
+        for period in list(periods)[:count]:
+            kept.setdefault(best[period], f"the newest of its {word}")
     return kept
 
 
 def _of_failed_runs(runs: Iterable[Mapping[str, Any]]) -> frozenset[str]:
-    """Return the ids of the backups that runs made which did not succeed."""
+    """Return the ids of the backups that failed runs made."""
     made = (Path(run["facts"].get("backup") or "").name for run in runs if run["result"] != "done")
     return frozenset(filter(None, made))
 
 
 def plan(stack: Stack, inventory: Inventory, retention: Retention, now: datetime) -> PrunePlan:
-    """Return what may go. What can still be undone keeps its backup, database and images; a pinned backup stays."""
-    staying = keep(inventory.backups, retention, inventory.of_failed)
+    """Return the plan. Runs that can still be undone keep their backup, database and images; pinned backups stay."""
+    staying = kept_by_retention(inventory.backups, retention, inventory.of_failed)
     needed = kept.needed_runs(inventory.runs)
     # By name: the folder that a run wrote down may have been spelled in another way.
     of_runs = {Path(run["facts"].get("backup", "")).name for run in needed}
@@ -143,15 +146,17 @@ def plan(stack: Stack, inventory: Inventory, retention: Retention, now: datetime
 
     live, age = stack.access.name, timedelta(days=retention.databases_days)
     going = kept.droppable(inventory.databases, live, needed, age, now)
-    # Images stay as long as data that they belong to.
-    held = {kept.run_of(name, live) for name in kept.kept_databases(inventory.databases, live) if name not in going}
-    held |= {str(run["id"]) for run in needed}
+    # Images stay as long as the data that they belong to.
+    needed_runs = {
+        kept.run_of(name, live) for name in kept.kept_databases(inventory.databases, live) if name not in going
+    }
+    needed_runs |= {str(run["id"]) for run in needed}
     dated = {backup.id: backup.created_at for backup in inventory.backups}
     removed = [backup for backup in inventory.backups if backup.id not in staying]
     return PrunePlan(
         tuple(removed),
         tuple((name, inventory.databases[name].size) for name in going),
-        tuple(kept.droppable_images(inventory.images, stack.project.name, held, age, now)),
+        tuple(kept.droppable_images(inventory.images, stack.project.name, needed_runs, age, now)),
         tuple((backup.id, staying[backup.id]) for backup in inventory.backups if backup.id in staying),
         (*order.warnings("Backup", dated, now), *kept.dated_ahead(inventory.databases, live, now)),
         {backup.id: _reason(backup, inventory.of_failed) for backup in removed},
@@ -176,11 +181,11 @@ def _kept_databases(
 
 
 def execute(world: World, stack: Stack, server: Server, chosen: PrunePlan) -> None:
-    """Remove what a plan chose, and what backups that were killed left behind."""
+    """Remove what the plan says, and the leftovers of killed backups."""
     for folder in {backup.folder.parent for backup in chosen.backups}:
         catalogue.remove_abandoned(folder)
     for backup in chosen.backups:
-        # Renamed first: a folder half removed must not look like a backup.
+        # Rename first: a half removed folder must not look like a backup.
         doomed = backup.folder.with_name(backup.folder.name + catalogue.PARTIAL)
         backup.folder.rename(doomed)
         shutil.rmtree(doomed)

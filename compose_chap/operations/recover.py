@@ -1,4 +1,4 @@
-"""After the fact: finish or undo a run that was cut off."""
+"""Finish or undo an interrupted run."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from compose_chap.restore import side_database
 from compose_chap.transaction import evidence, forward, hooks, undo
 from compose_chap.transaction.containers import server_of, start_service, wait_for_server
 from compose_chap.transaction.data.previous_data import previous_data_of
+from compose_chap.transaction.file_changes import file_changes_of
 from compose_chap.transaction.run import kept
 from compose_chap.transaction.run.change import Change
 from compose_chap.transaction.run.facts import facts_of, read_change, read_edits
-from compose_chap.transaction.sources import sources_of
 
 
 @dataclass(frozen=True)
 class Recovered:
-    """What `recover` did with a run of a project: `finished`, `undone`, or nothing because it had changed nothing.
+    """What `recover` did with a run of a project: `finished`, `undone`, or `nothing changed`.
 
-    `checks` are what proves the state that was reached. `project` is empty where the run needed no engine.
+    `checks` prove the state that was reached. `project` is empty when the run needed no engine.
     """
 
     run: str
@@ -43,10 +43,10 @@ class Recovered:
 
 @dataclass(frozen=True)
 class Prospect:
-    """What `recover` would do with a run that was cut off at step `reached`, empty for none.
+    """What `recover` would do with a run that was interrupted at step `reached`, empty for none.
 
-    `outcome` is how it would end: `undone`, `nothing changed`, `finished`, or `finished or undone`, by what is found
-    when CHAP is verified. `files` would be written, and the databases of `renames` renamed, from and to.
+    `outcome` is how it would end: `undone`, `nothing changed`, `finished`, or `finished or undone`, depending on the
+    verification of CHAP. `files` would be written, and the databases in `renames` (from, to) renamed.
     """
 
     run: str
@@ -58,7 +58,7 @@ class Prospect:
 
 
 def foresee(world: World, journal: Journal) -> Prospect:
-    """Return what `recover` would do, changing nothing. What only the engine knows is left out where it is away."""
+    """Return what `recover` would do, changing nothing. Without an engine, what only the engine knows is left out."""
     reached = journal.steps[-1] if journal.steps else ""
     if journal.began(Step.FINISH):
         outcome = "finished"
@@ -82,10 +82,10 @@ def foresee(world: World, journal: Journal) -> Prospect:
 
 
 def recover(world: World, journal: Journal, patience: float = 0) -> Recovered:
-    """Bring an interrupted run to its end: all new when it is complete and good, all old otherwise.
+    """Finish an interrupted run if it is complete and good, else undo it.
 
-    Safe to run again. Raise Locked when somebody elsewhere works on the stack, Interrupted when the run is one of
-    another engine, NeedsPerson when the way back fails: the journal then stays open.
+    Safe to run again. Raise Locked when a run on another machine works on the stack, Interrupted when the run belongs
+    to another engine, NeedsPerson when the way back fails: then the journal stays open.
     """
     if journal.operation == "pin":
         journal.release_reserve()
@@ -127,7 +127,7 @@ def _recover(world: World, journal: Journal) -> Recovered:
 
 
 def _finish(world: World, change: Change, journal: Journal) -> Recovered | None:
-    """Close a run that is all new and verified, and return it; None for one that has to be undone."""
+    """Verify a complete run, close it and return it; None if it has to be undone."""
     done: forward.Done | None
     if journal.began(Step.FINISH):
         # Everything was verified already.
@@ -153,9 +153,9 @@ def _undo(world: World, change: Change | None, journal: Journal) -> Recovered:
 
 
 def _unpin(journal: Journal) -> Recovered:
-    foreign = durable.revert_edits(read_edits(journal.known))
-    if foreign:
-        raise StateError(f"{foreign[0]} was changed by someone else meanwhile, and was left as it is.")
+    changed_by_others = durable.revert_edits(read_edits(journal.known))
+    if changed_by_others:
+        raise StateError(f"{changed_by_others[0]} was changed by someone else meanwhile, and was left as it is.")
     journal.end("undone", recovered=True)
     return Recovered(journal.id, journal.operation, "undone", "", ())
 
@@ -163,7 +163,7 @@ def _unpin(journal: Journal) -> Recovered:
 def _back(world: World, change: Change, journal: Journal) -> list[Check]:
     if journal.began(Step.STOP):
         return undo.undo(world, change, journal, cut_off=True)
-    sources_of(change).revert(world, journal)
+    file_changes_of(change).revert(world, journal)
     # Pull, build, backup and a side database leave the running stack alone. Only a restart of the engine stops it.
     server = wait_for_server(world, change)
     server.end_own_sessions()

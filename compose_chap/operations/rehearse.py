@@ -37,7 +37,7 @@ from compose_chap.transaction.wait import EndedAtStart
 
 GOOD, MIGRATES, BAD = "good", "migrates", "bad"
 
-# The restored rows, and beside them the dump that they come from.
+# Disk space for the restored rows, and for the dump that they come from.
 _ROOM = 1.5
 _LOG_LINES = 40
 _PORT = 5432
@@ -48,9 +48,9 @@ _STAY = "import signal; signal.pause()"
 
 @dataclass(frozen=True)
 class RehearsalPlan:
-    """What is rehearsed: `image` is the API's at the target; the data are those of `source`, or a fresh dump.
+    """What is rehearsed: `image` is the target's API image; the data come from `source`, or a fresh dump.
 
-    `repairs` are the known faults that are mended on it, by name.
+    `repairs` are the known faults to repair on the copy, by name.
     """
 
     stack: Stack
@@ -63,12 +63,12 @@ class RehearsalPlan:
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """What came of it.
+    """The result of a rehearsal.
 
-    `verdict` is `good`, `bad`, or `migrates`: the data are well, and that the API starts could not be seen.
-    `added` and `removed` are the columns that the migration makes and takes away. `seconds` are those of the
-    copy, and of the API from its start to its answer. `downtime` is what an upgrade would need. `log` is
-    the end of what the API wrote.
+    `verdict` is `good`, `bad`, or `migrates`: the data are fine, but whether the API starts could not be seen.
+    `added` and `removed` are the columns that the migration adds and removes. `seconds` are those of the
+    copy, and of the API from its start to its answer. `downtime` is that of an upgrade. `log` is the end of the
+    API's log.
     """
 
     verdict: str
@@ -82,7 +82,7 @@ class Rehearsal:
 
 
 def execute(world: World, plan: RehearsalPlan) -> Rehearsal:
-    """Carry a rehearsal out and remove all that it made. Raise ChapError when there is no copy to try it on."""
+    """Carry out a rehearsal and remove everything it made. Raise ChapError when the copy cannot be made."""
     engine, stack = world.engine, plan.stack
     live = database_of(server_of(engine, stack), stack.access)
     with lock.single_interruption(), ExitStack() as copy:
@@ -107,7 +107,7 @@ def execute(world: World, plan: RehearsalPlan) -> Rehearsal:
 
 
 def _bring_data(world: World, plan: RehearsalPlan, server: Server, live: Database, password: str) -> Mapping[str, int]:
-    """Restore the data into the throwaway server, and return the rows of every table once they are proven."""
+    """Restore the data into the throwaway server, and return the proven rows of every table."""
     access, made = plan.stack.access, plan.source
     size = made.manifest.database.size if made else live.size
     if server.free_space() < size * _ROOM:
@@ -130,9 +130,9 @@ def _bring_data(world: World, plan: RehearsalPlan, server: Server, live: Databas
                     pass_on(data)
             tables: Mapping[str, int] = made.tables
         else:
-            source = server_of(world.engine, plan.stack)
+            live_server = server_of(world.engine, plan.stack)
             # It goes from one container into the other: no file with the data is left on this machine.
-            tables = dump_file.dump_into(source, access.name, pg_tools.compression(source), pass_on)
+            tables = dump_file.dump_into(live_server, access.name, pg_tools.compression(live_server), pass_on)
 
     contents = dump_format.contents(quarantine.listing(path))
     if made:
@@ -158,22 +158,24 @@ def _recipe(world: World, stack: Stack, image: str, database: str, password: str
     """
     running, project = stack.api.containers[0], stack.project
     wanted: dict[str, Any] = world.engine.compose_config(project)["services"].get(stack.api.name, {})
-    # Compose writes $ as $$, and null for a variable that is to be taken from a shell that has none.
-    settings = {key: str(value).replace("$$", "$") for key, value in (wanted.get("environment") or {}).items() if value}
-    settings["CHAP_DATABASE_URL"] = running.environment["CHAP_DATABASE_URL"]
+    # Compose writes $ as $$, and null for a variable that the shell does not have.
+    environment = {
+        key: str(value).replace("$$", "$") for key, value in (wanted.get("environment") or {}).items() if value
+    }
+    environment["CHAP_DATABASE_URL"] = running.environment["CHAP_DATABASE_URL"]
     url = stack.database_url
-    settings = {key: _elsewhere(key, value, url.password, password) for key, value in settings.items()}
+    environment = {key: _elsewhere(key, value, url.password, password) for key, value in environment.items()}
     at = f"@{url.host}:{url.port}"
-    settings["CHAP_DATABASE_URL"] = settings["CHAP_DATABASE_URL"].replace(at, f"@{url.host}:{_PORT}", 1)
+    environment["CHAP_DATABASE_URL"] = environment["CHAP_DATABASE_URL"].replace(at, f"@{url.host}:{_PORT}", 1)
     return Recipe(
         image,
-        settings,
+        environment,
         shares=database,
         command=wanted.get("command") or (),
         entrypoint=wanted.get("entrypoint") or (),
         user=str(wanted.get("user") or ""),
-        volumes=[str(one["target"]) for one in wanted.get("volumes") or () if one.get("type") == "volume"],
-        tmpfs=[str(one) for one in wanted.get("tmpfs") or ()],
+        volumes=[str(volume["target"]) for volume in wanted.get("volumes") or () if volume.get("type") == "volume"],
+        tmpfs=[str(volume) for volume in wanted.get("tmpfs") or ()],
     )
 
 
@@ -196,7 +198,7 @@ def _try(
     took: float,
     size: int,
 ) -> Rehearsal:
-    """Start the API on the copy, and look at what it made of it."""
+    """Start the API on the copy, and check the result."""
     name, engine = plan.stack.access.name, world.engine
     before = _columns(server, name)
     values_before = value_query.remember(server, name, tables)
@@ -208,11 +210,11 @@ def _try(
         started = _start(world, copy, plan)
         start = (world.clock() - begun).total_seconds()
         world.notify("verify copy", name)
-        with _answering(world, plan.stack, copy, recipe, server) as asked:
+        with _answering(world, plan.stack, copy, recipe, server) as answering_chap:
             mended = [] if started.failed else repairs.after_migration(server, name, plan.repairs, remembered)
-            checks = [*mended, *verify.check_api(world, asked, plan.target, tables)]
+            checks = [*mended, *verify.check_api(world, answering_chap, plan.target, tables)]
             if not started.failed:
-                # The copy is thrown away: no command puts values back in it.
+                # The copy is thrown away: offer no command to restore values in it.
                 compared = value_query.compare(server, values_before, name, tables)
                 checks.append(values.check(replace(compared, put_back="")))
         log = redact.redact(engine.logs(identity, _LOG_LINES), evidence.secrets_of([copy.api.containers[0]]))
@@ -236,11 +238,11 @@ def _columns(server: Server, database: str) -> set[str]:
 
 
 def _stack_of(world: World, stack: Stack, api: str, server: Server) -> Stack:
-    """Return the stack of production with the throwaway containers in the place of its own."""
-    found = [world.engine.container(identity) for identity in (api, server.container)]
+    """Return the production stack with the throwaway containers in place of its own."""
+    containers = [world.engine.container(identity) for identity in (api, server.container)]
     services = [
         Service(service.name, service.role, (container,))
-        for service, container in zip((stack.api, stack.database), found)
+        for service, container in zip((stack.api, stack.database), containers)
         if container
     ]
     if len(services) < 2:
@@ -272,9 +274,9 @@ def _start(world: World, copy: Stack, plan: RehearsalPlan) -> Check:
 
 @contextmanager
 def _answering(world: World, stack: Stack, copy: Stack, recipe: Recipe, server: Server) -> Iterator[Stack]:
-    """Hand out the copy with an API container that can be asked: where it ended, another of the same image."""
-    found = world.engine.container(copy.api.containers[0].id)
-    if found and found.running:
+    """Yield the copy with an API container that runs: if it ended, another container of the same image."""
+    container = world.engine.container(copy.api.containers[0].id)
+    if container and container.running:
         yield copy
         return
     asleep = replace(recipe, entrypoint=PYTHON, command=[_STAY])

@@ -1,4 +1,4 @@
-"""Undo a run that had succeeded: its files, images and data come back, and the newer data are kept aside."""
+"""Undo a successful run: restore the previous files, images and data, and keep the newer data in another database."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ from compose_chap.stack.schema import Schema
 from compose_chap.transaction import forward, undo
 from compose_chap.transaction.containers import server_of
 from compose_chap.transaction.data.previous_data import previous_data_of
+from compose_chap.transaction.file_changes import file_changes_of
 from compose_chap.transaction.run import kept
 from compose_chap.transaction.run.baseline import baseline_of
 from compose_chap.transaction.run.change import Change, describe
 from compose_chap.transaction.run.facts import read_change, read_facts
-from compose_chap.transaction.sources import sources_of
 
 _UNDONE_BY = {"upgrade": "rollback", "restore": "restore --undo"}
 
 
 @dataclass(frozen=True)
 class RollbackPlan:
-    """How to undo a run that succeeded: its record, the change that undoes it, and how tables grew or shrank since.
+    """How to undo a successful run: its record, the change that undoes it, and how the tables grew or shrank since.
 
-    `notes` say what is lost by it. The change does not say yet how the newer data will be called.
+    `notes` say what is lost. The change does not have the name for the newer data yet.
     """
 
     undone: Mapping[str, Any]
@@ -49,7 +49,7 @@ class RollbackPlan:
 
 @dataclass(frozen=True)
 class Undone:
-    """What a rollback did; `kept` is the database of the newer data."""
+    """The result of a rollback; `kept` is the database with the newer data."""
 
     run: str
     kept: str
@@ -57,7 +57,7 @@ class Undone:
 
 
 def last_undoable(directory: Path, operation: str, origin: Origin = Origin()) -> dict[str, Any]:
-    """Return the record of a stack's last run of this kind, if it is the one to undo. Raise StateError otherwise."""
+    """Return the record of a stack's last run if it is of this kind and can be undone, else raise StateError."""
     done = run_records.effective_runs(directory, origin)
     if not any(run["operation"] == operation for run in done):
         raise StateError(f"There is no {operation} to undo.", hint="See what was done: docker chap history")
@@ -107,7 +107,7 @@ def plan_rollback(world: World, stack: Stack, operation: str) -> RollbackPlan:
 
 
 def roll_back(world: World, plan: RollbackPlan, credentials: Mapping[str, str]) -> Undone:
-    """Carry a rollback out. Raise RolledBack, NeedsPerson or Cancelled as every transaction does."""
+    """Carry out a rollback. Raise RolledBack, NeedsPerson or Cancelled as every transaction does."""
     change, undone = plan.change, str(plan.undone["id"])
     with lock.signals_ignored():
         journal = run_records.begin_run(
@@ -120,7 +120,7 @@ def roll_back(world: World, plan: RollbackPlan, credentials: Mapping[str, str]) 
             rows_set_aside=dict(plan.written_since),
             **{"from": change.baseline.version, "to": change.expected},
         )
-        # What is kept is called by the run that keeps it.
+        # Kept data are named after the run that keeps them.
         change = replace(change, kept=kept.kept_name(change.live, kept.AFTER, journal.id))
         journal.learn(**change.to_facts())
     done = forward.run(world, change, journal, credentials)
@@ -130,14 +130,14 @@ def roll_back(world: World, plan: RollbackPlan, credentials: Mapping[str, str]) 
 
 
 def _amiss(world: World, server: Server, done: Change) -> Schema | None:
-    """Return how the kept data stand to the code that comes back with them, None where they are in order.
+    """Compare the kept data with the code that will run on them; return the result if it is bad, else None.
 
-    Asked now, so that nothing of it lies in the downtime. What cannot be asked is looked at when that code runs.
+    It is checked now, to save downtime. If it cannot be read now, it is checked when that code runs.
     """
     with suppress(EngineError):
         models = model_schema.of_image(world, done.images[done.writers[0]]["id"])
-        found = schema.inspect(models, server, done.kept)
-        return found if found.status == "fail" else None
+        comparison = schema.inspect(models, server, done.kept)
+        return comparison if comparison.status == "fail" else None
     return None
 
 
@@ -170,5 +170,5 @@ def _refuse_what_cannot_go_back(world: World, change: Change, operation: str) ->
             raise StateError(
                 f"The image {image['reference']} that ran before ({image['id'][:19]}) is no longer on this server.",
                 state="Nothing was changed.",
-                hint=sources_of(change).how_to_get(image["reference"]),
+                hint=file_changes_of(change).how_to_get(image["reference"]),
             )

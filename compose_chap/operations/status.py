@@ -1,4 +1,4 @@
-"""What runs: one look at a stack, asked as little as possible and changing nothing."""
+"""The status of a stack, read with few queries and without changing anything."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ _SIDE_BY_SIDE = 16
 
 
 @dataclass(frozen=True)
-class Source:
-    """The Git checkout that the Compose files lie in: its folder, where it stands, and what Git calls that."""
+class CheckoutFacts:
+    """The Git checkout with the Compose files: its folder, its HEAD, and Git's name for the commit."""
 
     folder: str
     commit: str
@@ -41,10 +41,10 @@ class Source:
 
 @dataclass(frozen=True)
 class Status:
-    """What was seen of a stack. None where something could not be asked; `problems` says why.
+    """The status of a stack. None where something could not be read; `problems` says why.
 
-    `working` is who works on it now, `open_run` the run that has not ended, empty for none: it goes on, or was cut off.
-    `last_run` is the record of the last one that ended.
+    `working` is the run that works on it now, `open_run` the run that has not ended, empty for none: it goes on, or
+    was interrupted. `last_run` is the record of the last run that ended.
     """
 
     stack: Stack
@@ -59,17 +59,17 @@ class Status:
     last_backup: Backup | None  # the last sound one
     backups_known: bool
     last_test_restore: datetime | None
-    source: Source | None
+    checkout: CheckoutFacts | None
     open_run: Mapping[str, Any] | None
     working: Mapping[str, str] | None
-    detached: Detached | None  # the last run that was begun apart
+    detached: Detached | None  # the last detached run
     problems: tuple[str, ...]
     disks: Disks = Disks()
     last_run: Mapping[str, Any] | None = None
 
 
 def look(world: World, stack: Stack) -> Status:
-    """Return what there is to see of a stack. A part that is down is named, and is no error."""
+    """Return the status of a stack. A part that is down is reported, and is no error."""
     problems: list[str] = []
 
     def attempt(ask: Any) -> Any:
@@ -84,13 +84,13 @@ def look(world: World, stack: Stack) -> Status:
     if not api.running:
         problems.append(f"The API container {api.name} is not running (it is {api.state}).")
 
-    # Each question waits for a program in a container: asked side by side, they take as long as the slowest. That is
-    # whether CHAP is ready, so it is asked first.
+    # Each query starts a program in a container: in parallel, they take as long as the slowest. That is whether CHAP is
+    # ready, so it comes first.
     with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
         overview = pool.submit(attempt, chap.overview) if api.running else None
         working = pool.submit(attempt, lambda: chap.active(stack.workers)) if api.running else None
         whose = pool.submit(world.engine.origin, stack.project.name)
-        asked = pool.submit(attempt, lambda: server_of(world.engine, stack).databases())
+        databases_future = pool.submit(attempt, lambda: server_of(world.engine, stack).databases())
         judged = pool.submit(attempt, lambda: schema.of_stack(world, stack))
         versions = {
             worker.name: pool.submit(attempt, lambda item=worker: version_in(world.engine, item.containers[0].id))
@@ -99,21 +99,21 @@ def look(world: World, stack: Stack) -> Status:
         }
         images = pool.submit(attempt, lambda: kept.kept_images(world, stack.project.name))
         holder = pool.submit(attempt, lambda: engine_lock.holder(world.engine, stack.project.name))
-        source = pool.submit(attempt, lambda: _source(stack))
+        checkout_future = pool.submit(attempt, lambda: _checkout(stack))
         digests = {service.name: _digest(world, service) for service in stack.services}
         origin = whose.result()
         listing = attempt(lambda: _backups(world, stack, origin))
         room = pool.submit(disks.look, world, stack, listing.backups if listing else ())
         open_run = attempt(lambda: _open_run(world, stack, origin))
 
-    said: Overview | None = overview.result() if overview else None
+    seen_overview: Overview | None = overview.result() if overview else None
     active: Active | None = working.result() if working else None
     judgement: Schema | None = judged.result()
-    listed = said.listed if said else None
+    listed = seen_overview.listed if seen_overview else None
     problems += [listed.message] if isinstance(listed, EngineError) else []
     if judgement and judgement.status != "ok":
         problems.append(judgement.summary)
-    databases = asked.result() or {}
+    databases = databases_future.result() or {}
     name = attempt(lambda: stack.access.name) or ""
     sound, faults = _last_sound(listing)
     problems += faults
@@ -125,10 +125,10 @@ def look(world: World, stack: Stack) -> Status:
         stack=stack,
         digests=digests,
         versions={
-            **({stack.api.name: said.version} if said else {}),
+            **({stack.api.name: seen_overview.version} if seen_overview else {}),
             **{worker: version.result() or "" for worker, version in versions.items()},
         },
-        health=said.health if said else None,
+        health=seen_overview.health if seen_overview else None,
         schema=judgement,
         jobs=Jobs.of(listed, active) if active and isinstance(listed, Mapping) else None,
         database_size=databases[name].size if name in databases else None,
@@ -137,7 +137,7 @@ def look(world: World, stack: Stack) -> Status:
         last_backup=sound,
         backups_known=stack.project.local and listing is not None,
         last_test_restore=attempt(lambda: _last_test_restore(stack, origin, listing.backups if listing else ())),
-        source=source.result(),
+        checkout=checkout_future.result(),
         open_run=open_run,
         working=holder.result(),
         detached=attempt(lambda: _detached(stack)),
@@ -153,7 +153,7 @@ def _last_run(stack: Stack, origin: Origin) -> Mapping[str, Any] | None:
 
 
 def _last_sound(listing: catalogue.Listing | None) -> tuple[Backup | None, list[str]]:
-    """Return the last backup without a fault, and what is wrong with those that are newer, in words."""
+    """Return the last backup without a fault, and the faults of newer backups, for people."""
     if listing is None:
         return None, []
     sound = [backup for backup in listing.backups if not backup.fault]
@@ -170,23 +170,25 @@ def _digest(world: World, service: Service) -> str:
     return service.containers[0].image_id
 
 
-def _source(stack: Stack) -> Source | None:
-    found = None if stack.project.absent else checkout.find(stack.project.directory)
-    if found is None or not found.holds(stack.project.files[:1]):
+def _checkout(stack: Stack) -> CheckoutFacts | None:
+    local_checkout = None if stack.project.absent else checkout.find(stack.project.directory)
+    if local_checkout is None or not local_checkout.holds(stack.project.files[:1]):
         return None
-    return Source(str(found.folder), found.head.commit, found.head.branch, found.name)
+    return CheckoutFacts(
+        str(local_checkout.folder), local_checkout.head.commit, local_checkout.head.branch, local_checkout.name
+    )
 
 
 def _backups(world: World, stack: Stack, origin: Origin) -> catalogue.Listing:
     for file in () if world.engine.remote else stack.project.absent:
         durable.check_readable(file)
-    with suppress(StackError):  # beside files that are not here nobody can look
+    with suppress(StackError):  # the files, and so the backups, are not on this machine
         return catalogue.scan(catalogue.folder_for(stack, None, world.environment), origin)
     return catalogue.Listing([], [])
 
 
 def _last_test_restore(stack: Stack, origin: Origin, backups: Sequence[Backup]) -> datetime | None:
-    """Return when a backup of a stack was last restored as a test, also one that was removed since; None for never."""
+    """Return when a backup was last restored as a test, even if it was removed since; None for never."""
     trail = audit.entries(stack.project.directory, origin) if stack.project.local else []
     proofs = [
         entry.ended_at

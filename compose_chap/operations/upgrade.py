@@ -27,13 +27,13 @@ from compose_chap.stack.jobs import wait_for_jobs
 from compose_chap.transaction import forward, prepare
 from compose_chap.transaction.containers import server_of
 from compose_chap.transaction.data.previous_data import previous_data_of
+from compose_chap.transaction.file_changes import file_changes_of
 from compose_chap.transaction.run import kept
 from compose_chap.transaction.run.baseline import Baseline
 from compose_chap.transaction.run.change import Change, begin, describe, images_of
 from compose_chap.transaction.run.facts import facts_of
-from compose_chap.transaction.sources import sources_of
 
-# Until a server has an upgrade of its own to learn from: a start of CHAP, and a copy inside PostgreSQL.
+# The estimate for the first upgrade on a server: a start of CHAP, and a copy inside PostgreSQL.
 _STOP_SECONDS, _START_SECONDS = 3.0, 17.0
 _COPIED_PER_SECOND = 150e6
 _DUMPED_PER_SECOND = 40e6
@@ -43,18 +43,18 @@ _DUMPED_PER_SECOND = 40e6
 class UpgradePlan:
     """Everything an upgrade will do, before it does anything.
 
-    `images` is the new reference of each writer. `sources` are the files that the backup keeps. `overridden`
-    names the checks that the operator chose to go against. `drain` is for how many seconds jobs are waited for,
-    None where they may be lost or cannot be asked for. With `by_dump` the old data are kept as a second dump.
-    `move` is the way of the checkout that CHAP is built from, None for images; its `edits` are of env files. With
-    `no_cache` every layer is built anew. `repairs` are the known faults that are mended on the way, by name.
+    `images` is the new reference of each writer. `project_files` are the files for the backup. `overridden`
+    names the checks that the operator overrides. `drain` is how many seconds to wait for jobs,
+    None where they may be lost or cannot be read. With `by_dump` the old data are kept as a second dump.
+    `move` is the move of the checkout that CHAP is built from, None for images; its `edits` are of env files. With
+    `no_cache` every layer is built again. `repairs` are the known faults to repair, by name.
     """
 
     stack: Stack
     target: str
     images: Mapping[str, Reference]
     edits: tuple[Edit, ...]
-    sources: tuple[Path, ...]
+    project_files: tuple[Path, ...]
     backups: Path
     platform: str
     baseline: Baseline
@@ -68,7 +68,7 @@ class UpgradePlan:
 
 @dataclass(frozen=True)
 class Upgraded:
-    """What an upgrade did. The old data are kept as database `kept`; where that is empty, as `backup`."""
+    """The result of an upgrade. The old data are kept as database `kept`, or if that is empty, as `backup`."""
 
     run: str
     before: str
@@ -80,7 +80,7 @@ class Upgraded:
 
 
 def execute(world: World, plan: UpgradePlan, credentials: Mapping[str, str]) -> Upgraded:
-    """Carry an upgrade out. On a failure everything is brought back first.
+    """Carry out an upgrade. On a failure, undo everything first.
 
     Raise RolledBack, NeedsPerson or Cancelled once the writers were stopped; before that any ChapError,
     and then nothing has changed.
@@ -91,7 +91,7 @@ def execute(world: World, plan: UpgradePlan, credentials: Mapping[str, str]) -> 
         change = replace(change, kept=kept.kept_name(change.live, kept.BEFORE, journal.id))
 
         def clean_up() -> None:
-            sources_of(change).revert(world, journal)
+            file_changes_of(change).revert(world, journal)
             kept.untag_kept_images(world, journal.id, change.project.name)
 
         with prepare.preparing(change, journal, clean_up, _unchanged(plan.baseline)):
@@ -111,7 +111,7 @@ def execute(world: World, plan: UpgradePlan, credentials: Mapping[str, str]) -> 
 
 def _open_journal(world: World, plan: UpgradePlan, change: Change) -> Journal:
     directory, name = plan.stack.project.directory, plan.stack.project.name
-    facts = {**change.to_facts(), "backups": str(plan.backups), "sources": [str(path) for path in plan.sources]}
+    facts = {**change.to_facts(), "backups": str(plan.backups), "sources": [str(path) for path in plan.project_files]}
     about = {
         "stack": world.engine.origin(name).to_json(),
         "from": plan.baseline.version,
@@ -123,9 +123,9 @@ def _open_journal(world: World, plan: UpgradePlan, change: Change) -> Journal:
 
 
 def _prepare(world: World, plan: UpgradePlan, change: Change, journal: Journal) -> tuple[Change, Backup]:
-    """Do what can be done while CHAP serves. Return the change with its new images, and the backup."""
+    """Do everything that is possible while CHAP serves. Return the change with its new images, and the backup."""
     for service in plan.stack.writers:
-        kept.keep_image(world, service.containers[0].image_id, change.project.name, journal.id, service.name)
+        kept.protect_image(world, service.containers[0].image_id, change.project.name, journal.id, service.name)
     if not plan.move:
         change = _with_images(world, change, _pull(world, plan, journal))
     if plan.by_dump:
@@ -140,7 +140,7 @@ def _prepare(world: World, plan: UpgradePlan, change: Change, journal: Journal) 
 
 
 def _with_images(world: World, change: Change, images: Mapping[str, Mapping[str, str]]) -> Change:
-    """Return the change with these images. What the new one wants of the database is asked now: it takes seconds."""
+    """Return the change with these images. The schema that the new image needs is read now, which takes seconds."""
     model_schema.of_image(world, images[change.writers[0]]["id"])
     return replace(change, images_after=images)
 
@@ -175,7 +175,7 @@ def _refuse_new_jobs(world: World, plan: UpgradePlan) -> None:
 def _back_up(world: World, plan: UpgradePlan, journal: Journal) -> Backup:
     begin(world, journal, Step.BACKUP)
     reason = f"before upgrade to {plan.target}"
-    return backup.take(world, plan.stack, plan.sources, plan.backups, reason)
+    return backup.take(world, plan.stack, plan.project_files, plan.backups, reason)
 
 
 def _change(world: World, plan: UpgradePlan, run: str) -> Change:
@@ -200,7 +200,7 @@ def _change(world: World, plan: UpgradePlan, run: str) -> Change:
 def _build(world: World, plan: UpgradePlan, change: Change, journal: Journal) -> dict[str, dict[str, str]]:
     """Check the release out and build it, while the old containers serve. Return reference and id of each image."""
     project, writers = plan.stack.project, [service.name for service in plan.stack.writers]
-    sources_of(change).apply(world, journal)
+    file_changes_of(change).apply(world, journal)
     begin(world, journal, Step.BUILD, ", ".join(writers))
     finished = world.engine.compose(
         project,
@@ -211,10 +211,10 @@ def _build(world: World, plan: UpgradePlan, change: Change, journal: Journal) ->
     )
     succeeded(finished, f"Building {', '.join(writers)}")
 
-    found = {name: world.engine.image(str(reference)) for name, reference in plan.images.items()}
-    if missing := [str(plan.images[name]) for name, image in found.items() if image is None]:
+    images = {name: world.engine.image(str(reference)) for name, reference in plan.images.items()}
+    if missing := [str(plan.images[name]) for name, image in images.items() if image is None]:
         raise EngineError(f"The build succeeded, but the engine does not have {', '.join(missing)}.")
-    return {name: {"reference": str(plan.images[name]), "id": image.id} for name, image in found.items() if image}
+    return {name: {"reference": str(plan.images[name]), "id": image.id} for name, image in images.items() if image}
 
 
 def _pull(world: World, plan: UpgradePlan, journal: Journal) -> dict[str, dict[str, str]]:
@@ -230,8 +230,8 @@ def _pull(world: World, plan: UpgradePlan, journal: Journal) -> dict[str, dict[s
 
 
 def _digests(world: World, images: Mapping[str, Mapping[str, str]]) -> dict[str, list[str]]:
-    found = {name: world.engine.image(image["id"]) for name, image in images.items()}
-    return {name: list(image.digests) if image else [] for name, image in found.items()}
+    images_now = {name: world.engine.image(image["id"]) for name, image in images.items()}
+    return {name: list(image.digests) if image else [] for name, image in images_now.items()}
 
 
 def _unchanged(baseline: Baseline) -> prepare.Unchanged:

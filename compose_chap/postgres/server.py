@@ -275,7 +275,7 @@ class Server(Psql):
         self.command("".join(map(_reopen, databases)))
 
     def _exclusively(self, databases: Sequence[str], sql: str) -> None:
-        """Run statements while nobody else can connect to databases: sessions are ended, and new ones refused."""
+        """Run statements with the databases closed to all others: their sessions are ended, and new ones refused."""
         # A session cannot shut itself out.
         home = "template1" if "postgres" in databases else ""
         for left in reversed(range(_TRIES)):

@@ -18,7 +18,7 @@ from compose_chap.preflight.subject import Subject
 from compose_chap.project import checkout_move
 
 
-def _only_from_source(look: Callable[[Subject], Check]) -> Callable[[Subject], Check]:
+def _only_when_built(look: Callable[[Subject], Check]) -> Callable[[Subject], Check]:
     """Make a check skip itself unless CHAP is built from source."""
 
     @functools.wraps(look)
@@ -35,14 +35,14 @@ def _compose_files(subject: Subject) -> Check:
     return Check("", "ok", f"{', '.join(map(str, subject.stack.project.files))}.")
 
 
-@_only_from_source
+@_only_when_built
 def _checkout(subject: Subject) -> Check:
     assert subject.move
     checkout_move.refuse_what_cannot_move(subject.move)
     return Check("", "ok", f"Checkout {subject.move.folder}: from {subject.move.before} to {subject.move.after}.")
 
 
-@_only_from_source
+@_only_when_built
 def _services(subject: Subject) -> Check:
     before, after = subject.model, subject.after
     needed = [*(writer.name for writer in subject.stack.writers), subject.stack.database.name]
@@ -70,7 +70,7 @@ def _services(subject: Subject) -> Check:
     return Check("", "ok", "The present and the new files have the same services.")
 
 
-@_only_from_source
+@_only_when_built
 def _env_variables(subject: Subject) -> Check:
     for service in subject.stack.writers:
         if other := env_variables.other_access(subject.after, service):
@@ -92,7 +92,7 @@ def _env_variables(subject: Subject) -> Check:
     return Check("", "ok", "CHAP will find its database.")
 
 
-@_only_from_source
+@_only_when_built
 def _data_mount(subject: Subject) -> Check:
     name = subject.stack.database.name
     if moved := service_changes.moved(subject.model, subject.after, name):
@@ -105,7 +105,7 @@ def _data_mount(subject: Subject) -> Check:
     return Check("", "ok", f"The data of {name} stay where they are.")
 
 
-@_only_from_source
+@_only_when_built
 def _mounts(subject: Subject) -> Check:
     names = [service.name for service in subject.stack.writers]
     if moved := [mount for name in names for mount in service_changes.moved(subject.model, subject.after, name)]:
@@ -124,7 +124,7 @@ def _mounts(subject: Subject) -> Check:
     return Check("", "ok", "The volumes of CHAP stay as they are.")
 
 
-@_only_from_source
+@_only_when_built
 def _folders(subject: Subject) -> Check:
     names = [service.name for service in subject.stack.writers]
     local = subject.world.engine.address.startswith("unix:")

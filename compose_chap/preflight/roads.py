@@ -100,8 +100,10 @@ def newer_than_known(target: str) -> list[Check]:
     wanted, newest = release_key(target), release_key(revisions.NEWEST)
     if not wanted or not newest or wanted <= newest:
         return []
-    said = f"{target} is newer than what this tool knows of CHAP (up to v{revisions.NEWEST}). It goes by what it sees."
-    return [Check("note_newer", "warn", said, f"Try it first: docker chap rehearse {target}")]
+    message = (
+        f"{target} is newer than what this tool knows of CHAP (up to v{revisions.NEWEST}). It goes by what it sees."
+    )
+    return [Check("note_newer", "warn", message, f"Try it first: docker chap rehearse {target}")]
 
 
 def facts(subject: Subject) -> Facts:

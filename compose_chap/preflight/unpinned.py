@@ -14,15 +14,17 @@ from compose_chap.stack.chap_scripts import PYTHON
 
 _FULL_COMMIT = re.compile(r"@?[0-9a-fA-F]{40}")
 
-# Lists every version in the files, as CHAP reads them: the folder is beside the package, and only *.yaml counts.
+# Lists every version in the files, as CHAP reads them: only *.yaml counts. The folder is beside the package, which is
+# the image's working folder, unless the package was installed elsewhere.
 # A file that is not mounted belongs to the image, and the next image has its own.
 _PROGRAM = """
 import glob, importlib.util, json, os, yaml
 package = os.path.dirname(importlib.util.find_spec("chap_core").origin)
-folder = os.path.join(os.path.dirname(package), "config", "configured_models")
+places = {os.path.realpath(place) for place in (os.path.dirname(package), os.getcwd())}
+pattern = os.path.join("config", "configured_models", "*.yaml")
 mounts = {line.split()[4] for line in open("/proc/self/mountinfo")} - {"/"}
 versions = []
-for path in sorted(glob.glob(os.path.join(folder, "*.yaml"))):
+for path in sorted(path for place in places for path in glob.glob(os.path.join(place, pattern))):
     real = os.path.realpath(path)
     mounted = any(real == mount or real.startswith(mount + "/") for mount in mounts)
     try:

@@ -1,4 +1,4 @@
-"""Runs that go on without the terminal that began them: what each was told, what it writes, and how it ended.
+"""Runs that go on without the terminal that began them: the order of each, its output, and how it ended.
 
 Everything of a run lies in `.docker-chap/detached/ID`:
 
@@ -46,7 +46,7 @@ class Order:
 
 @dataclass(frozen=True)
 class Detached:
-    """A run that was begun apart. `unit` is systemd's name for it, empty where it has none; `process` watches over it.
+    """A detached run. `unit` is systemd's name for it, empty where it has none; `process` watches over it.
 
     `exit_status` is None while it goes on, and for one that was killed before it could leave a status.
     """
@@ -141,15 +141,15 @@ def end(folder: Path, status: int, now: datetime) -> None:
 
 
 def runs(directory: Path) -> list[Detached]:
-    """Return the runs of a stack that were begun apart, oldest first; one that cannot be read is left out.
+    """Return the detached runs of a stack, oldest first; one that cannot be read is left out.
 
     Raise StateError when this user may not look.
     """
-    above, found = directory / FOLDER / "detached", []
-    for name in own_folder.names(above):
+    parent, records = directory / FOLDER / "detached", []
+    for name in own_folder.names(parent):
         with suppress(OSError, StateError):
-            found.append(look(above / name))
-    return found
+            records.append(look(parent / name))
+    return records
 
 
 def look(folder: Path) -> Detached:

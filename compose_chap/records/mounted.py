@@ -34,8 +34,8 @@ def refuse_unmounted(folder: Path) -> None:
 def mount_points(fstab: str) -> list[Path]:
     """Return the folders that a text such as /etc/fstab says a disk is mounted at."""
     entries = (line.split() for line in fstab.splitlines() if not line.lstrip().startswith("#"))
-    places = (_unescaped(fields[1]) for fields in entries if len(fields) > 2 and fields[1].startswith("/"))
-    return [Path(place) for place in places if place != "/"]
+    points = (_unescaped(fields[1]) for fields in entries if len(fields) > 2 and fields[1].startswith("/"))
+    return [Path(point) for point in points if point != "/"]
 
 
 def unmounted(folder: Path, known: Iterable[Path], is_mounted: Callable[[Path], bool]) -> Path | None:
@@ -45,11 +45,11 @@ def unmounted(folder: Path, known: Iterable[Path], is_mounted: Callable[[Path], 
     """
     folder = Path(os.path.realpath(folder))
     within = [folder, *folder.parents]
-    for place in known:
-        if Path(os.path.realpath(place)) in within and not is_mounted(place):
-            return place
+    for point in known:
+        if Path(os.path.realpath(point)) in within and not is_mounted(point):
+            return point
     for base in _FOR_DISKS:
-        below = [place for place in within if base in place.parents]
+        below = [point for point in within if base in point.parents]
         if below and not any(map(is_mounted, (base, *below))) and not any(map(_holds_something, below)):
             return below[-1]
     return None

@@ -184,7 +184,7 @@ def _protect_images(world: World, stack: Stack, change: Change, journal: Journal
     journal.learn(**change.to_facts())
     if change.recreate:
         for service in stack.writers:
-            kept.keep_image(world, service.containers[0].image_id, stack.project.name, journal.id, service.name)
+            kept.protect_image(world, service.containers[0].image_id, stack.project.name, journal.id, service.name)
 
 
 def images_of(

@@ -54,8 +54,12 @@ class Where:
 
     @property
     def folder_and_parents(self) -> tuple[Path, ...]:
-        """The current folder and its parents, links resolved."""
-        return (self.folder.resolve(), *self.folder.resolve().parents)
+        """The current folder and its parents, nearest first, links resolved.
+
+        The root is none of them: a stack whose containers do not say where its files are counts as one of there.
+        """
+        folder = self.folder.resolve()
+        return (folder, *(parent for parent in folder.parents if parent != Path(parent.anchor)))
 
     def absolute(self, paths: Iterable[Path]) -> tuple[Path, ...]:
         """Return paths relative to the current folder as absolute paths."""

@@ -144,7 +144,11 @@ def _on_this_engine(engine: Engine, origin: Origin) -> bool:
 
 
 def _in_this_folder(stacks: Sequence[Stack], where: Where) -> list[Stack]:
-    return [stack for stack in stacks if stack.project.directory.resolve() in where.folder_and_parents]
+    """Return the stacks of the current folder, else of the nearest of its parents, as Compose looks for its file."""
+    for folder in where.folder_and_parents:
+        if matching := [stack for stack in stacks if stack.project.directory.resolve() == folder]:
+            return matching
+    return []
 
 
 def _select(stacks: Sequence[Stack], where: Where) -> Stack:

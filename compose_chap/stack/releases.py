@@ -103,28 +103,28 @@ def described(
 ) -> list[Release]:
     """Return releases with what the registry says of the newest; `tags` are oldest first, `here` are loaded ones."""
     with ThreadPoolExecutor(_LOOKED_AT) as pool:
-        asked = {tag: pool.submit(_described, registry, images, tag, platform) for tag in tags[-_LOOKED_AT:]}
-    made = {tag: answer.result() for tag, answer in asked.items()}
+        futures = {tag: pool.submit(_described, registry, images, tag, platform) for tag in tags[-_LOOKED_AT:]}
+    made = {tag: answer.result() for tag, answer in futures.items()}
     return [Release(tag, *made.get(tag, ("", None)), tag in here) for tag in tags]
 
 
 def _described(registry: Registry, images: Mapping[str, Reference], tag: str, platform: str) -> tuple[str, int | None]:
     try:
-        found = [registry.manifest(image.with_tag(tag), platform) for image in images.values()]
+        answers = [registry.manifest(image.with_tag(tag), platform) for image in images.values()]
     except RegistryError:
         return "", None  # that there is such a release is known
-    manifests = [manifest for manifest in found if manifest]
+    manifests = [manifest for manifest in answers if manifest]
     layers = {digest: size for manifest in manifests for digest, size in manifest.layers.items()}
     return (manifests[0].created if manifests else ""), (sum(layers.values()) if manifests else None)
 
 
 def loaded(engine: Engine, images: Mapping[str, Reference]) -> list[str]:
     """Return the releases that every one of these images has on the engine, oldest first. No registry is asked."""
-    found = [
+    known_releases = [
         {name.rpartition(":")[2] for name in engine.tags(repository)}
         for repository in {reference.repository for reference in images.values()}
     ]
-    tags = set.intersection(*found) if found else set()
+    tags = set.intersection(*known_releases) if known_releases else set()
     return sorted(filter(_is_release, tags), key=lambda tag: release_key(tag) or ())
 
 

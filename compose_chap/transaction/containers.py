@@ -1,4 +1,4 @@
-"""The containers of a change: stopped, started and made again, as the way forward and the way back both need it."""
+"""The containers of a change: stopped, started and recreated, for the way forward and the way back."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from compose_chap.transaction import hooks
 from compose_chap.transaction.hooks import Hooks
 from compose_chap.transaction.run.change import Change
 
-# For how many seconds PostgreSQL may be silent: its image may be loaded, its log replayed after a crash.
+# Seconds that PostgreSQL may take to answer: it may have to replay its log after a crash.
 _PATIENCE = 120.0
 
-# Where a container says which Compose files it was made from.
+# The label with the Compose files that a container was made from.
 CONFIG_FILES = "com.docker.compose.project.config_files"
 
-# Compose makes the new container under such a name, beside the old one, and renames it when the old one is gone.
+# Compose creates the new container under such a temporary name, and renames it when the old one is gone.
 _UNFINISHED = re.compile(r"[0-9a-f]{12}_(.+)")
 
 
@@ -36,24 +36,26 @@ def containers_of(world: World, project: Project, service: str) -> list[Containe
 
 def server_of(world: World, change: Change) -> Server:
     """Return the stack's PostgreSQL. Raise StackError when its container is gone."""
-    found = containers_of(world, change.project, change.database)
-    if not found:
+    containers = containers_of(world, change.project, change.database)
+    if not containers:
         raise StackError(f"The database service '{change.database}' has no container.")
-    return Server(world.engine, found[0].id, change.admin, change.owner)
+    return Server(world.engine, containers[0].id, change.admin, change.owner)
 
 
 def stop_services(
     world: World, change: Change, services: Sequence[str], hooked: Hooks, *, forgiving: bool = False
 ) -> None:
-    """Stop services, whatever containers they have now, side by side: each may take ten seconds.
+    """Stop services, whatever containers they have now, in parallel: each may take ten seconds.
 
-    What their Compose file wants to be run before is run; with `forgiving` it may fail.
+    Their pre-stop hooks run first; with `forgiving` a hook may fail.
     """
-    there = [value for name in services for value in containers_of(world, change.project, name)]
-    for container in there:
+    containers = [container for name in services for container in containers_of(world, change.project, name)]
+    for container in containers:
         if container.running:
             hooks.run(world, hooked, hooks.PRE_STOP, container, forgiving=forgiving)
-    running = [one.id for one in there if one.running or one.state in ("restarting", "paused")]
+    running = [
+        container.id for container in containers if container.running or container.state in ("restarting", "paused")
+    ]
     with ThreadPoolExecutor() as pool:
         list(pool.map(world.engine.stop, running))
 
@@ -67,7 +69,7 @@ def stop_workers(world: World, change: Change, workers: Sequence[str], hooked: H
 
 
 def start_service(world: World, change: Change, name: str, hooked: Hooks, *, forgiving: bool = False) -> None:
-    """Start the containers that a service has now, and run what its Compose file wants to be run then."""
+    """Start the containers that a service has now, and run its post-start hooks."""
     for container in containers_of(world, change.project, name):
         world.engine.start(container.id)
         if not container.running:
@@ -75,9 +77,9 @@ def start_service(world: World, change: Change, name: str, hooked: Hooks, *, for
 
 
 def start_what_ran(world: World, change: Change) -> None:
-    """Start the other services' containers that ran before and do not now.
+    """Start the containers of other services that ran before and do not run now.
 
-    Without a restart policy everything lies still after the engine or the machine was started again.
+    Without a restart policy, everything is stopped after a restart of the engine or the machine.
     """
     for ids in change.baseline.untouched.values():
         for identity, ran in ids.items():
@@ -87,9 +89,9 @@ def start_what_ran(world: World, change: Change) -> None:
 
 
 def wait_for_server(world: World, change: Change) -> Server:
-    """Start what ran before, and return PostgreSQL when it answers. Raise ChapError when it does not for two minutes.
+    """Start what ran before, and return PostgreSQL when it answers. Raise ChapError after two minutes of silence.
 
-    The engine may be away for a moment too: an update of Docker starts it anew.
+    The engine may be away for a moment too: an update of Docker restarts it.
     """
     amiss: ChapError = StackError("The database does not answer.", hint="Look at its logs with docker compose logs.")
     silent = amiss
@@ -121,12 +123,12 @@ def recreate(
 ) -> None:
     """Recreate services with Compose, without dependencies, pull and build, and look at the images that run then.
 
-    With `anew` also those that Compose finds to be as they should.
+    With `anew`, also those that Compose considers up to date.
     """
     for name in services:
         name_image(world, images[name])
         _remove_unfinished(world, change.project, name)
-    # Always, for the files may want another number than runs.
+    # Always, because the files may set another scale.
     scale = [f"--scale={name}={len(change.containers[name])}" for name in services]
     words = ["--force-recreate"] if anew else []
     finished = world.engine.compose(change.project, *UP_ALONE, *words, *scale, *services)
@@ -139,20 +141,20 @@ def recreate(
 
 
 def _remove_unfinished(world: World, project: Project, service: str) -> None:
-    """Remove what a Compose that was killed in the middle left: a new container that has not got its name yet."""
-    there = containers_of(world, project, service)
-    for container in there:
+    """Remove what a killed `docker compose` left behind: a new container that does not have its name yet."""
+    containers = containers_of(world, project, service)
+    for container in containers:
         if unfinished := _UNFINISHED.fullmatch(container.name):
-            if any(one.name == unfinished[1] for one in there):
+            if any(other.name == unfinished[1] for other in containers):
                 world.engine.discard(container.id)
             else:
                 world.engine.rename(container.id, unfinished[1])
 
 
 def name_image(world: World, image: Mapping[str, str]) -> None:
-    """Give an image the name that its service's containers are made from, if another one has it now.
+    """Give an image back the name in the Compose files, if another image has it now.
 
-    Raise StackError when the image is gone: `docker system prune -a` takes any that no container is made from.
+    Raise StackError when the image is gone: `docker system prune -a` removes every image without a container.
     """
     reference = Reference.parse(image["reference"])
     now = world.engine.image(image["reference"])

@@ -1,4 +1,4 @@
-"""What a person needs when a run failed: what was found, the state of each part, and the commands to go on by hand."""
+"""What a person needs after a failed run: evidence, the state of each part, and the commands to continue by hand."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from compose_chap.redact import passwords_in, redact
 from compose_chap.transaction.containers import containers_of, server_of
 from compose_chap.transaction.data.data_plan import DataPlan
 from compose_chap.transaction.data.previous_data import previous_data_of
+from compose_chap.transaction.file_changes import file_changes_of
 from compose_chap.transaction.run.change import Change
 from compose_chap.transaction.run.facts import facts_of
-from compose_chap.transaction.sources import sources_of
 
-# A shorter value is a known default or a word of its own; hiding it would only make a log unreadable.
+# A shorter value is a default or an ordinary word; hiding it would only make the log unreadable.
 _SHORTEST_SECRET = 6
 _SECRET = re.compile(r"PASS|SECRET|TOKEN|KEY|CREDENTIAL|[^D]_?PWD", re.IGNORECASE)
 # A chained exception with the statement behind it.
@@ -38,9 +38,9 @@ _KILLED = 137
 
 
 def gather(world: World, change: Change, journal: Journal) -> str:
-    """Keep logs, health results and exit statuses of the writers before anything is undone.
+    """Save logs, health results and exit statuses of the writers before anything is undone.
 
-    Return how to look at them, `` where nothing could be gathered.
+    Return a hint where to read them, empty when nothing could be gathered.
     """
     folder: Path | None = None
     with suppress(ChapError):
@@ -66,39 +66,41 @@ def gather(world: World, change: Change, journal: Journal) -> str:
 
 
 def secrets_of(containers: Iterable[Container]) -> list[str]:
-    """Return the values in the environments of containers that may not be seen, longest first."""
-    settings = [setting for container in containers for setting in container.environment.items()]
-    found = {value for name, value in settings if _SECRET.search(name)}
-    found |= {password for _, value in settings for password in passwords_in(value)}
-    return sorted((one for one in found if len(one) >= _SHORTEST_SECRET), key=len, reverse=True)
+    """Return the secret values in the environments of containers, longest first."""
+    variables = [setting for container in containers for setting in container.environment.items()]
+    secrets = {value for name, value in variables if _SECRET.search(name)}
+    secrets |= {password for _, value in variables for password in passwords_in(value)}
+    return sorted((secret for secret in secrets if len(secret) >= _SHORTEST_SECRET), key=len, reverse=True)
 
 
 def of_run(directory: Path, journal: Journal, checks: Iterable[Check], *, ended: bool) -> dict[str, Any]:
-    """Return what the JSON document of a failed run has: `run`, `report` (null until it ended) and `checks`."""
+    """Return the fields for the JSON document of a failed run: `run`, `report` (null until it ended) and `checks`."""
     report = str(report_file(directory, journal.id)) if ended else None
     return {"run": journal.id, "report": report, "checks": [asdict(check) for check in checks]}
 
 
 def why_ended(world: World, container: Container) -> str:
-    """Return why a container ended, in words, `` where neither its log nor its exit status says."""
+    """Return why a container ended, for people; empty when neither its log nor its exit status says."""
     reason = ""
     with suppress(ChapError):
         log = world.engine.logs(container.id, _LINES_OF_AN_ERROR)
         reason = redact(last_error(log), secrets_of([container]))
-    found = world.engine.container(container.id)
-    if reason or found is None:
+    ended = world.engine.container(container.id)
+    if reason or ended is None:
         return reason
-    status = found.exit_status
+    status = ended.exit_status
     return f"exit status {status}" + (": it was killed, or the machine had no memory left" if status == _KILLED else "")
 
 
 def state_now(world: World, change: Change) -> str:
-    """Say what state each part is in, for a person who has to go on by hand."""
-    lines = sources_of(change).state()
+    """Return the state of each part, for a person who has to continue by hand."""
+    lines = file_changes_of(change).state()
     try:
         for name in change.writers:
-            there = containers_of(world, change.project, name)
-            lines += [f"{one.name}: {one.state}, image {one.image}" for one in there] or [f"{name}: no container"]
+            containers = containers_of(world, change.project, name)
+            lines += [
+                f"{container_.name}: {container_.state}, image {container_.image}" for container_ in containers
+            ] or [f"{name}: no container"]
         databases = server_of(world, change).databases()
         for name in (change.live, change.kept, change.incoming, change.failed):
             if name in databases:
@@ -109,7 +111,7 @@ def state_now(world: World, change: Change) -> str:
 
 
 def sql_command(change: Change, sql: str) -> str:
-    """Return the command that runs statements on CHAP's database, all or none of them, as it can be pasted."""
+    """Return the shell command that runs statements on CHAP's database, all or none of them."""
     psql = ["psql", "-U", change.admin, "-d", reach.argument(change.live), "-v", "ON_ERROR_STOP=1", "-c"]
     return shlex.join([*_inside(change), *psql, sql.replace("\n", " ")])
 
@@ -119,7 +121,7 @@ def _inside(change: Change) -> list[str]:
 
 
 def by_hand(world: World, change: Change, journal: Journal) -> str:
-    """Return the commands that bring the old state back by hand, for when `docker chap recover` cannot."""
+    """Return the commands that restore the old state by hand, for when `docker chap recover` cannot."""
     compose = ["docker", *compose_command(change.project)]
     psql = [*_inside(change), "psql", "-U", change.admin, "-d", reach.home_beside(change.live), "-c"]
     commands = [
@@ -127,14 +129,14 @@ def by_hand(world: World, change: Change, journal: Journal) -> str:
         [*compose, "stop", *change.writers],
     ]
 
-    previous, plan, notes = previous_data_of(change, facts_of(journal)), DataPlan(), []
+    previous, plan, remarks = previous_data_of(change, facts_of(journal)), DataPlan(), []
     try:
         plan = previous.way_back(server_of(world, change).databases(), journal.steps)
     except ChapError as error:
         # The database may be what failed.
-        notes.append(f"# {error.message.splitlines()[0]} The old data are in {previous.location}.")
+        remarks.append(f"# {error.message.splitlines()[0]} The old data are in {previous.location}.")
     if plan.from_dump:
-        notes.append(f"# the old data are in {previous.location}: steps 2 and 3 of RESTORE.txt there")
+        remarks.append(f"# the old data are in {previous.location}: steps 2 and 3 of RESTORE.txt there")
     commands += [[*psql, statement] for statement in statements(plan)]
     for name in change.writers:
         image = change.images[name]
@@ -142,12 +144,12 @@ def by_hand(world: World, change: Change, journal: Journal) -> str:
     commands.append([*compose, *UP_ALONE, *change.writers])
 
     lines = [shlex.join(command) for command in commands]
-    lines[2:2] = [*notes, *sources_of(change).by_hand()]
+    lines[2:2] = [*remarks, *file_changes_of(change).by_hand()]
     return "\n".join(lines)
 
 
 def statements(plan: DataPlan) -> list[str]:
-    """Return the SQL that carries a plan of the databases out, one statement each."""
+    """Return the SQL statements of a plan for the databases."""
     return [
         *(f"ALTER DATABASE {identifier(old)} RENAME TO {identifier(new)}" for old, new in plan.renames),
         *(f"DROP DATABASE IF EXISTS {identifier(name)}" for name in plan.drops),

@@ -1,7 +1,7 @@
 """The one way forward that upgrade, restore and rollback share.
 
 A change stops the writers, keeps the old data under another name, replaces files, data and containers as far
-as it has to, and looks at the result. Every step is in the journal before it begins. Whatever goes wrong,
+as needed, and verifies the result. Every step is in the journal before it begins. Whatever goes wrong,
 `undo` brings everything back.
 """
 
@@ -35,9 +35,9 @@ from compose_chap.transaction.containers import (
 from compose_chap.transaction.data import repairs, value_query, values
 from compose_chap.transaction.data.previous_data import previous_data_of
 from compose_chap.transaction.data.value_query import Before
+from compose_chap.transaction.file_changes import file_changes_of
 from compose_chap.transaction.run.change import Change, begin
 from compose_chap.transaction.run.facts import facts_of
-from compose_chap.transaction.sources import sources_of
 from compose_chap.transaction.verify import VerifyFailed
 from compose_chap.transaction.wait import EndedAtStart
 
@@ -47,16 +47,16 @@ _ONCE = ("repaired", "values", "queued_jobs")
 
 @dataclass(frozen=True)
 class Done:
-    """A change that was carried out: what was verified, and for how many seconds CHAP did not answer."""
+    """A completed change: the checks, and for how many seconds CHAP did not answer."""
 
     checks: tuple[Check, ...]
     downtime: float
 
 
 def run(world: World, change: Change, journal: Journal, credentials: Mapping[str, str]) -> Done:
-    """Carry a change out and close its journal. On any failure go all the way back first.
+    """Carry out a change and close its journal. On any failure, undo everything first.
 
-    Raise RolledBack (all is as it was), Cancelled (the same, on the operator's word) or NeedsPerson.
+    Raise RolledBack (everything is as before), Cancelled (the same, requested by the operator) or NeedsPerson.
     """
     with lock.single_interruption():
         try:
@@ -75,7 +75,7 @@ def finish(change: Change, journal: Journal, done: Done, **record: Any) -> None:
     result = {"checks": [asdict(check) for check in done.checks], "downtime": done.downtime}
     journal.release_reserve()
     try:
-        # From here on a run that was cut off is finished, not undone.
+        # From here on, an interrupted run is finished, not undone.
         journal.begin(Step.FINISH, **result)
         journal.end("done", **result, **record)
     except StateError as error:
@@ -87,13 +87,13 @@ def finish(change: Change, journal: Journal, done: Done, **record: Any) -> None:
 
 
 def _forward(world: World, change: Change, journal: Journal, credentials: Mapping[str, str]) -> Done:
-    server, sources = server_of(world, change), sources_of(change)
+    server, file_changes = server_of(world, change), file_changes_of(change)
     previous = previous_data_of(change, facts_of(journal))
 
     # Asked once and remembered, and Compose takes a moment to read the files: neither need be while CHAP is down.
     server.version()
-    sources.prepare(world)
-    journal.learn(settings=undo.settings_of(world, change))
+    file_changes.prepare(world)
+    journal.learn(settings=undo.configurations_of(world, change))
     hooked = hooks.of(world, change.project)
     api, *workers = change.writers
     begin(world, journal, Step.STOP, ", ".join(change.writers))
@@ -102,14 +102,14 @@ def _forward(world: World, change: Change, journal: Journal, credentials: Mappin
     down = world.clock()
     stop_services(world, change, [api], hooked)
 
-    previous.keep(world, server, journal)
-    sources.apply(world, journal)
+    previous.preserve(world, server, journal)
+    file_changes.apply(world, journal)
     previous.bring_in(world, server, journal)
 
     journal.learn(since=server.moment())
     begin(world, journal, Step.START_API, api)
     before = _values_before(server, change, journal)
-    # From here on the way back brings the kept data: not before may the live ones be changed.
+    # From here on, the way back restores the kept data: the live data may not be changed before.
     remembered = repairs.before_start(server, change.live, change.repairs)
     _bring_up(world, change, [api], hooked)
     # Counted while the API starts: the old data as they were when nobody wrote to them any more.
@@ -128,14 +128,14 @@ def _forward(world: World, change: Change, journal: Journal, credentials: Mappin
     begin(world, journal, Step.START_WORKER, ", ".join(workers))
     _bring_up(world, change, workers, hooked)
     begin(world, journal, Step.VERIFY)
-    whole = _look_at_all(world, change, credentials)
-    return Done((*checks, *verify.raise_if_failed(whole)), (up - down).total_seconds())
+    checks_of_all = _look_at_all(world, change, credentials)
+    return Done((*checks, *verify.raise_if_failed(checks_of_all)), (up - down).total_seconds())
 
 
 def look_again(world: World, change: Change, journal: Journal) -> Done | None:
-    """Return what is verified now of a change that was cut off while its result was looked at; None: it is no good.
+    """Verify a change again that was interrupted during its verification; return the result, None when it is not good.
 
-    All was in place then, and CHAP may have served ever since: to go back would put that aside. Raise ChapError
+    Everything was in place then, and CHAP may have served since: a rollback would set that data aside. Raise ChapError
     when the database does not answer.
     """
     if not may_be_complete(journal):
@@ -157,16 +157,16 @@ def look_again(world: World, change: Change, journal: Journal) -> Done | None:
 
 
 def may_be_complete(journal: Journal) -> bool:
-    """Whether a run that was cut off had all in place, so that it only has to be verified."""
+    """Whether an interrupted run had everything in place, so that it only has to be verified."""
     return journal.began(Step.VERIFY) and not journal.began(Step.GO_BACK) and "failure" not in journal.record
 
 
 def _answering(
     world: World, change: Change, journal: Journal | None = None
 ) -> tuple[Stack, datetime, Mapping[str, int]]:
-    """Return the stack as it is now, when its API answers, since when it does, and the rows of each table then.
+    """Wait until the API answers; return the stack, when it answered, and the rows of each table at that moment.
 
-    With a `journal` it is written down how the data were then: what is changed later is changed by somebody.
+    With a `journal`, the state of the data at that moment is recorded: later changes are users' work.
     """
     stack = refreshed(world.engine, change.project.name)
     silent = wait.wait_for_answer(world, stack)
@@ -182,18 +182,18 @@ def _answering(
 
 def _look_at_api(world: World, change: Change, journal: Journal, stack: Stack, rows: Mapping[str, int]) -> list[Check]:
     tables = change.tables or facts_of(journal).old_tables
-    found = verify.check_api(world, stack, change.expected, tables, rows)
-    checks = verify.raise_if_failed(verify.as_before(found, change.accepted))
-    # What is written from now on is somebody's work; what the migration made is not.
+    results = verify.check_api(world, stack, change.expected, tables, rows)
+    checks = verify.raise_if_failed(verify.as_before(results, change.accepted))
+    # Rows written from now on are users' work; those of the migration are not.
     journal.learn(new_tables=next((check.details["now"] for check in checks if "now" in check.details), {}))
     return checks
 
 
 def _values_before(server: Server, change: Change, journal: Journal) -> Before | DatabaseError | None:
-    """Return the values that an upgrade is compared with, None for another operation.
+    """Return the values to compare an upgrade with, None for another operation.
 
-    Where no copy stays in the server they are read now, for the new version is about to change them. That they cannot
-    be is no reason to go back.
+    Without a copy in the server they are read now, before the new version changes them. A failure to read them is no
+    reason to roll back.
     """
     if change.operation != "upgrade":
         return None
@@ -206,7 +206,7 @@ def _values_before(server: Server, change: Change, journal: Journal) -> Before |
 
 
 def _values(server: Server, change: Change, journal: Journal, before: Before | DatabaseError | None) -> list[Check]:
-    """Return what the migration made of the values, as a check. What cannot be asked is no reason to go back."""
+    """Return what the migration did to the values, as a check. A failure to read them is no reason to roll back."""
     if before is None:
         return []
     try:
@@ -220,7 +220,7 @@ def _values(server: Server, change: Change, journal: Journal, before: Before | D
 
 def _look_at_all(world: World, change: Change, credentials: Mapping[str, str]) -> list[Check]:
     stack = refreshed(world.engine, change.project.name)
-    return verify.check_whole(world, stack, change.expected, change.baseline, credentials)
+    return verify.check_everything(world, stack, change.expected, change.baseline, credentials)
 
 
 def _old_rows(server: Server, change: Change) -> dict[str, int]:
@@ -250,25 +250,26 @@ def _back_after(world: World, change: Change, journal: Journal, error: BaseExcep
     journal.release_reserve()
     world.notify("failed", "cancelled" if cancelled else cause)
     journal.note(failure="cancelled" if cancelled else cause, failed_checks=[asdict(check) for check in seen])
-    found = evidence.gather(world, change, journal)
+    evidence_hint = evidence.gather(world, change, journal)
     try:
         checks = undo.undo(world, change, journal)
         journal.end("cancelled" if cancelled else "rolled back", checks=[asdict(check) for check in checks])
     except Exception as second:
-        said = second.message if isinstance(second, ChapError) else f"{type(second).__name__}: {second}"
+        message = second.message if isinstance(second, ChapError) else f"{type(second).__name__}: {second}"
         needed = NeedsPerson(
-            f"The {change.operation} failed: {cause}\nPutting everything back failed too: {redact.redact(said)}",
+            f"The {change.operation} failed: {cause}\nPutting everything back failed too: {redact.redact(message)}",
             state=evidence.state_now(world, change),
             hint=(f"{second.hint}\n" if isinstance(second, ChapError) and second.hint else "")
             + "Repair the cause, then run: docker chap recover\n"
-            f"Or by hand:\n{evidence.by_hand(world, change, journal)}" + (f"\n{found}" if found else ""),
+            f"Or by hand:\n{evidence.by_hand(world, change, journal)}"
+            + (f"\n{evidence_hint}" if evidence_hint else ""),
         )
         needed.details = evidence.of_run(change.project.directory, journal, seen, ended=False)
         raise needed from error
-    told = ("chap_version", "rows", "ready")
-    proof = " ".join(check.message for check in checks if check.name in told or check.status == "warn")
+    shown = ("chap_version", "rows", "ready")
+    proof = " ".join(check.message for check in checks if check.name in shown or check.status == "warn")
     state = f"Everything is as it was before. {proof}"
-    ended: ChapError = RolledBack(f"The {change.operation} failed: {cause}", state=state, hint=found)
+    ended: ChapError = RolledBack(f"The {change.operation} failed: {cause}", state=state, hint=evidence_hint)
     if cancelled:
         ended = Cancelled(f"The {change.operation} was cancelled.", state=state)
     ended.details = evidence.of_run(change.project.directory, journal, [*seen, *checks], ended=True)
@@ -276,7 +277,7 @@ def _back_after(world: World, change: Change, journal: Journal, error: BaseExcep
 
 
 def _failed(error: BaseException) -> list[Check]:
-    """Return what was looked at and is not good, as checks."""
+    """Return what failed, as checks."""
     if isinstance(error, VerifyFailed):
         return error.checks
     return [Check("start", "fail", error.message)] if isinstance(error, EndedAtStart) else []

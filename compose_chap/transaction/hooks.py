@@ -1,6 +1,6 @@
-"""The hooks that a Compose file gives a service: run as Compose runs them, where containers are stopped and started.
+"""The pre-stop and post-start hooks of services in a Compose file, run as Compose runs them.
 
-A container is stopped and started by its id, so that it is the very one; Compose would run these at that.
+We stop and start containers by their id, to keep the same container; so we run the hooks that Compose would run.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ def of(world: World, project: Project) -> Hooks:
     }
 
 
-def run(world: World, found: Hooks, kind: str, container: Container, *, forgiving: bool = False) -> None:
+def run(world: World, hooks: Hooks, kind: str, container: Container, *, forgiving: bool = False) -> None:
     """Run the hooks of one kind of a container in turn. Raise EngineError when one fails, unless `forgiving`."""
-    for hook in found.get(kind, {}).get(container.service, ()):
+    for hook in hooks.get(kind, {}).get(container.service, ()):
         try:
             _run(world, container, kind, hook)
         except EngineError:
@@ -41,14 +41,16 @@ def run(world: World, found: Hooks, kind: str, container: Container, *, forgivin
 
 
 def _run(world: World, container: Container, kind: str, hook: Mapping[str, Any]) -> None:
-    # Compose writes $ as $$, and null for a variable that is to be taken from a shell that has none.
+    # Compose writes $ as $$, and null for a variable that the shell does not have.
     command = hook["command"] if isinstance(hook["command"], list) else [hook["command"]]
-    settings = {name: str(value).replace("$$", "$") for name, value in (hook.get("environment") or {}).items() if value}
+    environment = {
+        name: str(value).replace("$$", "$") for name, value in (hook.get("environment") or {}).items() if value
+    }
     done = world.engine.run(
         container.id,
         [str(word).replace("$$", "$") for word in command],
         stdin=b"",
-        environment=settings,
+        environment=environment,
         user=str(hook.get("user") or ""),
         folder=str(hook.get("working_dir") or ""),
         privileged=bool(hook.get("privileged")),

@@ -1,4 +1,4 @@
-"""What a run does while CHAP still serves: when that fails nothing was changed, and this is said."""
+"""The part of a run while CHAP still serves: when it fails, nothing was changed, and the message says so."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from compose_chap.transaction.run.change import Change
 
 @dataclass(frozen=True)
 class Unchanged:
-    """What is said when a run fails while CHAP still serves: the `state` then, and what could not be cleaned up.
+    """The texts for a run that fails while CHAP still serves: its `state`, and what could not be cleaned up.
 
-    `left` begins the sentence that says why, `when` the command that does it later.
+    `left` begins the sentence with the reason, `when` the one with the command for later.
     """
 
     state: str
@@ -29,7 +29,7 @@ class Unchanged:
 
 @contextmanager
 def preparing(change: Change, journal: Journal, clean_up: Callable[[], None], words: Unchanged) -> Iterator[None]:
-    """Run a block that changes nothing that CHAP uses. When it fails, `clean_up`, close the journal and say so.
+    """Run a block that changes nothing that CHAP uses. When it fails, call `clean_up` and close the journal.
 
     Raise what the block raised, Cancelled on the operator's word, or NeedsPerson when a checkout moved and does not
     go back. What cannot be cleaned up leaves the journal open, and `recover` does it.

@@ -1,6 +1,6 @@
-"""The one way back: after an error, a Ctrl-C, a kill and a power cut alike.
+"""The only way back: after an error, a Ctrl-C, a kill or a power cut.
 
-It reads only the journal and the world, so it can be cut off anywhere and run again.
+It relies only on the journal and the present state, so it can be interrupted anywhere and run again.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from compose_chap.transaction.containers import (
     wait_for_server,
 )
 from compose_chap.transaction.data.previous_data import previous_data_of
+from compose_chap.transaction.file_changes import Reverted, file_changes_of
 from compose_chap.transaction.run import kept
 from compose_chap.transaction.run.change import Change, begin
 from compose_chap.transaction.run.facts import Answered, facts_of
-from compose_chap.transaction.sources import Reverted, sources_of
 
 # A Compose file of our own, beside what is kept of the run.
 _ON_TOP = "images-of-before.yml"
@@ -42,9 +42,9 @@ _ON_TOP = "images-of-before.yml"
 
 @dataclass(frozen=True)
 class Written:
-    """What was written to the data that failed: rows by table that were `added`, and that were `changed`.
+    """What was written to the failed data: rows by table that were `added`, and that were `changed`.
 
-    `served` says that CHAP ran on them when nobody looked, so that more may have been written.
+    `served` says that CHAP ran on them unobserved, so that more may have been written.
     """
 
     added: Mapping[str, int]
@@ -58,16 +58,16 @@ class Written:
 
 
 def undo(world: World, change: Change, journal: Journal, *, cut_off: bool = False) -> list[Check]:
-    """Bring files, data, images and containers back to what they were, verify that, and return the checks.
+    """Restore the previous files, data, images and containers, verify that, and return the checks.
 
-    With `cut_off` the run did not get here by itself: what it had started may have served for days. Safe to run
-    again after it was cut off anywhere. Raise ChapError when the old state cannot be reached or proven.
+    With `cut_off`, the run was interrupted, and what it had started may have served for days. Safe to run again after
+    an interruption. Raise ChapError when the old state cannot be reached or proven.
     """
-    # The patience that an operator has with the new version is not what the old one is measured by.
+    # The operator's patience (--wait) is for the new version, not for the old one.
     world = replace(world, patience=max(world.patience, World.patience))
     journal.release_reserve()
     with suppress(StateError):
-        # A full disk must not stand in the way: all that this needs is in the journal already.
+        # A full disk must not block this: everything it needs is in the journal already.
         begin(world, journal, Step.GO_BACK)
     server = wait_for_server(world, change)
     world.notify("stop again", ", ".join(change.writers))
@@ -76,8 +76,8 @@ def undo(world: World, change: Change, journal: Journal, *, cut_off: bool = Fals
     server.allow_connections(*change.databases)
 
     world.notify("files back")
-    sources = sources_of(change)
-    reverted = sources.revert(world, journal)
+    file_changes = file_changes_of(change)
+    reverted = file_changes.revert(world, journal)
     world.notify("data back", change.live)
     previous = previous_data_of(change, facts_of(journal))
     previous.come_back(world, server, journal)
@@ -90,10 +90,10 @@ def undo(world: World, change: Change, journal: Journal, *, cut_off: bool = Fals
     )
 
     start_what_ran(world, change)
-    amiss = reverted.left if sources.name_others(world, reverted.left) else ()
+    amiss = reverted.left if file_changes.name_others(world, reverted.left) else ()
     world.notify("containers back", ", ".join(change.writers))
     checks = _chap_back(world, change, journal, server, amiss)
-    checks += _settings_back(change, facts.settings, settings_of(world, change))
+    checks += _configuration_checks(change, facts.configurations, configurations_of(world, change))
     checks += _failed_data(server, change, written, previous.disposable)
     if amiss:
         raise _for_a_person(change, amiss, "CHAP runs again as before, on the old data and with the old images.")
@@ -105,7 +105,7 @@ def undo(world: World, change: Change, journal: Journal, *, cut_off: bool = Fals
 def _chap_back(
     world: World, change: Change, journal: Journal, server: Server, files_amiss: Sequence[Path]
 ) -> list[Check]:
-    """Start CHAP as it was, and return how it stands. Raise ChapError when it does not start or is not good."""
+    """Start CHAP as it was, and return the checks. Raise ChapError when it does not start or a check fails."""
     try:
         _containers_back(world, change, journal, files_amiss=bool(files_amiss))
         world.notify("verify back")
@@ -118,7 +118,7 @@ def _chap_back(
 
 
 def _failed_data(server: Server, change: Change, written: Written, disposable: str) -> list[Check]:
-    """Drop the data that failed, or say that they are kept: nothing that somebody wrote is thrown away."""
+    """Drop the failed data, or report that they are kept: nothing that a user wrote is thrown away."""
     if written.anything:
         if not server.exists(change.failed):
             return []
@@ -155,28 +155,30 @@ def _for_a_person(change: Change, files: Sequence[Path], now: str) -> StateError
 
 
 def _containers_back(world: World, change: Change, journal: Journal, *, files_amiss: bool) -> None:
-    """Start the containers of before, or make them anew from the files.
+    """Start the previous containers, or recreate them from the files.
 
-    Where somebody's changes of the files name other images, a file of our own on top of them names those of before.
+    If somebody changed the files to other images, our own file on top of them names the previous images.
     """
-    given = change
+    start_change = change
     if files_amiss:
         services = {name: {"image": change.images[name]["reference"]} for name in change.writers}
         on_top = journal.evidence(_ON_TOP, json.dumps({"services": services}, indent=1))
-        given = replace(change, project=replace(change.project, files=(*change.project.files, on_top)))
-    hooked = hooks.of(world, given.project)
+        start_change = replace(change, project=replace(change.project, files=(*change.project.files, on_top)))
+    hooked = hooks.of(world, start_change.project)
     for name in change.writers:
-        there = containers_of(world, change.project, name)
-        if {one.id for one in there} == set(change.containers[name]):
+        containers = containers_of(world, change.project, name)
+        if {container.id for container in containers} == set(change.containers[name]):
             start_service(world, change, name, hooked, forgiving=True)
         else:
             # Compose would leave a container alone that has the right image, and with it the mention of our file.
-            stale = not files_amiss and any(_ON_TOP in one.labels.get(CONFIG_FILES, "") for one in there)
-            recreate(world, given, [name], change.images, anew=stale)
+            stale = not files_amiss and any(
+                _ON_TOP in container.labels.get(CONFIG_FILES, "") for container in containers
+            )
+            recreate(world, start_change, [name], change.images, anew=stale)
 
 
-def settings_of(world: World, change: Change) -> dict[str, dict[str, Any]]:
-    """Return what each writer's container was made with, secrets left out."""
+def configurations_of(world: World, change: Change) -> dict[str, dict[str, Any]]:
+    """Return the configuration of each writer's container, without secrets."""
     return {
         name: drift.configuration(world.engine.creation(value.id)[0])
         for name in change.writers
@@ -184,21 +186,21 @@ def settings_of(world: World, change: Change) -> dict[str, dict[str, Any]]:
     }
 
 
-def _settings_back(
+def _configuration_checks(
     change: Change, before: Mapping[str, Mapping[str, Any]], now: Mapping[str, Mapping[str, Any]]
 ) -> list[Check]:
-    """Tell of a container that was made anew in another shell: a variable that is not set here changes its ports."""
-    found = {name: drift.changes(before.get(name, {}), now.get(name, {})) for name in change.writers}
-    if not any(found.values()):
+    """Return a warning for recreated containers that differ, for example because a shell variable is not set here."""
+    differences = {name: drift.changes(before.get(name, {}), now.get(name, {})) for name in change.writers}
+    if not any(differences.values()):
         return []
-    said = ". ".join(f"{name}: {', '.join(told)}" for name, told in found.items() if told)
+    message = ". ".join(f"{name}: {', '.join(names_)}" for name, names_ in differences.items() if names_)
     hint = "Set what was set in the shell that started CHAP, then run: docker compose up -d --no-deps "
-    names = " ".join(name for name, told in found.items() if told)
-    return [Check("settings", "warn", f"Not every setting is as before. {said}.", hint + names)]
+    names = " ".join(name for name, names_ in differences.items() if names_)
+    return [Check("settings", "warn", f"Not every setting is as before. {message}.", hint + names)]
 
 
 def look(world: World, change: Change, server: Server, tables: Mapping[str, int]) -> list[Check]:
-    """Return how the old state stands: everything that can be asked where CHAP was well before, else the rows alone.
+    """Verify the old state: everything if CHAP was healthy before, else only the rows.
 
     Raise ChapError when CHAP does not start.
     """
@@ -207,9 +209,9 @@ def look(world: World, change: Change, server: Server, tables: Mapping[str, int]
     if baseline.ready:
         wait.wait_for_api(world, stack, workers=True)
         checks = verify.as_before(verify.check_api(world, stack, baseline.version, tables), baseline.schema)
-        checks += verify.forgiving(verify.check_whole(world, stack, baseline.version, baseline, {}))
+        checks += verify.forgiving(verify.check_everything(world, stack, baseline.version, baseline, {}))
     elif tables:
-        # It was not well before either: only what it had can be asked of it.
+        # It was not healthy before either: only its data can be checked.
         checks = [verify.compare_rows(tables, server.counts(change.live))]
     else:
         checks = []
@@ -217,23 +219,23 @@ def look(world: World, change: Change, server: Server, tables: Mapping[str, int]
 
 
 def _set_aside(server: Server, change: Change, old: Mapping[str, int]) -> dict[str, int]:
-    """Return how many rows, by table, the data that failed have more than the old ones when these were counted.
+    """Return how many more rows, by table, the failed data have than the old data.
 
-    To be asked before anything is started: what is written to the old data from then on would hide the difference.
+    Call it before anything is started: rows written to the old data from then on would hide the difference.
     """
-    there = server.databases()
-    if change.failed not in there or change.live not in there:
+    databases = server.databases()
+    if change.failed not in databases or change.live not in databases:
         return {}
     old = old or server.counts(change.live)
     since = rows_since(old, server.counts(change.failed))
-    # What is in a table that only the new version has was made of the old rows.
+    # Rows in tables that only the new version has were made from the old rows.
     return {table: rows for table, rows in since.items() if rows > 0 and table in old}
 
 
 def _changed(server: Server, change: Change, answered: Answered | None) -> dict[str, int]:
-    """Return how many rows of each table of the data that failed are not as they were when its API first answered.
+    """Return how many rows of each table of the failed data changed since the new API first answered.
 
-    A row that was changed counts as a new one does. What CHAP itself writes at its start does not.
+    New and changed rows count. What CHAP itself writes at its start does not.
     """
     if not answered or not server.exists(change.failed):
         return {}
@@ -247,6 +249,6 @@ def _changed(server: Server, change: Change, answered: Answered | None) -> dict[
 
 
 def rows_since(old: Mapping[str, int], new: Mapping[str, int]) -> dict[str, int]:
-    """Return how many rows more each table has now, fewer as a negative number; those that CHAP adds do not count."""
+    """Return by how many rows each table grew (negative: shrank); rows that CHAP itself adds do not count."""
     more = {table: new.get(table, 0) - old.get(table, 0) for table in sorted({*old, *new})}
     return {table: rows for table, rows in more.items() if rows < 0 or (rows and table not in verify.NOBODYS)}

@@ -1,6 +1,6 @@
-"""Look at a stack after a change and say how it stands, as checks.
+"""Verify a stack after a change, as checks.
 
-A check has the shape that chap-checker gives its own: name, status, message, hint, details, duration.
+A check has the same fields as in chap-checker: name, status, message, hint, details, duration.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from compose_chap.stack.schema import Schema
 from compose_chap.transaction import wait
 from compose_chap.transaction.run.baseline import Baseline, route_of
 
-# A model service registers again within this time after CHAP came back: a keepalive of 10 to 15 s that must fail
-# first, 30 s of grace, and a few seconds (seen with servicekit).
+# A model service registers again within this time after CHAP is back: a keepalive of 10 to 15 s must fail first,
+# then 30 s of grace, and a few seconds (observed with servicekit).
 MODELS_BACK = 100.0
 
-# Tables that CHAP itself adds to: more rows there are nobody's work. The last one is Alembic's mark.
+# Tables in which CHAP itself adds rows: more rows there are not users' work. The last is Alembic's mark.
 NOBODYS = (
     *("public.modeltemplatedb", "public.configuredmodeldb", "public.specificationbaseline"),
     MARK_TABLE,
@@ -41,7 +41,7 @@ def check_api(
     `now` are the rows that it has, where they were counted already.
     """
     chap = Chap(world.engine, stack.api.containers[0].id)
-    return _side_by_side(
+    return _in_parallel(
         world,
         {
             "chap_version": lambda: _version("API", chap.version(), expected),
@@ -51,10 +51,10 @@ def check_api(
     )
 
 
-def check_whole(
+def check_everything(
     world: World, stack: Stack, expected: str, baseline: Baseline, credentials: Mapping[str, str]
 ) -> list[Check]:
-    """Check everything that an operation must leave well once API and workers run."""
+    """Check everything that must be healthy after an operation, once API and workers run."""
     asks: dict[str, Callable[[], Check]] = {
         "worker_version": lambda: _worker_versions(world, stack, expected),
         "ready": lambda: _ready(world, stack),
@@ -64,17 +64,17 @@ def check_whole(
     }
     if stack.of(Role.DHIS2):
         asks["dhis2_chap_ping"] = lambda: _through_dhis2(world, stack, credentials)
-    return _side_by_side(world, asks)
+    return _in_parallel(world, asks)
 
 
-def _side_by_side(world: World, asks: Mapping[str, Callable[[], Check]]) -> list[Check]:
+def _in_parallel(world: World, asks: Mapping[str, Callable[[], Check]]) -> list[Check]:
     """Return the checks by these names, in their order. Each waits for another program."""
     with ThreadPoolExecutor(len(asks)) as pool:
         return list(pool.map(lambda name: _timed(world, name, asks[name]), asks))
 
 
 def forgiving(checks: Iterable[Check]) -> list[Check]:
-    """Return checks in which what others changed is named, and does not stand in the way: no way back mends it."""
+    """Return the checks with changes by others as warnings only: no rollback could revert them."""
     return [
         replace(check, status="warn") if check.failed and check.name in ("route", "other_containers") else check
         for check in checks
@@ -82,7 +82,7 @@ def forgiving(checks: Iterable[Check]) -> list[Check]:
 
 
 def as_before(checks: Iterable[Check], verdict: str) -> list[Check]:
-    """Return checks in which a schema that is amiss is only a warning where it had that verdict before already."""
+    """Return the checks with a bad schema as a warning only, if it had the same verdict before."""
     return [
         replace(check, status="warn", message=f"As before: {check.message}")
         if check.name == "schema" and check.failed and check.details.get("verdict") == verdict
@@ -91,13 +91,13 @@ def as_before(checks: Iterable[Check], verdict: str) -> list[Check]:
     ]
 
 
-def _version(part: str, found: str, expected: str) -> Check:
+def _version(part: str, actual: str, expected: str) -> Check:
     name = "chap_version"
     if not expected:
-        return Check(name, "ok", f"The {part} reports version {found or 'nothing'}.")
-    if found == expected.removeprefix("v"):
-        return Check(name, "ok", f"The {part} reports version {found}.")
-    return Check(name, "fail", f"The {part} reports version {found or 'nothing'}, not {expected.removeprefix('v')}.")
+        return Check(name, "ok", f"The {part} reports version {actual or 'nothing'}.")
+    if actual == expected.removeprefix("v"):
+        return Check(name, "ok", f"The {part} reports version {actual}.")
+    return Check(name, "fail", f"The {part} reports version {actual or 'nothing'}, not {expected.removeprefix('v')}.")
 
 
 def _worker_versions(world: World, stack: Stack, expected: str) -> Check:
@@ -106,16 +106,16 @@ def _worker_versions(world: World, stack: Stack, expected: str) -> Check:
         for worker in stack.of(Role.WORKER)
         for container in worker.containers
     }
-    wrong = {name: found for name, found in versions.items() if expected and found != expected.removeprefix("v")}
+    wrong = {name: actual for name, actual in versions.items() if expected and actual != expected.removeprefix("v")}
     details = {"versions": versions}
     if wrong:
-        said = ", ".join(f"{name}: {found or 'nothing'}" for name, found in wrong.items())
-        return Check("worker_version", "fail", f"Not every worker reports {expected}: {said}.", details=details)
+        message = ", ".join(f"{name}: {actual or 'nothing'}" for name, actual in wrong.items())
+        return Check("worker_version", "fail", f"Not every worker reports {expected}: {message}.", details=details)
     return Check("worker_version", "ok", f"{len(versions)} worker(s) report the same version.", details=details)
 
 
-def _schema(found: Schema) -> Check:
-    return Check("schema", found.status, found.summary, details=found.to_json())
+def _schema(schema_: Schema) -> Check:
+    return Check("schema", schema_.status, schema_.summary, details=schema_.to_json())
 
 
 def _rows(world: World, stack: Stack, tables: Mapping[str, int]) -> Check:
@@ -126,22 +126,21 @@ def queued(jobs: Sequence[str]) -> list[Check]:
     """Return a warning about the jobs that were queued while the workers stopped; none where there are none."""
     if not jobs:
         return []
-    said = f"While the workers stopped, {len(jobs)} job(s) were queued: {', '.join(jobs)}. The new workers get them."
-    return [
-        Check("queued_jobs", "warn", said, "See whether they end; start again what does not.", {"jobs": list(jobs)})
-    ]
+    message = f"While the workers stopped, {len(jobs)} job(s) were queued: {', '.join(jobs)}. The new workers get them."
+    hint = "Check that they finish, and start again any that does not."
+    return [Check("queued_jobs", "warn", message, hint, {"jobs": list(jobs)})]
 
 
 def compare_rows(before: Mapping[str, int], after: Mapping[str, int]) -> Check:
-    """Check that no table lost rows; one that is gone lost all it had. Without rows of `before` nothing is said."""
+    """Check that no table lost rows; a table that is gone lost all of them. Without rows in `before`, it is skipped."""
     if not before:
         return Check("rows", "ok", "The data are the previous ones: nothing had changed them yet.")
     lost = {table: (rows, after.get(table, 0)) for table, rows in before.items() if after.get(table, 0) < rows}
     total = f"{sum(before.values())} rows in {len(before)} tables"
     if lost:
-        said = ", ".join(f"{table} had {old}, has {new}" for table, (old, new) in sorted(lost.items()))
+        message = ", ".join(f"{table} had {old}, has {new}" for table, (old, new) in sorted(lost.items()))
         return Check(
-            "rows", "fail", f"Rows are missing: {said}.", details={"lost": {k: list(v) for k, v in lost.items()}}
+            "rows", "fail", f"Rows are missing: {message}.", details={"lost": {k: list(v) for k, v in lost.items()}}
         )
     return Check("rows", "ok", f"No row is missing ({total}).", details={"now": dict(after)})
 
@@ -194,11 +193,12 @@ def _untouched(world: World, stack: Stack, baseline: Baseline) -> Check:
         service.name: {container.id for container in service.containers}
         for service in refreshed(world.engine, stack.project.name).services
     }
-    # A container that had done its work and ended is gone after any `docker container prune`.
+    # A container that had ended may be gone after a `docker container prune`.
     changed = [
         name
         for name, ids in baseline.untouched.items()
-        if now.get(name, set()) - set(ids) or {one for one, ran in ids.items() if ran} - now.get(name, set())
+        if now.get(name, set()) - set(ids)
+        or {container_id for container_id, ran in ids.items() if ran} - now.get(name, set())
     ]
     if changed:
         return Check(
@@ -233,7 +233,7 @@ def _timed(world: World, name: str, ask: Callable[[], Check]) -> Check:
 
 
 class VerifyFailed(ChapError):
-    """The result was looked at and is not good; `checks` says why."""
+    """The verification failed; `checks` says why."""
 
     code = "verify"
 

@@ -1,4 +1,4 @@
-"""Wait for CHAP's API, as long as something happens: for its first answer, and until it is ready."""
+"""Wait for CHAP's API while there is progress: for its first answer, and until it is ready."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _FIRST_ANSWER = 2.0
 
 
 class _Patience:
-    """Whether a wait for CHAP's API goes on: progress, not a clock, decides.
+    """How long to wait for CHAP's API: progress, not a clock, decides.
 
-    While the container lives and work is done in the database, a migration may take as long as it needs.
+    While the container runs and work is done in the database, a migration may take as long as it needs.
     """
 
     def __init__(self, world: World, stack: Stack) -> None:
@@ -30,13 +30,13 @@ class _Patience:
     def check_container(self) -> None:
         """Raise EndedAtStart when the container of the API has ended."""
         api = self._stack.api.containers[0]
-        found = self._world.engine.container(api.id)
-        if found is None or not found.running or found.restarts > api.restarts:
+        container = self._world.engine.container(api.id)
+        if container is None or not container.running or container.restarts > api.restarts:
             why = evidence.why_ended(self._world, api)
             raise EndedAtStart(f"CHAP ended at its start: {why or 'its container is gone'}", why)
 
     def over(self, state: Any, waits: str, *, silent: bool) -> bool:
-        """Whether nothing has happened for too long. `state` is what was seen now, `waits` what it waits for."""
+        """Whether nothing has happened for too long. `state` is what CHAP answers now, `waits` what it waits for."""
         database = self._stack.access.name
         now, sign = self._world.clock(), (state, self._server.activity(database))
         if sign != self._seen or (silent and self._server.is_busy(database)):
@@ -47,7 +47,7 @@ class _Patience:
 
 
 def wait_for_answer(world: World, stack: Stack) -> bool:
-    """Wait until the API answers at all, or it is over with the patience; return whether it was silent before.
+    """Wait for the API's first answer, or until nothing has happened for too long; return whether it was silent before.
 
     Raise EndedAtStart when the container ends.
     """
@@ -62,9 +62,9 @@ def wait_for_answer(world: World, stack: Stack) -> bool:
 
 
 def wait_for_api(world: World, stack: Stack, *, workers: bool) -> Health:
-    """Wait until the API is ready and return how it is then or when the wait ended.
+    """Wait until the API is ready, and return its health at the end of the wait.
 
-    Without `workers` it is enough that nothing but the worker is amiss. Raise EndedAtStart when the container ends.
+    Without `workers`, an API that only lacks its workers counts as ready. Raise EndedAtStart when the container ends.
     """
     chap, patience = Chap(world.engine, stack.api.containers[0].id), _Patience(world, stack)
     while True:
@@ -79,13 +79,13 @@ def wait_for_api(world: World, stack: Stack, *, workers: bool) -> Health:
 
 
 def only_workers_amiss(health: Health) -> bool:
-    """Whether an API that is not ready lacks nothing but its workers."""
-    amiss = [part for part, said in health.checks.items() if said != "ok"]
+    """Whether an API that is not ready only lacks its workers."""
+    amiss = [part for part, state in health.checks.items() if state != "ok"]
     return health.level == "answering" and amiss == ["celery"]
 
 
 class EndedAtStart(ChapError):
-    """CHAP's API ended when it was started; `reason` is what its log or exit status says of it."""
+    """CHAP's API ended at its start; `reason` comes from its log or exit status."""
 
     def __init__(self, message: str, reason: str) -> None:
         super().__init__(message)

@@ -19,7 +19,7 @@ def test_a_job_that_begins_during_the_backup_is_not_lost(small: SampleStack) -> 
     run = Run(small, "upgrade", "v2.1.0", "--yes", at="backup", hit=lambda run: jobs.append(small.start_job(15)))
     assert run.end() == 1, run.stdout + run.stderr[-3000:]
     failure = run.document["error"]
-    assert "begun during pull and backup" in failure["message"] and "still runs as before" in failure["state"]
+    assert "started during pull and backup" in failure["message"] and "still runs as before" in failure["state"]
     small.wait_job(jobs[0], "SUCCESS")
     assert_old(small, before)
 

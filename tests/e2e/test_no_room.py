@@ -145,8 +145,8 @@ def test_an_upgrade_that_kept_a_dump_is_undone_by_a_restore(stack: SampleStack) 
 
 
 def test_values_are_compared_and_put_back_where_a_dump_was_kept(stack: SampleStack) -> None:
-    (lengths,) = stack.sql("SELECT count(*) FROM modeltemplatedb WHERE min_prediction_length = 1")[0]
-    assert int(lengths) >= 8
+    lengths = stack.sql("SELECT id FROM modeltemplatedb WHERE min_prediction_length = 1 ORDER BY id")
+    assert len(lengths) >= 8
     with full_but_for(stack, 80):
         run = Run(stack, "upgrade", "v2.2.0", "--yes")
         assert run.end() == 0, run.stdout + run.stderr[-3000:]
@@ -154,7 +154,9 @@ def test_values_are_compared_and_put_back_where_a_dump_was_kept(stack: SampleSta
     (values,) = (check for check in run.document["checks"] if check["name"] == "values")
     assert values["status"] == "warn"
     moved = {value["column"].rpartition(".")[2]: str(value["rows"]) for value in values["details"]["moved"]}
-    assert moved["min_prediction_length"] == moved["max_prediction_length"] == lengths
+    assert moved["min_prediction_length"] == moved["max_prediction_length"] == str(len(lengths))
     pasted = values["details"]["put_back"]["command"]
     subprocess.run(["sh", "-c", pasted], check=True, cwd="/", env=environment(), capture_output=True)
-    assert stack.sql("SELECT count(*) FROM modeltemplatedb WHERE min_prediction_periods = 1") == [[lengths]]
+    # v2.2.0 adds templates of its own, which have 1 too.
+    after = stack.sql("SELECT id FROM modeltemplatedb WHERE min_prediction_periods = 1 ORDER BY id")
+    assert after[: len(lengths)] == lengths

@@ -17,7 +17,7 @@ from tests.e2e.calls import chap
 from tests.sample.stack import SampleStack, environment
 
 # One of each kind that pg_dump knows and no database of CHAP has; each can be made in one statement.
-ONE_OF_EACH = """
+SAMPLES = """
 CREATE SCHEMA ext;
 CREATE EXTENSION pg_trgm WITH SCHEMA ext;
 CREATE EXTENSION hstore;
@@ -68,7 +68,7 @@ def engine_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def strange(small: SampleStack) -> Iterator[SampleStack]:
     """A stack whose database has more in it than CHAP's; what is there is put back."""
     made = chap(small, "backup", "--reason", "before")["backup"]
-    small.sql(ONE_OF_EACH)
+    small.sql(SAMPLES)
     small.sql("INSERT INTO more SELECT g, g, g FROM generate_series(1, 5) g; REFRESH MATERIALIZED VIEW held")
     yield small
     chap(small, "restore", made["id"], "--yes")
@@ -165,7 +165,7 @@ def test_a_backup_that_fails_its_proof_is_no_longer_relied_on(small: SampleStack
     listed = {backup["id"]: backup for backup in chap(small, "backups")["backups"]}
     assert listed[bad["id"]]["proven_by"] is None and listed[bad["id"]]["proven_at"] is None
     assert dump in listed[bad["id"]]["fault"] and listed[good["id"]]["fault"] == ""
-    assert f"{bad['id']} is not to be relied on." in small.docker("chap", "backups").stdout
+    assert f"Do not rely on {bad['id']}." in small.docker("chap", "backups").stdout
     status = chap(small, "status")
     assert status["last_backup"]["id"] == good["id"] and any(bad["id"] in problem for problem in status["problems"])
 
@@ -175,7 +175,7 @@ def test_a_backup_that_fails_its_proof_is_no_longer_relied_on(small: SampleStack
     assert any(bad["id"] in note and "passed over" in note for note in done["notes"])
     assert "public.observation" in done["tables"] and done["tables"] == good["tables"]
     refused = chap(small, "restore", bad["id"], "--yes", expect=1)["error"]
-    assert dump in refused["message"] and "To restore that alone" not in refused["hint"]
+    assert dump in refused["message"] and "To restore only that" not in refused["hint"]
     # `verify` means the same by it.
     assert chap(small, "verify", "latest")["backup"]["id"] == good["id"]
     assert f"Backup {bad['id']} is newer, and was passed over." in small.docker("chap", "verify").stderr

@@ -69,6 +69,8 @@ def test_the_example_runs(small: SampleStack, name: str, line: str) -> None:
     if name == "rollback":
         # There must be something to undo.
         small.docker("chap", "upgrade", "v2.1.0", "--yes")
+    if name == "attach":
+        small.docker("chap", "backup", "--detach")
     done = subprocess.run(
         shlex.split(line), cwd=small.folder, env=environment(), capture_output=True, text=True, check=False
     )

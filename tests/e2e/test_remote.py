@@ -56,7 +56,7 @@ def test_it_is_seen_and_backed_up_as_from_its_own_machine(small: SampleStack, re
     backup = json.loads(made.stdout)["backup"]
     assert backup["tables"] == {f"public.{name}": rows for name, rows in small.counts().items()}
     proven = chap(remote, small.folder, "--context", "north", "chap", "verify", backup["folder"])
-    assert proven.returncode == 0 and "read back" in proven.stdout, proven.stderr
+    assert proven.returncode == 0 and "from beginning to end" in proven.stdout, proven.stderr
 
 
 def test_what_cannot_be_reached_is_never_the_local_engine(small: SampleStack, remote: Remote) -> None:

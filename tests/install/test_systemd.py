@@ -98,7 +98,9 @@ def start(folder: Path) -> None:
         f"{config}/cli-plugins/docker-compose": "/usr/libexec/docker/cli-plugins/docker-compose",
         str(folder): str(folder),
     }
-    mounts = [word for here, there in shared.items() for word in ("-v", f"{os.path.realpath(here)}:{there}")]
+    mounts = [
+        word for here, inside_path in shared.items() for word in ("-v", f"{os.path.realpath(here)}:{inside_path}")
+    ]
     docker(
         *("run", "-d", "--name", SERVER, "--label", LABEL, "--network", "host", "--tmpfs", "/run"),
         *("--cap-add", "SYS_ADMIN", "--security-opt", "seccomp=unconfined", "--security-opt", "apparmor=unconfined"),

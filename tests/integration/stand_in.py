@@ -17,10 +17,10 @@ def main(words: list[str], docker: tuple[str, ...]) -> int:
         case ["flood"]:
             for number in range(100_000):
                 print(number)
-        case ["wait", *told]:
-            wait(told[0] if told else "")
-        case ["chatter", told]:
-            chatter(told)
+        case ["wait", *report]:
+            wait(report[0] if report else "")
+        case ["chatter", report]:
+            chatter(report)
         case ["load"]:
             load()
         case _:

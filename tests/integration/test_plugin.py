@@ -412,6 +412,7 @@ def install(installed: Installed, file: Path, **environment: str) -> subprocess.
     """Run the recipe's install on a file."""
     (installed.folder / "build" / "out").mkdir(parents=True)
     shutil.copy(file, installed.folder / "build" / "out" / "docker-chap")
+    (installed.folder / "build" / "out" / "docker-chap.1").write_text("")
     shutil.copy(recipe.RECIPE / "install", installed.folder / "build")
     return installed.run(installed.folder / "build" / "install", **environment)
 

@@ -58,11 +58,16 @@ def private_config(folder: Path) -> dict[str, str]:
     config.mkdir(parents=True)
     (config / "config.json").write_text("{}")
     (config / "cli-plugins").symlink_to(Path(environment()["DOCKER_CONFIG"], "cli-plugins"))
-    found = {**environment(), "DOCKER_CONFIG": str(config), "HOME": str(folder), "XDG_DATA_HOME": str(folder / "data")}
-    found.pop("DOCKER_HOST", None)
+    variables = {
+        **environment(),
+        "DOCKER_CONFIG": str(config),
+        "HOME": str(folder),
+        "XDG_DATA_HOME": str(folder / "data"),
+    }
+    variables.pop("DOCKER_HOST", None)
     # What is unpacked already, so that a home of its own does not mean to unpack it again.
-    found["XDG_CACHE_HOME"] = os.environ.get("XDG_CACHE_HOME", os.path.expanduser("~/.cache"))
-    return found
+    variables["XDG_CACHE_HOME"] = os.environ.get("XDG_CACHE_HOME", os.path.expanduser("~/.cache"))
+    return variables
 
 
 @contextlib.contextmanager
@@ -89,14 +94,14 @@ def ssh_server(folder: Path, host: str = LOOPBACK) -> Iterator[Remote]:
     )
     wrapper.write_text(f'#!/bin/sh\nexec {shutil.which("ssh")} -F {folder}/ssh_config "$@"\n')
     wrapper.chmod(0o755)
-    found = private_config(folder)
-    found["PATH"] = f"{wrapper.parent}{os.pathsep}{found['PATH']}"
+    variables = private_config(folder)
+    variables["PATH"] = f"{wrapper.parent}{os.pathsep}{variables['PATH']}"
     log = folder / "sshd.log"
-    with log.open("wb") as said:
-        server = subprocess.Popen([SAMPLE / "sshd.sh", config], stdin=subprocess.DEVNULL, stdout=said, stderr=said)
+    with log.open("wb") as stderr:
+        server = subprocess.Popen([SAMPLE / "sshd.sh", config], stdin=subprocess.DEVNULL, stdout=stderr, stderr=stderr)
     try:
         wait_for(host, port, server, log)
-        yield Remote(f"ssh://root@{host}:{port}", found, log)
+        yield Remote(f"ssh://root@{host}:{port}", variables, log)
     finally:
         server.terminate()
         server.wait()
@@ -120,10 +125,10 @@ def tls_server(folder: Path, host: str = LOOPBACK) -> Iterator[Remote]:
                 threading.Thread(target=serve, args=[connection], daemon=True).start()
 
     def serve(connection: socket.socket) -> None:
-        with contextlib.suppress(OSError), connection, socket.socket(socket.AF_UNIX) as there:
-            with context.wrap_socket(connection, server_side=True) as here:
-                there.connect(engine)
-                _carry(here, there)
+        with contextlib.suppress(OSError), connection, socket.socket(socket.AF_UNIX) as remote:
+            with context.wrap_socket(connection, server_side=True) as local:
+                remote.connect(engine)
+                _carry(local, remote)
 
     threading.Thread(target=accept, daemon=True).start()
     address = f"tcp://{host}:{listener.getsockname()[1]}"
@@ -135,18 +140,18 @@ def tls_server(folder: Path, host: str = LOOPBACK) -> Iterator[Remote]:
         listener.close()
 
 
-def _carry(here: ssl.SSLSocket, there: socket.socket) -> None:
+def _carry(local: ssl.SSLSocket, remote: socket.socket) -> None:
     """Carry bytes both ways until both ends have said all."""
-    open_ends: dict[socket.socket, socket.socket] = {here: there, there: here}
+    open_ends: dict[socket.socket, socket.socket] = {local: remote, remote: local}
     while open_ends:
-        ready = [here] if here in open_ends and here.pending() else select.select(list(open_ends), [], [])[0]
+        ready = [local] if local in open_ends and local.pending() else select.select(list(open_ends), [], [])[0]
         for source in ready:
             data = source.recv(65536)
             if data:
-                open_ends.get(source, here).sendall(data)
+                open_ends.get(source, local).sendall(data)
                 continue
             target = open_ends.pop(source)
-            if target is here:
+            if target is local:
                 return
             target.shutdown(socket.SHUT_WR)
 

@@ -71,6 +71,6 @@ def _release(work: Path, releases: Path, tag: str, filled: Callable[[str], str])
 
 def _content(releases: Path, image: str, tag: str) -> Path:
     for version in (tag, "v2.1.0"):  # a release that is never started may hold anything
-        if (found := releases / f"{image}-{version}").is_dir():
-            return found
+        if (folder := releases / f"{image}-{version}").is_dir():
+            return folder
     raise RuntimeError(f"There is no {image} to make {tag} of.")

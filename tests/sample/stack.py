@@ -58,15 +58,15 @@ class SampleError(Exception):
 @cache
 def environment() -> dict[str, str]:
     """Return the environment in which the sample's engine, Compose and the plugin under test are found."""
-    found = dict(os.environ)
+    variables = dict(os.environ)
     file = OUT / "env.sh"
     if not file.exists():
         raise SampleError("Run tests/sample/setup first.")
     for name, value in re.findall(r"^export (\w+)='(.*)'$", file.read_text(), re.MULTILINE):
         # Inside build/out/new/run the second engine and its Compose are the ones to use.
-        if found.get("CHAP_SAMPLE_ENGINE") != "new":
-            found[name] = value
-    return found
+        if variables.get("CHAP_SAMPLE_ENGINE") != "new":
+            variables[name] = value
+    return variables
 
 
 @cache
@@ -215,12 +215,12 @@ class SampleStack:
     def containers(self) -> dict[str, dict[str, Any]]:
         """Return each service's container: id, image (its name), image_id, state, health, exit_code."""
         label = f"com.docker.compose.project={self.project}"
-        found = {}
-        for container in (one.attrs for one in engine().containers.list(all=True, filters={"label": label})):
+        result = {}
+        for container in (entry.attrs for entry in engine().containers.list(all=True, filters={"label": label})):
             labels = container["Config"]["Labels"]
             if labels.get("com.docker.compose.oneoff") == "True":
                 continue
-            found[labels["com.docker.compose.service"]] = {
+            result[labels["com.docker.compose.service"]] = {
                 "id": container["Id"],
                 "image": container["Config"]["Image"],
                 "image_id": container["Image"],
@@ -229,7 +229,7 @@ class SampleStack:
                 "exit_code": container["State"]["ExitCode"],
                 "started_at": container["State"]["StartedAt"],
             }
-        return found
+        return result
 
     def api(self, path: str, method: str = "GET", body: Any = None, timeout: float = 15) -> tuple[int, Any]:
         """Ask the CHAP API; the status is 0 when nothing answers."""
@@ -248,8 +248,8 @@ class SampleStack:
 
     def route(self) -> dict[str, Any] | None:
         """Return DHIS2's route for CHAP, all its fields."""
-        found = self.dhis2("/api/routes?filter=code:eq:chap&fields=*&paging=false")[1]["routes"]
-        return dict(found[0]) if found else None
+        routes = self.dhis2("/api/routes?filter=code:eq:chap&fields=*&paging=false")[1]["routes"]
+        return dict(routes[0]) if routes else None
 
     def version(self) -> str | None:
         """Return the version that the API reports."""
@@ -287,18 +287,18 @@ class SampleStack:
         """Run a program in the database's container and return what it printed."""
         # There are thousands of these: asking the engine itself costs a tenth of starting `docker compose exec`.
         labels = [f"com.docker.compose.project={self.project}", f"com.docker.compose.service={self.database_service}"]
-        found = engine().containers.list(filters={"label": labels}, limit=1)
-        if not found:
+        containers = engine().containers.list(filters={"label": labels}, limit=1)
+        if not containers:
             raise SampleError(f"{self.project}: {self.database_service} does not run")
-        answer: Any = found[0].exec_run(list(words), demux=True)
-        said, errors = answer.output
+        answer: Any = containers[0].exec_run(list(words), demux=True)
+        output, errors = answer.output
         if answer.exit_code:
             raise SampleError(f"{words} ended with {answer.exit_code}:\n{(errors or b'').decode()}")
-        return bytes(said or b"")
+        return bytes(output or b"")
 
     def sql(self, query: str, database: str | None = None) -> list[list[str]]:
         """Run a query in the database's container and return its rows as text."""
-        said = self.inside(
+        output = self.inside(
             "psql",
             "-X",
             "-q",
@@ -317,7 +317,7 @@ class SampleStack:
             "-c",
             query,
         )
-        return [line.split("\x1f") for line in said.decode().rstrip("\n").split("\x1e") if line]
+        return [line.split("\x1f") for line in output.decode().rstrip("\n").split("\x1e") if line]
 
     def databases(self) -> list[str]:
         """Return the names of the server's databases."""
@@ -335,14 +335,14 @@ class SampleStack:
 
     def columns(self, database: str | None = None) -> dict[str, list[str]]:
         """Return the columns of every table."""
-        found: dict[str, list[str]] = {}
+        result: dict[str, list[str]] = {}
         query = (
             "SELECT table_name, column_name FROM information_schema.columns"
             " WHERE table_schema = 'public' ORDER BY table_name, ordinal_position"
         )
         for table, column in self.sql(query, database):
-            found.setdefault(table, []).append(column)
-        return found
+            result.setdefault(table, []).append(column)
+        return result
 
     def counts(self, database: str | None = None) -> dict[str, int]:
         """Return the number of rows of every table."""
@@ -363,8 +363,8 @@ class SampleStack:
             # A sum of hashes does not depend on the order of the rows and needs no memory, whatever their number.
             mark = f"md5(coalesce(sum(hashtextextended({row}, 0)::numeric), 0)::text)"
             parts.append(f"SELECT '{table}', count(*), {mark} FROM \"{table}\"")
-        found = self.sql(" UNION ALL ".join(parts), database) if parts else []
-        return {table: (int(count), mark) for table, count, mark in found}
+        digests = self.sql(" UNION ALL ".join(parts), database) if parts else []
+        return {table: (int(count), mark) for table, count, mark in digests}
 
 
 def remove_project(project: str) -> None:
@@ -374,9 +374,9 @@ def remove_project(project: str) -> None:
     if containers:
         _docker("rm", "-fv", *containers)
     for kind in ("volume", "network"):
-        found = _docker(kind, "ls", "-q", "--filter", label).split()
-        if found:
-            _docker(kind, "rm", *found)
+        names = _docker(kind, "ls", "-q", "--filter", label).split()
+        if names:
+            _docker(kind, "rm", *names)
     kept = _docker("images", "--format", "{{.Repository}}:{{.Tag}}", "docker-chap/kept").split()
     kept = [image for image in kept if image.partition(":")[2].startswith(f"{project}-")]
     for ours in (f"{project}-*", f"{project}/*"):  # built by Compose, or named for this project

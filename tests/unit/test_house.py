@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,6 +42,13 @@ MODULES = sorted(
     if path.stem != "__init__"
 )
 
+ROOT = PACKAGE.parent
+# What runs inside of the sample's images is CHAP's, so to say.
+SAMPLE_IMAGES = ROOT / "tests" / "sample" / "images"
+SOURCES = sorted(
+    path for path in (*PACKAGE.rglob("*.py"), *(ROOT / "tests").rglob("*.py")) if not path.is_relative_to(SAMPLE_IMAGES)
+)
+
 # These talk to people. All others are given what they need and return data, so that a test can run them too.
 FACES = [name for name in MODULES if name in ("__main__", "plugin") or name.startswith("cli.")]
 
@@ -65,6 +73,20 @@ LONGEST = 300
 LONGER = {
     **{"postgres.server": 360, "engine.engine": 530},
     **{"preflight.preflight": 360, "project.compose_files": 400, "project.variables": 350, "model": 320},
+}
+
+# Words that say nothing of what they name: a reader would have to learn them first. And words that a name may hold in
+# one sense only.
+DIALECT = {"one", "ones", "found", "said", "told", "there"}
+SENSES = {
+    "place": (),
+    "foreign": ("foreign_key", "foreign_keys", "ForeignKey", "FOREIGN_KEYS"),  # of a database
+}
+# And words that have their one sense only in these modules.
+AT_HOME = {
+    "source": ("restore.", "cli.restore", "cli.rehearse", "operations.rehearse"),  # what a restore reads
+    "settings": ("postgres.", "backups.manifest"),  # PostgreSQL's
+    "keep": ("cli.prune", "records.steps"),  # retention, and the step of every journal
 }
 
 SCREEN_AND_EXIT = {"print", "input", "exit", "quit", "sys.exit", "os._exit"}
@@ -134,6 +156,27 @@ def test_a_module_is_short(module: str) -> None:
     assert len(lines) <= LONGER.get(module, LONGEST)
 
 
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_names_are_plain(path: Path) -> None:
+    wrong = [(name, line) for name, line in names_in(ast.parse(path.read_text())) if not is_plain(name)]
+    assert not wrong, f"say what it is: {wrong}"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_word_means_the_same_everywhere(module: str) -> None:
+    for word, homes in AT_HOME.items():
+        names = [name for name, _ in names_in(tree(module)) if word in words_of(name)]
+        assert not names or module.startswith(homes), f"{word} means something else in {homes}: {names}"
+
+
+def test_the_rule_of_names_sees_every_name() -> None:
+    source = "import a as said\nclass Told:\n    found: int\n    def one(self, there, *ones): pass\n"
+    source += "for place in x: pass\nwith y as foreign: pass\ntry: pass\nexcept E as found_it: pass\nself.told_of = z\n"
+    names = [name for name, _ in names_in(ast.parse(source))]
+    assert not any(map(is_plain, (name for name in names if name not in ("self",)))), names
+    assert len(names) == 11 and is_plain("foreign_keys") and is_plain("done") and is_plain("standing")
+
+
 def test_the_rules_see_what_they_forbid() -> None:
     """See that the walk over a module finds every form of an import and of a call."""
     source = ast.parse(
@@ -190,6 +233,36 @@ def imports(source: ast.Module) -> Iterator[str]:
                 yield from (alias.name for alias in node.names if not alias.name.startswith("__"))
         elif isinstance(node, ast.Import):
             yield from (alias.name.removeprefix("compose_chap.").partition(".")[0] for alias in node.names)
+
+
+def names_in(source: ast.Module) -> Iterator[tuple[str, int]]:
+    """Yield every name that the source gives, with its line."""
+    for node in ast.walk(source):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id, node.lineno
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            yield node.attr, node.lineno
+        elif isinstance(node, ast.arg):
+            yield node.arg, node.lineno
+        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            yield node.name, node.lineno
+        elif isinstance(node, ast.ExceptHandler) and node.name:
+            yield node.name, node.lineno
+        elif isinstance(node, ast.alias) and node.asname:
+            yield node.asname, node.lineno
+        elif isinstance(node, (ast.MatchAs, ast.MatchStar)) and node.name:
+            yield node.name, node.lineno
+
+
+def words_of(name: str) -> set[str]:
+    """Return the words that a name is made of."""
+    return set(re.sub("([a-z])([A-Z])", r"\1_\2", name).lower().split("_"))
+
+
+def is_plain(name: str) -> bool:
+    """Return whether a name holds no word of the dialect, and each other word in its one sense."""
+    words = words_of(name)
+    return not words & DIALECT and not any(word in words and name not in allowed for word, allowed in SENSES.items())
 
 
 def calls(source: ast.Module) -> Iterator[str]:

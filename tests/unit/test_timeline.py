@@ -64,7 +64,7 @@ def test_it_is_written_only_where_somebody_wants_it(tmp_path: Path, monkeypatch:
     assert len(events(tmp_path / "line")) == 1
 
 
-def test_a_place_that_cannot_be_written_is_refused_before_anything(
+def test_an_unwritable_path_is_refused_before_anything(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(UsageError, match="No such file"):

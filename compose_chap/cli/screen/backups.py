@@ -16,27 +16,27 @@ from compose_chap.model import Origin
 _SAME_TIME = 3600  # seconds
 
 
-def backup_document(one: Backup) -> dict[str, Any]:
+def backup_document(backup: Backup) -> dict[str, Any]:
     """Return a backup for scripts."""
-    bad = one.proof.how == "bad"
+    bad = backup.proof.how == "bad"
     return {
-        **one.manifest.to_json(),
-        "folder": str(one.folder),
-        "size": one.size,
-        "pinned": one.pinned,
-        "proven_at": None if bad else one.proof.best_at.isoformat(),
-        "proven_by": None if bad else one.proof.best,
-        "read_back_at": None if bad else one.proof.at.isoformat(),
-        "test_restored_at": one.proof.restored_at.isoformat() if one.proof.restored_at else None,
-        "fault": one.fault,
+        **backup.manifest.to_json(),
+        "folder": str(backup.folder),
+        "size": backup.size,
+        "pinned": backup.pinned,
+        "proven_at": None if bad else backup.proof.best_at.isoformat(),
+        "proven_by": None if bad else backup.proof.best,
+        "read_back_at": None if bad else backup.proof.at.isoformat(),
+        "test_restored_at": backup.proof.restored_at.isoformat() if backup.proof.restored_at else None,
+        "fault": backup.fault,
     }
 
 
-def backups_table(found: Sequence[Backup], origin: Origin, now: datetime) -> str:
+def backups_table(backups: Sequence[Backup], origin: Origin, now: datetime) -> str:
     """Return a line for each backup; of which stack it is only where that is not the same for all."""
     heads = ["BACKUP", "AGE", "SIZE", "CHAP", "PROVEN", "STACK", "REASON"]
-    mixed = not all(origin.owns(backup.origin) for backup in found)
-    return table([_row(backup, now, mixed) for backup in found], heads)
+    mixed = not all(origin.owns(backup.origin) for backup in backups)
+    return table([_row(backup, now, mixed) for backup in backups], heads)
 
 
 def _row(backup: Backup, now: datetime, mixed: bool) -> list[str]:

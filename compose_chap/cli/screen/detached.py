@@ -11,7 +11,7 @@ _NEWS = timedelta(days=1)
 
 
 def is_news(run: Detached, now: datetime) -> bool:
-    """Whether an operator should still be told of a run: it goes on, or began not long ago."""
+    """Whether a run is still worth showing: it goes on, or began not long ago."""
     return run.running or now - run.began_at < _NEWS
 
 

@@ -46,7 +46,7 @@ def _row(stack: Mapping[str, Any], now: datetime) -> list[str]:
     name = stack["project"]["name"]
     if "services" not in stack:
         return [name, "", stack["problems"][0], "", ""]
-    version = next((one["version"] for one in stack["services"] if one["role"] == "api"), "")
+    version = next((service["version"] for service in stack["services"] if service["role"] == "api"), "")
     return [name, version or "unknown", _health(stack), _last_backup(stack, now), _update(stack)]
 
 
@@ -66,5 +66,5 @@ def _last_backup(stack: Mapping[str, Any], now: datetime) -> str:
 
 
 def _update(stack: Mapping[str, Any]) -> str:
-    found = stack["update_available"]
-    return "not known" if found is None else found or "none"
+    update = stack["update_available"]
+    return "not known" if update is None else update or "none"

@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Sequence
 from typing import TextIO
 
-from compose_chap.cli.screen.plain import on_one_line
+from compose_chap.cli.screen.plain import single_line
 
 # A last column that is narrower than this goes below the others, with what is in it whole.
 _LEAST = 14
@@ -49,7 +49,7 @@ def cells(text: str) -> int:
 
 
 def clipped(text: str, most: int) -> str:
-    """Return a text that takes at most so many columns, with dots where its end is left out."""
+    """Return a text cut to a number of columns, with dots in place of what was cut."""
     if cells(text) <= most:
         return text
     while text and cells(text) > most - 3:
@@ -73,7 +73,7 @@ def facts(pairs: Sequence[tuple[str, str]], stream: TextIO | None = None) -> str
     """Return names and what there is to say of each; what is long goes on in lines of its own on a terminal."""
     indent = max((cells(name) for name, _ in pairs), default=0) + 2
     width = width_of(stream or sys.stdout)
-    return "\n".join(f"{_padded(name, indent)}{hanging(on_one_line(text), indent, width)}" for name, text in pairs)
+    return "\n".join(f"{_padded(name, indent)}{hanging(single_line(text), indent, width)}" for name, text in pairs)
 
 
 def table(rows: Sequence[Sequence[str]], head: Sequence[str] = ()) -> str:
@@ -82,7 +82,7 @@ def table(rows: Sequence[Sequence[str]], head: Sequence[str] = ()) -> str:
     On a terminal the text of the last column goes on below itself. Where that is too narrow, as many of the last
     columns as need be go below the first ones.
     """
-    everything = [[on_one_line(cell) for cell in row] for row in rows]
+    everything = [[single_line(cell) for cell in row] for row in rows]
     used = [
         at for at in range(len(head) or len(everything[0]) if everything else 0) if any(row[at] for row in everything)
     ]

@@ -1,4 +1,4 @@
-"""A status as numbers that a monitoring system collects, in Prometheus' text format."""
+"""A status as metrics in Prometheus' text format."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def text(seen: Status | None, update: str | None, now: datetime) -> str:
     """
     labels = f'{{project="{_escaped(seen.stack.project.name)}"}}' if seen else ""
     lines: list[str] = []
-    for name, told, value in _lines(seen, update, now):
+    for name, help_text, value in _lines(seen, update, now):
         if value is not None:
-            lines += [f"# HELP {name} {told}", f"# TYPE {name} gauge", f"{name}{labels} {value:.0f}"]
+            lines += [f"# HELP {name} {help_text}", f"# TYPE {name} gauge", f"{name}{labels} {value:.0f}"]
     return "\n".join(lines) + "\n"
 
 

@@ -28,7 +28,7 @@ def plain(text: str, *, colours: bool = False) -> str:
     return "".join(_shown(part) + colour for part, colour in zip(parts, own))
 
 
-def on_one_line(text: str) -> str:
+def single_line(text: str) -> str:
     """Return a text, as `plain` does, on one line: a name or a value cannot pretend to be a line of its own."""
     return text if text.isprintable() else " ".join(plain(text).split())
 

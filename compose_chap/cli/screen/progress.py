@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import TextIO
 
 from compose_chap.cli.screen.layout import cells, clipped, colourful, painted, terminal_width
-from compose_chap.cli.screen.plain import on_one_line
+from compose_chap.cli.screen.plain import single_line
 from compose_chap.cli.screen.steps import FAILED, WAITING, WAY_BACK, words_of
 from compose_chap.units import duration, size, stopwatch
 
@@ -113,7 +113,7 @@ class Progress:
             return
         self._step = _Step(step, time.monotonic(), detail)
         if self._mode == "plain":
-            self._line(f"{title}: {on_one_line(detail)}" if detail else title)
+            self._line(f"{title}: {single_line(detail)}" if detail else title)
         elif self._screen is None:
             self._screen = _Screen(self._stream)
         if self._screen:
@@ -131,7 +131,7 @@ class Progress:
             return
         words = words_of(step.name)
         if failure is not None:
-            why = f"{words.doing}: {on_one_line(failure)}" if failure else words.doing
+            why = f"{words.doing}: {single_line(failure)}" if failure else words.doing
             self._line(why, good=False)
         elif self._mode == "live":
             took = stopwatch(time.monotonic() - step.begun)
@@ -216,7 +216,7 @@ class _Screen:
         # Read again each time: the window may be another size now. The last column stays free, so that nothing wraps.
         room = terminal_width(self._stream) - 1 - cells(tail) - cells(indent) - 2
         title = words_of(step.name).doing
-        if detail := on_one_line(step.detail):
+        if detail := single_line(step.detail):
             title = f"{title}: {detail}"
         if room < 8:
             return clipped(f"{indent}{spinner} {words_of(step.name).doing}", terminal_width(self._stream) - 1)

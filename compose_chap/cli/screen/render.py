@@ -52,13 +52,13 @@ def json_line(data: Mapping[str, Any]) -> None:
 
 
 def failure_facts(error: ChapError) -> dict[str, Any]:
-    """Return what a program is told of a failure."""
+    """Return the part of a JSON document that describes a failure."""
     parts = {"code": error.code, "message": error.message, "state": error.state, "hint": error.hint}
     return {"error": parts, "exit_status": error.exit_status}
 
 
 def failure_document(command: str, error: ChapError) -> str:
-    """Return a failure as a JSON document."""
+    """Return the part of a JSON document that describes a failure."""
     return document(command, {"ok": False, **failure_facts(error), **error.details})
 
 

@@ -17,7 +17,7 @@ from compose_chap.model import Role, Service, Stack
 # The first lines are on the screen before this is needed.
 if TYPE_CHECKING:
     from compose_chap.backups.catalogue import Backup
-    from compose_chap.operations.status import Source, Status
+    from compose_chap.operations.status import CheckoutFacts, Status
     from compose_chap.stack.chap import Jobs
 
 
@@ -53,7 +53,7 @@ def status_document(seen: Status, now: datetime) -> dict[str, Any]:
         "last_backup": _backup(seen.last_backup, now),
         "last_test_restore": seen.last_test_restore.isoformat() if seen.last_test_restore else None,
         "backups_known": seen.backups_known,
-        "checkout": asdict(seen.source) if seen.source else None,
+        "checkout": asdict(seen.checkout) if seen.checkout else None,
         "open_run": seen.open_run or None,
         "working": seen.working,
         "detached": seen.detached.to_json() if seen.detached else None,
@@ -125,7 +125,7 @@ def status_text(seen: Status, now: datetime) -> str:
     stack = seen.stack
     known = [
         ("Files", _files(stack)),
-        *([("Checkout", _said_of(seen.source))] if seen.source else []),
+        *([("Checkout", _checkout_text(seen.checkout))] if seen.checkout else []),
         ("Version", _versions(seen)),
         ("Address", ", ".join(addresses(stack)) or "not published on this machine"),
         ("Health", _health(seen)),
@@ -172,7 +172,7 @@ def status_text(seen: Status, now: datetime) -> str:
 
 def addresses(stack: Stack) -> list[str]:
     """Return where the API is reached on the engine's machine."""
-    return [f"http://{place}" for container in stack.api.containers for place in container.published]
+    return [f"http://{address}" for container in stack.api.containers for address in container.published]
 
 
 def _versions(seen: Status) -> str:
@@ -212,17 +212,17 @@ def _health(seen: Status) -> str:
     return seen.health.summary if seen.health else "not running"
 
 
-def _said_of(source: Source) -> str:
-    branch = source.branch.removeprefix("refs/heads/")
-    return f"{source.name}, commit {source.commit[:12]}" + (f", branch {branch}" if branch else "")
+def _checkout_text(facts: CheckoutFacts) -> str:
+    branch = facts.branch.removeprefix("refs/heads/")
+    return f"{facts.name}, commit {facts.commit[:12]}" + (f", branch {branch}" if branch else "")
 
 
 def _jobs(jobs: Jobs | None) -> str:
     if jobs is None:
         return "not known"
-    said = f"{len(jobs.running)} running, {len(jobs.waiting)} waiting"
-    said += f", {len(jobs.zombies)} dead but listed as running" if jobs.zombies else ""
-    return said + (f", {len(jobs.own)} queued by CHAP itself" if jobs.own else "")
+    summary = f"{len(jobs.running)} running, {len(jobs.waiting)} waiting"
+    summary += f", {len(jobs.zombies)} dead but listed as running" if jobs.zombies else ""
+    return summary + (f", {len(jobs.own)} queued by CHAP itself" if jobs.own else "")
 
 
 def _database(seen: Status) -> str:
@@ -249,8 +249,8 @@ def _last_backup(seen: Status, now: datetime) -> str:
 
 
 def _state(service: Service) -> str:
-    one = service.containers[0]
-    if not one.running:
-        return f"{one.state} ({one.exit_status})"
+    container = service.containers[0]
+    if not container.running:
+        return f"{container.state} ({container.exit_status})"
     count = f" x{len(service.containers)}" if len(service.containers) > 1 else ""
-    return (f"running ({one.health})" if one.health else "running") + count
+    return (f"running ({container.health})" if container.health else "running") + count

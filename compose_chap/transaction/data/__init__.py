@@ -1,4 +1,4 @@
 """The data of a change: how the previous ones are kept and come back, and what a migration made of the values.
 
-The doors are `previous_data.previous_data_of` and `value_query`. `forward`, `undo` and `evidence` call them.
+Start at `previous_data.previous_data_of` and `value_query`. `forward`, `undo` and `evidence` call them.
 """

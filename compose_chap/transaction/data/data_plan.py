@@ -1,7 +1,7 @@
-"""Which databases get which name, forward and back: decided here, from names alone, and nowhere else.
+"""Which database gets which name, forward and back: decided only here, from names alone. Pure.
 
-`undo` carries a plan out, the text for a person prints it, and a test tries every state that there can be. A plan
-holds for the moment in which it is made: whoever was cut off makes it again from what is there then.
+`undo` carries out a plan, the instructions for a person print it, and a test tries every possible state. A plan
+is valid for the moment in which it is made: after an interruption it is made again from the present databases.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from compose_chap.transaction.run import kept
 class DataKind(Enum):
     """What a change does with the data.
 
-    COPY: the live data are migrated in place, a copy of them is kept. DUMP: the same, and a dump of them is kept.
-    RESTORE: a side database, which can be made again, becomes the live one. ROLLBACK: so does one that an earlier
-    run kept, and it is the only one with these data.
+    COPY: the live data are migrated in place, a copy is kept. DUMP: the same, but a dump is kept.
+    RESTORE: a side database, which can be made again, becomes the live one. ROLLBACK: a database that an earlier
+    run kept becomes the live one; it is the only one with these data.
     """
 
     COPY = "copy"
@@ -33,7 +33,7 @@ class DataKind(Enum):
 class Names:
     """The names of the databases of a change.
 
-    `live` is CHAP's. The previous data are kept as `kept`. `incoming` becomes the live one, empty where none does.
+    `live` is CHAP's. The previous data are kept as `kept`. `incoming` becomes the live one; empty for none.
     """
 
     live: str
@@ -42,15 +42,15 @@ class Names:
 
     @property
     def failed(self) -> str:
-        """The name that data take which did not prove good, until they are dropped."""
+        """The name for data that failed verification, until they are dropped."""
         return kept.failed_name(self.kept)
 
 
 @dataclass(frozen=True)
 class DataPlan:
-    """Renames, as (from, to), that are done together in this order or not at all, and databases to drop after them.
+    """Renames (from, to) that are done in this order, all or none, and databases to drop after them.
 
-    With `from_dump` the old data are in the dump alone: they are restored as the kept database, then a new plan is due.
+    With `from_dump`, the old data are only in the dump: they are restored as the kept database, and a new plan is made.
     """
 
     renames: tuple[tuple[str, str], ...] = ()
@@ -59,7 +59,7 @@ class DataPlan:
 
 
 def swap(names: Names, present: Collection[str]) -> DataPlan:
-    """Return how the incoming database becomes the live one, and a live one that is there the kept one."""
+    """Return the plan by which the incoming database becomes the live one, and an existing live one the kept one."""
     aside = ((names.live, names.kept),) if names.live in present else ()
     return DataPlan((*aside, (names.incoming, names.live)))
 
@@ -73,7 +73,7 @@ def way_back(
     had_live: bool = True,
     came_back: bool = False,
 ) -> DataPlan:
-    """Return how the old data become the live ones again; nothing where they are.
+    """Return the plan by which the old data become live again; empty when they are live.
 
     `present` are the databases of the server, `begun` the steps that have begun. `had_live` says that there was a
     live database before the run, `came_back` that a dump was restored and is live. Raise StateError when the name
@@ -87,7 +87,7 @@ def way_back(
 def disposable(kind: DataKind, names: Names) -> str:
     """Return the database that may be dropped after the way back, if nothing was written to it; empty for none.
 
-    What a rollback brings in is never that: no other database has these data.
+    The database that a rollback brings in is never disposable: no other has its data.
     """
     return "" if kind is DataKind.ROLLBACK else names.failed
 
@@ -108,21 +108,21 @@ def _unmigrated(
 def _swapped_back(
     kind: DataKind, names: Names, present: Collection[str], begun: Collection[str], had_live: bool
 ) -> DataPlan:
-    only_one = kind is DataKind.ROLLBACK
-    drops = () if only_one else (names.incoming,)
+    single = kind is DataKind.ROLLBACK
+    drops = () if single else (names.incoming,)
     if Step.SWAP not in begun:
         return DataPlan(drops=drops)
     if names.incoming in present:
         # The swap did not come about. Only a person can have taken the live one away.
         lost = names.live not in present and names.kept in present
         return DataPlan(((names.kept, names.live),) if lost else (), drops)
-    away = names.incoming if only_one else names.failed
+    away = names.incoming if single else names.failed
     if names.kept in present:
         return DataPlan(_kept_to_live(names, present, away))
     if names.live in present and not had_live:
         return DataPlan(((names.live, _free(away, present)),))
     # Commands that earlier versions printed for a person put the only one aside, as if it had failed.
-    if only_one and names.failed in present:
+    if single and names.failed in present:
         return DataPlan(((names.failed, away),))
     return DataPlan()
 

@@ -1,7 +1,7 @@
-"""How the previous data are kept through a change and come back: one class for each way.
+"""How the previous data are kept during a change and restored: a class for each way.
 
-A change that migrates the live data keeps them as a copy in the server or as a proven dump. One that brings other data
-in keeps the live database itself, under another name. Which database gets which name is decided by `data_plan`.
+A change that migrates the live data keeps them as a copy in the server or as a proven dump. A change that brings in
+other data keeps the live database itself, under another name. `data_plan` decides which database gets which name.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _ROOM = 1.3
 class PreviousData(ABC):
     """The data that were live before a change, and the way in which they are kept.
 
-    `facts` are what its run had learned when this was made.
+    `facts` are what the run had recorded when this was made.
     """
 
     def __init__(self, change: Change, facts: RunFacts) -> None:
@@ -43,24 +43,24 @@ class PreviousData(ABC):
     @property
     @abstractmethod
     def kind(self) -> DataKind:
-        """What `data_plan` calls this way."""
+        """The name of this way in `data_plan`."""
 
     @abstractmethod
-    def keep(self, world: World, server: Server, journal: Journal) -> None:
-        """Keep the live data before they are migrated. CHAP does not write to them any more.
+    def preserve(self, world: World, server: Server, journal: Journal) -> None:
+        """Keep the live data before they are migrated. CHAP no longer writes to them.
 
-        Raise ChapError when that cannot be done; they are then as they were.
+        Raise ChapError when that fails; the live data are then unchanged.
         """
 
     def bring_in(self, world: World, server: Server, journal: Journal) -> None:
-        """Make the incoming data the live ones, where the change has any."""
+        """Make the incoming data live, if the change has any."""
 
     def come_back(self, world: World, server: Server, journal: Journal) -> None:
-        """Make the previous data the live ones again, also from half way. Raise ChapError when that cannot be done."""
+        """Make the previous data live again, even after an interruption. Raise ChapError when that fails."""
         carry_out(server, self.way_back(server.databases(), journal.steps))
 
     def way_back(self, present: Collection[str], begun: Collection[str]) -> DataPlan:
-        """Return how the previous data become the live ones again, as `data_plan.way_back`."""
+        """Return the plan by which the previous data become live again, from `data_plan.way_back`."""
         # Version 0.1.0 did not write down whether there was a live database.
         known = self.facts.had_live
         return data_plan.way_back(
@@ -79,7 +79,7 @@ class PreviousData(ABC):
 
     @property
     def database(self) -> str:
-        """The database that has the previous data once they are kept, empty where none has."""
+        """The database with the previous data once they are kept, empty for none."""
         return self.change.kept
 
     @property
@@ -89,7 +89,7 @@ class PreviousData(ABC):
 
     @property
     def location(self) -> str:
-        """Where the previous data are, for a person who cannot ask the server."""
+        """Where the previous data are, for a person when the server does not answer."""
         return f"{self.change.kept} where that is there, else in {self.change.live}"
 
     def refuse_what_is_gone(self, server: Server) -> None:
@@ -103,14 +103,14 @@ class PreviousData(ABC):
 
 
 class CopyInServer(PreviousData):
-    """A copy inside the server: quick, and it comes back by renaming it."""
+    """A copy inside the server: quick, and restored by a rename."""
 
     @property
     def kind(self) -> DataKind:
         return DataKind.COPY
 
-    def keep(self, world: World, server: Server, journal: Journal) -> None:
-        begin_to_keep(world, self.change, server, journal)
+    def preserve(self, world: World, server: Server, journal: Journal) -> None:
+        begin_to_preserve(world, self.change, server, journal)
         try:
             server.copy(self.change.live, self.change.kept, self.change.owner)
         except StuckSessions:
@@ -123,7 +123,7 @@ class CopyInServer(PreviousData):
 
 
 class ProvenDump(PreviousData):
-    """A dump: it takes its time, but needs no room in the server, and no moment in which nobody else is connected."""
+    """A dump: slower, but it needs no space in the server and does not require that nobody else is connected."""
 
     @property
     def kind(self) -> DataKind:
@@ -138,13 +138,13 @@ class ProvenDump(PreviousData):
         # Until it is made nothing has changed the live data.
         return str(self.facts.kept_dump or self.change.live)
 
-    def keep(self, world: World, server: Server, journal: Journal) -> None:
-        begin_to_keep(world, self.change, server, journal)
+    def preserve(self, world: World, server: Server, journal: Journal) -> None:
+        begin_to_preserve(world, self.change, server, journal)
         server.empty(self.change.live)
         self.dump(world, server, journal)
 
     def dump(self, world: World, server: Server, journal: Journal) -> None:
-        """Have a dump of exactly what is live now, and write down which one that is."""
+        """Make a dump of exactly the data that are live now, and record which dump that is."""
         made = self._dump(world, server, journal)
         journal.learn(kept_dump=str(made.folder), backup=str(made.folder), old_tables=made.tables)
 
@@ -163,14 +163,14 @@ class ProvenDump(PreviousData):
         )
 
     def _dump(self, world: World, server: Server, journal: Journal) -> Backup:
-        """Return a backup of what is live: the one that was made before, if nothing was written since."""
+        """Return a backup of the live data: the earlier backup, if nothing was written since."""
         assert self.facts.backup and self.facts.backups  # an upgrade makes its backup first
         first = catalogue.load(self.facts.backup)
         if self.change.mark and server.mark() == self.change.mark and not first.fault:
             return first
         stack = replace(refreshed(world.engine, self.change.project.name), project=self.change.project)
         reason = f"the last rows before {journal.id}"
-        made = backup.take(world, stack, self.facts.sources, self.facts.backups, reason)
+        made = backup.take(world, stack, self.facts.project_files, self.facts.backups, reason)
         # CHAP is stopped and cannot say what it is; it is what it was a moment ago.
         return catalogue.amend(made, chap=first.manifest.chap)
 
@@ -210,13 +210,13 @@ class ProvenDump(PreviousData):
 
 
 class SwappedOut(PreviousData):
-    """The live database itself: the incoming one takes its name, and nothing is copied."""
+    """The live database itself: the incoming database takes its name, and nothing is copied."""
 
     @property
     def kind(self) -> DataKind:
         return DataKind.ROLLBACK if self.change.operation == "rollback" else DataKind.RESTORE
 
-    def keep(self, world: World, server: Server, journal: Journal) -> None:
+    def preserve(self, world: World, server: Server, journal: Journal) -> None:
         """Nothing is migrated: the live data stay as they are."""
 
     def bring_in(self, world: World, server: Server, journal: Journal) -> None:
@@ -236,15 +236,15 @@ def previous_data_of(change: Change, facts: RunFacts) -> PreviousData:
     return ProvenDump(change, facts) if change.by_dump or facts.kept_dump else CopyInServer(change, facts)
 
 
-def begin_to_keep(world: World, change: Change, server: Server, journal: Journal) -> None:
-    """Write down that the data are kept from here on. Raise DatabaseError where they could not be renamed back."""
+def begin_to_preserve(world: World, change: Change, server: Server, journal: Journal) -> None:
+    """Record that the data are kept from here on. Raise DatabaseError when they could not be renamed back."""
     begin(world, journal, Step.KEEP, f"{change.live} as {change.kept}")
     # Here there is still nothing to go back from.
     refuse_irreversible(server, change.live)
 
 
 def carry_out(server: Server, plan: DataPlan) -> None:
-    """Carry a plan of the databases out. Raise DatabaseError."""
+    """Carry out a plan for the databases. Raise DatabaseError."""
     if plan.renames:
         server.rename(*plan.renames)
     for name in plan.drops:

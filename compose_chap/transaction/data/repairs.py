@@ -1,6 +1,6 @@
-"""Mend what a new version is known to do wrong with the data: before it starts, and after it has migrated them.
+"""Repair known faults of a new version in the data: before it starts, and after it has migrated them.
 
-The previous data are kept before anything is mended, so a way back has nothing to undo here.
+The previous data are kept before any repair, so that a way back has nothing to undo here.
 """
 
 from __future__ import annotations
@@ -71,9 +71,9 @@ _MENDED = {
 
 
 def before_start(server: Server, database: str, names: Collection[str]) -> Mapping[str, Column]:
-    """Mend data before the new version migrates them. Return values that `after_migration` puts back.
+    """Repair data before the new version migrates them. Return values that `after_migration` puts back.
 
-    Raise DatabaseError when that cannot be done.
+    Raise DatabaseError when that fails.
     """
     if sql := "\n".join(statement for name, statement in _BEFORE.items() if name in names):
         server.command(sql, database)
@@ -83,9 +83,9 @@ def before_start(server: Server, database: str, names: Collection[str]) -> Mappi
 def after_migration(
     server: Server, database: str, names: Collection[str], remembered: Mapping[str, Column]
 ) -> list[Check]:
-    """Mend what the migration did to the data, and return what was mended as checks.
+    """Repair what the migration did to the data, and return the repairs as checks.
 
-    Raise DatabaseError when that cannot be done.
+    Raise DatabaseError when that fails.
     """
     if TARGET_COLUMN in names and "target_column" in server.columns(database).get(_SPECIFICATIONS, ()):
         server.command(_NO_DEFAULT, database)

@@ -1,6 +1,6 @@
-"""Ask databases of one server for the values of their small tables.
+"""Read the values of small tables in databases of one server.
 
-Of two that are both there digests are asked for first, and then only what differs.
+When both databases exist, digests are compared first, and only differing tables are read.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ _Layout = Mapping[str, Table]
 
 
 @dataclass(frozen=True)
-class _Place:
-    """Where a row of a table has a value: in a column of its own, or of the row that `through` points at."""
+class _Location:
+    """Where a row of a table has a value: in its own column, or in that of the row that `through` references."""
 
     table: str
     column: str
@@ -49,9 +49,9 @@ class _Place:
 
 @dataclass(frozen=True)
 class Before:
-    """What a database had: its tables, and the values of the small ones, where they were read while it was there.
+    """A database before a change: its tables, and the values of the small ones if they were read then.
 
-    Without `values` they are asked for in the database itself, which is kept.
+    Without `values` they are read from the database itself, which is kept.
     """
 
     database: str
@@ -60,18 +60,18 @@ class Before:
 
 
 def kept(server: Server, database: str) -> Before:
-    """Return what a database that stays has. Raise DatabaseError."""
+    """Return the tables of a database that is kept. Raise DatabaseError."""
     return Before(database, _layout(server, database))
 
 
 def remember(server: Server, database: str, rows: Mapping[str, int]) -> Before:
-    """Return what a database has that will not be there any more, with all values of its small tables.
+    """Return the tables of a database that will not be kept, with all values of its small tables.
 
     `rows` are those of every table, by its name. Raise DatabaseError.
     """
     tables = _layout(server, database)
     places = {
-        name: [_Place(name, column) for column in table.columns]
+        name: [_Location(name, column) for column in table.columns]
         for name, table in tables.items()
         if table.key and _is_small(name, rows)
     }
@@ -88,13 +88,13 @@ def compare(server: Server, before: Before, now: str, rows: Mapping[str, int]) -
     was: Mapping[str, Mapping[str, Column]]
     if before.values is None:
         differing = _differing(server, before.database, now, small, new)
-        asked = {name: _places_before(name, small[name], new, differing) for name in small}
-        was = _fetch(server, before.database, before.tables, asked)
+        wanted = {name: _locations_before(name, small[name], new, differing) for name in small}
+        was = _fetch(server, before.database, before.tables, wanted)
     else:
         small = {name: table for name, table in small.items() if name in before.values}
         differing, was = set(small), before.values
-    there = _fetch(server, now, new, {name: _places_now(name, small[name], new, differing) for name in small})
-    return _told_apart(small, new, differing, was, there)
+    now_columns = _fetch(server, now, new, {name: _locations_now(name, small[name], new, differing) for name in small})
+    return _classified(small, new, differing, was, now_columns)
 
 
 def _differing(server: Server, before: str, now: str, small: _Layout, new: _Layout) -> set[str]:
@@ -104,39 +104,39 @@ def _differing(server: Server, before: str, now: str, small: _Layout, new: _Layo
         return set()
     with ThreadPoolExecutor() as pool:
         first, second = pool.map(lambda database: server.answers(*digests, database=database), (before, now))
-    return {name for name, one, other in zip(small, first, second) if one != other}
+    return {name for name, old, new_ in zip(small, first, second) if old != new_}
 
 
-def _told_apart(
+def _classified(
     small: _Layout,
     new: _Layout,
     differing: set[str],
     was: Mapping[str, Mapping[str, Column]],
-    there: Mapping[str, Mapping[str, Column]],
+    columns_now: Mapping[str, Mapping[str, Column]],
 ) -> Values:
-    """Return which values changed in columns that stay, and what became of those that went."""
+    """Return which values changed in remaining columns, and what became of those in removed columns."""
     changed: list[Changed] = []
     gone: list[Gone] = []
     for name, table in small.items():
         known = {f"{name}.{column}" for column in table.columns}
-        candidates = [place for place in there[name].items() if place[0] not in known]
+        candidates = [candidate for candidate in columns_now[name].items() if candidate[0] not in known]
         for column in table.columns:
             label = f"{name}.{column}"
             if column not in new[name].columns:
                 gone.append(values.gone(label, was[name][label], candidates))
             elif name in differing:
-                changed += values.changed(label, was[name][label], there[name][label])
+                changed += values.changed(label, was[name][label], columns_now[name][label])
     put_back = values.put_back(gone, {name: table.key for name, table in small.items()})
     return Values(len(small), tuple(changed), tuple(gone), put_back)
 
 
 def renamed(server: Server, database: str) -> dict[str, Column]:
-    """Return the values of the columns that a release renames, as far as the database has them, by their old names."""
+    """Return the values of the columns that a release renames, by their old names, as far as the database has them."""
     layout = _layout(server, database)
-    places: dict[str, list[_Place]] = {}
+    places: dict[str, list[_Location]] = {}
     for name, column in RENAMED:
         if name in layout and column in layout[name].columns and layout[name].key:
-            places.setdefault(name, []).append(_Place(name, column))
+            places.setdefault(name, []).append(_Location(name, column))
     return {
         label: column
         for of_table in _fetch(server, database, layout, places).values()
@@ -145,13 +145,13 @@ def renamed(server: Server, database: str) -> dict[str, Column]:
 
 
 def give_back(server: Server, database: str, before: Mapping[str, Column]) -> str:
-    """Give renamed columns of a database the values that `renamed` returned before. Return the SQL that did it."""
+    """Set renamed columns to the values that `renamed` returned before. Return the SQL."""
     layout = _layout(server, database)
-    places: dict[str, list[_Place]] = {}
+    places: dict[str, list[_Location]] = {}
     for label in before:
         table, _, column = label.rpartition(".")
         if RENAMED[table, column] in layout.get(table, Table((), (), {})).columns:
-            places.setdefault(table, []).append(_Place(table, RENAMED[table, column]))
+            places.setdefault(table, []).append(_Location(table, RENAMED[table, column]))
     now = _fetch(server, database, layout, places)
     gone = [
         values.gone(label, column, list(now.get(label.rpartition(".")[0], {}).items()))
@@ -180,24 +180,24 @@ def _comparable(name: str, table: Table, new: _Layout, rows: Mapping[str, int]) 
 
 
 def _is_small(name: str, rows: Mapping[str, int]) -> bool:
-    # The mark of the schema is looked at elsewhere, and is meant to change.
+    # Alembic's mark is checked elsewhere, and changes on purpose.
     return name != MARK_TABLE and rows.get(name, 0) <= LARGEST
 
 
-def _places_before(name: str, table: Table, new: _Layout, differing: set[str]) -> list[_Place]:
-    return [_Place(name, column) for column in table.columns if name in differing or column not in new[name].columns]
+def _locations_before(name: str, table: Table, new: _Layout, differing: set[str]) -> list[_Location]:
+    return [_Location(name, column) for column in table.columns if name in differing or column not in new[name].columns]
 
 
-def _places_now(name: str, table: Table, new: _Layout, differing: set[str]) -> list[_Place]:
-    """Return what is asked of the new database: what may have changed, and where the values of gone columns may be."""
+def _locations_now(name: str, table: Table, new: _Layout, differing: set[str]) -> list[_Location]:
+    """Return the locations to read in the new database: what may have changed, and where values may have moved."""
     went = [column for column in table.columns if column not in new[name].columns]
-    places = [_Place(name, column) for column in table.columns if name in differing and column not in went]
+    places = [_Location(name, column) for column in table.columns if name in differing and column not in went]
     if went:
-        places += [_Place(name, column) for column in new[name].columns if column not in table.columns]
+        places += [_Location(name, column) for column in new[name].columns if column not in table.columns]
         for through, (target, _) in new[name].references.items():
             # A table that points at itself, or twice at another, would have one name for two values.
             if target != name and target in new and [to for to, _ in new[name].references.values()].count(target) == 1:
-                places += [_Place(target, one, through) for one in went if one in new[target].columns]
+                places += [_Location(target, column, through) for column in went if column in new[target].columns]
     return places
 
 
@@ -210,33 +210,33 @@ def _digest(name: str, table: Table, new: Table) -> str:
 
 
 def _fetch(
-    server: Server, database: str, layout: _Layout, places: Mapping[str, Iterable[_Place]]
+    server: Server, database: str, layout: _Layout, places: Mapping[str, Iterable[_Location]]
 ) -> dict[str, dict[str, Column]]:
-    """Return the values of places, by table and label."""
-    wanted = {name: list(asked) for name, asked in places.items() if asked}
+    """Return the values at locations, by table and label."""
+    wanted = {name: list(wanted_places) for name, wanted_places in places.items() if wanted_places}
     answers = (
         server.answers(*(_select(name, layout[name], wanted[name]) for name in wanted), database=database)
         if wanted
         else []
     )
-    found: dict[str, dict[str, Column]] = {name: {} for name in places}
-    for (name, asked), rows in zip(wanted.items(), answers):
-        for at, place in enumerate(asked):
-            found[name][place.label] = {tuple(key): Value(*seen[at]) for key, seen in rows}
-    return found
+    result: dict[str, dict[str, Column]] = {name: {} for name in places}
+    for (name, wanted_places), rows in zip(wanted.items(), answers):
+        for at, location in enumerate(wanted_places):
+            result[name][location.label] = {tuple(key): Value(*seen[at]) for key, seen in rows}
+    return result
 
 
-def _select(name: str, table: Table, places: Iterable[_Place]) -> str:
+def _select(name: str, table: Table, places: Iterable[_Location]) -> str:
     joins: dict[str, str] = {}
     seen = []
-    for place in places:
+    for location in places:
         alias = "t"
-        if place.through:
-            target, column = table.references[place.through]
-            alias = joins.setdefault(place.through, f"j{len(joins)}")
-        text = f"{alias}.{identifier(place.column)}::text"
+        if location.through:
+            target, column = table.references[location.through]
+            alias = joins.setdefault(location.through, f"j{len(joins)}")
+        text = f"{alias}.{identifier(location.column)}::text"
         seen.append(f"json_build_array(left({text}, {SHOWN}), md5({text}))")
-    key = ", ".join(f"t.{identifier(one)}::text" for one in table.key)
+    key = ", ".join(f"t.{identifier(key_column)}::text" for key_column in table.key)
     more = "".join(
         f" LEFT JOIN {_quoted(table.references[join][0])} AS {alias}"
         f" ON t.{identifier(join)} = {alias}.{identifier(table.references[join][1])}"

@@ -1,6 +1,6 @@
-"""What became of the values: what small tables had before, by primary key, held against what they have now.
+"""What became of the values of small tables: compared by primary key, before and after.
 
-Pure. A column that went is moved where its values are elsewhere now, else lost. `value_query` asks the databases.
+Pure. A removed column is moved when its values are in another column now, else lost. `value_query` reads the databases.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from compose_chap.check import Check
 from compose_chap.postgres.server import identifier, literal
 from compose_chap.redact import redact
 
-# The rows of a table up to which its values are compared.
+# Tables with more rows are not compared.
 LARGEST = 10_000
-# How long a value may be that is told in full.
+# Longer values are cut in reports.
 SHOWN = 80
 _EXAMPLES = 3
 
@@ -24,7 +24,7 @@ RENAMED = {
     ("public.modeltemplatedb", "min_prediction_length"): "min_prediction_periods",
     ("public.modeltemplatedb", "max_prediction_length"): "max_prediction_periods",
 }
-# What a release makes of a value on purpose: no reason to look closer.
+# Values that a release changes on purpose.
 _INTENDED = {("public.modeltemplatedb.version", None, "legacy-unversioned")}
 
 Key = tuple[str, ...]
@@ -32,7 +32,7 @@ Key = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Value:
-    """A value as text, cut at `SHOWN` characters, and the digest of all of it; both None for NULL."""
+    """A value as text, cut at `SHOWN` characters, and the digest of the full value; both None for NULL."""
 
     shown: str | None
     digest: str | None
@@ -54,7 +54,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Change:
-    """One value that is another now."""
+    """A value that changed."""
 
     key: Key
     before: Value
@@ -63,7 +63,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Changed:
-    """A column (`schema.table.column`) with values that are others now."""
+    """A column (`schema.table.column`) with changed values."""
 
     column: str
     changes: tuple[Change, ...]
@@ -71,9 +71,9 @@ class Changed:
 
 @dataclass(frozen=True)
 class Gone:
-    """A column that is no longer there: how many values it had, and where they are now, empty for lost.
+    """A removed column: how many values it had, and where they are now, empty for lost.
 
-    `changes` are those that are others there.
+    `changes` are the values that differ there.
     """
 
     column: str
@@ -84,7 +84,7 @@ class Gone:
 
 @dataclass(frozen=True)
 class Values:
-    """What came of comparing: tables that were compared, columns that changed, columns that went; SQL that mends."""
+    """The result of a comparison: compared tables, changed columns, removed columns, and the SQL that repairs."""
 
     tables: int
     changed: tuple[Changed, ...]
@@ -97,23 +97,23 @@ Column = Mapping[Key, Value]
 
 
 def changes(before: Column, now: Column) -> tuple[Change, ...]:
-    """Return the values of rows that are still there and are others now, in the order of `before`."""
+    """Return the changed values of remaining rows, in the order of `before`."""
     return tuple(Change(key, old, now[key]) for key, old in before.items() if key in now and now[key] != old)
 
 
 def changed(column: str, before: Column, now: Column) -> list[Changed]:
-    """Return the column with what changed in it, nothing where that is nothing or meant to be."""
-    found = tuple(
+    """Return the column with its unintended changes, empty for none."""
+    unintended = tuple(
         change for change in changes(before, now) if (column, change.before.shown, change.now.shown) not in _INTENDED
     )
-    return [Changed(column, found)] if found else []
+    return [Changed(column, unintended)] if unintended else []
 
 
 def gone(column: str, before: Column, candidates: Sequence[tuple[str, Column]]) -> Gone:
-    """Return what became of a column that went. `candidates` are the columns where its values may be now, by name.
+    """Return what became of a removed column. `candidates` are the columns where its values may be now, by name.
 
-    One of the same name, or that is known to be the new name, counts also where values changed on the way; any other
-    only where all are the same, and differ among themselves.
+    A column with the same name, or the known new name, counts even if values changed; any other column only if
+    all values are the same and not all equal.
     """
     had = {key: value for key, value in before.items() if value.digest is not None}
     table, _, name = column.rpartition(".")
@@ -130,9 +130,9 @@ def gone(column: str, before: Column, candidates: Sequence[tuple[str, Column]]) 
 
 
 def put_back(columns: Iterable[Gone], keys: Mapping[str, Key]) -> str:
-    """Return SQL that gives renamed columns the values that they had before, empty where there is none to give.
+    """Return SQL that restores the previous values of renamed columns, empty for none.
 
-    `keys` are the primary keys of the tables, by their name. A value that somebody set since stays.
+    `keys` are the primary keys of the tables, by their name. A value that somebody set since then stays.
     """
     return "\n".join(statement for column in columns for statement in _statements(column, keys))
 
@@ -164,40 +164,45 @@ def _literal(value: str | None) -> str:
     return "NULL" if value is None else literal(value)
 
 
-def check(found: Values, command: str = "") -> Check:
-    """Return the check of what was compared. `command` puts the values back, where that is known."""
-    moved = [one for one in found.gone if one.moved_to]
-    lost = [one for one in found.gone if one.values and not one.moved_to]
+def check(values: Values, command: str = "") -> Check:
+    """Return the check for a comparison. `command` restores the values, if known."""
+    moved = [gone for gone in values.gone if gone.moved_to]
+    lost = [gone for gone in values.gone if gone.values and not gone.moved_to]
     amiss = [
-        *(f"{_short(one.column)} {_examples(one.changes)}" for one in found.changed),
+        *(f"{_short(gone.column)} {_examples(gone.changes)}" for gone in values.changed),
         *(
-            f"{_short(one.column)}, now {_short(one.moved_to)}, {_examples(one.changes)}"
-            for one in moved
-            if one.changes
+            f"{_short(gone.column)}, now {_short(gone.moved_to)}, {_examples(gone.changes)}"
+            for gone in moved
+            if gone.changes
         ),
     ]
-    said = [f"Values changed: {'; '.join(amiss)}." if amiss else f"No value changed in {found.tables} small tables."]
+    sentences = [
+        f"Values changed: {'; '.join(amiss)}." if amiss else f"No value changed in {values.tables} small tables."
+    ]
     if lost:
-        said.append(
+        sentences.append(
             "Columns that went with their values: "
-            + ", ".join(f"{_short(one.column)} ({one.values} values)" for one in lost)
+            + ", ".join(f"{_short(gone.column)} ({gone.values} values)" for gone in lost)
             + "."
         )
-    if whole := [f"{_short(one.column)} to {_short(one.moved_to)}" for one in moved if not one.changes]:
-        said.append(f"Moved: {', '.join(whole)}.")
+    if moved_unchanged := [f"{_short(gone.column)} to {_short(gone.moved_to)}" for gone in moved if not gone.changes]:
+        sentences.append(f"Moved: {', '.join(moved_unchanged)}.")
     details: dict[str, Any] = {
-        "changed": [_told(one.column, one.changes) for one in found.changed],
-        "moved": [{**_told(one.column, one.changes), "to": one.moved_to, "values": one.values} for one in moved],
-        "lost": [{"column": one.column, "values": one.values} for one in lost],
+        "changed": [_change_document(gone.column, gone.changes) for gone in values.changed],
+        "moved": [
+            {**_change_document(gone.column, gone.changes), "to": gone.moved_to, "values": gone.values}
+            for gone in moved
+        ],
+        "lost": [{"column": gone.column, "values": gone.values} for gone in lost],
     }
     hint = ""
-    if found.put_back:
-        details["put_back"] = {"sql": found.put_back, "command": command}
+    if values.put_back:
+        details["put_back"] = {"sql": values.put_back, "command": command}
         hint = "The command that puts values back is below, and in the report."
-    return Check("values", "warn" if amiss or lost else "ok", " ".join(said), hint, details)
+    return Check("values", "warn" if amiss or lost else "ok", " ".join(sentences), hint, details)
 
 
-def _told(column: str, all_changes: Sequence[Change]) -> dict[str, Any]:
+def _change_document(column: str, all_changes: Sequence[Change]) -> dict[str, Any]:
     examples = [
         {"key": list(change.key), "before": change.before.summary, "now": change.now.summary}
         for change in all_changes[:_EXAMPLES]

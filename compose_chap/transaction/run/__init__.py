@@ -1,4 +1,4 @@
-"""What is known of a run: the change that it makes, what it learned, how the stack was before, what it keeps.
+"""A run: the change that it makes, the facts it recorded, the stack before it, and what it keeps.
 
-`change` and `facts` are what the journal holds; `kept` gives names to what is kept and says what of it may go.
+`change` and `facts` are stored in the journal; `kept` names what is kept and decides what may be dropped.
 """

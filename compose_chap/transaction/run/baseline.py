@@ -1,4 +1,4 @@
-"""What is true of a stack before anything is changed: what an operation has to keep or to bring back."""
+"""The state of a stack before anything is changed, which an operation must preserve or restore."""
 
 from __future__ import annotations
 
@@ -19,10 +19,9 @@ from compose_chap.stack.databases import server_of
 
 @dataclass(frozen=True)
 class Baseline:
-    """What was true before anything was changed.
+    """The state of a stack before anything was changed.
 
-    `has_data` says that CHAP's database was there and answered. `schema` is the verdict on it, empty where there was
-    none.
+    `has_data` says that CHAP's database existed and answered. `schema` is the verdict on it, empty for none.
     """
 
     version: str
@@ -40,9 +39,9 @@ class Baseline:
 
 
 def baseline_of(world: World, stack: Stack, overview: Overview | None = None) -> Baseline:
-    """Return the baseline of a stack. What cannot be asked is left empty, a lost database included.
+    """Return the baseline of a stack. What cannot be read is left empty, for example of a lost database.
 
-    `overview` is what the API said of itself, when it was asked already.
+    `overview` is the API's state, if it was read already.
     """
     api = stack.api.containers[0]
     # Each waits for a program in another container.
@@ -74,7 +73,7 @@ def worker_versions(world: World, stack: Stack) -> dict[str, str]:
 
 
 def other_sessions(server: Server, stack: Stack) -> tuple[Session, ...]:
-    """Return who is connected to CHAP's database besides CHAP: a change ends these sessions."""
+    """Return the sessions in CHAP's database besides CHAP's own: a change ends them."""
     own = {address for service in stack.writers for container in service.containers for address in container.addresses}
     return tuple(session for session in server.sessions(stack.access.name) if session.address not in own)
 
@@ -101,7 +100,7 @@ def _others(stack: Stack) -> dict[str, dict[str, bool]]:
 
 
 def route_of(world: World, stack: Stack) -> str:
-    """Return where DHIS2's route to CHAP points, as its own database has it; `` where there is no DHIS2 to ask."""
+    """Return the target of DHIS2's route to CHAP, from DHIS2's database; empty without a DHIS2."""
     for service in stack.of(Role.DHIS2_DATABASE):
         container = service.containers[0]
         user = container.environment.get("POSTGRES_USER", "postgres")

@@ -1,4 +1,4 @@
-"""What a transaction does to a stack, as a record that a journal can hold."""
+"""What a transaction changes in a stack, as a record for the journal."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from compose_chap.transaction.run.kept import failed_name, side_name
 
 @dataclass(frozen=True)
 class Change:
-    """What a transaction does, and all that undoing it needs.
+    """What a transaction changes, and everything needed to undo it.
 
     `writers` are the services that are stopped and started, the API first; `containers` and `images` are
     theirs as they were. `live` is CHAP's database. It is kept as `kept`: as a copy when `incoming` is empty,
@@ -69,7 +69,7 @@ class Change:
 
     @property
     def databases(self) -> tuple[str, ...]:
-        """Every database that this change may have in hand."""
+        """Every database that this change may use."""
         return tuple(filter(None, (self.live, self.kept, self.failed, side_name(self.kept), self.incoming)))
 
     def to_facts(self) -> dict[str, Any]:
@@ -85,7 +85,7 @@ class Change:
 
 
 def describe(stack: Stack, server: Server) -> dict[str, Any]:
-    """Return the parts of a change that are read off the stack and its database's server."""
+    """Return the parts of a change that come from the stack and its database server."""
     return {
         "project": stack.project,
         "writers": tuple(service.name for service in stack.writers),
@@ -100,7 +100,7 @@ def describe(stack: Stack, server: Server) -> dict[str, Any]:
 
 
 def images_of(stack: Stack) -> dict[str, dict[str, str]]:
-    """Return reference and id of the image of each writer as it runs now."""
+    """Return reference and id of each writer's running image."""
     return {
         service.name: {"reference": service.containers[0].image, "id": service.containers[0].image_id}
         for service in stack.writers
@@ -108,6 +108,6 @@ def images_of(stack: Stack) -> dict[str, dict[str, str]]:
 
 
 def begin(world: World, journal: Journal, step: Step, detail: str = "", **facts: Any) -> None:
-    """Write down that a step begins, with facts that its way back needs, then tell of it."""
+    """Record that a step begins, with the facts to undo it, then report it."""
     journal.begin(step, **facts)
     world.notify(step.value, detail, 0, 0)

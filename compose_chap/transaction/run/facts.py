@@ -1,7 +1,7 @@
-"""What the journal of a run holds, as typed records. Whoever undoes a run obeys it, so nothing that is odd passes.
+"""The journal of a run as typed records. Undoing a run relies on it, so it is read strictly.
 
-Every function raises StateError, which names the file and the field, for a journal that does not fit. Those that
-version 0.1.0 wrote fit: what it did not know of is optional.
+Every function raises StateError with the file and the field for an invalid journal. Journals of version 0.1.0 are
+valid: newer fields are optional.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from compose_chap.transaction.run.change import Change
 
 @dataclass(frozen=True)
 class Answered:
-    """How the data were when the API first answered: the rows of each table; `since` is the transaction from then."""
+    """The data when the API first answered: the rows of each table, and `since`, the number of the next transaction."""
 
     since: int
     tables: Mapping[str, int]
@@ -33,11 +33,11 @@ class Answered:
 
 @dataclass(frozen=True)
 class RunFacts:
-    """What a run learned on its way, beside its change.
+    """The facts that a run recorded, besides its change.
 
-    `backup` was made before it, into the folder `backups`, with the files `sources`. `kept_dump` is the backup that
+    `backup` was made before it, into the folder `backups`, with `project_files`. `kept_dump` is the backup that
     holds the previous data where no database does, and `data_came_back` says that it was restored since. `old_tables`
-    are the rows of the previous data, `new_tables` those after the migration, `settings` those of each writer's
+    are the rows of the previous data, `new_tables` those after the migration, `configurations` those of each writer's
     container. `had_live` says that there was a live database before a swap, None where nobody wrote that down.
     `since` is the transaction from which on the new API may write, and `answered` tells of its first answer.
     `early_checks` are of what the migration did to the values. `checks` and `downtime` (seconds) are of a run that
@@ -46,12 +46,12 @@ class RunFacts:
 
     backup: Path | None
     backups: Path | None
-    sources: tuple[Path, ...]
+    project_files: tuple[Path, ...]
     kept_dump: Path | None
     data_came_back: bool
     old_tables: Mapping[str, int]
     new_tables: Mapping[str, int]
-    settings: Mapping[str, Mapping[str, Any]]
+    configurations: Mapping[str, Mapping[str, Any]]
     had_live: bool | None
     since: int
     answered: Answered | None
@@ -61,13 +61,13 @@ class RunFacts:
 
 
 def facts_of(journal: Journal) -> RunFacts:
-    """Return what a run learned so far."""
+    """Return the facts that a run has recorded so far."""
     return read_facts(journal.known)
 
 
 def read_facts(value: Value) -> RunFacts:
-    """Return what a run had learned when its journal was written."""
-    sources, settings = value.get("sources"), value.get("settings")
+    """Return the facts in the journal of a run."""
+    project_files, configurations = value.get("sources"), value.get("settings")
     old, new = value.get("old_tables"), value.get("new_tables")
     had_live, came_back, downtime = value.get("had_live"), value.get("data_came_back"), value.get("downtime")
     early, checks = value.get("early_checks"), value.get("checks")
@@ -75,12 +75,12 @@ def read_facts(value: Value) -> RunFacts:
     return RunFacts(
         backup=_path(value, "backup"),
         backups=_path(value, "backups"),
-        sources=tuple(map(Path, sources.texts())) if sources else (),
+        project_files=tuple(map(Path, project_files.texts())) if project_files else (),
         kept_dump=_path(value, "kept_dump"),
         data_came_back=came_back.flag() if came_back else False,
         old_tables=_numbers(old) if old else {},
         new_tables=_numbers(new) if new else {},
-        settings={name: _object(of) for name, of in settings.members().items()} if settings else {},
+        configurations={name: _object(of) for name, of in configurations.members().items()} if configurations else {},
         had_live=had_live.flag() if had_live else None,
         since=since.integer() if since else 0,
         answered=_answered(answered) if answered else None,

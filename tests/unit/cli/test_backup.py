@@ -43,8 +43,6 @@ def test_a_folder_is_refused_before_a_dump_is_made(tmp_path: Path, monkeypatch: 
         ["backup", "--dump-only", ""],
     ],
 )
-def test_an_empty_place_is_not_taken_for_the_current_folder(
-    words: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_empty_path_is_not_the_current_folder(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert app.main(words) == 2
     assert "It is empty. Is a variable of your shell not set?" in capsys.readouterr().err

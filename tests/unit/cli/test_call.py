@@ -49,7 +49,7 @@ def test_a_file_that_cannot_be_read_is_named(
 
 def test_a_command_to_copy_is_whole_for_the_stack_that_was_named() -> None:
     call = Call(("docker", "--context", "north"), files=(Path("my file.yml"),), project_name="chap")
-    complete = call.whole("Finish or undo it: docker chap recover")
+    complete = call.full_command("Finish or undo it: docker chap recover")
     assert complete == "Finish or undo it: docker --context north chap -f 'my file.yml' -p chap recover"
-    assert CALL.whole("See: docker chap status") == "See: docker chap status"
-    assert call.whole("A docker chap 0.1.0 made it.") == "A docker chap 0.1.0 made it."
+    assert CALL.full_command("See: docker chap status") == "See: docker chap status"
+    assert call.full_command("A docker chap 0.1.0 made it.") == "A docker chap 0.1.0 made it."

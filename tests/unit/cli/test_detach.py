@@ -9,15 +9,12 @@ from typing import Any
 import pytest
 
 from compose_chap.cli import app
-from compose_chap.cli.call import Call
 from compose_chap.engine.world import World
 from compose_chap.errors import EngineError
 from compose_chap.operations import detach
 from compose_chap.records import audit, detached, lock, run_records
 from compose_chap.records.detached import Detached
-from tests.fakes import API, WORKER, FakeEngine, world
-
-FILE = f"chap {API}:v1\nworker {WORKER}:v1\ndb postgres:17\nredis valkey:8\n"
+from tests.fakes import FakeEngine, world
 
 
 class Handed(list[dict[str, Any]]):
@@ -27,18 +24,6 @@ class Handed(list[dict[str, Any]]):
         with lock.locked(directory, "another", here.clock()):
             self.append({"directory": directory, "words": words, "flags": flags, "secrets": secrets})
         return Detached(directory, "20261123T000000Z", words, "anna@here", here.clock(), "", 42, True)
-
-
-@pytest.fixture
-def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
-    """An engine with a stack, in whose folder the commands are called."""
-    (tmp_path / "compose.yml").write_text(FILE)
-    engine = FakeEngine(tmp_path)
-    here = world(engine)
-    monkeypatch.setattr(Call, "world", lambda call: here)
-    monkeypatch.setattr(run_records, "_ROOM", 16)
-    monkeypatch.chdir(tmp_path)
-    return engine
 
 
 @pytest.fixture
@@ -84,7 +69,7 @@ def test_a_run_in_the_background_does_its_work_itself_and_is_asked_nothing(
     assert [entry.operation for entry in audit.entries(tmp_path)] == ["recover"]
 
 
-def test_one_that_does_not_start_is_a_failure(
+def test_a_run_that_does_not_start_is_a_failure(
     engine: FakeEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fails(*_: Any) -> Detached:
@@ -96,7 +81,7 @@ def test_one_that_does_not_start_is_a_failure(
     assert "could not be started" in capsys.readouterr().err
 
 
-def test_attach_says_what_there_is(engine: FakeEngine, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_attach_lists_the_runs(engine: FakeEngine, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert app.main(["attach"]) == 1
     assert "No run was begun with --detach" in capsys.readouterr().err
     folder = detached.prepare(tmp_path, detached.Order(("true",), "/", 0o22, {}), ("backup",), world(engine).clock())

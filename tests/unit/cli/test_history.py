@@ -10,26 +10,11 @@ from typing import Any
 import pytest
 
 from compose_chap.cli import app
-from compose_chap.cli.call import Call
 from compose_chap.errors import EngineError
 from compose_chap.model import Origin
 from compose_chap.records import audit, lock, run_records
 from compose_chap.stack import observe
-from tests.fakes import API, WORKER, FakeEngine, world
-
-FILE = f"chap {API}:v1\nworker {WORKER}:v1\ndb postgres:17\nredis valkey:8\n"
-
-
-@pytest.fixture
-def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
-    """An engine with a stack, in whose folder the commands are called."""
-    (tmp_path / "compose.yml").write_text(FILE)
-    engine = FakeEngine(tmp_path)
-    here = world(engine)
-    monkeypatch.setattr(Call, "world", lambda call: here)
-    monkeypatch.setattr(run_records, "_ROOM", 16)
-    monkeypatch.chdir(tmp_path)
-    return engine
+from tests.fakes import FakeEngine, world
 
 
 @pytest.fixture

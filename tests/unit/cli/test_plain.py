@@ -10,7 +10,7 @@ import pytest
 from compose_chap.check import Check
 from compose_chap.cli.screen import layout, render
 from compose_chap.cli.screen.checks import checks_text
-from compose_chap.cli.screen.plain import on_one_line, plain
+from compose_chap.cli.screen.plain import plain, single_line
 from compose_chap.cli.screen.progress import Progress
 from compose_chap.errors import ChapError
 
@@ -70,7 +70,7 @@ def test_what_a_terminal_would_obey_is_gone_wherever_it_is_printed(
 
 
 def test_a_value_does_not_pretend_to_be_a_line_of_its_own() -> None:
-    assert on_one_line("a\nError: b\r\n\tc") == "a Error: b c"
+    assert single_line("a\nError: b\r\n\tc") == "a Error: b c"
     assert layout.table([["a\nb", "c"]]) == "a b  c"
 
 

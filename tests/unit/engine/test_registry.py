@@ -98,7 +98,7 @@ def test_an_invalid_document_raises_an_error(body: bytes) -> None:
 
 def test_a_next_page_that_repeats_ends() -> None:
     link = {"Link": '</v2/chap-core/tags/list?n=1000&last=x>; rel="next"'}
-    with pytest.raises(RegistryError, match="does not come to an end with the tags"):
+    with pytest.raises(RegistryError, match="sends an endless list of tags"):
         registry(lambda _: httpx.Response(200, json={"tags": []}, headers=link)).tags(IMAGE.repository)
 
 
@@ -109,7 +109,7 @@ def test_pages_without_end_end(monkeypatch: pytest.MonkeyPatch) -> None:
     def answer(_: httpx.Request) -> httpx.Response:
         return httpx.Response(200, json={"tags": []}, headers={"Link": f'</v2/x?last={next(count)}>; rel="next"'})
 
-    with pytest.raises(RegistryError, match="does not come to an end with the tags"):
+    with pytest.raises(RegistryError, match="sends an endless list of tags"):
         registry(answer).tags(IMAGE.repository)
     assert next(count) == 20
 
@@ -123,7 +123,7 @@ def test_an_answer_of_400_megabytes_is_not_read_to_its_end() -> None:
             sent += 1 << 20
             yield b" " * (1 << 20)
 
-    with pytest.raises(RegistryError, match="an answer without end"):
+    with pytest.raises(RegistryError, match="sends an endless answer"):
         registry(lambda _: httpx.Response(200, content=pieces())).tags(IMAGE.repository)
     assert sent < 20 << 20
 
@@ -137,14 +137,14 @@ def test_an_answer_that_drips_is_not_waited_for(monkeypatch: pytest.MonkeyPatch)
             yield b" "
 
     begun = time.monotonic()
-    with pytest.raises(RegistryError, match="does not come to the end of an answer"):
+    with pytest.raises(RegistryError, match="does not finish its answer"):
         registry(lambda _: httpx.Response(200, content=pieces())).tags(IMAGE.repository)
     assert time.monotonic() - begun < 3
 
 
 @pytest.mark.parametrize("location", ["https://[", "gopher://x/", "https://registry.example/again"])
 def test_a_redirect_to_nowhere_raises_an_error(location: str) -> None:
-    with pytest.raises(RegistryError, match=r"registry\.example (does not answer|leads from)"):
+    with pytest.raises(RegistryError, match=r"registry\.example (does not answer|redirects)"):
         registry(lambda _: httpx.Response(307, headers={"Location": location})).tags(IMAGE.repository)
 
 
@@ -203,7 +203,7 @@ def test_a_redirect_elsewhere_is_not_sent_the_password(location: str) -> None:
 
 def test_a_redirect_out_of_tls_is_not_followed() -> None:
     trap = Trap(lambda request: httpx.Response(307, headers={"Location": f"http://{HOST}/v2/x"}))
-    with pytest.raises(RegistryError, match="leads from TLS to an address without it"):
+    with pytest.raises(RegistryError, match="redirects to an address without TLS"):
         trap.registry.tags(IMAGE.repository)
     assert {who for who, _ in trap.sent} == {f"https://{HOST}"}
 

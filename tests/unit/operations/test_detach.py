@@ -84,7 +84,7 @@ def test_its_output_and_its_exit_status_are_those_of_the_command(world: World, t
     assert followed(world, run) == (heard, ended) and detached.runs(tmp_path) == [ended]
 
 
-def test_no_password_lies_there_while_it_runs_or_after(world: World, tmp_path: Path) -> None:
+def test_no_password_is_stored_during_or_after_a_run(world: World, tmp_path: Path) -> None:
     run = begun(world, tmp_path, "0")
     until(lambda: (run.folder / "err").stat().st_size > 0)
     files = [path for path in run.folder.iterdir() if path.name != "err"]  # which this command writes it to by itself
@@ -92,6 +92,17 @@ def test_no_password_lies_there_while_it_runs_or_after(world: World, tmp_path: P
     assert {stat.S_IMODE(path.stat().st_mode) for path in run.folder.iterdir()} == {0o600}
     (tmp_path / "go").touch()
     followed(world, run)
+
+
+def test_nothing_of_it_listens_to_the_docker_of_the_terminal(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_CLI_PLUGIN_SOCKET", "@docker_cli_1")
+    run = begun(replace(world, environment=dict(os.environ)), tmp_path, "0")
+    for process in (run.process, *children(run.process)):
+        assert b"DOCKER_CLI_PLUGIN_SOCKET" not in Path(f"/proc/{process}/environ").read_bytes()
+    (tmp_path / "go").touch()
+    assert followed(world, run)[1].exit_status == 0
 
 
 def test_two_follow_it_from_different_lines_on(world: World, tmp_path: Path) -> None:
@@ -120,7 +131,7 @@ def test_who_stops_it_gives_it_the_time_to_end_in_order(world: World, tmp_path: 
     assert number != signal.SIGTERM or "asked to stop" in heard
 
 
-def test_one_that_a_signal_ends_has_a_status_too(world: World, tmp_path: Path) -> None:
+def test_a_run_that_a_signal_ends_has_a_status_too(world: World, tmp_path: Path) -> None:
     run = begun(world, tmp_path, "0")
     child = children(run.process)[0]
     os.kill(child, signal.SIGKILL)
@@ -158,7 +169,7 @@ def test_an_order_is_taken_once(world: World, tmp_path: Path) -> None:
         detached.take(folder)
 
 
-def test_only_the_last_ones_are_kept(world: World, tmp_path: Path) -> None:
+def test_only_the_last_runs_are_kept(world: World, tmp_path: Path) -> None:
     order = detached.Order(("true",), str(tmp_path), 0o22, {})
     made = []
     for seconds in range(14):
@@ -168,7 +179,7 @@ def test_only_the_last_ones_are_kept(world: World, tmp_path: Path) -> None:
     assert [run.folder for run in detached.runs(tmp_path)] == made[-10:]
 
 
-def test_one_more_in_the_same_second_has_a_name_of_its_own(world: World, tmp_path: Path) -> None:
+def test_another_run_in_the_same_second_has_its_own_name(world: World, tmp_path: Path) -> None:
     still = replace(world, clock=lambda: datetime(2026, 11, 23, tzinfo=timezone.utc))
     order = detached.Order(("true",), str(tmp_path), 0o22, {})
     names = [detached.prepare(tmp_path, order, ("backup",), still.clock()).name for _ in range(2)]

@@ -18,7 +18,7 @@ from compose_chap.backups.catalogue import Backup
 from compose_chap.backups.manifest import ChapFacts
 from compose_chap.errors import DumpError
 from compose_chap.model import Origin
-from compose_chap.operations.prune import Inventory, PrunePlan, Retention, keep, plan
+from compose_chap.operations.prune import Inventory, PrunePlan, Retention, kept_by_retention, plan
 from tests.fakes import manifest, run_record
 
 NOW = datetime(2026, 11, 23, 4, tzinfo=timezone.utc)
@@ -36,19 +36,19 @@ def daily(days: int) -> list[Backup]:
 
 def test_the_last_backups_stay() -> None:
     backups = daily(10)
-    kept = keep(backups, Retention(3, 0, 0, 0))
+    kept = kept_by_retention(backups, Retention(3, 0, 0, 0))
     assert list(kept) == [backup.id for backup in reversed(backups[-3:])]
 
 
 def test_never_fewer_than_the_floor() -> None:
-    assert len(keep(daily(10), Retention(0, 0, 0, 0, floor=2))) == 2
-    assert keep([], Retention()) == {}
+    assert len(kept_by_retention(daily(10), Retention(0, 0, 0, 0, floor=2))) == 2
+    assert kept_by_retention([], Retention()) == {}
 
 
 def test_the_newest_of_each_day_week_and_month_stays() -> None:
     backups = daily(400)
     twice = sorted([*backups, made(NOW - timedelta(hours=2))], key=lambda backup: backup.id)
-    kept = keep(twice, Retention(1, 7, 4, 6))
+    kept = kept_by_retention(twice, Retention(1, 7, 4, 6))
     assert made(NOW - timedelta(hours=2)).id not in kept
     days = {identity[:8] for identity, why in kept.items() if why in ("the newest", "the newest of its day")}
     assert days == {(NOW - timedelta(days=day)).strftime("%Y%m%d") for day in range(7)}
@@ -60,18 +60,18 @@ def test_the_newest_of_each_day_week_and_month_stays() -> None:
 def test_a_gap_does_not_cost_a_backup() -> None:
     # Days without a backup do not count: an office that was closed for a month keeps its seven.
     backups = [made(NOW - timedelta(days=30 + day)) for day in reversed(range(7))]
-    assert len(keep(backups, Retention(0, 7, 0, 0))) == 7
+    assert len(kept_by_retention(backups, Retention(0, 7, 0, 0))) == 7
 
 
 def test_a_bad_backup_does_not_displace_a_sound_backup(tmp_path: Path) -> None:
     backups = [catalogue.load(write(tmp_path, NOW - timedelta(hours=age))) for age in (5, 4, 3, 2, 1)]
     for bad in (backups[1], backups[3], backups[4]):
         catalogue.record_verdict(bad, NOW, verdict.CHECKSUMS, "It is damaged.")
-    kept = keep(backups, Retention(2, 0, 0, 0))
+    kept = kept_by_retention(backups, Retention(2, 0, 0, 0))
     assert set(kept) == {backups[0].id, backups[2].id, backups[3].id, backups[4].id}
     # Once there is a newer sound one, the bad ones go.
     backups.append(catalogue.load(write(tmp_path, NOW)))
-    assert set(keep(backups, Retention(1, 0, 0, 0))) == {backups[5].id}
+    assert set(kept_by_retention(backups, Retention(1, 0, 0, 0))) == {backups[5].id}
 
 
 def test_a_word_against_a_backup_stands_until_as_good_a_proof(tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_tables_that_only_a_newer_version_had_are_not_missed_after_a_rollback() 
 
 def test_more_backups_never_make_retention_keep_fewer_days() -> None:
     for count in range(1, 60):
-        kept = keep(daily(count), Retention(1, 5, 0, 0))
+        kept = kept_by_retention(daily(count), Retention(1, 5, 0, 0))
         assert len(kept) == min(count, 5)
 
 
@@ -135,17 +135,17 @@ def test_what_a_failed_run_made_for_itself_goes_before_what_somebody_wanted() ->
     nightly, by_hand, failed, newest = (made(NOW - timedelta(hours=hours)) for hours in (6, 5, 4, 3))
     backups, of_failed = [nightly, by_hand, failed, newest], {failed.id, newest.id}
     # The newest one stays whoever made it: nothing else has those rows.
-    assert set(keep(backups, Retention(2, 0, 0, 0), of_failed)) == {nightly.id, by_hand.id, newest.id}
-    assert set(keep(backups, Retention(0, 1, 0, 0), of_failed)) == {by_hand.id, newest.id}
-    assert set(keep(backups, Retention(3, 0, 0, 0), of_failed)) == {nightly.id, by_hand.id, newest.id}
-    assert set(keep(backups, Retention(4, 0, 0, 0), of_failed)) == {backup.id for backup in backups}
+    assert set(kept_by_retention(backups, Retention(2, 0, 0, 0), of_failed)) == {nightly.id, by_hand.id, newest.id}
+    assert set(kept_by_retention(backups, Retention(0, 1, 0, 0), of_failed)) == {by_hand.id, newest.id}
+    assert set(kept_by_retention(backups, Retention(3, 0, 0, 0), of_failed)) == {nightly.id, by_hand.id, newest.id}
+    assert set(kept_by_retention(backups, Retention(4, 0, 0, 0), of_failed)) == {backup.id for backup in backups}
 
 
 def test_a_test_restored_backup_is_as_good_as_any_whatever_made_it(tmp_path: Path) -> None:
     older, failed, newest = (catalogue.load(write(tmp_path, NOW - timedelta(hours=hours))) for hours in (5, 4, 3))
-    assert failed.id not in keep([older, failed, newest], Retention(2, 0, 0, 0), {failed.id})
+    assert failed.id not in kept_by_retention([older, failed, newest], Retention(2, 0, 0, 0), {failed.id})
     catalogue.record_verdict(failed, NOW, verdict.RESTORED)
-    assert set(keep([older, failed, newest], Retention(2, 0, 0, 0), {failed.id})) == {failed.id, newest.id}
+    assert set(kept_by_retention([older, failed, newest], Retention(2, 0, 0, 0), {failed.id})) == {failed.id, newest.id}
 
 
 def retentions() -> st.SearchStrategy[Retention]:
@@ -159,7 +159,7 @@ hours_ago = st.lists(st.integers(0, 24 * 900), unique=True, max_size=60)
 @given(hours_ago, retentions())
 def test_whatever_was_made_when_the_promises_hold(ages: list[int], retention: Retention) -> None:
     backups = [made(NOW - timedelta(hours=age)) for age in sorted(ages, reverse=True)]
-    kept = keep(backups, retention)
+    kept = kept_by_retention(backups, retention)
     newest_first = [kept_backup.id for kept_backup in reversed(backups)]
     last = max(retention.last, retention.floor)
     assert newest_first[:last] == [
@@ -175,7 +175,7 @@ def test_whatever_was_made_when_the_promises_hold(ages: list[int], retention: Re
         assert set(list(newest.values())[:count]) <= set(kept)
     # What goes today is not missed tomorrow: to prune twice is to prune once.
     again = [kept_backup for kept_backup in backups if kept_backup.id in kept]
-    assert keep(again, retention).keys() == kept.keys()
+    assert kept_by_retention(again, retention).keys() == kept.keys()
 
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -95,7 +95,7 @@ LISTING = """\
 """
 
 
-def test_contents_are_read_and_what_is_foreign_is_named() -> None:
+def test_contents_are_read_and_unexpected_objects_are_named() -> None:
     result = dump_format.contents(LISTING)
     assert result.server_major == 17 and result.database == "chap_core"
     assert [(entry.kind, entry.rest) for entry in result.unexpected()] == [("FUNCTION", "public harm() chap")]
@@ -111,7 +111,7 @@ def test_properties_of_the_database_itself_are_unexpected(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["TABLE ATTACH", "INDEX ATTACH", "DOMAIN", "STATISTICS", "VIEW", "RULE", "POLICY"])
-def test_what_is_no_plain_table_is_foreign(kind: str) -> None:
+def test_what_is_no_plain_table_is_unexpected(kind: str) -> None:
     (entry,) = dump_format.contents(f"{LISTING.partition('250;')[0]}3704; 0 0 {kind} public harm chap\n").unexpected()
     assert (entry.kind, entry.rest) == (kind, "public harm chap")
 

@@ -20,7 +20,7 @@ tmpfs swap swap defaults
 
 
 def on(*places: str) -> Callable[[Path], bool]:
-    return lambda place: str(place) in places
+    return lambda path: str(path) in places
 
 
 def test_the_places_of_fstab_are_read() -> None:
@@ -28,7 +28,7 @@ def test_the_places_of_fstab_are_read() -> None:
 
 
 @pytest.mark.parametrize(
-    ("folder", "there", "missing"),
+    ("folder", "is_mounted_at", "missing"),
     [
         ("/srv/my disk/backups", on(), "/srv/my disk"),
         ("/srv/my disk", on(), "/srv/my disk"),
@@ -38,9 +38,11 @@ def test_the_places_of_fstab_are_read() -> None:
         ("/var/backups", on(), None),
     ],
 )
-def test_a_disk_of_fstab_has_to_be_mounted(folder: str, there: Callable[[Path], bool], missing: str | None) -> None:
-    found = mounted.unmounted(Path(folder), mounted.mount_points(FSTAB), there)
-    assert found == (Path(missing) if missing else None)
+def test_a_disk_of_fstab_has_to_be_mounted(
+    folder: str, is_mounted_at: Callable[[Path], bool], missing: str | None
+) -> None:
+    result = mounted.unmounted(Path(folder), mounted.mount_points(FSTAB), is_mounted_at)
+    assert result == (Path(missing) if missing else None)
 
 
 @pytest.fixture
@@ -50,7 +52,7 @@ def media(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_an_empty_folder_for_a_disk_is_no_place_for_a_backup(media: Path) -> None:
+def test_an_empty_mount_point_is_refused_for_a_backup(media: Path) -> None:
     usb = media / "usb"
     assert mounted.unmounted(usb, (), on()) == mounted.unmounted(usb / "chap" / "x", (), on()) == usb
     usb.mkdir()
@@ -61,7 +63,7 @@ def test_an_empty_folder_for_a_disk_is_no_place_for_a_backup(media: Path) -> Non
     assert mounted.unmounted(usb, (), on()) is None
 
 
-def test_a_user_s_disk_lies_one_folder_deeper(media: Path) -> None:
+def test_a_user_s_disk_is_mounted_a_folder_deeper(media: Path) -> None:
     disk = media / "anna" / "USB"
     disk.mkdir(parents=True)
     assert mounted.unmounted(disk / "chap", (), on(str(disk))) is None

@@ -103,9 +103,9 @@ def test_retention_goes_by_the_order(tmp_path: Path) -> None:
     ahead = back_up(tmp_path, AHEAD)
     made = [back_up(tmp_path, NOW + DAY * day) for day in range(3)]
     backups = catalogue.list_backups(tmp_path)
-    assert set(prune.keep(backups, Retention(2, 0, 0, 0))) == set(made[1:])
+    assert set(prune.kept_by_retention(backups, Retention(2, 0, 0, 0))) == set(made[1:])
     # It takes no day's place for ever.
-    assert ahead not in prune.keep(backups, Retention(0, 3, 0, 0))
+    assert ahead not in prune.kept_by_retention(backups, Retention(0, 3, 0, 0))
 
 
 def test_a_backup_and_a_database_from_the_future_are_named_and_stay_until_asked_for(tmp_path: Path) -> None:

@@ -49,15 +49,17 @@ def test_only_runs_of_this_project_on_this_engine_stand_and_older_records_are_ev
 
 def test_the_backups_of_another_server_are_neither_latest_nor_pruned(tmp_path: Path) -> None:
     folder = tmp_path / "backups"
-    old, own, foreign = (write(folder, NOW.replace(day=day), pinned=False) for day in (1, 2, 3))
-    for path, origin in ((own, NORTH), (foreign, SOUTH)):
+    old, own, other_stack = (write(folder, NOW.replace(day=day), pinned=False) for day in (1, 2, 3))
+    for path, origin in ((own, NORTH), (other_stack, SOUTH)):
         manifest = json.loads((path / "manifest.json").read_bytes())
         manifest["engine"] = {"id": origin.engine, "name": origin.server}
         (path / "manifest.json").write_text(json.dumps(manifest))
 
     assert catalogue.find("latest", folder, NORTH).folder == own
-    assert catalogue.find(foreign.name, folder, NORTH).folder == foreign, "one that is named is found all the same"
-    assert [backup.folder for backup in catalogue.list_backups(folder, SOUTH)] == [old, foreign]
+    assert catalogue.find(other_stack.name, folder, NORTH).folder == other_stack, (
+        "one that is named is found all the same"
+    )
+    assert [backup.folder for backup in catalogue.list_backups(folder, SOUTH)] == [old, other_stack]
     none = Retention(0, 0, 0, 0, floor=1)
     here = stack_in(tmp_path, "chap_core")
     chosen = prune.plan(here, prune.Inventory.of(here, NORTH, folder, {}), none, NOW)

@@ -117,7 +117,7 @@ def folder_(path: Path, victim: Path) -> None:
 @pytest.mark.parametrize("trap", [link, hard_link, fifo, folder_])
 @pytest.mark.parametrize("name", ["lock", "journal.json", "room", ".journal.json.docker-chap", ".gitignore", "runs"])
 @pytest.mark.parametrize("act", [take_lock, begin])
-def test_what_stands_in_the_place_of_a_record_is_never_followed_emptied_or_waited_for(
+def test_a_record_that_is_no_file_is_never_followed_emptied_or_waited_for(
     act: Callable[[Path], None], name: str, trap: Callable[[Path, Path], None], folder: Path, victim: Path
 ) -> None:
     # Even in a folder of one's own, where nobody else can have put it.

@@ -17,7 +17,7 @@ def ended(directory: Path, number: int, **more: str) -> str:
     return journal.id
 
 
-def test_the_last_ones_and_what_is_needed_stay(tmp_path: Path) -> None:
+def test_the_last_runs_and_needed_runs_stay(tmp_path: Path) -> None:
     made = [ended(tmp_path, number) for number in range(6)]
     old = retention.old_runs(run_records.history(tmp_path), {made[1]}, kept=3)
     assert old == [made[0], made[2]]

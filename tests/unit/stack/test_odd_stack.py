@@ -9,7 +9,10 @@ import pytest
 
 from compose_chap.cli.screen.status import status_document, status_text
 from compose_chap.detection import detect
+from compose_chap.model import Stack
 from compose_chap.operations import status
+from compose_chap.stack import observe
+from compose_chap.stack.location import Where
 from tests.fakes import FakeEngine, world
 
 PROJECT = "com.docker.compose.project."
@@ -41,3 +44,11 @@ def test_an_odd_stack_hides_no_other(labels: dict[str, str], url: str, tmp_path:
         assert seen.problems or stack.project.name == "p"
         assert status_document(seen, here.clock())["project"]["name"] == stack.project.name
         assert stack.project.name in status_text(seen, here.clock())
+    # It is in no folder, so whoever stands in the other's means that one.
+    assert select([*stacks], tmp_path) == select([*reversed(stacks)], tmp_path / "below") == "p"
+
+
+def select(stacks: list[Stack], folder: Path) -> str:
+    """Return the project that is meant by somebody who stands in a folder."""
+    folder.mkdir(exist_ok=True)
+    return observe._select(stacks, Where((), "", None, (), folder, {})).project.name

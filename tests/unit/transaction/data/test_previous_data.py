@@ -38,7 +38,7 @@ def test_where_other_data_come_in_the_live_database_itself_is_kept(operation: st
     assert type(data) is SwappedOut and data.kind is kind and data.database == CHANGE.kept
 
 
-def test_a_rollback_needs_a_database_and_says_what_to_do_without_one() -> None:
+def test_a_rollback_needs_a_database_and_gives_a_hint_without_it() -> None:
     previous_data_of(CHANGE, NOTHING).refuse_what_is_gone(server(CHANGE.kept))
     with pytest.raises(StateError, match="is gone") as gone:
         previous_data_of(CHANGE, replace(NOTHING, backup=Path("/b/1"))).refuse_what_is_gone(server())

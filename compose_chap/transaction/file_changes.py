@@ -1,4 +1,4 @@
-"""How the sources of a change are changed and brought back: image tags in its files, or a checkout that it moves."""
+"""How the files of a change are changed and reverted: image tags in Compose files, or a checkout that moves."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from compose_chap.transaction.run.change import Change, begin
 
 @dataclass(frozen=True)
 class Reverted:
-    """What somebody else changed meanwhile: files that were `left` as they are, and such that were `set_aside`."""
+    """Files that somebody else changed meanwhile: those `left` as they are, and those `set_aside`."""
 
     left: tuple[Path, ...] = ()
     set_aside: tuple[str, ...] = ()
 
 
-class Sources(ABC):
+class FileChanges(ABC):
     """The files that the containers of a change are made from."""
 
     def __init__(self, change: Change) -> None:
@@ -36,30 +36,30 @@ class Sources(ABC):
 
     @abstractmethod
     def prepare(self, world: World) -> None:
-        """Ask, while CHAP still serves, what is compared later."""
+        """Read, while CHAP still serves, what is compared later."""
 
     @abstractmethod
     def apply(self, world: World, journal: Journal) -> None:
-        """Change the files. Raise ChapError when they are not what the plan read, or do not say what it wants."""
+        """Change the files. Raise ChapError when they changed since the plan, or the result is not as planned."""
 
     @abstractmethod
     def revert(self, world: World, journal: Journal) -> Reverted:
-        """Bring the files back, also from half way. Nothing happens where the run had not changed any yet."""
+        """Revert the files, even after an interruption. Does nothing when the run had not changed any yet."""
 
     @abstractmethod
     def name_others(self, world: World, files: tuple[Path, ...]) -> bool:
-        """Whether files that were left as they are let Compose make other containers than the previous ones."""
+        """Whether Compose would create other containers from the files that were left as they are."""
 
     @abstractmethod
     def by_hand(self) -> list[str]:
-        """Return the lines that tell a person how to bring the files back."""
+        """Return the instructions to revert the files by hand."""
 
     @abstractmethod
     def how_to_get(self, reference: str) -> str:
         """Return how to get a previous image that is gone."""
 
     def state(self) -> list[str]:
-        """Return in which state the files are now, one line each."""
+        """Return the state of each file, a line for each."""
         lines = []
         for edit in self.change.edits:
             with suppress(OSError):
@@ -73,7 +73,7 @@ class Sources(ABC):
         return ", ".join(str(edit.path) for edit in self.change.edits)
 
 
-class TagEdits(Sources):
+class TagEdits(FileChanges):
     """Image tags in Compose and env files."""
 
     def __init__(self, change: Change) -> None:
@@ -93,7 +93,7 @@ class TagEdits(Sources):
             raise StateError("Compose reads more changes in the edited files than the images.")
 
     def revert(self, world: World, journal: Journal) -> Reverted:
-        # Before the stop nothing was written, and what is in the files then is somebody's own.
+        # Before the stop we wrote nothing, so changes in the files then are somebody else's.
         return Reverted(tuple(durable.revert_edits(self.change.edits))) if journal.began(Step.STOP) else Reverted()
 
     def name_others(self, world: World, files: tuple[Path, ...]) -> bool:
@@ -125,15 +125,15 @@ class TagEdits(Sources):
         return {**{key: value for key, value in config.items() if not key.startswith("x-")}, "services": services}
 
 
-class CheckoutMove(Sources):
-    """A Git checkout that moves, and settings that its new files need. The images are built from it."""
+class CheckoutMove(FileChanges):
+    """A Git checkout that moves, and variables that its new files need. The images are built from it."""
 
     def __init__(self, change: Change, move: Move) -> None:
         super().__init__(change)
         self._move = move
 
     def prepare(self, world: World) -> None:
-        """Nothing is compared: another release may say anything."""
+        """Nothing is compared: another release may change anything."""
 
     def apply(self, world: World, journal: Journal) -> None:
         if journal.began(Step.CHECKOUT):
@@ -151,13 +151,13 @@ class CheckoutMove(Sources):
         for name in self.change.writers:
             name_image(world, self.change.images[name])
 
-        def keep(path: str, content: bytes) -> None:
+        def save(path: str, content: bytes) -> None:
             journal.evidence(f"changed-meanwhile-{path.replace('/', '_')}", content)
 
-        return Reverted(tuple(left), tuple(checkout_move.go_back(self._move, keep)))
+        return Reverted(tuple(left), tuple(checkout_move.go_back(self._move, save)))
 
     def name_others(self, world: World, files: tuple[Path, ...]) -> bool:
-        # Its edits are settings that the old files do not read.
+        # Its edits are variables that the old files do not use.
         return False
 
     def state(self) -> list[str]:
@@ -168,14 +168,14 @@ class CheckoutMove(Sources):
 
     def by_hand(self) -> list[str]:
         before = self._move.before
-        place = before.branch.removeprefix("refs/heads/") or before.commit
+        start = before.branch.removeprefix("refs/heads/") or before.commit
         edits = [f"# take out again what was written into {self._files}"] if self.change.edits else []
-        return [*edits, shlex.join(["git", "-C", str(self._move.folder), "checkout", place])]
+        return [*edits, shlex.join(["git", "-C", str(self._move.folder), "checkout", start])]
 
     def how_to_get(self, reference: str) -> str:
         return "Restore the backup instead: docker chap backups"
 
 
-def sources_of(change: Change) -> Sources:
-    """Return how the sources of a change are changed."""
+def file_changes_of(change: Change) -> FileChanges:
+    """Return how the files of a change are changed."""
     return CheckoutMove(change, change.move) if change.move else TagEdits(change)
