@@ -51,11 +51,11 @@ def dump_database(
 
     with new_file(target) as file, disk_check.following(target) as disk:
 
-        def told(done: int) -> None:
+        def progressed(done: int) -> None:
             disk.reached(done)
             notify("backup", detail, done, 0)
 
-        written = _Hashed(file, told)
+        written = _Hashed(file, progressed)
         tables = dump_into(server, database, compression, written.write)
         dumped = clock()
         notify("backup", f"read back {detail}", written.size, written.size)

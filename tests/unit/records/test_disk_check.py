@@ -36,7 +36,7 @@ def test_another_byte_in_a_stretch_that_was_read_early_is_seen(tmp_path: Path) -
         assert disk.sha256(20 << 20) != hashlib.sha256(SOME * 20).hexdigest()
 
 
-def test_what_is_not_there_is_no_backup(tmp_path: Path) -> None:
+def test_a_short_file_is_no_backup(tmp_path: Path) -> None:
     path = tmp_path / "dump"
     with open(path, "wb", buffering=0) as file, disk_check.following(path) as disk:
         file.write(b"cut")
