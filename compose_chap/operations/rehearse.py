@@ -202,7 +202,8 @@ def _try(
     name, engine = plan.stack.access.name, world.engine
     before = _columns(server, name)
     values_before = value_query.remember(server, name, tables)
-    remembered = repairs.before_start(server, name, plan.repairs)
+    lost_values = repairs.lost_values(server, name, plan.repairs)
+    repairs.before_start(server, name, plan.repairs)
     begun = world.clock()
     world.notify("start copy", str(plan.image))
     with throwaway.throwaway(engine, recipe) as identity:
@@ -211,7 +212,7 @@ def _try(
         start = (world.clock() - begun).total_seconds()
         world.notify("verify copy", name)
         with _answering(world, plan.stack, copy, recipe, server) as answering_chap:
-            mended = [] if started.failed else repairs.after_migration(server, name, plan.repairs, remembered)
+            mended = [] if started.failed else repairs.after_migration(server, name, plan.repairs, lost_values)
             checks = [*mended, *verify.check_api(world, answering_chap, plan.target, tables)]
             if not started.failed:
                 # The copy is thrown away: offer no command to restore values in it.

@@ -10,6 +10,7 @@ import base64
 import json
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -138,9 +139,22 @@ class Chap:
         """
         return models_in(*self.get("/v2/services"))
 
-    def listed_jobs(self, timeout: float = 10) -> dict[str, Job]:
+    def listed_jobs(self) -> dict[str, Job]:
         """Return the jobs of CHAP's own list by id, those that ended left out. Raise EngineError."""
-        return jobs_in(self.get(f"/v1/jobs{_UNFINISHED_JOBS}", timeout=timeout)[0])
+        return jobs_in(self.get(f"/v1/jobs{_UNFINISHED_JOBS}")[0])
+
+    def waiting_jobs(self) -> Jobs | None:
+        """Return the jobs that wait according to CHAP's list, None where it has no list. Raise EngineError."""
+        answer = self.get(f"/v1/jobs{_UNFINISHED_JOBS}", timeout=3)[0]
+        return Jobs.of(jobs_in(answer), Active((), frozenset())) if answer.status == 200 else None
+
+    def workers_answer(self, workers: int, patience: float) -> bool:
+        """Wait up to `patience` seconds until so many workers answer, and return whether they do."""
+        limits = {"CHAP_WORKERS": str(workers), "CHAP_PATIENCE": str(patience)}
+        with suppress(EngineError):
+            answer = python(self.engine, self.container, chap_scripts.PING, "What the workers answered", **limits)
+            return answer.at("workers").integer() >= workers
+        return False
 
     def jobs(self, workers: int) -> Jobs:
         """Return the jobs according to CHAP's list and its workers.

@@ -7,7 +7,7 @@ from contextlib import suppress
 from compose_chap.engine.world import World
 from compose_chap.errors import EngineError
 from compose_chap.model import Stack
-from compose_chap.stack.chap import Active, Chap, Jobs
+from compose_chap.stack.chap import Chap, Jobs
 
 
 def wait_for_jobs(world: World, stack: Stack, limit: float) -> Jobs:
@@ -27,17 +27,16 @@ def wait_for_jobs(world: World, stack: Stack, limit: float) -> Jobs:
     return world.until(ended, limit, pause=2) or chap.jobs(stack.workers)
 
 
-def waiting_jobs(world: World, stack: Stack) -> frozenset[str]:
-    """Return the jobs that CHAP's own list says wait for a worker, without those that CHAP queued by itself.
+def waiting_jobs(world: World, stack: Stack) -> Jobs | None:
+    """Return the jobs that wait for a worker, according to CHAP's own list; those of CHAP itself are in `own`.
 
-    None where CHAP does not run or cannot be asked.
+    None where CHAP does not run, has no such list, or cannot be asked.
     """
     if not stack.api.running:
-        return frozenset()
-    chap = Chap(world.engine, stack.api.containers[0].id)
+        return None
     with suppress(EngineError):
-        return frozenset(Jobs.of(chap.listed_jobs(timeout=3), Active((), frozenset())).waiting)
-    return frozenset()
+        return Chap(world.engine, stack.api.containers[0].id).waiting_jobs()
+    return None
 
 
 def own_jobs(jobs: Jobs) -> str:

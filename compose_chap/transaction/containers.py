@@ -13,8 +13,6 @@ from compose_chap.errors import ChapError, EngineError, StackError
 from compose_chap.image import Reference
 from compose_chap.model import Container, Project
 from compose_chap.postgres.server import Server
-from compose_chap.stack.jobs import waiting_jobs
-from compose_chap.stack.observe import refreshed
 from compose_chap.transaction import hooks
 from compose_chap.transaction.hooks import Hooks
 from compose_chap.transaction.run.change import Change
@@ -58,14 +56,6 @@ def stop_services(
     ]
     with ThreadPoolExecutor() as pool:
         list(pool.map(world.engine.stop, running))
-
-
-def stop_workers(world: World, change: Change, workers: Sequence[str], hooked: Hooks) -> list[str]:
-    """Stop the workers while the API still serves, and return the jobs that were queued meanwhile."""
-    stack = refreshed(world.engine, change.project.name)
-    before = waiting_jobs(world, stack)
-    stop_services(world, change, workers, hooked)
-    return sorted(waiting_jobs(world, stack) - before)
 
 
 def start_service(world: World, change: Change, name: str, hooked: Hooks, *, forgiving: bool = False) -> None:

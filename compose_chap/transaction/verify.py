@@ -5,7 +5,7 @@ A check has the same fields as in chap-checker: name, status, message, hint, det
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -15,7 +15,7 @@ from compose_chap.errors import ChapError
 from compose_chap.model import Role, Stack
 from compose_chap.postgres.database_schema import MARK_TABLE
 from compose_chap.stack import schema
-from compose_chap.stack.chap import Chap, version_in
+from compose_chap.stack.chap import Chap, Jobs, version_in
 from compose_chap.stack.databases import server_of
 from compose_chap.stack.observe import refreshed
 from compose_chap.stack.schema import Schema
@@ -122,13 +122,14 @@ def _rows(world: World, stack: Stack, tables: Mapping[str, int]) -> Check:
     return compare_rows(tables, server_of(world.engine, stack).counts(stack.access.name))
 
 
-def queued(jobs: Sequence[str]) -> list[Check]:
+def queued(before: Jobs | None, after: Jobs | None) -> list[Check]:
     """Return a warning about the jobs that were queued while the workers stopped; none where there are none."""
+    jobs = sorted(set(after.waiting) - set(before.waiting)) if before and after else []
     if not jobs:
         return []
     message = f"While the workers stopped, {len(jobs)} job(s) were queued: {', '.join(jobs)}. The new workers get them."
     hint = "Check that they finish, and start again any that does not."
-    return [Check("queued_jobs", "warn", message, hint, {"jobs": list(jobs)})]
+    return [Check("queued_jobs", "warn", message, hint, {"jobs": jobs})]
 
 
 def compare_rows(before: Mapping[str, int], after: Mapping[str, int]) -> Check:

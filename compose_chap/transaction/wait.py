@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from compose_chap.engine.world import World
@@ -13,6 +14,8 @@ from compose_chap.transaction import evidence
 
 # For how many seconds one program in the API's container waits for the first answer, until its container is looked at.
 _FIRST_ANSWER = 2.0
+# The same for the workers. It begins with a question to CHAP that takes a second.
+_WORKERS_ANSWER = 3.0
 
 
 class _Patience:
@@ -67,15 +70,19 @@ def wait_for_api(world: World, stack: Stack, *, workers: bool) -> Health:
     Without `workers`, an API that only lacks its workers counts as ready. Raise EndedAtStart when the container ends.
     """
     chap, patience = Chap(world.engine, stack.api.containers[0].id), _Patience(world, stack)
-    while True:
-        patience.check_container()
-        health = chap.health()
-        if health.ready or (not workers and only_workers_amiss(health)):
-            return health
-        silent = health.level == "silent"
-        if patience.over(health, "for its first answer" if silent else health.problems, silent=silent):
-            return health
-        world.sleep(0.2)
+    with ThreadPoolExecutor(1) as pool:
+        while True:
+            patience.check_container()
+            # CHAP takes a second to answer, with workers that may be up only in its last moment.
+            answering = pool.submit(chap.workers_answer, stack.workers, _WORKERS_ANSWER) if workers else None
+            health = chap.health()
+            if health.ready or (not workers and only_workers_amiss(health)):
+                return health
+            silent = health.level == "silent"
+            if patience.over(health, "for its first answer" if silent else health.problems, silent=silent):
+                return health
+            if not (answering and only_workers_amiss(health) and answering.result()):
+                world.sleep(0.2)
 
 
 def only_workers_amiss(health: Health) -> bool:
