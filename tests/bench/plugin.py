@@ -17,7 +17,8 @@ import termios
 import time
 from pathlib import Path
 
-from tests.bench.table import Row, in_turn
+from tests.bench.pictures import timeline
+from tests.bench.table import Goal, Row, in_turn
 from tests.sample.stack import SampleStack, environment
 
 PLUGIN = Path(__file__).resolve().parents[2] / "build" / "out" / "docker-chap"
@@ -116,18 +117,18 @@ def measure_questions(stack: SampleStack, rounds: int, version: str, what: str =
 
     return [
         in_turn(
-            Row(f"status{what}; limit: asking CHAP whether it is ready", "ms"),
+            Row(f"status{what}; limit: asking CHAP whether it is ready", "ms", goal=Goal(1.15, "limit")),
             rounds,
             limit=ready,
-            ours=lambda: milliseconds(*command, "status", **python),
+            ours=lambda: milliseconds(*command, "status", **python, **timeline("status")),
         ),
         in_turn(
-            Row(f"status{what}, its first line on a terminal", "ms"),
+            Row(f"status{what}, its first line on a terminal", "ms", goal=Goal(300)),
             rounds,
             ours=lambda: first_line(*command, "status", **python),
         ),
         in_turn(
-            Row(f"check VERSION{what}; limit: asking CHAP whether it is ready", "ms"),
+            Row(f"check VERSION{what}; limit: asking CHAP whether it is ready", "ms", goal=Goal(2, "limit")),
             rounds,
             limit=ready,
             ours=lambda: milliseconds(*command, "check", version, **python),

@@ -12,7 +12,8 @@ import threading
 import time
 from datetime import datetime
 
-from tests.bench.table import Row
+from tests.bench.pictures import timeline
+from tests.bench.table import Goal, Row
 from tests.sample.stack import SampleStack
 
 
@@ -75,7 +76,7 @@ def _postgres(stack: SampleStack) -> str:
 
 def with_the_tool(stack: SampleStack, *words: str) -> dict[str, float]:
     """Run `docker chap`; return when each step of the run began, and its `end`, in seconds."""
-    stack.docker("chap", *words, "--yes", "--json")
+    stack.docker("chap", *words, "--yes", "--json", environ=timeline(words[0]))
     run = json.loads(stack.docker("chap", "history", "--json").stdout)["runs"][-1]
     at = {step["step"]: step["at"] for step in run["steps"]} | {"end": run["ended_at"]}
     return {step: datetime.fromisoformat(moment).timestamp() for step, moment in at.items()}
@@ -85,8 +86,9 @@ def measure(
     stack: SampleStack, rounds: int, database: str, what: str = "", old: str = "v2.0.0", new: str = "v2.1.0"
 ) -> list[Row]:
     """Return the rows of upgrade and rollback; `what` says which CHAP it is, where it is not the sample's."""
-    down = Row(f"upgrade's downtime{what}", database=database)
+    down = Row(f"upgrade's downtime{what}", database=database, goal=Goal(0.9, "by_hand"))
     whole = Row(f"upgrade, from the first stop until verified{what}; by hand: until ready", database=database)
+    whole.goal = Goal(1.1, "by_hand")
     data = Row(f"data rollback{what}", database=database)
     for _ in range(rounds):
         with Watch(stack) as watch:
