@@ -57,7 +57,8 @@ def wait_for_answer(world: World, stack: Stack) -> bool:
     chap, patience, silent = Chap(world.engine, stack.api.containers[0].id), _Patience(world, stack), False
     while True:
         patience.check_container()
-        if chap.answers(_FIRST_ANSWER if silent else 0):
+        # Work in the database must be seen several times before the patience ends.
+        if chap.answers(min(_FIRST_ANSWER, world.patience / 4) if silent else 0):
             return silent
         silent = True
         if patience.over("silent", "for its first answer", silent=True):
