@@ -552,6 +552,38 @@ def test_rows_that_a_migration_made_are_nobodys_work(engine: FakeEngine) -> None
     assert written == {"public.backtestspecification": 2, "public.alert": 1}
 
 
+WAITING = {"id": "j1", "status": "PENDING", "type": "run_prediction"}
+
+
+@pytest.mark.parametrize("jobs", [[], [WAITING], [{**WAITING, "type": "run_baseline"}]])
+def test_a_new_worker_gets_no_job_before_the_new_data_are_verified(
+    engine: FakeEngine, jobs: list[dict[str, str]]
+) -> None:
+    engine.sick, engine.jobs, before = "loses rows", jobs, copy.deepcopy(picture(engine))
+    running: set[str] = set()
+
+    def watch(call: int, name: str) -> None:
+        running.update(box.image for box in engine.boxes.values() if box.service == "worker" and box.state == "running")
+
+    engine.strike = watch
+    with pytest.raises(RolledBack):
+        run_upgrade(engine)
+    assert (f"{WORKER}:v2" in running) == (not jobs)
+    assert picture(engine) == before
+    assert "start worker" not in [step["step"] for step in run_records.history(engine.folder)[-1]["steps"]]
+
+
+def test_a_job_that_is_queued_while_the_workers_stop_is_named(engine: FakeEngine) -> None:
+    def queue(call: int, name: str) -> None:
+        if any(box.service == "worker" and box.state == "exited" for box in engine.boxes.values()):
+            engine.jobs = [WAITING]
+
+    engine.strike = queue
+    run_upgrade(engine)
+    (check,) = (check for check in run_records.history(engine.folder)[-1]["checks"] if check["name"] == "queued_jobs")
+    assert check["status"] == "warn" and "j1" in check["message"]
+
+
 def test_an_old_mark_is_dropped_only_once_the_way_back_brings_it_again(engine: FakeEngine) -> None:
     rows = engine.databases["chap_core"].rows
     rows["public.alembic_version"], engine.makes = 1, MADE
