@@ -110,6 +110,7 @@ class Subject:
     @shared_property
     def jobs(self) -> Jobs:
         """The running, waiting and dead jobs. Raise EngineError when the workers cannot be asked."""
+        # CHAP takes a second for its overview. Where a change follows, the jobs are asked for again before the stop.
         with ThreadPoolExecutor(1) as pool:
             active = pool.submit(self.chap.active, self.stack.workers)
             listed = self.overview.listed

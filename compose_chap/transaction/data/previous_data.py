@@ -226,9 +226,9 @@ class SwappedOut(PreviousData):
         had_live = self.change.live in present
         detail = f"{self.change.incoming} becomes {self.change.live}"
         begin(world, journal, Step.SWAP, detail, had_live=had_live)
-        if had_live:
-            server.carry(self.change.live, self.change.incoming)
-        carry_out(server, data_plan.swap(self.names, present))
+        # All in a single session, as CHAP is down meanwhile.
+        carrying = (self.change.live, self.change.incoming) if had_live else None
+        server.rename(*data_plan.swap(self.names, present).renames, carrying=carrying)
 
 
 def previous_data_of(change: Change, facts: RunFacts) -> PreviousData:
