@@ -87,14 +87,15 @@ def bring_up(world: World, change: Change, services: Sequence[str], hooked: Hook
 
 
 def first_answer(world: World, change: Change, journal: Journal | None = None) -> Answering:
-    """Wait until the API answers.
+    """Wait until the API answers, or nothing happens any more: then the checks that follow fail.
 
     With a `journal`, the state of the data at that moment is recorded: later changes are users' work.
     """
     stack = refreshed(world.engine, change.project.name)
     silent = wait.wait_for_answer(world, stack)
     since, server = world.clock(), server_of(world, change)
-    if not journal:
+    # Without an answer nobody could write either: all that changes is the migration's work.
+    if not journal or silent is None:
         return Answering(stack, since, server.counts(change.live))
     # Where it answered sooner than anybody looked, what it did at its start counts too.
     moment = server.moment() if silent else facts_of(journal).since

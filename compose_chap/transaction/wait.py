@@ -36,7 +36,7 @@ class _Patience:
         container = self._world.engine.container(api.id)
         if container is None or not container.running or container.restarts > api.restarts:
             why = evidence.why_ended(self._world, api)
-            raise EndedAtStart(f"CHAP ended at its start: {why or 'its container is gone'}", why)
+            raise EndedAtStart(f"CHAP failed to start: {why or 'its container is gone'}", why)
 
     def over(self, state: Any, waits: str, *, silent: bool) -> bool:
         """Whether nothing has happened for too long. `state` is what CHAP answers now, `waits` what it waits for."""
@@ -49,8 +49,8 @@ class _Patience:
         return (now - self._last).total_seconds() > self._world.patience or waited > self._world.limit
 
 
-def wait_for_answer(world: World, stack: Stack) -> bool:
-    """Wait for the API's first answer, or until nothing has happened for too long; return whether it was silent before.
+def wait_for_answer(world: World, stack: Stack) -> bool | None:
+    """Wait for the API's first answer; return whether it was silent before. None when nothing happened for too long.
 
     Raise EndedAtStart when the container ends.
     """
@@ -62,7 +62,7 @@ def wait_for_answer(world: World, stack: Stack) -> bool:
             return silent
         silent = True
         if patience.over("silent", "for its first answer", silent=True):
-            return silent
+            return None
 
 
 def wait_for_api(world: World, stack: Stack, *, workers: bool) -> Health:
