@@ -53,7 +53,7 @@ def check_command(call: Call, version: str, output: Path | None) -> None:
 
 def _verdict(checks: Sequence[Check], target: str) -> str:
     failed = any(check.failed for check in checks)
-    verdict = sentences.verdict(target, summary(checks), failed=failed)
+    verdict = paragraph(sentences.verdict(target, summary(checks), failed=failed))
     return verdict if failed or not target else f"{verdict}\n  docker chap upgrade {target}"
 
 
