@@ -68,6 +68,7 @@ def versions_command(call: Call) -> None:
     world, where = call.world(), call.where()
     stack = observe.find_stack(world.engine, where)
     subject = call.subject(world, stack, "", None)
+    world.notify("ask", "the registry for versions")
     head = None
     if local_checkout := subject.checkout:
         head = local_checkout.head
