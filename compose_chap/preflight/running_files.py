@@ -74,8 +74,8 @@ def _would_be_recreated(subject: Subject, service: Service) -> bool:
     started = [service.name, *(entry.partition(":")[0] for entry in recorded.split(",") if entry)]
     scale = f"--scale={service.name}={len(service.containers)}"
     finished = subject.world.engine.compose(subject.stack.project, "--dry-run", *UP_ALONE, scale, *started)
-    made_anew = rf"Container {re.escape(first.name)} +Recreate"
-    return finished.status != 0 or bool(re.search(made_anew, finished.stderr + finished.stdout))
+    recreated = rf"Container {re.escape(first.name)} +Recreate"
+    return finished.status != 0 or bool(re.search(recreated, finished.stderr + finished.stdout))
 
 
 CHECKS = (

@@ -1,6 +1,6 @@
 """Break a run of `docker chap` at a step, bring it to its end, and look whether all is new or all is old.
 
-The product has no hooks for this: it is watched from outside (its progress is one JSON line per step, told
+The product has no hooks for this: it is watched from outside (its progress is one JSON line per step, reported
 right after the step is in the journal) and hit by what happens to real runs.
 """
 
@@ -145,7 +145,7 @@ def assert_old(stack: SampleStack, before: Picture) -> None:
 
 
 def assert_new(stack: SampleStack, before: Picture, version: str) -> None:
-    """Look that files, images and version are new, and that every row of before is there."""
+    """Look that files, images and version are new, and that every old row is there."""
     now = Picture.of(stack)
     assert now.files.keys() == before.files.keys() and now.files != before.files
     for name, content in now.files.items():

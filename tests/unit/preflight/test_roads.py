@@ -177,7 +177,7 @@ def test_where_the_database_cannot_be_asked_the_way_is_not_called_good() -> None
 
 
 def _entries(message: str, *, built: bool, status: int = 0) -> tuple[str, ...]:
-    engine: Any = SimpleNamespace(run=lambda *_: Finished(status, message, "amiss"))
+    engine: Any = SimpleNamespace(run=lambda *_: Finished(status, message, "wrong"))
     return unpinned.entries(engine, stack().api.containers[0], built=built)
 
 
@@ -207,7 +207,7 @@ def test_files_of_an_image_are_replaced_unless_they_are_built_in() -> None:
     )
     assert _entries(message, built=False) == ()
     assert _entries(message, built=True) == (f"{folder}/local.yaml says v1: main of u",)
-    with pytest.raises(EngineError, match="amiss"):
+    with pytest.raises(EngineError, match="wrong"):
         _entries("", built=False, status=1)
 
 

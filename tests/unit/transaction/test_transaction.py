@@ -181,7 +181,7 @@ def assert_whole(engine: FakeEngine, old: Any, new: Any, leftovers: set[str]) ->
         more = names - kept_databases(leftovers)
         assert len(more) <= 1 and all(name.endswith("_failed") for name in more), names
     else:
-        # The database of before, or, where that could not be copied, a dump in its place.
+        # The old database, or a dump of it where it could not be copied.
         assert len(names) <= 1, names
     records = engine.folder / ".docker-chap"
     assert not (records / "journal.json").exists() and not (records / "room").exists()
@@ -377,7 +377,7 @@ def test_a_file_that_somebody_edits_meanwhile_is_left_alone_and_all_else_comes_b
         run_upgrade(engine)
     now = picture(engine)
     assert now[0] == NEW + b"mine mine:1\n" and list(now[2:]) == data
-    # The same images, made anew; and CHAP runs.
+    # The same images, in containers made again; and CHAP runs.
     assert [row[2:] for row in now[1]] == [service[2:] for service in services]
     assert "CHAP runs again as before" in failure.value.message and "compose.yml" in failure.value.message
     assert f"{API}:v1" in failure.value.hint and "docker chap recover" in failure.value.hint
