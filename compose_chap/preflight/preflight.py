@@ -289,7 +289,7 @@ def _jobs(subject: Subject) -> Finding:
     dead = f"{len(jobs.zombies)} more are listed as running but are dead." if jobs.zombies else ""
     message = "No job is running."
     if jobs.running or jobs.waiting:
-        message = f"{len(jobs.running)} job(s) run and {len(jobs.waiting)} wait; an upgrade would lose them."
+        message = f"Jobs: {len(jobs.running)} running, {len(jobs.waiting)} waiting. An upgrade would lose them."
     elif jobs.own:
         message = "No job that a person started is running."
     message = " ".join(filter(None, (message, dead, own_jobs(jobs))))
