@@ -11,11 +11,9 @@ goes into it and what comes out may be secret.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import threading
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -55,8 +53,10 @@ class Timeline:
 
     def add(self, kind: str, name: str, begin: float, by: str = "") -> None:
         """Write down what ends now."""
-        event = {"kind": kind, "name": name, "by": by, "thread": threading.get_ident(), "begin": begin}
         if self._file is not None:
+            import json  # few commands write a time line, and the others start sooner without
+
+            event = {"kind": kind, "name": name, "by": by, "thread": threading.get_ident(), "begin": begin}
             with suppress(OSError):  # a disk that is full now must not end the work
                 os.write(self._file, (json.dumps({**event, "end": self.clock()}) + "\n").encode())
 
@@ -125,6 +125,8 @@ def program(command: Sequence[str]) -> str:
 
 def _callers() -> str:
     """Return the functions of this package that made the call, the nearest first."""
+    import traceback
+
     names = [
         f"{module.rpartition('.')[2]}.{frame.f_code.co_name}"
         for frame, _ in traceback.walk_stack(None)

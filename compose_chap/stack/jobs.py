@@ -41,10 +41,7 @@ def waiting_jobs(world: World, stack: Stack) -> Jobs | None:
 
 def own_jobs(jobs: Jobs) -> str:
     """Return a message about the jobs that CHAP queued by itself, empty for none."""
-    message = (
-        f"{len(jobs.own)} job(s) run or wait that CHAP queued by itself (baselines); it queues a lost one again a day"
-        " later."
-    )
+    message = f"Jobs that CHAP queued by itself (baselines): {len(jobs.own)}. It queues a lost one again a day later."
     return message if jobs.own else ""
 
 
@@ -59,4 +56,5 @@ def lost_jobs(world: World, stack: Stack) -> str:
         return "The workers do not say which jobs run. A job that runs when CHAP stops is lost."
     if not (jobs.running or jobs.waiting):
         return own_jobs(jobs)
-    return f"{len(jobs.running)} job(s) run, and are lost when CHAP stops; {len(jobs.waiting)} wait, and may be lost."
+    running, waiting = len(jobs.running), len(jobs.waiting)
+    return f"Jobs: {running} running, which are lost when CHAP stops; {waiting} waiting, which may be lost."

@@ -110,7 +110,7 @@ def _worker_versions(world: World, stack: Stack, expected: str) -> Finding:
     if wrong:
         message = ", ".join(f"{name}: {actual or 'nothing'}" for name, actual in wrong.items())
         return fail(f"Not every worker reports {expected}: {message}.", details=details)
-    return ok(f"{len(versions)} worker(s) report the same version.", details=details)
+    return ok(f"All workers report the same version ({len(versions)} asked).", details=details)
 
 
 def _schema(schema_: Schema) -> Finding:

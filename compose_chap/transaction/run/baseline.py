@@ -11,6 +11,7 @@ from typing import Any
 from compose_chap.engine.world import World
 from compose_chap.errors import ChapError
 from compose_chap.model import Role, Stack
+from compose_chap.postgres.reach import APPLICATION
 from compose_chap.postgres.server import Server, Session
 from compose_chap.stack import schema
 from compose_chap.stack.chap import Chap, Overview, version_in
@@ -76,9 +77,13 @@ def worker_versions(world: World, stack: Stack) -> dict[str, str]:
 
 
 def other_sessions(server: Server, stack: Stack) -> tuple[Session, ...]:
-    """Return the sessions in CHAP's database besides CHAP's own: a change ends them."""
+    """Return the sessions in CHAP's database besides CHAP's own and this tool's: a change ends them."""
     own = {address for service in stack.writers for container in service.containers for address in container.addresses}
-    return tuple(session for session in server.sessions(stack.access.name) if session.address not in own)
+    return tuple(
+        session
+        for session in server.sessions(stack.access.name)
+        if session.address not in own and session.application != APPLICATION
+    )
 
 
 def _has_data(world: World, stack: Stack) -> bool:

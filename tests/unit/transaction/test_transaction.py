@@ -223,6 +223,15 @@ class Theorem:
                 self.monkeypatch.setattr(name, write)
         return struck, None
 
+    def new(self, run: Callable[[FakeEngine], None], engine: FakeEngine) -> Any:
+        """Return what a run that nothing strikes makes of the engine, which stays as it was, with its files."""
+        after = engine.copy()
+        self.run(run, after)
+        made = picture(after)
+        shutil.rmtree(self.folder / ".docker-chap")
+        (self.folder / "compose.yml").write_bytes(OLD)
+        return made
+
     def prove(
         self,
         run: Callable[[FakeEngine], None],
@@ -268,11 +277,7 @@ def theorem(monkeypatch: pytest.MonkeyPatch, base_folder: Path) -> Theorem:
 @pytest.mark.parametrize("fault", [error, interruption, kill])
 @pytest.mark.parametrize("sick", ["", "never ready", "loses rows"])
 def test_upgrade(engine: FakeEngine, theorem: Theorem, fault: Callable[[str], None], sick: str) -> None:
-    after = engine.copy()
-    theorem.run(run_upgrade, after)
-    new = picture(after)
-    reset(engine.folder)
-
+    new = theorem.new(run_upgrade, engine)
     engine.sick = sick
     result = theorem.prove(run_upgrade, engine, new, fault)
     assert result["old"] > 50 and ("new" in result) == (not sick)
@@ -285,11 +290,7 @@ def test_upgrade_that_keeps_a_dump(
     engine: FakeEngine, theorem: Theorem, fault: Callable[[str], None], sick: str, room: int
 ) -> None:
     run = functools.partial(run_upgrade, by_dump=True)
-    after = engine.copy()
-    theorem.run(run, after)
-    new = picture(after)
-    reset(engine.folder)
-
+    new = theorem.new(run, engine)
     engine.sick, engine.room = sick, room
     result = theorem.prove(run, engine, new, fault)
     assert result["old"] > 50 and ("new" in result) == (not sick)
@@ -301,22 +302,14 @@ def test_upgrade_that_keeps_a_dump_and_whose_recovery_is_killed_too(
     engine: FakeEngine, theorem: Theorem, at: int, room: int
 ) -> None:
     run = functools.partial(run_upgrade, by_dump=True)
-    after = engine.copy()
-    theorem.run(run, after)
-    new = picture(after)
-    reset(engine.folder)
-
+    new = theorem.new(run, engine)
     engine.room = room
     assert theorem.prove(run, engine, new, kill, recovery_killed_at=at)["old"] > 50
 
 
 @pytest.mark.parametrize("at", [5, 15, 25, 35, 45])
 def test_upgrade_whose_recovery_is_killed_too(engine: FakeEngine, theorem: Theorem, at: int) -> None:
-    after = engine.copy()
-    theorem.run(run_upgrade, after)
-    new = picture(after)
-    reset(engine.folder)
-
+    new = theorem.new(run_upgrade, engine)
     assert theorem.prove(run_upgrade, engine, new, kill, recovery_killed_at=at)["old"] > 50
 
 
@@ -332,12 +325,6 @@ def test_rollback(engine: FakeEngine, theorem: Theorem, fault: Callable[[str], N
     shutil.copytree(start, engine.folder)
 
     assert theorem.prove(run_rollback, engine, new, fault)["old"] > 40
-
-
-def reset(folder: Path) -> None:
-    """Bring the files back to what they were at first."""
-    shutil.rmtree(folder / ".docker-chap")
-    (folder / "compose.yml").write_bytes(OLD)
 
 
 def test_rows_of_another_client_are_kept_and_reported_while_it_writes(engine: FakeEngine) -> None:
