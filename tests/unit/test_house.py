@@ -69,7 +69,7 @@ ALSO = {"docker": ("records.engine_lock",)}
 
 MOST_IN_A_FOLDER = 11
 # One module for each command.
-LARGER = {"backups": 12, "operations": 13, "cli": 23, "cli.screen": 16, "engine": 15, "records": 12, "postgres": 12}
+LARGER = {"backups": 12, "operations": 13, "cli": 23, "cli.screen": 16, "engine": 15, "records": 13, "postgres": 12}
 LONGEST = 300
 # Longer so far: these may only shrink.
 LONGER = {
