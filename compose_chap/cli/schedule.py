@@ -18,7 +18,7 @@ from compose_chap.cli.screen import schedule as screen
 from compose_chap.cli.screen.layout import paragraph
 from compose_chap.cli.screen.schedule import KindOfWork
 from compose_chap.cli.values import files
-from compose_chap.copies.repository import PASSWORDS, repository
+from compose_chap.copies.repository import PASSWORDS, absolute_location, read_keys, repository
 from compose_chap.copies.restic import Restic
 from compose_chap.engine.ping import Signal, is_address, ping
 from compose_chap.errors import ScheduleError, StackError, StateError, UsageError
@@ -113,8 +113,8 @@ def _on(
     with recorded(call, directory, origin) as attempt, guard.guarded(world, stack, "schedule", 0):
         before = plan.read(directory)
         _refuse_others(before)
-        kept, new = _kept_store(store, directory, limit_upload)
-        sheet_text = _opened(call, stack, kept, new) if kept else ""
+        kept = _kept_store(store, directory, limit_upload)
+        sheet_text = _opened(call, stack, kept, before) if kept else ""
         schedule = Schedule(
             stack.project.name,
             user_name(os.geteuid()),
@@ -158,32 +158,38 @@ def _refuse_others(schedule: Schedule | None) -> None:
         )
 
 
-def _kept_store(store: Store, directory: Path, limit_upload: int) -> tuple[CopyStore | None, bool]:
-    """Return where copies go, with every password and key in a file, and whether the password is new."""
+def _kept_store(store: Store, directory: Path, limit_upload: int) -> CopyStore | None:
+    """Return where copies go, with every password and key in a file; a password is made where none is given."""
     if not store.named:
-        return None, False
+        return None
     password = store.password_file or os.environ.get("RESTIC_PASSWORD_FILE", "")
     own = directory / FOLDER / PASSWORD_FILE
-    new = not password and not own.exists()
-    if new:
+    if not password and not own.exists():
         own_folder.make(own.parent)
         own_folder.write(own, f"{secrets.token_urlsafe(24)}\n".encode())
     absolute = [os.path.abspath(file) if file else "" for file in (password or str(own), store.keys_file)]
-    return CopyStore(store.location, absolute[0], absolute[1], limit_upload), new
+    return CopyStore(absolute_location(store.location), absolute[0], absolute[1], limit_upload)
 
 
-def _opened(call: Call, stack: Stack, kept: CopyStore, new: bool) -> str:
-    """Ask the repository as the work will ask it, make it where it is missing, and return the recovery sheet."""
+def _opened(call: Call, stack: Stack, kept: CopyStore, before: Schedule | None) -> str:
+    """Ask the repository as the work will ask it, make it where it is missing, and return the recovery sheet.
+
+    The sheet is empty when the schedule was on `before` with this repository, as it was shown then.
+    """
     asked = repository(kept.repository, kept.password_file, kept.keys_file, timers.environment(os.environ))
     restic = Restic(asked)
     call.world().notify("schedule", f"ask {restic.location}")
-    made = restic.make_if_missing()
-    if not (new or made):
+    restic.make_if_missing()
+    if (
+        before
+        and before.store
+        and (before.store.repository, before.store.keys_file) == (kept.repository, kept.keys_file)
+    ):
         return ""
     server = server_of(call.world().engine, stack)
     password = Path(kept.password_file).read_text().splitlines()[0]
-    keys = {name for name in asked.environment if name not in os.environ} - {*PASSWORDS, "RESTIC_REPOSITORY"}
-    return sheet.text(stack, asked.location, password, keys, server.port, server.admin)
+    keys = set(read_keys(Path(kept.keys_file)) if kept.keys_file else ()) - {*PASSWORDS, "RESTIC_REPOSITORY"}
+    return sheet.text(stack, asked, password, keys, server.port, server.admin)
 
 
 def _off(call: Call) -> None:

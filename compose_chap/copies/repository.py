@@ -26,7 +26,7 @@ _KEY = re.compile(r"(?:export +)?([A-Za-z_]\w*) *= *(.*?) *", re.ASCII)
 class Repository:
     """A restic repository: its location as restic writes it, or `disk:LABEL/FOLDER`.
 
-    `password_file` is empty where `environment` has the password. `environment` is what restic needs beside it, such
+    `password_file` is empty where `environment` has the password. `environment` is all that restic gets beside it, such
     as the keys of an S3 server.
     """
 
@@ -34,12 +34,13 @@ class Repository:
     password_file: str = ""
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
 
-    def variables(self) -> dict[str, str | None]:
-        """Return the environment for restic, None for what it must not have. Raise CopyError for a missing disk."""
-        # The location may hold a password of its own, and comes from here alone.
-        variables: dict[str, str | None] = {**self.environment, "RESTIC_REPOSITORY_FILE": None}
+    def variables(self) -> dict[str, str]:
+        """Return the whole environment for restic. Raise CopyError when the disk is not mounted."""
+        # What is named here comes from nowhere else.
+        others = {"RESTIC_REPOSITORY_FILE", *(PASSWORDS if self.password_file else ())}
+        variables = {name: value for name, value in self.environment.items() if name not in others}
         if self.password_file:
-            variables |= {**dict.fromkeys(PASSWORDS), "RESTIC_PASSWORD_FILE": self.password_file}
+            variables["RESTIC_PASSWORD_FILE"] = self.password_file
         return {**variables, "RESTIC_REPOSITORY": _resolved(self.location)}
 
 
@@ -54,8 +55,8 @@ def repository(location: str, password_file: str, keys_file: str, environment: M
             f" {redact(location)}",
             hint="Write RESTIC_REPOSITORY=… into a file that only you can read, and add --keys FILE instead.",
         )
-    environment = {**environment, **(_keys(Path(keys_file)) if keys_file else {})}
-    location = location or environment.get("RESTIC_REPOSITORY", "")
+    environment = {**environment, **(read_keys(Path(keys_file)) if keys_file else {})}
+    location = absolute_location(location or environment.get("RESTIC_REPOSITORY", ""))
     if not location:
         raise UsageError(
             "No repository for copies is named.",
@@ -72,7 +73,12 @@ def repository(location: str, password_file: str, keys_file: str, environment: M
     return Repository(location, os.path.abspath(password_file) if password_file else "", environment)
 
 
-def _keys(path: Path) -> dict[str, str]:
+def absolute_location(location: str) -> str:
+    """Return a location that means the same in every folder."""
+    return os.path.abspath(location) if location and ":" not in location else location
+
+
+def read_keys(path: Path) -> dict[str, str]:
     """Return the variables in a file of NAME=VALUE lines. Raise UsageError when others can read it."""
     try:
         status = path.stat()

@@ -92,7 +92,7 @@ class Restic:
     def send_files(self, folder: Path, names: Sequence[str], tags: Sequence[str]) -> Added:
         """Make a snapshot of files and folders below `folder`, under their names in it."""
         command = self._command("backup", "--json", *_tagged(tags), "--", *names)
-        return self._sent(process.run(command, folder=folder, environment=self._environment))
+        return self._sent(process.run(command, folder=folder, environment=self._environment, alone=True))
 
     def restore(self, snapshot: str, target: Path) -> None:
         """Write everything that a snapshot holds into a folder."""
@@ -132,7 +132,7 @@ class Restic:
 
     def _run(self, *words: str, limit: float | None = None) -> str:
         try:
-            finished = process.run(self._command(*words), environment=self._environment, limit=limit)
+            finished = process.run(self._command(*words), environment=self._environment, alone=True, limit=limit)
         except process.TooLong:
             raise failures.unreachable(f"no answer within {limit:.0f} seconds", self.location) from None
         self._check(finished)

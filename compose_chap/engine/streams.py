@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import subprocess
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,19 +11,19 @@ from typing import BinaryIO
 from compose_chap.engine.process import Finished, end_all, not_started, text_of
 
 
-def feed(command: Sequence[str], pieces: Iterable[bytes], environment: Mapping[str, str | None]) -> Finished:
+def feed(command: Sequence[str], pieces: Iterable[bytes], environment: Mapping[str, str]) -> Finished:
     """Run a command with `pieces` going into its standard input, and return what it did, whatever its status.
 
-    `environment` is added to the process's own; a value of None removes a variable. Where the command ends before it
-    has taken everything, the rest stays unread. What `pieces` raises ends the command, which never sees an end of its
-    input, and passes through. Raise EngineError when the program cannot be started.
+    `environment` is all that it gets. Where the command ends before it has taken everything, the rest stays unread.
+    What `pieces` raises ends the command, which never sees an end of its input, and passes through. Raise EngineError
+    when the program cannot be started.
     """
     with tempfile.TemporaryFile() as out:
         finished = _run(command, pieces, out, environment)
         return Finished(finished.status, text_of(out), finished.stderr)
 
 
-def write_to(target: BinaryIO, command: Sequence[str], environment: Mapping[str, str | None]) -> Finished:
+def write_to(target: BinaryIO, command: Sequence[str], environment: Mapping[str, str]) -> Finished:
     """Run a command with its standard output going into a file, and return what it did, whatever its status.
 
     `environment` is as for `feed`. Raise EngineError when the program cannot be started.
@@ -32,14 +31,12 @@ def write_to(target: BinaryIO, command: Sequence[str], environment: Mapping[str,
     return _run(command, (), target, environment)
 
 
-def _run(
-    command: Sequence[str], pieces: Iterable[bytes], target: BinaryIO, environment: Mapping[str, str | None]
-) -> Finished:
+def _run(command: Sequence[str], pieces: Iterable[bytes], target: BinaryIO, environment: Mapping[str, str]) -> Finished:
     with tempfile.TemporaryFile() as errors:
         try:
             child = subprocess.Popen(
                 command,
-                env={name: value for name, value in {**os.environ, **environment}.items() if value is not None},
+                env=dict(environment),
                 stdin=subprocess.PIPE,
                 stdout=target,
                 stderr=errors,

@@ -9,13 +9,15 @@ import shlex
 from collections.abc import Collection
 from shlex import quote
 
+from compose_chap.copies.repository import Repository
 from compose_chap.engine.engine import compose_command
 from compose_chap.model import Stack
 from compose_chap.postgres import reach
 
 
-def text(stack: Stack, repository: str, password: str, keys: Collection[str], port: int, admin: str) -> str:
+def text(stack: Stack, repository: Repository, password: str, keys: Collection[str], port: int, admin: str) -> str:
     """Return the sheet of a stack, whose server named `admin` and `port`. `keys` are the names in the file of keys."""
+    location = str(repository.variables()["RESTIC_REPOSITORY"])
     words = ["docker", *compose_command(stack.project)]
     compose, database = shlex.join(words), stack.database.name
     inside = shlex.join(reach.inside(words, database, port))
@@ -27,12 +29,12 @@ def text(stack: Stack, repository: str, password: str, keys: Collection[str], po
 RECOVERY SHEET for CHAP ({stack.project.name})
 Print it, and keep it away from the server. Whoever has it can read all copies.
 
-Repository  {repository}
+Repository  {repository.location}
 Password    {password}
 {_keys(keys)}
 On a new machine with Docker and restic (apt install restic), as root:
 
-export RESTIC_REPOSITORY={quote(repository)}{also}
+export RESTIC_REPOSITORY={quote(location)}{also}
 export RESTIC_PASSWORD={quote(password)}
 restic snapshots --tag {tags}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,9 @@ def test_options_come_before_the_file_and_the_file_before_the_environment(tmp_pa
     assert variables["RESTIC_REPOSITORY"] == "/of/the keys" and variables["AWS_ACCESS_KEY_ID"] == "x=y"
     variables = repository("/named", password, file, ENVIRONMENT).variables()
     assert variables["RESTIC_REPOSITORY"] == "/named" and variables["RESTIC_PASSWORD_FILE"] == password
-    assert variables["RESTIC_PASSWORD"] is None, "restic would take it before the file"
+    assert "RESTIC_PASSWORD" not in variables, "restic would take it before the file"
+    variables = repository("rel/ative", password, "", {}).variables()
+    assert variables == {"RESTIC_REPOSITORY": os.path.abspath("rel/ative"), "RESTIC_PASSWORD_FILE": password}
 
 
 def test_no_password_is_shown() -> None:
