@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -180,11 +181,7 @@ def _opened(call: Call, stack: Stack, kept: CopyStore, before: Schedule | None) 
     restic = Restic(asked)
     call.world().notify("schedule", f"ask {restic.location}")
     restic.make_if_missing()
-    if (
-        before
-        and before.store
-        and (before.store.repository, before.store.keys_file) == (kept.repository, kept.keys_file)
-    ):
+    if before and before.store and replace(before.store, limit_upload=kept.limit_upload) == kept:
         return ""
     server = server_of(call.world().engine, stack)
     password = Path(kept.password_file).read_text().splitlines()[0]
