@@ -162,7 +162,7 @@ def copies_command(call: Call, store: Store, check: int | None) -> None:
         directory, origin = stack_records(call)
         with recorded(call, directory, origin) as attempt:
             attempt.learn(f"read {check}% of the repository back", repository=restic.location, checked=check)
-            call.world().notify("check", restic.location)
+            call.world().notify("check copies", restic.location)
             restic.check(f"{check}%")
         document["checked"] = check
         text += f"\n\n{paragraph(screen.checked(check))}"
@@ -197,7 +197,7 @@ def prune_repository(
                 call.tell(f"{text}\n")
             call.confirm(sentences.ASK_REMOVE, yes=yes)
             attempt.learn(f"removed {units.several(len(chosen.copies), 'copie')}", repository=restic.location)
-            world.notify("prune", restic.location)
+            world.notify("prune copies", restic.location)
             restic.forget(chosen.snapshots)
             text = text.replace("Would be removed", "Removed", 1)
     for warning in chosen.warnings:

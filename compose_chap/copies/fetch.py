@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -42,7 +41,6 @@ def fetch(world: World, restic: Restic, copy: Copy, folder: Path, image: str = "
     `image` is the PostgreSQL to use when the one that the backup was made with is not on this engine. Raise CopyError
     or DumpError when the copy is damaged; nothing is left behind then that looks like a backup.
     """
-    durable.private_folder(folder)
     final = folder / copy.id
     if final.exists():
         raise StateError(f"{final} exists already.", hint=f"Use it as it is: docker chap restore {copy.id}")
@@ -51,19 +49,22 @@ def fetch(world: World, restic: Restic, copy: Copy, folder: Path, image: str = "
         os.rename(partial, final)
         durable.sync_folder(folder)
     backup = backups.load(final)
-    backups.record_verdict(backup, world.clock(), RESTORED)
+    if not backup.manifest.dhis2:  # whose dump came back as it was sent, and was not restored
+        backups.record_verdict(backup, world.clock(), RESTORED)
     return backup
 
 
-def drill(world: World, restic: Restic, copy: Copy, image: str = "") -> Drill:
-    """Do everything that `fetch` does, compare every table, and keep nothing of it."""
-    with tempfile.TemporaryDirectory(prefix="docker-chap-") as folder:
-        manifest = _bring(world, restic, copy, Path(folder), image)
+def drill(world: World, restic: Restic, copy: Copy, folder: Path, image: str = "") -> Drill:
+    """Do everything that `fetch` does, compare every table, and keep nothing of it. It takes place in `folder`."""
+    with _partial(folder, f"drill-{copy.id}") as partial:
+        manifest = _bring(world, restic, copy, partial, image)
+        shutil.rmtree(partial)
     return Drill(manifest.tables, copy.sql_size)
 
 
 @contextmanager
 def _partial(folder: Path, identity: str) -> Iterator[Path]:
+    durable.private_folder(folder)
     path = folder / f"{identity}{PARTIAL}"
     shutil.rmtree(path, ignore_errors=True)
     path.mkdir(mode=0o700)

@@ -68,7 +68,7 @@ def parts(schedule: Schedule, kind: str) -> list[WorkPart]:
             ),
         ]
     elif kind == MONTHLY and store:
-        work = [_part("drill", "verify", "latest", *store.words("--from"))]
+        work = [_part("drill", "verify", "latest", *store.words("--from"), *output)]
     else:
         work = [_part("drill" if kind == MONTHLY else "verify", "verify", "latest", "--deep", *output)]
         if store:

@@ -46,7 +46,17 @@ def test_what_is_done_when() -> None:
     assert names(FULL, WEEKLY) == ["verify", "check copies", "metrics"]
     assert names(ALONE, MONTHLY) == ["drill"] and names(FULL, MONTHLY) == ["drill", "metrics"]
     drill = work.parts(FULL, MONTHLY)[0].words
-    assert drill == ("verify", "latest", "--from", "s3:http://host/b", "--password-file", "/p", "--keys", "/k")
+    assert drill == (
+        "verify",
+        "latest",
+        "--from",
+        "s3:http://host/b",
+        "--password-file",
+        "/p",
+        "--keys",
+        "/k",
+        *("-o", "/mnt"),
+    )
     assert "--deep" in work.parts(ALONE, MONTHLY)[0].words
     copy = work.parts(FULL, NIGHTLY)[1].words
     assert copy[-4:] == ("--limit-upload", "300", "-o", "/mnt")
