@@ -208,7 +208,9 @@ def test_what_was_cut_off_goes_on(tmp_path: Path, how: str) -> None:
         assert restic.snapshots("t") == []
         restic.count_everything()
         added = restic.send_stream(content(36), "dump.sql", ["t"]).added
-        assert arrived > 8 * MEGABYTE and arrived + added < 38 * MEGABYTE, (arrived, added)
+        # Two packs may be half sent, and lie there without being of use.
+        assert arrived > 16 * MEGABYTE and added < 30 * MEGABYTE, (arrived, added)
+        assert arrived + added < 48 * MEGABYTE, (arrived, added)
         restic.check("100%")
 
 
