@@ -37,7 +37,7 @@ from compose_chap.records.detached import Detached
 def attach_command(call: Call, run: str | None, lines: int) -> None:
     """Follow a run that was begun with --detach, and return its exit status.
 
-    Without RUN it is the last one. What it tells comes to standard error, and its result to standard output, as if it
+    Without RUN it is the last one. Its progress comes to standard error, and its result to standard output, as if it
     ran here. Ctrl-C leaves it, and the run goes on. One that has ended can be looked at again.
     """
     world = call.world()

@@ -306,6 +306,6 @@ def test_a_row_that_was_changed_through_a_sick_version_is_kept_aside(plain: Samp
     assert run.end() == 3, run.stdout + run.stderr[-3000:]
     assert_old(plain, before)
     (aside,) = [name for name in plain.databases() if name.endswith("_failed") and name not in databases]
-    assert "what was written meanwhile" in json.dumps(run.document).lower()
+    assert "what was written in the meantime" in json.dumps(run.document).lower()
     query = "SELECT value FROM observation ORDER BY id LIMIT 1"
     assert float(plain.sql(query, aside)[0][0]) == float(plain.sql(query)[0][0]) + 1
