@@ -371,7 +371,7 @@ class FakeEngine(Engine):
         if self.databases[database].closed:
             return Finished(2, "", f'FATAL: database "{database}" is not currently accepting connections')
         if "json_build_array(rolsuper" in sql:
-            return Finished(0, '[true, 170006, 5432, ["chap"]]\n', "")
+            return Finished(0, '[true, 170006, 5432, ["chap"], null]\n', "")
         rows: list[list[Any]] = []
         if sql.startswith("SELECT format('SELECT json_build_array(%L, count(*), count(*) FILTER"):
             content = self.databases[database]

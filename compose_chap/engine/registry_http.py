@@ -44,7 +44,7 @@ class Answer:
 
     def next_page(self) -> str:
         """Return the path of the next page, empty on the last."""
-        following = re.search(r'<([^>]+)>;\s*rel="?next', self.headers.get("Link", ""))
+        following = re.search(r'<([^<>]+)>;\s{0,9}rel="?next', self.headers.get("Link", ""))
         try:
             return httpx.URL(following[1]).raw_path.decode() if following else ""
         except httpx.InvalidURL:
@@ -95,7 +95,11 @@ class RegistryHttp:
 
     def _fetch(self, host: str, url: httpx.URL, headers: Mapping[str, str]) -> Answer:
         begun, body = time.monotonic(), bytearray()
-        with timeline.during("question", "registry"), self._client.stream("GET", url, headers=headers) as answer:
+        asked = {"Accept-Encoding": "identity", **headers}
+        with timeline.during("question", "registry"), self._client.stream("GET", url, headers=asked) as answer:
+            # Packed several times, a few bytes would unpack to more than the memory.
+            if answer.headers.get("Content-Encoding", "identity").lower() not in ("identity", "gzip"):
+                raise RegistryError(f"The registry {host} sends an answer packed in a way that nobody asked for.")
             for piece in answer.iter_bytes():
                 body += piece
                 if len(body) > _LARGEST:
