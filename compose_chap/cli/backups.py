@@ -14,7 +14,7 @@ from compose_chap.backups import catalogue, proof, verdict
 from compose_chap.backups.catalogue import Backup
 from compose_chap.cli.call import Call, common
 from compose_chap.cli.commands import command
-from compose_chap.cli.options import detach_option, output_option
+from compose_chap.cli.options import detach_option, output_option, usable
 from compose_chap.cli.recorded import recorded
 from compose_chap.cli.screen.backups import backup_document, backups_table
 from compose_chap.cli.screen.databases import rows_text
@@ -57,7 +57,7 @@ def backups_command(call: Call, pin: str | None, unpin: str | None, output: Path
 
 
 @command("verify")
-@click.argument("wanted", shell_complete=backups, metavar="[BACKUP]", default="latest")
+@click.argument("wanted", type=usable, shell_complete=backups, metavar="[BACKUP]", default="latest")
 @click.option("--deep", is_flag=True, help="Restore it into a PostgreSQL that is thrown away, and compare all counts.")
 @output_option
 @detach_option

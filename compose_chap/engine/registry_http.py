@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from threading import Thread
 
 import httpx
 
@@ -94,9 +95,29 @@ class RegistryHttp:
         return self._fetch(host, url, headers)
 
     def _fetch(self, host: str, url: httpx.URL, headers: Mapping[str, str]) -> Answer:
-        begun, body = time.monotonic(), bytearray()
+        # httpx limits the time of each read, and an answer may drip from its first header on.
+        results: SimpleQueue[Answer | Exception] = SimpleQueue()
+
+        def fetch() -> None:
+            try:
+                results.put(self._fetch_unlimited(host, url, headers))
+            except Exception as error:
+                results.put(error)
+
+        with timeline.during("question", "registry"):
+            Thread(target=fetch, daemon=True).start()
+            try:
+                result = results.get(timeout=_LONGEST)
+            except Empty:
+                raise RegistryError(f"The registry {host} does not finish its answer.") from None
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    def _fetch_unlimited(self, host: str, url: httpx.URL, headers: Mapping[str, str]) -> Answer:
+        body = bytearray()
         asked = {"Accept-Encoding": "identity", **headers}
-        with timeline.during("question", "registry"), self._client.stream("GET", url, headers=asked) as answer:
+        with self._client.stream("GET", url, headers=asked) as answer:
             # Packed several times, a few bytes would unpack to more than the memory.
             if answer.headers.get("Content-Encoding", "identity").lower() not in ("identity", "gzip"):
                 raise RegistryError(f"The registry {host} sends an answer packed in a way that nobody asked for.")
@@ -104,6 +125,4 @@ class RegistryHttp:
                 body += piece
                 if len(body) > _LARGEST:
                     raise RegistryError(f"The registry {host} sends an endless answer.")
-                if time.monotonic() - begun > _LONGEST:
-                    raise RegistryError(f"The registry {host} does not finish its answer.")
             return Answer(host, answer.status_code, answer.headers, bytes(body))

@@ -190,7 +190,7 @@ def test_no_piece_of_a_secret_is_anywhere_and_no_name_is_run(
     assert rows[TRAP] == 1
     with watched() as seen:
         wanted = MANY if stack.kind == "bundled" else FEW
-        outputs = {str(words): run(stack, variables, status, *words, "--debug") for words, status in wanted}
+        outputs = {str(words): run(stack, variables, status, *words) for words, status in wanted}
     assert any("pg_dump" in line for line in seen) and any("compose" in line for line in seen)
     assert_no_piece(outputs)
     assert_no_piece({line: line for line in seen})
@@ -215,7 +215,7 @@ def test_no_piece_of_a_secret_is_anywhere_and_no_name_is_run(
 def run(stack: SampleStack, variables: dict[str, str], expected: int, *words: str) -> str:
     """Run a command and return all that it printed."""
     done = subprocess.run(
-        ["docker", "chap", *words],
+        ["docker", "--debug", "chap", *words],
         cwd=stack.folder,
         env=environment() | variables,
         stdin=subprocess.DEVNULL,
