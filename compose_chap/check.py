@@ -2,14 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
 from typing import Any
+
+from compose_chap.errors import ChapError
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The answer to a question that has no name yet; `status` is ok, warn, fail, error or skipped."""
+
+    status: str
+    message: str
+    hint: str = ""
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    def named(self, name: str, duration_ms: int = 0) -> Check:
+        """Return the check of that name with this answer."""
+        return Check(name, self.status, self.message, self.hint, self.details, duration_ms)
+
+
+# Each takes the message, then the hint and the details.
+ok = partial(Finding, "ok")
+warn = partial(Finding, "warn")
+fail = partial(Finding, "fail")
+skipped = partial(Finding, "skipped")
 
 
 @dataclass(frozen=True)
 class Check:
-    """The answer to one question about the stack; `status` is ok, warn, fail, error or skipped."""
+    """A question about the stack, and the answer to it."""
 
     name: str
     status: str
@@ -27,3 +52,16 @@ class Check:
 def failures(checks: Iterable[Check]) -> str:
     """Return the messages of the checks that failed."""
     return " ".join(check.message for check in checks if check.failed)
+
+
+def answered(
+    name: str, clock: Callable[[], datetime], look: Callable[[], Finding], *, if_raised: str = "error"
+) -> Check:
+    """Ask a question and return the check, with the time it took. A ChapError counts as the status `if_raised`."""
+    begun = clock()
+    try:
+        finding = look()
+    except ChapError as error:
+        finding = Finding(if_raised, error.message, error.hint)
+    took = int((clock() - begun).total_seconds() * 1000)
+    return finding.named(name, took)

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from compose_chap import compose_labels
 from compose_chap.image import Reference
 from compose_chap.model import Container, DatabaseUrl, Project, Role, Service, Stack
 
@@ -24,7 +25,7 @@ def detect(containers: Iterable[Container], *marks: Role) -> tuple[Stack, ...]:
     """
     projects: dict[str, list[Container]] = {}
     for container in containers:
-        if container.project and container.labels.get("com.docker.compose.oneoff", "False") != "True":
+        if container.project and container.labels.get(compose_labels.RUN_ONCE, "False") != "True":
             projects.setdefault(container.project, []).append(container)
 
     stacks = (_stack(name, members) for name, members in sorted(projects.items()))
@@ -78,15 +79,14 @@ def _stack(name: str, containers: Sequence[Container]) -> Stack:
 
 def project(name: str, labels: Mapping[str, str]) -> Project:
     """Return the project as Compose recorded it in the labels of a container."""
-    prefix = "com.docker.compose.project."
-    directory = labels.get(prefix + "working_dir", "")
+    directory = labels.get(compose_labels.DIRECTORY, "")
     if not directory.startswith("/"):
         directory = "/"  # a label that Compose did not write; it must not mean the current folder
 
     def paths(label: str) -> tuple[Path, ...]:
-        return tuple(map(Path, _listed(labels.get(prefix + label, ""), directory)))
+        return tuple(map(Path, _listed(labels.get(label, ""), directory)))
 
-    return Project(name, Path(directory), paths("config_files"), paths("environment_file"))
+    return Project(name, Path(directory), paths(compose_labels.CONFIG_FILES), paths(compose_labels.ENV_FILES))
 
 
 def _listed(text: str, directory: str) -> list[str]:

@@ -12,29 +12,6 @@
         pinned             protects it from prune
 
 A backup is written under a name that ends with `.partial` and renamed when it is proven.
-
-The manifest, `"format": 1`, holds no secret:
-
-    format, id, created_at, reason, tool     what this is, its start (UTC) and why it was made
-    order           its start too, but always later than the order of every earlier backup, even if a clock was ahead
-    project         name, directory, files and env_files of the Compose project; absent: those that could not be copied
-    engine          id and name of the engine that it runs on
-    checkout        commit, describe, remote and diff of a source checkout; null for none
-    chap            running version and worker_version, schema verdict
-    server          PostgreSQL's version, such as 170006
-    database        name, owner, size, encoding, locale, collation_version, comment, privileges, settings
-    images          service, role, image, id and digests of each service
-    dump            file, size, sha256, compression
-    tables          rows of each table at the moment of the dump
-    lost_tables     tables that existed before and are gone: the database is damaged, or somebody dropped them
-    absent_tables   missing tables that may be fine: an earlier version had them, or the running one expects them
-    foreign         objects that no database of CHAP has; a restore needs --trust
-    dhis2           the same facts of DHIS2's database; null unless it was included
-    volumes         volume, service, path, file, size, sha256 of each
-    files           path, file, size, sha256 of each
-    instructions    the same of RESTORE.txt
-    seconds         how long each part took
-    proven_at       when the dump was read back
 """
 
 from __future__ import annotations
@@ -42,10 +19,10 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -61,13 +38,14 @@ from compose_chap.backups.manifest import (
     Part,
     ProjectFacts,
     ServerFacts,
+    VolumePart,
 )
 from compose_chap.backups.verdict import BAD
 from compose_chap.engine.engine import Engine
 from compose_chap.engine.world import World
 from compose_chap.errors import StackError, StateError
 from compose_chap.image import release_key
-from compose_chap.model import Role, Service, Stack
+from compose_chap.model import Project, Role, Service, Stack
 from compose_chap.postgres import unexpected
 from compose_chap.postgres.server import Database, Server
 from compose_chap.records import durable, lock, order, own_folder, run_records
@@ -78,39 +56,43 @@ _FIRST_RATIO = 0.35
 _MARGIN = 1.2
 
 
-def take(
-    world: World,
-    stack: Stack,
-    project_files: Iterable[Path],
-    folder: Path,
-    reason: str,
-    *,
-    with_dhis2: bool = False,
-    with_volumes: bool = False,
-) -> Backup:
-    """Back the stack up into a new folder below `folder` and return the proven backup.
+@dataclass(frozen=True)
+class Scope:
+    """What a backup is of: a stack and the files that define it, why it is made, and what else goes in on request."""
 
-    `project_files` are the files that define the stack. Raise DumpError, DatabaseError or StateError; then nothing
-    that looks like a backup is left.
+    stack: Stack
+    project_files: tuple[Path, ...]
+    reason: str
+    with_dhis2: bool = False
+    with_volumes: bool = False
+
+
+@dataclass(frozen=True)
+class _Dumpable:
+    """A database that can be dumped: its service, its server, and what the server says of it."""
+
+    service: Service
+    server: Server
+    database: Database
+
+
+def take(world: World, scope: Scope, folder: Path) -> Backup:
+    """Make a backup in a new folder below `folder` and return it, proven.
+
+    Raise DumpError, DatabaseError or StateError; then nothing that looks like a backup is left.
     """
-    engine, clock = world.engine, world.clock
-    server = server_of(engine, stack)
-    database = database_of(server, stack.access)
-    dhis2 = dhis2_of(engine, stack) if with_dhis2 else None
+    chap, dhis2 = _chap_database(world.engine, scope.stack), None
+    if scope.with_dhis2:
+        dhis2 = _dhis2_database(world.engine, scope.stack)
     durable.private_folder(folder)
     remove_abandoned(folder)
-    earlier = list_backups(folder, engine.origin(stack.project.name))
-    needed = database.size * _ratio([backup.manifest for backup in earlier])
-    if dhis2:
-        needed += dhis2[2].size * _ratio([backup.manifest.dhis2 for backup in earlier])
-    if with_volumes:
-        needed += _packed_volumes(earlier) or volumes.volumes_size(engine, stack)
-    _check_space(folder, int(needed * _MARGIN))
+    earlier = list_backups(folder, world.engine.origin(scope.stack.project.name))
+    _check_space(folder, _expected_size(world.engine, scope, chap, dhis2, earlier))
 
-    begun, partial = _new_folder(folder, clock())
+    begun, partial = _new_folder(folder, world.clock())
     try:
         with lock.claimed(partial), dump_file.disk_errors(folder):
-            manifest = _fill(world, stack, project_files, partial, begun, reason, server, database, dhis2, with_volumes)
+            manifest = _fill(world, scope, chap, dhis2, partial, begun)
             after = order.following(begun, [backup.order for backup in earlier])
             manifest = replace(with_missing_tables(manifest, earlier), order=after)
             own_folder.write(partial / FILE, manifest.document())
@@ -124,69 +106,34 @@ def take(
 
 
 def _fill(
-    world: World,
-    stack: Stack,
-    project_files: Iterable[Path],
-    partial: Path,
-    begun: datetime,
-    reason: str,
-    server: Server,
-    database: Database,
-    dhis2: tuple[Service, Server, Database] | None,
-    with_volumes: bool,
+    world: World, scope: Scope, chap: _Dumpable, dhis2: _Dumpable | None, partial: Path, begun: datetime
 ) -> Manifest:
-    """Write everything into the folder of an unfinished backup, and return its manifest."""
-    engine, clock, notify = world.engine, world.clock, world.notify
+    """Write everything into the folder of an unfinished backup that was `begun` then, and return its manifest."""
+    engine, stack, server = world.engine, scope.stack, chap.server
     # The files first, they are quick: they must match the rows that are dumped next.
     absent, origin = stack.project.absent, engine.origin(stack.project.name)
-    files = () if absent else other_files.copy_files(project_files, stack, partial)
+    files = () if absent else other_files.copy_files(scope.project_files, stack, partial)
     checkout = None if absent else other_files.copy_checkout(stack.project.directory, partial)
     with ThreadPoolExecutor() as aside:
         # CHAP takes seconds to report its version; ask while the dump is made.
-        chap = aside.submit(other_files.chap_facts, world, stack)
+        versions = aside.submit(other_files.chap_facts, world, stack)
         images = aside.submit(other_files.image_facts, engine, stack)
-        facts = aside.submit(dump_file.facts_of, server, database)
-        inspection = aside.submit(unexpected.inspect, server, database.name)
-        dumped = dump_file.dump_database(server, database.name, partial, clock=clock, notify=notify)
-    spent = dict(dumped.seconds)
-
-    other = None
-    if dhis2:
-        service, its_server, its_database = dhis2
-        more = dump_file.dump_database(
-            its_server, its_database.name, partial, clock=clock, notify=notify, detail="dump of DHIS2"
-        )
-        spent |= {f"dhis2_{part}": took for part, took in more.seconds.items()}
-        other = Dhis2Facts(
-            service=service.name,
-            admin=its_server.admin,
-            server=ServerFacts(its_server.version()),
-            database=dump_file.facts_of(its_server, its_database),
-            image=service.containers[0].image_id,
-            dump=DumpPart(**more.file),
-            tables=dict(more.tables),
-        )
-    now = clock()
-    packed = volumes.pack_volumes(engine, stack, partial, notify) if with_volumes else ()
-    if with_volumes:
-        spent["volumes"] = dump_file.seconds(now, clock())
+        facts = aside.submit(dump_file.facts_of, server, chap.database)
+        inspection = aside.submit(unexpected.inspect, server, chap.database.name)
+        dumped = dump_file.dump_database(server, chap.database.name, partial, clock=world.clock, notify=world.notify)
+    other, dhis2_seconds = _dump_dhis2(world, dhis2, partial) if dhis2 else (None, {})
+    packed, volume_seconds = _pack_volumes(world, stack, partial) if scope.with_volumes else ((), {})
 
     unexpected_objects, lost_tables = inspection.result()
     manifest = Manifest(
         id=partial.name.removesuffix(PARTIAL),
         created_at=begun,
-        reason=reason,
+        reason=scope.reason,
         tool=f"docker-chap {__version__}",
-        project=ProjectFacts(
-            stack.project.name,
-            str(stack.project.directory),
-            tuple(map(str, stack.project.files)),
-            tuple(map(str, stack.project.env_files)),
-            tuple(map(str, absent)),
-        ),
+        project=_project_facts(stack.project),
         engine=EngineFacts(origin.engine, origin.server),
         checkout=checkout,
-        chap=chap.result(),
+        chap=versions.result(),
         server=ServerFacts(server.version(), dumped.file["compression"]),
         database=facts.result(),
         images=images.result(),
@@ -197,12 +144,52 @@ def _fill(
         dhis2=other,
         volumes=packed,
         files=files,
-        seconds={**spent, "all": dump_file.seconds(begun, clock())},
-        proven_at=clock(),
+        seconds={
+            **dumped.seconds,
+            **dhis2_seconds,
+            **volume_seconds,
+            "all": dump_file.seconds(begun, world.clock()),
+        },
+        proven_at=world.clock(),
     )
     text = restore_txt.text(stack, manifest, server.admin, server.port).encode()
     own_folder.write(partial / "RESTORE.txt", text)
     return replace(manifest, instructions=Part("RESTORE.txt", len(text), hashlib.sha256(text).hexdigest()))
+
+
+def _project_facts(project: Project) -> ProjectFacts:
+    return ProjectFacts(
+        project.name,
+        str(project.directory),
+        tuple(map(str, project.files)),
+        tuple(map(str, project.env_files)),
+        tuple(map(str, project.absent)),
+    )
+
+
+def _dump_dhis2(world: World, dhis2: _Dumpable, partial: Path) -> tuple[Dhis2Facts, dict[str, float]]:
+    """Dump DHIS2's database too. Return its facts, and the seconds of each part."""
+    server, database = dhis2.server, dhis2.database
+    dumped = dump_file.dump_database(
+        server, database.name, partial, clock=world.clock, notify=world.notify, detail="dump of DHIS2"
+    )
+    facts = Dhis2Facts(
+        service=dhis2.service.name,
+        admin=server.admin,
+        server=ServerFacts(server.version()),
+        database=dump_file.facts_of(server, database),
+        image=dhis2.service.containers[0].image_id,
+        dump=DumpPart(**dumped.file),
+        tables=dict(dumped.tables),
+    )
+    return facts, {f"dhis2_{part}": seconds for part, seconds in dumped.seconds.items()}
+
+
+def _pack_volumes(world: World, stack: Stack, partial: Path) -> tuple[tuple[VolumePart, ...], dict[str, float]]:
+    """Pack the volumes too. Return their facts, and the seconds it took."""
+    begun = world.clock()
+    packed = volumes.pack_volumes(world.engine, stack, partial, world.notify)
+    return packed, {"volumes": dump_file.seconds(begun, world.clock())}
 
 
 def with_missing_tables(manifest: Manifest, earlier: Sequence[Backup]) -> Manifest:
@@ -239,15 +226,32 @@ def _new_folder(folder: Path, now: datetime) -> tuple[datetime, Path]:
         now += timedelta(seconds=1)
 
 
-def dhis2_of(engine: Engine, stack: Stack) -> tuple[Service, Server, Database]:
-    """Return DHIS2's database service, its server and its database. Raise StackError when the project has none."""
+def _chap_database(engine: Engine, stack: Stack) -> _Dumpable:
+    server = server_of(engine, stack)
+    return _Dumpable(stack.database, server, database_of(server, stack.access))
+
+
+def _dhis2_database(engine: Engine, stack: Stack) -> _Dumpable:
+    """Return DHIS2's database. Raise StackError when the project has none that runs."""
     service = stack.single(Role.DHIS2_DATABASE)
     container = service.containers[0]
     if not container.running:
         raise StackError(f"DHIS2's database container {container.name} is not running.", state="Nothing was changed.")
     admin = container.environment.get("POSTGRES_USER", "postgres")
     server = Server(engine, container.id, admin)
-    return service, server, database_named(server, container.environment.get("POSTGRES_DB", admin))
+    return _Dumpable(service, server, database_named(server, container.environment.get("POSTGRES_DB", admin)))
+
+
+def _expected_size(
+    engine: Engine, scope: Scope, chap: _Dumpable, dhis2: _Dumpable | None, earlier: Sequence[Backup]
+) -> int:
+    """Return about how many bytes the backup will need, from what the earlier ones needed."""
+    size = chap.database.size * _ratio([backup.manifest for backup in earlier])
+    if dhis2:
+        size += dhis2.database.size * _ratio([backup.manifest.dhis2 for backup in earlier])
+    if scope.with_volumes:
+        size += _packed_volumes(earlier) or volumes.volumes_size(engine, scope.stack)
+    return int(size * _MARGIN)
 
 
 def _ratio(earlier: Sequence[Manifest | Dhis2Facts | None]) -> float:

@@ -1,6 +1,27 @@
 """The manifest of a backup, `manifest.json`, as a typed record, written so that every version can read it.
 
-The module `backup` explains its fields, `manifest_reader` reads it.
+`manifest_reader` reads it. It holds no secret. Its fields, with `"format": 1`:
+
+    format, id, created_at, reason, tool     what this is, its start (UTC) and why it was made
+    order           its start too, but always later than the order of every earlier backup, even if a clock was ahead
+    project         name, directory, files and env_files of the Compose project; absent: those that could not be copied
+    engine          id and name of the engine that it runs on
+    checkout        commit, describe, remote and diff of a source checkout; null for none
+    chap            running version and worker_version, schema verdict
+    server          PostgreSQL's version, such as 170006
+    database        name, owner, size, encoding, locale, collation_version, comment, privileges, settings
+    images          service, role, image, id and digests of each service
+    dump            file, size, sha256, compression
+    tables          rows of each table at the moment of the dump
+    lost_tables     tables that existed before and are gone: the database is damaged, or somebody dropped them
+    absent_tables   missing tables that may be fine: an earlier version had them, or the running one expects them
+    foreign         objects that no database of CHAP has; a restore needs --trust
+    dhis2           the same facts of DHIS2's database; null unless it was included
+    volumes         volume, service, path, file, size, sha256 of each
+    files           path, file, size, sha256 of each
+    instructions    the same of RESTORE.txt
+    seconds         how long each part took
+    proven_at       when the dump was read back
 """
 
 from __future__ import annotations

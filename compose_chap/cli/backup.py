@@ -75,15 +75,7 @@ def backup_command(
     with guarded(call, world, stack, find) as (stack, attempt):
         call.hand_over(stack.project.directory if stack.project.local else None)
         world.notify("backup", stack.access.name)
-        made = backup.take(
-            world,
-            stack,
-            sources,
-            folder,
-            reason,
-            with_dhis2=with_dhis2,
-            with_volumes=with_volumes,
-        )
+        made = backup.take(world, backup.Scope(stack, sources, reason, with_dhis2, with_volumes), folder)
         attempt.learn(made.id, backup=made.id, folder=str(made.folder))
     _warn(call, _warnings(made))
     state = "was read back" if made.fault else "is complete and was read back"

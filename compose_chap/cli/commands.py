@@ -9,7 +9,7 @@ import click
 
 
 @dataclass(frozen=True)
-class Entry:
+class CommandEntry:
     """A command: the module in this folder that has it, what it does in a sentence, and examples."""
 
     module: str
@@ -19,54 +19,54 @@ class Entry:
 
 # A command's module is imported when the command is called, so that the list of commands is quick.
 COMMANDS = {
-    "status": Entry(
+    "status": CommandEntry(
         "status",
         "Show what runs, how it is, and the last backup.",
         ("status", "status --all-contexts", "status --metrics-file /var/lib/prometheus/node-exporter/chap.prom"),
     ),
-    "check": Entry("check", "Run the checks that come before an upgrade.", ("check", "check v2.1.0")),
-    "versions": Entry("check", "List the versions that CHAP can move to, newest last.", ("versions",)),
-    "backup": Entry(
+    "check": CommandEntry("check", "Run the checks that come before an upgrade.", ("check", "check v2.1.0")),
+    "versions": CommandEntry("check", "List the versions that CHAP can move to, newest last.", ("versions",)),
+    "backup": CommandEntry(
         "backup",
         "Make a backup, and check it by reading it back.",
         ("backup", "backup -o /mnt/backups --reason 'before the audit'"),
     ),
-    "backups": Entry("backups", "List the backups, or pin one.", ("backups", "backups --json")),
-    "verify": Entry(
+    "backups": CommandEntry("backups", "List the backups, or pin one.", ("backups", "backups --json")),
+    "verify": CommandEntry(
         "backups", "Check again that a backup can be restored.", ("verify latest", "verify 20261123T044925Z --deep")
     ),
-    "prune": Entry(
+    "prune": CommandEntry(
         "prune", "Remove old backups, kept databases and kept images.", ("prune --dry-run", "prune --keep-last 5 --yes")
     ),
-    "upgrade": Entry(
+    "upgrade": CommandEntry(
         "upgrade",
         "Upgrade CHAP completely and verified, or not at all.",
         ("upgrade v2.1.0 --dry-run", "upgrade v2.1.0", "upgrade v2.1.0 --yes --drain 600"),
     ),
-    "rehearse": Entry(
+    "rehearse": CommandEntry(
         "rehearse",
         "Try the upgrade to VERSION on a copy of the data, beside production, and throw it away.",
         ("rehearse v2.1.0", "rehearse v2.1.0 --from latest"),
     ),
-    "rollback": Entry("rollback", "Undo the last upgrade: files, images and data.", ("rollback",)),
-    "restore": Entry(
+    "rollback": CommandEntry("rollback", "Undo the last upgrade: files, images and data.", ("rollback",)),
+    "restore": CommandEntry(
         "restore",
         "Put a backup or a dump back.",
         ("restore latest", "restore chap_core_pre-upgrade.dump", "restore --undo"),
     ),
-    "recover": Entry("rollback", "Finish or undo a run that was cut off.", ("recover",)),
-    "pin": Entry(
+    "recover": CommandEntry("rollback", "Finish or undo a run that was cut off.", ("recover",)),
+    "pin": CommandEntry(
         "pin",
         "Write a version into the Compose files, and nothing else.",
         ("pin v2.1.0 --dry-run", "pin v2.1.0 --digest"),
     ),
-    "attach": Entry(
+    "attach": CommandEntry(
         "attach",
         "Follow a run that was begun with --detach, and return its exit status.",
         ("attach", "attach 20261128T070000Z"),
     ),
-    "history": Entry("history", "Show what was done, when, by whom, with which result.", ("history",)),
-    "version": Entry("app", "Show the version of this tool.", ("version",)),
+    "history": CommandEntry("history", "Show what was done, when, by whom, with which result.", ("history",)),
+    "version": CommandEntry("app", "Show the version of this tool.", ("version",)),
 }
 
 EXIT_STATUSES = {

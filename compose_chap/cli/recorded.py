@@ -29,7 +29,7 @@ from compose_chap.errors import (
 from compose_chap.model import Origin, Stack
 from compose_chap.operations import guard
 from compose_chap.records import audit
-from compose_chap.records.audit import Entry
+from compose_chap.records.audit import AuditEntry
 from compose_chap.redact import redact
 from compose_chap.stack import observe
 
@@ -45,7 +45,7 @@ _LONGEST = 2000  # bytes of a message
 class Attempt:
     """What will be written down when a command has ended; None where there is no place for records."""
 
-    entry: Entry | None
+    entry: AuditEntry | None
 
     def learn(self, summary: str = "", **facts: Any) -> None:
         """Add what was done: in a few words, and as facts that JSON can hold."""
@@ -96,7 +96,7 @@ def record_refusal(call: Call, error: ChapError) -> None:
         raise error
 
 
-def _begun(call: Call, directory: Path | None, origin: Origin, operation: str) -> Entry | None:
+def _begun(call: Call, directory: Path | None, origin: Origin, operation: str) -> AuditEntry | None:
     # What keeps it from being written keeps the command from taking the lock too, and that says so.
     with suppress(StateError):
         return (

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from compose_chap import redact, units
+from compose_chap.check import Check
 from compose_chap.cli.call import Call, common
 from compose_chap.cli.commands import command
 from compose_chap.cli.dhis2_login import dhis2_credentials, dhis2_options
@@ -31,12 +32,13 @@ from compose_chap.errors import ChapError
 from compose_chap.image import release_tag
 from compose_chap.operations import upgrade
 from compose_chap.operations.upgrade import Upgraded
+from compose_chap.operations.upgrade_plan import UpgradePlan, plan_upgrade, runs_already
 from compose_chap.preflight import preflight, roads
 from compose_chap.preflight.known_roads import ROADS
 from compose_chap.preflight.subject import Subject
 from compose_chap.records import run_records
 from compose_chap.records.mounted import refuse_unmounted
-from compose_chap.stack import observe, releases
+from compose_chap.stack import observe
 from compose_chap.stack.jobs import wait_for_jobs
 from compose_chap.transaction import evidence
 
@@ -113,35 +115,19 @@ def upgrade_command(
         if drain:
             wait_for_jobs(world, stack, drain)
         allowed = {name for name, flag in preflight.OVERRIDES.items() if allow.get(flag.lstrip("-").replace("-", "_"))}
-        checks_made = preflight.examine(subject)
-        checks_made = roads.repaired(checks_made) if repair else checks_made
-        checks = preflight.overridden(checks_made, allowed)
+        made = preflight.examine(subject)
+        made = roads.repaired(made) if repair else made
+        checks = preflight.overridden(made, allowed)
         _refuse(call, checks, target + (f" -o {output}" if output else ""))
-        if _runs_already(subject):
-            call.result(
-                {"changed": False, "chap_version": subject.version},
-                f"CHAP {subject.version} is already running. Nothing to do.",
-            )
+        if runs_already(subject):
+            text = f"CHAP {subject.version} is already running. Nothing to do."
+            call.result({"changed": False, "chap_version": subject.version}, text)
             return
-        plan = upgrade.UpgradePlan(
-            stack=stack,
-            target=target,
-            images=subject.images,
-            edits=subject.edits,
-            project_files=tuple(subject.model.contents),
-            backups=subject.backups,
-            platform=subject.platform,
-            baseline=subject.baseline,
-            overridden=tuple(check.name for check in checks_made if check.failed),
-            drain=_drain(checks_made, allowed, drain),
-            by_dump=_by_dump(checks),
-            move=subject.move,
-            no_cache=no_cache,
-            repairs=roads.repairs(checks_made) if repair else (),
-        )
-        text = _plan_text(subject, checks)
+        plan = plan_upgrade(subject, made, allowed, drain=drain, repair=repair, no_cache=no_cache)
+        text = _plan_text(subject, plan, checks)
         if dry_run:
-            call.result({"plan": _plan_json(subject, checks), "checks": [asdict(check) for check in checks]}, text)
+            document = {"plan": _plan_json(subject, plan), "checks": [asdict(check) for check in checks]}
+            call.result(document, text)
             return
         if not call.json:
             call.tell(text)
@@ -151,30 +137,37 @@ def upgrade_command(
         call.hand_over(stack.project.directory)
         done = upgrade.execute(world, plan, credentials)
 
-    call.result(
-        {
-            "changed": True,
-            "run": done.run,
-            "from": done.before,
-            "to": done.after,
-            "backup": str(done.backup.folder),
-            "kept_database": done.kept,
-            "report": str(run_records.report_file(stack.project.directory, done.run)),
-            "downtime_seconds": done.downtime,
-            "checks": [asdict(check) for check in done.checks],
-        },
-        "\n".join(
-            [
-                paragraph(
-                    f"CHAP was upgraded from {done.before} to {done.after.removeprefix('v')}, and verified."
-                    f" It was down for {units.duration(done.downtime)}."
-                ),
-                concerns_text(done.checks),
-                *_to_put_back(done),
-                *_to_go_back(done),
-                f"Report: {run_records.report_file(stack.project.directory, done.run)}",
-            ]
-        ),
+    report = run_records.report_file(stack.project.directory, done.run)
+    call.result(_done_json(done, report), _done_text(done, report))
+
+
+def _done_json(done: Upgraded, report: Path) -> dict[str, Any]:
+    return {
+        "changed": True,
+        "run": done.run,
+        "from": done.before,
+        "to": done.after,
+        "backup": str(done.backup.folder),
+        "kept_database": done.kept,
+        "report": str(report),
+        "downtime_seconds": done.downtime,
+        "checks": [asdict(check) for check in done.checks],
+    }
+
+
+def _done_text(done: Upgraded, report: Path) -> str:
+    summary = (
+        f"CHAP was upgraded from {done.before} to {done.after.removeprefix('v')}, and verified."
+        f" It was down for {units.duration(done.downtime)}."
+    )
+    return "\n".join(
+        [
+            paragraph(summary),
+            concerns_text(done.checks),
+            *_to_put_back(done),
+            *_to_go_back(done),
+            f"Report: {report}",
+        ]
     )
 
 
@@ -191,19 +184,7 @@ def _to_go_back(done: Upgraded) -> list[str]:
     return [paragraph(f"The previous data are kept in {kept}. To go back to them:"), f"  docker chap {command}"]
 
 
-def _runs_already(subject: Subject) -> bool:
-    # `docker compose up -d API` by hand leaves an old worker, and the files do not tell.
-    versions = {subject.version, *subject.baseline.worker_versions.values()}
-    return not subject.changes_files and versions == {releases.reported_version(subject.target)}
-
-
-def _drain(checks: Sequence[Any], allowed: set[str], drain: float) -> float | None:
-    # A job that begins during the pull may be lost too, when the operator said so.
-    known = all(check.status == "ok" for check in checks if check.name == "jobs")
-    return drain if known and "jobs" not in allowed else None
-
-
-def _refuse(call: Call, checks: Sequence[Any], words: str) -> None:
+def _refuse(call: Call, checks: Sequence[Check], words: str) -> None:
     failed = [check for check in checks if check.failed]
     if not failed:
         return
@@ -219,17 +200,17 @@ def _refuse(call: Call, checks: Sequence[Any], words: str) -> None:
     raise refused
 
 
-def _plan_text(subject: Any, checks: Sequence[Any]) -> str:
+def _plan_text(subject: Subject, plan: UpgradePlan, checks: Sequence[Check]) -> str:
     """Return what an operator reads before the question: the changes, what is not good, the steps, the price."""
     return "\n\n".join(
         [
             f"Changes of the files\n{_diff(subject).rstrip() or '  none'}",
             concerns_text(checks, sys.stderr),
             "\n".join(
-                [f"Upgrade from {subject.version} to {subject.target.removeprefix('v')}", *_steps(subject, checks)]
+                [f"Upgrade from {subject.version} to {subject.target.removeprefix('v')}", *_steps(subject, plan)]
             ),
             paragraph(
-                f"CHAP will be down for about {units.duration(_downtime(subject, checks))}. DHIS2 and all other"
+                f"CHAP will be down for about {units.duration(plan.downtime)}. DHIS2 and all other"
                 " services keep running.",
                 sys.stderr,
             )
@@ -243,7 +224,7 @@ def _plan_text(subject: Any, checks: Sequence[Any]) -> str:
     )
 
 
-def _steps(subject: Any, checks: Sequence[Any]) -> list[str]:
+def _steps(subject: Subject, plan: UpgradePlan) -> list[str]:
     images = ", ".join(map(str, dict.fromkeys(subject.images.values())))
     writers = ", ".join(service.name for service in subject.stack.writers)
     fetch, build = [("pull", images)], []
@@ -256,30 +237,20 @@ def _steps(subject: Any, checks: Sequence[Any]) -> list[str]:
         ("back up", f"database {subject.database.name} ({size}) to {subject.backups}"),
         *build,
         ("stop", writers),
-        ("keep", _KEPT[_by_dump(checks)].format(subject.database.name)),
+        ("keep", _KEPT[plan.by_dump].format(subject.database.name)),
         ("recreate", f"{writers}, and nothing else"),
         ("verify", "versions, schema, rows, readiness, models, route, other containers"),
     ]
     return [f"  {name:<9}  {hanging(text, 13, width_of(sys.stderr))}" for name, text in steps]
 
 
-def _diff(subject: Any) -> str:
+def _diff(subject: Subject) -> str:
     # Old releases have a password in their files, and an env file has one beside the version.
     containers = [container for service in subject.stack.services for container in service.containers]
     return redact.redact(subject.diff, evidence.secrets_of(containers))
 
 
-def _by_dump(checks: Sequence[Any]) -> bool:
-    return any(check.details.get("keep") == "dump" for check in checks if check.name == "room")
-
-
-def _downtime(subject: Any, checks: Sequence[Any]) -> float:
-    project = subject.stack.project
-    runs = run_records.history(project.directory, subject.world.engine.origin(project.name))
-    return upgrade.expected_downtime(subject.database.size, runs, by_dump=_by_dump(checks))
-
-
-def _plan_json(subject: Any, checks: Sequence[Any]) -> dict[str, Any]:
+def _plan_json(subject: Subject, plan: UpgradePlan) -> dict[str, Any]:
     return {
         "from": subject.version,
         "to": subject.target,
@@ -287,7 +258,7 @@ def _plan_json(subject: Any, checks: Sequence[Any]) -> dict[str, Any]:
         "diff": _diff(subject),
         "checkout": subject.move.to_json() if subject.move else None,
         "database_bytes": subject.database.size,
-        "expected_downtime_seconds": _downtime(subject, checks),
-        "keep": "dump" if _by_dump(checks) else "copy",
+        "expected_downtime_seconds": plan.downtime,
+        "keep": "dump" if plan.by_dump else "copy",
         "backups": str(subject.backups),
     }

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from compose_chap import compose_labels
 from compose_chap.model import Container
 
 
@@ -15,12 +16,12 @@ def container_of(facts: Mapping[str, Any]) -> Container:
     labels = config.get("Labels") or {}
     networks = dict((facts.get("NetworkSettings") or {}).get("Networks") or {})
     name = facts["Name"].lstrip("/")
-    service = labels.get("com.docker.compose.service", "")
+    service = labels.get(compose_labels.SERVICE, "")
 
     return Container(
         id=facts["Id"],
         name=name,
-        project=labels.get("com.docker.compose.project", ""),
+        project=labels.get(compose_labels.PROJECT, ""),
         service=service,
         image=config["Image"],
         image_id=facts["Image"],

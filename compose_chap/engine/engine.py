@@ -20,7 +20,7 @@ from functools import cached_property
 from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from compose_chap import timeline
+from compose_chap import compose_labels, timeline
 from compose_chap.engine import docker_login, process
 from compose_chap.engine.api import connect, engine_errors
 from compose_chap.engine.description import container_of
@@ -220,7 +220,7 @@ class Engine:
 
     def containers(self, project: str = "") -> tuple[Container, ...]:
         """Return the Compose containers of the engine, running and stopped, of one project or of all."""
-        label = "com.docker.compose.project" + (f"={project}" if project else "")
+        label = compose_labels.PROJECT + (f"={project}" if project else "")
         with engine_errors("list the containers", self._link):
             listed = self._api.containers(all=True, filters={"label": label})
         with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import httpx
 
-from compose_chap.engine.registry_http import Answer, RegistryHttp
+from compose_chap.engine.registry_http import RegistryHttp, Response
 from compose_chap.errors import RegistryError
 from compose_chap.image import Reference
 from compose_chap.reading import Value
@@ -41,7 +41,7 @@ _MOST_PAGES, _MOST_PLATFORMS, _MOST_LAYERS = 500, 1000, 1000
 
 
 @dataclass(frozen=True)
-class Manifest:
+class ImageManifest:
     """An image as the registry has it: digest, layers by digest with their bytes (compressed), time it was made."""
 
     digest: str
@@ -85,7 +85,7 @@ class Registry:
             path = answer.next_page()
         return names
 
-    def manifest(self, reference: Reference, platform: str = "linux/amd64") -> Manifest | None:
+    def manifest(self, reference: Reference, platform: str = "linux/amd64") -> ImageManifest | None:
         """Return the manifest of a reference for a platform, None where the registry has none.
 
         Raise RegistryError when the registry does not answer, or its answer is not an image.
@@ -120,9 +120,9 @@ class Registry:
         digest = _digest(Value(claimed, f"The answer of {host}", RegistryError, "Docker-Content-Digest"))
         if digest.startswith("sha256:") and digest != f"sha256:{hashlib.sha256(body).hexdigest()}":
             raise RegistryError(f"The registry {host} says that {reference} is {digest}, but sends something else.")
-        return Manifest(digest, layers, created.text(64) if created else "")
+        return ImageManifest(digest, layers, created.text(64) if created else "")
 
-    def _get(self, host: str, name: str, path: str) -> Answer:
+    def _get(self, host: str, name: str, path: str) -> Response:
         url = f"{'http' if self._insecure(host) else 'https'}://{host}{path}"
         headers = {"Accept": _MANIFESTS}
         if token := self._tokens.get(f"{host}/{name}"):
@@ -135,7 +135,7 @@ class Registry:
             raise _refused(host, name)
         return answer
 
-    def _authorize(self, host: str, name: str, url: str, refusal: Answer) -> str:
+    def _authorize(self, host: str, name: str, url: str, refusal: Response) -> str:
         """Return the Authorization header that the registry's refusal asks for. Raise RegistryError."""
         known = self._credentials(host)
         basic = "Basic " + base64.b64encode(":".join(known).encode()).decode() if known else ""

@@ -22,7 +22,7 @@ _MOST_REDIRECTS = 5
 
 
 @dataclass(frozen=True)
-class Answer:
+class Response:
     """An HTTP response: its status, headers and body, and the host that sent it."""
 
     host: str
@@ -60,7 +60,7 @@ class RegistryHttp:
 
     def get(
         self, host: str, url: str, headers: Mapping[str, str], parameters: Mapping[str, str] | None = None
-    ) -> Answer:
+    ) -> Response:
         """Return the answer of a registry, called `host` in errors. Raise RegistryError when it does not answer.
 
         Redirects are followed: to another host without the login, and never from TLS to plain HTTP.
@@ -74,7 +74,7 @@ class RegistryHttp:
                 hint="Is there a network? Images that are already on the server can be used without it.",
             ) from None
 
-    def _follow(self, host: str, url: httpx.URL, headers: dict[str, str]) -> Answer:
+    def _follow(self, host: str, url: httpx.URL, headers: dict[str, str]) -> Response:
         for _ in range(_MOST_REDIRECTS + 1):
             answer = self._fetch_with_retries(host, url, headers)
             if answer.status not in (301, 302, 303, 307, 308) or "Location" not in answer.headers:
@@ -87,16 +87,16 @@ class RegistryHttp:
             url = target
         raise RegistryError(f"The registry {host} redirects without end.")
 
-    def _fetch_with_retries(self, host: str, url: httpx.URL, headers: Mapping[str, str]) -> Answer:
+    def _fetch_with_retries(self, host: str, url: httpx.URL, headers: Mapping[str, str]) -> Response:
         # A poor network breaks in the middle of an answer: try again. A registry that never answers is not tried again.
         for _ in range(_TRIES - 1):
             with suppress(httpx.ReadError, httpx.RemoteProtocolError):
                 return self._fetch(host, url, headers)
         return self._fetch(host, url, headers)
 
-    def _fetch(self, host: str, url: httpx.URL, headers: Mapping[str, str]) -> Answer:
+    def _fetch(self, host: str, url: httpx.URL, headers: Mapping[str, str]) -> Response:
         # httpx limits the time of each read, and an answer may drip from its first header on.
-        results: SimpleQueue[Answer | Exception] = SimpleQueue()
+        results: SimpleQueue[Response | Exception] = SimpleQueue()
 
         def fetch() -> None:
             try:
@@ -114,7 +114,7 @@ class RegistryHttp:
             raise result
         return result
 
-    def _fetch_unlimited(self, host: str, url: httpx.URL, headers: Mapping[str, str]) -> Answer:
+    def _fetch_unlimited(self, host: str, url: httpx.URL, headers: Mapping[str, str]) -> Response:
         body = bytearray()
         asked = {"Accept-Encoding": "identity", **headers}
         with self._client.stream("GET", url, headers=asked) as answer:
@@ -125,4 +125,4 @@ class RegistryHttp:
                 body += piece
                 if len(body) > _LARGEST:
                     raise RegistryError(f"The registry {host} sends an endless answer.")
-            return Answer(host, answer.status_code, answer.headers, bytes(body))
+            return Response(host, answer.status_code, answer.headers, bytes(body))

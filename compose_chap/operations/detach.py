@@ -11,7 +11,7 @@ from compose_chap.engine import background
 from compose_chap.engine.world import World
 from compose_chap.errors import ChapError, EngineError
 from compose_chap.records import detached, own_folder
-from compose_chap.records.detached import ERR, OUT, Detached, Order
+from compose_chap.records.detached import ERR, OUT, Detached, Invocation
 
 # How the process that watches over a run is called; it is followed by the run's folder.
 WATCH = "watch-over"
@@ -42,7 +42,7 @@ def hand_over(
     umask = os.umask(0)
     os.umask(umask)
     command = (*program, *flags, "chap", *words)
-    order = Order(command, os.getcwd(), umask, {**environment, **secrets, DETACHED: "1"})
+    order = Invocation(command, os.getcwd(), umask, {**environment, **secrets, DETACHED: "1"})
     folder = detached.prepare(directory, order, words, world.clock())
     try:
         watch = [*program, WATCH, str(folder)]

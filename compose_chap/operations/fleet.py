@@ -19,7 +19,7 @@ _ASK = ("chap", "status", "--all-stacks", "--json")
 
 
 @dataclass(frozen=True)
-class Answer:
+class ContextStatus:
     """The answer of a context's engine: the documents of its stacks, or an `error` as in the document of a failure."""
 
     context: str
@@ -33,7 +33,7 @@ class Answer:
         return {**vars(self), "stacks": list(self.stacks)}
 
 
-def ask(docker: Sequence[str], limit: float) -> list[Answer]:
+def ask(docker: Sequence[str], limit: float) -> list[ContextStatus]:
     """Ask the engine of every Docker context, each for at most `limit` seconds, and return all answers.
 
     Raise UsageError when `docker` has a --host, which excludes contexts. Raise EngineError without Docker.
@@ -55,18 +55,18 @@ def _contexts(docker: Sequence[str]) -> list[tuple[str, str]]:
     return [(context["Name"], context["DockerEndpoint"]) for context in contexts]
 
 
-def _answer(name: str, address: str, done: Finished | None, limit: float) -> Answer:
+def _answer(name: str, address: str, done: Finished | None, limit: float) -> ContextStatus:
     if done is None:
         message = f"It did not answer within {limit:g} seconds."
-        return Answer(name, address, error=_error("late", message, "Wait longer with --time-limit SECONDS."))
+        return ContextStatus(name, address, error=_error("late", message, "Wait longer with --time-limit SECONDS."))
     try:
         document = json.loads(done.stdout)
         if document["ok"]:
-            return Answer(name, address, document["server"], tuple(document["stacks"]))
-        return Answer(name, address, error=document["error"])
+            return ContextStatus(name, address, document["server"], tuple(document["stacks"]))
+        return ContextStatus(name, address, error=document["error"])
     except (ValueError, LookupError, TypeError):
         hint = f"Try it alone: docker --context {name} chap status --all-stacks"
-        return Answer(name, address, error=_error("failed", done.last_lines or "It said nothing.", hint))
+        return ContextStatus(name, address, error=_error("failed", done.last_lines or "It said nothing.", hint))
 
 
 def _error(code: str, message: str, hint: str) -> dict[str, str]:

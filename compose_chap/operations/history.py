@@ -10,10 +10,10 @@ from typing import Any
 
 from compose_chap.model import Origin
 from compose_chap.records import audit, order
-from compose_chap.records.audit import Entry
+from compose_chap.records.audit import AuditEntry
 
 
-def trail(directory: Path, origin: Origin, runs: Sequence[Mapping[str, Any]]) -> list[Entry]:
+def trail(directory: Path, origin: Origin, runs: Sequence[Mapping[str, Any]]) -> list[AuditEntry]:
     """Return every attempt on a stack, oldest first, each with the run of `runs` that it began.
 
     A run that is missing in the trail, for example of an older version, gets its own entry before all others.
@@ -29,7 +29,7 @@ def trail(directory: Path, origin: Origin, runs: Sequence[Mapping[str, Any]]) ->
     return [*earlier, *entries]
 
 
-def _began_by(entries: Sequence[Entry], operation: str, moment: datetime) -> int | None:
+def _began_by(entries: Sequence[AuditEntry], operation: str, moment: datetime) -> int | None:
     """Return the entry that began a run. The lock ensures that no two runs of a kind overlap."""
     for at in reversed(range(len(entries))):
         entry = entries[at]
@@ -39,15 +39,15 @@ def _began_by(entries: Sequence[Entry], operation: str, moment: datetime) -> int
     return None
 
 
-def _with_run(entry: Entry, run: Mapping[str, Any]) -> Entry:
+def _with_run(entry: AuditEntry, run: Mapping[str, Any]) -> AuditEntry:
     summary = entry.summary or _versions(run)
     if entry.result == audit.CUT_OFF and run["result"] != audit.CUT_OFF:
         summary = ", ".join(filter(None, (summary, f"later {run['result']}")))
     return replace(entry, run=str(run["id"]), summary=summary)
 
 
-def _of_run(run: Mapping[str, Any], began: datetime) -> Entry:
-    return Entry(
+def _of_run(run: Mapping[str, Any], began: datetime) -> AuditEntry:
+    return AuditEntry(
         id=str(run["id"]),
         operation=str(run["operation"]),
         words=(),

@@ -24,7 +24,7 @@ from compose_chap.engine.world import World
 from compose_chap.errors import DatabaseError
 from compose_chap.image import Reference
 from compose_chap.model import Role, Service, Stack
-from compose_chap.operations import upgrade
+from compose_chap.operations import upgrade_plan
 from compose_chap.postgres import dump_format, jail, pg_tools, unexpected
 from compose_chap.postgres.sandbox import Quarantine
 from compose_chap.postgres.server import Database, Server, identifier, literal
@@ -228,7 +228,7 @@ def _try(
         tuple(sorted(after - before)),
         tuple(sorted(before - after)),
         {"copy": round(took, 1), "start": round(start, 1)},
-        round(upgrade.downtime_with(size, start), 1),
+        round(upgrade_plan.downtime_with(size, start), 1),
         log,
     )
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from compose_chap.backups import catalogue
 from compose_chap.backups.catalogue import Backup
@@ -17,6 +18,7 @@ from compose_chap.errors import ChapError, EngineError, StackError
 from compose_chap.model import Origin, Role, Service, Stack
 from compose_chap.operations import disks
 from compose_chap.operations.disks import Disks
+from compose_chap.postgres.server import Database
 from compose_chap.project import checkout
 from compose_chap.records import audit, detached, durable, engine_lock, order, run_records
 from compose_chap.records.detached import Detached
@@ -26,11 +28,13 @@ from compose_chap.stack.databases import server_of
 from compose_chap.stack.schema import Schema
 from compose_chap.transaction.run import kept
 
+T = TypeVar("T")
+
 _SIDE_BY_SIDE = 16
 
 
 @dataclass(frozen=True)
-class CheckoutFacts:
+class CheckoutStatus:
     """The Git checkout with the Compose files: its folder, its HEAD, and Git's name for the commit."""
 
     folder: str
@@ -59,7 +63,7 @@ class Status:
     last_backup: Backup | None  # the last sound one
     backups_known: bool
     last_test_restore: datetime | None
-    checkout: CheckoutFacts | None
+    checkout: CheckoutStatus | None
     open_run: Mapping[str, Any] | None
     working: Mapping[str, str] | None
     detached: Detached | None  # the last detached run
@@ -68,83 +72,147 @@ class Status:
     last_run: Mapping[str, Any] | None = None
 
 
-def look(world: World, stack: Stack) -> Status:
-    """Return the status of a stack. A part that is down is reported, and is no error."""
-    problems: list[str] = []
+@dataclass(frozen=True)
+class _Running:
+    """What the engine and the containers answer; None where they do not."""
 
-    def attempt(ask: Any) -> Any:
+    overview: Overview | None
+    active: Active | None
+    schema: Schema | None
+    databases: Mapping[str, Database]
+    worker_versions: Mapping[str, str]
+    digests: Mapping[str, str]
+    kept_images: tuple[str, ...]
+    holder: Mapping[str, str] | None
+
+
+@dataclass(frozen=True)
+class _Recorded:
+    """What the files beside the stack say; None where they cannot be read."""
+
+    listing: catalogue.Listing | None
+    last_test_restore: datetime | None
+    checkout: CheckoutStatus | None
+    open_run: Mapping[str, Any] | None
+    last_run: Mapping[str, Any] | None
+    detached: Detached | None
+    disks: Disks
+
+
+class _Attempts:
+    """Questions that are asked in parallel. An answer that is missing is None, and `problems` says why."""
+
+    def __init__(self, pool: Executor) -> None:
+        self.problems: list[str] = []
+        self._pool = pool
+
+    def ask(self, question: Callable[[], T]) -> T | None:
+        """Return the answer."""
         try:
-            return ask()
+            return question()
         except ChapError as error:
-            problems.append(error.message)
+            self.problems.append(error.message)
             return None
 
-    api = stack.api.containers[0]
-    chap = Chap(world.engine, api.id)
-    if not api.running:
-        problems.append(f"The API container {api.name} is not running (it is {api.state}).")
+    def begin(self, question: Callable[[], T]) -> Future[T | None]:
+        """Begin to ask, and return at once."""
+        return self._pool.submit(self.ask, question)
 
-    # Each query starts a program in a container: in parallel, they take as long as the slowest. That is whether CHAP is
-    # ready, so it comes first.
+
+def look(world: World, stack: Stack) -> Status:
+    """Return the status of a stack. A part that is down is reported, and is no error."""
     with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
-        overview = pool.submit(attempt, chap.overview) if api.running else None
-        working = pool.submit(attempt, lambda: chap.active(stack.workers)) if api.running else None
-        whose = pool.submit(world.engine.origin, stack.project.name)
-        databases_future = pool.submit(attempt, lambda: server_of(world.engine, stack).databases())
-        judged = pool.submit(attempt, lambda: schema.of_stack(world, stack))
-        versions = {
-            worker.name: pool.submit(attempt, lambda item=worker: version_in(world.engine, item.containers[0].id))
-            for worker in stack.of(Role.WORKER)
-            if worker.running
-        }
-        images = pool.submit(attempt, lambda: kept.kept_images(world, stack.project.name))
-        holder = pool.submit(attempt, lambda: engine_lock.holder(world.engine, stack.project.name))
-        checkout_future = pool.submit(attempt, lambda: _checkout(stack))
-        digests = {service.name: _digest(world, service) for service in stack.services}
-        origin = whose.result()
-        listing = attempt(lambda: _backups(world, stack, origin))
-        room = pool.submit(disks.look, world, stack, listing.backups if listing else ())
-        open_run = attempt(lambda: _open_run(world, stack, origin))
-
-    seen_overview: Overview | None = overview.result() if overview else None
-    active: Active | None = working.result() if working else None
-    judgement: Schema | None = judged.result()
-    listed = seen_overview.listed if seen_overview else None
-    problems += [listed.message] if isinstance(listed, EngineError) else []
-    if judgement and judgement.status != "ok":
-        problems.append(judgement.summary)
-    databases = databases_future.result() or {}
-    name = attempt(lambda: stack.access.name) or ""
-    sound, faults = _last_sound(listing)
-    problems += faults
-    made = {backup.id: backup.created_at for backup in listing.backups} if listing else {}
-    problems += order.warnings("Backup", made, world.clock())
-    problems += kept.dated_ahead(databases, name, world.clock())
-
+        attempts = _Attempts(pool)
+        if not (api := stack.api.containers[0]).running:
+            attempts.problems.append(f"The API container {api.name} is not running (it is {api.state}).")
+        answers = pool.submit(_look_at_containers, world, stack, attempts)
+        recorded = _look_at_records(world, stack, attempts)
+        running = answers.result()
+    name = attempts.ask(lambda: stack.access.name) or ""
+    sound, faults = _last_sound(recorded.listing)
+    overview, databases = running.overview, running.databases
+    listed = overview.listed if overview else None
+    problems = [*attempts.problems, *_problems(world, running, recorded, name, faults)]
     return Status(
         stack=stack,
-        digests=digests,
-        versions={
-            **({stack.api.name: seen_overview.version} if seen_overview else {}),
-            **{worker: version.result() or "" for worker, version in versions.items()},
-        },
-        health=seen_overview.health if seen_overview else None,
-        schema=judgement,
-        jobs=Jobs.of(listed, active) if active and isinstance(listed, Mapping) else None,
+        digests=running.digests,
+        versions={**({stack.api.name: overview.version} if overview else {}), **running.worker_versions},
+        health=overview.health if overview else None,
+        schema=running.schema,
+        jobs=Jobs.of(listed, running.active) if running.active and isinstance(listed, Mapping) else None,
         database_size=databases[name].size if name in databases else None,
         kept={other: databases[other].size for other in kept.databases_of_runs(databases, name)},
-        kept_images=tuple(images.result() or ()),
+        kept_images=running.kept_images,
         last_backup=sound,
-        backups_known=stack.project.local and listing is not None,
-        last_test_restore=attempt(lambda: _last_test_restore(stack, origin, listing.backups if listing else ())),
-        checkout=checkout_future.result(),
-        open_run=open_run,
-        working=holder.result(),
-        detached=attempt(lambda: _detached(stack)),
+        backups_known=stack.project.local and recorded.listing is not None,
+        last_test_restore=recorded.last_test_restore,
+        checkout=recorded.checkout,
+        open_run=recorded.open_run,
+        working=running.holder,
+        detached=recorded.detached,
         problems=tuple(dict.fromkeys(problems)),
-        disks=room.result(),
-        last_run=attempt(lambda: _last_run(stack, origin)),
+        disks=recorded.disks,
+        last_run=recorded.last_run,
     )
+
+
+def _look_at_containers(world: World, stack: Stack, attempts: _Attempts) -> _Running:
+    api, engine = stack.api.containers[0], world.engine
+    chap = Chap(engine, api.id)
+    # Each question starts a program in a container: in parallel, they take as long as the slowest. That is whether CHAP
+    # is ready, so it comes first.
+    overview = attempts.begin(chap.overview) if api.running else None
+    active = attempts.begin(lambda: chap.active(stack.workers)) if api.running else None
+    databases = attempts.begin(lambda: server_of(engine, stack).databases())
+    judged = attempts.begin(lambda: schema.of_stack(world, stack))
+    versions = {
+        worker.name: attempts.begin(partial(version_in, engine, worker.containers[0].id))
+        for worker in stack.of(Role.WORKER)
+        if worker.running
+    }
+    images = attempts.begin(lambda: kept.kept_images(world, stack.project.name))
+    holder = attempts.begin(lambda: engine_lock.holder(engine, stack.project.name))
+    return _Running(
+        digests={service.name: _digest(world, service) for service in stack.services},
+        overview=overview.result() if overview else None,
+        active=active.result() if active else None,
+        schema=judged.result(),
+        databases=databases.result() or {},
+        worker_versions={worker: version.result() or "" for worker, version in versions.items()},
+        kept_images=tuple(images.result() or ()),
+        holder=holder.result(),
+    )
+
+
+def _look_at_records(world: World, stack: Stack, attempts: _Attempts) -> _Recorded:
+    checkout_status = attempts.begin(lambda: _checkout(stack))
+    origin = world.engine.origin(stack.project.name)
+    listing = attempts.ask(lambda: _backups(world, stack, origin))
+    backups = listing.backups if listing else []
+    room = attempts.begin(lambda: disks.look(world, stack, backups))
+    return _Recorded(
+        listing=listing,
+        open_run=attempts.ask(lambda: _open_run(world, stack, origin)),
+        last_test_restore=attempts.ask(lambda: _last_test_restore(stack, origin, backups)),
+        last_run=attempts.ask(lambda: _last_run(stack, origin)),
+        detached=attempts.ask(lambda: _detached(stack)),
+        checkout=checkout_status.result(),
+        disks=room.result() or Disks(),
+    )
+
+
+def _problems(
+    world: World, running: _Running, recorded: _Recorded, database: str, faults: Sequence[str]
+) -> Iterator[str]:
+    """Yield what is wrong, though every question was answered."""
+    if running.overview and isinstance(running.overview.listed, EngineError):
+        yield running.overview.listed.message
+    if running.schema and running.schema.status != "ok":
+        yield running.schema.summary
+    yield from faults
+    made = {backup.id: backup.created_at for backup in recorded.listing.backups} if recorded.listing else {}
+    yield from order.warnings("Backup", made, world.clock())
+    yield from kept.dated_ahead(running.databases, database, world.clock())
 
 
 def _last_run(stack: Stack, origin: Origin) -> Mapping[str, Any] | None:
@@ -170,11 +238,11 @@ def _digest(world: World, service: Service) -> str:
     return service.containers[0].image_id
 
 
-def _checkout(stack: Stack) -> CheckoutFacts | None:
+def _checkout(stack: Stack) -> CheckoutStatus | None:
     local_checkout = None if stack.project.absent else checkout.find(stack.project.directory)
     if local_checkout is None or not local_checkout.holds(stack.project.files[:1]):
         return None
-    return CheckoutFacts(
+    return CheckoutStatus(
         str(local_checkout.folder), local_checkout.head.commit, local_checkout.head.branch, local_checkout.name
     )
 

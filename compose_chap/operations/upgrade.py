@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
 
 from compose_chap.backups import backup, catalogue
 from compose_chap.backups.catalogue import Backup
 from compose_chap.check import Check
-from compose_chap.edit import Edit
 from compose_chap.engine.process import check as succeeded
 from compose_chap.engine.pull import pull
 from compose_chap.engine.world import World
 from compose_chap.errors import ChapError, EngineError, RolledBack
 from compose_chap.image import Reference
-from compose_chap.model import Stack
+from compose_chap.operations.upgrade_plan import UpgradePlan
 from compose_chap.preflight import roads
-from compose_chap.project.checkout import Move
 from compose_chap.records import lock, run_records
 from compose_chap.records.run_records import Journal
 from compose_chap.records.steps import Step
@@ -32,38 +28,6 @@ from compose_chap.transaction.run import kept
 from compose_chap.transaction.run.baseline import Baseline
 from compose_chap.transaction.run.change import Change, begin, describe, images_of
 from compose_chap.transaction.run.facts import facts_of
-
-# The estimate for the first upgrade on a server: a start of CHAP, and a copy inside PostgreSQL.
-_STOP_SECONDS, _START_SECONDS = 3.0, 17.0
-_COPIED_PER_SECOND = 150e6
-_DUMPED_PER_SECOND = 40e6
-
-
-@dataclass(frozen=True)
-class UpgradePlan:
-    """Everything an upgrade will do, before it does anything.
-
-    `images` is the new reference of each writer. `project_files` are the files for the backup. `overridden`
-    names the checks that the operator overrides. `drain` is how many seconds to wait for jobs,
-    None where they may be lost or cannot be read. With `by_dump` the old data are kept as a second dump.
-    `move` is the move of the checkout that CHAP is built from, None for images; its `edits` are of env files. With
-    `no_cache` every layer is built again. `repairs` are the known faults to repair, by name.
-    """
-
-    stack: Stack
-    target: str
-    images: Mapping[str, Reference]
-    edits: tuple[Edit, ...]
-    project_files: tuple[Path, ...]
-    backups: Path
-    platform: str
-    baseline: Baseline
-    overridden: tuple[str, ...] = ()
-    drain: float | None = None
-    by_dump: bool = False
-    move: Move | None = None
-    no_cache: bool = False
-    repairs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -145,19 +109,6 @@ def _with_images(world: World, change: Change, images: Mapping[str, Mapping[str,
     return replace(change, images_after=images)
 
 
-def expected_downtime(size: int, runs: Sequence[Mapping[str, Any]], *, by_dump: bool = False) -> float:
-    """Return for how many seconds CHAP will not answer, from the last upgrade here or from the database's size."""
-    if by_dump:
-        return downtime_with(size, _START_SECONDS) + size / _DUMPED_PER_SECOND
-    earlier = [run["downtime"] for run in runs if run["operation"] == "upgrade" and run.get("downtime")]
-    return float(earlier[-1]) if earlier else downtime_with(size, _START_SECONDS)
-
-
-def downtime_with(size: int, start: float) -> float:
-    """Return for how many seconds CHAP will not answer, from the database's size and how long the new API starts."""
-    return _STOP_SECONDS + start + size / _COPIED_PER_SECOND
-
-
 def _refuse_new_jobs(world: World, plan: UpgradePlan) -> None:
     # A pull over a slow link takes an hour, and CHAP serves all the while: somebody may have begun a prediction.
     if plan.drain is None:
@@ -175,7 +126,7 @@ def _refuse_new_jobs(world: World, plan: UpgradePlan) -> None:
 def _back_up(world: World, plan: UpgradePlan, journal: Journal) -> Backup:
     begin(world, journal, Step.BACKUP)
     reason = f"before upgrade to {plan.target}"
-    return backup.take(world, plan.stack, plan.project_files, plan.backups, reason)
+    return backup.take(world, backup.Scope(plan.stack, plan.project_files, reason), plan.backups)
 
 
 def _change(world: World, plan: UpgradePlan, run: str) -> Change:

@@ -99,7 +99,7 @@ _ENTRY = re.compile(r"^(\d+); \d+ \d+ (.*)$")
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class TocEntry:
     """A line of an archive's table of contents: its number, kind, and the rest (schema, name, owner)."""
 
     number: int
@@ -135,7 +135,7 @@ class Contents:
 
     database: str
     server: str
-    entries: tuple[Entry, ...]
+    entries: tuple[TocEntry, ...]
 
     @property
     def server_major(self) -> int:
@@ -143,11 +143,11 @@ class Contents:
         match = re.match(r"\d+", self.server)
         return int(match[0]) if match else 0
 
-    def unexpected(self) -> list[Entry]:
+    def unexpected(self) -> list[TocEntry]:
         """Return the entries that no dump of CHAP should have."""
         return [entry for entry in self.entries if not entry.is_ordinary and not entry.belongs_to_server]
 
-    def beyond_trust(self) -> list[Entry]:
+    def beyond_trust(self) -> list[TocEntry]:
         """Return the entries that only a superuser can restore."""
         return [entry for entry in self.entries if is_beyond_trust(entry.called) and not entry.belongs_to_server]
 
@@ -279,11 +279,11 @@ def contents(listing: str) -> Contents:
     return Contents(facts.get("dbname", ""), facts.get("Dumped from database version", ""), entries)
 
 
-def _entry(line: str) -> Entry:
+def _entry(line: str) -> TocEntry:
     match = _ENTRY.match(line)
     assert match
     rest = match[2]
     for known in _KINDS:
         if rest.startswith(known + " "):
-            return Entry(int(match[1]), known, rest[len(known) + 1 :], line)
-    return Entry(int(match[1]), rest.split(" ")[0], rest, line)
+            return TocEntry(int(match[1]), known, rest[len(known) + 1 :], line)
+    return TocEntry(int(match[1]), rest.split(" ")[0], rest, line)

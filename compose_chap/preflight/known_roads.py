@@ -16,7 +16,7 @@ EVER = "999.0.0"
 
 
 @dataclass(frozen=True)
-class Facts:
+class RoadFacts:
     """Facts of a stack: Alembic's marks, backtests and templates with a prediction length, unpinned models.
 
     Each of `unpinned` is a line for people: file, model, label and reference.
@@ -42,7 +42,7 @@ class Road:
     summary: str
     now: tuple[str, str]
     target: tuple[str, str]
-    on: Callable[[Facts], bool]
+    on: Callable[[RoadFacts], bool]
     what: str
     instead: str
     evidence: str

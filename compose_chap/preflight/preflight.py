@@ -14,14 +14,14 @@ from dataclasses import replace
 from datetime import datetime
 
 from compose_chap import units
-from compose_chap.check import Check
+from compose_chap.check import Check, Finding, fail, ok, skipped, warn
 from compose_chap.engine.engine import compose_command
 from compose_chap.errors import ChapError
 from compose_chap.image import nearest_releases, release_key
 from compose_chap.model import Role
 from compose_chap.postgres import unexpected
 from compose_chap.postgres.server import identifier
-from compose_chap.preflight import order, release_files, release_notes, roads, running_files
+from compose_chap.preflight import release_files, release_notes, roads, run_checks, running_files
 from compose_chap.preflight.subject import Subject
 from compose_chap.records import durable, run_records
 from compose_chap.stack.databases import refuse_irreversible
@@ -51,7 +51,7 @@ def examine(subject: Subject) -> list[Check]:
     with ThreadPoolExecutor(1) as pool:
         # The faults need the database too; read them in parallel with the checks.
         known_faults = pool.submit(roads.faults, subject)
-        examined = order.examine(subject, fitting)
+        examined = run_checks.run(subject, fitting)
     results = [entry.check for entry in examined.values()]
     blocked = {name for name, entry in examined.items() if entry.blocks}
     if examined["interrupted_run"].check.failed:
@@ -75,117 +75,111 @@ def overridden(checks: list[Check], allowed: set[str]) -> list[Check]:
     ]
 
 
-def _engine(subject: Subject) -> Check:
+def _engine(subject: Subject) -> Finding:
     version = subject.world.engine.version()
     numbers = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
     if numbers < OLDEST_ENGINE:
-        return Check("", "warn", f"Docker Engine {version} is older than any this was tried on (20.10).")
-    return Check("", "ok", f"Docker Engine {version}.")
+        return warn(f"Docker Engine {version} is older than any this was tried on (20.10).")
+    return ok(f"Docker Engine {version}.")
 
 
-def _compose(subject: Subject) -> Check:
-    return Check("", "ok", f"Docker Compose {subject.world.engine.compose_version()}.")
+def _compose(subject: Subject) -> Finding:
+    return ok(f"Docker Compose {subject.world.engine.compose_version()}.")
 
 
-def _stack(subject: Subject) -> Check:
+def _stack(subject: Subject) -> Finding:
     stack = subject.stack
     if not stack.of(Role.DATABASE):
         return _no_database(subject)
     stopped = [service.name for service in (*stack.writers, stack.database) if not service.running]
     if stopped:
         names = " ".join(stopped)
-        return Check(
-            "", "fail", f"Not running: {', '.join(stopped)}.", f"docker compose -p {stack.project.name} start {names}"
-        )
+        return fail(f"Not running: {', '.join(stopped)}.", f"docker compose -p {stack.project.name} start {names}")
     if len(stack.writers) < 2:
-        return Check("", "fail", f"Project '{stack.project.name}' has no CHAP worker.")
+        return fail(f"Project '{stack.project.name}' has no CHAP worker.")
     names = ", ".join(f"{service.name} ({service.role.value})" for service in (*stack.writers, stack.database))
-    return Check("", "ok", f"Project '{stack.project.name}': {names}.")
+    return ok(f"Project '{stack.project.name}': {names}.")
 
 
-def _no_database(subject: Subject) -> Check:
+def _no_database(subject: Subject) -> Finding:
     project, host = subject.stack.project, subject.stack.database_host
     if subject.stack.pooler:
         _ = subject.stack.database  # raises an error about the pooler
     for service in subject.model.services.values():
         if host in (service.name, service.container_name):
             up = shlex.join(["docker", *compose_command(project), "up", "-d", "--no-deps", service.name])
-            return Check("", "fail", f"The database service {service.name} has no container.", f"Create it again: {up}")
+            return fail(f"The database service {service.name} has no container.", f"Create it again: {up}")
     writers = " ".join(service.name for service in subject.stack.writers)
-    return Check(
-        "",
-        "fail",
+    return fail(
         f"CHAP's database is at '{host or 'nowhere'}', outside of project '{project.name}': it could not be put back.",
         "Back it up where it runs. Then upgrade by hand: docker chap pin VERSION, and"
         f" docker compose up -d --no-deps {writers}",
     )
 
 
-def _interrupted(subject: Subject) -> Check:
+def _interrupted(subject: Subject) -> Finding:
     if not subject.stack.project.local:
-        return Check("", "skipped", "Skipped, because of the Compose files.")
+        return skipped("Skipped, because of the Compose files.")
     run_records.refuse_open_run(subject.stack.project.directory)
-    return Check("", "ok", "No earlier run was cut off.")
+    return ok("No earlier run was cut off.")
 
 
-def _same_version(subject: Subject) -> Check:
+def _same_version(subject: Subject) -> Finding:
     wrong = {name: version for name, version in subject.baseline.worker_versions.items() if version != subject.version}
     if wrong:
         message = ", ".join(f"{name} {version or 'says nothing'}" for name, version in wrong.items())
-        return Check("", "warn", f"The API is {subject.version}, but: {message}.")
-    return Check("", "ok", f"API and workers are version {subject.version or 'unknown'}.")
+        return warn(f"The API is {subject.version}, but: {message}.")
+    return ok(f"API and workers are version {subject.version or 'unknown'}.")
 
 
-def _healthy_now(subject: Subject) -> Check:
+def _healthy_now(subject: Subject) -> Finding:
     health = subject.overview.health
     if not health.ready:
         hint = "Repair it first, or go on with --allow-unhealthy."
-        return Check("", "fail", f"CHAP is already unhealthy: {health.problems or health.level}.", hint)
-    return Check("", "ok", "CHAP is ready: " + (", ".join(health.checks) or "it answers") + ".")
+        return fail(f"CHAP is already unhealthy: {health.problems or health.level}.", hint)
+    return ok("CHAP is ready: " + (", ".join(health.checks) or "it answers") + ".")
 
 
-def _schema(subject: Subject) -> Check:
+def _schema(subject: Subject) -> Finding:
     schema = subject.schema
     # A schema that is wrong already is no reason to refuse: an upgrade may fix it.
     status = "warn" if schema.status == "fail" and subject.target else schema.status
-    return Check("", status, schema.summary, details=schema.to_json())
+    return Finding(status, schema.summary, details=schema.to_json())
 
 
-def _version_path(subject: Subject) -> Check:
+def _version_path(subject: Subject) -> Finding:
     now, wanted = release_key(subject.release), release_key(subject.target)
     if now and wanted and wanted < now:
-        return Check(
-            "",
-            "fail",
+        return fail(
             f"{subject.target} is older than the running {subject.release}.",
             "To undo an upgrade: docker chap rollback. To go back anyway: --allow-downgrade",
         )
-    return Check("", "ok", f"From {subject.release or 'unknown'} to {subject.target.removeprefix('v')}.")
+    return ok(f"From {subject.release or 'unknown'} to {subject.target.removeprefix('v')}.")
 
 
-def _images(subject: Subject) -> Check:
+def _images(subject: Subject) -> Finding:
     if subject.built:
-        return Check("", "skipped", "The images are built, not pulled.")
+        return skipped("The images are built, not pulled.")
     engine = subject.world.engine
     try:
         manifests = subject.manifests
     except ChapError as error:
         missing = [str(reference) for reference in subject.images.values() if not engine.image(str(reference))]
         if missing:
-            return Check("", "fail", f"{error.message} Not on this server: {', '.join(missing)}.", error.hint)
-        return Check("", "warn", f"{error.message} The images that are on this server will be used.")
+            return fail(f"{error.message} Not on this server: {', '.join(missing)}.", error.hint)
+        return warn(f"{error.message} The images that are on this server will be used.")
 
     absent = [str(subject.images[name]) for name, manifest in manifests.items() if manifest is None]
     if absent and not all(engine.image(reference) for reference in absent):
         partly = len(absent) < len(manifests)
         note = " The other image has that tag: it may still be being published." if partly else ""
-        return Check("", "fail", f"The registry does not have {', '.join(absent)}.{note}", _suggest(subject))
+        return fail(f"The registry does not have {', '.join(absent)}.{note}", _suggest(subject))
     size = to_pull(subject)
     age = _age(subject)
     if age is not None and age < _YOUNG_DAYS:
         message = f"Both images exist; they were made {_days(age)}: few have used them yet."
-        return Check("", "warn", f"{message} To pull: at most {units.size(size)}.")
-    return Check("", "ok", f"Both images exist. To pull: at most {units.size(size)}.", details={"bytes": size})
+        return warn(f"{message} To pull: at most {units.size(size)}.")
+    return ok(f"Both images exist. To pull: at most {units.size(size)}.", details={"bytes": size})
 
 
 def _days(age: int) -> str:
@@ -219,44 +213,42 @@ def _suggest(subject: Subject) -> str:
     return f"Nearest: {', '.join(nearest_releases(subject.target, releases)) or 'none'}. See all: docker chap versions"
 
 
-def _files(subject: Subject) -> Check:
+def _files(subject: Subject) -> Finding:
     for edit in subject.edits:
         durable.check_writable(edit.path)
     if not subject.edits and not subject.built:
-        return Check("", "ok", f"The files already name {subject.target}.")
+        return ok(f"The files already name {subject.target}.")
     changed = [*subject.changed_files, *(edit.path for edit in subject.edits)]
-    return Check("", "ok", f"To change: {', '.join(map(str, changed)) or 'no Compose file'}.")
+    return ok(f"To change: {', '.join(map(str, changed)) or 'no Compose file'}.")
 
 
-def _database(subject: Subject) -> Check:
+def _database(subject: Subject) -> Finding:
     database, name, quoted = subject.database, subject.database.name, identifier(subject.database.name)
     refuse_irreversible(subject.server, name)
     text = f"Database '{name}' has {units.size(database.size)}."
     objects, lost = unexpected.inspect(subject.server, database.name)
     if lost:
-        return Check("", "fail", f"{text} It has lost {', '.join(lost)}.", "Get them back: docker chap restore latest")
+        return fail(f"{text} It has lost {', '.join(lost)}.", "Get them back: docker chap restore latest")
     if database.collation_version and database.collation_version != database.collation_version_now:
-        return Check(
-            "",
-            "warn",
+        return warn(
             f"{text} Its text order was made by another version of the C library"
             f" ({database.collation_version}, now {database.collation_version_now or 'one that has none'}). An upgrade"
             " copies it inside the server all the same, and the copy keeps that version.",
             f"After the upgrade: REINDEX DATABASE {quoted}; ALTER DATABASE {quoted} REFRESH COLLATION VERSION;",
         )
     message, details = f"{text} {unexpected.backup_warning(objects)}", {"size": database.size, "foreign": objects}
-    return Check("", "warn" if objects else "ok", message.strip(), details=details)
+    return Finding("warn" if objects else "ok", message.strip(), details=details)
 
 
-def _sessions(subject: Subject) -> Check:
+def _sessions(subject: Subject) -> Finding:
     sessions = other_sessions(subject.server, subject.stack)
     others = [f"{session.application or session.role} from {session.address}" for session in sessions]
     if others:
-        return Check("", "warn", f"Others use the database, and will be disconnected: {', '.join(others)}.")
-    return Check("", "ok", "Only CHAP uses the database.")
+        return warn(f"Others use the database, and will be disconnected: {', '.join(others)}.")
+    return ok("Only CHAP uses the database.")
 
 
-def _room(subject: Subject) -> Check:
+def _room(subject: Subject) -> Finding:
     size = subject.database.size
     in_server = subject.server.free_space()
     # Space for the migration and the new images; a copy of the database comes on top.
@@ -266,9 +258,7 @@ def _room(subject: Subject) -> Check:
             least += to_pull(subject) * _UNPACKED
     needed = least + size
     if in_server < least:
-        return Check(
-            "",
-            "fail",
+        return fail(
             f"The server's disk has {units.size(in_server)} free, but a copy of the database and the images need"
             f" {units.size(needed)}.",
             "Make room: docker image prune, docker chap prune",
@@ -281,11 +271,9 @@ def _room(subject: Subject) -> Check:
     if free < in_folder:
         hint = "Make room (docker chap prune), or write elsewhere: -o FOLDER"
         message = f"{folder} has {units.size(free)} free; backups may need {units.size(in_folder)}."
-        return Check("", "fail", message, hint)
+        return fail(message, hint)
     if by_dump:
-        return Check(
-            "",
-            "warn",
+        return warn(
             f"The server's disk has {units.size(in_server)} free; a copy of the database would need"
             f" {units.size(needed)}."
             " An upgrade keeps the old data as a second dump instead: slower, and on a failure CHAP is down until it is"
@@ -293,10 +281,10 @@ def _room(subject: Subject) -> Check:
             "To make room: docker image prune, docker chap prune",
             {"keep": "dump"},
         )
-    return Check("", "ok", f"{units.size(in_server)} free on the server's disk, {units.size(needed)} needed.")
+    return ok(f"{units.size(in_server)} free on the server's disk, {units.size(needed)} needed.")
 
 
-def _jobs(subject: Subject) -> Check:
+def _jobs(subject: Subject) -> Finding:
     jobs = subject.jobs
     details = {"running": jobs.running, "waiting": jobs.waiting, "zombies": jobs.zombies, "own": jobs.own}
     dead = f"{len(jobs.zombies)} more say so but are dead." if jobs.zombies else ""
@@ -307,24 +295,24 @@ def _jobs(subject: Subject) -> Check:
         message = "No job that a person started is running."
     message = " ".join(filter(None, (message, dead, own_jobs(jobs))))
     if jobs.running or jobs.waiting:
-        return Check("", "fail", message, "Wait for them with --drain, or lose them with --abandon-jobs.", details)
-    return Check("", "ok", message, details=details)
+        return fail(message, "Wait for them with --drain, or lose them with --abandon-jobs.", details)
+    return ok(message, details=details)
 
 
-def _models(subject: Subject) -> Check:
-    return Check("", "ok", f"Registered model services: {', '.join(subject.overview.models) or 'none'}.")
+def _models(subject: Subject) -> Finding:
+    return ok(f"Registered model services: {', '.join(subject.overview.models) or 'none'}.")
 
 
-def _route(subject: Subject) -> Check:
+def _route(subject: Subject) -> Finding:
     route = subject.baseline.route
     if not route:
-        return Check("", "skipped", "This project has no DHIS2 with a route to CHAP.")
+        return skipped("This project has no DHIS2 with a route to CHAP.")
     if not route.endswith("/**"):
-        return Check("", "warn", f"DHIS2's route points at {route}; it should end in /**.")
-    return Check("", "ok", f"DHIS2's route points at {route}.")
+        return warn(f"DHIS2's route points at {route}; it should end in /**.")
+    return ok(f"DHIS2's route points at {route}.")
 
 
-_CHECKS: tuple[tuple[str, tuple[str, ...], order.CheckFunction], ...] = (
+_CHECKS: tuple[tuple[str, tuple[str, ...], run_checks.CheckFunction], ...] = (
     ("engine", (), _engine),
     ("compose", ("engine",), _compose),
     release_files.BEFORE_ALL,

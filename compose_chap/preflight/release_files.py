@@ -11,52 +11,48 @@ import shlex
 from collections.abc import Callable
 from pathlib import Path
 
-from compose_chap.check import Check
+from compose_chap.check import Finding, fail, ok, skipped, warn
 from compose_chap.image import Reference
 from compose_chap.preflight import env_variables, service_changes
 from compose_chap.preflight.subject import Subject
 from compose_chap.project import checkout_move
 
 
-def _only_when_built(look: Callable[[Subject], Check]) -> Callable[[Subject], Check]:
+def _only_when_built(look: Callable[[Subject], Finding]) -> Callable[[Subject], Finding]:
     """Make a check skip itself unless CHAP is built from source."""
 
     @functools.wraps(look)
-    def looked(subject: Subject) -> Check:
-        return look(subject) if subject.move else Check("", "skipped", "CHAP is not built from source.")
+    def looked(subject: Subject) -> Finding:
+        return look(subject) if subject.move else skipped("CHAP is not built from source.")
 
     return looked
 
 
-def _compose_files(subject: Subject) -> Check:
+def _compose_files(subject: Subject) -> Finding:
     if absent := subject.stack.project.absent:
         hint = "Run this on the server where they are, or name a copy of them with --project-directory and -f."
-        return Check("", "fail", f"They are not on this machine: {', '.join(map(str, absent))}.", hint)
-    return Check("", "ok", f"{', '.join(map(str, subject.stack.project.files))}.")
+        return fail(f"They are not on this machine: {', '.join(map(str, absent))}.", hint)
+    return ok(f"{', '.join(map(str, subject.stack.project.files))}.")
 
 
 @_only_when_built
-def _checkout(subject: Subject) -> Check:
+def _checkout(subject: Subject) -> Finding:
     assert subject.move
     checkout_move.refuse_what_cannot_move(subject.move)
-    return Check("", "ok", f"Checkout {subject.move.folder}: from {subject.move.before} to {subject.move.after}.")
+    return ok(f"Checkout {subject.move.folder}: from {subject.move.before} to {subject.move.after}.")
 
 
 @_only_when_built
-def _services(subject: Subject) -> Check:
+def _services(subject: Subject) -> Finding:
     before, after = subject.model, subject.after
     needed = [*(writer.name for writer in subject.stack.writers), subject.stack.database.name]
     if missing := [name for name in needed if name not in after.services]:
-        return Check(
-            "",
-            "fail",
+        return fail(
             f"The files of {subject.target} have no service {', '.join(missing)}, which runs now.",
             "This release needs the upgrade by hand: follow CHAP's own guide.",
         )
     if lost := list(service_changes.lost_networks(after)):
-        return Check(
-            "",
-            "fail",
+        return fail(
             f"The files of {subject.target} no longer define what a file of yours uses: {'; '.join(lost)}.",
             "Define the network in your own file, or take it out there.",
         )
@@ -66,18 +62,16 @@ def _services(subject: Subject) -> Check:
     ]
     messages += [f"Ports change: {port}." for port in service_changes.ports(before, after, needed)]
     if messages:
-        return Check("", "warn", " ".join(messages), "After the upgrade: docker compose up -d, for all that is new.")
-    return Check("", "ok", "The present and the new files have the same services.")
+        return warn(" ".join(messages), "After the upgrade: docker compose up -d, for all that is new.")
+    return ok("The present and the new files have the same services.")
 
 
 @_only_when_built
-def _env_variables(subject: Subject) -> Check:
+def _env_variables(subject: Subject) -> Finding:
     for service in subject.stack.writers:
         if other := env_variables.other_access(subject.after, service):
             names = ", ".join(env_variables.url_variables(subject.after, service.name))
-            return Check(
-                "",
-                "fail",
+            return fail(
                 f"With the files of {subject.target}, {service.name} would look for its database with another"
                 f" {', '.join(other)} than now.",
                 f"Take {names} out of {subject.env_file}: what is true is then written there."
@@ -88,25 +82,23 @@ def _env_variables(subject: Subject) -> Check:
         variables = ", ".join(
             f"{variable.name} (as {variable.service} has it)" for variable in subject.missing_variables
         )
-        return Check("", "ok", f"To be written into {subject.env_file}: {variables}.")
-    return Check("", "ok", "CHAP will find its database.")
+        return ok(f"To be written into {subject.env_file}: {variables}.")
+    return ok("CHAP will find its database.")
 
 
 @_only_when_built
-def _data_mount(subject: Subject) -> Check:
+def _data_mount(subject: Subject) -> Finding:
     name = subject.stack.database.name
     if moved := service_changes.moved(subject.model, subject.after, name):
-        return Check(
-            "",
-            "fail",
+        return fail(
             f"The database would be looked for elsewhere, and found empty: {'; '.join(moved)}.",
             "Keep the mount of now in a Compose file of your own, and name that file too with -f when you start CHAP.",
         )
-    return Check("", "ok", f"The data of {name} stay where they are.")
+    return ok(f"The data of {name} stay where they are.")
 
 
 @_only_when_built
-def _mounts(subject: Subject) -> Check:
+def _mounts(subject: Subject) -> Finding:
     names = [service.name for service in subject.stack.writers]
     if moved := [mount for name in names for mount in service_changes.moved(subject.model, subject.after, name)]:
         copies = [
@@ -114,34 +106,30 @@ def _mounts(subject: Subject) -> Check:
             for name in names
             for folder, target in service_changes.copies(subject.model, subject.after, name)
         ]
-        return Check(
-            "",
-            "fail",
+        return fail(
             f"CHAP would look for its files elsewhere, and not find those of now: {'; '.join(moved)}.",
             "They stay where they are, and nothing copies them. Go on with --allow-moved-mounts"
             + (f".\nAfter it, if you need them: {copies[0]}" if copies else "."),
         )
-    return Check("", "ok", "The volumes of CHAP stay as they are.")
+    return ok("The volumes of CHAP stay as they are.")
 
 
 @_only_when_built
-def _folders(subject: Subject) -> Check:
+def _folders(subject: Subject) -> Finding:
     names = [service.name for service in subject.stack.writers]
     local = subject.world.engine.address.startswith("unix:")
     folders = service_changes.folders(subject.after, names) if local else []
     # Older Compose refuses to start such a service; newer Compose makes the folder as root, unwritable for CHAP.
     if missing := [folder for folder in folders if not Path(folder).exists()]:
         give = f"chown $(docker compose exec {names[-1]} id -u) {shlex.quote(missing[0])}"
-        return Check(
-            "",
-            "fail",
+        return fail(
             f"The files of {subject.target} mount what is not there: {', '.join(missing)}.",
             f"{shlex.join(['mkdir', '-p', *missing])}\nIf CHAP cannot write there afterwards: {give}",
         )
-    return Check("", "ok", "Every folder that CHAP mounts is there.")
+    return ok("Every folder that CHAP mounts is there.")
 
 
-def _postgresql(subject: Subject) -> Check:
+def _postgresql(subject: Subject) -> Finding:
     running, service = subject.server.version() // 10000, subject.stack.database
     model = subject.after if subject.move else subject.model
     definition = model.services.get(service.name)
@@ -152,9 +140,9 @@ def _postgresql(subject: Subject) -> Check:
     hint = f"Write {image.repository}:{running} into the files; from source, into a Compose file of your own."
     if number and int(number[0]) != running:
         consequence = "The next `docker compose up` would start a server that cannot read the data."
-        return Check("", wrong, f"PostgreSQL {running} runs, and the files say {image}. {consequence}", hint)
+        return Finding(wrong, f"PostgreSQL {running} runs, and the files say {image}. {consequence}", hint)
     if number or not image.repository or image.digest or image.tag not in ("", "latest"):
-        return Check("", "ok", f"PostgreSQL {running} runs, and stays as it is.")
+        return ok(f"PostgreSQL {running} runs, and stays as it is.")
 
     image_named = subject.world.engine.image(str(image))
     unclear = f"PostgreSQL {running} runs, and the files do not say which one they mean: {image}."
@@ -162,8 +150,8 @@ def _postgresql(subject: Subject) -> Check:
         consequence = (
             "That is another image now. The next `docker compose up` would start it, and it may not read the data."
         )
-        return Check("", wrong, f"{unclear} {consequence}", hint)
-    return Check("", "warn", f"{unclear} This upgrade leaves the very image that runs; a later pull would not.", hint)
+        return Finding(wrong, f"{unclear} {consequence}", hint)
+    return warn(f"{unclear} This upgrade leaves the very image that runs; a later pull would not.", hint)
 
 
 _POSTGRESQL = ("postgres", "postgis", "postgresql")

@@ -13,7 +13,7 @@ from compose_chap.errors import ChapError, EngineError
 from compose_chap.image import release_key
 from compose_chap.postgres import database_schema
 from compose_chap.preflight import unpinned
-from compose_chap.preflight.known_roads import ANY, EVER, ROADS, Facts, Road
+from compose_chap.preflight.known_roads import ANY, EVER, ROADS, Road, RoadFacts
 from compose_chap.preflight.subject import Subject
 
 OVERRIDES = {road.name: road.allow for road in ROADS if road.allow}
@@ -40,7 +40,7 @@ def faults(subject: Subject) -> list[Check]:
         return [Check("roads", "fail", error.message, error.hint)]
 
 
-def known(roads: Iterable[Road], facts: Facts, now: str, target: str) -> list[Check]:
+def known(roads: Iterable[Road], facts: RoadFacts, now: str, target: str) -> list[Check]:
     """Return a check for each road that fails with these facts; a warning when it has no override flag."""
     words = {"now": now, "target": target.removeprefix("v"), "facts": _Readable(facts)}
     return [
@@ -106,7 +106,7 @@ def newer_than_known(target: str) -> list[Check]:
     return [Check("note_newer", "warn", message, f"Try it first: docker chap rehearse {target}")]
 
 
-def facts(subject: Subject) -> Facts:
+def facts(subject: Subject) -> RoadFacts:
     """Return the facts of the stack. Raise ChapError when its database cannot be read."""
     database = subject.database.name
     has = database_schema.read(subject.server, database)
@@ -115,7 +115,7 @@ def facts(subject: Subject) -> Facts:
     answers: dict[str, Any] = {}
     if queries:
         answers = dict(zip(queries, subject.server.answers(*queries.values(), database=database)))
-    return Facts(
+    return RoadFacts(
         marks=has.marks,
         backtests=_number(answers.get("backtest")),
         lengths=_number(answers.get("modeltemplatedb")),
@@ -149,7 +149,7 @@ def _within(release: str, span: tuple[str, str]) -> bool:
 class _Readable:
     """Facts for messages: lists as text with commas, at most three entries."""
 
-    def __init__(self, facts: Facts) -> None:
+    def __init__(self, facts: RoadFacts) -> None:
         self.marks, self.lengths, self.backtests = facts.marks, facts.lengths, facts.backtests
         more = len(facts.unpinned) - 3
         self.unpinned = ", ".join(facts.unpinned[:3]) + (f" and {more} more" if more > 0 else "")

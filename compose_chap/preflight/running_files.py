@@ -10,7 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from compose_chap.check import Check
+from compose_chap import compose_labels
+from compose_chap.check import Finding, fail, ok
 from compose_chap.engine.engine import UP_ALONE
 from compose_chap.engine.process import check as succeeded
 from compose_chap.model import Service
@@ -18,7 +19,7 @@ from compose_chap.preflight.subject import Subject
 from compose_chap.stack import drift
 
 
-def _named_images(subject: Subject) -> Check:
+def _named_images(subject: Subject) -> Finding:
     differing = {
         f"{container.name} runs {container.image}, the files say {wanted}": service.name
         for service in subject.stack.writers
@@ -28,17 +29,15 @@ def _named_images(subject: Subject) -> Check:
     }
     if differing:
         names = " ".join(dict.fromkeys(differing.values()))
-        return Check(
-            "",
-            "fail",
+        return fail(
             f"{'. '.join(differing)}. An upgrade that fails could not go back to what runs.",
             "Let the files name what runs: docker chap pin VERSION. Or let what they name run first:"
             f" docker compose up -d --no-deps {names}",
         )
-    return Check("", "ok", "The files name the images that run.")
+    return ok("The files name the images that run.")
 
 
-def _drift(subject: Subject) -> Check:
+def _drift(subject: Subject) -> Finding:
     finished = subject.world.engine.compose(subject.stack.project, "config", "--hash", "*")
     hashes = dict(
         line.split(" ", 1) for line in succeeded(finished, "docker compose config").splitlines() if " " in line
@@ -47,20 +46,18 @@ def _drift(subject: Subject) -> Check:
     if differing := [
         f"{name}: {', '.join(differing_names)}" for name, differing_names in differences.items() if differing_names
     ]:
-        return Check(
-            "",
-            "fail",
+        return fail(
             f"What runs is not what the files say. {'. '.join(differing)}.",
             "A recreated container would get the new settings. Put them back as they were, or use --allow-drift.",
             {"services": {name: differing_names for name, differing_names in differences.items() if differing_names}},
         )
-    return Check("", "ok", "The running containers are what the files say.")
+    return ok("The running containers are what the files say.")
 
 
 def _differences(subject: Subject, service: Service, hashes: Mapping[str, str]) -> list[str]:
     """Return the differences between a service's containers and the files, without values that may be secret."""
     first = service.containers[0]
-    recorded = first.labels.get("com.docker.compose.config-hash")
+    recorded = first.labels.get(compose_labels.CONFIG_HASH)
     if not recorded or hashes.get(service.name, recorded) == recorded or not _would_be_recreated(subject, service):
         return []
     config = subject.world.engine.compose_config(subject.stack.project)
@@ -73,7 +70,7 @@ def _would_be_recreated(subject: Subject, service: Service) -> bool:
     # The hash of Compose 2.26 also depends on which dependencies were started along: after --no-deps, as in every
     # upgrade, none. A label has their names.
     first = service.containers[0]
-    recorded = first.labels.get("com.docker.compose.depends_on", "")
+    recorded = first.labels.get(compose_labels.DEPENDS_ON, "")
     started = [service.name, *(entry.partition(":")[0] for entry in recorded.split(",") if entry)]
     scale = f"--scale={service.name}={len(service.containers)}"
     finished = subject.world.engine.compose(subject.stack.project, "--dry-run", *UP_ALONE, scale, *started)

@@ -10,7 +10,7 @@ from threading import RLock
 from typing import Any, Generic, TypeVar
 
 from compose_chap.edit import Edit
-from compose_chap.engine.registry import Manifest, Registry
+from compose_chap.engine.registry import ImageManifest, Registry
 from compose_chap.engine.world import World
 from compose_chap.errors import ChapError, EngineError, RegistryError, StackError
 from compose_chap.image import Reference, release_key
@@ -263,7 +263,7 @@ class Subject:
         return image.platform if image else "linux/amd64"
 
     @shared_property
-    def manifests(self) -> dict[str, Manifest | None]:
+    def manifests(self) -> dict[str, ImageManifest | None]:
         """The manifest of each new image, None where the registry has none. Raise RegistryError without an answer."""
         return {name: self.registry.manifest(reference, self.platform) for name, reference in self.images.items()}
 

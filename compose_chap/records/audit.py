@@ -40,7 +40,7 @@ _FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | o
 
 
 @dataclass(frozen=True)
-class Entry:
+class AuditEntry:
     """An attempt to do something.
 
     `by` is who typed it, as `user@host`, and `user` as whom it ran: they differ under sudo. `words` are the command and
@@ -85,9 +85,9 @@ class Entry:
         }
 
 
-def begin(directory: Path, operation: str, words: Sequence[str], origin: Origin, now: datetime) -> Entry:
+def begin(directory: Path, operation: str, words: Sequence[str], origin: Origin, now: datetime) -> AuditEntry:
     """Write down that an attempt begins on the stack whose main folder is `directory`. Raise StateError."""
-    entry = Entry(
+    entry = AuditEntry(
         id=f"{now.strftime('%Y%m%dT%H%M%SZ')}-{secrets.token_hex(3)}",
         operation=operation,
         words=tuple(words),
@@ -102,17 +102,17 @@ def begin(directory: Path, operation: str, words: Sequence[str], origin: Origin,
     return entry
 
 
-def end(directory: Path, entry: Entry) -> None:
+def end(directory: Path, entry: AuditEntry) -> None:
     """Write down how an attempt ended. Raise StateError."""
     _append(directory / FOLDER, entry)
 
 
-def entries(directory: Path, origin: Origin = Origin()) -> list[Entry]:
+def entries(directory: Path, origin: Origin = Origin()) -> list[AuditEntry]:
     """Return the trail of a stack in the order of its lines; one that cannot be read is left out. Raise StateError.
 
     A clock that was set back does not change the order.
     """
-    known: dict[str, Entry] = {}
+    known: dict[str, AuditEntry] = {}
     for name in (OLDER, FILE):
         with suppress(FileNotFoundError):
             for line in own_folder.read(directory / FOLDER / name, 2 * _LARGEST).splitlines():
@@ -128,7 +128,7 @@ def exists(directory: Path) -> bool:
     return (directory / FOLDER).is_dir()
 
 
-def _as_it_is(entry: Entry) -> Entry:
+def _as_it_is(entry: AuditEntry) -> AuditEntry:
     """Return an entry that has not ended as one that was cut off, when its process is gone."""
     if entry.result != RUNNING or _process(_number(entry.process)) == entry.process:
         return entry
@@ -148,7 +148,7 @@ def _number(process: str) -> int:
     return int(first) if first.isdecimal() else 0
 
 
-def _append(folder: Path, entry: Entry) -> None:
+def _append(folder: Path, entry: AuditEntry) -> None:
     try:
         line = _line(entry)
         with own_folder.opened(folder) as handle, _newest(handle, folder) as descriptor:
@@ -161,7 +161,7 @@ def _append(folder: Path, entry: Entry) -> None:
         raise own_folder.cannot("write", folder / FILE, error) from None
 
 
-def _line(entry: Entry) -> bytes:
+def _line(entry: AuditEntry) -> bytes:
     """Return the line of an entry; without its facts, which say most, when they are too many."""
     for facts in (entry.facts, {}):
         line = json.dumps({"version": 1, **replace(entry, facts=facts).to_json()}).encode() + b"\n"
@@ -196,10 +196,10 @@ def _is_newest(handle: int, status: os.stat_result) -> bool:
     return False
 
 
-def _read(value: Value) -> Entry:
+def _read(value: Value) -> AuditEntry:
     stack, ended = value.at("stack"), value.get("ended_at")
     status = value.get("exit_status")
-    return Entry(
+    return AuditEntry(
         id=value.at("id").filled(64),
         operation=value.at("operation").filled(64),
         words=value.at("words").texts(),

@@ -35,7 +35,7 @@ _KEPT = 10
 
 
 @dataclass(frozen=True)
-class Order:
+class Invocation:
     """What to run: the command in full, in which folder, with which environment and umask."""
 
     command: tuple[str, ...]
@@ -73,7 +73,7 @@ class Detached:
         }
 
 
-def prepare(directory: Path, order: Order, words: tuple[str, ...], now: datetime) -> Path:
+def prepare(directory: Path, order: Invocation, words: tuple[str, ...], now: datetime) -> Path:
     """Write an order down and return the folder of the run that will be. Raise StateError."""
     above = own_folder.make(own_folder.make(directory / FOLDER) / "detached")
     _remove_old(above)
@@ -115,7 +115,7 @@ def claimed(folder: Path) -> Iterator[int]:
         os.close(descriptor)
 
 
-def take(folder: Path) -> Order:
+def take(folder: Path) -> Invocation:
     """Return the order of a run, and take it away with its passwords. Raise StateError, also when it was taken.
 
     It is written down who took it: this process, and the unit of systemd that it is in.
@@ -132,7 +132,9 @@ def take(folder: Path) -> Order:
     taken_by = {"process": os.getpid(), "unit": unit if inside else ""}
     own_folder.write(folder / _TAKEN, json.dumps(taken_by).encode())
     environment = {name: member.text() for name, member in value.at("environment").members().items()}
-    return Order(value.at("command").texts(), value.at("folder").filled(), value.at("umask").integer(), environment)
+    return Invocation(
+        value.at("command").texts(), value.at("folder").filled(), value.at("umask").integer(), environment
+    )
 
 
 def end(folder: Path, status: int, now: datetime) -> None:

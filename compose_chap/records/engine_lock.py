@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
+from compose_chap import compose_labels
 from compose_chap.engine.engine import Engine
 from compose_chap.engine.world import World
 from compose_chap.errors import EngineError, Locked, StateError
@@ -114,7 +115,7 @@ def _create(engine: Engine, name: str, image: str, labels: Mapping[str, str]) ->
                 name=name,
                 # An image built by Compose has the labels of its stack: blank them, the lock is no part of the stack.
                 labels={
-                    **{label: "" for label in local_image.labels if label.startswith("com.docker.compose.")},
+                    **{label: "" for label in local_image.labels if label.startswith(compose_labels.PREFIX)},
                     **labels,
                 },
                 healthcheck={"Test": ["NONE"]},

@@ -11,9 +11,10 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-_Facts = Mapping[str, Any]
+from compose_chap import compose_labels
 
-_COMPOSE_LABELS = "com.docker.compose."
+_Json = Mapping[str, Any]
+
 # Docker's own configuration gives these to every container, whatever the files say.
 _PROXY = re.compile(r"(http|https|ftp|no|all)_proxy", re.I)
 _UNITS = {"h": 3600 * 10**9, "m": 60 * 10**9, "s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
@@ -21,7 +22,7 @@ _HEALTHCHECK = (("interval", "Interval"), ("timeout", "Timeout"), ("start_period
 _SILENT = ("command", "entrypoint", "healthcheck", "logging")
 
 
-def differences(container: _Facts, image: _Facts, service: _Facts, config: _Facts) -> list[str]:
+def differences(container: _Json, image: _Json, service: _Json, config: _Json) -> list[str]:
     """Return, for people, every property of a container that differs from the files.
 
     `container` is its `docker inspect`, `image` the Config of its image, `service` the service and `config` the whole
@@ -39,13 +40,13 @@ def differences(container: _Facts, image: _Facts, service: _Facts, config: _Fact
     return differing
 
 
-def configuration(container: _Facts) -> dict[str, Any]:
+def configuration(container: _Json) -> dict[str, Any]:
     """Return the properties that a container was created with, without those that may hold secrets. Plain JSON."""
     actual = _actual(container) if container else {}
     return {name: value for name, value in actual.items() if name not in (*_SILENT, "hostname")}
 
 
-def changes(before: _Facts, now: _Facts) -> list[str]:
+def changes(before: _Json, now: _Json) -> list[str]:
     """Return, for people, every property that differs between two results of `configuration`."""
     return [
         f"{name} ({_shown(value)} before, {_shown(now[name])} now)"
@@ -66,7 +67,7 @@ def _shown(value: Any) -> str:
     return str(value) if value != "" else "none"
 
 
-def _actual(container: _Facts) -> dict[str, Any]:
+def _actual(container: _Json) -> dict[str, Any]:
     own, host = container["Config"], container["HostConfig"]
     policy = host.get("RestartPolicy") or {}
     retries = policy.get("MaximumRetryCount") or 0
@@ -101,7 +102,7 @@ def _actual(container: _Facts) -> dict[str, Any]:
     }
 
 
-def _declared(service: _Facts, config: _Facts, image: _Facts) -> dict[str, Any]:
+def _declared(service: _Json, config: _Json, image: _Json) -> dict[str, Any]:
     """Return what the files say, by the names of `_actual`; None where the engine decides, or it cannot be known."""
     entrypoint, limits = service.get("entrypoint"), _part(service, "deploy", "resources", "limits")
     # A service with its own entrypoint does not get the image's command.
@@ -138,8 +139,8 @@ def _declared(service: _Facts, config: _Facts, image: _Facts) -> dict[str, Any]:
     }
 
 
-def _part(service: _Facts, *names: str) -> _Facts:
-    part: _Facts = service
+def _part(service: _Json, *names: str) -> _Json:
+    part: _Json = service
     for name in names:
         part = part.get(name) or {}
     return part
@@ -163,7 +164,7 @@ def _mount(mounted: str, target: str, read_only: bool) -> str:
     return f"{mounted}:{target}" + (":ro" if read_only else "")
 
 
-def _mount_of_container(mount: _Facts) -> str:
+def _mount_of_container(mount: _Json) -> str:
     target = str(mount["Destination"])
     if mount["Type"] == "volume":
         # An anonymous volume, of the image or the files: it has no name to compare.
@@ -174,7 +175,7 @@ def _mount_of_container(mount: _Facts) -> str:
     return _mount(str(mount["Source"]), target, not mount["RW"]) if known else ""
 
 
-def _mount_of_files(entry: _Facts, config: _Facts) -> str:
+def _mount_of_files(entry: _Json, config: _Json) -> str:
     mounted, kind = str(entry.get("source") or ""), entry.get("type")
     if not mounted or kind not in ("volume", "bind"):
         return ""
@@ -183,7 +184,7 @@ def _mount_of_files(entry: _Facts, config: _Facts) -> str:
     return _mount(mounted, str(entry["target"]), bool(entry.get("read_only")))
 
 
-def _networks(service: _Facts, config: _Facts) -> list[str] | None:
+def _networks(service: _Json, config: _Json) -> list[str] | None:
     mode = service.get("network_mode")
     if mode:
         return [str(mode)] if mode in ("host", "none", "bridge") else None
@@ -201,7 +202,7 @@ def _hosts(entries: Any) -> list[str]:
     return sorted(re.sub("[=:]", ":", entry, count=1) for entry in entries or ())
 
 
-def _healthcheck(written: _Facts | None, of_image: _Facts) -> dict[str, Any] | None:
+def _healthcheck(written: _Json | None, of_image: _Json) -> dict[str, Any] | None:
     if not written:
         return dict(of_image)
     if written.get("disable"):
@@ -221,7 +222,7 @@ def _nanoseconds(duration: Any) -> int:
     return int(sum(float(number) * _UNITS[unit] for number, unit in parts))
 
 
-def _environments(own: _Facts, image: _Facts, service: _Facts) -> tuple[dict[str, str], dict[str, str]]:
+def _environments(own: _Json, image: _Json, service: _Json) -> tuple[dict[str, str], dict[str, str]]:
     actual = dict(entry.partition("=")[::2] for entry in own.get("Env") or ())
     declared = dict(entry.partition("=")[::2] for entry in image.get("Env") or ())
     written = service.get("environment") or {}
@@ -229,11 +230,11 @@ def _environments(own: _Facts, image: _Facts, service: _Facts) -> tuple[dict[str
     return {name: value for name, value in actual.items() if name in declared or not _PROXY.fullmatch(name)}, declared
 
 
-def _labels(own: _Facts, image: _Facts, service: _Facts) -> tuple[dict[str, str], dict[str, str]]:
+def _labels(own: _Json, image: _Json, service: _Json) -> tuple[dict[str, str], dict[str, str]]:
     declared = dict(image.get("Labels") or {})
     declared |= {name: str(value).replace("$$", "$") for name, value in (service.get("labels") or {}).items()}
     both = (own.get("Labels") or {}, declared)
     actual, declared = (
-        {name: labels[name] for name in labels if not name.startswith(_COMPOSE_LABELS)} for labels in both
+        {name: labels[name] for name in labels if not name.startswith(compose_labels.PREFIX)} for labels in both
     )
     return actual, declared

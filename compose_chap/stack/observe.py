@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from compose_chap import compose_labels
 from compose_chap.detection import detect
 from compose_chap.engine.engine import Engine, compose_command
 from compose_chap.errors import ChapError, Interrupted, SeveralStacks, StackError, StateError
@@ -279,8 +280,8 @@ def find_directory(engine: Engine, where: Where) -> Path:
     try:
         return find_local_stack(engine, where).project.directory
     except (StackError, Interrupted):
-        label, containers = "com.docker.compose.project.working_dir", engine.containers(where.name)
-        folders = {Path(container.labels.get(label, "/")) for container in containers}
+        containers = engine.containers(where.name)
+        folders = {Path(container.labels.get(compose_labels.DIRECTORY, "/")) for container in containers}
         cut_off = [] if engine.remote else [folder for folder in folders if _has_open_run(engine, folder)]
         # Do not touch another stack's run: it must be the only stack, or the named one.
         if len(cut_off) == 1 and (where.name or not detect(containers)):

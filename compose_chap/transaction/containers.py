@@ -20,9 +20,6 @@ from compose_chap.transaction.run.change import Change
 # Seconds that PostgreSQL may take to answer: it may have to replay its log after a crash.
 _PATIENCE = 120.0
 
-# The label with the Compose files that a container was made from.
-CONFIG_FILES = "com.docker.compose.project.config_files"
-
 # Compose creates the new container under such a temporary name, and renames it when the old one is gone.
 _UNFINISHED = re.compile(r"[0-9a-f]{12}_(.+)")
 

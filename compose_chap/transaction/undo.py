@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from compose_chap import compose_labels
 from compose_chap.check import Check
 from compose_chap.engine.world import World
 from compose_chap.errors import ChapError, DatabaseError, StateError
@@ -22,7 +23,6 @@ from compose_chap.stack import drift
 from compose_chap.stack.observe import refreshed
 from compose_chap.transaction import hooks, verify
 from compose_chap.transaction.containers import (
-    CONFIG_FILES,
     containers_of,
     recreate,
     start_service,
@@ -173,7 +173,7 @@ def _containers_back(world: World, change: Change, journal: Journal, *, files_am
         else:
             # Compose would leave a container alone that has the right image, and with it the mention of our file.
             stale = not files_amiss and any(
-                _ON_TOP in container.labels.get(CONFIG_FILES, "") for container in containers
+                _ON_TOP in container.labels.get(compose_labels.CONFIG_FILES, "") for container in containers
             )
             recreate(world, start_change, [name], change.images, anew=stale)
 
@@ -213,7 +213,7 @@ def look(world: World, change: Change, server: Server, tables: Mapping[str, int]
         checks += verify.forgiving(verify.check_everything(world, stack, baseline.version, baseline, {}))
     elif tables:
         # It was not healthy before either: only its data can be checked.
-        checks = [verify.compare_rows(tables, server.counts(change.live))]
+        checks = [verify.compare_rows(tables, server.counts(change.live)).named("rows")]
     else:
         checks = []
     return checks

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from compose_chap.check import Check, failures
+from compose_chap.check import Check, Finding, answered, fail, failures, ok, skipped, warn
 from compose_chap.engine.world import World
 from compose_chap.errors import ChapError
 from compose_chap.model import Role, Stack
@@ -85,9 +85,9 @@ def check_api(world: World, stack: Stack, expected: str, tables: Mapping[str, in
     api = stack.api.containers[0]
     chap = Chap(world.engine, api.id)
     return [
-        _timed(world, "chap_version", lambda: _version("API", chap.version(), expected)),
-        _timed(world, "schema", lambda: _schema(schema.of_stack(world, stack))),
-        _timed(world, "rows", lambda: _rows(world, stack, tables)),
+        answered("chap_version", world.clock, lambda: _version("API", chap.version(), expected)),
+        answered("schema", world.clock, lambda: _schema(schema.of_stack(world, stack))),
+        answered("rows", world.clock, lambda: _rows(world, stack, tables)),
     ]
 
 
@@ -96,14 +96,14 @@ def check_everything(
 ) -> list[Check]:
     """Check everything that must be healthy after an operation, once API and workers run."""
     checks = [
-        _timed(world, "worker_version", lambda: _worker_versions(world, stack, expected)),
-        _timed(world, "ready", lambda: _ready(world, stack)),
-        _timed(world, "models", lambda: _models(world, stack, baseline)),
-        _timed(world, "route", lambda: _route(world, stack, baseline)),
-        _timed(world, "other_containers", lambda: _untouched(world, stack, baseline)),
+        answered("worker_version", world.clock, lambda: _worker_versions(world, stack, expected)),
+        answered("ready", world.clock, lambda: _ready(world, stack)),
+        answered("models", world.clock, lambda: _models(world, stack, baseline)),
+        answered("route", world.clock, lambda: _route(world, stack, baseline)),
+        answered("other_containers", world.clock, lambda: _untouched(world, stack, baseline)),
     ]
     if stack.of(Role.DHIS2):
-        checks.append(_timed(world, "dhis2_chap_ping", lambda: _through_dhis2(world, stack, credentials)))
+        checks.append(answered("dhis2_chap_ping", world.clock, lambda: _through_dhis2(world, stack, credentials)))
     return checks
 
 
@@ -125,16 +125,15 @@ def as_before(checks: Iterable[Check], verdict: str) -> list[Check]:
     ]
 
 
-def _version(part: str, actual: str, expected: str) -> Check:
-    name = "chap_version"
+def _version(part: str, actual: str, expected: str) -> Finding:
     if not expected:
-        return Check(name, "ok", f"The {part} reports version {actual or 'nothing'}.")
+        return ok(f"The {part} reports version {actual or 'nothing'}.")
     if actual == expected.removeprefix("v"):
-        return Check(name, "ok", f"The {part} reports version {actual}.")
-    return Check(name, "fail", f"The {part} reports version {actual or 'nothing'}, not {expected.removeprefix('v')}.")
+        return ok(f"The {part} reports version {actual}.")
+    return fail(f"The {part} reports version {actual or 'nothing'}, not {expected.removeprefix('v')}.")
 
 
-def _worker_versions(world: World, stack: Stack, expected: str) -> Check:
+def _worker_versions(world: World, stack: Stack, expected: str) -> Finding:
     versions = {
         container.name: version_in(world.engine, container.id) if container.running else "not running"
         for worker in stack.of(Role.WORKER)
@@ -144,45 +143,41 @@ def _worker_versions(world: World, stack: Stack, expected: str) -> Check:
     details = {"versions": versions}
     if wrong:
         message = ", ".join(f"{name}: {actual or 'nothing'}" for name, actual in wrong.items())
-        return Check("worker_version", "fail", f"Not every worker reports {expected}: {message}.", details=details)
-    return Check("worker_version", "ok", f"{len(versions)} worker(s) report the same version.", details=details)
+        return fail(f"Not every worker reports {expected}: {message}.", details=details)
+    return ok(f"{len(versions)} worker(s) report the same version.", details=details)
 
 
-def _schema(schema_: Schema) -> Check:
-    return Check("schema", schema_.status, schema_.summary, details=schema_.to_json())
+def _schema(schema_: Schema) -> Finding:
+    return Finding(schema_.status, schema_.summary, details=schema_.to_json())
 
 
-def _rows(world: World, stack: Stack, tables: Mapping[str, int]) -> Check:
+def _rows(world: World, stack: Stack, tables: Mapping[str, int]) -> Finding:
     return compare_rows(tables, server_of(world.engine, stack).counts(stack.access.name))
 
 
-def compare_rows(before: Mapping[str, int], after: Mapping[str, int]) -> Check:
-    """Check that no table lost rows; a table that is gone lost all of them. Without rows in `before`, it is skipped."""
+def compare_rows(before: Mapping[str, int], after: Mapping[str, int]) -> Finding:
+    """Check that no table lost rows; a table that is gone lost all of them. Nothing before, nothing lost."""
     if not before:
-        return Check("rows", "ok", "The data are the previous ones: nothing had changed them yet.")
+        return ok("The data are the previous ones: nothing had changed them yet.")
     lost = {table: (rows, after.get(table, 0)) for table, rows in before.items() if after.get(table, 0) < rows}
     total = f"{sum(before.values())} rows in {len(before)} tables"
     if lost:
         message = ", ".join(f"{table} had {old}, has {new}" for table, (old, new) in sorted(lost.items()))
-        return Check(
-            "rows", "fail", f"Rows are missing: {message}.", details={"lost": {k: list(v) for k, v in lost.items()}}
-        )
-    return Check("rows", "ok", f"No row is missing ({total}).", details={"now": dict(after)})
+        return fail(f"Rows are missing: {message}.", details={"lost": {k: list(v) for k, v in lost.items()}})
+    return ok(f"No row is missing ({total}).", details={"now": dict(after)})
 
 
-def _ready(world: World, stack: Stack) -> Check:
+def _ready(world: World, stack: Stack) -> Finding:
     health = wait_for_api(world, stack, workers=True)
     details = {"checks": dict(health.checks)}
     if health.ready:
-        return Check(
-            "ready", "ok", "CHAP is ready: " + (", ".join(health.checks) or "it answers") + ".", details=details
-        )
-    return Check("ready", "fail", f"CHAP is not ready: {health.problems or health.level}.", details=details)
+        return ok("CHAP is ready: " + (", ".join(health.checks) or "it answers") + ".", details=details)
+    return fail(f"CHAP is not ready: {health.problems or health.level}.", details=details)
 
 
-def _models(world: World, stack: Stack, baseline: Baseline) -> Check:
+def _models(world: World, stack: Stack, baseline: Baseline) -> Finding:
     if not baseline.models:
-        return Check("models", "skipped", "No model service was registered before.")
+        return skipped("No model service was registered before.")
     chap, missing = Chap(world.engine, stack.api.containers[0].id), [*baseline.models]
 
     def all_registered(waited: float) -> bool | None:
@@ -194,26 +189,24 @@ def _models(world: World, stack: Stack, baseline: Baseline) -> Check:
     if not world.until(all_registered, MODELS_BACK, pause=1):
         message = f"Model services did not register again: {', '.join(missing)}."
         restart = ", ".join(f"docker restart {container}" for container in _model_containers(stack))
-        return Check("models", "warn", message, hint=f"Restart them: {restart}")
-    return Check("models", "ok", f"Registered: {', '.join(baseline.models)}.")
+        return warn(message, hint=f"Restart them: {restart}")
+    return ok(f"Registered: {', '.join(baseline.models)}.")
 
 
 def _model_containers(stack: Stack) -> list[str]:
     return [container.name for service in stack.of(Role.MODEL) for container in service.containers]
 
 
-def _route(world: World, stack: Stack, baseline: Baseline) -> Check:
+def _route(world: World, stack: Stack, baseline: Baseline) -> Finding:
     if not baseline.route:
-        return Check("route", "skipped", "This project has no DHIS2 with a route to CHAP.")
+        return skipped("This project has no DHIS2 with a route to CHAP.")
     now = route_of(world, stack)
     if now != baseline.route:
-        return Check(
-            "route", "fail", f"DHIS2's route to CHAP pointed at {baseline.route} and now at {now or 'nothing'}."
-        )
-    return Check("route", "ok", f"DHIS2's route still points at {now}.")
+        return fail(f"DHIS2's route to CHAP pointed at {baseline.route} and now at {now or 'nothing'}.")
+    return ok(f"DHIS2's route still points at {now}.")
 
 
-def _untouched(world: World, stack: Stack, baseline: Baseline) -> Check:
+def _untouched(world: World, stack: Stack, baseline: Baseline) -> Finding:
     now = {
         service.name: {container.id for container in service.containers}
         for service in refreshed(world.engine, stack.project.name).services
@@ -226,35 +219,22 @@ def _untouched(world: World, stack: Stack, baseline: Baseline) -> Check:
         or {container_id for container_id, ran in ids.items() if ran} - now.get(name, set())
     ]
     if changed:
-        return Check(
-            "other_containers", "fail", f"Containers that were not to be touched changed: {', '.join(changed)}."
-        )
-    return Check("other_containers", "ok", f"The {len(baseline.untouched)} other services kept their containers.")
+        return fail(f"Containers that were not to be touched changed: {', '.join(changed)}.")
+    return ok(f"The {len(baseline.untouched)} other services kept their containers.")
 
 
-def _through_dhis2(world: World, stack: Stack, credentials: Mapping[str, str]) -> Check:
-    name = "dhis2_chap_ping"
+def _through_dhis2(world: World, stack: Stack, credentials: Mapping[str, str]) -> Finding:
     if not credentials:
-        return Check(name, "skipped", "No DHIS2 credentials were given.", hint="See: docker chap upgrade --help")
+        return skipped("No DHIS2 credentials were given.", hint="See: docker chap upgrade --help")
     (answer,) = Chap(world.engine, stack.api.containers[0].id).dhis2_get(
         stack.of(Role.DHIS2)[0].name, credentials, "/api/routes/chap/run/health"
     )
     details = {"http_status": answer.status, "path": "/api/routes/chap/run/health"}
     if answer.status == 200 and isinstance(answer.json, dict):
-        return Check(name, "ok", "CHAP answers through DHIS2's route.", details=details)
+        return ok("CHAP answers through DHIS2's route.", details=details)
     if answer.status in (401, 403):
-        return Check(name, "warn", f"DHIS2 refused the credentials ({answer.status}).", details=details)
-    return Check(name, "fail", f"CHAP does not answer through DHIS2's route ({answer.status}).", details=details)
-
-
-def _timed(world: World, name: str, ask: Callable[[], Check]) -> Check:
-    begun = world.clock()
-    try:
-        check = ask()
-    except ChapError as error:
-        check = Check(name, "error", error.message, error.hint)
-    took = int((world.clock() - begun).total_seconds() * 1000)
-    return Check(name, check.status, check.message, check.hint, check.details, took)
+        return warn(f"DHIS2 refused the credentials ({answer.status}).", details=details)
+    return fail(f"CHAP does not answer through DHIS2's route ({answer.status}).", details=details)
 
 
 class EndedAtStart(ChapError):

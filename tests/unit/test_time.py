@@ -12,14 +12,14 @@ import pytest
 from compose_chap import redact
 from compose_chap.engine.last_error import last_error
 from compose_chap.engine.registry import challenges
-from compose_chap.engine.registry_http import Answer
+from compose_chap.engine.registry_http import Response
 from compose_chap.postgres.script_errors import SOME_PRIVILEGES, Reader
 
 LONG = 60_000
 
 
 def next_page(link: str) -> str:
-    return Answer("registry.example", 200, httpx.Headers({"Link": link}), b"").next_page()
+    return Response("registry.example", 200, httpx.Headers({"Link": link}), b"").next_page()
 
 
 def statement(text: str) -> str:

@@ -8,12 +8,12 @@ from typing import Any
 
 from compose_chap import units
 from compose_chap.cli.screen.layout import table
-from compose_chap.operations.fleet import Answer
+from compose_chap.operations.fleet import ContextStatus
 
 _HEAD = ("SERVER", "PROJECT", "VERSION", "HEALTH", "LAST BACKUP", "UPDATE")
 
 
-def contexts_text(answers: Iterable[Answer], now: datetime) -> str:
+def contexts_text(answers: Iterable[ContextStatus], now: datetime) -> str:
     """Return a line for each stack of each context, and below why some could not be asked."""
     answers = list(answers)
     rows = [[answer.context, *row] for answer in answers for row in _rows(answer, now)]
@@ -23,10 +23,10 @@ def contexts_text(answers: Iterable[Answer], now: datetime) -> str:
 
 def stacks_text(server: str, stacks: Sequence[Mapping[str, Any]], now: datetime) -> str:
     """Return a line for each stack of one engine."""
-    return table(_rows(Answer("", "", server, tuple(stacks)), now), _HEAD)
+    return table(_rows(ContextStatus("", "", server, tuple(stacks)), now), _HEAD)
 
 
-def _rows(answer: Answer, now: datetime) -> list[list[str]]:
+def _rows(answer: ContextStatus, now: datetime) -> list[list[str]]:
     if answer.error:
         return [["not reached", "", "", "", "", ""]]
     if not answer.stacks:

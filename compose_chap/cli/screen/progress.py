@@ -26,7 +26,7 @@ _MARKS, _PLAIN_MARKS = ("✔", "✘"), ("ok", "FAILED")
 
 
 @dataclass
-class _Step:
+class _CurrentStep:
     """The step that goes on: since when, what it is busy with, and how much it has done by what it was busy with."""
 
     name: str
@@ -49,7 +49,7 @@ class Progress:
         self._mode = ("live" if live else "plain") if mode == "auto" else mode
         self._stream = stream
         self._begun = time.monotonic()
-        self._step: _Step | None = None
+        self._step: _CurrentStep | None = None
         self._last = ("", "")
         self._written = 0.0
         self._indent = ""
@@ -111,7 +111,7 @@ class Progress:
             self._line(title)
             self._indent = "  "
             return
-        self._step = _Step(step, time.monotonic(), detail)
+        self._step = _CurrentStep(step, time.monotonic(), detail)
         if self._mode == "plain":
             self._line(f"{title}: {single_line(detail)}" if detail else title)
         elif self._screen is None:
@@ -119,7 +119,7 @@ class Progress:
         if self._screen:
             self._screen.show(self._step, self._indent)
 
-    def _go_on(self, step: _Step, detail: str, done: float, total: float) -> None:
+    def _go_on(self, step: _CurrentStep, detail: str, done: float, total: float) -> None:
         step.detail, step.total = detail or step.detail, total
         if done:
             step.amounts[step.detail] = done
@@ -163,13 +163,13 @@ class _Screen:
         self._colour = colourful(stream)
         self._marks = _MARKS if _can_show(stream, "".join(_MARKS) + _SPINNER) else _PLAIN_MARKS
         self._finished: list[str] = []
-        self._live: tuple[_Step, str] | None = None
+        self._live: tuple[_CurrentStep, str] | None = None
         self._change = threading.Lock()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="progress", daemon=True)
         self._thread.start()
 
-    def show(self, step: _Step, indent: str) -> None:
+    def show(self, step: _CurrentStep, indent: str) -> None:
         """Make this step the live one."""
         self._live = (step, indent)
 
@@ -205,7 +205,7 @@ class _Screen:
         except (OSError, ValueError):  # the terminal is gone, and the work goes on
             self._over.set()
 
-    def _live_line(self, step: _Step, indent: str) -> str:
+    def _live_line(self, step: _CurrentStep, indent: str) -> str:
         """Return the line of a step: what it does, how far it is, its clock. It always fits on one line."""
         went = time.monotonic() - step.begun
         spinner = _SPINNER[int(went / _TICK) % len(_SPINNER)] if self._marks is _MARKS else "-\\|/"[int(went * 4) % 4]

@@ -17,7 +17,7 @@ from compose_chap.model import Role, Service, Stack
 # The first lines are on the screen before this is needed.
 if TYPE_CHECKING:
     from compose_chap.backups.catalogue import Backup
-    from compose_chap.operations.status import CheckoutFacts, Status
+    from compose_chap.operations.status import CheckoutStatus, Status
     from compose_chap.stack.chap import Jobs
 
 
@@ -212,7 +212,7 @@ def _health(seen: Status) -> str:
     return seen.health.summary if seen.health else "not running"
 
 
-def _checkout_text(facts: CheckoutFacts) -> str:
+def _checkout_text(facts: CheckoutStatus) -> str:
     branch = facts.branch.removeprefix("refs/heads/")
     return f"{facts.name}, commit {facts.commit[:12]}" + (f", branch {branch}" if branch else "")
 

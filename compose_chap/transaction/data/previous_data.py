@@ -170,7 +170,7 @@ class ProvenDump(PreviousData):
             return first
         stack = replace(refreshed(world.engine, self.change.project.name), project=self.change.project)
         reason = f"the last rows before {journal.id}"
-        made = backup.take(world, stack, self.facts.project_files, self.facts.backups, reason)
+        made = backup.take(world, backup.Scope(stack, self.facts.project_files, reason), self.facts.backups)
         # CHAP is stopped and cannot say what it is; it is what it was a moment ago.
         return catalogue.amend(made, chap=first.manifest.chap)
 

@@ -13,7 +13,17 @@ from compose_chap.postgres.database_schema import MARK_TABLE
 from compose_chap.postgres.server import Server, identifier
 from compose_chap.postgres.statements import TABLES
 from compose_chap.transaction.data import values
-from compose_chap.transaction.data.values import LARGEST, RENAMED, SHOWN, Changed, Column, Gone, Table, Value, Values
+from compose_chap.transaction.data.values import (
+    LARGEST,
+    RENAMED,
+    SHOWN,
+    Cell,
+    ChangedColumn,
+    Column,
+    GoneColumn,
+    Table,
+    Values,
+)
 
 _LAYOUT = (
     """
@@ -115,8 +125,8 @@ def _classified(
     columns_now: Mapping[str, Mapping[str, Column]],
 ) -> Values:
     """Return which values changed in remaining columns, and what became of those in removed columns."""
-    changed: list[Changed] = []
-    gone: list[Gone] = []
+    changed: list[ChangedColumn] = []
+    gone: list[GoneColumn] = []
     for name, table in small.items():
         known = {f"{name}.{column}" for column in table.columns}
         candidates = [candidate for candidate in columns_now[name].items() if candidate[0] not in known]
@@ -222,7 +232,7 @@ def _fetch(
     result: dict[str, dict[str, Column]] = {name: {} for name in places}
     for (name, wanted_places), rows in zip(wanted.items(), answers):
         for at, location in enumerate(wanted_places):
-            result[name][location.label] = {tuple(key): Value(*seen[at]) for key, seen in rows}
+            result[name][location.label] = {tuple(key): Cell(*seen[at]) for key, seen in rows}
     return result
 
 

@@ -31,7 +31,7 @@ Key = tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Value:
+class Cell:
     """A value as text, cut at `SHOWN` characters, and the digest of the full value; both None for NULL."""
 
     shown: str | None
@@ -53,24 +53,24 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Change:
+class CellChange:
     """A value that changed."""
 
     key: Key
-    before: Value
-    now: Value
+    before: Cell
+    now: Cell
 
 
 @dataclass(frozen=True)
-class Changed:
+class ChangedColumn:
     """A column (`schema.table.column`) with changed values."""
 
     column: str
-    changes: tuple[Change, ...]
+    changes: tuple[CellChange, ...]
 
 
 @dataclass(frozen=True)
-class Gone:
+class GoneColumn:
     """A removed column: how many values it had, and where they are now, empty for lost.
 
     `changes` are the values that differ there.
@@ -79,7 +79,7 @@ class Gone:
     column: str
     values: int
     moved_to: str
-    changes: tuple[Change, ...]
+    changes: tuple[CellChange, ...]
 
 
 @dataclass(frozen=True)
@@ -87,29 +87,29 @@ class Values:
     """The result of a comparison: compared tables, changed columns, removed columns, and the SQL that repairs."""
 
     tables: int
-    changed: tuple[Changed, ...]
-    gone: tuple[Gone, ...]
+    changed: tuple[ChangedColumn, ...]
+    gone: tuple[GoneColumn, ...]
     put_back: str
 
 
 # A column's values by the primary key of their rows.
-Column = Mapping[Key, Value]
+Column = Mapping[Key, Cell]
 
 
-def changes(before: Column, now: Column) -> tuple[Change, ...]:
+def changes(before: Column, now: Column) -> tuple[CellChange, ...]:
     """Return the changed values of remaining rows, in the order of `before`."""
-    return tuple(Change(key, old, now[key]) for key, old in before.items() if key in now and now[key] != old)
+    return tuple(CellChange(key, old, now[key]) for key, old in before.items() if key in now and now[key] != old)
 
 
-def changed(column: str, before: Column, now: Column) -> list[Changed]:
+def changed(column: str, before: Column, now: Column) -> list[ChangedColumn]:
     """Return the column with its unintended changes, empty for none."""
     unintended = tuple(
         change for change in changes(before, now) if (column, change.before.shown, change.now.shown) not in _INTENDED
     )
-    return [Changed(column, unintended)] if unintended else []
+    return [ChangedColumn(column, unintended)] if unintended else []
 
 
-def gone(column: str, before: Column, candidates: Sequence[tuple[str, Column]]) -> Gone:
+def gone(column: str, before: Column, candidates: Sequence[tuple[str, Column]]) -> GoneColumn:
     """Return what became of a removed column. `candidates` are the columns where its values may be now, by name.
 
     A column with the same name, or the known new name, counts even if values changed; any other column only if
@@ -121,15 +121,15 @@ def gone(column: str, before: Column, candidates: Sequence[tuple[str, Column]]) 
     by_name = [candidate for candidate in candidates if candidate[0].rpartition(".")[2] in names]
     for label, now in by_name:
         if had and had.keys() <= now.keys():
-            return Gone(column, len(had), label, changes(had, now))
+            return GoneColumn(column, len(had), label, changes(had, now))
     if len({value.digest for value in had.values()}) > 1:
         for label, now in candidates:
             if had.keys() <= now.keys() and not changes(had, now):
-                return Gone(column, len(had), label, ())
-    return Gone(column, len(had), "", ())
+                return GoneColumn(column, len(had), label, ())
+    return GoneColumn(column, len(had), "", ())
 
 
-def put_back(columns: Iterable[Gone], keys: Mapping[str, Key]) -> str:
+def put_back(columns: Iterable[GoneColumn], keys: Mapping[str, Key]) -> str:
     """Return SQL that restores the previous values of renamed columns, empty for none.
 
     `keys` are the primary keys of the tables, by their name. A value that somebody set since then stays.
@@ -137,7 +137,7 @@ def put_back(columns: Iterable[Gone], keys: Mapping[str, Key]) -> str:
     return "\n".join(statement for column in columns for statement in _statements(column, keys))
 
 
-def _statements(column: Gone, keys: Mapping[str, Key]) -> Iterator[str]:
+def _statements(column: GoneColumn, keys: Mapping[str, Key]) -> Iterator[str]:
     table, _, name = column.column.rpartition(".")
     if RENAMED.get((table, name)) != column.moved_to.rpartition(".")[2] or table not in keys:
         return
@@ -202,7 +202,7 @@ def check(values: Values, command: str = "") -> Check:
     return Check("values", "warn" if amiss or lost else "ok", " ".join(sentences), hint, details)
 
 
-def _change_document(column: str, all_changes: Sequence[Change]) -> dict[str, Any]:
+def _change_document(column: str, all_changes: Sequence[CellChange]) -> dict[str, Any]:
     examples = [
         {"key": list(change.key), "before": change.before.summary, "now": change.now.summary}
         for change in all_changes[:_EXAMPLES]
@@ -210,13 +210,13 @@ def _change_document(column: str, all_changes: Sequence[Change]) -> dict[str, An
     return {"column": column, "rows": len(all_changes), "examples": examples}
 
 
-def _examples(all_changes: Sequence[Change]) -> str:
+def _examples(all_changes: Sequence[CellChange]) -> str:
     first = all_changes[0]
     rows = f"in {len(all_changes)} row{'s' if len(all_changes) > 1 else ''}"
     return f"{rows} (row {', '.join(first.key)}: {_brief(first.before)} became {_brief(first.now)})"
 
 
-def _brief(value: Value) -> str:
+def _brief(value: Cell) -> str:
     words = value.summary
     return words if len(words) <= 30 else words[:27] + "..."
 

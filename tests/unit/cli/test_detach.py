@@ -84,6 +84,8 @@ def test_a_run_that_does_not_start_is_a_failure(
 def test_attach_lists_the_runs(engine: FakeEngine, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert app.main(["attach"]) == 1
     assert "No run was begun with --detach" in capsys.readouterr().err
-    folder = detached.prepare(tmp_path, detached.Order(("true",), "/", 0o22, {}), ("backup",), world(engine).clock())
+    folder = detached.prepare(
+        tmp_path, detached.Invocation(("true",), "/", 0o22, {}), ("backup",), world(engine).clock()
+    )
     assert app.main(["attach", "20200101T000000Z"]) == 1
     assert f"There is: {folder.name}" in capsys.readouterr().err

@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-from compose_chap.cli import app, upgrade
+from compose_chap.cli import app
 from compose_chap.cli.call import Call
 from compose_chap.cli.screen.status import status_text
 from compose_chap.detection import detect
 from compose_chap.edit import Edit
 from compose_chap.errors import StateError
 from compose_chap.model import Origin
-from compose_chap.operations import prune, status
+from compose_chap.operations import prune, status, upgrade_plan
 from compose_chap.postgres.server import Server, Session
 from compose_chap.records import durable, engine_lock, run_records
 from compose_chap.stack.databases import server_of
@@ -116,7 +116,7 @@ def test_nothing_to_do_needs_every_writer_to_be_new() -> None:
             version=api,
             baseline=SimpleNamespace(worker_versions={str(at): worker for at, worker in enumerate(workers)}),
         )
-        return upgrade._runs_already(subject)
+        return upgrade_plan.runs_already(subject)
 
     assert runs_already("2.1.0", "2.1.0", "2.1.0")
     assert not runs_already("2.1.0", "2.1.0", "2.0.0") and not runs_already("2.1.0", "")
@@ -129,7 +129,7 @@ def test_nothing_to_do_needs_every_writer_to_be_new() -> None:
 )
 def test_jobs_that_may_be_lost_are_not_waited_for(status: str, allowed: set[str], drain: float | None) -> None:
     checks: Any = [SimpleNamespace(name="jobs", status=status), SimpleNamespace(name="room", status="warn")]
-    assert upgrade._drain(checks, allowed, 60.0) == drain
+    assert upgrade_plan._drain(checks, allowed, 60.0) == drain
 
 
 def test_a_removal_that_has_begun_is_finished_whatever_the_operator_presses(

@@ -162,7 +162,7 @@ def test_what_cannot_be_started_is_a_failure_and_leaves_nothing(
 
 
 def test_an_order_is_taken_once(world: World, tmp_path: Path) -> None:
-    order = detached.Order(("true",), str(tmp_path), 0o22, {"A": "b"})
+    order = detached.Invocation(("true",), str(tmp_path), 0o22, {"A": "b"})
     folder = detached.prepare(tmp_path, order, ("backup",), world.clock())
     assert detached.take(folder) == order and detached.taken(folder)
     with pytest.raises(StateError, match="taken already"):
@@ -170,7 +170,7 @@ def test_an_order_is_taken_once(world: World, tmp_path: Path) -> None:
 
 
 def test_only_the_last_runs_are_kept(world: World, tmp_path: Path) -> None:
-    order = detached.Order(("true",), str(tmp_path), 0o22, {})
+    order = detached.Invocation(("true",), str(tmp_path), 0o22, {})
     made = []
     for seconds in range(14):
         made.append(detached.prepare(tmp_path, order, ("backup",), world.clock() + timedelta(seconds=seconds)))
@@ -181,7 +181,7 @@ def test_only_the_last_runs_are_kept(world: World, tmp_path: Path) -> None:
 
 def test_another_run_in_the_same_second_has_its_own_name(world: World, tmp_path: Path) -> None:
     still = replace(world, clock=lambda: datetime(2026, 11, 23, tzinfo=timezone.utc))
-    order = detached.Order(("true",), str(tmp_path), 0o22, {})
+    order = detached.Invocation(("true",), str(tmp_path), 0o22, {})
     names = [detached.prepare(tmp_path, order, ("backup",), still.clock()).name for _ in range(2)]
     assert names == ["20261123T000000Z", "20261123T000000Z-02"]
 

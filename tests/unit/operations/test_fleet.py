@@ -38,10 +38,10 @@ def test_each_stack_has_a_line_and_each_failure_its_reason() -> None:
     remote = stack(project={"name": "far"}, last_backup=None, backups_known=False, update_available=None)
     cut_off = stack(open_run={"operation": "upgrade"}, update_available="", health=None)
     answers = [
-        fleet.Answer("north", "ssh://north", "srv1", (stack(), broken)),
-        fleet.Answer("south", "ssh://south", "srv2", (remote, cut_off)),
-        fleet.Answer("empty", "ssh://empty", "srv3"),
-        fleet.Answer("dead", "ssh://dead", error={"code": "engine", "message": "It does not answer."}),
+        fleet.ContextStatus("north", "ssh://north", "srv1", (stack(), broken)),
+        fleet.ContextStatus("south", "ssh://south", "srv2", (remote, cut_off)),
+        fleet.ContextStatus("empty", "ssh://empty", "srv3"),
+        fleet.ContextStatus("dead", "ssh://dead", error={"code": "engine", "message": "It does not answer."}),
     ]
     lines = [" ".join(line.split()) for line in contexts_text(answers, NOW).splitlines()]
     assert lines == [

@@ -29,7 +29,7 @@ def test_the_disk_of_a_missing_backup_folder_is_that_of_its_parent(tmp_path: Pat
     subject.database.size = 1 << 60
     subject.server.free_space = lambda: 1 << 62
     result = preflight._room(subject)
-    assert result.failed and result.message.startswith(f"{tmp_path} has ") and "-o FOLDER" in result.hint
+    assert result.status == "fail" and result.message.startswith(f"{tmp_path} has ") and "-o FOLDER" in result.hint
 
 
 def test_where_the_files_name_another_image_than_runs_nobody_may_go_on(tmp_path: Path) -> None:
@@ -39,7 +39,9 @@ def test_where_the_files_name_another_image_than_runs_nobody_may_go_on(tmp_path:
     assert running_files._named_images(subject).status == "ok"
     services["worker"].image = f"{WORKER}:v2"
     result = running_files._named_images(subject)
-    assert result.failed and result.message.startswith(f"p-worker-1 runs {WORKER}:v1, the files say {WORKER}:v2.")
+    assert result.status == "fail" and result.message.startswith(
+        f"p-worker-1 runs {WORKER}:v1, the files say {WORKER}:v2."
+    )
     assert result.hint.endswith("docker compose up -d --no-deps worker")
     assert "named_images" not in preflight.OVERRIDES
     services["worker"].image = None  # what is built has the name that Compose gives it
@@ -81,6 +83,8 @@ def test_jobs_that_chap_queued_by_itself_do_not_stand_in_the_way() -> None:
     assert check.status == "ok" and "CHAP queued by itself" in check.message and check.details["own"] == ("c", "d")
     subject.jobs = Jobs(("a",), (), (), ("w",), ("c",))
     check = preflight._jobs(subject)
-    assert check.failed and check.message.startswith("1 job(s) run and 0 wait") and "by itself" in check.message
+    assert (
+        check.status == "fail" and check.message.startswith("1 job(s) run and 0 wait") and "by itself" in check.message
+    )
     subject.jobs = Jobs((), (), ("z",), ("w",))
     assert preflight._jobs(subject).message == "No job is running. 1 more say so but are dead."

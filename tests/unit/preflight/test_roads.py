@@ -16,14 +16,14 @@ from compose_chap.engine.process import Finished
 from compose_chap.errors import DatabaseError, EngineError
 from compose_chap.model import Stack
 from compose_chap.preflight import preflight, release_notes, roads, unpinned
-from compose_chap.preflight.known_roads import ROADS, Facts
+from compose_chap.preflight.known_roads import ROADS, RoadFacts
 from compose_chap.transaction.data import repairs
 from tests.fakes import FakeEngine
 
 SHA = "58d56f86641f4c7b09bbb635afd61740deff0640"
-NOTHING = Facts((), 0, 0, ())
+NOTHING = RoadFacts((), 0, 0, ())
 # Every fact that any road asks for.
-ALL = Facts(("ff2b1bbb8418",), 3, 9, ("local.yaml says v1: main of https://models.example/x",))
+ALL = RoadFacts(("ff2b1bbb8418",), 3, 9, ("local.yaml says v1: main of https://models.example/x",))
 
 
 def stack() -> Stack:
@@ -31,7 +31,7 @@ def stack() -> Stack:
     return detect(FakeEngine(Path("/srv/chap")).containers())[0]
 
 
-def names(now: str, target: str, facts: Facts) -> dict[str, str]:
+def names(now: str, target: str, facts: RoadFacts) -> dict[str, str]:
     """Return the checks of a way by name, each with its status."""
     leading = [road for road in ROADS if roads._leads(road, now, target)]
     return {check.name: check.status for check in roads.known(leading, facts, now, target)}
@@ -41,30 +41,30 @@ def names(now: str, target: str, facts: Facts) -> dict[str, str]:
     ("now", "target", "facts", "result"),
     [
         # Migrated in one go, and committed: no mark, whatever is in the database.
-        ("2.1.0", "v2.3.1", Facts((), 3, 0, ()), {}),
+        ("2.1.0", "v2.3.1", RoadFacts((), 3, 0, ()), {}),
         ("2.0.0", "v2.1.0", ALL, {}),
-        ("2.2.0", "v2.3.0", Facts(("e1f2a3b4c5d6",), 0, 0, ()), {"uncommitted_migration": "fail"}),
-        ("2.2.0", "v2.3.1", Facts(("e1f2a3b4c5d6",), 3, 0, ()), {"uncommitted_migration": "fail"}),
-        ("2.2.0", "v2.4.0", Facts(("e1f2a3b4c5d6",), 0, 0, ()), {}),
-        ("2.2.0", "v2.4.0", Facts(("e1f2a3b4c5d6",), 3, 0, ()), {"target_column": "warn"}),
-        ("2.3.0", "v2.3.1", Facts(("f2a3b4c5d6e1",), 3, 0, ()), {"mark_behind": "warn"}),
-        ("2.3.1", "v2.5.1", Facts(("e1f2a3b4c5d6",), 3, 0, ()), {"half_migrated": "fail"}),
-        ("2.3.1", "v2.5.1", Facts(("a3b4c5d6e7f2",), 3, 0, ()), {}),
-        ("2.1.0", "v2.2.0", Facts(("ff2b1bbb8418",), 0, 0, ()), {"old_mark": "fail"}),
-        ("1.4.0", "v2.1.0", Facts(("ff2b1bbb8418",), 0, 0, ()), {}),
-        ("", "v2.5.1", Facts(("ff2b1bbb8418",), 0, 0, ()), {"old_mark": "fail"}),
-        ("2.1.0", "v2.2.0", Facts(("f6a7b8c9d0e1",), 0, 0, ()), {"old_mark": "fail"}),
-        ("2.1.0", "v2.2.0", Facts(("a7b8c9d0e1f2",), 0, 0, ()), {}),
-        ("2.1.0", "v2.2.0", Facts((), 0, 9, ()), {"prediction_length": "warn"}),
-        ("2.2.0", "v2.5.1", Facts((), 0, 9, ()), {}),
-        ("2.1.0", "v2.5.1", Facts((), 1, 0, ()), {"target_column": "warn"}),
-        ("2.1.0", "v2.4.0", Facts((), 0, 0, ("a", "b", "c", "d")), {"unpinned_models": "fail"}),
-        ("2.1.0", "v2.3.1", Facts((), 0, 0, ("a",)), {}),
-        ("2.5.1", "v2.6.0", Facts((), 0, 0, ("a",)), {"unpinned_models": "fail"}),
+        ("2.2.0", "v2.3.0", RoadFacts(("e1f2a3b4c5d6",), 0, 0, ()), {"uncommitted_migration": "fail"}),
+        ("2.2.0", "v2.3.1", RoadFacts(("e1f2a3b4c5d6",), 3, 0, ()), {"uncommitted_migration": "fail"}),
+        ("2.2.0", "v2.4.0", RoadFacts(("e1f2a3b4c5d6",), 0, 0, ()), {}),
+        ("2.2.0", "v2.4.0", RoadFacts(("e1f2a3b4c5d6",), 3, 0, ()), {"target_column": "warn"}),
+        ("2.3.0", "v2.3.1", RoadFacts(("f2a3b4c5d6e1",), 3, 0, ()), {"mark_behind": "warn"}),
+        ("2.3.1", "v2.5.1", RoadFacts(("e1f2a3b4c5d6",), 3, 0, ()), {"half_migrated": "fail"}),
+        ("2.3.1", "v2.5.1", RoadFacts(("a3b4c5d6e7f2",), 3, 0, ()), {}),
+        ("2.1.0", "v2.2.0", RoadFacts(("ff2b1bbb8418",), 0, 0, ()), {"old_mark": "fail"}),
+        ("1.4.0", "v2.1.0", RoadFacts(("ff2b1bbb8418",), 0, 0, ()), {}),
+        ("", "v2.5.1", RoadFacts(("ff2b1bbb8418",), 0, 0, ()), {"old_mark": "fail"}),
+        ("2.1.0", "v2.2.0", RoadFacts(("f6a7b8c9d0e1",), 0, 0, ()), {"old_mark": "fail"}),
+        ("2.1.0", "v2.2.0", RoadFacts(("a7b8c9d0e1f2",), 0, 0, ()), {}),
+        ("2.1.0", "v2.2.0", RoadFacts((), 0, 9, ()), {"prediction_length": "warn"}),
+        ("2.2.0", "v2.5.1", RoadFacts((), 0, 9, ()), {}),
+        ("2.1.0", "v2.5.1", RoadFacts((), 1, 0, ()), {"target_column": "warn"}),
+        ("2.1.0", "v2.4.0", RoadFacts((), 0, 0, ("a", "b", "c", "d")), {"unpinned_models": "fail"}),
+        ("2.1.0", "v2.3.1", RoadFacts((), 0, 0, ("a",)), {}),
+        ("2.5.1", "v2.6.0", RoadFacts((), 0, 0, ("a",)), {"unpinned_models": "fail"}),
     ],
 )
 def test_a_road_is_named_where_it_goes_wrong_and_nowhere_else(
-    now: str, target: str, facts: Facts, result: dict[str, str]
+    now: str, target: str, facts: RoadFacts, result: dict[str, str]
 ) -> None:
     assert names(now, target, facts) == result
 
@@ -156,7 +156,7 @@ def test_facts_come_from_the_database_as_far_as_it_has_the_tables() -> None:
         built=False,
         world=SimpleNamespace(engine=SimpleNamespace(run=lambda *_: Finished(1, "", "no such module"))),
     )
-    assert roads.facts(subject) == Facts(("ff2b1bbb8418",), 3, 0, ()) and len(queries) == 1
+    assert roads.facts(subject) == RoadFacts(("ff2b1bbb8418",), 3, 0, ()) and len(queries) == 1
     columns.clear()
     counts.clear()
     assert roads.facts(subject) == NOTHING and len(queries) == 1

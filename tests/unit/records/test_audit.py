@@ -23,7 +23,7 @@ NOW = datetime(2026, 11, 23, 4, 15, tzinfo=timezone.utc)
 HERE = Origin("chap", "ENGINE", "server")
 
 
-def begun(directory: Path, operation: str = "backup", minutes: int = 0) -> audit.Entry:
+def begun(directory: Path, operation: str = "backup", minutes: int = 0) -> audit.AuditEntry:
     words = (operation, "--reason", "nightly")
     return audit.begin(directory, operation, words, HERE, NOW + timedelta(minutes=minutes))
 

@@ -14,7 +14,7 @@ import pytest
 from compose_chap import redact
 from compose_chap.errors import StateError
 from compose_chap.model import Container, Project, Role, Service, Stack
-from compose_chap.operations import rollback, upgrade
+from compose_chap.operations import rollback, upgrade_plan
 from compose_chap.postgres import server
 from compose_chap.preflight import release_notes
 from compose_chap.records import run_records
@@ -72,9 +72,9 @@ def test_passwords_are_taken_out_of_evidence() -> None:
 
 
 def test_the_expected_downtime_is_learned_from_the_last_upgrade() -> None:
-    assert upgrade.expected_downtime(600_000_000, []) == pytest.approx(24)
+    assert upgrade_plan.expected_downtime(600_000_000, []) == pytest.approx(24)
     runs = [{"operation": "upgrade", "downtime": 31.5}, {"operation": "restore", "downtime": 3.0}]
-    assert upgrade.expected_downtime(600_000_000, runs) == 31.5
+    assert upgrade_plan.expected_downtime(600_000_000, runs) == 31.5
 
 
 def stack(**environment: str) -> Stack:

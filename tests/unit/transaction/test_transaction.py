@@ -26,11 +26,10 @@ from compose_chap.engine.world import World
 from compose_chap.errors import Cancelled, ChapError, EngineError, NeedsPerson, RolledBack, StateError
 from compose_chap.image import Reference
 from compose_chap.operations import recover, rollback, upgrade
-from compose_chap.operations.upgrade import UpgradePlan
+from compose_chap.operations.upgrade_plan import UpgradePlan
 from compose_chap.postgres import pg_tools
 from compose_chap.postgres.server import Server
 from compose_chap.records import durable, own_folder, run_records
-from compose_chap.transaction.containers import CONFIG_FILES
 from compose_chap.transaction.run.baseline import baseline_of
 from tests.fakes import API, WORKER, Database, FakeEngine, Killed, manifest, world
 
@@ -411,7 +410,7 @@ def test_a_file_that_somebody_edits_meanwhile_is_left_alone_and_all_else_comes_b
     (engine.folder / "compose.yml").write_bytes(OLD + b"mine mine:1\n")
     run_recover(engine)
     assert picture(engine)[2:] == now[2:] and not (engine.folder / ".docker-chap" / "journal.json").exists()
-    labels = {box.labels[CONFIG_FILES] for box in engine.boxes.values()}
+    labels = {box.labels["com.docker.compose.project.config_files"] for box in engine.boxes.values()}
     assert labels == {str(engine.folder / "compose.yml")}
 
 

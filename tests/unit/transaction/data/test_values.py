@@ -7,14 +7,14 @@ from dataclasses import replace
 import pytest
 
 from compose_chap.transaction.data import values
-from compose_chap.transaction.data.values import Change, Changed, Column, Gone, Value, Values
+from compose_chap.transaction.data.values import Cell, CellChange, ChangedColumn, Column, GoneColumn, Values
 
 TEMPLATES = "public.modeltemplatedb"
 
 
 def column(*of: str | None) -> Column:
     """Return a column with these values in rows 1, 2, 3 …"""
-    return {(str(at),): Value(value, value if value is None else f"md5 of {value}") for at, value in enumerate(of, 1)}
+    return {(str(at),): Cell(value, value if value is None else f"md5 of {value}") for at, value in enumerate(of, 1)}
 
 
 def test_only_surviving_rows_with_other_values_have_changed() -> None:
@@ -28,7 +28,7 @@ def test_only_surviving_rows_with_other_values_have_changed() -> None:
 
 def test_values_that_differ_behind_what_is_shown_differ() -> None:
     cut = "x" * values.SHOWN
-    assert values.changes({("1",): Value(cut, "one")}, {("1",): Value(cut, "other")})
+    assert values.changes({("1",): Cell(cut, "one")}, {("1",): Cell(cut, "other")})
 
 
 def test_what_a_release_means_to_do_is_no_change() -> None:
@@ -69,7 +69,7 @@ def test_a_column_that_went_is_moved_or_lost(
     assert result.values == sum(value.shown is not None for value in before.values())
 
 
-def lengths(*now: str) -> list[Gone]:
+def lengths(*now: str) -> list[GoneColumn]:
     """Return the columns of prediction lengths 1 to 6, as a migration left them."""
     return [
         values.gone(f"{TEMPLATES}.{old}", column(*["1", "1", "2"]), [(f"{TEMPLATES}.{new}", column(*now))])
@@ -91,8 +91,8 @@ def test_values_are_put_back_where_nobody_has_set_others_since() -> None:
 
 
 def test_what_is_put_back_cannot_leave_its_quotes() -> None:
-    change = Change(("1'); DROP TABLE x; --",), Value("a'; DROP TABLE x; --", "1"), Value(None, None))
-    odd = Gone(f"{TEMPLATES}.min_prediction_length", 1, f"{TEMPLATES}.min_prediction_periods", (change,))
+    change = CellChange(("1'); DROP TABLE x; --",), Cell("a'; DROP TABLE x; --", "1"), Cell(None, None))
+    odd = GoneColumn(f"{TEMPLATES}.min_prediction_length", 1, f"{TEMPLATES}.min_prediction_periods", (change,))
     sql = values.put_back([odd], {TEMPLATES: ('i"d',)})
     assert "'a''; DROP TABLE x; --'" in sql and "IN ('1''); DROP TABLE x; --')" in sql and 'AND "i""d" IN' in sql
     assert "IS NOT DISTINCT FROM NULL" in sql
@@ -101,12 +101,12 @@ def test_what_is_put_back_cannot_leave_its_quotes() -> None:
 
 
 def test_the_check_tells_changed_moved_and_lost_apart() -> None:
-    moved = Gone("public.backtest.stride", 3, f"{SPECIFICATION}.stride", ())
-    lost = Gone("public.t.old", 2, "", ())
-    empty = Gone("public.t.unused", 0, "", ())
-    change = Change(("7",), Value("https://me:geheim@x.example", "1"), Value("y" * 70, "2"))
+    moved = GoneColumn("public.backtest.stride", 3, f"{SPECIFICATION}.stride", ())
+    lost = GoneColumn("public.t.old", 2, "", ())
+    empty = GoneColumn("public.t.unused", 0, "", ())
+    change = CellChange(("7",), Cell("https://me:geheim@x.example", "1"), Cell("y" * 70, "2"))
     result = Values(
-        5, (Changed("public.dataset.name", (change,)),), (moved, lost, empty, *lengths("0", "0", "0")), "UPDATE"
+        5, (ChangedColumn("public.dataset.name", (change,)),), (moved, lost, empty, *lengths("0", "0", "0")), "UPDATE"
     )
     check = values.check(result, "docker compose exec")
     assert check.status == "warn" and "geheim" not in str(check)
@@ -126,5 +126,5 @@ def test_the_check_tells_changed_moved_and_lost_apart() -> None:
 
 
 def test_where_nothing_changed_the_check_is_good() -> None:
-    check = values.check(Values(5, (), (Gone("public.backtest.stride", 3, f"{SPECIFICATION}.stride", ()),), ""))
+    check = values.check(Values(5, (), (GoneColumn("public.backtest.stride", 3, f"{SPECIFICATION}.stride", ()),), ""))
     assert check.status == "ok" and check.message.startswith("No value changed in 5 small tables.") and not check.hint

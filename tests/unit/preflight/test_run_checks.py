@@ -6,24 +6,24 @@ from threading import Barrier, Thread
 from types import SimpleNamespace
 from typing import Any
 
-from compose_chap.check import Check
+from compose_chap.check import Finding
 from compose_chap.errors import ChapError
-from compose_chap.preflight import order
+from compose_chap.preflight import run_checks
 from compose_chap.preflight.subject import shared_property
 from tests.fakes import FakeEngine, world
 
 
-def ok(subject: Any) -> Check:
-    return Check("", "ok", "")
+def ok(subject: Any) -> Finding:
+    return Finding("ok", "")
 
 
 def test_what_is_required_and_failed_is_named_and_those_behind_it_are_skipped(tmp_path: Any) -> None:
     requests: list[str] = []
 
-    def failing(subject: Any) -> Check:
+    def failing(subject: Any) -> Finding:
         raise ChapError("It is away.", hint="Start it.")
 
-    def after(subject: Any) -> Check:
+    def after(subject: Any) -> Finding:
         requests.append("after")
         return ok(subject)
 
@@ -33,7 +33,7 @@ def test_what_is_required_and_failed_is_named_and_those_behind_it_are_skipped(tm
         ("database", ("files", "stack"), after),
         ("room", ("database",), after),
     ]
-    result = order.examine(SimpleNamespace(world=world(FakeEngine(tmp_path))), checks)  # type: ignore[arg-type]
+    result = run_checks.run(SimpleNamespace(world=world(FakeEngine(tmp_path))), checks)  # type: ignore[arg-type]
     assert list(result) == ["stack", "files", "database", "room"]
     assert [entry.check.status for entry in result.values()] == ["fail", "ok", "skipped", "skipped"]
     assert result["stack"].check.hint == "Start it."
@@ -45,12 +45,12 @@ def test_what_is_required_and_failed_is_named_and_those_behind_it_are_skipped(tm
 def test_checks_that_require_nothing_of_each_other_do_not_wait(tmp_path: Any) -> None:
     meet = Barrier(3, timeout=10)
 
-    def meeting(subject: Any) -> Check:
+    def meeting(subject: Any) -> Finding:
         meet.wait()  # which breaks unless all three are there
         return ok(subject)
 
     checks = [(name, (), meeting) for name in ("a", "b", "c")]
-    result = order.examine(SimpleNamespace(world=world(FakeEngine(tmp_path))), checks)  # type: ignore[arg-type]
+    result = run_checks.run(SimpleNamespace(world=world(FakeEngine(tmp_path))), checks)  # type: ignore[arg-type]
     assert [entry.check.status for entry in result.values()] == ["ok"] * 3
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from compose_chap.check import Check
-from compose_chap.errors import ChapError
+from compose_chap.check import Check, Finding, answered
 from compose_chap.preflight.subject import Subject
 
-CheckFunction = Callable[[Subject], Check]
+CheckFunction = Callable[[Subject], Finding]
 
 
 @dataclass(frozen=True)
@@ -21,7 +20,7 @@ class Examined:
     blocks: bool
 
 
-def examine(subject: Subject, checks: Sequence[tuple[str, Sequence[str], CheckFunction]]) -> dict[str, Examined]:
+def run(subject: Subject, checks: Sequence[tuple[str, Sequence[str], CheckFunction]]) -> dict[str, Examined]:
     """Run checks (name, names of its prerequisites, function) and return the results by name, in the same order.
 
     Prerequisites must come before the checks that require them; names that are not among the checks are ignored.
@@ -30,17 +29,12 @@ def examine(subject: Subject, checks: Sequence[tuple[str, Sequence[str], CheckFu
     with ThreadPoolExecutor(len(checks)) as pool:
         for name, requires, function in checks:
             before = {other: begun[other] for other in requires if other in begun}
-            begun[name] = pool.submit(_examine, subject, name, before, function)
+            begun[name] = pool.submit(_run, subject, name, before, function)
     return {name: future.result() for name, future in begun.items()}
 
 
-def _examine(subject: Subject, name: str, before: Mapping[str, Future[Examined]], function: CheckFunction) -> Examined:
+def _run(subject: Subject, name: str, before: Mapping[str, Future[Examined]], function: CheckFunction) -> Examined:
     if missing := [other for other, future in before.items() if future.result().blocks]:
         return Examined(Check(name, "skipped", f"Skipped, because of {missing[0].replace('_', ' ')}."), True)
-    begun = subject.world.clock()
-    try:
-        check = function(subject)
-    except ChapError as error:
-        check = Check(name, "fail", error.message, error.hint)
-    took = int((subject.world.clock() - begun).total_seconds() * 1000)
-    return Examined(replace(check, name=name, duration_ms=took), check.failed)
+    check = answered(name, subject.world.clock, lambda: function(subject), if_raised="fail")
+    return Examined(check, check.failed)
