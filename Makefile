@@ -9,7 +9,7 @@ export PREFIX DESTDIR
 PLACE := $(if $(DESTDIR)$(PREFIX),server,$(if $(filter 0,$(shell id -u)),server,user))
 
 .DEFAULT_GOAL := help
-.PHONY: help venv plugin install uninstall install-user uninstall-user deb test-install check unit integration e2e test test-new test-real torture bench demo demo-shapes picture demo-clean lock release clean images sample
+.PHONY: help venv plugin install uninstall install-user uninstall-user deb test-install check unit integration e2e test test-new test-real torture bench demo demo-shapes picture demo-clean lock release sentences clean images sample
 
 help:  ## Show this help.
 	@awk 'BEGIN {FS = ":.*  ## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
@@ -44,7 +44,7 @@ demo: sample  ## Show a backup, an upgrade, a failed upgrade and a restore on a 
 demo-shapes: sample  ## Show the same on every other shape of stack: small, from source, prebuilt in a checkout, older.
 	@for shape in small source ghcr older; do tests/sample/demo $$shape || exit 1; done
 
-picture: sample  ## Draw the picture at the top of README anew, from a real run (root, tmux).
+picture: sample  ## Draw the picture at the top of README again, from a real run (root, tmux).
 	@$(IN_SAMPLE) $(VENV)/bin/python tests/sample/picture
 
 demo-clean:  ## Remove everything that the demo and the tests set up.
@@ -105,7 +105,10 @@ sample: venv plugin images
 	@$(IN_SAMPLE) build/install user
 
 ##@ Keep it
-lock:  ## Pin the requirements anew, for every Python from 3.10 on.
+sentences:  ## List every sentence that docker chap may show.
+	@python3 -m build.sentences
+
+lock:  ## Pin the requirements again, for every Python from 3.10 on.
 	@build/lock
 
 release: check  ## Build the files of a release, twice, from a clean tree.

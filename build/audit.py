@@ -32,8 +32,8 @@ def main() -> None:
         print(f"not audited: {asked.service} does not answer ({error or type(error).__name__})", file=sys.stderr)
         sys.exit(1 if asked.must else 0)
     for package, found in holes.items():
-        told = ", ".join(f"https://osv.dev/vulnerability/{hole}" for hole in found)
-        print(f"Error: {package} has a known hole: {told}", file=sys.stderr)
+        addresses = ", ".join(f"https://osv.dev/vulnerability/{hole}" for hole in found)
+        print(f"Error: {package} has a known hole: {addresses}", file=sys.stderr)
     if holes:
         sys.exit("Pin a version without it: make lock")
     print(f"audited: no known hole in the {len(packages)} pinned packages")

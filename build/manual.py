@@ -45,7 +45,7 @@ def page() -> str:
             *(".SH OPTIONS OF EVERY COMMAND", *_options(app.chap, context)),
             ".SH COMMANDS",
             *(line for name, command in commands if command for line in _command(name, command, context)),
-            *(".SH EXIT STATUS", *_list({str(status): told for status, told in EXIT_STATUSES.items()})),
+            *(".SH EXIT STATUS", *_list({str(status): meaning for status, meaning in EXIT_STATUSES.items()})),
             *(".SH ENVIRONMENT", *_list(_ENVIRONMENT)),
             *(".SH FILES", *_list(_FILES)),
             *(".SH SEE ALSO", ".BR docker (1),", ".BR docker\\-compose (1)"),
@@ -77,8 +77,8 @@ def _options(command: click.Command, context: click.Context, without: Sequence[c
     return _list(dict(record for one in shown if (record := one.get_help_record(context))))
 
 
-def _list(told: dict[str, str]) -> list[str]:
-    return [line for name, text in told.items() for line in (".TP", rf"\fB{_text(name)}\fP", _text(text))]
+def _list(entries: dict[str, str]) -> list[str]:
+    return [line for name, text in entries.items() for line in (".TP", rf"\fB{_text(name)}\fP", _text(text))]
 
 
 def _text(text: str) -> str:

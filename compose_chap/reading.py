@@ -59,7 +59,7 @@ def open_file(path: Path | str, failure: Failure, *, within: int | None = None, 
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode) and not _is_null(status):
         os.close(descriptor)
-        raise failure(f"{path} is {kind(status)}, where a file is due.")
+        raise failure(f"{path} is {kind(status)}, not a file.")
     return descriptor
 
 
@@ -130,12 +130,12 @@ class Value:
 
     def members(self) -> dict[str, Value]:
         """Return the members of an object."""
-        return {self._clean(name, "has a name that is no text"): self._member(name) for name in self._object()}
+        return {self._clean(name, "has a name that is not text"): self._member(name) for name in self._object()}
 
     def items(self, most: int = 100_000) -> Iterator[Value]:
         """Yield the items of a list, at most `most`."""
         if not isinstance(self.data, list):
-            raise self.wrong("is no list")
+            raise self.wrong("is not a list")
         if len(self.data) > most:
             raise self.wrong(f"has more than {most} entries")
         for number, item in enumerate(self.data):
@@ -148,10 +148,10 @@ class Value:
     def text(self, longest: int = LONGEST_TEXT) -> str:
         """Return a text, which may be empty."""
         if not isinstance(self.data, str):
-            raise self.wrong("is no text")
+            raise self.wrong("is not text")
         if len(self.data) > longest:
             raise self.wrong(f"has more than {longest} letters")
-        return self._clean(self.data, "is no text that can be written")
+        return self._clean(self.data, "is text that cannot be written")
 
     def filled(self, longest: int = LONGEST_TEXT) -> str:
         """Return a text that is not empty."""
@@ -163,7 +163,7 @@ class Value:
     def integer(self, least: int = 0, most: int = MOST) -> int:
         """Return a whole number between two others."""
         if not isinstance(self.data, int) or isinstance(self.data, bool):
-            raise self.wrong("is no whole number")
+            raise self.wrong("is not a whole number")
         if not least <= self.data <= most:
             raise self.wrong(f"is not between {least} and {most}")
         return self.data
@@ -171,7 +171,7 @@ class Value:
     def number(self, least: float = 0.0, most: float = 1e15) -> float:
         """Return a number between two others."""
         if not isinstance(self.data, (int, float)) or isinstance(self.data, bool):
-            raise self.wrong("is no number")
+            raise self.wrong("is not a number")
         if not least <= self.data <= most:
             raise self.wrong(f"is not between {least:g} and {most:g}")
         return float(self.data)
@@ -188,11 +188,11 @@ class Value:
         try:
             when = datetime.fromisoformat(text.replace("Z", "+00:00"))
         except ValueError:
-            raise self.wrong("is no time such as 2026-11-23T04:15:00+00:00") from None
+            raise self.wrong("is not a time such as 2026-11-23T04:15:00+00:00") from None
         if when.tzinfo is None:
             raise self.wrong("is a time without a zone")
         if not 1970 < when.year < 9000:
-            raise self.wrong("is a time that no clock here shows")
+            raise self.wrong("is not a time that a clock can show")
         return when
 
     def file(self) -> str:
@@ -210,7 +210,7 @@ class Value:
 
     def _object(self) -> dict[str, Any]:
         if not isinstance(self.data, dict):
-            raise self.wrong("is no object")
+            raise self.wrong("is not an object")
         return self.data
 
     def _member(self, name: str) -> Value:
@@ -236,7 +236,7 @@ def parse(content: bytes | str, document: str, failure: Failure, limit: int = LA
         raise failure(f"{document} cannot be used: it is nested too deeply.") from None
     except ValueError as error:
         where = f" (line {error.lineno})" if isinstance(error, json.JSONDecodeError) else ""
-        raise failure(f"{document} cannot be used: it is no JSON{where}.") from None
+        raise failure(f"{document} cannot be used: it is not JSON{where}.") from None
     if _depth_exceeds(data, DEEPEST):
         raise failure(f"{document} cannot be used: it is nested too deeply.")
     return Value(data, document, failure)
@@ -248,7 +248,7 @@ def read_document(path: Path, failure: Failure, *, limit: int = LARGEST, own: bo
 
 
 def _no_number(word: str) -> float:
-    raise ValueError(f"{word} is no number")
+    raise ValueError(f"{word} is not a number")
 
 
 def _finite(word: str) -> float:

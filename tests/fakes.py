@@ -283,12 +283,12 @@ class FakeEngine(Engine):
     def compose(self, project: Project, *arguments: str, on_line: Callable[[str], None] | None = None) -> Finished:
         self.at("compose up")
         wanted, words = self._file(project), list(arguments)
-        anew = "--force-recreate" in words
+        recreated = "--force-recreate" in words
         for service in [word for word in words if word in wanted]:
             existing = [box for box in self.boxes.values() if box.service == service]
             old = existing[0] if existing else None
             same = old and (old.image, old.image_id) == (wanted[service], self.images[wanted[service]])
-            if old and same and len(existing) == 1 and not anew:
+            if old and same and len(existing) == 1 and not recreated:
                 self._set(old.id, state="running")
             else:
                 # As Compose does it: the new one beside the old one, the old one away, then its name.

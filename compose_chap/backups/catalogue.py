@@ -91,14 +91,14 @@ class Backup:
         """Why nobody should rely on it, for people; empty for a sound backup."""
         if self.proof.how == BAD:
             return f"Its last check failed: {self.proof.why}"
-        return f"It lacks {', '.join(lost)}." if (lost := self.manifest.lost_tables) else ""
+        return f"It is missing {', '.join(lost)}." if (lost := self.manifest.lost_tables) else ""
 
 
 def folder_for(stack: Stack, chosen: Path | None, environment: Mapping[str, str]) -> Path:
     """Return the folder for backups of a stack: the chosen one, DOCKER_CHAP_BACKUPS, or beside the Compose file."""
     if not (stack.project.local or chosen or environment.get("DOCKER_CHAP_BACKUPS")):
         raise StackError(
-            f"Backups of '{stack.project.name}' lie beside its Compose files, which are not on this machine:"
+            f"Backups of '{stack.project.name}' are kept beside its Compose files, which are not on this machine:"
             f" {stack.project.files[0]}.",
             state="Nothing was changed.",
             hint="Name a folder on this machine with -o FOLDER, or in the environment variable DOCKER_CHAP_BACKUPS.",
@@ -169,7 +169,7 @@ def load(folder: Path) -> Backup:
     except FileNotFoundError:
         raise Missing(f"{folder} has no {FILE}: it is not a finished backup.") from None
     except DumpError as error:
-        raise DumpError(f"{folder} is no backup that counts: {error.message}", hint=_how_to_own(folder)) from None
+        raise DumpError(f"{folder} cannot be used as a backup: {error.message}", hint=_how_to_own(folder)) from None
     made = Backup(folder, manifest_reader.read(reading.parse(content, str(folder / FILE), DumpError), folder))
     for file in (verdict.FILE, PIN_FILE, *(part.file for part in made.manifest.parts)):
         # Resolve links, so that none leads out of the folder.
@@ -230,7 +230,7 @@ def find(wanted: str, folder: Path, origin: Origin = Origin(), *, sound: bool = 
 def skipped_newer(wanted: str, used: Backup, folder: Path, origin: Origin) -> list[str]:
     """Return a note for each newer backup that `latest` skipped; empty when the backup was named."""
     newer = [backup for backup in list_backups(folder, origin) if wanted == "latest" and backup.order > used.order]
-    return [f"Backup {backup.id} is newer, and was passed over. {backup.fault}" for backup in newer]
+    return [f"Backup {backup.id} is newer, but was skipped. {backup.fault}" for backup in newer]
 
 
 def _last_resort(newest: Backup) -> str:

@@ -66,14 +66,14 @@ def read(value: Value, folder: Path) -> Manifest:
 def _identity(value: Value) -> str:
     text = value.text(128)
     if not _ID.fullmatch(text):
-        raise value.wrong("is no id such as 20261123T041500Z")
+        raise value.wrong("is not an id such as 20261123T041500Z")
     return text
 
 
 def _part(value: Value) -> dict[str, Any]:
     checksum = value.at("sha256")
     if not _SHA256.fullmatch(checksum.text(64)):
-        raise checksum.wrong("is no SHA-256")
+        raise checksum.wrong("is not a SHA-256")
     return {"file": value.at("file").file(), "size": value.at("size").integer(), "sha256": checksum.text()}
 
 

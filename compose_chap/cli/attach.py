@@ -46,13 +46,13 @@ def attach_command(call: Call, run: str | None, lines: int) -> None:
         ended = detach.follow(world, background_run, lines, lambda piece: None if call.json else _pass_on(piece))
     except KeyboardInterrupt:
         raise Cancelled(
-            "You left it.",
+            "You stopped following it.",
             state=f"The {background_run.words[0]} goes on in the background.",
             hint=f"Follow it again: docker chap attach {background_run.id}",
         ) from None
     if ended.exit_status is None:
         raise Interrupted(
-            f"The {background_run.words[0]} was killed before it could leave an exit status.",
+            f"The {background_run.words[0]} was killed before it could report an exit status.",
             state="The stack may be half changed. See: docker chap status",
             hint="If it was cut off: docker chap recover",
         )
@@ -86,7 +86,7 @@ def _find(call: Call, wanted: str | None) -> Detached:
     if not matching:
         listed = ", ".join(run.id for run in runs) or "none"
         raise StateError(
-            f"There is no run {wanted} in the background. There is: {listed}."
+            f"There is no run {wanted} in the background. There are: {listed}."
             if wanted
             else "No run was begun with --detach.",
             hint="See what was done: docker chap history",

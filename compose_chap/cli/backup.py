@@ -19,6 +19,7 @@ from compose_chap.cli.call import Call, common
 from compose_chap.cli.commands import command
 from compose_chap.cli.options import allow_unmounted_option, detach_option, output_file, output_option, wait_lock_option
 from compose_chap.cli.recorded import guarded
+from compose_chap.cli.screen import sentences
 from compose_chap.cli.screen.backups import backup_document
 from compose_chap.cli.screen.databases import rows_text
 from compose_chap.cli.screen.layout import paragraph
@@ -78,9 +79,9 @@ def backup_command(
         made = backup.take(world, backup.Scope(stack, sources, reason, with_dhis2, with_volumes), folder)
         attempt.learn(made.id, backup=made.id, folder=str(made.folder))
     _warn(call, _warnings(made))
-    state = "was read back" if made.fault else "is complete and was read back"
     took = units.duration(made.manifest.seconds.get("all", 0))
-    summary = f"Backup {made.id} {state}: {rows_text(made.tables)}, {units.size(made.size)}, in {took}."
+    rows, size = rows_text(made.tables), units.size(made.size)
+    summary = sentences.backup_made(made.id, rows, size, took, complete=not made.fault)
     parts = [summary, unexpected.backup_warning(made.manifest.unexpected)]
     text = "\n".join(paragraph(part) for part in parts if part)
     call.result({"backup": backup_document(made)}, f"{text}\n{made.folder}")
@@ -88,28 +89,22 @@ def backup_command(
 
 def _warnings(made: Backup) -> Iterator[str]:
     if lost := made.manifest.lost_tables:
-        yield (
-            f"The database has lost {', '.join(lost)}, so this backup lacks them too, and `latest` passes"
-            " it over. Keep the earlier ones: docker chap backups --pin ID"
-        )
+        yield sentences.tables_lost(lost, sentences.THIS_BACKUP)
     if absent := made.manifest.project.absent:
-        yield (
-            f"The Compose files are not in it: they are not on this machine ({', '.join(absent)})."
-            " Back up on the server itself to keep them too."
-        )
+        yield sentences.files_not_included(absent)
     if absent := made.manifest.absent_tables:
-        yield f"Not in this backup, though an earlier one or CHAP has them: {', '.join(absent)}."
+        yield sentences.tables_not_included(absent)
 
 
 def _warn(call: Call, warnings: Iterable[str]) -> None:
     for warning in warnings:
-        call.tell(paragraph(f"Warning: {warning}", sys.stderr))
+        call.tell(paragraph(sentences.warning(warning), sys.stderr))
 
 
 def _dump_only(call: Call, world: Any, stack: Any, wanted: str) -> None:
     if wanted == "-":
         if sys.stdout.isatty():
-            raise UsageError("A dump is not for a terminal.", hint="Write it to a file: --dump-only FILE")
+            raise UsageError("A dump cannot be written to a terminal.", hint="Write it to a file: --dump-only FILE")
         made = dump_only.into(world.engine, stack, _write_out, world.notify)
         _warn(call, _dump_warnings(made))
         return
@@ -118,7 +113,7 @@ def _dump_only(call: Call, world: Any, stack: Any, wanted: str) -> None:
         raise UsageError(f"{target} is a folder.", state="Nothing was written.", hint="Give a file: --dump-only FILE")
     made = dump_only.into_file(world.engine, stack, target, world.notify)
     _warn(call, _dump_warnings(made))
-    summary = f"The dump was read back: {rows_text(made.tables)}, {units.size(made.size)}."
+    summary = sentences.dump_made(rows_text(made.tables), units.size(made.size))
     text = paragraph(summary) + f"\n{target}"
     facts = {"tables": made.tables, "size": made.size, "foreign": made.unexpected, "lost_tables": made.lost_tables}
     call.result({"dump": {"file": str(target), **facts}}, text)
@@ -142,9 +137,6 @@ def _write_out(data: bytes) -> None:
 
 def _dump_warnings(made: DumpOnly) -> Iterator[str]:
     if made.lost_tables:
-        yield (
-            f"The database has lost {', '.join(made.lost_tables)}, so this dump lacks them too."
-            " Keep the earlier backups: docker chap backups --pin ID"
-        )
+        yield sentences.tables_lost(made.lost_tables, sentences.THIS_DUMP)
     if warning := unexpected.backup_warning(made.unexpected):
         yield warning

@@ -152,7 +152,9 @@ class Call:
             )
         _end_progress()
         if not click.confirm(plain(question), err=True):
-            raise Declined("You said no. Nothing was changed.")
+            from compose_chap.cli.screen import sentences
+
+            raise Declined(sentences.DECLINED)
 
     @property
     def asks(self) -> bool:

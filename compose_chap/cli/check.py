@@ -14,6 +14,7 @@ from compose_chap.check import Check
 from compose_chap.cli.call import Call, common
 from compose_chap.cli.commands import command
 from compose_chap.cli.options import output_option
+from compose_chap.cli.screen import sentences
 from compose_chap.cli.screen.checks import checks_text, summary
 from compose_chap.cli.screen.layout import paragraph, table
 from compose_chap.cli.values import versions
@@ -35,7 +36,7 @@ def check_command(call: Call, version: str, output: Path | None) -> None:
     """Run the checks that come before an upgrade.
 
     Nothing is changed. With VERSION, the checks are for the upgrade to it: its images, its notes, the free space, the
-    changes of the files. The exit status is 1 when a check fails, 0 when all are good or only warn.
+    changes to the files. The exit status is 1 when a check fails, 0 when all are good or only warn.
     """
     target = release_tag(version) if version else ""
     world, where = call.world(), call.where()
@@ -52,10 +53,8 @@ def check_command(call: Call, version: str, output: Path | None) -> None:
 
 def _verdict(checks: Sequence[Check], target: str) -> str:
     failed = any(check.failed for check in checks)
-    if target:
-        verdict = f"{'Not ready' if failed else 'Ready'} to upgrade to {target}: {summary(checks)}."
-        return verdict if failed else f"{verdict}\n  docker chap upgrade {target}"
-    return f"{'This stack needs attention' if failed else 'This stack is in order'}: {summary(checks)}."
+    verdict = sentences.verdict(target, summary(checks), failed=failed)
+    return verdict if failed or not target else f"{verdict}\n  docker chap upgrade {target}"
 
 
 @command("versions")
@@ -75,7 +74,7 @@ def versions_command(call: Call) -> None:
         tags, problem = checkout.releases(local_checkout)
         listed = [Release(tag) for tag in tags]
         if problem:
-            call.tell(paragraph(f"Note: only the tags of this clone are listed. {problem}", sys.stderr))
+            call.tell(paragraph(sentences.note(f"{sentences.ONLY_TAGS_HERE} {problem}"), sys.stderr))
     else:
         listed, problem = _of_registry(call, subject)
         tags = [release.tag for release in listed]
@@ -83,7 +82,7 @@ def versions_command(call: Call) -> None:
         releases.remember(releases.repositories_of(stack), world.environment, world.clock(), tags)
     text = _table(listed, subject.release, head)
     if head and f"v{subject.release}" not in tags:
-        text += f"\n{subject.release or 'unknown'}  (running, {head}, no release)"
+        text += f"\n{subject.release or 'unknown'}  (running, {head}, not a release)"
     call.result(
         {
             "running": subject.release,
@@ -91,7 +90,7 @@ def versions_command(call: Call) -> None:
             "releases": [asdict(release) for release in listed],
             "commit": head.commit if head else None,
         },
-        text or "There is no release.",
+        text or sentences.NO_RELEASE,
     )
 
 
@@ -103,7 +102,7 @@ def _of_registry(call: Call, subject: Subject) -> tuple[list[Release], str]:
     except RegistryError as error:
         if not here:
             raise
-        note = paragraph(f"Note: only the images on this engine are listed. {error.message}", sys.stderr)
+        note = paragraph(sentences.note(f"{sentences.ONLY_IMAGES_HERE} {error.message}"), sys.stderr)
         call.tell(f"{note}\n{error.hint}".rstrip())
         return [Release(tag, here=True) for tag in here], error.message
     return releases.described(subject.registry, subject.images, tags, subject.platform, here), ""

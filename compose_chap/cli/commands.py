@@ -33,7 +33,9 @@ COMMANDS = {
     ),
     "backups": CommandEntry("backups", "List the backups, or pin one.", ("backups", "backups --json")),
     "verify": CommandEntry(
-        "backups", "Check again that a backup can be restored.", ("verify latest", "verify 20261123T044925Z --deep")
+        "verify",
+        "Check again that a backup or a dump can be restored.",
+        ("verify latest", "verify 20261123T044925Z --deep", "verify chap_core_pre-upgrade.dump"),
     ),
     "prune": CommandEntry(
         "prune", "Remove old backups, kept databases and kept images.", ("prune --dry-run", "prune --keep-last 5 --yes")

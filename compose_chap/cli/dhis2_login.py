@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from compose_chap.cli.call import Call
+from compose_chap.cli.screen import sentences
 from compose_chap.errors import UsageError
 
 dhis2_options = click.option(
@@ -37,7 +38,7 @@ def dhis2_credentials(call: Call, user: str) -> dict[str, str]:
             raise UsageError(
                 "There is no password for DHIS2.", hint="Set DHIS2_PASSWORD or DHIS2_PASSWORD_FILE in the environment."
             )
-        password = click.prompt(f"Password of {user} in DHIS2", hide_input=True, err=True)
+        password = click.prompt(sentences.ask_password(user), hide_input=True, err=True)
         # A run that goes on apart can ask nobody.
         click.get_current_context().meta["secrets"] = {"DHIS2_PASSWORD": password}
     return basic_credentials(user, password)
@@ -51,5 +52,5 @@ def _secret(name: str) -> str | None:
     try:
         return Path(file).read_text().rstrip("\r\n")
     except (OSError, ValueError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is no text"
+        why = error.strerror if isinstance(error, OSError) else "it is not text"
         raise UsageError(f"Cannot read {file}, which {name}_FILE names: {why}.") from None

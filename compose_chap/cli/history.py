@@ -9,6 +9,7 @@ from typing import Any
 from compose_chap.cli.call import Call, common
 from compose_chap.cli.commands import command
 from compose_chap.cli.recorded import records_of
+from compose_chap.cli.screen import sentences
 from compose_chap.cli.screen.history import history_table
 from compose_chap.cli.screen.layout import paragraph
 from compose_chap.engine.world import World
@@ -31,10 +32,10 @@ def history_command(call: Call) -> None:
     runs = run_records.history(directory, origin) + _cut_off(world, directory, origin)
     entries = history.trail(directory, origin, runs)
     warnings = order.warnings("Run", {run["id"]: order.began(run) for run in runs}, world.clock())
-    text = history_table(entries, world.clock()) or "Nothing has been recorded yet."
+    text = history_table(entries, world.clock()) or sentences.NOTHING_RECORDED
     if any(entry.run for entry in entries):
         report = run_records.report_file(directory, "RUN")
-        text += f"\n\nThe report of a run, with its steps, digests and checks:\n  {report}"
+        text += f"\n\n{sentences.REPORTS}\n  {report}"
     text += "".join(f"\n\n{paragraph(warning)}" for warning in warnings)
     call.result({"runs": runs, "entries": [entry.to_json() for entry in entries], "warnings": warnings}, text)
 

@@ -48,7 +48,7 @@ def _output(text: str) -> Path:
     return Path(output_file(text))
 
 
-yes_option = click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+yes_option = click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation.")
 output_option = click.option(
     "-o",
     "--output",
@@ -70,13 +70,12 @@ patience_option = click.option(
     type=float,
     default=120,
     show_default=True,
-    help="How long CHAP may do nothing that can be seen before it counts as stuck.",
+    help="How long CHAP may show no activity before it counts as stuck.",
 )
 detach_option = click.option(
     "--detach",
     is_flag=True,
-    help="Ask what has to be asked, then go on in the background, whatever becomes of this terminal. See: docker chap"
-    " attach --help.",
+    help="Ask first, then continue in the background, even if this terminal closes. See: docker chap attach --help.",
 )
 wait_lock_option = click.option(
     "--wait-lock",

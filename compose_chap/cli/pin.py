@@ -11,7 +11,7 @@ from compose_chap.cli.call import Call, common
 from compose_chap.cli.commands import command
 from compose_chap.cli.options import wait_lock_option
 from compose_chap.cli.recorded import recorded
-from compose_chap.cli.screen import render
+from compose_chap.cli.screen import render, sentences
 from compose_chap.cli.values import versions
 from compose_chap.engine.registry import Registry, is_loopback
 from compose_chap.errors import RegistryError
@@ -26,7 +26,7 @@ from compose_chap.stack import location
 @command("pin")
 @click.argument("version", shell_complete=versions)
 @click.option("--digest", is_flag=True, help="Write the digest too, as the registry gives it.")
-@click.option("--dry-run", is_flag=True, help="Show the changes of the files, and change nothing.")
+@click.option("--dry-run", is_flag=True, help="Show the changes to the files, and change nothing.")
 @wait_lock_option
 @common
 def pin_command(call: Call, version: str, digest: bool, dry_run: bool) -> None:
@@ -43,7 +43,7 @@ def pin_command(call: Call, version: str, digest: bool, dry_run: bool) -> None:
     data = {"changed": bool(edits) and not dry_run, "services": list(services), "diff": diff}
 
     if not edits:
-        call.result(data, f"The files already name {tag}: {', '.join(services)}.")
+        call.result(data, sentences.files_name_it(tag, list(services)))
         return
     if not dry_run:
         directory = model.layout.project_directory

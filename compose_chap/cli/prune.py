@@ -16,6 +16,7 @@ from compose_chap.cli.call import Call, common
 from compose_chap.cli.commands import command
 from compose_chap.cli.options import output_option, wait_lock_option, yes_option
 from compose_chap.cli.recorded import guarded
+from compose_chap.cli.screen import sentences
 from compose_chap.cli.screen.layout import paragraph, table
 from compose_chap.operations import prune
 from compose_chap.operations.prune import PrunePlan
@@ -74,15 +75,15 @@ def prune_command(
         chosen = prune.plan(stack, inventory, rules, world.clock())
         text = _text(chosen, keep_databases)
         for warning in chosen.warnings:
-            call.tell(paragraph(f"Warning: {warning}", sys.stderr))
+            call.tell(paragraph(sentences.warning(warning), sys.stderr))
         if not (chosen.empty or dry_run):
             if not (call.json or yes):
                 call.tell(f"{text}\n")
-            call.confirm("Remove these for good?", yes=yes)
+            call.confirm(sentences.ASK_REMOVE, yes=yes)
             attempt.learn(_summary(chosen), **_facts(chosen))
             with lock.signals_ignored():
                 prune.execute(world, stack, server, chosen)
-            text = text.replace("Would be removed", "Removed", 1)
+            text = text.replace(sentences.WOULD_BE_REMOVED, sentences.REMOVED, 1)
     call.result(
         {
             "removed": not (chosen.empty or dry_run),
@@ -99,20 +100,20 @@ def _text(chosen: PrunePlan, days: int) -> str:
     going = [
         ["backup", backup.id, units.size(backup.size), chosen.reasons.get(backup.id, "")] for backup in chosen.backups
     ]
-    going += [["database", name, units.size(size), f"older than {days} days"] for name, size in chosen.databases]
-    going += [["images", f"of run {run}", "", "its data are gone"] for run in chosen.image_runs]
+    going += [["database", name, units.size(size), sentences.older_than_days(days)] for name, size in chosen.databases]
+    going += [["images", f"of run {run}", "", sentences.DATA_GONE] for run in chosen.image_runs]
     if chosen.records:
-        going.append(["records", f"of {len(chosen.records)} runs", "", f"older than the last {retention.KEPT}"])
+        going.append(["records", f"of {len(chosen.records)} runs", "", sentences.older_than_last(retention.KEPT)])
     staying = [["backup", identity, why] for identity, why in chosen.kept]
     staying += [["database", name, why] for name, why in chosen.kept_databases]
     parts = []
     if going:
-        images = ", and what the images free" if chosen.image_runs else ""
-        parts.append(f"Would be removed: {units.size(chosen.size)}{images}\n{table(going)}")
+        images = sentences.IMAGES_FREE_TOO if chosen.image_runs else ""
+        parts.append(f"{sentences.WOULD_BE_REMOVED}: {units.size(chosen.size)}{images}\n{table(going)}")
     else:
-        parts.append("Nothing to remove.")
+        parts.append(sentences.NOTHING_TO_REMOVE)
     if staying:
-        parts.append(f"Stays\n{table(staying)}")
+        parts.append(f"{sentences.STAYS}\n{table(staying)}")
     return "\n\n".join(parts)
 
 

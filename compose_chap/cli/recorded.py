@@ -116,7 +116,7 @@ def _ended(call: Call, directory: Path | None, attempt: Attempt, error: BaseExce
     try:
         audit.end(directory, entry)
     except StateError as second:
-        call.tell(f"Warning: the end of this could not be written down: {second.message}")
+        call.tell(f"Warning: the result could not be recorded: {second.message}")
 
 
 def _outcome(error: BaseException | None) -> tuple[str, int, str]:

@@ -16,6 +16,7 @@ from compose_chap.cli.call import Call, common
 from compose_chap.cli.commands import command
 from compose_chap.cli.options import detach_option, output_option, patience_option, usable, wait_lock_option
 from compose_chap.cli.recorded import guarded
+from compose_chap.cli.screen import sentences
 from compose_chap.cli.screen.checks import checks_text
 from compose_chap.cli.values import backups, versions
 from compose_chap.errors import ChapError
@@ -24,12 +25,6 @@ from compose_chap.operations import rehearse
 from compose_chap.operations.rehearse import Rehearsal
 from compose_chap.preflight import roads
 from compose_chap.stack import observe
-
-_CONCLUSIONS = {
-    "good": "{target} works on a copy of these data.",
-    "migrates": "{target} migrates a copy of these data and loses nothing. Whether it starts could not be seen.",
-    "bad": "{target} does not work on a copy of these data. Do not upgrade to it.",
-}
 
 
 @command("rehearse")
@@ -68,7 +63,7 @@ def rehearse_command(call: Call, version: str, source: str, repair: bool, output
         subject = call.subject(world, stack, target, output)
         if subject.built:
             raise ChapError(
-                "CHAP is built from source here, and a rehearsal takes images only.",
+                "CHAP is built from source here, and a rehearsal works with images only.",
                 state="Nothing was changed.",
                 hint=f"See what the upgrade would do: docker chap upgrade {target} --dry-run",
             )
@@ -110,12 +105,12 @@ def rehearse_command(call: Call, version: str, source: str, repair: bool, output
 
 def _text(done: Rehearsal, checks: Sequence[Check], target: str) -> str:
     lines = [checks_text(checks)]
-    lines += [f"New columns: {', '.join(done.added)}."] if done.added else []
-    lines += [f"Columns that are removed: {', '.join(done.removed)}."] if done.removed else []
+    lines += [sentences.columns(sentences.NEW_COLUMNS, done.added)] if done.added else []
+    lines += [sentences.columns(sentences.REMOVED_COLUMNS, done.removed)] if done.removed else []
     if done.verdict == "bad" and not any(check.name == "start" and check.failed for check in done.checks):
-        lines += ["The end of what the API wrote:", *(f"  {line}" for line in done.log.splitlines()[-10:])]
+        lines += [sentences.LAST_LOG_LINES, *(f"  {line}" for line in done.log.splitlines()[-10:])]
     if done.verdict != "bad":
-        lines.append(f"An upgrade would stop CHAP for about {units.duration(done.downtime)}.")
-    lines.append(_CONCLUSIONS[done.verdict].format(target=target))
-    lines.append("Your stack was not touched, and the copy is gone.")
+        lines.append(sentences.downtime_of_upgrade(units.duration(done.downtime)))
+    lines.append(sentences.REHEARSED[done.verdict].format(target=target))
+    lines.append(sentences.COPY_GONE)
     return "\n".join(lines)

@@ -19,6 +19,7 @@ from compose_chap.cli.dhis2_login import dhis2_credentials, dhis2_options
 from compose_chap.cli.options import detach_option, output_option, patience_option, usable, wait_lock_option, yes_option
 from compose_chap.cli.recorded import guarded
 from compose_chap.cli.rollback import roll_back
+from compose_chap.cli.screen import sentences
 from compose_chap.cli.screen.checks import concerns_text
 from compose_chap.cli.screen.databases import rows_text, session_ends
 from compose_chap.cli.screen.layout import facts, paragraph
@@ -65,7 +66,7 @@ def restore_command(
     are the two swapped. The present data are kept.
     """
     if undo and wanted:
-        raise UsageError("--undo undoes the last restore, and takes no backup.")
+        raise UsageError("--undo undoes the last restore. Do not name a backup with it.")
     if undo:
         roll_back(call, "restore", yes, dhis2_user)
         return
@@ -82,17 +83,17 @@ def restore_command(
     with guarded(call, world, stack, find) as (stack, attempt):
         started = []
         if name := restore.stopped_database(stack):
-            call.confirm(f"The database service {name} is not running. Start it and go on?", yes=yes)
+            call.confirm(sentences.ask_start_database(name), yes=yes)
             restore.start_database(world, stack)
             stack = observe.find_local_stack(world.engine, where)
-            started = [f"The database service {name} was not running. It has been started."]
+            started = [sentences.started_database(name)]
         plan = _plan(call, world, stack, chosen, output, trust=trust, with_version=with_version)
         plan = replace(plan, empty=allow_empty)
         outlook = restore.foresee(world, plan)
         outlook = replace(outlook, notes=(*started, *outlook.notes))
         if not call.json:
             call.tell(_plan_text(plan, outlook, world.clock()))
-        call.confirm(f"Restore {chosen.name}?", yes=yes)
+        call.confirm(sentences.ask_restore(chosen.name), yes=yes)
         attempt.learn(chosen.name, source=chosen.name)
         credentials = dhis2_credentials(call, dhis2_user)
         call.hand_over(stack.project.directory)
@@ -139,24 +140,27 @@ def _plan_text(plan: RestorePlan, outlook: Outlook, now: datetime) -> str:
     if made:
         from_ += [
             ("made", f"{units.moment(made.created_at)} ({units.age(made.created_at, now)}), {made.manifest.reason}"),
-            ("by CHAP", made.manifest.chap.version or "of an unknown version"),
+            ("by CHAP", made.manifest.chap.version or sentences.UNKNOWN_VERSION),
             ("holds", rows_text(made.tables)),
         ]
     else:
-        from_ += [("holds", f"a dump of {units.size(plan.source.size)}")]
-    running = outlook.baseline.version or "of an unknown version"
-    after = f", which becomes {plan.expected}" if plan.images_after else ""
+        from_ += [("holds", sentences.dump_of(units.size(plan.source.size)))]
+    running = outlook.baseline.version or sentences.UNKNOWN_VERSION
+    after = sentences.becomes(plan.expected) if plan.images_after else ""
     over = [
         ("over", f"database {stack.access.name} of {stack.project.name}"),
         ("CHAP", f"{running}{after}"),
-        ("holds", rows_text(outlook.rows) if outlook.rows is not None else "nothing that can be counted"),
+        ("holds", rows_text(outlook.rows) if outlook.rows is not None else sentences.NO_ROWS_KNOWN),
     ]
-    notes = [paragraph(f"Note: {note}", sys.stderr) for note in (*outlook.notes, *map(session_ends, outlook.sessions))]
-    price = (
-        "The data are restored beside the live database and proven there; CHAP stops only while the two are swapped."
-        " The present data are kept in a database of their own: docker chap restore --undo brings them back."
-    )
-    blocks = [facts(from_, sys.stderr), facts(over, sys.stderr), "\n".join(notes), paragraph(price, sys.stderr)]
+    notes = [
+        paragraph(sentences.note(note), sys.stderr) for note in (*outlook.notes, *map(session_ends, outlook.sessions))
+    ]
+    blocks = [
+        facts(from_, sys.stderr),
+        facts(over, sys.stderr),
+        "\n".join(notes),
+        paragraph(sentences.RESTORE_PRICE, sys.stderr),
+    ]
     return "\n\n".join(filter(None, blocks))
 
 
@@ -175,14 +179,12 @@ def _data(done: Restored, outlook: Outlook) -> dict[str, Any]:
 
 def _text(done: Restored, chosen: Source) -> str:
     lines = [
-        paragraph(
-            f"Restored {chosen.name}: {rows_text(done.tables)}. CHAP was down for {units.duration(done.downtime)}."
-        ),
+        paragraph(sentences.restored(chosen.name, rows_text(done.tables), units.duration(done.downtime))),
         concerns_text(done.checks),
     ]
     if done.kept:
         lines += [
-            paragraph(f"The previous data are kept in database {done.kept}. To go back to them:"),
+            paragraph(sentences.previous_data_kept(f"database {done.kept}")),
             "  docker chap restore --undo",
         ]
     return "\n".join(lines)

@@ -18,6 +18,7 @@ from compose_chap.cli.commands import command
 from compose_chap.cli.dhis2_login import dhis2_credentials, dhis2_options
 from compose_chap.cli.options import detach_option, patience_option, wait_lock_option, yes_option
 from compose_chap.cli.recorded import guarded, recorded
+from compose_chap.cli.screen import sentences
 from compose_chap.cli.screen.checks import concerns_text
 from compose_chap.cli.screen.databases import session_ends
 from compose_chap.cli.screen.layout import paragraph
@@ -30,20 +31,6 @@ from compose_chap.records import lock, run_records
 from compose_chap.stack import observe
 from compose_chap.stack.databases import server_of
 from compose_chap.transaction.run import baseline
-
-# How `recover` says what became of a run, and what will.
-_OUTCOMES = {
-    "finished": "was complete. It is now verified and closed.",
-    "undone": "was undone: everything is as it was before.",
-    "nothing changed": "had changed nothing.",
-}
-_PROSPECTS = {
-    "finished": "It was complete and verified, and would be closed.",
-    "finished or undone": "It would be verified: closed if all is well, otherwise undone.",
-    "undone": "It would be undone: files, images and data as they were before, verified.",
-    "nothing changed": "It had changed nothing, and would be closed.",
-}
-
 
 # For how many seconds `recover` waits for what a killed run left behind.
 _LEFT_BEHIND = 600
@@ -76,8 +63,8 @@ def roll_back(call: Call, operation: str, yes: bool, dhis2_user: str) -> None:
         plan = rollback.plan_rollback(world, stack, operation)
         sessions = baseline.other_sessions(server_of(world.engine, stack), stack)
         if not call.json:
-            notes = [_written(plan.written_since, operation), *(f"Note: {note}" for note in plan.notes)]
-            notes += [f"Note: {session_ends(session)}" for session in sessions]
+            notes = [_written(plan.written_since, operation), *map(sentences.note, plan.notes)]
+            notes += [sentences.note(session_ends(session)) for session in sessions]
             call.tell("\n".join(paragraph(note, sys.stderr) for note in notes))
         call.confirm(_question(plan, operation, world.clock()), yes=yes)
         attempt.learn(f"{operation} {plan.undone['id']}", undone=plan.undone["id"])
@@ -97,29 +84,24 @@ def roll_back(call: Call, operation: str, yes: bool, dhis2_user: str) -> None:
         },
         "\n".join(
             [
-                paragraph(f"CHAP is back at {plan.change.expected or 'the previous data'}, and verified."),
+                paragraph(sentences.rolled_back(plan.change.expected)),
                 concerns_text(done.checks),
-                paragraph(f"The newer data are kept in database {done.kept}."),
-                f"Report: {run_records.report_file(directory, done.run)}",
+                paragraph(sentences.newer_data_kept(done.kept)),
+                sentences.report_at(run_records.report_file(directory, done.run)),
             ]
         ),
     )
 
 
 def _written(since: Mapping[str, int], operation: str) -> str:
-    if not since:
-        return f"No rows were added or removed since the {operation}. (Edited rows are not counted.)"
-    changes = ", ".join(f"{table} {rows:+}" for table, rows in since.items())
-    return f"Rows added or removed since the {operation}: {changes}. (Edited rows are not counted.)"
+    return sentences.rows_since(operation, [f"{table} {rows:+}" for table, rows in since.items()])
 
 
 def _question(plan: RollbackPlan, operation: str, now: datetime) -> str:
     begun = datetime.fromisoformat(str(plan.undone["started_at"]))
-    data = f"the data of {units.moment(begun)} ({units.age(begun, now)})"
     before, after = str(plan.undone.get("to") or "").removeprefix("v"), plan.change.expected
-    if operation == "upgrade" and before and after:
-        return f"Go back from {before} to {after}, with {data}?"
-    return f"Go back to {data}?"
+    before = before if operation == "upgrade" else ""
+    return sentences.ask_go_back(before, after, units.moment(begun), units.age(begun, now))
 
 
 @command("recover")
@@ -146,7 +128,7 @@ def recover_command(call: Call, dry_run: bool) -> None:
             with suppress(EngineError):  # files alone can be looked at without an engine
                 throwaway.remove_abandoned(world.engine)
             attempt.learn("nothing was cut off")
-            call.result({"changed": False}, "No run was cut off. Nothing to do.")
+            call.result({"changed": False}, sentences.NOTHING_CUT_OFF)
             return
         if dry_run:
             prospect = recover.foresee(world, journal)
@@ -171,7 +153,7 @@ def recover_command(call: Call, dry_run: bool) -> None:
                 None,
                 [
                     f"{f'Project {done.project} in ' if done.project else ''}{directory}:",
-                    paragraph(f"The {done.operation} of {done.run} {_OUTCOMES[done.outcome]}"),
+                    paragraph(sentences.recovered(done.operation, done.run, done.outcome)),
                     concerns_text(done.checks),
                 ],
             )
@@ -180,13 +162,13 @@ def recover_command(call: Call, dry_run: bool) -> None:
 
 
 def _prospect_text(prospect: Prospect, directory: Path) -> str:
-    reached = f"at step '{prospect.reached}'" if prospect.reached else "before its first step"
+    summary = sentences.would_recover(prospect.operation, prospect.run, prospect.reached, prospect.outcome)
     lines = [
         f"{directory}:",
-        paragraph(f"The {prospect.operation} of {prospect.run} was cut off {reached}. {_PROSPECTS[prospect.outcome]}"),
+        paragraph(summary),
         *(f"  put back  {file}" for file in prospect.files),
         *(f"  rename    database {before} to {after}" for before, after in prospect.renames),
-        "To do it:",
+        sentences.TO_DO_IT,
         "  docker chap recover",
     ]
     return "\n".join(lines)

@@ -11,6 +11,7 @@ import click
 from compose_chap.cli.call import Call, common
 from compose_chap.cli.commands import command
 from compose_chap.cli.options import path
+from compose_chap.cli.screen import sentences
 from compose_chap.cli.screen import status as status_screen
 from compose_chap.cli.values import files
 from compose_chap.errors import ChapError, UsageError
@@ -81,7 +82,7 @@ def _show(call: Call, metrics_file: Path | None) -> None:
     if not shown:
         text = f"{status_screen.containers_text(stack)}\n\n{text}"
     if update:
-        text += f"\n\nThere is a newer version, {update}. See if it fits:\n  docker chap check {update}"
+        text += f"\n\n{sentences.newer_version(update)}\n  docker chap check {update}"
     call.result({**status_screen.status_document(seen, world.clock()), "update_available": update}, text)
 
 

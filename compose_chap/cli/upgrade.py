@@ -25,6 +25,7 @@ from compose_chap.cli.options import (
     yes_option,
 )
 from compose_chap.cli.recorded import guarded
+from compose_chap.cli.screen import sentences
 from compose_chap.cli.screen.checks import concerns_text
 from compose_chap.cli.screen.layout import hanging, paragraph, width_of
 from compose_chap.cli.values import versions
@@ -43,10 +44,7 @@ from compose_chap.stack.jobs import wait_for_jobs
 from compose_chap.transaction import evidence
 
 # How the plan says where the old data are kept, by whether that has to be a dump.
-_KEPT = {
-    False: "a copy of {} inside the database server",
-    True: "a second dump of {}, because there is no room for a copy: going back takes as long as a restore",
-}
+_KEPT = {False: sentences.COPY_KEPT, True: sentences.DUMP_KEPT}
 
 
 def _road_options(function: Callable[..., None]) -> Callable[..., None]:
@@ -60,7 +58,7 @@ def _road_options(function: Callable[..., None]) -> Callable[..., None]:
 
 @command("upgrade")
 @click.argument("version", shell_complete=versions)
-@click.option("--dry-run", is_flag=True, help="Show the plan and the changes of the files, but change nothing.")
+@click.option("--dry-run", is_flag=True, help="Show the plan and the changes to the files, but change nothing.")
 @yes_option
 @output_option
 @allow_unmounted_option
@@ -120,7 +118,7 @@ def upgrade_command(
         checks = preflight.overridden(made, allowed)
         _refuse(call, checks, target + (f" -o {output}" if output else ""))
         if runs_already(subject):
-            text = f"CHAP {subject.version} is already running. Nothing to do."
+            text = sentences.already_running(subject.version)
             call.result({"changed": False, "chap_version": subject.version}, text)
             return
         plan = plan_upgrade(subject, made, allowed, drain=drain, repair=repair, no_cache=no_cache)
@@ -131,7 +129,7 @@ def upgrade_command(
             return
         if not call.json:
             call.tell(text)
-        call.confirm(f"Upgrade CHAP from {subject.version} to {target.removeprefix('v')}?", yes=yes)
+        call.confirm(sentences.ask_upgrade(subject.version, target.removeprefix("v")), yes=yes)
         attempt.learn(f"{subject.version} to {target.removeprefix('v')}", **{"from": subject.version, "to": target})
         credentials = dhis2_credentials(call, dhis2_user)
         call.hand_over(stack.project.directory)
@@ -156,17 +154,14 @@ def _done_json(done: Upgraded, report: Path) -> dict[str, Any]:
 
 
 def _done_text(done: Upgraded, report: Path) -> str:
-    summary = (
-        f"CHAP was upgraded from {done.before} to {done.after.removeprefix('v')}, and verified."
-        f" It was down for {units.duration(done.downtime)}."
-    )
+    summary = sentences.upgraded(done.before, done.after.removeprefix("v"), units.duration(done.downtime))
     return "\n".join(
         [
             paragraph(summary),
             concerns_text(done.checks),
             *_to_put_back(done),
             *_to_go_back(done),
-            f"Report: {report}",
+            sentences.report_at(report),
         ]
     )
 
@@ -174,14 +169,14 @@ def _done_text(done: Upgraded, report: Path) -> str:
 def _to_put_back(done: Upgraded) -> list[str]:
     # Never broken into lines: it is copied from here.
     commands = [check.details["put_back"]["command"] for check in done.checks if "put_back" in check.details]
-    return [f"To put back the values that the migration lost:\n{command}" for command in commands]
+    return [f"{sentences.TO_PUT_VALUES_BACK}\n{command}" for command in commands]
 
 
 def _to_go_back(done: Upgraded) -> list[str]:
     kept, command = f"database {done.kept}", "rollback"
     if not done.kept:
         kept, command = f"backup {done.backup.id}", f"restore {done.backup.id} --with-version"
-    return [paragraph(f"The previous data are kept in {kept}. To go back to them:"), f"  docker chap {command}"]
+    return [paragraph(sentences.previous_data_kept(kept)), f"  docker chap {command}"]
 
 
 def _refuse(call: Call, checks: Sequence[Check], words: str) -> None:
@@ -202,24 +197,14 @@ def _refuse(call: Call, checks: Sequence[Check], words: str) -> None:
 
 def _plan_text(subject: Subject, plan: UpgradePlan, checks: Sequence[Check]) -> str:
     """Return what an operator reads before the question: the changes, what is not good, the steps, the price."""
+    title = sentences.upgrade_title(subject.version, subject.target.removeprefix("v"))
+    price = (sentences.expected_downtime(units.duration(plan.downtime)), sentences.CANNOT_BE_UNDONE)
     return "\n\n".join(
         [
-            f"Changes of the files\n{_diff(subject).rstrip() or '  none'}",
+            f"{sentences.CHANGES}\n{_diff(subject).rstrip() or f'  {sentences.NO_CHANGES}'}",
             concerns_text(checks, sys.stderr),
-            "\n".join(
-                [f"Upgrade from {subject.version} to {subject.target.removeprefix('v')}", *_steps(subject, plan)]
-            ),
-            paragraph(
-                f"CHAP will be down for about {units.duration(plan.downtime)}. DHIS2 and all other"
-                " services keep running.",
-                sys.stderr,
-            )
-            + "\n"
-            + paragraph(
-                "This cannot be undone: a job that is running when CHAP stops is lost. After a rollback, rows that were"
-                " written since the upgrade are kept in a database of their own, not merged into the previous data.",
-                sys.stderr,
-            ),
+            "\n".join([title, *_steps(subject, plan)]),
+            "\n".join(paragraph(sentence, sys.stderr) for sentence in price),
         ]
     )
 
@@ -238,8 +223,8 @@ def _steps(subject: Subject, plan: UpgradePlan) -> list[str]:
         *build,
         ("stop", writers),
         ("keep", _KEPT[plan.by_dump].format(subject.database.name)),
-        ("recreate", f"{writers}, and nothing else"),
-        ("verify", "versions, schema, rows, readiness, models, route, other containers"),
+        ("recreate", sentences.only_recreated(writers)),
+        ("verify", sentences.VERIFIED_PARTS),
     ]
     return [f"  {name:<9}  {hanging(text, 13, width_of(sys.stderr))}" for name, text in steps]
 

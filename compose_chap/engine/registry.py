@@ -196,7 +196,7 @@ def _refused(host: str, name: str, realm: str = "") -> RegistryError:
 def _digest(value: Value) -> str:
     text = value.text(256)
     if not _DIGEST.fullmatch(text):
-        raise value.wrong("is no digest such as sha256:...")
+        raise value.wrong("is not a digest such as sha256:...")
     return text
 
 

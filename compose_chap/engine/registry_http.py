@@ -49,7 +49,7 @@ class Response:
         try:
             return httpx.URL(following[1]).raw_path.decode() if following else ""
         except httpx.InvalidURL:
-            raise RegistryError(f"The registry {self.host} names a next page that is no address.") from None
+            raise RegistryError(f"The registry {self.host} gives a next page that is not an address.") from None
 
 
 class RegistryHttp:

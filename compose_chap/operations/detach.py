@@ -48,7 +48,7 @@ def hand_over(
         watch = [*program, WATCH, str(folder)]
         background.start_apart(watch, environment, detached.unit_of(folder), f"docker chap {words[0]}")
         if not world.until(lambda _: True if detached.taken(folder) else None, _STARTS, pause=0.05):
-            raise EngineError("The run could not be started in the background: nothing took it.")
+            raise EngineError("The run could not be started in the background: it did not start.")
         return detached.look(folder)
     except (OSError, ChapError) as error:
         detached.forget(folder)

@@ -66,7 +66,7 @@ def _answer(name: str, address: str, done: Finished | None, limit: float) -> Con
         return ContextStatus(name, address, error=document["error"])
     except (ValueError, LookupError, TypeError):
         hint = f"Try it alone: docker --context {name} chap status --all-stacks"
-        return ContextStatus(name, address, error=_error("failed", done.last_lines or "It said nothing.", hint))
+        return ContextStatus(name, address, error=_error("failed", done.last_lines or "It gave no output.", hint))
 
 
 def _error(code: str, message: str, hint: str) -> dict[str, str]:

@@ -101,7 +101,7 @@ def kept_by_retention(
     # A faulty backup never counts, so that it does not displace a sound one.
     sound = [backup for backup in backups if not backup.fault]
     newer = backups[backups.index(sound[-1]) + 1 :] if sound else backups
-    kept = {backup.id: "no sound backup is newer" for backup in newer}
+    kept = {backup.id: "no good backup is newer" for backup in newer}
     if sound:
         kept[sound[-1].id] = "the newest"
     lesser = {backup.id for backup in sound if backup.id in of_failed and backup.proof.best != RESTORED}
@@ -167,7 +167,7 @@ def plan(stack: Stack, inventory: Inventory, retention: Retention, now: datetime
 
 def _reason(backup: Backup, of_failed: Collection[str]) -> str:
     if backup.fault:
-        return "bad, and a sound one is newer"
+        return "bad, and a good one is newer"
     return "made by a run that failed" if backup.id in of_failed else "no rule keeps it"
 
 

@@ -86,7 +86,7 @@ def plan_rollback(world: World, stack: Stack, operation: str) -> RollbackPlan:
     rows = server.counts(done.kept)
     written = undo.rows_since(facts.new_tables or done.tables or rows, server.counts(done.live))
 
-    amiss = _amiss(world, server, done)
+    fault = _schema_fault(world, server, done)
     change = Change(
         operation="rollback",
         **describe(stack, server),
@@ -97,12 +97,12 @@ def plan_rollback(world: World, stack: Stack, operation: str) -> RollbackPlan:
         images_after=done.images,
         expected=done.baseline.version,
         tables=rows,
-        accepted=amiss.verdict if amiss else "",
+        accepted=fault.verdict if fault else "",
         baseline=baseline_of(world, stack),
         move=_way_back(done.move, operation),
     )
     _refuse_what_cannot_go_back(world, change, operation)
-    before = f"The previous data were not in order either. {amiss.summary}" if amiss else ""
+    before = f"The previous data were not in order either. {fault.summary}" if fault else ""
     return RollbackPlan(record, change, written, tuple(filter(None, (lost_jobs(world, stack), before))))
 
 
@@ -129,7 +129,7 @@ def roll_back(world: World, plan: RollbackPlan, credentials: Mapping[str, str]) 
     return Undone(journal.id, change.kept, done.checks)
 
 
-def _amiss(world: World, server: Server, done: Change) -> Schema | None:
+def _schema_fault(world: World, server: Server, done: Change) -> Schema | None:
     """Compare the kept data with the code that will run on them; return the result if it is bad, else None.
 
     It is checked now, to save downtime. If it cannot be read now, it is checked when that code runs.
@@ -161,9 +161,9 @@ def _refuse_what_cannot_go_back(world: World, change: Change, operation: str) ->
         durable.check_writable(edit.path)
         if durable.content_of(edit.path) != edit.before:
             raise StateError(
-                f"{edit.path} is no longer as the {operation} left it.",
+                f"{edit.path} was changed after the {operation}.",
                 state="Nothing was changed.",
-                hint="Take the later changes out of the file, roll back, and put them in again.",
+                hint="Remove the later changes from the file, roll back, then add them again.",
             )
     for image in change.images_after.values() if change.recreate else ():
         if world.engine.image(image["id"]) is None:

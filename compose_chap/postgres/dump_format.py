@@ -201,7 +201,8 @@ _OTHER_PACKINGS = (
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 _AGAIN = (
-    "Make it again, with what tools say kept out of it: docker compose exec -T ... pg_dump -Fc ... > chap_core.dump"
+    "Make it again, without the messages of other tools in it:"
+    " docker compose exec -T ... pg_dump -Fc ... > chap_core.dump"
 )
 _HEADER = re.compile(rb"^-- PostgreSQL database (cluster )?dump\b", re.M)
 
@@ -217,7 +218,7 @@ def kind(head: bytes, name: str) -> Kind:
         return Kind.TAR
     if head.startswith(_UTF_16):
         raise DumpError(
-            f"{name} is text in UTF-16, as PowerShell's > writes it. It is no dump any more.",
+            f"{name} is text in UTF-16, as PowerShell's > writes it. It is not a dump any more.",
             hint="Make it again from another shell, or write it with an option of pg_dump: -f FILE",
         )
     begins = _begins_at(head)

@@ -139,7 +139,7 @@ def _row(line: str) -> list[Any]:
             return row
     except ValueError:
         pass
-    raise DatabaseError(f"PostgreSQL answered what is not JSON: {line[:80]!r}.")
+    raise DatabaseError(f"PostgreSQL's answer is not JSON: {line[:80]!r}.")
 
 
 def counted(text: str) -> dict[str, int]:

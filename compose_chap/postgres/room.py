@@ -13,7 +13,7 @@ from compose_chap.errors import ChapError, DatabaseError
 _LOOK_SECONDS = 0.5
 # After more failures than this to read the free space, the process is ended too.
 _MOST_FAILURES = 4
-_LONG = "It took more than {hours:.0f} hours, and was ended."
+_LONG = "It took more than {hours:.0f} hours, and was stopped."
 
 
 @contextmanager
@@ -44,7 +44,7 @@ def watched(free: Callable[[], int], least: int, end: Callable[[], None], limit:
                 failures += 1
             # A fast disk fills up between two looks, and ending the process on a busy machine takes one more.
             if failures > _MOST_FAILURES or last - 2 * max(before - last, 0) < least:
-                finish("The dump needs more room than the disk has. It was ended before the disk was full.")
+                finish("The dump needs more room than the disk has. It was stopped before the disk was full.")
 
     with ThreadPoolExecutor(1) as pool:
         pool.submit(watch)

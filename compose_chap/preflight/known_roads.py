@@ -55,17 +55,17 @@ class Road:
 def _target_column(now: tuple[str, str], afterwards: str) -> Road:
     return Road(
         repairs.TARGET_COLUMN,
-        "an API that ends at its start",
+        "an API that fails to start",
         now,
         target=("2.4.0", EVER),
         on=lambda facts: facts.backtests > 0,
-        what="As far as is known, {target} ends at its start on a database of {now} with backtests: its migration does"
+        what="As far as is known, {target} fails to start on a database of {now} with backtests: its migration does"
         " not fill backtestspecification.target_column. Then everything is put back as it is now.",
         instead="Let the upgrade make that table first: --repair. Try it: docker chap rehearse v{target} --repair",
         evidence="revision f2a3b4c5d6e1 as it is public, run with the real packages of 2.4.0 and 2.5.1",
         words="target_column",
         afterwards=afterwards,
-        repaired="As far as is known, {target} ends at its start on a database of {now} with backtests. So the table"
+        repaired="As far as is known, {target} fails to start on a database of {now} with backtests. So the table"
         " backtestspecification is made before it starts, with a default for target_column, which is taken away after"
         " the migration.",
     )
@@ -78,7 +78,7 @@ ROADS = (
         now=("2.2.0", "2.2.0"),
         target=("2.3.0", "2.3.1"),
         on=lambda facts: bool(facts.marks),
-        what="{target} does not commit the migration of a database that {now} has made, and says nothing of it:"
+        what="{target} does not commit the migration of a database that {now} has made, and does not report it:"
         " afterwards no backtest can be read or saved.",
         instead="Go to v2.4.0 or later. With backtests: docker chap upgrade v2.5.1 --repair",
         evidence="2.2.0 -> 2.3.0 and 2.3.1, run with the real packages",
@@ -91,7 +91,7 @@ ROADS = (
         target=("2.4.0", EVER),
         on=lambda facts: revisions.OF_2_2_0 in facts.marks and facts.backtests > 0,
         what="The database was not migrated when CHAP went from v2.2.0 to {now}. Where somebody tried an old"
-        " backtest again since, {target} ends at its start on it (UniqueViolation in backtestspecification).",
+        " backtest again since, {target} fails to start on it (UniqueViolation in backtestspecification).",
         instead="Let the upgrade remove what such a backtest left: --repair.",
         evidence="2.2.0 -> 2.3.1 -> 2.5.1, run with the real packages",
         allow="--allow-half-migrated",
@@ -121,7 +121,7 @@ ROADS = (
         now=(ANY, EVER),
         target=("2.4.0", EVER),
         on=lambda facts: bool(facts.unpinned),
-        what="From v2.4.0 on CHAP ends at its start where a file of configured models names a branch, a tag or a short"
+        what="From v2.4.0 on CHAP fails to start where a file of configured models names a branch, a tag or a short"
         " commit: {facts.unpinned}.",
         instead="Name the full commit (40 digits) in that file: git ls-remote URL. Or give the model a new version with"
         " a full commit, and take the old one out.",
@@ -159,7 +159,7 @@ ROADS = (
         on=lambda facts: bool(facts.marks),
         what="{target} does not commit its migration of a database of {now}, so that Alembic's mark stays behind. That"
         " does no harm: it concerns one column that may be empty.",
-        instead="Go to v2.4.0 or later, or leave it so: the next upgrade makes up for it.",
+        instead="Go to v2.4.0 or later, or ignore it: the next upgrade repairs it.",
         evidence="2.3.0 -> 2.3.1, run with the real packages",
     ),
 )

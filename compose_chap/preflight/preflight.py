@@ -79,7 +79,7 @@ def _engine(subject: Subject) -> Finding:
     version = subject.world.engine.version()
     numbers = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
     if numbers < OLDEST_ENGINE:
-        return warn(f"Docker Engine {version} is older than any this was tried on (20.10).")
+        return warn(f"Docker Engine {version} is older than the oldest that was tested (20.10).")
     return ok(f"Docker Engine {version}.")
 
 
@@ -127,7 +127,7 @@ def _interrupted(subject: Subject) -> Finding:
 def _same_version(subject: Subject) -> Finding:
     wrong = {name: version for name, version in subject.baseline.worker_versions.items() if version != subject.version}
     if wrong:
-        message = ", ".join(f"{name} {version or 'says nothing'}" for name, version in wrong.items())
+        message = ", ".join(f"{name} {version or 'does not say its version'}" for name, version in wrong.items())
         return warn(f"The API is {subject.version}, but: {message}.")
     return ok(f"API and workers are version {subject.version or 'unknown'}.")
 
@@ -231,7 +231,7 @@ def _database(subject: Subject) -> Finding:
         return fail(f"{text} It has lost {', '.join(lost)}.", "Get them back: docker chap restore latest")
     if database.collation_version and database.collation_version != database.collation_version_now:
         return warn(
-            f"{text} Its text order was made by another version of the C library"
+            f"{text} Its text indexes were made with another version of the C library"
             f" ({database.collation_version}, now {database.collation_version_now or 'one that has none'}). An upgrade"
             " copies it inside the server all the same, and the copy keeps that version.",
             f"After the upgrade: REINDEX DATABASE {quoted}; ALTER DATABASE {quoted} REFRESH COLLATION VERSION;",
@@ -287,7 +287,7 @@ def _room(subject: Subject) -> Finding:
 def _jobs(subject: Subject) -> Finding:
     jobs = subject.jobs
     details = {"running": jobs.running, "waiting": jobs.waiting, "zombies": jobs.zombies, "own": jobs.own}
-    dead = f"{len(jobs.zombies)} more say so but are dead." if jobs.zombies else ""
+    dead = f"{len(jobs.zombies)} more are listed as running but are dead." if jobs.zombies else ""
     message = "No job is running."
     if jobs.running or jobs.waiting:
         message = f"{len(jobs.running)} job(s) run and {len(jobs.waiting)} wait; an upgrade would lose them."

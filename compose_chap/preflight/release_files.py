@@ -63,7 +63,7 @@ def _services(subject: Subject) -> Finding:
     messages += [f"Ports change: {port}." for port in service_changes.ports(before, after, needed)]
     if messages:
         return warn(" ".join(messages), "After the upgrade: docker compose up -d, for all that is new.")
-    return ok("The present and the new files have the same services.")
+    return ok("The current and the new files have the same services.")
 
 
 @_only_when_built
@@ -74,9 +74,9 @@ def _env_variables(subject: Subject) -> Finding:
             return fail(
                 f"With the files of {subject.target}, {service.name} would look for its database with another"
                 f" {', '.join(other)} than now.",
-                f"Take {names} out of {subject.env_file}: what is true is then written there."
+                f"Take {names} from {subject.env_file}: the upgrade then writes the right value there."
                 if names
-                else f"Keep {env_variables.URL} of now in a Compose file of your own (-f).",
+                else f"Keep {env_variables.URL} as it is now in a Compose file of your own (-f).",
             )
     if subject.missing_variables:
         variables = ", ".join(
@@ -91,8 +91,8 @@ def _data_mount(subject: Subject) -> Finding:
     name = subject.stack.database.name
     if moved := service_changes.moved(subject.model, subject.after, name):
         return fail(
-            f"The database would be looked for elsewhere, and found empty: {'; '.join(moved)}.",
-            "Keep the mount of now in a Compose file of your own, and name that file too with -f when you start CHAP.",
+            f"CHAP would look for its database elsewhere, and find an empty one: {'; '.join(moved)}.",
+            "Keep the current mount in a Compose file of your own, and name that file too with -f when you start CHAP.",
         )
     return ok(f"The data of {name} stay where they are.")
 
@@ -107,7 +107,7 @@ def _mounts(subject: Subject) -> Finding:
             for folder, target in service_changes.copies(subject.model, subject.after, name)
         ]
         return fail(
-            f"CHAP would look for its files elsewhere, and not find those of now: {'; '.join(moved)}.",
+            f"CHAP would look for its files elsewhere, and not find the current ones: {'; '.join(moved)}.",
             "They stay where they are, and nothing copies them. Go on with --allow-moved-mounts"
             + (f".\nAfter it, if you need them: {copies[0]}" if copies else "."),
         )

@@ -51,13 +51,13 @@ def _passwords_that_break_urls(stack: Stack) -> Iterator[Check]:
 
 def _interface_of_before_1_3(stack: Stack) -> Iterator[Check]:
     if stack.of(Role.DHIS2):
-        message = "v1.3.0 took /version and /is-compatible away: an old Modeling App in DHIS2 no longer finds CHAP."
+        message = "v1.3.0 removed /version and /is-compatible: an old Modeling App in DHIS2 no longer finds CHAP."
         yield Check("note_modeling_app", "warn", message, "Update the Modeling App in DHIS2 to its newest version.")
 
 
 def _models_of_their_own(stack: Stack) -> Iterator[Check]:
     if not stack.of(Role.MODEL):
-        message = "From v2.0.0 on EWARS is a service of its own, and this project has no model service."
+        message = "From v2.0.0 on EWARS is a separate service, and this project has no model service."
         yield Check("note_models", "warn", message, "If you use it, add compose.ewars.yml to the files.")
 
 

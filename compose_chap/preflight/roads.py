@@ -96,12 +96,13 @@ def seen(
 
 
 def newer_than_known(target: str) -> list[Check]:
-    """Return one line where the target is newer than what this tool knows of CHAP."""
+    """Return one line where the target is newer than what this tool knows about CHAP."""
     wanted, newest = release_key(target), release_key(revisions.NEWEST)
     if not wanted or not newest or wanted <= newest:
         return []
     message = (
-        f"{target} is newer than what this tool knows of CHAP (up to v{revisions.NEWEST}). It goes by what it sees."
+        f"{target} is newer than what this tool knows about CHAP (up to v{revisions.NEWEST})."
+        " It relies on what it can check."
     )
     return [Check("note_newer", "warn", message, f"Try it first: docker chap rehearse {target}")]
 

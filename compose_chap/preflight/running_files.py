@@ -47,7 +47,7 @@ def _drift(subject: Subject) -> Finding:
         f"{name}: {', '.join(differing_names)}" for name, differing_names in differences.items() if differing_names
     ]:
         return fail(
-            f"What runs is not what the files say. {'. '.join(differing)}.",
+            f"What runs differs from the files. {'. '.join(differing)}.",
             "A recreated container would get the new settings. Put them back as they were, or use --allow-drift.",
             {"services": {name: differing_names for name, differing_names in differences.items() if differing_names}},
         )
@@ -63,7 +63,7 @@ def _differences(subject: Subject, service: Service, hashes: Mapping[str, str]) 
     config = subject.world.engine.compose_config(subject.stack.project)
     written = config["services"].get(service.name, {})
     differing = drift.differences(*subject.world.engine.creation(first.id), written, config)
-    return differing or ["something else than variables, ports, volumes, networks and command"]
+    return differing or ["something other than variables, ports, volumes, networks and command"]
 
 
 def _would_be_recreated(subject: Subject, service: Service) -> bool:
@@ -74,8 +74,8 @@ def _would_be_recreated(subject: Subject, service: Service) -> bool:
     started = [service.name, *(entry.partition(":")[0] for entry in recorded.split(",") if entry)]
     scale = f"--scale={service.name}={len(service.containers)}"
     finished = subject.world.engine.compose(subject.stack.project, "--dry-run", *UP_ALONE, scale, *started)
-    made_anew = rf"Container {re.escape(first.name)} +Recreate"
-    return finished.status != 0 or bool(re.search(made_anew, finished.stderr + finished.stdout))
+    recreated = rf"Container {re.escape(first.name)} +Recreate"
+    return finished.status != 0 or bool(re.search(recreated, finished.stderr + finished.stdout))
 
 
 CHECKS = (

@@ -55,10 +55,10 @@ def refuse_what_cannot_move(move: Move) -> None:
     lost = blocking_files(move)
     if lost:
         raise StackError(
-            f"The checkout has changes of its own that the move to {move.after} would lose: {', '.join(lost[:10])}"
+            f"The checkout has local changes that the move to {move.after} would lose: {', '.join(lost[:10])}"
             + (f" and {len(lost) - 10} more." if len(lost) > 10 else "."),
             state="Nothing was changed.",
-            hint=f"Keep them, then take them out: cd {move.folder} && git diff > ../changes.diff && git stash",
+            hint=f"Save them, then remove them: cd {move.folder} && git diff > ../changes.diff && git stash",
         )
     if owner := checkout.owner(move.folder):
         folders = {Path(move.folder, path).parent for path in checkout.changed(move)} | {move.folder / ".git"}
@@ -82,7 +82,7 @@ def go(move: Move) -> None:
 
     if removed:
         removal = ("update-index", "-z", "--force-remove", "--stdin")
-        checkout.git_output(move.folder, "Taking files away", *removal, stdin=_listed(removed))
+        checkout.git_output(move.folder, "Removing files", *removal, stdin=_listed(removed))
     for path in removed:
         (move.folder / path).unlink(missing_ok=True)
         for folder in (move.folder / path).parents:

@@ -182,7 +182,7 @@ class _FileCache:
         """Return the bytes of a file. Raise ComposeFileError."""
         content = self.optional(path)
         if content is None:
-            what = "this is a folder, and a file is due" if path.is_dir() else "this file does not exist"
+            what = "this is a folder, not a file" if path.is_dir() else "this file does not exist"
             raise ComposeFileError(what, path=str(path))
 
         return content

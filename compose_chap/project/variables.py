@@ -168,7 +168,7 @@ def defined(path: Path, content: bytes, known: Mapping[str, Text], earlier: Mapp
         position = _end(_EXPORT, text, position)
         start = _NAME.match(text, position)
         if start is None:
-            raise _refusal(text, path, position, "a line that is no NAME=value")
+            raise _refusal(text, path, position, "a line that is not NAME=value")
         name = start["name"].rstrip(_SPACE)
         if " " in name:
             raise _refusal(text, path, position, "a variable name with a space in it")

@@ -63,7 +63,7 @@ def _refuse_link_of_others(path: Path) -> None:
         existing = target if target.exists() else target.parent
         if link.st_uid not in (0, os.geteuid()) and existing.exists() and existing.stat().st_uid != link.st_uid:
             raise StateError(
-                f"{path} is a link of another user ({user_name(link.st_uid)}) to a file that is not his: {target}.",
+                f"{path} is a link of another user ({user_name(link.st_uid)}) to a file that is not theirs: {target}.",
                 hint="Put the file itself in its place, or name it with -f.",
             )
 

@@ -96,10 +96,12 @@ def _open_lock(path: Path) -> int:
     except OSError as error:
         raise own_folder.cannot("open", path, error) from None
     status = os.fstat(descriptor)
-    fault = not_own(status) or ("" if stat.S_ISREG(status.st_mode) else f"is {kind(status)}, where a file is due")
+    fault = not_own(status) or ("" if stat.S_ISREG(status.st_mode) else f"is {kind(status)}, not a file")
     if fault or status.st_nlink != 1:
         os.close(descriptor)
-        raise StateError(f"{path} {fault or 'has another name too'}.", hint=f"Look at it, and remove it: ls -l {path}")
+        raise StateError(
+            f"{path} {fault or 'has a second name (a hard link)'}.", hint=f"Look at it, and remove it: ls -l {path}"
+        )
     return descriptor
 
 

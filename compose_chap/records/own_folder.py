@@ -53,7 +53,7 @@ def make(path: Path) -> Path:
 def untrusted(path: Path, error: StateError) -> StateError:
     """Return the error for a folder of records that is not our own."""
     return StateError(
-        f"{error.message} Only records of your own, or of root, are obeyed.",
+        f"{error.message} Only records that belong to you or to root are used.",
         state=error.state or "Nothing was changed.",
         hint=error.hint
         or "Run this as the user who made them. Or, if you trust what is in them, make them your own:"
@@ -166,6 +166,6 @@ def _open(path: Path, failure: Failure) -> int:
         with suppress(OSError, ValueError):
             status = os.lstat(path)
             if not stat.S_ISDIR(status.st_mode):
-                raise failure(f"{path} is {kind(status)}, where a folder is due.") from None
+                raise failure(f"{path} is {kind(status)}, not a folder.") from None
         why = error.strerror if isinstance(error, OSError) else "it has a name that no folder can have"
         raise failure(f"{path} cannot be opened: {why}.") from None

@@ -195,7 +195,7 @@ def _read(path: Path) -> dict[str, Any]:
     """Return the record of a run from a file of our own. Raise FileNotFoundError, StateError."""
     value = parse(own_folder.read(path, LARGEST_JOURNAL), str(path), StateError, LARGEST_JOURNAL)
     if not _RUN.fullmatch(value.at("id").text(64)):
-        raise value.at("id").wrong("is no id of a run")
+        raise value.at("id").wrong("is not the id of a run")
     _ = value.at("operation").filled(), value.at("facts").members(), value.at("by").text()
     _ = value.at("started_at").moment()
     _ = [(step.at("step").filled(), step.at("at").moment()) for step in value.at("steps").items()]

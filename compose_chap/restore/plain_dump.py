@@ -62,8 +62,8 @@ def archive(
     roles = [str(name) for (name,) in server.query(_ROLES)]
     try:
         with jail.server(world, container.image_id) as jailed:
-            # Privileges in the dump name roles. The jail has these roles by name only.
-            jailed.command("\n".join(f"CREATE ROLE {identifier(name)};" for name in roles))
+            # Privileges in the dump name roles. The jail has these roles by name only; its own, it has already.
+            jailed.command("\n".join(f"CREATE ROLE {identifier(name)};" for name in roles if name != jailed.admin))
             # A dump with CREATE DATABASE and \\connect works if its database has the name of the live one.
             jailed.drop(database)  # the live one may be called `postgres`, which every new server has
             jailed.create(database, replace(like, owner=jailed.admin))

@@ -174,7 +174,7 @@ def execute(world: World, plan: RestorePlan, baseline: Baseline, credentials: Ma
 
 
 def _left_out(names: Sequence[str], live: str) -> tuple[Check, ...]:
-    message = f"Not everything came back that belongs to the database {live}: {', '.join(names)}."
+    message = f"Not everything came back that belongs to database {live}: {', '.join(names)}."
     return (Check("properties", "warn", message, hint="Set them again yourself."),) if names else ()
 
 
@@ -261,7 +261,7 @@ def _change(plan: RestorePlan, server: Server, baseline: Baseline, journal: Jour
 
 _UNCHANGED = prepare.Unchanged(
     "The live database was not touched; CHAP still runs on it.",
-    "What was made beside it could not be removed",
+    "What the restore had made could not be removed",
     "When the database runs again",
 )
 

@@ -65,16 +65,24 @@ class Source:
         return self.backup.manifest.chap.version if self.backup else ""
 
 
+def dump_alone(wanted: str) -> Source | None:
+    """Return the dump that this path names, a file or a folder of pg_dump's; None where it names neither.
+
+    Raise DumpError for a file that is empty or not a dump.
+    """
+    path = Path(wanted)
+    if path.is_file():
+        return _recognise_file(path)
+    return Source(path, Kind.DIRECTORY, Packing.NONE) if (path / "toc.dat").is_file() else None
+
+
 def recognise(wanted: str, folder: Path, origin: Origin = Origin()) -> Source:
     """Return the source that the operator means: a backup's id, `latest`, its folder, or any dump file or folder.
 
     Raise DumpError when it is missing, empty, or not a dump.
     """
-    path = Path(wanted)
-    if path.is_file():
-        return _recognise_file(path)
-    if (path / "toc.dat").is_file():
-        return Source(path, Kind.DIRECTORY, Packing.NONE)
+    if dump := dump_alone(wanted):
+        return dump
     backup = catalogue.find(wanted, folder, origin, sound=True, or_file=True)
     skipped = catalogue.skipped_newer(wanted, backup, folder, origin)
     return replace(_recognise_file(backup.dump), backup=backup, skipped=tuple(skipped))
@@ -88,7 +96,7 @@ def notes(source: Source, origin: Origin, now: datetime) -> list[str]:
     if made and made.fault:
         messages.append(f"Do not rely on this backup. {made.fault}")
     if made and not origin.owns(made.origin):
-        messages.append(f"The backup was made of another stack, {made.origin}. Its data replace those of {origin}.")
+        messages.append(f"This backup is from another stack, {made.origin}. Its data replace those of {origin}.")
     return messages
 
 

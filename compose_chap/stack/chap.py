@@ -186,7 +186,7 @@ def _failure_reason(finished: Finished) -> str:
     """Return why a program in a container gave no answer, for people."""
     if finished.status == _KILLED:
         return "its container is stopping, or has no memory left"
-    return _WARNING.sub("", finished.last_lines).strip() or f"it said nothing (exit status {finished.status})"
+    return _WARNING.sub("", finished.last_lines).strip() or f"it gave no output (exit status {finished.status})"
 
 
 def _active(answer: Value) -> Active:

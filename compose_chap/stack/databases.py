@@ -24,8 +24,8 @@ def refuse_irreversible(server: Server, live: str) -> None:
     """Raise DatabaseError when databases could not be renamed on this server, so that nothing could be undone."""
     if not server.superuser:
         raise DatabaseError(
-            f"No superuser of PostgreSQL lets this tool in: '{server.admin}' is none. It could not end sessions, nor"
-            " give a database another name, so nothing could be undone.",
+            f"This tool needs a superuser of PostgreSQL, and '{server.admin}' is not one. It could neither end sessions"
+            " nor rename a database, so nothing could be undone.",
             state="Nothing was changed.",
             hint="Give the database's container the name of its administrator in POSTGRES_USER, and the password in"
             " POSTGRES_PASSWORD, or let its socket be trusted in pg_hba.conf.",

@@ -183,7 +183,7 @@ def _require_match(
         raise StackError(
             f"No CHAP stack was started {description}. There is: {listing}.",
             state="Nothing was changed.",
-            hint=f"Leave {option} away, or start that stack first with docker compose up -d.",
+            hint=f"Leave {option} out, or start that stack first with docker compose up -d.",
         )
     return candidates
 
@@ -241,7 +241,7 @@ def _refuse_without_api(engine: Engine, stack: Stack, where: Where) -> None:
     names = ", ".join(service.name for service in stack.services)
     up = shlex.join(["docker", *compose_command(project), "up", "-d", "--no-deps", service])
     raise StackError(
-        f"The API's container of '{project.name}' is gone (there: {names}).",
+        f"The API's container of '{project.name}' is gone. Still running: {names}.",
         state="Nothing was changed.",
         hint=f"Create it again: {up}",
     )

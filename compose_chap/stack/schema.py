@@ -104,20 +104,21 @@ class Schema:
         code = f"CHAP {self.version}" if self.version else "this version of CHAP"
         if self.verdict == INCOMPLETE:
             missing = ", ".join((*self.missing_tables, *self.missing_columns))
-            yield f"the database misses what this version needs: {missing}"
+            yield f"the database is missing what this version needs: {missing}"
         elif self.verdict == NOT_MIGRATED:
             yield f"the database is not migrated to {code}"
         else:
             yield "every table and column that this version needs is there"
         if self.unknown_columns:
-            yield f"{code} cannot save rows, for it does not fill {', '.join(self.unknown_columns)} (NOT NULL)"
+            yield f"{code} cannot save rows, because it does not fill {', '.join(self.unknown_columns)} (NOT NULL)"
         if self.orphans:
-            yield f"rows point at nothing: {_counted(self.orphans)}"
+            yield f"rows refer to rows that do not exist: {_counted(self.orphans)}"
         if self.older_orphans:
-            yield f"rows from before v1.1.0 point at nothing, which does no harm: {_counted(self.older_orphans)}"
+            counted = _counted(self.older_orphans)
+            yield f"rows from before v1.1.0 refer to rows that do not exist, which does no harm: {counted}"
         yield from self._mark(code)
         if self.differences:
-            yield f"not as in the models: {', '.join(self.differences)}"
+            yield f"different from the models: {', '.join(self.differences)}"
 
     def _mark(self, code: str) -> Iterator[str]:
         now, wanted = ", ".join(self.alembic) or "missing", ", ".join(self.heads) or "not known"

@@ -53,7 +53,7 @@ def wait_for_api(
         container = world.engine.container(api.id)
         if container is None or not container.running or container.restarts > api.restarts:
             why = evidence.why_ended(world, api)
-            raise EndedAtStart(f"CHAP ended at its start: {why or 'its container is gone'}", why)
+            raise EndedAtStart(f"CHAP failed to start: {why or 'its container is gone'}", why)
 
         health = chap.health()
         if health.level == "silent":

@@ -23,9 +23,12 @@ OF_A_FAILED_RUN = {*OF_A_FAILURE, "run", "report", "checks"}
 
 
 def chap(stack: SampleStack, *words: str, expect: int = 0, **variables: str) -> Any:
-    """Run a command with --json in the stack's folder and return its document, which is as the docs promise."""
+    """Run a command with --json in the stack's folder and return its document, which is as the docs promise.
+
+    Its progress comes as JSON too, so that in every test of a whole command standard error holds nothing else.
+    """
     done = subprocess.run(
-        ["docker", "chap", *words, "--json"],
+        ["docker", "chap", *words, "--json", "--progress", "json"],
         cwd=stack.folder,
         env=environment() | variables,
         stdin=subprocess.DEVNULL,
@@ -34,7 +37,20 @@ def chap(stack: SampleStack, *words: str, expect: int = 0, **variables: str) -> 
         check=False,
     )
     assert done.returncode == expect, done.stdout + done.stderr
+    assert not (other := no_json_lines(done.stderr)), other
     return as_promised(done.stdout, words[0], expect)
+
+
+def no_json_lines(text: str) -> list[str]:
+    """Return the whole lines that are not a JSON object each: a process that is killed may leave half a line."""
+    return [line for line in text.splitlines(keepends=True) if line.endswith("\n") and not _is_object(line)]
+
+
+def _is_object(line: str) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except ValueError:
+        return False
 
 
 def as_promised(output: str, command: str, status: int) -> Any:
@@ -84,7 +100,8 @@ def reach(child: subprocess.Popen[str], step: str) -> None:
     """Read progress until a step begins."""
     assert child.stderr is not None
     for line in child.stderr:
-        if line.startswith("{") and json.loads(line).get("step") == step:
+        assert _is_object(line), line
+        if json.loads(line).get("step") == step:
             return
     raise AssertionError(f"it ended before '{step}'")
 
@@ -100,8 +117,7 @@ def kill(child: subprocess.Popen[str], number: int = signal.SIGKILL) -> int:
     assert child.stderr is not None
     for process in (plugin_process(child), child.pid):
         os.kill(process, number)
-    for _ in child.stderr:
-        pass
+    assert not (other := no_json_lines(child.stderr.read())), other
     return child.wait(timeout=120)
 
 

@@ -1,6 +1,6 @@
 """Break a run of `docker chap` at a step, bring it to its end, and look whether all is new or all is old.
 
-The product has no hooks for this: it is watched from outside (its progress is one JSON line per step, told
+The product has no hooks for this: it is watched from outside (its progress is one JSON line per step, reported
 right after the step is in the journal) and hit by what happens to real runs.
 """
 
@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.e2e.calls import as_promised, until
+from tests.e2e.calls import as_promised, no_json_lines, until
 from tests.sample.stack import OUT, SAMPLE, SampleStack, environment, registry
 
 WRITERS = ("chap", "chap-worker")
@@ -145,7 +145,7 @@ def assert_old(stack: SampleStack, before: Picture) -> None:
 
 
 def assert_new(stack: SampleStack, before: Picture, version: str) -> None:
-    """Look that files, images and version are new, and that every row of before is there."""
+    """Look that files, images and version are new, and that every old row is there."""
     now = Picture.of(stack)
     assert now.files.keys() == before.files.keys() and now.files != before.files
     for name, content in now.files.items():
@@ -478,6 +478,7 @@ def break_and_look(
     assert run.reached, f"{step} was never reached: {run.stderr[-2000:]}"
     output = [run.stdout, run.stderr]
     assert "Traceback" not in run.stderr and "This is a bug" not in run.stderr, run.stderr
+    assert not (other := no_json_lines(run.stderr)), other
 
     ways.mend(stack)
     new = outcome.status == 0

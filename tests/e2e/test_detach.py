@@ -5,9 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import pty
-import re
-import select
 import signal
 import subprocess
 import time
@@ -19,44 +16,14 @@ import pytest
 from compose_chap.records import lock
 from tests.e2e.calls import chap
 from tests.sample.stack import SampleStack, environment
+from tests.sample.terminal import Terminal
 
 # It ends in a failure, and everything is put back.
 SICK = "v2.1.5"
 
 
-class Terminal:
-    """A terminal on which `docker chap` runs, as the leader of its session; closing it is a dropped line."""
-
-    def __init__(self, stack: SampleStack, *words: str) -> None:
-        self.screen = ""
-        self.process, self._master = pty.fork()
-        if self.process == 0:
-            os.chdir(stack.folder)
-            os.execvpe("docker", ["docker", "chap", *words], environment() | {"TERM": "xterm"})
-
-    def type_in(self, keys: str) -> None:
-        os.write(self._master, keys.encode())
-
-    def wait_for(self, pattern: str) -> str:
-        """Return what the first group of a pattern is on the screen, as soon as it stands there."""
-        end = time.monotonic() + 120
-        while not (match := re.search(pattern, self.screen, re.MULTILINE)):
-            assert time.monotonic() < end, self.screen
-            if select.select([self._master], [], [], 0.5)[0]:
-                try:
-                    self.screen += os.read(self._master, 65536).decode(errors="replace")
-                except OSError:  # the other end is closed
-                    assert re.search(pattern, self.screen, re.MULTILINE), self.screen
-        return match[1]
-
-    def drop(self) -> None:
-        """Close the line: the kernel sends SIGHUP to all that is on it."""
-        with contextlib.suppress(OSError):
-            os.close(self._master)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process, signal.SIGKILL)
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(self.process, 0)
+def on_terminal(stack: SampleStack, *words: str) -> Terminal:
+    return Terminal(["docker", "chap", *words], stack.folder, environment())
 
 
 @pytest.fixture
@@ -79,7 +46,7 @@ def attach(stack: SampleStack, *words: str) -> subprocess.CompletedProcess[str]:
 def test_an_upgrade_is_asked_for_then_outlives_its_terminal_and_is_followed_twice(
     small: SampleStack, dropped: list[Terminal]
 ) -> None:
-    terminal = Terminal(small, "upgrade", "v2.1.0", "--detach")
+    terminal = on_terminal(small, "upgrade", "v2.1.0", "--detach")
     dropped.append(terminal)
     terminal.wait_for(r"(\[y/N\])")
     terminal.type_in("y\r")
@@ -112,7 +79,7 @@ def test_an_upgrade_is_asked_for_then_outlives_its_terminal_and_is_followed_twic
 def test_a_rollback_with_yes_asks_nothing_and_goes_on_when_its_parents_are_killed(
     small: SampleStack, dropped: list[Terminal]
 ) -> None:
-    terminal = Terminal(small, "rollback", "--yes", "--detach", "--json")
+    terminal = on_terminal(small, "rollback", "--yes", "--detach", "--json")
     dropped.append(terminal)
     run = terminal.wait_for(r'"id": "(\w+)"')
     with contextlib.suppress(ProcessLookupError):
@@ -139,7 +106,7 @@ def test_a_failed_run_passes_its_exit_status_to_its_followers(small: SampleStack
 
 def test_a_run_is_stopped_in_order_and_detaching_does_not_stop_it(small: SampleStack, dropped: list[Terminal]) -> None:
     small.docker("chap", "upgrade", "v2.1.0", "--detach", "--yes")
-    watcher = Terminal(small, "attach")
+    watcher = on_terminal(small, "attach")
     dropped.append(watcher)
     watcher.wait_for(r"(Back(?:ing|ed) up)")
     watcher.type_in("\x03")

@@ -73,7 +73,7 @@ def test_a_database_with_an_old_mark_is_refused_then_mended_and_its_values_put_b
     assert "ff2b1bbb8418" in refused["error"]["message"] and "--repair" in refused["error"]["hint"]
     assert check(refused, "old_mark")["status"] == "fail" and refused["run"] is None
     failed = chap(stack, "upgrade", "v2.5.1", "--yes", "--allow-old-mark", expect=3)
-    assert "CHAP ended at its start: sqlalchemy.exc.ProgrammingError: (psycopg2.errors." in failed["error"]["message"]
+    assert "CHAP failed to start: sqlalchemy.exc.ProgrammingError: (psycopg2.errors." in failed["error"]["message"]
     assert check(failed, "start")["status"] == "fail" and Path(failed["report"]).is_file()
     assert stack.checksum() == before and stack.version() == "2.1.0"
     assert [name for name in stack.databases() if name.endswith("_failed")] == []

@@ -178,7 +178,7 @@ def test_a_backup_that_fails_its_proof_is_no_longer_relied_on(small: SampleStack
     assert dump in refused["message"] and "To restore only that" not in refused["hint"]
     # `verify` means the same by it.
     assert chap(small, "verify", "latest")["backup"]["id"] == good["id"]
-    assert f"Backup {bad['id']} is newer, and was passed over." in small.docker("chap", "verify").stderr
+    assert f"Backup {bad['id']} is newer, but was skipped." in small.docker("chap", "verify").stderr
     for path in (small.folder / "backups").glob("2*"):
         shutil.rmtree(path)
 
@@ -233,12 +233,12 @@ def test_a_table_that_vanished_is_missed(small: SampleStack) -> None:
     assert done.returncode == 0 and "complete" not in done.stdout
     assert "Warning: The database has lost public.featuresource, public.of_our_own" in done.stderr
     lacking = chap(small, "backups")["backups"][-1]
-    assert lacking["lost_tables"] == ["public.featuresource", "public.of_our_own"] and "lacks" in lacking["fault"]
+    assert lacking["lost_tables"] == ["public.featuresource", "public.of_our_own"] and "is missing" in lacking["fault"]
     assert chap(small, "status")["last_backup"]["id"] == own["id"]
     # The next one does not take the loss for what is normal.
     later = chap(small, "backup")["backup"]
     assert later["lost_tables"] == ["public.featuresource", "public.of_our_own"]
-    assert "lacks" in chap(small, "verify", later["id"])["backup"]["fault"]
+    assert "is missing" in chap(small, "verify", later["id"])["backup"]["fault"]
 
     restored = chap(small, "restore", "latest", "--yes")
     assert own["id"] in restored["source"] and restored["tables"] == own["tables"]
@@ -248,3 +248,50 @@ def test_a_table_that_vanished_is_missed(small: SampleStack) -> None:
     # CHAP runs, and does not want it: that is told, and no fault.
     assert later["lost_tables"] == [] and later["absent_tables"] == ["public.of_our_own"] and later["fault"] == ""
     assert chap(small, "backup")["backup"]["absent_tables"] == []
+
+
+def dumped(stack: SampleStack, path: Path, *options: str) -> Path:
+    """Write a dump as an operator does by hand."""
+    path.write_bytes(stack.inside("pg_dump", "-U", stack.user, *options, stack.database))
+    return path
+
+
+def test_a_dump_alone_is_proven_beside_the_stack(small: SampleStack, tmp_path: Path) -> None:
+    good = dumped(small, tmp_path / "pre-upgrade.dump", "-Fc")
+    databases = small.databases()
+    proven = chap(small, "verify", str(good), "--deep")
+    assert {name.removeprefix("public."): rows for name, rows in proven["tables"].items()} == small.counts()
+    assert proven["proven_by"] == "test-restored" and proven["dump"]["size"] == good.stat().st_size
+    assert proven["dump"]["unexpected"] == [] and proven["dump"]["tables"] == len(proven["tables"])
+    entry = chap(small, "history")["entries"][-1]
+    assert (entry["operation"], entry["result"]) == ("verify", "done") and "pre-upgrade.dump" in entry["summary"]
+
+    content = good.read_bytes()
+    cut = tmp_path / "cut.dump"
+    cut.write_bytes(content[: len(content) * 2 // 3])
+    refused = chap(small, "verify", str(cut), expect=1)["error"]
+    assert refused["message"] and refused["hint"] and refused["state"]
+    assert small.databases() == databases
+
+
+@pytest.mark.torture
+def test_a_dump_alone_is_proven_in_every_format(strange: SampleStack, tmp_path: Path) -> None:
+    subprocess.run(["gzip", "-k", dumped(strange, tmp_path / "plain.sql", "-Fp")], check=True)
+    (tmp_path / "directory").mkdir()
+    script = 'cd /tmp && pg_dump -U "$1" -Fd -f proof.dir "$2" && tar -C proof.dir -c . && rm -r proof.dir'
+    packed = strange.inside("sh", "-c", script, "sh", strange.user, strange.database)
+    subprocess.run(["tar", "-x", "-C", tmp_path / "directory"], input=packed, check=True)
+    dumped(strange, tmp_path / "dump.tar", "-Ft")
+    for name in ("plain.sql", "plain.sql.gz", "directory", "dump.tar"):
+        proven = chap(strange, "verify", str(tmp_path / name), "--deep")
+        rows = {table.removeprefix("public."): rows for table, rows in proven["tables"].items()}
+        assert rows == {table: count for table, count in strange.counts().items() if table not in ("seen", "held")}
+        assert any("pg_trgm" in item for item in proven["dump"]["unexpected"])
+        assert chap(strange, "verify", str(tmp_path / name))["proven_by"] == "read back"
+    text = (tmp_path / "plain.sql").read_bytes()
+    (tmp_path / "plain.sql").write_bytes(text[: len(text) // 2])
+    assert "cut off" in chap(strange, "verify", str(tmp_path / "plain.sql"), expect=1)["error"]["message"]
+    (tmp_path / "letter.txt").write_text("Dear colleague,\n")
+    assert (
+        "not a PostgreSQL dump" in chap(strange, "verify", str(tmp_path / "letter.txt"), expect=1)["error"]["message"]
+    )

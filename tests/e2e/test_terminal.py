@@ -1,4 +1,4 @@
-"""Docker's own completion in bash, zsh and fish, and a Python newer than this machine's: a terminal in a container."""
+"""What a terminal shows: live progress in real ones, and Docker's own completion in shells of other machines."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from build import recipe
 from compose_chap import __version__
 from tests.sample.images import BASE, LABEL, PREFIX, copy_from_first_engine, on_first_engine
 from tests.sample.stack import SampleStack, environment
+from tests.sample.terminal import Terminal
 
 DOCKER = Path(shutil.which("docker") or "docker").resolve()
 # By Debian's package: the shell, and what an operator writes into its start file, once.
@@ -60,7 +61,7 @@ def image(stage: str) -> str:
     return name
 
 
-class Terminal:
+class Shell:
     """A shell in a container on a terminal of its own, in which `docker chap` is this machine's."""
 
     def __init__(self, image: str, shell: str, stack: SampleStack) -> None:
@@ -116,10 +117,10 @@ class Terminal:
 @pytest.fixture(
     params=[pytest.param(item, marks=[] if item == "bash-completion" else pytest.mark.torture) for item in SHELLS]
 )
-def terminal(request: pytest.FixtureRequest, small: SampleStack) -> Iterator[Terminal]:
+def terminal(request: pytest.FixtureRequest, small: SampleStack) -> Iterator[Shell]:
     """Give a terminal with one of the shells, set up for completion."""
     shell, setup = SHELLS[request.param]
-    result = Terminal(image(request.param), shell, small)
+    result = Shell(image(request.param), shell, small)
     try:
         result.type_in(f"{setup}; echo rea''dy\r")
         result.wait_for("(ready)")
@@ -129,7 +130,7 @@ def terminal(request: pytest.FixtureRequest, small: SampleStack) -> Iterator[Ter
 
 
 @pytest.mark.skipif(not HAS_COMPLETION, reason="this docker is too old to complete for its plugins")
-def test_a_shell_completes_commands_flags_versions_backups_and_projects(terminal: Terminal, small: SampleStack) -> None:
+def test_a_shell_completes_commands_flags_versions_backups_and_projects(terminal: Shell, small: SampleStack) -> None:
     made = json.loads(small.docker("chap", "backup", "--json").stdout)["backup"]["id"]
     for line, expected in {
         "docker chap upgr": "docker chap upgrade",
@@ -156,3 +157,76 @@ def test_it_starts_on_a_newer_python(python: str) -> None:
     lines = about.stdout.splitlines()
     assert lines[0].startswith(python.replace("python", "Python ")) and lines[1] == f"docker chap {__version__}"
     assert "--drain" in about.stdout and not about.stderr
+
+
+# Upgraded to, its migration does not happen, and it does not say so.
+SICK = "v2.1.3"
+STILL = 5.0  # seconds
+
+
+def on_terminal(stack: SampleStack, *words: str, columns: int) -> Terminal:
+    """Run a command on a terminal, say yes to its question, and wait for its end."""
+    terminal = Terminal(["docker", "chap", *words], stack.folder, environment(), columns=columns)
+    try:
+        terminal.wait_for(r"(\[y/N\])")
+        terminal.type_in("y\r")
+        terminal.to_end()
+        return terminal
+    finally:
+        terminal.drop()
+
+
+def at(lines: list[str], pattern: str) -> int:
+    """Return where the only line is that a pattern fits from its beginning."""
+    numbers = [number for number, line in enumerate(lines) if re.match(pattern, line)]
+    assert len(numbers) == 1, (pattern, lines)
+    return numbers[0]
+
+
+def clocks(terminal: Terminal) -> list[str]:
+    """Return the lines of steps that go on, as they were drawn: each has a clock."""
+    return [state for state in terminal.states() if re.match(r" *[⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏] ", state)]
+
+
+def test_a_failure_is_shown_the_moment_it_happens_then_each_step_of_the_way_back(small: SampleStack) -> None:
+    terminal = on_terminal(small, "upgrade", SICK, columns=40)
+    assert terminal.status == 3
+    lines = terminal.lines()
+    order = [
+        at(lines, r"✔ Backed up  [\d.]+ [KM]iB  [\d.]+s$"),
+        at(lines, r"✔ Started the API  [\d.]+s$"),
+        at(lines, r"✘ Verifying the API: .*column"),
+        at(lines, r"Putting everything back$"),
+        at(lines, r"  ✔ Stopped what was started  [\d.]+s$"),
+        at(lines, r"  ✔ The data are back  [\d.]+s$"),
+        at(lines, r"  ✔ Verified that all is as before  [\d.]+s$"),
+        at(lines, r"Error: The upgrade failed:"),
+    ]
+    assert order == sorted(order), terminal.screen
+    assert terminal.longest_stillness() < STILL
+    live = clocks(terminal)
+    assert len(live) > 50 and all(re.search(r"  [\d.ms]+$", state) for state in live), live[:5]
+    # A line that is longer than the terminal would be drawn below itself, again and again.
+    assert all(len(state) < 40 for state in live), max(live, key=len)
+
+
+@pytest.mark.torture
+@pytest.mark.parametrize("columns", [40, 80])
+def test_no_line_of_a_long_run_stands_still(small: SampleStack, columns: int) -> None:
+    for words in (("upgrade", "v2.1.0"), ("restore", "latest"), ("restore", "--undo"), ("rollback",)):
+        terminal = on_terminal(small, *words, columns=columns)
+        assert terminal.status == 0, terminal.screen
+        assert terminal.longest_stillness() < STILL, terminal.screen
+        assert all(len(state) < columns for state in clocks(terminal))
+
+
+@pytest.mark.parametrize("words", ["status", "backups", "history"])
+def test_tables_and_facts_fit_forty_columns(small: SampleStack, words: str) -> None:
+    terminal = Terminal(["docker", "chap", words], small.folder, environment(), columns=40)
+    try:
+        assert terminal.to_end() == 0
+        # Only what must not be broken is longer: a path, an image, a command, a name.
+        for line in terminal.lines():
+            assert len(line) <= 40 or len(line.split()) == 1 or "docker " in line or "/" in line, line
+    finally:
+        terminal.drop()

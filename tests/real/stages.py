@@ -100,7 +100,7 @@ def insisting(journey: Journey) -> None:
 
 
 def failed_upgrade(journey: Journey) -> None:
-    """An upgrade whose API ends at its start is rolled back, with the reason and, where there is one, the stop."""
+    """An upgrade whose API fails to start is rolled back, with the reason and, where there is one, the stop."""
     road = journey.road
     failure = journey.chap("upgrade", road.new.tag, "--yes")
     came_back(journey, failure)

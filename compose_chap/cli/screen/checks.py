@@ -93,7 +93,7 @@ def concerns_text(checks: Sequence[Check], stream: TextIO | None = None) -> str:
     """Return how many checks passed, and each that did not."""
     if not checks:
         return ""
-    amiss = [check for check in checks if check.status not in ("ok", "skipped")]
-    if not amiss:
+    concerns = [check for check in checks if check.status not in ("ok", "skipped")]
+    if not concerns:
         return f"{summary(checks)}."
-    return f"{summary(checks)}:\n{checks_text(amiss, stream)}"
+    return f"{summary(checks)}:\n{checks_text(concerns, stream)}"

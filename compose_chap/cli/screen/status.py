@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from compose_chap import units
+from compose_chap.cli.screen import sentences
 from compose_chap.cli.screen.detached import detached_text, is_news
 from compose_chap.cli.screen.layout import NARROW, cells, facts, hanging, paragraph, table, width_of
 from compose_chap.errors import ChapError
@@ -95,7 +96,7 @@ def containers_text(stack: Stack, server: str = "") -> str:
     text = _fitting(rows, images, [service.image.name for service in services if service not in ended])
     if ended:
         names = ", ".join(service.name for service in ended)
-        text += "\n" + paragraph(f"Ended well, as they should: {names}.")
+        text += "\n" + paragraph(f"Finished, as expected: {names}.")
     return f"{facts([('Project', stack.project.name + (f' on {server}' if server else ''))])}\n\n{text}"
 
 
@@ -154,13 +155,7 @@ def status_text(seen: Status, now: datetime) -> str:
             + "\n  docker chap recover"
         )
     if seen.disks.shared:
-        parts.append(
-            paragraph(
-                "Warning: all backups are on the same disk as the database. If that disk fails, both are lost. Write"
-                " backups to another disk as well:"
-            )
-            + "\n  docker chap backup -o FOLDER"
-        )
+        parts.append(paragraph(sentences.warning(sentences.SAME_DISK)) + "\n  docker chap backup -o FOLDER")
     if seen.detached and is_news(seen.detached, now):
         parts.append(detached_text(seen.detached))
     if seen.problems:
@@ -237,7 +232,7 @@ def _files(stack: Stack) -> str:
 def _not_here(stack: Stack) -> str:
     if stack.project.local:
         return f" (not here: {', '.join(map(str, stack.project.absent))})" if stack.project.absent else ""
-    return " (not on this machine, nor are the records and backups beside them)"
+    return " (not on this machine, and neither are the records and backups beside them)"
 
 
 def _last_backup(seen: Status, now: datetime) -> str:

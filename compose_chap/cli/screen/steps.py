@@ -42,6 +42,7 @@ STEPS = {
         ("check beside", "Checking what was restored", "Checked what was restored"),
         ("start database", "Starting the database", "Started the database"),
         ("prove", "Verifying the backup", "Verified the backup"),
+        ("prove dump", "Verifying the dump", "Verified the dump"),
         ("copy data", "Copying the data", "Copied the data"),
         ("start copy", "Starting the new version on the copy", "Started the new version on the copy"),
         ("verify copy", "Verifying the copy", "Verified the copy"),

@@ -168,7 +168,7 @@ def check(values: Values, command: str = "") -> Check:
     """Return the check for a comparison. `command` restores the values, if known."""
     moved = [gone for gone in values.gone if gone.moved_to]
     lost = [gone for gone in values.gone if gone.values and not gone.moved_to]
-    amiss = [
+    differing = [
         *(f"{_short(gone.column)} {_examples(gone.changes)}" for gone in values.changed),
         *(
             f"{_short(gone.column)}, now {_short(gone.moved_to)}, {_examples(gone.changes)}"
@@ -177,7 +177,9 @@ def check(values: Values, command: str = "") -> Check:
         ),
     ]
     sentences = [
-        f"Values changed: {'; '.join(amiss)}." if amiss else f"No value changed in {values.tables} small tables."
+        f"Values changed: {'; '.join(differing)}."
+        if differing
+        else f"No value changed in {values.tables} small tables."
     ]
     if lost:
         sentences.append(
@@ -199,7 +201,7 @@ def check(values: Values, command: str = "") -> Check:
     if values.put_back:
         details["put_back"] = {"sql": values.put_back, "command": command}
         hint = "The command that puts values back is below, and in the report."
-    return Check("values", "warn" if amiss or lost else "ok", " ".join(sentences), hint, details)
+    return Check("values", "warn" if differing or lost else "ok", " ".join(sentences), hint, details)
 
 
 def _change_document(column: str, all_changes: Sequence[CellChange]) -> dict[str, Any]:

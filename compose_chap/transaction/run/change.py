@@ -27,7 +27,7 @@ class Change:
     `writers` are the services that are stopped and started, the API first; `containers` and `images` are
     theirs as they were. `live` is CHAP's database. It is kept as `kept`: as a copy when `incoming` is empty,
     else by renaming it, and the database `incoming` becomes the live one. `recreate` says that containers
-    are made anew from the files after `edits`; otherwise the old ones are started again. `expected` is the
+    are created again from the files after `edits`; otherwise the old ones are started again. `expected` is the
     version that must answer afterwards, empty for any, and `tables` the rows that must be there then, where
     they are not those of the kept data.
     `accepted` is a verdict on the schema that does not stop the change though it is a bad one: old data come back as

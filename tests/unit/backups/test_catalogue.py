@@ -56,7 +56,7 @@ def test_a_whole_dump_in_a_backup_that_is_not_is_named(tmp_path: Path) -> None:
 def test_a_backup_that_is_refused_only_as_latest_can_be_named(tmp_path: Path) -> None:
     made = whole(tmp_path)
     catalogue.amend(made, lost_tables=["public.a"])
-    with pytest.raises(DumpError, match="It lacks public.a") as raised:
+    with pytest.raises(DumpError, match="It is missing public.a") as raised:
         source.recognise("latest", tmp_path)
     assert f"name it instead of latest: {made.id}" in raised.value.hint
     assert source.recognise(made.id, tmp_path).backup
@@ -66,7 +66,7 @@ def test_backups_that_latest_skips_are_named(tmp_path: Path) -> None:
     old, bad = (catalogue.load(write(tmp_path, NOW + timedelta(days=day))) for day in (0, 1))
     catalogue.record_verdict(bad, NOW, verdict.CHECKSUMS, "It is damaged.")
     [note] = catalogue.skipped_newer("latest", old, tmp_path, Origin())
-    assert note.startswith(f"Backup {bad.id} is newer, and was passed over.") and "It is damaged." in note
+    assert note.startswith(f"Backup {bad.id} is newer, but was skipped.") and "It is damaged." in note
     assert not catalogue.skipped_newer(old.id, old, tmp_path, Origin())
 
 

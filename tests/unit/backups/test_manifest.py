@@ -237,7 +237,7 @@ def test_a_part_that_is_a_link_out_of_the_backup_is_refused(name: str, tmp_path:
 def test_a_part_that_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
     path = write(tmp_path, NOW)
     os.mkfifo(path / "a.dump")
-    with pytest.raises(DumpError, match="is a FIFO, where a file is due"):
+    with pytest.raises(DumpError, match="is a FIFO, not a file"):
         proof.check_sums(world(FakeEngine(tmp_path)), catalogue.load(path))
     (path / "a.dump").unlink()
     (path / "a.dump").symlink_to("a.dump")

@@ -88,4 +88,4 @@ def test_attach_lists_the_runs(engine: FakeEngine, tmp_path: Path, capsys: pytes
         tmp_path, detached.Invocation(("true",), "/", 0o22, {}), ("backup",), world(engine).clock()
     )
     assert app.main(["attach", "20200101T000000Z"]) == 1
-    assert f"There is: {folder.name}" in capsys.readouterr().err
+    assert f"There are: {folder.name}" in capsys.readouterr().err

@@ -108,13 +108,13 @@ def test_a_result_begins_a_line_of_its_own_however_often_the_world_was_asked_for
             second.notify("check", "the stack")
             first.notify("prove", "chap_core.dump", 1, 2)
             call.world()
-            call.result({}, "It is whole.")
+            call.result({}, "It is complete.")
             stream.flush()
         # The kernel hands a terminal's output over in pieces, at its leisure.
         written = b""
         while not written.endswith(b"whole.\r\n"):
             written += terminal.read(4096)
-    assert re.search(rb"Verified the backup  1 B  0\.\ds\x1b\[K\r\n\x1b\[K\rIt is whole\.\r\n$", written), written
+    assert re.search(rb"Verified the backup  1 B  0\.\ds\x1b\[K\r\n\x1b\[K\rIt is complete\.\r\n$", written), written
 
 
 def test_json_tells_of_bytes_once_a_second_and_of_every_step_and_its_end(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,16 +54,16 @@ def test_a_digest_that_the_registry_does_not_name_is_computed() -> None:
 @pytest.mark.parametrize(
     ("document", "why"),
     [
-        ([], "the document is no object"),
-        ({**MANIFEST, "layers": {}}, "layers is no list"),
-        ({**MANIFEST, "layers": [7]}, r"layers\[0\] is no object"),
+        ([], "the document is not an object"),
+        ({**MANIFEST, "layers": {}}, "layers is not a list"),
+        ({**MANIFEST, "layers": [7]}, r"layers\[0\] is not an object"),
         ({**MANIFEST, "layers": [{"digest": LAYER}]}, r"layers\[0\].size is missing"),
-        ({**MANIFEST, "layers": [{"digest": LAYER, "size": "7"}]}, r"layers\[0\].size is no whole number"),
+        ({**MANIFEST, "layers": [{"digest": LAYER, "size": "7"}]}, r"layers\[0\].size is not a whole number"),
         ({**MANIFEST, "layers": [{"digest": LAYER, "size": -7}]}, r"layers\[0\].size is not between"),
-        ({**MANIFEST, "layers": [{"digest": LAYER, "size": 1e300}]}, r"layers\[0\].size is no whole number"),
-        ({"config": {"digest": "../../etc"}}, "config.digest is no digest"),
-        ({"config": "x"}, "config is no object"),
-        ({"manifests": "x"}, "manifests is no list"),
+        ({**MANIFEST, "layers": [{"digest": LAYER, "size": 1e300}]}, r"layers\[0\].size is not a whole number"),
+        ({"config": {"digest": "../../etc"}}, "config.digest is not a digest"),
+        ({"config": "x"}, "config is not an object"),
+        ({"manifests": "x"}, "manifests is not a list"),
         ({"manifests": [{"platform": {"os": "linux", "architecture": "amd64"}}]}, r"manifests\[0\].digest is missing"),
         ({"schemaVersion": 1, "fsLayers": [], "history": []}, "schema 1"),
     ],
@@ -81,7 +81,7 @@ def test_an_index_whose_entries_say_no_platform_has_none_that_fits() -> None:
 
 @pytest.mark.parametrize("digest", ["rubbish", "sha256:" + "f" * 64])
 def test_a_digest_that_is_not_that_of_the_answer_is_refused(digest: str) -> None:
-    with pytest.raises(RegistryError, match="no digest such as|sends something else"):
+    with pytest.raises(RegistryError, match="not a digest such as|sends something else"):
         with_manifest(MANIFEST, **{"Docker-Content-Digest": digest}).manifest(IMAGE)
 
 

@@ -131,7 +131,7 @@ def test_a_stop_on_the_way_is_the_hint_of_the_failure(now: str, target: str, hin
 
 def test_a_release_newer_than_all_known_is_named() -> None:
     (note,) = roads.newer_than_known("v2.6.0")
-    assert note.status == "warn" and note.message.startswith("v2.6.0 is newer than what this tool knows of CHAP")
+    assert note.status == "warn" and note.message.startswith("v2.6.0 is newer than what this tool knows about CHAP")
     assert revisions.NEWEST in note.message and "\n" not in note.message
     assert not roads.newer_than_known("v2.5.1") and not roads.newer_than_known("latest")
 
@@ -177,7 +177,7 @@ def test_where_the_database_cannot_be_asked_the_way_is_not_called_good() -> None
 
 
 def _entries(message: str, *, built: bool, status: int = 0) -> tuple[str, ...]:
-    engine: Any = SimpleNamespace(run=lambda *_: Finished(status, message, "amiss"))
+    engine: Any = SimpleNamespace(run=lambda *_: Finished(status, message, "wrong"))
     return unpinned.entries(engine, stack().api.containers[0], built=built)
 
 
@@ -207,7 +207,7 @@ def test_files_of_an_image_are_replaced_unless_they_are_built_in() -> None:
     )
     assert _entries(message, built=False) == ()
     assert _entries(message, built=True) == (f"{folder}/local.yaml says v1: main of u",)
-    with pytest.raises(EngineError, match="amiss"):
+    with pytest.raises(EngineError, match="wrong"):
         _entries("", built=False, status=1)
 
 

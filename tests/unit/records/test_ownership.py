@@ -139,7 +139,7 @@ def test_the_lock_of_the_folder_s_owner_empties_no_file(
     trap(folder / ".docker-chap" / "lock", victim)
     give(folder / ".docker-chap", OPS)
     os.chown(victim, 0, 0)
-    with pytest.raises(StateError, match="belongs to another user .54321.. Only records of your own") as refused:
+    with pytest.raises(StateError, match="belongs to another user .54321.. Only records that belong to you") as refused:
         take_lock(folder)
     assert "chown -R" in refused.value.hint
     assert victim.read_bytes() == SECRET
@@ -151,7 +151,7 @@ def test_a_folder_of_records_that_is_a_link_is_not_used(folder: Path, tmp_path: 
     (folder / ".docker-chap").symlink_to(tmp_path / "etc")
     give(folder / ".docker-chap", OPS)
     for act in (take_lock, begin, lambda path: run_records.open_run(path, clock)):
-        with pytest.raises(StateError, match="is a link, where a folder is due"):
+        with pytest.raises(StateError, match="is a link, not a folder"):
             act(folder)
     assert list((tmp_path / "etc").iterdir()) == []
 
@@ -223,7 +223,7 @@ def test_a_compose_file_that_is_a_link_to_a_file_of_another_is_not_written(folde
     os.chown(victim, 0, 0)
     (folder / "compose.yml").symlink_to(victim)
     give(folder / "compose.yml", OPS)
-    with pytest.raises(StateError, match="is a link of another user .54321. to a file that is not his"):
+    with pytest.raises(StateError, match="is a link of another user .54321. to a file that is not theirs"):
         durable.write_file(folder / "compose.yml", b"x")
     assert victim.read_bytes() == SECRET
     # His own link to a file of his own, and root's link, are what they say.
@@ -337,7 +337,7 @@ def test_backups_of_others_do_not_count_and_hide_no_other(folder: Path, victim: 
     assert [
         "belongs to another user" in why or "may be written" in why or "is a link" in why for why in listing.unusable
     ] == [True] * 3
-    with pytest.raises(DumpError, match="is no backup that counts: .* belongs to another user") as refused:
+    with pytest.raises(DumpError, match="cannot be used as a backup: .* belongs to another user") as refused:
         catalogue.load(his)
     assert "docker chap restore" in refused.value.hint
 
@@ -362,7 +362,7 @@ def test_a_half_made_backup_that_was_exchanged_for_a_link_is_not_written_through
     partial = folder / "20261123T040000Z.partial"
     partial.symlink_to(tmp_path / "etc")
     for act in (lambda: own_folder.write(partial / "manifest.json", b"x"), lambda: own_folder.new_file(partial / "x")):
-        with pytest.raises(StateError, match="is a link, where a folder is due"):
+        with pytest.raises(StateError, match="is a link, not a folder"):
             act()
     assert list((tmp_path / "etc").iterdir()) == []
 

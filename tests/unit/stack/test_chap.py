@@ -25,7 +25,7 @@ SHOWN = "/app/a.py:7: DeprecationWarning: old\n  old()\n"
     ("status", "message", "expected"),
     [
         (137, WARNING, "its container is stopping, or has no memory left"),
-        (1, WARNING, "it said nothing (exit status 1)"),
+        (1, WARNING, "it gave no output (exit status 1)"),
         (1, WARNING + SHOWN + "ImportError: no chap_core", "ImportError: no chap_core"),
     ],
 )

@@ -144,8 +144,8 @@ def test_where_the_image_is_gone_its_running_container_is_asked(
     ("finished", "words"),
     [
         (Finished(1, "", "ModuleNotFoundError: No module named 'chap_core.database'"), "No module named"),
-        (Finished(0, "", ""), "it said nothing"),
-        (Finished(0, "Welcome!\n", ""), "no JSON"),
+        (Finished(0, "", ""), "it gave no output"),
+        (Finished(0, "Welcome!\n", ""), "not JSON"),
         (Finished(0, '{"version": "1"}\n', ""), "tables is missing"),
     ],
 )

@@ -74,7 +74,7 @@ def test_the_project_directory_chooses_the_stack(folders: tuple[Path, Path]) -> 
     ):
         with pytest.raises(StackError, match="No CHAP stack was started in .* There is: .* in ") as refused:
             find_stack(engine, where)
-        assert "Leave --project-directory away" in refused.value.hint and refused.value.state
+        assert "Leave --project-directory out" in refused.value.hint and refused.value.state
 
 
 def test_a_name_is_not_mixed_with_the_files_that_a_shell_exports(folders: tuple[Path, Path]) -> None:
@@ -209,7 +209,9 @@ def test_a_stack_without_an_api_container_is_still_selected(in_parts: FakeEngine
     wheres = at(a), at(a / "deeper"), at(b, name="a"), at(b, a / "compose.yml"), at(b, directory=a)
     for where in wheres:
         for find in (find_stack, find_local_stack, find_directory):
-            with pytest.raises(StackError, match="API's container of 'a' is gone .there: db, redis, worker") as refused:
+            with pytest.raises(
+                StackError, match="container of 'a' is gone. Still running: db, redis, worker"
+            ) as refused:
                 find(in_parts, where)
             assert refused.value.hint == (
                 f"Create it again: docker compose -p a --project-directory {a} -f {a}/compose.yml up -d --no-deps"

@@ -100,8 +100,8 @@ def test_the_broken_state_is_not_migrated_and_says_everything_that_is_amiss() ->
     assert not result.start_migrates
     assert result.summary == (
         "The database is not migrated to CHAP 2.3.1."
-        " CHAP 2.3.1 cannot save rows, for it does not fill backtest.n_periods (NOT NULL)."
-        " Rows point at nothing: backtest.specification_id (3 rows)."
+        " CHAP 2.3.1 cannot save rows, because it does not fill backtest.n_periods (NOT NULL)."
+        " Rows refer to rows that do not exist: backtest.specification_id (3 rows)."
         " Alembic's mark is e1f2a3b4c5d6, and CHAP 2.3.1 wants a3b4c5d6e7f2."
     )
 
@@ -128,9 +128,7 @@ def test_predictions_from_before_their_model_was_written_down_do_no_harm_and_hid
     for version in ("2.1.0", "2.5.1"):
         result = schema.compare(models(version), database(version, orphans=old))
         assert (result.verdict, result.status, result.orphans) == (schema.COMPLETE, "ok", {})
-        assert (
-            "from before v1.1.0 point at nothing, which does no harm: prediction.model_db_id (2 rows)" in result.summary
-        )
+        assert "that do not exist, which does no harm: prediction.model_db_id (2 rows)" in result.summary
     broken = {**old, "backtest.specification_id": 1, "backtest.model_db_id": 1}
     result = schema.compare(models("2.3.1"), database("2.3.1", orphans=broken))
     assert result.verdict == schema.NOT_MIGRATED and len(result.orphans) == 2
@@ -169,7 +167,7 @@ def test_what_is_missing_is_named() -> None:
     result = schema.compare(models("2.5.1"), has)
     assert (result.verdict, result.status) == (schema.INCOMPLETE, "fail")
     assert result.summary.startswith(
-        "The database misses what this version needs: prediction, backtest.specification_id."
+        "The database is missing what this version needs: prediction, backtest.specification_id."
     )
 
 

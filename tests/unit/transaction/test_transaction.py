@@ -181,7 +181,7 @@ def assert_whole(engine: FakeEngine, old: Any, new: Any, leftovers: set[str]) ->
         more = names - kept_databases(leftovers)
         assert len(more) <= 1 and all(name.endswith("_failed") for name in more), names
     else:
-        # The database of before, or, where that could not be copied, a dump in its place.
+        # The old database, or a dump of it where it could not be copied.
         assert len(names) <= 1, names
     records = engine.folder / ".docker-chap"
     assert not (records / "journal.json").exists() and not (records / "room").exists()
@@ -397,7 +397,7 @@ def test_a_file_that_somebody_edits_meanwhile_is_left_alone_and_all_else_comes_b
         run_upgrade(engine)
     now = picture(engine)
     assert now[0] == NEW + b"mine mine:1\n" and list(now[2:]) == data
-    # The same images, made anew; and CHAP runs.
+    # The same images, in containers made again; and CHAP runs.
     assert [row[2:] for row in now[1]] == [service[2:] for service in services]
     assert "CHAP runs again as before" in failure.value.message and "compose.yml" in failure.value.message
     assert f"{API}:v1" in failure.value.hint and "docker chap recover" in failure.value.hint
@@ -524,7 +524,7 @@ def test_the_reason_of_a_failed_start_has_no_secrets_and_a_hint(engine: FakeEngi
     with pytest.raises(RolledBack) as failure:
         run_upgrade(engine)
     message = failure.value.message
-    assert message.startswith("The upgrade failed: CHAP ended at its start: sqlalchemy.exc.IntegrityError: (psycopg2")
+    assert message.startswith("The upgrade failed: CHAP failed to start: sqlalchemy.exc.IntegrityError: (psycopg2")
     assert "INSERT" not in message and "geheim" not in message + str(failure.value.details)
     assert "exit status" not in message
     (run,) = run_records.history(engine.folder)
@@ -533,7 +533,7 @@ def test_the_reason_of_a_failed_start_has_no_secrets_and_a_hint(engine: FakeEngi
     start, *after = failure.value.details["checks"]
     assert start["name"] == "start" and start["status"] == "fail" and "rows" in {check["name"] for check in after}
     engine.log = ""
-    with pytest.raises(RolledBack, match=r"ended at its start: exit status 3$"):
+    with pytest.raises(RolledBack, match=r"failed to start: exit status 3$"):
         run_upgrade(engine)
 
 
