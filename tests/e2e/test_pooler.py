@@ -46,7 +46,13 @@ services:
     command: {command}
     volumes: ["./pool.ini:/etc/pool.ini:ro"]
 """
-WORDS = (("check",), ("check", "v2.1.0"), ("backup",), ("upgrade", "v2.1.0", "--yes"), ("restore", "latest", "--yes"))
+WORDS = (
+    ("check",),
+    ("check", "v2.1.0"),
+    ("backup",),
+    ("upgrade", "v2.1.0", "--yes"),
+    ("restore", "given.sql", "--yes"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +88,7 @@ def test_a_pooler_is_called_that_before_anything_begins(
     pooled.files[-1].write_text(SITE.format(image=IMAGE, command=command))
     pooled.compose("up", "-d", "--force-recreate", "pool")
     pooled.up()
+    (pooled.folder / "given.sql").write_text("SELECT 1;")
     before = pooled.containers()
     for words in WORDS:
         document = chap(pooled, *words, expect=1)
