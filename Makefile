@@ -85,8 +85,9 @@ test-new: sample  ## Run the end-to-end tests on a second engine, newer, with an
 	@build/out/new/run tests/sample/setup
 	build/out/new/run $(RUN) pytest -n 3 --dist loadfile tests/e2e
 
-bench: sample  ## Time everything beside the manual procedure and beside the limit, at two sizes.
-	@$(IN_SAMPLE) $(RUN) tests.bench
+bench: sample  ## Time everything beside the manual procedure and beside the limit, on real releases of CHAP too.
+	@$(IN_SAMPLE) $(RUN) tests.real.images
+	@$(IN_SAMPLE) $(RUN) tests.bench --real 2.1.0 2.5.1
 
 test-install: sample deb  ## Install it as README says in bare Debian 12 and 13 (root on Debian): 5 minutes.
 	@$(IN_SAMPLE) $(RUN) pytest -m install tests/install

@@ -24,6 +24,7 @@ def main() -> int | str:
     if sys.version_info < (3, 10):
         return "Error: docker chap needs Python 3.10 or newer; this is %d.%d." % sys.version_info[:2]
     archive = os.path.abspath(sys.path[0])
+    build = build_of(archive)
     try:
         folder = unpacked(archive)
         sys.path[0] = os.path.join(folder or archive, PACKAGES)
@@ -45,24 +46,41 @@ def main() -> int | str:
             status = run()
         except Exception:
             # Half a module can be valid Python; the plugin itself lets nothing out.
-            if not mended(archive, folder):
+            if not mended(archive, build, folder):
                 raise
             return 1
         # What fails may have failed for this; what works is not kept waiting.
         if status == 1:
-            mended(archive, folder)
+            mended(archive, build, folder)
         return status
     except KeyboardInterrupt:
         return 130
 
 
-def mended(archive: str, folder: str | None) -> bool:
-    """Remove an unpacked copy that is damaged; return whether it was."""
-    if not folder or not damaged(archive, folder):
+def mended(archive: str, build: tuple[int, int, int], folder: str | None) -> bool:
+    """Remove an unpacked copy that is damaged; return whether it was.
+
+    Where another build was installed since this process began, nothing is left to compare the copy with.
+    """
+    if not folder or build_of(archive) != build or not damaged(archive, folder):
         return False
     discard(folder)
-    print(f"The unpacked copy in {folder} was damaged, and is removed. Run the command again.", file=sys.stderr)
+    message = f"The unpacked copy in {folder} was damaged and has been removed. Run the command again."
+    if "--progress json" in " ".join(sys.argv).replace("=", " "):
+        import json
+
+        message = json.dumps({"note": message})
+    print(message, file=sys.stderr)
     return True
+
+
+def build_of(archive: str) -> tuple[int, int, int]:
+    """Return what changes when another file takes the archive's place; zeros where there is none."""
+    try:
+        status = os.stat(archive)
+    except OSError:
+        return (0, 0, 0)
+    return (status.st_dev, status.st_ino, status.st_mtime_ns)
 
 
 def damaged(archive: str, folder: str) -> bool:

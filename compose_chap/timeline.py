@@ -11,11 +11,9 @@ goes into it and what comes out may be secret.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import threading
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -55,8 +53,10 @@ class Timeline:
 
     def add(self, kind: str, name: str, begin: float, by: str = "") -> None:
         """Write down what ends now."""
-        event = {"kind": kind, "name": name, "by": by, "thread": threading.get_ident(), "begin": begin}
         if self._file is not None:
+            import json  # few commands write a time line, and the others start sooner without
+
+            event = {"kind": kind, "name": name, "by": by, "thread": threading.get_ident(), "begin": begin}
             with suppress(OSError):  # a disk that is full now must not end the work
                 os.write(self._file, (json.dumps({**event, "end": self.clock()}) + "\n").encode())
 
@@ -113,17 +113,20 @@ def during(kind: str, name: str) -> Iterator[None]:
 
 
 def program(command: Sequence[str]) -> str:
-    """Return what to call a program that is run, by its words: those that are no options, paths or names."""
+    """Return what to call a program that is run: its name, for docker with the words of its command."""
     words = list(command)
     while words[:2] == ["sh", "-c"]:
         words = words[4:]
     if not words or "\n" in words[0]:
         return "python" if words else "sh"
-    return " ".join([Path(words[0]).name, *(word for word in words[1:5] if re.fullmatch("[a-z]+", word))])
+    name = Path(words[0]).name
+    return " ".join([name, *(word for word in words[1:3] if name == "docker" and re.fullmatch("[a-z]+", word))])
 
 
 def _callers() -> str:
     """Return the functions of this package that made the call, the nearest first."""
+    import traceback
+
     names = [
         f"{module.rpartition('.')[2]}.{frame.f_code.co_name}"
         for frame, _ in traceback.walk_stack(None)

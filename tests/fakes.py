@@ -117,6 +117,7 @@ class FakeEngine(Engine):
         self.makes: dict[str, int] = {}  # rows of tables that v2's migration makes
         self.port = "8000"  # that Compose gives to containers which are made now
         self.room = 1 << 20  # KiB that are free on the server's disk
+        self.jobs: list[dict[str, str]] = []  # those of CHAP's own list
 
     # What happens at a call
 
@@ -359,6 +360,7 @@ class FakeEngine(Engine):
         well = worker and not (self.sick == "never ready" and version == "v2")
         ready = {"checks": {"db": "ok", "celery": "ok" if well else "error: no workers responded"}}
         bodies = {"/health/ready": (200 if well else 503, ready), "/v2/services": (200, {"services": []})}
+        bodies["/v1/jobs"] = (200, self.jobs)
         answers = []
         for request in wanted:
             status, body = bodies.get(re.sub(r"^http://[^/]*", "", request["url"]).partition("?")[0], (200, []))

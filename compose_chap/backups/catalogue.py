@@ -204,7 +204,7 @@ def find(wanted: str, folder: Path, origin: Origin = Origin(), *, sound: bool = 
         return newest[0]
     if wanted == "latest" and own:
         raise DumpError(
-            f"No backup in {folder} is sound. The newest is {own[-1].id}. {own[-1].fault}",
+            f"No backup in {folder} can be relied on. The newest is {own[-1].id}. {own[-1].fault}",
             hint=f"See all: docker chap backups\n{_last_resort(own[-1])}",
         )
     everything = list_backups(folder)
@@ -222,7 +222,9 @@ def find(wanted: str, folder: Path, origin: Origin = Origin(), *, sound: bool = 
             hint="Type more of the id, or list them: docker chap backups",
         )
     missing = f"file {wanted}, and no backup of that name" if or_file and wanted != "latest" else f"backup '{wanted}'"
-    listing = ", ".join(backup.id for backup in own[-_LISTED:]) or "none"
+    if not own:
+        raise DumpError(f"There is no {missing}: {folder} has no backups.", hint="Make one: docker chap backup")
+    listing = ", ".join(backup.id for backup in own[-_LISTED:])
     older = f" and {len(own) - _LISTED} older" if len(own) > _LISTED else ""
     raise DumpError(f"There is no {missing}. In {folder}: {listing}{older}.", hint="List them: docker chap backups")
 

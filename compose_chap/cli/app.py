@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import os
 import time
@@ -33,8 +32,11 @@ class _Commands(click.Group):
     def resolve_command(
         self, context: click.Context, words: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if words[0] not in COMMANDS and (near := difflib.get_close_matches(words[0], COMMANDS, 1)):
-            context.fail(f"No such command '{words[0]}'. Did you mean '{near[0]}'?")
+        if words[0] not in COMMANDS:
+            import difflib  # not for the commands that are spelled right
+
+            if near := difflib.get_close_matches(words[0], COMMANDS, 1):
+                context.fail(f"No such command '{words[0]}'. Did you mean '{near[0]}'?")
         return super().resolve_command(context, words)
 
     def shell_complete(self, context: click.Context, incomplete: str) -> list[CompletionItem]:

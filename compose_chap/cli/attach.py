@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -43,7 +45,7 @@ def attach_command(call: Call, run: str | None, lines: int) -> None:
     if not call.json:
         call.tell(detached_text(background_run))
     try:
-        ended = detach.follow(world, background_run, lines, lambda piece: None if call.json else _pass_on(piece))
+        ended = detach.follow(world, background_run, lines, _passing_on(call))
     except KeyboardInterrupt:
         raise Cancelled(
             "You stopped following it.",
@@ -92,6 +94,33 @@ def _find(call: Call, wanted: str | None) -> Detached:
             hint="See what was done: docker chap history",
         )
     return matching[-1]
+
+
+def _passing_on(call: Call) -> Callable[[bytes], None]:
+    """Return what takes the progress of the run, piece by piece."""
+    if call.json:
+        return lambda piece: None
+    return _JsonLines() if call.progress == "json" else _pass_on
+
+
+class _JsonLines:
+    """Passes lines on as they are where they are JSON objects, and as notes where they are not."""
+
+    def __init__(self) -> None:
+        self._begun = b""
+
+    def __call__(self, piece: bytes) -> None:
+        *lines, self._begun = (self._begun + piece).split(b"\n")
+        for line in lines:
+            text = line.decode(errors="replace")
+            render.json_line(json.loads(text) if _is_object(text) else {"note": text})
+
+
+def _is_object(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text), dict)
+    except ValueError:
+        return False
 
 
 def _pass_on(piece: bytes) -> None:

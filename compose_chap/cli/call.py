@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from compose_chap.preflight.subject import Subject
     from compose_chap.stack.location import Where
 
+_ANSWERS = " [y/N]: "
+
 # `docker chap` where a command follows it.
 _OWN_COMMAND = re.compile(r"\bdocker chap(?= [a-z]+\b)")
 
@@ -150,10 +152,16 @@ class Call:
                 state="Nothing was changed.",
                 hint="Add --yes to go on without a question.",
             )
-        _end_progress()
-        if not click.confirm(plain(question), err=True):
-            from compose_chap.cli.screen import sentences
+        from compose_chap.cli.screen import layout, render, sentences
 
+        _end_progress()
+        room = layout.width_of(sys.stderr) - len(_ANSWERS)
+        try:
+            agreed = click.confirm(layout.hanging(plain(question), 0, max(room, 0)), err=True)
+        except click.Abort:
+            render.tell("")  # what follows begins on a line of its own
+            raise
+        if not agreed:
             raise Declined(sentences.DECLINED)
 
     @property

@@ -53,7 +53,7 @@ def check_command(call: Call, version: str, output: Path | None) -> None:
 
 def _verdict(checks: Sequence[Check], target: str) -> str:
     failed = any(check.failed for check in checks)
-    verdict = sentences.verdict(target, summary(checks), failed=failed)
+    verdict = paragraph(sentences.verdict(target, summary(checks), failed=failed))
     return verdict if failed or not target else f"{verdict}\n  docker chap upgrade {target}"
 
 
@@ -68,6 +68,7 @@ def versions_command(call: Call) -> None:
     world, where = call.world(), call.where()
     stack = observe.find_stack(world.engine, where)
     subject = call.subject(world, stack, "", None)
+    world.notify("ask", "the registry for versions")
     head = None
     if local_checkout := subject.checkout:
         head = local_checkout.head

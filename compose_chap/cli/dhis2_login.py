@@ -10,6 +10,7 @@ import click
 from compose_chap.cli.call import Call
 from compose_chap.cli.screen import sentences
 from compose_chap.errors import UsageError
+from compose_chap.stack.chap import basic_credentials
 
 dhis2_options = click.option(
     "--dhis2-user",
@@ -25,8 +26,6 @@ def dhis2_credentials(call: Call, user: str) -> dict[str, str]:
 
     A password is never taken from the command line, where everybody on the machine could read it.
     """
-    from compose_chap.stack.chap import basic_credentials
-
     if token := _secret("DHIS2_TOKEN"):
         return {"Authorization": f"ApiToken {token}"}
     user = user or os.environ.get("DHIS2_USERNAME", "")

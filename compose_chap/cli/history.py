@@ -35,7 +35,7 @@ def history_command(call: Call) -> None:
     text = history_table(entries, world.clock()) or sentences.NOTHING_RECORDED
     if any(entry.run for entry in entries):
         report = run_records.report_file(directory, "RUN")
-        text += f"\n\n{sentences.REPORTS}\n  {report}"
+        text += f"\n\n{paragraph(sentences.REPORTS)}\n  {report}"
     text += "".join(f"\n\n{paragraph(warning)}" for warning in warnings)
     call.result({"runs": runs, "entries": [entry.to_json() for entry in entries], "warnings": warnings}, text)
 

@@ -13,9 +13,11 @@ from compose_chap.cli.commands import command
 from compose_chap.cli.options import path
 from compose_chap.cli.screen import sentences
 from compose_chap.cli.screen import status as status_screen
+from compose_chap.cli.screen.layout import paragraph
 from compose_chap.cli.values import files
 from compose_chap.errors import ChapError, UsageError
 from compose_chap.stack import observe
+from compose_chap.stack.chap import Chap
 
 # The rest is imported where it is used: the first lines are on the screen before.
 if TYPE_CHECKING:
@@ -67,12 +69,16 @@ def _show(call: Call, metrics_file: Path | None) -> None:
     shown = False
     try:
         stack = observe.find_stack(world.engine, call.where())
-        # On a terminal the containers are shown at once. All else takes a moment: programs inside of them are asked.
-        shown = call.part(status_screen.containers_text(stack))
-        from compose_chap.operations import status
+        with ThreadPoolExecutor(1) as pool:
+            # CHAP takes a second to say whether it is ready, so that is asked before anything else is even imported.
+            api = stack.api.containers[0]
+            overview = pool.submit(Chap(world.engine, api.id).overview) if api.running else None
+            # On a terminal the containers are shown at once. All else takes a moment: programs inside them are asked.
+            shown = call.part(status_screen.containers_text(stack))
+            from compose_chap.operations import status
 
-        world.notify("look", stack.project.name)
-        seen = status.look(world, stack)
+            world.notify("look", stack.project.name)
+            seen = status.look(world, stack, overview)
     except ChapError:
         _write_metrics(metrics_file, None, None, world)
         raise
@@ -82,7 +88,7 @@ def _show(call: Call, metrics_file: Path | None) -> None:
     if not shown:
         text = f"{status_screen.containers_text(stack)}\n\n{text}"
     if update:
-        text += f"\n\n{sentences.newer_version(update)}\n  docker chap check {update}"
+        text += f"\n\n{paragraph(sentences.newer_version(update))}\n  docker chap check {update}"
     call.result({**status_screen.status_document(seen, world.clock()), "update_available": update}, text)
 
 

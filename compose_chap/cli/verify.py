@@ -106,7 +106,7 @@ def _find(call: Call, wanted: str, output: Path | None) -> Backup:
         if Path(wanted).is_dir():
             return catalogue.load(Path(wanted))
         raise
-    backup = catalogue.find(wanted, folder, origin, sound=True)
+    backup = catalogue.find(wanted, folder, origin, sound=True, or_file=True)
     for note in catalogue.skipped_newer(wanted, backup, folder, origin):
         call.tell(paragraph(sentences.note(note), sys.stderr))
     return backup

@@ -11,6 +11,10 @@ from threading import Event
 from compose_chap.errors import ChapError, DatabaseError
 
 _LOOK_SECONDS = 0.5
+# Each look is a program in a container, which costs what is watched some time. While there is far more room than any
+# disk takes in bytes per second, it is looked at less often.
+_LONGEST_PAUSE = 5.0
+_FASTEST_DISK = 4 << 30
 # After more failures than this to read the free space, the process is ended too.
 _MOST_FAILURES = 4
 _LONG = "It took more than {hours:.0f} hours, and was stopped."
@@ -34,7 +38,7 @@ def watched(free: Callable[[], int], least: int, end: Callable[[], None], limit:
 
     def watch() -> None:
         begun, last, failures = time.monotonic(), free(), 0
-        while not done.wait(_LOOK_SECONDS):
+        while not done.wait(_pause(last - least)):
             if ended.is_set() or time.monotonic() - begun > limit:
                 finish(_LONG.format(hours=limit / 3600))
                 continue
@@ -58,3 +62,7 @@ def watched(free: Callable[[], int], least: int, end: Callable[[], None], limit:
             raise
         finally:
             done.set()
+
+
+def _pause(bytes_left: int) -> float:
+    return min(_LONGEST_PAUSE, max(_LOOK_SECONDS, bytes_left / _FASTEST_DISK))

@@ -144,12 +144,12 @@ ROADS = (
         now=(ANY, "2.1.0"),
         target=("2.2.0", EVER),
         on=lambda facts: facts.lengths > 0,
-        what="A fault of CHAP's migration (since v2.2.0) turns the prediction lengths of {facts.lengths} model"
-        " template(s) into 0, for good.",
+        what="A fault of CHAP's migration (since v2.2.0) turns the prediction lengths of model templates"
+        " (here {facts.lengths}) into 0, for good.",
         instead="Let the upgrade put the values back: --repair. Without it, the upgrade prints the SQL that does.",
         evidence="2.1.0 -> 2.2.0 and 2.5.1, run with the real packages",
-        repaired="A fault of CHAP's migration (since v2.2.0) turns the prediction lengths of {facts.lengths} model"
-        " template(s) into 0. They are put back right after it.",
+        repaired="A fault of CHAP's migration (since v2.2.0) turns the prediction lengths of model templates"
+        " (here {facts.lengths}) into 0. They are put back right after it.",
     ),
     Road(
         "mark_behind",

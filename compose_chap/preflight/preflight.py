@@ -174,12 +174,12 @@ def _images(subject: Subject) -> Finding:
         partly = len(absent) < len(manifests)
         note = " The other image has that tag: it may still be being published." if partly else ""
         return fail(f"The registry does not have {', '.join(absent)}.{note}", _suggest(subject))
-    size = to_pull(subject)
-    age = _age(subject)
+    size, age = to_pull(subject), _age(subject)
+    pull = f"To pull: at most {units.size(size)}." if size else "Both are here."
     if age is not None and age < _YOUNG_DAYS:
         message = f"Both images exist; they were made {_days(age)}: few have used them yet."
-        return warn(f"{message} To pull: at most {units.size(size)}.")
-    return ok(f"Both images exist. To pull: at most {units.size(size)}.", details={"bytes": size})
+        return warn(f"{message} {pull}")
+    return ok(f"Both images exist. {pull}", details={"bytes": size})
 
 
 def _days(age: int) -> str:
@@ -290,7 +290,7 @@ def _jobs(subject: Subject) -> Finding:
     dead = f"{len(jobs.zombies)} more are listed as running but are dead." if jobs.zombies else ""
     message = "No job is running."
     if jobs.running or jobs.waiting:
-        message = f"{len(jobs.running)} job(s) run and {len(jobs.waiting)} wait; an upgrade would lose them."
+        message = f"Jobs: {len(jobs.running)} running, {len(jobs.waiting)} waiting. An upgrade would lose them."
     elif jobs.own:
         message = "No job that a person started is running."
     message = " ".join(filter(None, (message, dead, own_jobs(jobs))))

@@ -10,6 +10,7 @@ import base64
 import json
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -126,6 +127,11 @@ class Chap:
         """Return CHAP's health. `/health` alone proves nothing: it is 200 with database and broker dead."""
         return _health(*self.get("/health", "/health/ready", timeout=5))
 
+    def answers(self, patience: float) -> bool:
+        """Whether CHAP answers at all. For `patience` seconds nobody may listen yet."""
+        request = {"url": f"http://127.0.0.1:{PORT}/health", "timeout": 5, "patience": patience}
+        return self._requests([request])[1][0].status != 0
+
     def models(self) -> tuple[str, ...]:
         """Return the ids of the model services that are registered now; none before v1.3.0.
 
@@ -133,15 +139,30 @@ class Chap:
         """
         return models_in(*self.get("/v2/services"))
 
-    def jobs(self, workers: int, listed: Mapping[str, Job] | None = None) -> Jobs:
-        """Return the jobs according to CHAP's list (`listed`, if it was read already) and its workers.
+    def listed_jobs(self) -> dict[str, Job]:
+        """Return the jobs of CHAP's own list by id, those that ended left out. Raise EngineError."""
+        return jobs_in(self.get(f"/v1/jobs{_UNFINISHED_JOBS}")[0])
+
+    def waiting_jobs(self) -> Jobs | None:
+        """Return the jobs that wait according to CHAP's list, None where it has no list. Raise EngineError."""
+        answer = self.get(f"/v1/jobs{_UNFINISHED_JOBS}", timeout=3)[0]
+        return Jobs.of(jobs_in(answer), Active((), frozenset())) if answer.status == 200 else None
+
+    def workers_answer(self, workers: int, patience: float) -> bool:
+        """Wait up to `patience` seconds until so many workers answer, and return whether they do."""
+        limits = {"CHAP_WORKERS": str(workers), "CHAP_PATIENCE": str(patience)}
+        with suppress(EngineError):
+            answer = python(self.engine, self.container, chap_scripts.PING, "What the workers answered", **limits)
+            return answer.at("workers").integer() >= workers
+        return False
+
+    def jobs(self, workers: int) -> Jobs:
+        """Return the jobs according to CHAP's list and its workers.
 
         A job whose worker died stays STARTED for ever, so a job counts as running only if a worker confirms it.
         `workers` is how many to wait for; 0 waits three seconds. Raise EngineError when they cannot be asked.
         """
-        if listed is None:
-            listed = jobs_in(self.get(f"/v1/jobs{_UNFINISHED_JOBS}")[0])
-        return Jobs.of(listed, self.active(workers))
+        return Jobs.of(self.listed_jobs(), self.active(workers))
 
     def active(self, workers: int) -> Active:
         """Return the workers that answer, and the jobs that they run now.

@@ -25,20 +25,27 @@ def ask(number, item):
     if token and item.get("own"):
         headers["Authorization"] = "Bearer " + token
     request = urllib.request.Request(item["url"], headers=headers)
-    try:
+    # So long nobody may listen yet: to ask from here again and again costs less than to start a program each time.
+    end = time.monotonic() + item.get("patience", 0)
+    while True:
         try:
-            answer = opener.open(request, timeout=item["timeout"])
-        except urllib.error.HTTPError as error:
-            answer = error
-        body = answer.read(1 << 22).decode("utf-8", "replace")
-        answers[number] = {"status": answer.status, "body": body}
-    except Exception as error:
-        reason = getattr(error, "reason", error)
-        answers[number] = {"status": 0, "body": str(getattr(reason, "strerror", None) or reason).lower()}
+            try:
+                answer = opener.open(request, timeout=item["timeout"])
+            except urllib.error.HTTPError as error:
+                answer = error
+            body = answer.read(1 << 22).decode("utf-8", "replace")
+            answers[number] = {"status": answer.status, "body": body}
+            return
+        except Exception as error:
+            reason = getattr(error, "reason", error)
+            answers[number] = {"status": 0, "body": str(getattr(reason, "strerror", None) or reason).lower()}
+            if not isinstance(reason, ConnectionError) or time.monotonic() >= end:
+                return
+            time.sleep(0.05)
 def begin(number, item):
     thread = threading.Thread(target=ask, args=(number, item), daemon=True)
     thread.start()
-    return thread, time.monotonic() + 2 * item["timeout"]
+    return thread, time.monotonic() + item.get("patience", 0) + 2 * item["timeout"]
 def wait(thread, end):
     # A server that sends a byte now and then never exceeds the other limit.
     thread.join(max(0, end - time.monotonic()))
@@ -111,8 +118,9 @@ print(json.dumps({"version": version, "tables": tables, "foreign_keys": sorted(k
                   "chain": chain, "heads": heads}), file=out)
 """
 
-ACTIVE_JOBS = """
-import json, os, sys
+# CHAP's Celery application, as `application`.
+_CELERY = """
+import json, os, sys, time
 out = sys.stdout
 sys.stdout = sys.stderr
 from celery import Celery
@@ -125,9 +133,28 @@ if broker:
 else:
     from chap_core.rest_api import celery_tasks
     application = next(value for value in vars(celery_tasks).values() if isinstance(value, Celery))
+"""
+
+ACTIVE_JOBS = (
+    _CELERY
+    + """
 # Collect answers until this many workers have answered, or the timeout.
 limit = int(os.environ["CHAP_WORKERS"]) or None
 answers = application.control.inspect(timeout=3, limit=limit).active() or {}
 jobs = [task["id"] for tasks in answers.values() for task in tasks]
 print(json.dumps({"workers": sorted(answers), "jobs": jobs}), file=out)
 """
+)
+
+# A worker that is still starting does not get a question, so it is asked again and again.
+PING = (
+    _CELERY
+    + """
+wanted, end = int(os.environ["CHAP_WORKERS"]), time.monotonic() + float(os.environ["CHAP_PATIENCE"])
+while True:
+    answering = len(application.control.ping(timeout=0.3, limit=wanted or None))
+    if answering >= wanted or time.monotonic() >= end:
+        break
+print(json.dumps({"workers": answering}), file=out)
+"""
+)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from compose_chap.engine.world import World
 from compose_chap.errors import EngineError
 from compose_chap.model import Stack
@@ -25,12 +27,21 @@ def wait_for_jobs(world: World, stack: Stack, limit: float) -> Jobs:
     return world.until(ended, limit, pause=2) or chap.jobs(stack.workers)
 
 
+def waiting_jobs(world: World, stack: Stack) -> Jobs | None:
+    """Return the jobs that wait for a worker, according to CHAP's own list; those of CHAP itself are in `own`.
+
+    None where CHAP does not run, has no such list, or cannot be asked.
+    """
+    if not stack.api.running:
+        return None
+    with suppress(EngineError):
+        return Chap(world.engine, stack.api.containers[0].id).waiting_jobs()
+    return None
+
+
 def own_jobs(jobs: Jobs) -> str:
     """Return a message about the jobs that CHAP queued by itself, empty for none."""
-    message = (
-        f"{len(jobs.own)} job(s) run or wait that CHAP queued by itself (baselines); it queues a lost one again a day"
-        " later."
-    )
+    message = f"Jobs that CHAP queued by itself (baselines): {len(jobs.own)}. It queues a lost one again a day later."
     return message if jobs.own else ""
 
 
@@ -45,4 +56,5 @@ def lost_jobs(world: World, stack: Stack) -> str:
         return "The workers do not say which jobs run. A job that runs when CHAP stops is lost."
     if not (jobs.running or jobs.waiting):
         return own_jobs(jobs)
-    return f"{len(jobs.running)} job(s) run, and are lost when CHAP stops; {len(jobs.waiting)} wait, and may be lost."
+    running, waiting = len(jobs.running), len(jobs.waiting)
+    return f"Jobs: {running} running, which are lost when CHAP stops; {waiting} waiting, which may be lost."

@@ -58,7 +58,7 @@ def find_stack(engine: Engine, where: Where) -> Stack:
         )
     if missing := _missing(project):
         check_readable(missing[0])
-        raise StackError(f"There is no file {missing[0]}.", state="Nothing was changed.", hint="Name it with -f.")
+        raise _no_file(missing[0])
     if not os.path.isdir(project.directory):
         raise StackError(
             f"There is no folder {project.directory} on this machine: records and backups would have no place.",
@@ -117,6 +117,10 @@ def find_local_stack(engine: Engine, where: Where) -> Stack:
     return stack
 
 
+def _no_file(path: Path) -> StackError:
+    return StackError(f"There is no file {path}.", state="Nothing was changed.", hint="Name it with -f.")
+
+
 def _missing(project: Project) -> tuple[Path, ...]:
     return tuple(path for path in project.files if not os.path.exists(path))
 
@@ -160,6 +164,8 @@ def _select(stacks: Sequence[Stack], where: Where) -> Stack:
     if files and not where.name:
         wanted = {path.resolve() for path in files}
         matching = [stack for stack in stacks if wanted & {path.resolve() for path in stack.project.files}]
+        if not matching and (missing := [path for path in files if not os.path.exists(path)]):
+            raise _no_file(missing[0])
         stacks = _require_match(stacks, matching, f"from {files[0]}", "-f")
     if where.directory and not (where.name and files):
         directory = (folder / where.directory).resolve()

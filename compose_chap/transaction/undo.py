@@ -21,13 +21,13 @@ from compose_chap.records.run_records import Journal
 from compose_chap.records.steps import Step
 from compose_chap.stack import drift
 from compose_chap.stack.observe import refreshed
-from compose_chap.transaction import hooks, verify
+from compose_chap.transaction import hooks, verify, wait
 from compose_chap.transaction.containers import (
     containers_of,
     recreate,
     start_service,
     start_what_ran,
-    stop_writers,
+    stop_services,
     wait_for_server,
 )
 from compose_chap.transaction.data.previous_data import previous_data_of
@@ -71,7 +71,7 @@ def undo(world: World, change: Change, journal: Journal, *, cut_off: bool = Fals
         begin(world, journal, Step.GO_BACK)
     server = wait_for_server(world, change)
     world.notify("stop again", ", ".join(change.writers))
-    stop_writers(world, change, hooks.of(world, change.project), forgiving=True)
+    stop_services(world, change, change.writers, hooks.of(world, change.project), forgiving=True)
     server.end_own_sessions()
     server.allow_connections(*change.databases)
 
@@ -208,7 +208,7 @@ def look(world: World, change: Change, server: Server, tables: Mapping[str, int]
     baseline = change.baseline
     stack = refreshed(world.engine, change.project.name)
     if baseline.ready:
-        verify.wait_for_api(world, stack, workers=True)
+        wait.wait_for_api(world, stack, workers=True)
         checks = verify.as_before(verify.check_api(world, stack, baseline.version, tables), baseline.schema)
         checks += verify.forgiving(verify.check_everything(world, stack, baseline.version, baseline, {}))
     elif tables:

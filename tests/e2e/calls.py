@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tests.sample.stack import SampleStack, environment
+from tests.sample.stack import SampleStack, environment, run_in
 
 AUTOMATION = (Path(__file__).parents[2] / "docs/automation.md").read_text()
 COMMON = {"version", "command", "ok"}
@@ -27,15 +27,7 @@ def chap(stack: SampleStack, *words: str, expect: int = 0, **variables: str) -> 
 
     Its progress comes as JSON too, so that in every test of a whole command standard error holds nothing else.
     """
-    done = subprocess.run(
-        ["docker", "chap", *words, "--json", "--progress", "json"],
-        cwd=stack.folder,
-        env=environment() | variables,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_in(stack.folder, "docker", "chap", *words, "--json", "--progress", "json", env=environment() | variables)
     assert done.returncode == expect, done.stdout + done.stderr
     assert not (other := no_json_lines(done.stderr)), other
     return as_promised(done.stdout, words[0], expect)

@@ -11,7 +11,7 @@ import click
 
 from compose_chap.cli import app
 from tests.e2e.calls import AUTOMATION, COMMON, OF_A_FAILED_RUN, chap, promised
-from tests.sample.stack import SampleStack, environment
+from tests.sample.stack import SampleStack, run_in
 
 # Of these few other tests read the document; those of all other commands are looked at wherever a test runs one.
 QUICK = (
@@ -30,15 +30,7 @@ def here(text: str, stack: SampleStack) -> str:
 
 
 def run(words: list[str], stack: SampleStack) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        words,
-        cwd=stack.folder,
-        env=environment(),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return run_in(stack.folder, *words)
 
 
 def backups(stack: SampleStack) -> list[dict[str, Any]]:

@@ -99,7 +99,7 @@ def test_what_is_refused_is_refused_at_once_and_begins_nothing(small: SampleStac
 def test_a_failed_run_passes_its_exit_status_to_its_followers(small: SampleStack) -> None:
     begun = chap(small, "upgrade", SICK, "--detach", "--yes")["detached"]
     followed = attach(small, begun["id"])
-    assert followed.returncode == 3 and "Error:" in followed.stderr, followed.stderr
+    assert followed.returncode == 3 and '"code": "rolled-back"' in followed.stderr, followed.stderr
     assert small.version() == "2.0.0"
     assert chap(small, "status")["detached"]["exit_status"] == 3
 

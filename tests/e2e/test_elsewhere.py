@@ -21,7 +21,7 @@ from compose_chap.engine.world import World
 from compose_chap.records import engine_lock
 from tests.e2e.calls import kill, plugin_process, reach, started, until
 from tests.sample.remote import private_config
-from tests.sample.stack import SampleStack, environment
+from tests.sample.stack import SampleStack, environment, run_in
 
 
 @pytest.fixture
@@ -41,15 +41,7 @@ def away(small: SampleStack, copy: Path) -> Iterator[Path]:
 
 
 def run(folder: Path, *words: str, environ: Mapping[str, str] = {}) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        ["docker", "chap", *words],
-        cwd=folder,
-        env={**environment(), **environ},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return run_in(folder, "docker", "chap", *words, env={**environment(), **environ})
 
 
 def document(folder: Path, *words: str, expect: int = 0, environ: Mapping[str, str] = {}) -> Any:

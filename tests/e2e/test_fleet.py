@@ -14,7 +14,7 @@ import pytest
 
 from tests.e2e.calls import as_promised
 from tests.sample.remote import LOOPBACK, Remote, private_config, ssh_server, tls_server
-from tests.sample.stack import SampleStack, environment, free_port
+from tests.sample.stack import SampleStack, environment, free_port, run_in
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or os.geteuid() != 0, reason="only root can run an ssh server of its own"
@@ -36,15 +36,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Remote]:
 
 
 def status(fleet: Remote, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        ["docker", *words],
-        cwd=folder,
-        env=fleet.environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return run_in(folder, "docker", *words, env=fleet.environment)
 
 
 def test_all_that_answer_are_shown_and_why_the_others_do_not(small: SampleStack, fleet: Remote, tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def test_latest_is_pinned_and_a_rollback_undoes_it(stack: SampleStack) -> None:
         stack.docker("tag", image, f"{image.rpartition(':')[0]}:latest")
     stack.wait_job(stack.start_job(600), "STARTED")
     back = chap(stack, "rollback", "--yes")
-    assert back["notes"] == ["1 job(s) run, and are lost when CHAP stops; 0 wait, and may be lost."]
+    assert back["notes"] == ["Jobs: 1 running, which are lost when CHAP stops; 0 waiting, which may be lost."]
     assert seen(stack) == before and stack.version() == "2.1.0"
 
 

@@ -47,7 +47,7 @@ def test_a_running_job_blocks_and_a_dead_job_does_not(small: SampleStack) -> Non
     small.wait_job(job, "STARTED")
 
     failure = chap(small, "upgrade", "v2.1.0", "--yes", expect=1)["error"]
-    assert "1 job(s) run" in failure["message"] and "1 more" in failure["message"] and "--drain" in failure["hint"]
+    assert "Jobs: 1 running" in failure["message"] and "1 more" in failure["message"] and "--drain" in failure["hint"]
     assert Picture.of(small).files == before.files
 
     checks = chap(small, "check", "v2.1.0", expect=1)["checks"]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.sample.stack import environment
+from tests.sample.stack import environment, run_in
 
 COMPOSE = """\
 # CHAP v2.0.0   (image tags below)
@@ -39,15 +39,7 @@ def folder(tmp_path: Path) -> Path:
 
 def pin(folder: Path, *words: str, status: int = 0) -> subprocess.CompletedProcess[str]:
     """Run the command with an engine that is not there."""
-    done = subprocess.run(
-        ["docker", "-H", "unix:///nowhere/docker.sock", "chap", *words],
-        cwd=folder,
-        env=environment(),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_in(folder, "docker", "-H", "unix:///nowhere/docker.sock", "chap", *words)
     assert done.returncode == status, done.stdout + done.stderr
     return done
 
@@ -84,9 +76,7 @@ def test_mode_and_symlink_stay(folder: Path) -> None:
 
 def test_the_process_environment_wins_and_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = content(folder)
-    variables = environment() | {"CHAP_TAG": "v1.4.0"}
-    command = ["docker", "chap", "pin", "v2.1.0"]
-    done = subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, check=False)
+    done = run_in(folder, "docker", "chap", "pin", "v2.1.0", env=environment() | {"CHAP_TAG": "v1.4.0"})
     assert done.returncode == 1 and "CHAP_TAG" in done.stderr and content(folder) == before
 
 

@@ -192,7 +192,7 @@ def test_a_backup_that_is_whole_again_counts_again(small: SampleStack) -> None:
     refused = chap(small, "restore", "latest", "--yes", expect=1)["error"]
     assert dump in refused["message"]
     refused = chap(small, "restore", "latest", "--yes", expect=1)["error"]
-    assert "No backup" in refused["message"] and "is sound" in refused["message"]
+    assert "No backup" in refused["message"] and "can be relied on" in refused["message"]
     assert chap(small, "status")["last_backup"] is None
 
     damage(made["folder"], dump)

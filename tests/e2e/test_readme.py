@@ -14,7 +14,7 @@ import pytest
 from compose_chap import errors
 from compose_chap.cli import app
 from compose_chap.cli.commands import EXIT_STATUSES
-from tests.sample.stack import SampleStack, environment
+from tests.sample.stack import SampleStack, environment, run_in
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -71,7 +71,5 @@ def test_the_example_runs(small: SampleStack, name: str, line: str) -> None:
         small.docker("chap", "upgrade", "v2.1.0", "--yes")
     if name == "attach":
         small.docker("chap", "backup", "--detach")
-    done = subprocess.run(
-        shlex.split(line), cwd=small.folder, env=environment(), capture_output=True, text=True, check=False
-    )
+    done = run_in(small.folder, *shlex.split(line))
     assert done.returncode == 0 and done.stdout.strip(), done.stdout + done.stderr

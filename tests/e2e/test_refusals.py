@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.sample.stack import SampleStack, environment
+from tests.sample.stack import SampleStack, environment, run_in
 
 # A user without any rights on the engine's socket.
 NOBODY = 65534
@@ -40,15 +40,7 @@ def seen(stack: SampleStack) -> list[object]:
 
 def refused(stack: SampleStack, *words: str, status: int = 1, folder: Path | None = None, **variables: str) -> str:
     """Run `docker chap` and return what it said; it must refuse, in the three parts, without a traceback."""
-    done = subprocess.run(
-        ["docker", *words] if words[0] != "chap" else ["docker", *words],
-        cwd=folder or stack.folder,
-        env=environment() | variables,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_in(folder or stack.folder, "docker", *words, env=environment() | variables)
     assert done.returncode == status, done.stdout + done.stderr
     assert done.stderr.count("Error: ") == 1 and "Traceback" not in done.stderr, done.stderr
     return done.stderr

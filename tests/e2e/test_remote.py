@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.sample.remote import Remote, ssh_server, tls_server
-from tests.sample.stack import SampleStack, free_port
+from tests.sample.stack import SampleStack, free_port, run_in
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or os.geteuid() != 0, reason="only root can run an ssh server of its own"
@@ -30,15 +30,7 @@ def remote(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 def chap(remote: Remote, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """Run docker with these words in a folder, in the environment that can go there."""
-    return subprocess.run(
-        ["docker", *words],
-        cwd=folder,
-        env=remote.environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return run_in(folder, "docker", *words, env=remote.environment)
 
 
 def test_it_is_seen_and_backed_up_as_from_its_own_machine(small: SampleStack, remote: Remote, tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import re
 import shlex
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ import pytest
 
 from tests.e2e.calls import chap
 from tests.e2e.faults import SEEDED
-from tests.sample.stack import SampleStack, environment, registry
+from tests.sample.stack import SampleStack, registry, run_in
 
 SITE = """
 services:
@@ -86,15 +85,7 @@ def neighbour(stack: SampleStack, tmp_path_factory: pytest.TempPathFactory) -> I
 
 def docker(folder: Path, *words: str, expect: int = 0) -> str:
     """Run `docker` in a folder and return what it printed."""
-    done = subprocess.run(
-        ["docker", *words],
-        cwd=folder,
-        env=environment(),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_in(folder, "docker", *words)
     assert done.returncode == expect, done.stdout + done.stderr
     return done.stdout
 

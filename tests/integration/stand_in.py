@@ -10,7 +10,11 @@ import time
 def main(words: list[str], docker: tuple[str, ...]) -> int:
     """Do what the first word says; print the words when it says nothing special."""
     match words:
-        case ["exit", status]:
+        case ["exit", status, *_]:
+            return int(status)
+        case ["later", status]:
+            print("waiting", flush=True)
+            sys.stdin.read()
             return int(status)
         case ["fail"]:
             raise ValueError("secret")

@@ -352,7 +352,7 @@ def test_a_damaged_copy_mends_itself(fresh: Installed, name: str, damage: str) -
     if damage != "gone":
         path.write_bytes({"empty": b"", "half": content[: len(content) // 2], "rubbish": b"\0(" + content}[damage])
     first = fresh.run(fresh.file, "load")
-    assert first.returncode == 0 or "was damaged, and is removed. Run the command again." in first.stderr
+    assert first.returncode == 0 or "was damaged and has been removed. Run the command again." in first.stderr
     assert fresh.loaded()["path"][0] != str(fresh.file / "site-packages")
     assert path.read_bytes() == content
 
@@ -381,6 +381,29 @@ def test_a_run_keeps_what_it_loads_from(fresh: Installed, content: bytes) -> Non
         newer = Path(fresh.loaded()["path"][0]).parent
         assert set(fresh.cache.iterdir()) == {older, newer} and older != newer
         upgrade.terminate()
+
+
+def test_a_run_that_fails_after_another_build_was_installed_calls_nothing_damaged(
+    fresh: Installed, content: bytes
+) -> None:
+    pipe = subprocess.PIPE
+    with fresh.start(fresh.file, "later", "1", stdin=pipe, stderr=pipe) as run:
+        assert run.stdin and run.stdout and run.stderr and run.stdout.readline() == "waiting\n"
+        [copy] = fresh.cache.iterdir()
+        fresh.file.unlink()
+        fresh.file.write_bytes(with_commands(content, STAND_IN.read_bytes() + b"\n"))
+        fresh.file.chmod(0o755)
+        run.stdin.close()
+        assert (run.wait(LIMIT), run.stderr.read()) == (1, "")
+        assert copy.is_dir()
+
+
+def test_the_note_on_a_damaged_copy_is_json_where_all_is_json(fresh: Installed) -> None:
+    fresh.loaded()
+    [packages] = fresh.cache.iterdir()
+    (packages / "site-packages" / "click" / "core.py").write_bytes(b"")
+    done = fresh.run(fresh.file, "exit", "1", "--progress", "json")
+    assert done.returncode == 1 and "damaged" in json.loads(done.stderr)["note"]
 
 
 # Installing it

@@ -22,7 +22,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -67,6 +67,19 @@ def environment() -> dict[str, str]:
         if variables.get("CHAP_SAMPLE_ENGINE") != "new":
             variables[name] = value
     return variables
+
+
+def run_in(folder: Path, *words: str, env: Mapping[str, str] | None = None) -> Process:
+    """Run a command in a folder to its end, with nobody to ask, and return how it ended and what it wrote."""
+    return subprocess.run(
+        words,
+        cwd=folder,
+        env=env or environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 @cache
@@ -192,20 +205,12 @@ class SampleStack:
         files = [word for file in self.files for word in ("-f", file.name)]
         return self._run(["docker", "compose", *files, *arguments], check, environ or {})
 
-    def docker(self, *arguments: str, check: bool = True) -> Process:
+    def docker(self, *arguments: str, check: bool = True, environ: dict[str, str] | None = None) -> Process:
         """Run `docker` in the stack's folder: also `stack.docker("chap", "status")`."""
-        return self._run(["docker", *arguments], check, {})
+        return self._run(["docker", *arguments], check, environ or {})
 
     def _run(self, argv: list[str], check: bool, environ: dict[str, str]) -> Process:
-        done = subprocess.run(
-            argv,
-            cwd=self.folder,
-            env=environment() | environ,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = run_in(self.folder, *argv, env=environment() | environ)
         if check and done.returncode:
             raise SampleError(f"{' '.join(argv)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
         return done

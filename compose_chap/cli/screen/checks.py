@@ -55,7 +55,8 @@ def checks_text(checks: Iterable[Check], stream: TextIO | None = None) -> str:
     for (status, message, hint), alike in groupby(checks, lambda check: (check.status, check.message, check.hint)):
         names = ", ".join(dict.fromkeys(name_of(check) for check in alike))
         mark = painted(_MARKS[status].ljust(4), _COLOURS[status], wanted=colour)
-        name = f"{names}\n{'':<{indent}}" if narrow or len(names) > _NAME_WIDTH else f"{names:<{_NAME_WIDTH}} "
+        alone = narrow or len(names) > _NAME_WIDTH
+        name = f"{hanging(names, 8, width)}\n{'':<{indent}}" if alone else f"{names:<{_NAME_WIDTH}} "
         lines.append(f"  {mark}  {name}{hanging(message, indent, width)}")
         if hint and status != "ok":
             lines += hint_lines(hint, indent, width)

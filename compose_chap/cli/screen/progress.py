@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TextIO
 
-from compose_chap.cli.screen.layout import cells, clipped, colourful, painted, terminal_width
+from compose_chap.cli.screen.layout import cells, clipped, colourful, hanging, painted, terminal_width
 from compose_chap.cli.screen.plain import single_line
 from compose_chap.cli.screen.steps import FAILED, WAITING, WAY_BACK, words_of
+from compose_chap.errors import Cancelled, RolledBack
 from compose_chap.units import duration, size, stopwatch
 
 _TICK = 0.125  # seconds between two drawings
@@ -96,7 +97,9 @@ class Progress:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is not None and not isinstance(error, RuntimeError):  # click's own way to say an exit status
-            self._close(failure="")
+            # Where everything was put back, the step that went on is the last one of the way back, and it is done.
+            back = bool(self._indent) and isinstance(error, (RolledBack, Cancelled))
+            self._close(failure=None if back else "")
         self.end()
 
     def _as_json(self, step: str, detail: str, done: float, total: float) -> None:
@@ -125,12 +128,15 @@ class Progress:
             step.amounts[step.detail] = done
 
     def _close(self, failure: str | None = None) -> None:
-        """Leave the line of the step that went on: as done, or with why it failed."""
+        """Leave the line of the step that went on: as done, or with why it failed; none of a mere look."""
         step, self._step = self._step, None
         if step is None:
             return
         words = words_of(step.name)
-        if failure is not None:
+        if not words.done and not failure:
+            if self._screen:
+                self._screen.clear()
+        elif failure is not None:
             why = f"{words.doing}: {single_line(failure)}" if failure else words.doing
             self._line(why, good=False)
         elif self._mode == "live":
@@ -164,6 +170,7 @@ class _Screen:
         self._marks = _MARKS if _can_show(stream, "".join(_MARKS) + _SPINNER) else _PLAIN_MARKS
         self._finished: list[str] = []
         self._live: tuple[_CurrentStep, str] | None = None
+        self._drawn = False
         self._change = threading.Lock()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="progress", daemon=True)
@@ -176,9 +183,15 @@ class _Screen:
     def add(self, indent: str, text: str, good: bool | None) -> None:
         """Put a finished line above the live one, which is over."""
         mark = "" if good is None else painted(self._marks[not good], "32" if good else "31", wanted=self._colour) + " "
+        behind = len(indent) + 2 * bool(mark)
         with self._change:
             self._live = None
-            self._finished.append(f"{indent}{mark}{text}")
+            self._finished.append(f"{indent}{mark}{hanging(text, behind, terminal_width(self._stream))}")
+
+    def clear(self) -> None:
+        """Take the live line away."""
+        with self._change:
+            self._live = None
 
     def stop(self) -> None:
         """Draw what is left, and end. A terminal that takes nothing is not waited for."""
@@ -194,11 +207,12 @@ class _Screen:
         with self._change:
             finished, self._finished = self._finished, []
             live = self._live
-        text = "".join(f"{line}\x1b[K\n" for line in finished)
+        text = "".join(f"{line}\x1b[K\n" for part in finished for line in part.split("\n"))
         if live and not self._over.is_set():
             text += self._live_line(*live) + "\x1b[K"
-        elif finished or self._over.is_set():
+        elif finished or self._drawn:
             text += "\x1b[K"
+        self._drawn = bool(live) and not self._over.is_set()
         try:
             self._stream.write(f"\r{text}\r" if text else "")
             self._stream.flush()

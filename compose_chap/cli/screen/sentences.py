@@ -201,7 +201,7 @@ def still_unreliable(fault: str) -> str:
 NOTHING_TO_REMOVE = "Nothing to remove."
 WOULD_BE_REMOVED, REMOVED = "Would be removed", "Removed"
 IMAGES_FREE_TOO = ", and what the images free"
-STAYS, DATA_GONE = "Stays", "its data are gone"
+STAYS, DATA_GONE = "Kept", "its data are gone"
 
 
 def older_than_days(days: int) -> str:

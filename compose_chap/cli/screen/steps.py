@@ -1,4 +1,7 @@
-"""What each step of a run is called on the screen: while it goes on, and when it is done."""
+"""What each step of a run is called on the screen: while it goes on, and when it is done.
+
+A mere look leaves no line behind: what was seen is shown below it.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class StepWords:
-    """A step while it goes on, and when it is done."""
+    """A step while it goes on, and when it is done; empty for one that leaves no line."""
 
     doing: str
     done: str
@@ -16,9 +19,9 @@ class StepWords:
 STEPS = {
     step: StepWords(doing, done)
     for step, doing, done in (
-        ("check", "Checking", "Checked"),
-        ("look", "Looking at CHAP and its data", "Looked at CHAP and its data"),
-        ("ask", "Asking", "Asked"),
+        ("check", "Checking", ""),
+        ("look", "Looking at CHAP and its data", ""),
+        ("ask", "Asking", ""),
         ("pull", "Pulling", "Pulled"),
         ("checkout", "Checking out", "Checked out"),
         ("build", "Building", "Built"),
@@ -36,11 +39,12 @@ STEPS = {
         ("files back", "Putting the files back", "The files are back"),
         ("data back", "Putting the data back", "The data are back"),
         ("containers back", "Starting the previous containers", "Started the previous containers"),
-        ("verify back", "Verifying that all is as before", "Verified that all is as before"),
+        ("verify back", "Verifying that all is as before", "Everything is as before"),
         ("read dump", "Reading the dump", "Read the dump"),
         ("restore beside", "Restoring beside the live database", "Restored beside the live database"),
         ("check beside", "Checking what was restored", "Checked what was restored"),
         ("start database", "Starting the database", "Started the database"),
+        ("start throwaway", "Starting a throwaway PostgreSQL", "Started a throwaway PostgreSQL"),
         ("prove", "Verifying the backup", "Verified the backup"),
         ("prove dump", "Verifying the dump", "Verified the dump"),
         ("copy data", "Copying the data", "Copied the data"),

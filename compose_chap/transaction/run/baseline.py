@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -11,6 +11,7 @@ from typing import Any
 from compose_chap.engine.world import World
 from compose_chap.errors import ChapError
 from compose_chap.model import Role, Stack
+from compose_chap.postgres.reach import APPLICATION
 from compose_chap.postgres.server import Server, Session
 from compose_chap.stack import schema
 from compose_chap.stack.chap import Chap, Overview, version_in
@@ -38,18 +39,16 @@ class Baseline:
         return asdict(self)
 
 
-def baseline_of(world: World, stack: Stack, overview: Overview | None = None) -> Baseline:
+def baseline_of(world: World, stack: Stack, ask: Callable[[], Overview] | None = None) -> Baseline:
     """Return the baseline of a stack. What cannot be read is left empty, for example of a lost database.
 
-    `overview` is the API's state, if it was read already.
+    `ask` returns the API's state, where others want to know it too.
     """
-    api = stack.api.containers[0]
     # Each waits for a program in another container.
     with ThreadPoolExecutor() as pool:
         versions, route = pool.submit(worker_versions, world, stack), pool.submit(route_of, world, stack)
         has_data, verdict = pool.submit(_has_data, world, stack), pool.submit(_verdict, world, stack)
-        if overview is None:
-            overview = Chap(world.engine, api.id).overview() if api.running else Overview.empty()
+        overview = ask() if ask else _overview(world, stack)
     return Baseline(
         version=overview.version,
         worker_versions=versions.result(),
@@ -60,6 +59,11 @@ def baseline_of(world: World, stack: Stack, overview: Overview | None = None) ->
         untouched=_others(stack),
         schema=verdict.result(),
     )
+
+
+def _overview(world: World, stack: Stack) -> Overview:
+    api = stack.api.containers[0]
+    return Chap(world.engine, api.id).overview() if api.running else Overview.empty()
 
 
 def worker_versions(world: World, stack: Stack) -> dict[str, str]:
@@ -73,9 +77,13 @@ def worker_versions(world: World, stack: Stack) -> dict[str, str]:
 
 
 def other_sessions(server: Server, stack: Stack) -> tuple[Session, ...]:
-    """Return the sessions in CHAP's database besides CHAP's own: a change ends them."""
+    """Return the sessions in CHAP's database besides CHAP's own and this tool's: a change ends them."""
     own = {address for service in stack.writers for container in service.containers for address in container.addresses}
-    return tuple(session for session in server.sessions(stack.access.name) if session.address not in own)
+    return tuple(
+        session
+        for session in server.sessions(stack.access.name)
+        if session.address not in own and session.application != APPLICATION
+    )
 
 
 def _has_data(world: World, stack: Stack) -> bool:

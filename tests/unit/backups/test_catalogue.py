@@ -38,7 +38,7 @@ def test_a_whole_dump_in_a_backup_that_is_not_is_named(tmp_path: Path) -> None:
     command = f"docker chap restore '{made.dump}'"
     with pytest.raises(DumpError, match="RESTORE.txt") as by_name:
         proof.check_sums(here, made)
-    with pytest.raises(DumpError, match="is sound") as by_latest:
+    with pytest.raises(DumpError, match="can be relied on") as by_latest:
         source.recognise("latest", folder)
     assert all(refusal.value.hint.endswith(command) for refusal in (by_name, by_latest))
     assert "name it" not in by_latest.value.hint
@@ -47,7 +47,7 @@ def test_a_whole_dump_in_a_backup_that_is_not_is_named(tmp_path: Path) -> None:
     made.dump.write_bytes(b"PGDMP, damaged")
     with pytest.raises(DumpError, match="a.dump") as by_name:
         proof.check_sums(here, made)
-    with pytest.raises(DumpError, match="is sound") as by_latest:
+    with pytest.raises(DumpError, match="can be relied on") as by_latest:
         source.recognise("latest", folder)
     assert all(command not in refusal.value.hint for refusal in (by_name, by_latest))
     assert by_latest.value.hint.endswith(f"docker chap verify {made.id}")
@@ -78,7 +78,7 @@ def test_a_missing_file_is_called_a_file_and_backups_are_listed(tmp_path: Path) 
     assert "20261129T040000Z and 2 older." in raised.value.message
     with pytest.raises(DumpError, match="There is no backup 'x'"):
         catalogue.find("x", tmp_path)
-    with pytest.raises(DumpError, match="There is no backup 'latest'. In .*: none."):
+    with pytest.raises(DumpError, match="There is no backup 'latest': .* has no backups"):
         source.recognise("latest", tmp_path / "empty")
 
 

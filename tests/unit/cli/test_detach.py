@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from compose_chap.cli import app
+from compose_chap.cli import app, attach
 from compose_chap.engine.world import World
 from compose_chap.errors import EngineError
 from compose_chap.operations import detach
@@ -89,3 +89,11 @@ def test_attach_lists_the_runs(engine: FakeEngine, tmp_path: Path, capsys: pytes
     )
     assert app.main(["attach", "20200101T000000Z"]) == 1
     assert f"There are: {folder.name}" in capsys.readouterr().err
+
+
+def test_what_a_run_wrote_comes_as_json_lines_where_all_is_json(capsys: pytest.CaptureFixture[str]) -> None:
+    take = attach._JsonLines()
+    for piece in (b'{"step": "pu', b'll"}\nWarning: hot', b"\n", b"[1]\nhalf a line"):
+        take(piece)
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert lines == [{"step": "pull"}, {"note": "Warning: hot"}, {"note": "[1]"}]

@@ -13,14 +13,14 @@ import termios
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TextIO
 
 import pytest
 
 from compose_chap.cli.screen.layout import cells
 from compose_chap.cli.screen.progress import Progress
-from compose_chap.errors import ChapError
+from compose_chap.errors import Cancelled, ChapError, NeedsPerson, RolledBack
 
 CLEAR = "\x1b[K"
 
@@ -237,3 +237,39 @@ def test_json_is_a_document_per_line_also_for_a_failure() -> None:
     progress("go back")
     progress.end()
     assert [json.loads(line)["step"] for line in stream.getvalue().splitlines()] == ["verify api", "failed", "go back"]
+
+
+@pytest.mark.parametrize(
+    ("error", "last"),
+    [
+        (RolledBack("The upgrade failed."), "  ✔ Everything is as before  N s"),
+        (Cancelled("The upgrade was cancelled."), "  ✔ Everything is as before  N s"),
+        (NeedsPerson("Putting everything back failed too."), "  ✘ Verifying that all is as before"),
+    ],
+)
+def test_the_last_step_of_a_way_back_is_done_where_everything_is_back(error: ChapError, last: str) -> None:
+    with terminal() as screen:
+        with suppress(ChapError), Progress(screen.stream, "auto") as progress:
+            progress("start api")
+            progress("failed", "it ended")
+            progress("go back")
+            progress("verify back")
+            raise error
+        screen.until("all is as before|Everything is as before")
+        assert [re.sub(r"\d+\.\ds", "N s", line) for line in screen.lines() if line][-1] == last
+
+
+def test_a_look_leaves_no_line_and_a_long_failure_is_broken_between_words() -> None:
+    with terminal(columns=40) as screen:
+        progress = Progress(screen.stream, "auto")
+        progress("look", "chap")
+        screen.until("Looking at CHAP")
+        progress("verify api")
+        progress("failed", "the database is missing what this version needs: prediction.calibration")
+        progress.end()
+        screen.until("calibration")
+        assert [line for line in screen.lines() if line] == [
+            "✘ Verifying the API: the database is",
+            "  missing what this version needs:",
+            "  prediction.calibration",
+        ]

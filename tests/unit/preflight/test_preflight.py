@@ -84,7 +84,9 @@ def test_jobs_that_chap_queued_by_itself_do_not_stand_in_the_way() -> None:
     subject.jobs = Jobs(("a",), (), (), ("w",), ("c",))
     check = preflight._jobs(subject)
     assert (
-        check.status == "fail" and check.message.startswith("1 job(s) run and 0 wait") and "by itself" in check.message
+        check.status == "fail"
+        and check.message.startswith("Jobs: 1 running, 0 waiting.")
+        and "by itself" in check.message
     )
     subject.jobs = Jobs((), (), ("z",), ("w",))
     assert preflight._jobs(subject).message == "No job is running. 1 more are listed as running but are dead."

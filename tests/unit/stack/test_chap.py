@@ -59,5 +59,5 @@ def test_jobs_that_chap_queues_by_itself_are_nobodys_work() -> None:
     }
     jobs = Jobs.of(listed, Active(("w",), frozenset({"a", "c", "x"})))
     assert (jobs.running, jobs.waiting, jobs.zombies, jobs.own) == (("a", "x"), ("b",), ("e",), ("c", "d"))
-    assert own_jobs(jobs).startswith("2 job(s) run or wait that CHAP queued by itself")
+    assert own_jobs(jobs).startswith("Jobs that CHAP queued by itself (baselines): 2.")
     assert own_jobs(Jobs.of({}, Active((), frozenset()))) == ""

@@ -72,7 +72,8 @@ def test_passwords_are_taken_out_of_evidence() -> None:
 
 
 def test_the_expected_downtime_is_learned_from_the_last_upgrade() -> None:
-    assert upgrade_plan.expected_downtime(600_000_000, []) == pytest.approx(24)
+    assert upgrade_plan.expected_downtime(600_000_000, []) == pytest.approx(10.5)
+    assert upgrade_plan.expected_downtime(600_000_000, [], 3.5) == pytest.approx(8)
     runs = [{"operation": "upgrade", "downtime": 31.5}, {"operation": "restore", "downtime": 3.0}]
     assert upgrade_plan.expected_downtime(600_000_000, runs) == 31.5
 

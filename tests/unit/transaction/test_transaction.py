@@ -223,6 +223,15 @@ class Theorem:
                 self.monkeypatch.setattr(name, write)
         return struck, None
 
+    def new(self, run: Callable[[FakeEngine], None], engine: FakeEngine) -> Any:
+        """Return what a run that nothing strikes makes of the engine, which stays as it was, with its files."""
+        after = engine.copy()
+        self.run(run, after)
+        made = picture(after)
+        shutil.rmtree(self.folder / ".docker-chap")
+        (self.folder / "compose.yml").write_bytes(OLD)
+        return made
+
     def prove(
         self,
         run: Callable[[FakeEngine], None],
@@ -268,11 +277,7 @@ def theorem(monkeypatch: pytest.MonkeyPatch, base_folder: Path) -> Theorem:
 @pytest.mark.parametrize("fault", [error, interruption, kill])
 @pytest.mark.parametrize("sick", ["", "never ready", "loses rows"])
 def test_upgrade(engine: FakeEngine, theorem: Theorem, fault: Callable[[str], None], sick: str) -> None:
-    after = engine.copy()
-    theorem.run(run_upgrade, after)
-    new = picture(after)
-    reset(engine.folder)
-
+    new = theorem.new(run_upgrade, engine)
     engine.sick = sick
     result = theorem.prove(run_upgrade, engine, new, fault)
     assert result["old"] > 50 and ("new" in result) == (not sick)
@@ -285,11 +290,7 @@ def test_upgrade_that_keeps_a_dump(
     engine: FakeEngine, theorem: Theorem, fault: Callable[[str], None], sick: str, room: int
 ) -> None:
     run = functools.partial(run_upgrade, by_dump=True)
-    after = engine.copy()
-    theorem.run(run, after)
-    new = picture(after)
-    reset(engine.folder)
-
+    new = theorem.new(run, engine)
     engine.sick, engine.room = sick, room
     result = theorem.prove(run, engine, new, fault)
     assert result["old"] > 50 and ("new" in result) == (not sick)
@@ -301,22 +302,14 @@ def test_upgrade_that_keeps_a_dump_and_whose_recovery_is_killed_too(
     engine: FakeEngine, theorem: Theorem, at: int, room: int
 ) -> None:
     run = functools.partial(run_upgrade, by_dump=True)
-    after = engine.copy()
-    theorem.run(run, after)
-    new = picture(after)
-    reset(engine.folder)
-
+    new = theorem.new(run, engine)
     engine.room = room
     assert theorem.prove(run, engine, new, kill, recovery_killed_at=at)["old"] > 50
 
 
 @pytest.mark.parametrize("at", [5, 15, 25, 35, 45])
 def test_upgrade_whose_recovery_is_killed_too(engine: FakeEngine, theorem: Theorem, at: int) -> None:
-    after = engine.copy()
-    theorem.run(run_upgrade, after)
-    new = picture(after)
-    reset(engine.folder)
-
+    new = theorem.new(run_upgrade, engine)
     assert theorem.prove(run_upgrade, engine, new, kill, recovery_killed_at=at)["old"] > 50
 
 
@@ -332,12 +325,6 @@ def test_rollback(engine: FakeEngine, theorem: Theorem, fault: Callable[[str], N
     shutil.copytree(start, engine.folder)
 
     assert theorem.prove(run_rollback, engine, new, fault)["old"] > 40
-
-
-def reset(folder: Path) -> None:
-    """Bring the files back to what they were at first."""
-    shutil.rmtree(folder / ".docker-chap")
-    (folder / "compose.yml").write_bytes(OLD)
 
 
 def test_rows_of_another_client_are_kept_and_reported_while_it_writes(engine: FakeEngine) -> None:
@@ -570,6 +557,38 @@ def test_rows_that_a_migration_made_are_nobodys_work(engine: FakeEngine) -> None
     engine.databases["chap_core"].rows["public.alert"] = 1
     written = rollback.plan_rollback(here, stack, "upgrade").written_since
     assert written == {"public.backtestspecification": 2, "public.alert": 1}
+
+
+WAITING = {"id": "j1", "status": "PENDING", "type": "run_prediction"}
+
+
+@pytest.mark.parametrize("jobs", [[], [WAITING], [{**WAITING, "type": "run_baseline"}]])
+def test_a_new_worker_gets_no_job_before_the_new_data_are_verified(
+    engine: FakeEngine, jobs: list[dict[str, str]]
+) -> None:
+    engine.sick, engine.jobs, before = "loses rows", jobs, copy.deepcopy(picture(engine))
+    running: set[str] = set()
+
+    def watch(call: int, name: str) -> None:
+        running.update(box.image for box in engine.boxes.values() if box.service == "worker" and box.state == "running")
+
+    engine.strike = watch
+    with pytest.raises(RolledBack):
+        run_upgrade(engine)
+    assert (f"{WORKER}:v2" in running) == (not jobs)
+    assert picture(engine) == before
+    assert "start worker" not in [step["step"] for step in run_records.history(engine.folder)[-1]["steps"]]
+
+
+def test_a_job_that_is_queued_while_the_workers_stop_is_named(engine: FakeEngine) -> None:
+    def queue(call: int, name: str) -> None:
+        if any(box.service == "worker" and box.state == "exited" for box in engine.boxes.values()):
+            engine.jobs = [WAITING]
+
+    engine.strike = queue
+    run_upgrade(engine)
+    (check,) = (check for check in run_records.history(engine.folder)[-1]["checks"] if check["name"] == "queued_jobs")
+    assert check["status"] == "warn" and "j1" in check["message"]
 
 
 def test_an_old_mark_is_dropped_only_once_the_way_back_brings_it_again(engine: FakeEngine) -> None:

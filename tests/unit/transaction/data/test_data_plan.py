@@ -27,24 +27,8 @@ NAMES = {
 }
 MIGRATING = (Step.STOP, Step.KEEP, Step.REWRITE, Step.START_API, Step.VERIFY_API, Step.START_WORKER, Step.VERIFY)
 ORDER = {
-    DataKind.COPY: (
-        Step.STOP,
-        Step.KEEP,
-        Step.REWRITE,
-        Step.START_API,
-        Step.VERIFY_API,
-        Step.START_WORKER,
-        Step.VERIFY,
-    ),
-    DataKind.DUMP: (
-        Step.STOP,
-        Step.KEEP,
-        Step.REWRITE,
-        Step.START_API,
-        Step.VERIFY_API,
-        Step.START_WORKER,
-        Step.VERIFY,
-    ),
+    DataKind.COPY: MIGRATING,
+    DataKind.DUMP: MIGRATING,
     DataKind.RESTORE: (Step.CHECK_BESIDE, Step.STOP, Step.SWAP, Step.START_API, Step.START_WORKER, Step.VERIFY),
     DataKind.ROLLBACK: (Step.STOP, Step.REWRITE, Step.SWAP, Step.START_API, Step.START_WORKER, Step.VERIFY),
 }
