@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from compose_chap.cli.commands import COMMON_NAMES
+from compose_chap.cli.options import path
 from compose_chap.cli.screen.plain import plain
 from compose_chap.cli.values import files, projects
 from compose_chap.errors import ChapError, Declined, UsageError
@@ -208,7 +209,7 @@ _COMMON = (
     click.option(
         *("-f", "--file", "files"),
         multiple=True,
-        type=Path,
+        type=path,
         shell_complete=files,
         metavar="FILE",
         help="A Compose file, as with docker compose.",
@@ -222,7 +223,7 @@ _COMMON = (
     ),
     click.option(
         "--project-directory",
-        type=Path,
+        type=path,
         shell_complete=files,
         metavar="FOLDER",
         help="The project's folder, as with docker compose.",
@@ -231,7 +232,7 @@ _COMMON = (
         "--env-file",
         "env_files",
         multiple=True,
-        type=Path,
+        type=path,
         shell_complete=files,
         metavar="FILE",
         help="An env file, as with docker compose.",

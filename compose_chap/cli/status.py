@@ -10,6 +10,7 @@ import click
 
 from compose_chap.cli.call import Call, common
 from compose_chap.cli.commands import command
+from compose_chap.cli.options import path
 from compose_chap.cli.screen import sentences
 from compose_chap.cli.screen import status as status_screen
 from compose_chap.cli.screen.layout import paragraph
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 @command("status")
 @click.option(
     "--metrics-file",
-    type=Path,
+    type=path,
     shell_complete=files,
     metavar="FILE",
     help="Also write a file for Prometheus; its name should end in .prom.",

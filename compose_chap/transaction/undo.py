@@ -84,9 +84,10 @@ def undo(world: World, change: Change, journal: Journal, *, cut_off: bool = Fals
     facts = facts_of(journal)
     written = Written(
         _set_aside(server, change, facts.new_tables or change.tables or facts.old_tables),
-        _changed(server, change, facts.answered),
+        # Once everything ran, users may have written where CHAP itself does at its start.
+        _changed(server, change, facts.answered, everywhere=journal.began(Step.START_WORKER)),
         # What it did in its time nobody looked at.
-        served=cut_off or journal.began(Step.START_WORKER),
+        served=cut_off or (journal.began(Step.START_WORKER) and not facts.answered),
     )
 
     start_what_ran(world, change)
@@ -236,10 +237,10 @@ def _set_aside(server: Server, change: Change, old: Mapping[str, int]) -> dict[s
     return {table: rows for table, rows in since.items() if rows > 0 and table in old}
 
 
-def _changed(server: Server, change: Change, answered: Answered | None) -> dict[str, int]:
+def _changed(server: Server, change: Change, answered: Answered | None, *, everywhere: bool) -> dict[str, int]:
     """Return how many rows of each table of the failed data changed since the new API first answered.
 
-    New and changed rows count. What CHAP itself writes at its start does not.
+    New and changed rows count. Tables that CHAP itself writes at its start count only if `everywhere`.
     """
     if not answered or not server.exists(change.failed):
         return {}
@@ -248,7 +249,7 @@ def _changed(server: Server, change: Change, answered: Answered | None) -> dict[
     return {
         name: since or gone.get(name, 0)
         for name, (_, since) in newer.items()
-        if name not in verify.NOBODYS and (since or gone.get(name, 0) > 0)
+        if (everywhere or name not in verify.NOBODYS) and (since or gone.get(name, 0) > 0)
     }
 
 

@@ -96,6 +96,7 @@ def read_change(value: Value) -> Change:
     accepted, port = value.get("accepted"), value.get("port")
     names = ("operation", "database", "admin", "owner", "live", "kept", "incoming", "expected")
     texts = {name: value.at(name).text() for name in names}
+    _check_writers(value)
     return Change(
         **texts,
         project=_project(value.at("project")),
@@ -158,6 +159,19 @@ def _project(value: Value) -> Project:
     return Project(
         value.at("name").filled(), directory, tuple(map(Path, files)), tuple(map(Path, value.at("env_files").texts()))
     )
+
+
+def _check_writers(value: Value) -> None:
+    """Raise the error of `value` unless each writer has its containers and images."""
+    writers = value.at("writers").texts()
+    if not writers:
+        raise value.at("writers").wrong("is empty")
+    for name in ("containers", "images", "images_after"):
+        known = value.at(name).members()
+        # The new images are known only once they are pulled or built.
+        missing = [writer for writer in writers if writer not in known]
+        if missing and (known or name != "images_after"):
+            raise value.at(name).wrong(f"has nothing about {missing[0]}")
 
 
 def _images(value: Value) -> dict[str, dict[str, str]]:
