@@ -17,7 +17,7 @@ from compose_chap import units
 from compose_chap.backups import catalogue as backup_catalogue
 from compose_chap.cli.call import Call, common
 from compose_chap.cli.commands import command
-from compose_chap.cli.options import output_option
+from compose_chap.cli.options import at_least, output_option, usable
 from compose_chap.cli.recorded import recorded
 from compose_chap.cli.screen import copies as screen
 from compose_chap.cli.screen import sentences
@@ -27,7 +27,7 @@ from compose_chap.copies import catalogue, send
 from compose_chap.copies.catalogue import Copy
 from compose_chap.copies.repository import repository
 from compose_chap.copies.restic import Restic
-from compose_chap.errors import ChapError
+from compose_chap.errors import ChapError, UsageError
 from compose_chap.model import Origin
 from compose_chap.operations import prune_copies
 from compose_chap.records.retention import Retention
@@ -35,6 +35,16 @@ from compose_chap.stack import observe
 from compose_chap.stack.databases import server_of
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+limit_option = click.option(
+    "--limit-upload",
+    type=int,
+    callback=at_least(0),
+    default=0,
+    metavar="KIB",
+    help="Send at most this many KiB a second.",
+)
 
 
 @dataclass(frozen=True)
@@ -79,7 +89,7 @@ def _repository_options(word: str, about: str) -> Callable[[Callable[..., None]]
 
 
 def _file_option(word: str, name: str, about: str) -> Callable[[_Function], _Function]:
-    return click.option(word, name, default="", shell_complete=files, metavar="FILE", help=about)
+    return click.option(word, name, type=usable, default="", shell_complete=files, metavar="FILE", help=about)
 
 
 def to_repository(word: str = "--to") -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -104,20 +114,16 @@ def wanted_copy(call: Call, restic: Restic, wanted: str) -> Copy:
 @click.argument("wanted", shell_complete=backups, metavar="[BACKUP]", default="latest")
 @to_repository()
 @click.option("--init", "new", is_flag=True, help="Make the repository if it does not exist yet.")
-@click.option(
-    "--limit-upload", type=click.IntRange(1), default=None, metavar="KIB", help="Send at most this many KiB a second."
-)
+@limit_option
 @output_option
 @common
-def copy_command(
-    call: Call, wanted: str, store: Store, new: bool, limit_upload: int | None, output: Path | None
-) -> None:
+def copy_command(call: Call, wanted: str, store: Store, new: bool, limit_upload: int, output: Path | None) -> None:
     """Copy a backup to another place, encrypted.
 
     restic keeps the copies: in a folder, on a USB disk, or on a server (sftp, rest, S3). Only what is new since the
     last copy is sent. A copy that was cut off goes on where it ended. Without BACKUP it is `latest`.
     """
-    restic = store.open(limit_upload or 0)
+    restic = store.open(limit_upload)
     world, where = call.world(), call.where()
     stack = observe.find_stack(world.engine, where)
     origin, directory = world.engine.origin(stack.project.name), stack.project.directory
@@ -141,14 +147,18 @@ def copy_command(
 
 @command("copies")
 @from_repository
-@click.option("--check", type=click.IntRange(1, 100), metavar="PERCENT", help="Read this part of all data back.")
+@click.option(
+    "--check", type=int, callback=at_least(0), default=0, metavar="PERCENT", help="Read this part of all data back."
+)
 @common
-def copies_command(call: Call, store: Store, check: int | None) -> None:
+def copies_command(call: Call, store: Store, check: int) -> None:
     """List the copies of backups in another place.
 
     With --check the repository is checked too: its structure, and a part of its data, chosen by chance. What is damaged
     there is found so before it is needed.
     """
+    if check > 100:
+        raise UsageError(f"{check} is more than 100 percent.", state="Nothing was changed.")
     restic = store.open()
     restic.check_reachable()
     listing = catalogue.scan(restic)

@@ -12,7 +12,7 @@ import click
 
 from compose_chap.cli.call import Call, common
 from compose_chap.cli.commands import command
-from compose_chap.cli.copies import Store, to_repository
+from compose_chap.cli.copies import Store, limit_option, to_repository
 from compose_chap.cli.options import output_option
 from compose_chap.cli.recorded import recorded, records_of
 from compose_chap.cli.screen import schedule as screen
@@ -42,9 +42,7 @@ _ACTIONS = ("on", "off", "run")
 @click.argument("kind", type=click.Choice(KINDS), required=False, metavar="[nightly|weekly|monthly]")
 @click.option("--at", metavar="HH:MM", help="When the nightly work begins, by this machine's clock. Default: 01:30.")
 @to_repository("--copy-to")
-@click.option(
-    "--limit-upload", type=click.IntRange(1), default=None, metavar="KIB", help="Send at most this many KiB a second."
-)
+@limit_option
 @click.option(
     "--metrics-file", default="", shell_complete=files, metavar="FILE", help="Write a file for Prometheus each time."
 )
@@ -65,7 +63,7 @@ def schedule_command(
     kind: str | None,
     at: str | None,
     store: Store,
-    limit_upload: int | None,
+    limit_upload: int,
     metrics_file: str,
     monitor: str,
     by: str | None,
@@ -84,7 +82,7 @@ def schedule_command(
     if kind and action != "run" or given and action != "on":
         raise UsageError("Options belong to `schedule on`, and a kind of work to `schedule run`.")
     if action == "on":
-        _on(call, plan.time_of_day(at or "01:30"), store, limit_upload or 0, metrics_file, monitor, by or "", output)
+        _on(call, plan.time_of_day(at or "01:30"), store, limit_upload, metrics_file, monitor, by or "", output)
     elif action == "off":
         _off(call)
     elif action == "run":
