@@ -88,9 +88,11 @@ def _forward(world: World, change: Change, journal: Journal, credentials: Mappin
     server.version()
     file_changes.prepare(world)
     journal.learn(settings=undo.configurations_of(world, change))
-    hooked = hooks.of(world, change.project)
     stack = refreshed(world.engine, change.project.name)
-    waited = waiting_jobs(world, stack)
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(waiting_jobs, world, stack)
+        hooked = hooks.of(world, change.project)
+    waited = asked.result()
     api, *workers = change.writers
     begin(world, journal, Step.STOP, ", ".join(change.writers))
     # Workers take seconds to stop, the API does not: it serves until they have stopped.
