@@ -142,7 +142,7 @@ def look_again(world: World, change: Change, journal: Journal) -> Done | None:
         for name in change.writers:
             start_service(world, change, name, hooked, forgiving=True)
         checks = [*facts_of(journal).early_checks]
-        checks += _look_at_api(world, change, journal, start_up.first_answer(world, change))
+        checks += _look_at_api(world, change, journal, start_up.wait_again(world, change))
         checks += verify.raise_if_failed(verify.forgiving(_look_at_all(world, change, {})))
     except ChapError:
         return None
