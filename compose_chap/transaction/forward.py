@@ -94,7 +94,7 @@ def _forward(world: World, change: Change, journal: Journal, credentials: Mappin
         hooked = hooks.of(world, change.project)
     waited = asked.result()
     api, *workers = change.writers
-    begin(world, journal, Step.STOP, ", ".join(change.writers))
+    begin(world, journal, Step.STOP, ", ".join(workers))
     # Workers take seconds to stop, the API does not: it serves until they have stopped.
     stop_services(world, change, workers, hooked)
     with ThreadPoolExecutor(1) as pool:
@@ -102,6 +102,7 @@ def _forward(world: World, change: Change, journal: Journal, credentials: Mappin
         file_changes.apply(world, journal)
     waiting = asked.result()
     down = world.clock()
+    world.notify(Step.STOP.value, api)
     stop_services(world, change, [api], hooked)
 
     previous.preserve(world, server, journal)
