@@ -61,13 +61,13 @@ class Killed(BaseException):
 
 @dataclass
 class Database:
-    """A database: rows per table, the columns it was migrated to, and what ALTER DATABASE set."""
+    """A database: rows per table, the columns it was migrated to, what ALTER DATABASE set, and rows changed of late."""
 
     rows: dict[str, int]
     columns: set[str] = field(default_factory=set)
     settings: str = ""
     closed: bool = False
-    edited: int = 0
+    edited: dict[str, int] = field(default_factory=dict)
 
 
 class _Connection:
@@ -375,11 +375,12 @@ class FakeEngine(Engine):
         if self.databases[database].closed:
             return Finished(2, "", f'FATAL: database "{database}" is not currently accepting connections')
         if "json_build_array(rolsuper" in sql:
-            return Finished(0, '[true, 170006, 5432, ["chap"]]\n', "")
+            return Finished(0, '[true, 170006, 5432, ["chap"], null]\n', "")
         rows: list[list[Any]] = []
         if sql.startswith("SELECT format('SELECT json_build_array(%L, count(*), count(*) FILTER"):
             content = self.databases[database]
-            return Finished(0, "".join(json.dumps([*pair, content.edited]) + "\n" for pair in content.rows.items()), "")
+            lines = (json.dumps([*pair, content.edited.get(pair[0], 0)]) for pair in content.rows.items())
+            return Finished(0, "".join(f"{line}\n" for line in lines), "")
         if "'SELECT json_build_object(" in sql:
             names = sorted(self.databases[database].columns)
             has = {"columns": [["observation", name, "integer", True, False] for name in names], "counts": []}

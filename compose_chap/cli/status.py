@@ -10,6 +10,7 @@ import click
 
 from compose_chap.cli.call import Call, common
 from compose_chap.cli.commands import command
+from compose_chap.cli.options import path
 from compose_chap.cli.screen import sentences
 from compose_chap.cli.screen import status as status_screen
 from compose_chap.cli.screen.layout import paragraph
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 @command("status")
 @click.option(
     "--metrics-file",
-    type=Path,
+    type=path,
     shell_complete=files,
     metavar="FILE",
     help="Also write a file for Prometheus; its name should end in .prom.",
@@ -54,7 +55,9 @@ def status_command(
     """
     if all_stacks or all_contexts:
         if metrics_file or call.files or call.project_name or call.project_directory or (all_stacks and all_contexts):
-            raise UsageError("--all-stacks and --all-contexts go with no other choice of a stack, and no metrics file.")
+            raise UsageError(
+                "--all-stacks and --all-contexts cannot be used with another choice of a stack, or with a metrics file."
+            )
         if all_contexts:
             _show_contexts(call, time_limit)
         else:

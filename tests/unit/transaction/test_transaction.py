@@ -346,6 +346,26 @@ def test_rows_of_another_client_are_kept_and_reported_while_it_writes(engine: Fa
     assert written and sum(result) == written
 
 
+# Into these tables CHAP itself writes at its start; what is written once all of it ran is a user's all the same.
+@pytest.mark.parametrize("table", ["", "public.observation", "public.configuredmodeldb"])
+def test_what_failed_once_all_of_chap_ran_is_kept_only_if_somebody_wrote(engine: FakeEngine, table: str) -> None:
+    engine.sick = "never ready"
+    engine.databases["chap_core"].rows["public.configuredmodeldb"] = 3
+
+    def write(call: int, name: str) -> None:
+        if table and name == "compose started":
+            engine.databases["chap_core"].edited[table] = 1
+
+    engine.strike = write
+    with pytest.raises(RolledBack) as failure:
+        run_upgrade(engine)
+    assert any(event["step"] == "start worker" for event in run_records.history(engine.folder)[-1]["steps"])
+    aside = [name for name in engine.databases if name.endswith("_failed")]
+    assert len(aside) == bool(table)
+    warned = [check["details"] for check in failure.value.details["checks"] if check["name"] == "written_meanwhile"]
+    assert warned == ([{"tables": {}, "changed": {table: 1}}] if table else [])
+
+
 def edited_meanwhile(engine: FakeEngine, line: str) -> None:
     """Let somebody add a line to the Compose file while the new version starts, which then fails."""
     engine.sick, file = "never ready", engine.folder / "compose.yml"
@@ -387,7 +407,7 @@ def test_a_file_that_cannot_be_read_any_more_does_not_keep_the_data_away(engine:
     with pytest.raises(NeedsPerson) as failure:
         run_upgrade(engine)
     assert list(picture(engine)[2:]) == data
-    assert "The old data are back; CHAP is not" in failure.value.message
+    assert "The old data are back, but CHAP is not" in failure.value.message
 
     engine.strike = lambda call, name: None
     (engine.folder / "compose.yml").write_bytes(OLD)
