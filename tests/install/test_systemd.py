@@ -25,7 +25,7 @@ SERVER = f"{PREFIX.replace('/', '-')}-systemd"
 RECIPE = f"""
 FROM {PREFIX}/bare:bookworm
 LABEL {LABEL}
-RUN apt-get -qq update && apt-get -qq install -y --no-install-recommends systemd dbus python3 git restic
+RUN apt-get -qq update && apt-get -qq install -y --no-install-recommends systemd dbus python3 git
 # What is in a temporary folder at its start is nothing that it may clear away.
 RUN systemctl mask systemd-tmpfiles-setup.service systemd-tmpfiles-clean.timer systemd-tmpfiles-clean.service
 CMD ["/lib/systemd/systemd"]
@@ -77,37 +77,6 @@ def test_systemctl_stop_puts_everything_back(server: SampleStack) -> None:
     ended = chap(server, "attach", "--json", expect=130)["detached"]
     assert not ended["running"] and server.version() == "2.0.0"
     assert chap(server, "history", "--json")["entries"][-1]["result"] == "cancelled"
-
-
-def test_a_timer_begins_the_nightly_work_and_its_end_is_known(server: SampleStack) -> None:
-    # Of the server's clock, and of the minute after the next, whatever the second is.
-    now = inside("date", "+%H:%M", "-d", "+2 minutes").strip()
-    on = chap(server, "schedule", "on", "--at", now, "--copy-to", str(server.folder / "copies"), "--json")
-    assert on["scheduled"]["by"] == "systemd" and len(on["written"]) == 6 and "RESTIC_PASSWORD" in on["sheet"]
-    timer = Path(next(file for file in on["written"] if "nightly" in file and file.endswith(".timer"))).name
-    # At once, not within ten minutes.
-    soon = f"mkdir -p /etc/systemd/system/{timer}.d; cd /etc/systemd/system/{timer}.d;"
-    soon += " printf '[Timer]\\nRandomizedDelaySec=0\\nAccuracySec=1s\\n' >soon.conf"
-    inside("sh", "-c", f"{soon}; systemctl daemon-reload; systemctl restart {timer}")
-    shown = chap(server, "schedule", "--json")["scheduled"]["work"]
-    assert shown["nightly"]["next"][11:16] == now and shown["nightly"]["last"] is None
-
-    until(lambda: nightly(server) not in (None, "running"), 400)
-    journal = inside("journalctl", "-u", timer.replace(".timer", ".service"), check=False)
-    assert nightly(server) == "done", journal
-    assert len(list((server.folder / "copies" / "snapshots").iterdir())) == 2
-    last = chap(server, "history", "--json")["entries"][-1]
-    assert last["operation"] == "schedule" and last["by"].startswith("root@")
-
-    chap(server, "schedule", "off", "--json")
-    assert "docker-chap" not in inside("systemctl", "list-timers", "--all")
-    assert "docker-chap" not in inside("ls", "/etc/systemd/system").replace(f"{timer}.d", "")
-
-
-def nightly(stack: SampleStack) -> str | None:
-    """Return how the last nightly work ended, None before the first."""
-    last = chap(stack, "schedule", "--json")["scheduled"]["work"]["nightly"]["last"]
-    return last and str(last["result"])
 
 
 def start(folder: Path) -> None:
