@@ -160,6 +160,8 @@ def _refuse_others(schedule: Schedule | None) -> None:
 def _kept_store(store: Store, directory: Path, limit_upload: int) -> CopyStore | None:
     """Return where copies go, with every password and key in a file; a password is made where none is given."""
     if not store.named:
+        if limit_upload:
+            raise UsageError("--limit-upload is about copies.", hint="Name where they go: --copy-to REPOSITORY")
         return None
     password = store.password_file or os.environ.get("RESTIC_PASSWORD_FILE", "")
     own = directory / FOLDER / PASSWORD_FILE
