@@ -15,6 +15,7 @@ from compose_chap.engine.process import check
 from compose_chap.errors import EngineError
 from compose_chap.model import Project, Stack
 from compose_chap.postgres.server import Server
+from tests.fake_server import FakeServer
 from tests.fakes import API, WORKER, FakeEngine
 from tests.sample.stack import SampleStack, environment
 
@@ -36,7 +37,8 @@ class Site:
     def server(self) -> Server:
         """Its PostgreSQL."""
         stack = self.stack
-        return Server(self.engine, stack.database.containers[0].id, stack.access.admin)
+        kind = FakeServer if isinstance(self.engine, FakeEngine) else Server
+        return kind(self.engine, stack.database.containers[0].id, stack.access.admin)
 
 
 @pytest.fixture(scope="module", params=["in memory", "real"])
