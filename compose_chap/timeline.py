@@ -113,13 +113,14 @@ def during(kind: str, name: str) -> Iterator[None]:
 
 
 def program(command: Sequence[str]) -> str:
-    """Return what to call a program that is run, by its words: those that are no options, paths or names."""
+    """Return what to call a program that is run: its name, for docker with the words of its command."""
     words = list(command)
     while words[:2] == ["sh", "-c"]:
         words = words[4:]
     if not words or "\n" in words[0]:
         return "python" if words else "sh"
-    return " ".join([Path(words[0]).name, *(word for word in words[1:5] if re.fullmatch("[a-z]+", word))])
+    name = Path(words[0]).name
+    return " ".join([name, *(word for word in words[1:3] if name == "docker" and re.fullmatch("[a-z]+", word))])
 
 
 def _callers() -> str:

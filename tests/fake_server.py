@@ -34,13 +34,13 @@ def unknown(question: object) -> AssertionError:
 
 @dataclass
 class Database:
-    """A database: rows per table, the columns it was migrated to, and what ALTER DATABASE set."""
+    """A database: rows per table, the columns it was migrated to, what ALTER DATABASE set, and rows changed of late."""
 
     rows: dict[str, int]
     columns: set[str] = field(default_factory=set)
     settings: str = ""
     closed: bool = False
-    edited: int = 0
+    edited: dict[str, int] = field(default_factory=dict)
 
 
 class FakeServer(Server):
@@ -96,7 +96,7 @@ class FakeServer(Server):
 
     def newer_rows(self, database: str, since: int) -> dict[str, tuple[int, int]]:
         content = self._reach(database)
-        return {table: (rows, content.edited) for table, rows in content.rows.items()}
+        return {table: (rows, content.edited.get(table, 0)) for table, rows in content.rows.items()}
 
     def columns(self, database: str) -> dict[str, list[str]]:
         self._reach(database)
@@ -155,8 +155,10 @@ class FakeServer(Server):
         with self._changing() as databases:
             databases[to].settings = databases[database].settings
 
-    def rename(self, *pairs: tuple[str, str]) -> None:
+    def rename(self, *pairs: tuple[str, str], carrying: tuple[str, str] | None = None) -> None:
         with self._changing(*(old for old, _ in pairs)) as databases:
+            if carrying:
+                databases[carrying[1]].settings = databases[carrying[0]].settings
             changed = dict(databases)
             for old, new in pairs:
                 assert new not in changed, f"{new} exists"

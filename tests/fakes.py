@@ -96,6 +96,7 @@ class FakeEngine(Engine):
         self.makes: dict[str, int] = {}  # rows of tables that v2's migration makes
         self.port = "8000"  # that Compose gives to containers which are made now
         self.room = 1 << 20  # KiB that are free on the server's disk
+        self.jobs: list[dict[str, str]] = []  # those of CHAP's own list
 
     # What happens at a call
 
@@ -319,6 +320,8 @@ class FakeEngine(Engine):
         version = box.image.rpartition(":")[2]
         if chap_scripts.VERSION in command:
             return Finished(0, version.removeprefix("v"), "")
+        if chap_scripts.FIRST_ANSWER in command:
+            return Finished(0, json.dumps({"answers": True, "silent": False}), "")
         if chap_scripts.REQUESTS in command:
             return self._requests(version, json.loads(stdin or b"[]"))
         if chap_scripts.ACTIVE_JOBS in command:
@@ -337,6 +340,7 @@ class FakeEngine(Engine):
         well = worker and not (self.sick == "never ready" and version == "v2")
         ready = {"checks": {"db": "ok", "celery": "ok" if well else "error: no workers responded"}}
         bodies = {"/health/ready": (200 if well else 503, ready), "/v2/services": (200, {"services": []})}
+        bodies["/v1/jobs"] = (200, self.jobs)
         answers = []
         for request in wanted:
             status, body = bodies.get(re.sub(r"^http://[^/]*", "", request["url"]).partition("?")[0], (200, []))

@@ -46,7 +46,7 @@ from compose_chap.engine.world import World
 from compose_chap.errors import StackError, StateError
 from compose_chap.image import release_key
 from compose_chap.model import Project, Role, Service, Stack
-from compose_chap.postgres import unexpected
+from compose_chap.postgres import pg_tools, unexpected
 from compose_chap.postgres.server import Database, Server
 from compose_chap.records import durable, lock, order, own_folder, run_records
 from compose_chap.stack.databases import database_named, database_of, server_of
@@ -81,12 +81,16 @@ def take(world: World, scope: Scope, folder: Path) -> Backup:
 
     Raise DumpError, DatabaseError or StateError; then nothing that looks like a backup is left.
     """
-    chap, dhis2 = _chap_database(world.engine, scope.stack), None
-    if scope.with_dhis2:
-        dhis2 = _dhis2_database(world.engine, scope.stack)
+    with ThreadPoolExecutor() as pool:
+        # Asked here only to be known when the dump begins.
+        pool.submit(pg_tools.compression, server_of(world.engine, scope.stack))
+        origin = pool.submit(world.engine.origin, scope.stack.project.name)
+        chap, dhis2 = _chap_database(world.engine, scope.stack), None
+        if scope.with_dhis2:
+            dhis2 = _dhis2_database(world.engine, scope.stack)
     durable.private_folder(folder)
     remove_abandoned(folder)
-    earlier = list_backups(folder, world.engine.origin(scope.stack.project.name))
+    earlier = list_backups(folder, origin.result())
     _check_space(folder, _expected_size(world.engine, scope, chap, dhis2, earlier))
 
     begun, partial = _new_folder(folder, world.clock())

@@ -19,10 +19,10 @@ from compose_chap.errors import DumpError, StateError
 from compose_chap.postgres import pg_tools
 from compose_chap.postgres.server import Database, Server
 from compose_chap.reading import open_file
-from compose_chap.records import own_folder
+from compose_chap.records import disk_check, own_folder
 
-# Pieces of a dump on their way to pg_restore: at most 16 MiB.
-_MOST_AHEAD = 64
+# Pieces of a dump on their way to pg_restore: at most 4 MiB.
+_MOST_AHEAD = 16
 
 Clock = Callable[[], datetime]
 
@@ -42,20 +42,27 @@ def dump_database(
     """Dump a database into a new file in `folder`, prove it, and return its facts.
 
     The rows are counted in the snapshot that the dump is made from. Each piece goes to the file and to
-    pg_restore, which reads the archive from its first byte to its last; then the disk must return the
+    pg_restore, which reads the archive from its first byte to its last; and the disk must return the
     same bytes. Raise DatabaseError or DumpError when the file is not proven; OSError when the disk fails.
     """
     target = folder / f"{file_name(database)}.dump"
     begun = clock()
     compression = pg_tools.compression(server)
 
-    with new_file(target) as file:
-        written = _Hashed(file, lambda done: notify("backup", detail, done, 0))
-        tables = dump_into(server, database, compression, written.write)
-    dumped = clock()
+    with new_file(target) as file, disk_check.following(target) as disk:
 
-    if sha256_of(target, lambda done: notify("backup", f"read back {detail}", done, written.size)) != written.sha256:
-        raise DumpError(f"What was read back from {target.name} is not what was written to it.", hint="Check the disk.")
+        def progressed(done: int) -> None:
+            disk.reached(done)
+            notify("backup", detail, done, 0)
+
+        written = _Hashed(file, progressed)
+        tables = dump_into(server, database, compression, written.write)
+        dumped = clock()
+        notify("backup", f"read back {detail}", written.size, written.size)
+        if disk.sha256(written.size) != written.sha256:
+            raise DumpError(
+                f"What was read back from {target.name} is not what was written to it.", hint="Check the disk."
+            )
     proven = clock()
     return Dumped(
         {"file": target.name, "size": written.size, "sha256": written.sha256, "compression": compression},
@@ -126,6 +133,7 @@ class _Hashed:
 
     def write(self, data: bytes) -> None:
         self._file.write(data)
+        self._file.flush()
         self._digest.update(data)
         self.size += len(data)
         self._progress(self.size)

@@ -17,7 +17,7 @@ from compose_chap.backups.catalogue import Backup
 from compose_chap.backups.dump_only import DumpOnly
 from compose_chap.cli.call import Call, common
 from compose_chap.cli.commands import command
-from compose_chap.cli.options import allow_unmounted_option, detach_option, filled, output_option, wait_lock_option
+from compose_chap.cli.options import allow_unmounted_option, detach_option, output_file, output_option, wait_lock_option
 from compose_chap.cli.recorded import guarded
 from compose_chap.cli.screen import sentences
 from compose_chap.cli.screen.backups import backup_document
@@ -37,7 +37,7 @@ from compose_chap.stack import observe
 @click.option("--with-volumes", is_flag=True, help="Include logs, runs and the data of model services.")
 @click.option(
     "--dump-only",
-    type=filled,
+    type=output_file,
     shell_complete=files,
     metavar="FILE",
     help="Write only a dump of CHAP's database; - for a pipe.",
@@ -58,10 +58,10 @@ def backup_command(
     """Make a backup, and check it by reading it back.
 
     CHAP keeps running. The backup holds the database, the Compose files with all that they include, and the
-    instructions to restore by hand. It lies in backups/ beside the main Compose file.
+    instructions to restore by hand. It is written to backups/ beside the main Compose file.
     """
     if dump_only and (output or with_dhis2 or with_volumes):
-        raise UsageError("--dump-only writes one dump, and goes with none of -o, --with-dhis2, --with-volumes.")
+        raise UsageError("--dump-only writes one dump; it cannot be used with -o, --with-dhis2 or --with-volumes.")
     world, where = call.world(), call.where()
     find = partial(observe.find_stack, world.engine, where)
     stack = find()

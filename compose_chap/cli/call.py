@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from compose_chap.cli.commands import COMMON_NAMES
+from compose_chap.cli.options import path
 from compose_chap.cli.screen.plain import plain
 from compose_chap.cli.values import files, projects
 from compose_chap.errors import ChapError, Declined, UsageError
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from compose_chap.model import Stack
     from compose_chap.preflight.subject import Subject
     from compose_chap.stack.location import Where
+
+_ANSWERS = " [y/N]: "
 
 # `docker chap` where a command follows it.
 _OWN_COMMAND = re.compile(r"\bdocker chap(?= [a-z]+\b)")
@@ -149,10 +152,16 @@ class Call:
                 state="Nothing was changed.",
                 hint="Add --yes to go on without a question.",
             )
-        _end_progress()
-        if not click.confirm(plain(question), err=True):
-            from compose_chap.cli.screen import sentences
+        from compose_chap.cli.screen import layout, render, sentences
 
+        _end_progress()
+        room = layout.width_of(sys.stderr) - len(_ANSWERS)
+        try:
+            agreed = click.confirm(layout.hanging(plain(question), 0, max(room, 0)), err=True)
+        except click.Abort:
+            render.tell("")  # what follows begins on a line of its own
+            raise
+        if not agreed:
             raise Declined(sentences.DECLINED)
 
     @property
@@ -200,7 +209,7 @@ _COMMON = (
     click.option(
         *("-f", "--file", "files"),
         multiple=True,
-        type=Path,
+        type=path,
         shell_complete=files,
         metavar="FILE",
         help="A Compose file, as with docker compose.",
@@ -214,7 +223,7 @@ _COMMON = (
     ),
     click.option(
         "--project-directory",
-        type=Path,
+        type=path,
         shell_complete=files,
         metavar="FOLDER",
         help="The project's folder, as with docker compose.",
@@ -223,7 +232,7 @@ _COMMON = (
         "--env-file",
         "env_files",
         multiple=True,
-        type=Path,
+        type=path,
         shell_complete=files,
         metavar="FILE",
         help="An env file, as with docker compose.",

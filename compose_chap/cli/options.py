@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import click
 
 from compose_chap.cli.values import files
+
+_LONGEST_SHOWN = 200  # letters
 
 
 def filled(text: str) -> str:
@@ -16,15 +21,54 @@ def filled(text: str) -> str:
     return text
 
 
-def _path(text: str) -> Path:
-    return Path(filled(text))
+_Number = TypeVar("_Number", int, float)
+
+
+def at_least(least: int) -> Callable[[click.Context, click.Parameter, _Number], _Number]:
+    """Return the check of a number; click's own types would write `x>=0` into the help. It raises BadParameter."""
+
+    def check(_context: click.Context, _parameter: click.Parameter, value: _Number) -> _Number:
+        if not value >= least:  # nan is not either
+            raise click.BadParameter(f"{value} is less than {least}.")
+        return value
+
+    return check
+
+
+def usable(text: str) -> str:
+    """Return a word that may name a file. Raise BadParameter where no file can: its name, or no permission.
+
+    Later, each question about such a file would fail.
+    """
+    try:
+        os.lstat(text)
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else "no file can have this name"
+        raise click.BadParameter(f"{text[:_LONGEST_SHOWN]}: {why}") from None
+    return text
+
+
+def path(text: str) -> Path:
+    """Return a path. Raise BadParameter as `usable` does."""
+    return Path(usable(text))
+
+
+def output_file(text: str) -> str:
+    """Return a word that names a file. Raise BadParameter as `filled` and `usable` do."""
+    return usable(filled(text))
+
+
+def _output(text: str) -> Path:
+    return Path(output_file(text))
 
 
 yes_option = click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation.")
 output_option = click.option(
     "-o",
     "--output",
-    type=_path,
+    type=_output,
     shell_complete=files,
     metavar="FOLDER",
     help="The folder of the backups, instead of backups/ beside the Compose file.",
@@ -52,7 +96,8 @@ detach_option = click.option(
 wait_lock_option = click.option(
     "--wait-lock",
     metavar="SECONDS",
-    type=click.FloatRange(0),
+    type=float,
+    callback=at_least(0),
     default=0,
     help="Wait up to this long for another run on this stack to end, instead of refusing at once.",
 )

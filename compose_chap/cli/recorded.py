@@ -125,7 +125,7 @@ def _outcome(error: BaseException | None) -> tuple[str, int, str]:
         return audit.DETACHED, 0, ""
     if error is None:
         return audit.DONE, 0, ""
-    if isinstance(error, KeyboardInterrupt):
+    if isinstance(error, (KeyboardInterrupt, click.Abort)):  # click's own word for Ctrl-C at a question
         return audit.CANCELLED, Cancelled.exit_status, ""
     if not isinstance(error, ChapError):
         return audit.FAILED, 1, type(error).__name__

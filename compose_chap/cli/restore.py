@@ -16,7 +16,7 @@ from compose_chap.backups import catalogue
 from compose_chap.cli.call import Call, common
 from compose_chap.cli.commands import command
 from compose_chap.cli.dhis2_login import dhis2_credentials, dhis2_options
-from compose_chap.cli.options import detach_option, output_option, patience_option, wait_lock_option, yes_option
+from compose_chap.cli.options import detach_option, output_option, patience_option, usable, wait_lock_option, yes_option
 from compose_chap.cli.recorded import guarded
 from compose_chap.cli.rollback import roll_back
 from compose_chap.cli.screen import sentences
@@ -36,7 +36,7 @@ from compose_chap.stack import observe, releases
 
 
 @command("restore")
-@click.argument("wanted", shell_complete=backups, metavar="[BACKUP]", required=False)
+@click.argument("wanted", type=usable, shell_complete=backups, metavar="[BACKUP]", required=False)
 @click.option("--undo", is_flag=True, help="Undo the last restore.")
 @click.option("--with-version", is_flag=True, help="Also bring back the version of CHAP that made the backup.")
 @yes_option

@@ -10,12 +10,14 @@ import click
 
 from compose_chap.cli.call import Call, common
 from compose_chap.cli.commands import command
+from compose_chap.cli.options import path
 from compose_chap.cli.screen import sentences
 from compose_chap.cli.screen import status as status_screen
 from compose_chap.cli.screen.layout import paragraph
 from compose_chap.cli.values import files
 from compose_chap.errors import ChapError, UsageError
 from compose_chap.stack import observe
+from compose_chap.stack.chap import Chap
 
 # The rest is imported where it is used: the first lines are on the screen before.
 if TYPE_CHECKING:
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 @command("status")
 @click.option(
     "--metrics-file",
-    type=Path,
+    type=path,
     shell_complete=files,
     metavar="FILE",
     help="Also write a file for Prometheus; its name should end in .prom.",
@@ -53,7 +55,9 @@ def status_command(
     """
     if all_stacks or all_contexts:
         if metrics_file or call.files or call.project_name or call.project_directory or (all_stacks and all_contexts):
-            raise UsageError("--all-stacks and --all-contexts go with no other choice of a stack, and no metrics file.")
+            raise UsageError(
+                "--all-stacks and --all-contexts cannot be used with another choice of a stack, or with a metrics file."
+            )
         if all_contexts:
             _show_contexts(call, time_limit)
         else:
@@ -67,12 +71,16 @@ def _show(call: Call, metrics_file: Path | None) -> None:
     shown = False
     try:
         stack = observe.find_stack(world.engine, call.where())
-        # On a terminal the containers are shown at once. All else takes a moment: programs inside of them are asked.
-        shown = call.part(status_screen.containers_text(stack))
-        from compose_chap.operations import status
+        with ThreadPoolExecutor(1) as pool:
+            # CHAP takes a second to say whether it is ready, so that is asked before anything else is even imported.
+            api = stack.api.containers[0]
+            overview = pool.submit(Chap(world.engine, api.id).overview) if api.running else None
+            # On a terminal the containers are shown at once. All else takes a moment: programs inside them are asked.
+            shown = call.part(status_screen.containers_text(stack))
+            from compose_chap.operations import status
 
-        world.notify("look", stack.project.name)
-        seen = status.look(world, stack)
+            world.notify("look", stack.project.name)
+            seen = status.look(world, stack, overview)
     except ChapError:
         _write_metrics(metrics_file, None, None, world)
         raise

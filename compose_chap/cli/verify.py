@@ -16,7 +16,7 @@ from compose_chap.backups.catalogue import Backup
 from compose_chap.cli.backups import folder_of_backups
 from compose_chap.cli.call import Call, common
 from compose_chap.cli.commands import command
-from compose_chap.cli.options import detach_option, output_option
+from compose_chap.cli.options import detach_option, output_option, usable
 from compose_chap.cli.recorded import recorded
 from compose_chap.cli.screen import sentences
 from compose_chap.cli.screen.backups import backup_document
@@ -33,7 +33,7 @@ from compose_chap.stack.databases import server_of
 
 
 @command("verify")
-@click.argument("wanted", shell_complete=backups, metavar="[BACKUP]", default="latest")
+@click.argument("wanted", type=usable, shell_complete=backups, metavar="[BACKUP]", default="latest")
 @click.option("--deep", is_flag=True, help="Restore it into a PostgreSQL that is thrown away, and count all rows.")
 @output_option
 @detach_option
@@ -106,7 +106,7 @@ def _find(call: Call, wanted: str, output: Path | None) -> Backup:
         if Path(wanted).is_dir():
             return catalogue.load(Path(wanted))
         raise
-    backup = catalogue.find(wanted, folder, origin, sound=True)
+    backup = catalogue.find(wanted, folder, origin, sound=True, or_file=True)
     for note in catalogue.skipped_newer(wanted, backup, folder, origin):
         call.tell(paragraph(sentences.note(note), sys.stderr))
     return backup

@@ -16,7 +16,9 @@ _DECORATION = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|^\d{4}-\d\d-\d\dT[\d:.]+(?:Z|[
 _STATEMENT = re.compile(
     r"^\[SQL:\s.*?(?:^\(Background on this error at: [^\n]*\)$|(?=^[\s|+]*Traceback \()|\Z)", re.M | re.S
 )
-_TRACEBACK = re.compile(r"^(?P<margin>[\s|+]*)(?:\S+ +)*?(?:Exception Group )?Traceback \(most recent call last\):\s*$")
+_TRACEBACK = re.compile(
+    r"^(?P<margin>[\s|+]*)(?![\s|+])(?:\S+ +)*?(?:Exception Group )?Traceback \(most recent call last\):\s*$"
+)
 _FRAME = re.compile(r"^ +File \"")
 # `ValueError: text`, `psycopg2.errors.DuplicateTable: text`, `AssertionError`.
 _EXCEPTION = re.compile(r"^[A-Za-z_][\w.]*(?:\.[A-Z]\w*|Error|Exception|Interrupt|Exit|Group)(?::|$)")

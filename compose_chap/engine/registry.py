@@ -36,6 +36,7 @@ _CHALLENGE = re.compile(
     r'([A-Za-z][\w-]*)(?=\s+[\w-]+\s*=|\s*(?:,|$))|([\w-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s",]+))'
 )
 
+_LONGEST_CHALLENGE = 4096
 _MOST_PAGES, _MOST_PLATFORMS, _MOST_LAYERS = 500, 1000, 1000
 
 
@@ -159,7 +160,7 @@ def challenges(headers: Sequence[str]) -> dict[str, dict[str, str]]:
     """Return the ways to log in that WWW-Authenticate headers offer: scheme (small letters) and its fields."""
     schemes: dict[str, dict[str, str]] = {}
     fields: dict[str, str] = {}
-    for scheme, name, quoted, plain in _CHALLENGE.findall(", ".join(headers)):
+    for scheme, name, quoted, plain in _CHALLENGE.findall(", ".join(headers)[:_LONGEST_CHALLENGE]):
         if scheme:
             fields = schemes.setdefault(scheme.lower(), {})
         else:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from threading import Thread
 
 import httpx
 
@@ -44,7 +45,7 @@ class Response:
 
     def next_page(self) -> str:
         """Return the path of the next page, empty on the last."""
-        following = re.search(r'<([^>]+)>;\s*rel="?next', self.headers.get("Link", ""))
+        following = re.search(r'<([^<>]+)>;\s{0,9}rel="?next', self.headers.get("Link", ""))
         try:
             return httpx.URL(following[1]).raw_path.decode() if following else ""
         except httpx.InvalidURL:
@@ -94,12 +95,34 @@ class RegistryHttp:
         return self._fetch(host, url, headers)
 
     def _fetch(self, host: str, url: httpx.URL, headers: Mapping[str, str]) -> Response:
-        begun, body = time.monotonic(), bytearray()
-        with timeline.during("question", "registry"), self._client.stream("GET", url, headers=headers) as answer:
+        # httpx limits the time of each read, and an answer may drip from its first header on.
+        results: SimpleQueue[Response | Exception] = SimpleQueue()
+
+        def fetch() -> None:
+            try:
+                results.put(self._fetch_unlimited(host, url, headers))
+            except Exception as error:
+                results.put(error)
+
+        with timeline.during("question", "registry"):
+            Thread(target=fetch, daemon=True).start()
+            try:
+                result = results.get(timeout=_LONGEST)
+            except Empty:
+                raise RegistryError(f"The registry {host} does not finish its answer.") from None
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    def _fetch_unlimited(self, host: str, url: httpx.URL, headers: Mapping[str, str]) -> Response:
+        body = bytearray()
+        asked = {"Accept-Encoding": "identity", **headers}
+        with self._client.stream("GET", url, headers=asked) as answer:
+            # Packed several times, a few bytes would unpack to more than the memory.
+            if answer.headers.get("Content-Encoding", "identity").lower() not in ("identity", "gzip"):
+                raise RegistryError(f"The registry {host} sends an answer packed in a way that nobody asked for.")
             for piece in answer.iter_bytes():
                 body += piece
                 if len(body) > _LARGEST:
                     raise RegistryError(f"The registry {host} sends an endless answer.")
-                if time.monotonic() - begun > _LONGEST:
-                    raise RegistryError(f"The registry {host} does not finish its answer.")
             return Response(host, answer.status_code, answer.headers, bytes(body))

@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from compose_chap import units
 from compose_chap.model import Origin
 from compose_chap.records import audit, order
 from compose_chap.records.audit import AuditEntry
@@ -40,7 +41,7 @@ def _began_by(entries: Sequence[AuditEntry], operation: str, moment: datetime) -
 
 
 def _with_run(entry: AuditEntry, run: Mapping[str, Any]) -> AuditEntry:
-    summary = entry.summary or _versions(run)
+    summary = entry.summary or _summary(run)
     if entry.result == audit.CUT_OFF and run["result"] != audit.CUT_OFF:
         summary = ", ".join(filter(None, (summary, f"later {run['result']}")))
     return replace(entry, run=str(run["id"]), summary=summary)
@@ -58,9 +59,22 @@ def _of_run(run: Mapping[str, Any], began: datetime) -> AuditEntry:
         ended_at=datetime.fromisoformat(run["ended_at"]) if run.get("ended_at") else None,
         result=str(run["result"]),
         message=str(run.get("failure") or ""),
-        summary=_versions(run),
+        summary=_summary(run),
         run=str(run["id"]),
     )
+
+
+def _summary(run: Mapping[str, Any]) -> str:
+    return ", ".join(filter(None, (_versions(run), _downtime(run))))
+
+
+def _downtime(run: Mapping[str, Any]) -> str:
+    """Return for how long CHAP was down, beside what its plan had foretold."""
+    actual, expected = run.get("downtime"), run.get("expected_downtime")
+    if not isinstance(actual, float):
+        return ""
+    beside = f", {units.duration(expected)} expected" if isinstance(expected, float) else ""
+    return f"down {units.duration(actual)}{beside}"
 
 
 def _versions(run: Mapping[str, Any]) -> str:

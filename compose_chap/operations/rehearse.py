@@ -31,9 +31,9 @@ from compose_chap.postgres.server import Database, Server, identifier, literal
 from compose_chap.records import lock
 from compose_chap.stack.chap_scripts import PYTHON
 from compose_chap.stack.databases import database_of, server_of
-from compose_chap.transaction import evidence, verify
+from compose_chap.transaction import evidence, verify, wait
 from compose_chap.transaction.data import repairs, value_query, values
-from compose_chap.transaction.verify import EndedAtStart
+from compose_chap.transaction.wait import EndedAtStart
 
 GOOD, MIGRATES, BAD = "good", "migrates", "bad"
 
@@ -202,7 +202,8 @@ def _try(
     name, engine = plan.stack.access.name, world.engine
     before = _columns(server, name)
     values_before = value_query.remember(server, name, tables)
-    remembered = repairs.before_start(server, name, plan.repairs)
+    lost_values = repairs.lost_values(server, name, plan.repairs)
+    repairs.before_start(server, name, plan.repairs)
     begun = world.clock()
     world.notify("start copy", str(plan.image))
     with throwaway.throwaway(engine, recipe) as identity:
@@ -211,7 +212,7 @@ def _try(
         start = (world.clock() - begun).total_seconds()
         world.notify("verify copy", name)
         with _answering(world, plan.stack, copy, recipe, server) as answering_chap:
-            mended = [] if started.failed else repairs.after_migration(server, name, plan.repairs, remembered)
+            mended = [] if started.failed else repairs.after_migration(server, name, plan.repairs, lost_values)
             checks = [*mended, *verify.check_api(world, answering_chap, plan.target, tables)]
             if not started.failed:
                 # The copy is thrown away: offer no command to restore values in it.
@@ -253,7 +254,7 @@ def _stack_of(world: World, stack: Stack, api: str, server: Server) -> Stack:
 def _start(world: World, copy: Stack, plan: RehearsalPlan) -> Check:
     begun = world.clock()
     try:
-        health = verify.wait_for_api(world, copy, workers=False)
+        health = wait.wait_for_api(world, copy, workers=False)
     except EndedAtStart as error:
         # Newer releases only log it when they cannot reach GitHub, and end for another reason.
         if _NO_MODELS.search(error.reason):
@@ -267,7 +268,7 @@ def _start(world: World, copy: Stack, plan: RehearsalPlan) -> Check:
             )
         return Check("start", "fail", error.message)
     took = (world.clock() - begun).total_seconds()
-    if health.ready or verify.only_workers_amiss(health):
+    if health.ready or wait.only_workers_amiss(health):
         return Check("start", "ok", f"The API answered after {took:.0f} s, migration included.")
     return Check("start", "fail", f"The API does not get ready: {health.problems or health.level}.")
 

@@ -119,25 +119,28 @@ class _Attempts:
         return self._pool.submit(self.ask, question)
 
 
-def look(world: World, stack: Stack) -> Status:
-    """Return the status of a stack. A part that is down is reported, and is no error."""
+def look(world: World, stack: Stack, overview: Future[Overview] | None = None) -> Status:
+    """Return the status of a stack. A part that is down is reported, and is no error.
+
+    `overview` is what CHAP's API is being asked already.
+    """
     with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
         attempts = _Attempts(pool)
         if not (api := stack.api.containers[0]).running:
             attempts.problems.append(f"The API container {api.name} is not running (it is {api.state}).")
-        answers = pool.submit(_look_at_containers, world, stack, attempts)
+        answers = pool.submit(_look_at_containers, world, stack, attempts, overview)
         recorded = _look_at_records(world, stack, attempts)
         running = answers.result()
     name = attempts.ask(lambda: stack.access.name) or ""
     sound, faults = _last_sound(recorded.listing)
-    overview, databases = running.overview, running.databases
-    listed = overview.listed if overview else None
+    seen, databases = running.overview, running.databases
+    listed = seen.listed if seen else None
     problems = [*attempts.problems, *_problems(world, running, recorded, name, faults)]
     return Status(
         stack=stack,
         digests=running.digests,
-        versions={**({stack.api.name: overview.version} if overview else {}), **running.worker_versions},
-        health=overview.health if overview else None,
+        versions={**({stack.api.name: seen.version} if seen else {}), **running.worker_versions},
+        health=seen.health if seen else None,
         schema=running.schema,
         jobs=Jobs.of(listed, running.active) if running.active and isinstance(listed, Mapping) else None,
         database_size=databases[name].size if name in databases else None,
@@ -156,12 +159,12 @@ def look(world: World, stack: Stack) -> Status:
     )
 
 
-def _look_at_containers(world: World, stack: Stack, attempts: _Attempts) -> _Running:
+def _look_at_containers(world: World, stack: Stack, attempts: _Attempts, asked: Future[Overview] | None) -> _Running:
     api, engine = stack.api.containers[0], world.engine
     chap = Chap(engine, api.id)
     # Each question starts a program in a container: in parallel, they take as long as the slowest. That is whether CHAP
     # is ready, so it comes first.
-    overview = attempts.begin(chap.overview) if api.running else None
+    overview = attempts.begin(asked.result if asked else chap.overview) if api.running else None
     active = attempts.begin(lambda: chap.active(stack.workers)) if api.running else None
     databases = attempts.begin(lambda: server_of(engine, stack).databases())
     judged = attempts.begin(lambda: schema.of_stack(world, stack))

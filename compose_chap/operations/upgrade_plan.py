@@ -15,12 +15,14 @@ from compose_chap.preflight import roads
 from compose_chap.preflight.subject import Subject
 from compose_chap.project.checkout import Move
 from compose_chap.records import run_records
-from compose_chap.stack import releases
+from compose_chap.stack import model_schema, releases
 from compose_chap.transaction.run.baseline import Baseline
 
-# The estimate for the first upgrade on a server: a start of CHAP, and a copy inside PostgreSQL.
-_STOP_SECONDS, _START_SECONDS = 3.0, 17.0
-_COPIED_PER_SECOND = 150e6
+# The estimate for the first upgrade on a server: the API stops, a copy is made inside PostgreSQL, the new API starts.
+# It starts in about so many times the time in which the models of the running image were imported here.
+_STOP_SECONDS, _START_SECONDS = 1.5, 6.0
+_START_TO_IMPORT = 1.6
+_COPIED_PER_SECOND = 200e6
 _DUMPED_PER_SECOND = 40e6
 
 
@@ -96,15 +98,22 @@ def _drain(checks: Sequence[Check], allowed: Collection[str], drain: float) -> f
 def _downtime(subject: Subject, *, by_dump: bool) -> float:
     project = subject.stack.project
     runs = run_records.history(project.directory, subject.world.engine.origin(project.name))
-    return expected_downtime(subject.database.size, runs, by_dump=by_dump)
+    imported = model_schema.import_seconds(subject.world, subject.stack)
+    start = imported * _START_TO_IMPORT if imported else _START_SECONDS
+    return expected_downtime(subject.database.size, runs, start, by_dump=by_dump)
 
 
-def expected_downtime(size: int, runs: Sequence[Mapping[str, Any]], *, by_dump: bool = False) -> float:
-    """Return for how many seconds CHAP will not answer, from the last upgrade here or from the database's size."""
+def expected_downtime(
+    size: int, runs: Sequence[Mapping[str, Any]], start: float = _START_SECONDS, *, by_dump: bool = False
+) -> float:
+    """Return for how many seconds CHAP will not answer: as in the last upgrade here, if there was one.
+
+    Else it comes from the size of the database, and from how many seconds the new API takes to `start`.
+    """
     if by_dump:
-        return downtime_with(size, _START_SECONDS) + size / _DUMPED_PER_SECOND
+        return downtime_with(size, start) + size / _DUMPED_PER_SECOND
     earlier = [run["downtime"] for run in runs if run["operation"] == "upgrade" and run.get("downtime")]
-    return float(earlier[-1]) if earlier else downtime_with(size, _START_SECONDS)
+    return float(earlier[-1]) if earlier else downtime_with(size, start)
 
 
 def downtime_with(size: int, start: float) -> float:

@@ -276,7 +276,7 @@ def server_major(head: bytes) -> int:
 def contents(listing: str) -> Contents:
     """Parse the output of `pg_restore --list`."""
     facts = dict(re.findall(r"^;\s+(dbname|Dumped from database version): (.*)$", listing, re.M))
-    entries = tuple(_entry(line) for line in listing.splitlines() if _ENTRY.match(line))
+    entries = tuple(_entry(line) for line in listing.split("\n") if _ENTRY.match(line))
     return Contents(facts.get("dbname", ""), facts.get("Dumped from database version", ""), entries)
 
 

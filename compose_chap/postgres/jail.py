@@ -47,7 +47,7 @@ def server(world: World, image: str, *, names: Sequence[str] = (), most: int = 0
             "The PostgreSQL image that the backup was made with is not on this engine.",
             hint="Start the stack's database, or pull its image, then try again.",
         )
-    world.notify("start database", "a throwaway PostgreSQL without a network")
+    world.notify("start throwaway", "without a network")
     # As a user that nothing else in there is, it waits for the end of this process; or of its time, at the latest.
     wait = ("timeout", "-s", "KILL", str(int(world.limit) + _START_SECONDS * 2), "cat")
     recipe = Recipe(

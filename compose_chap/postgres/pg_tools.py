@@ -34,7 +34,11 @@ def unreadable(stderr: str) -> DumpError:
 
 
 def compression(server: Server) -> str:
-    """Return the fastest compression that the server's pg_dump knows: `zstd:1` or `gzip:1`, else `1`."""
+    """Return the fastest compression that the server's pg_dump knows: `zstd:1` or `gzip:1`, else `1`. Asked once."""
+    return server.engine.once(("compression", server.container), lambda: _compression(server))
+
+
+def _compression(server: Server) -> str:
     # Zstandard is optional when PostgreSQL is built; only pg_dump itself can tell.
     probe = server.tool(
         "pg_dump", "-U", server.admin, "-d", server.home, "-Fc", "-Z", "zstd:1", "-s", "--no-sync", "-f", "/dev/null"

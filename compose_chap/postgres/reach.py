@@ -51,9 +51,13 @@ _NAMED = (
 
 _WHO = (
     "SELECT json_build_array(rolsuper, current_setting('server_version_num')::int, current_setting('port')::int,"
-    " (SELECT json_agg(rolname ORDER BY oid) FROM pg_roles WHERE rolsuper AND rolcanlogin))"
+    " (SELECT json_agg(rolname ORDER BY oid) FROM pg_roles WHERE rolsuper AND rolcanlogin),"
+    # Both are empty on a socket, and the same where a server is reached in its own container.
+    " CASE WHEN inet_server_addr() IS DISTINCT FROM inet_client_addr() THEN host(inet_server_addr()) END)"
     " FROM pg_roles WHERE rolname = current_user;"
 )
+
+_NAME_THE_SERVER = "Let CHAP_DATABASE_URL name the PostgreSQL service itself, then recreate CHAP's API and worker."
 
 # Set by a server, a database or a role, these could stop a long or writing session. Names resolve to PostgreSQL's
 # own objects only, because the owner of a database may not be trusted.
@@ -140,7 +144,9 @@ def _try_role(engine: Engine, container: str, name: str) -> tuple[Administrator 
         command = [*WITH_PASSWORD, "psql", "-XqAtw", "-v", "ON_ERROR_STOP=1", "-U", name, "-d", home]
         done = engine.run(container, command, stdin=_WHO.encode(), environment={"PGOPTIONS": session_settings()})
         if done.status == 0:
-            superuser, version, port, others = json.loads(done.stdout)
+            superuser, version, port, others, elsewhere = json.loads(done.stdout)
+            if elsewhere:
+                raise _passed_on(f"it passes connections on to a server at {elsewhere}")
             return Administrator(name, superuser, version, port, home), list(others or ()), None
         failure = failure or done
     return None, [], failure
@@ -150,9 +156,24 @@ def _refusal(failure: Finished) -> DatabaseError:
     if failure.status in (126, 127):
         return DatabaseError(
             "The container where CHAP looks for its database has no PostgreSQL in it (no psql).",
-            hint="If it is a proxy or pooler, set CHAP_DATABASE_URL to the PostgreSQL service itself.",
+            hint=f"If it is a proxy or pooler: {_NAME_THE_SERVER}",
         )
-    return DatabaseError(f"PostgreSQL refused: {first_error(failure.stderr)}")
+    # PgBouncer takes few settings, and says so in these words.
+    if "unsupported startup parameter" in failure.stderr:
+        return _passed_on(first_error(failure.stderr))
+    # No server listens in that container.
+    absent = "No such file or directory" in failure.stderr or "Connection refused" in failure.stderr
+    hint = f"If it is still starting, wait. If it is a proxy or pooler: {_NAME_THE_SERVER}" if absent else ""
+    return DatabaseError(f"PostgreSQL refused: {first_error(failure.stderr)}", hint=hint)
+
+
+def _passed_on(why: str) -> DatabaseError:
+    return DatabaseError(
+        f"The container where CHAP looks for its database is a connection pooler or a proxy: {why}. Databases cannot"
+        " be copied or renamed through it, as it holds sessions open.",
+        state="Nothing was changed.",
+        hint=_NAME_THE_SERVER,
+    )
 
 
 def first_error(stderr: str) -> str:

@@ -251,14 +251,16 @@ class Server(Psql):
         """End the sessions of a role."""
         self.command(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = {literal(role)};")
 
-    def rename(self, *pairs: tuple[str, str]) -> None:
+    def rename(self, *pairs: tuple[str, str], carrying: tuple[str, str] | None = None) -> None:
         """Rename databases, (from, to) in order, all or none; their sessions are ended.
 
+        Before that, `carrying` gives a database the properties of another, as `carry` does.
         Raise DatabaseError when they cannot be renamed, for example because a session in one does not end.
         """
+        first = statements.CARRY.format(old=literal(carrying[0]), new=literal(carrying[1])) if carrying else ""
         renames = [f"ALTER DATABASE {identifier(old)} RENAME TO {identifier(new)};" for old, new in pairs]
         opened = [f"ALTER DATABASE {identifier(new)} ALLOW_CONNECTIONS true;" for _, new in pairs]
-        self._exclusively([old for old, _ in pairs], "\n".join(["BEGIN;", *renames, *opened, "COMMIT;"]))
+        self._exclusively([old for old, _ in pairs], "\n".join([first, "BEGIN;", *renames, *opened, "COMMIT;"]))
 
     def drop(self, database: str) -> None:
         """Drop a database that is not live, even if its owner made it a template. No error when it is gone."""

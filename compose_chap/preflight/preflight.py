@@ -175,7 +175,7 @@ def _images(subject: Subject) -> Finding:
         note = " The other image has that tag: it may still be being published." if partly else ""
         return fail(f"The registry does not have {', '.join(absent)}.{note}", _suggest(subject))
     size, age = to_pull(subject), _age(subject)
-    pull = f"To pull: at most {units.size(size)}." if size else "Both are here."
+    pull = f"To pull: at most {units.size(size)}." if size else "Nothing to pull."
     if age is not None and age < _YOUNG_DAYS:
         message = f"Both images exist; they were made {_days(age)}: few have used them yet."
         return warn(f"{message} {pull}")
@@ -232,7 +232,8 @@ def _database(subject: Subject) -> Finding:
     if database.collation_version and database.collation_version != database.collation_version_now:
         return warn(
             f"{text} Its text indexes were made with another version of the C library"
-            f" ({database.collation_version}, now {database.collation_version_now}).",
+            f" ({database.collation_version}, now {database.collation_version_now or 'one that has none'}). An upgrade"
+            " copies it inside the server all the same, and the copy keeps that version.",
             f"After the upgrade: REINDEX DATABASE {quoted}; ALTER DATABASE {quoted} REFRESH COLLATION VERSION;",
         )
     message, details = f"{text} {unexpected.backup_warning(objects)}", {"size": database.size, "foreign": objects}

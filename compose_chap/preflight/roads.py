@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -110,17 +111,19 @@ def newer_than_known(target: str) -> list[Check]:
 def facts(subject: Subject) -> RoadFacts:
     """Return the facts of the stack. Raise ChapError when its database cannot be read."""
     database = subject.database.name
-    has = database_schema.read(subject.server, database)
-    queries = {"backtest": _BACKTESTS, "modeltemplatedb": _LENGTHS}
-    queries = {table: question for table, question in queries.items() if table in has.tables}
-    answers: dict[str, Any] = {}
-    if queries:
-        answers = dict(zip(queries, subject.server.answers(*queries.values(), database=database)))
+    with ThreadPoolExecutor(1) as pool:
+        unpinned_models = pool.submit(_unpinned, subject)
+        has = database_schema.read(subject.server, database)
+        queries = {"backtest": _BACKTESTS, "modeltemplatedb": _LENGTHS}
+        queries = {table: question for table, question in queries.items() if table in has.tables}
+        answers: dict[str, Any] = {}
+        if queries:
+            answers = dict(zip(queries, subject.server.answers(*queries.values(), database=database)))
     return RoadFacts(
         marks=has.marks,
         backtests=_number(answers.get("backtest")),
         lengths=_number(answers.get("modeltemplatedb")),
-        unpinned=_unpinned(subject),
+        unpinned=unpinned_models.result(),
     )
 
 

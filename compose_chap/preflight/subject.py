@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -85,10 +86,10 @@ class Subject:
         """The state that the running API reports."""
         return self.chap.overview() if self.stack.api.containers[0].running else Overview.empty()
 
-    @property
+    @shared_property
     def version(self) -> str:
-        """The running version, empty when unknown."""
-        return self.overview.version
+        """The running version, empty when unknown. The overview has it too, but takes a second."""
+        return self.chap.version() if self.stack.api.containers[0].running else ""
 
     @shared_property
     def release(self) -> str:
@@ -99,7 +100,7 @@ class Subject:
     @shared_property
     def baseline(self) -> Baseline:
         """The state that the upgrade must preserve."""
-        return baseline_of(self.world, self.stack, self.overview)
+        return baseline_of(self.world, self.stack, lambda: self.overview)
 
     @shared_property
     def schema(self) -> Schema:
@@ -109,9 +110,13 @@ class Subject:
     @shared_property
     def jobs(self) -> Jobs:
         """The running, waiting and dead jobs. Raise EngineError when the workers cannot be asked."""
-        if isinstance(self.overview.listed, EngineError):
-            raise self.overview.listed
-        return Jobs.of(self.overview.listed, self.chap.active(self.stack.workers))
+        # CHAP takes a second for its overview. Where a change follows, the jobs are asked for again before the stop.
+        with ThreadPoolExecutor(1) as pool:
+            active = pool.submit(self.chap.active, self.stack.workers)
+            listed = self.overview.listed
+        if isinstance(listed, EngineError):
+            raise listed
+        return Jobs.of(listed, active.result())
 
     @shared_property
     def built(self) -> bool:

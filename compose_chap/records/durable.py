@@ -88,11 +88,11 @@ def check_writable(path: Path) -> None:
     """Raise StateError when `write_file` could not replace this file and keep its owner."""
     target = Path(os.path.realpath(path))
     for path_to_check in (path, target.parent):
-        if path_to_check.exists() and not os.access(path_to_check, os.W_OK):
+        if os.path.exists(path_to_check) and not os.access(path_to_check, os.W_OK):
             raise StateError(
                 f"{path_to_check} cannot be written by this user.", hint=f"Check its owner: ls -ld {path_to_check}"
             )
-    if target.exists() and os.geteuid() != 0:
+    if os.path.exists(target) and os.geteuid() != 0:
         old, groups = target.stat(), (os.getegid(), *os.getgroups())
         if old.st_uid != os.geteuid() or old.st_gid not in groups:
             raise StateError(
@@ -136,7 +136,7 @@ def content_of(path: Path) -> bytes | None:
 
 def _set_content(path: Path, content: bytes | None) -> None:
     """Give a file this content, or remove it for None. A new file gets the owner of its folder."""
-    new = not path.exists()
+    new = not os.path.exists(path)
     if content is not None:
         write_file(path, content)
     try:
@@ -158,7 +158,7 @@ def apply_edits(edits: Iterable[Edit]) -> None:
     for edit in edits:
         check_writable(edit.path)
         if content_of(edit.path) != edit.before:
-            raise StateError(f"{edit.path} was changed by someone else meanwhile.", hint="Run the command again.")
+            raise StateError(f"{edit.path} was changed by someone else in the meantime.", hint="Run the command again.")
     for edit in edits:
         _set_content(edit.path, edit.after)
 

@@ -156,20 +156,21 @@ def execute(world: World, plan: RestorePlan, baseline: Baseline, credentials: Ma
 
         with prepare.preparing(planned, journal, clean_up, _UNCHANGED):
             _protect_images(world, stack, change, journal)
-            left_out = side_database.make(world, server, plan.source, change, journal, trust=plan.trust)
+            made = side_database.make(world, server, plan.source, change, journal, trust=plan.trust)
             if not plan.images_after:
                 change = replace(
                     change, repairs=fitness.mends(world, plan.stack, plan.source, server, change, trust=plan.trust)
                 )
-            tables = server.counts(change.incoming)
-            _compare(plan, tables)
+            _compare(plan, made.tables)
+            # What was mended may have taken a table away.
+            tables = server.counts(change.incoming) if change.repairs else made.tables
             accepted = fitness.judge(world, plan.stack, server, change, trust=plan.trust)
             change = replace(change, tables=tables, accepted=accepted)
             journal.learn(**change.to_facts())
             Quarantine(server, journal.id).remove()
         done = forward.run(world, change, journal, credentials)
     kept_database = change.kept if server.exists(change.kept) else ""
-    checks = (*done.checks, *_left_out(left_out, change.live))
+    checks = (*done.checks, *_left_out(made.left_out, change.live))
     return Restored(journal.id, plan.source.path, kept_database, change.tables, done.downtime, checks)
 
 

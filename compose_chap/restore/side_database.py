@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from compose_chap.backups import proof
@@ -15,7 +16,7 @@ from compose_chap.errors import DatabaseError
 from compose_chap.postgres import dump_format, room, script_errors, unexpected
 from compose_chap.postgres.dump_format import Kind
 from compose_chap.postgres.sandbox import Quarantine
-from compose_chap.postgres.server import Server, identifier, literal
+from compose_chap.postgres.server import Database, Server, identifier, literal
 from compose_chap.records.run_records import Journal
 from compose_chap.records.steps import Step
 from compose_chap.restore import plain_dump, source
@@ -26,18 +27,24 @@ from compose_chap.transaction.run.change import Change
 _LEAST_ROOM = 256 << 20
 
 
+@dataclass(frozen=True)
+class Made:
+    """What came of a dump: the rows of each table, and the properties and privileges that could not be restored."""
+
+    tables: Mapping[str, int]
+    left_out: tuple[str, ...]
+
+
 def restore_role(run: str) -> str:
     """Return the name of the role of a restore: no superuser, and owner of the side database only."""
     return f"docker_chap_{run.lower()}"
 
 
-def make(
-    world: World, server: Server, dump: Source, change: Change, journal: Journal, *, trust: bool
-) -> tuple[str, ...]:
-    """Restore a dump into the database `change.incoming`, and check the result.
+def make(world: World, server: Server, dump: Source, change: Change, journal: Journal, *, trust: bool) -> Made:
+    """Restore a dump into the database `change.incoming`, check the result, and return its facts.
 
-    When the live database is gone, its properties come from the backup. Return the properties, and the privileges of
-    the dump, that could not be restored. Raise DumpError, DatabaseError or EngineError; then `remove` cleans up.
+    When the live database is gone, its properties come from the backup. Raise DumpError, DatabaseError or EngineError;
+    then `remove` cleans up.
     """
     quarantine = Quarantine(server, journal.id)
     total = dump.size
@@ -48,12 +55,18 @@ def make(
     def jailed(doing: str, done: int) -> None:
         world.notify(journal.steps[-1], doing, done, 0)
 
-    if dump.backup:
-        proof.check_sums(world, dump.backup)
     journal.begin(Step.READ_DUMP)
     world.notify("read dump", str(dump.path))
-    quarantine.make()
-    kind, path = source.bring(dump, quarantine, progress)
+    with ThreadPoolExecutor(1) as pool:
+        # Nothing looks at what comes into the container before the sums are right.
+        quiet = replace(world, notify=lambda *_: None)
+        sums = pool.submit(proof.check_sums, quiet, dump.backup) if dump.backup else None
+        try:
+            quarantine.make()
+            kind, path = source.bring(dump, quarantine, progress)
+        finally:
+            if sums:
+                sums.result()
     left_out: set[str] = set()
     if kind is Kind.PLAIN:
         source.check_server(dump_format.server_major(source.head(dump, quarantine, path)), server)
@@ -70,8 +83,11 @@ def make(
         f"SET log_statement = none; CREATE ROLE {role} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE"
         f" PASSWORD {literal(password)};"
     )
-    lost = asdict(dump.backup.manifest.database) if dump.backup and not server.exists(change.live) else None
-    _create(server, change, role, lost)
+    databases = server.databases(templates=True)
+    lost = asdict(dump.backup.manifest.database) if dump.backup and change.live not in databases else None
+    # When the live database is gone, template1 has the locale of the server.
+    like = replace(databases.get(change.live) or databases["template1"], owner=role)
+    _create(server, change, like, lost)
     with _watch_free_space(world, server, role):
         # PostgreSQL reads tar archives sequentially.
         parallel = kind is not Kind.TAR
@@ -88,9 +104,21 @@ def make(
     of_itself = _take_back(server, change.incoming)
     unexpected.refuse([*of_itself, *unexpected.objects(server, change.incoming)], trust=trust)
     missing_properties = _set_properties(server, change, role, lost) if lost else ()
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(_analyze, server, change.incoming, role)
+        tables = server.counts(change.incoming)
     owned = f"REASSIGN OWNED BY {role} TO {identifier(change.owner)}; DROP OWNED BY {role};"
     server.command(f"{owned} DROP ROLE {role};", change.incoming)
-    return (*sorted(left_out), *missing_properties)
+    return Made(tables, (*sorted(left_out), *missing_properties))
+
+
+def _analyze(server: Server, database: str, role: str) -> None:
+    """Let PostgreSQL look at the rows, so that CHAP is as fast on them as it was on the old ones.
+
+    It may run what the dump defines, so it has no more power than the dump. Without it the server does so later.
+    """
+    with suppress(DatabaseError):
+        server.command(f"SET SESSION AUTHORIZATION {role}; SET client_min_messages = error; ANALYZE;", database)
 
 
 _OF_ITSELF = """
@@ -122,7 +150,7 @@ def _take_back(server: Server, database: str) -> list[str]:
 def _watch_free_space(world: World, server: Server, role: str) -> Iterator[None]:
     """End the sessions of `role` in the block before the disk is full: without space for its log the server stops."""
     least = min(_LEAST_ROOM, server.free_space() // 4)
-    with room.watched(server.free_space, least, lambda: server.end_sessions(role), world.limit):
+    with room.asking(server) as free, room.watched(free, least, lambda: server.end_sessions(role), world.limit):
         yield
 
 
@@ -138,14 +166,11 @@ def remove(server: Server, run: str, incoming: str) -> None:
     server.command(f"SELECT 'DROP ROLE {role}' FROM pg_roles WHERE rolname = {literal(role)} \\gexec\n")
 
 
-def _create(server: Server, change: Change, role: str, lost: Mapping[str, Any] | None) -> None:
-    databases = server.databases()
-    # When the live database is gone, template1 has the locale of the server.
-    like = replace(databases.get(change.live) or server.databases(templates=True)["template1"], owner=role)
+def _create(server: Server, change: Change, like: Database, lost: Mapping[str, Any] | None) -> None:
     if lost:
         # The backup has the exact locale, if this server supports it.
         with suppress(DatabaseError):
-            server.create(change.incoming, replace(proof.like(server, lost), owner=role))
+            server.create(change.incoming, replace(proof.like(server, lost), owner=like.owner))
             return
     server.create(change.incoming, like)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import os
 import shutil
 import tarfile
 import tempfile
@@ -50,7 +51,7 @@ class Source:
     def size(self) -> int:
         """Bytes to copy to the server."""
         if self.path.is_dir():
-            return sum(part.stat().st_size for part in self.path.iterdir())
+            return sum(part.stat().st_size for part in _parts(self.path))
         return self.path.stat().st_size
 
     @property
@@ -179,15 +180,21 @@ def _pack(folder: Path, send: Callable[[bytes], None], progress: Callable[[int],
         done += len(data)
         progress(done)
 
-    # A directory dump is flat; subfolders and links are ignored.
     stream = cast("IO[bytes]", SimpleNamespace(write=write))
-    with tarfile.open(fileobj=stream, mode="w|", bufsize=_READ) as archive:
-        for path in sorted(folder.iterdir()):
-            if path.is_file() and not path.is_symlink():
+    try:
+        with tarfile.open(fileobj=stream, mode="w|", bufsize=_READ) as archive:
+            for path in _parts(folder):
                 member = tarfile.TarInfo(path.name)
-                member.size = path.stat().st_size
                 with open(path, "rb") as file:
+                    member.size = os.fstat(file.fileno()).st_size
                     archive.addfile(member, file)
+    except (OSError, ValueError) as error:
+        raise DumpError(f"{folder} cannot be read: {error}.") from None
+
+
+def _parts(folder: Path) -> list[Path]:
+    """Return the files of a directory dump. It is flat: subfolders, links and what is no file are ignored."""
+    return sorted(path for path in folder.iterdir() if path.is_file() and not path.is_symlink())
 
 
 def pieces(source: Source, quarantine: Quarantine, path: str, progress: Callable[[int], None]) -> Iterator[bytes]:

@@ -10,6 +10,7 @@ import base64
 import json
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,6 +93,14 @@ class Jobs:
 
 
 @dataclass(frozen=True)
+class FirstAnswer:
+    """Whether CHAP answers, and whether it was `silent` when it was asked first."""
+
+    came: bool
+    silent: bool
+
+
+@dataclass(frozen=True)
 class Overview:
     """The state of CHAP at one moment; `listed` are the jobs of its own list by id, or the error of reading it."""
 
@@ -126,6 +135,14 @@ class Chap:
         """Return CHAP's health. `/health` alone proves nothing: it is 200 with database and broker dead."""
         return _health(*self.get("/health", "/health/ready", timeout=5))
 
+    def first_answer(self, patience: float) -> FirstAnswer:
+        """Wait up to `patience` seconds for an answer to anything."""
+        limits = {"CHAP_API": str(PORT), "CHAP_PATIENCE": str(patience)}
+        with suppress(EngineError):
+            answer = python(self.engine, self.container, chap_scripts.FIRST_ANSWER, "What listens", **limits)
+            return FirstAnswer(answer.at("answers").flag(), answer.at("silent").flag())
+        return FirstAnswer(came=False, silent=True)
+
     def models(self) -> tuple[str, ...]:
         """Return the ids of the model services that are registered now; none before v1.3.0.
 
@@ -133,15 +150,30 @@ class Chap:
         """
         return models_in(*self.get("/v2/services"))
 
-    def jobs(self, workers: int, listed: Mapping[str, Job] | None = None) -> Jobs:
-        """Return the jobs according to CHAP's list (`listed`, if it was read already) and its workers.
+    def listed_jobs(self) -> dict[str, Job]:
+        """Return the jobs of CHAP's own list by id, those that ended left out. Raise EngineError."""
+        return jobs_in(self.get(f"/v1/jobs{_UNFINISHED_JOBS}")[0])
+
+    def waiting_jobs(self) -> Jobs | None:
+        """Return the jobs that wait according to CHAP's list, None where it has no list. Raise EngineError."""
+        answer = self.get(f"/v1/jobs{_UNFINISHED_JOBS}", timeout=3)[0]
+        return Jobs.of(jobs_in(answer), Active((), frozenset())) if answer.status == 200 else None
+
+    def workers_answer(self, workers: int, patience: float) -> bool:
+        """Wait up to `patience` seconds until so many workers answer, and return whether they do."""
+        limits = {"CHAP_WORKERS": str(workers), "CHAP_PATIENCE": str(patience)}
+        with suppress(EngineError):
+            answer = python(self.engine, self.container, chap_scripts.PING, "What the workers answered", **limits)
+            return answer.at("workers").integer() >= workers
+        return False
+
+    def jobs(self, workers: int) -> Jobs:
+        """Return the jobs according to CHAP's list and its workers.
 
         A job whose worker died stays STARTED for ever, so a job counts as running only if a worker confirms it.
         `workers` is how many to wait for; 0 waits three seconds. Raise EngineError when they cannot be asked.
         """
-        if listed is None:
-            listed = jobs_in(self.get(f"/v1/jobs{_UNFINISHED_JOBS}")[0])
-        return Jobs.of(listed, self.active(workers))
+        return Jobs.of(self.listed_jobs(), self.active(workers))
 
     def active(self, workers: int) -> Active:
         """Return the workers that answer, and the jobs that they run now.

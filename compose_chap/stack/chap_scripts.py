@@ -57,6 +57,24 @@ print(json.dumps({"version": version, "answers": answers}), flush=True)
 os._exit(0)
 """
 
+# Whether anything listens, asked again and again for so long: as little as possible, for CHAP starts meanwhile.
+FIRST_ANSWER = """
+import http.client, json, os, time
+end, silent, status = time.monotonic() + float(os.environ["CHAP_PATIENCE"]), False, 0
+while True:
+    try:
+        connection = http.client.HTTPConnection("127.0.0.1", int(os.environ["CHAP_API"]), timeout=5)
+        connection.request("GET", "/health")
+        status = connection.getresponse().status
+        break
+    except Exception as error:
+        silent = True
+        if not isinstance(error, ConnectionError) or time.monotonic() >= end:
+            break
+        time.sleep(0.05)
+print(json.dumps({"answers": bool(status), "silent": silent}))
+"""
+
 # Keeps a container running, so that scripts can run in it.
 STAY = "import signal; signal.pause()"
 
@@ -111,8 +129,9 @@ print(json.dumps({"version": version, "tables": tables, "foreign_keys": sorted(k
                   "chain": chain, "heads": heads}), file=out)
 """
 
-ACTIVE_JOBS = """
-import json, os, sys
+# CHAP's Celery application, as `application`.
+_CELERY = """
+import json, os, sys, time
 out = sys.stdout
 sys.stdout = sys.stderr
 from celery import Celery
@@ -125,9 +144,28 @@ if broker:
 else:
     from chap_core.rest_api import celery_tasks
     application = next(value for value in vars(celery_tasks).values() if isinstance(value, Celery))
+"""
+
+ACTIVE_JOBS = (
+    _CELERY
+    + """
 # Collect answers until this many workers have answered, or the timeout.
 limit = int(os.environ["CHAP_WORKERS"]) or None
 answers = application.control.inspect(timeout=3, limit=limit).active() or {}
 jobs = [task["id"] for tasks in answers.values() for task in tasks]
 print(json.dumps({"workers": sorted(answers), "jobs": jobs}), file=out)
 """
+)
+
+# A worker that is still starting does not get a question, so it is asked again and again.
+PING = (
+    _CELERY
+    + """
+wanted, end = int(os.environ["CHAP_WORKERS"]), time.monotonic() + float(os.environ["CHAP_PATIENCE"])
+while True:
+    answering = len(application.control.ping(timeout=0.3, limit=wanted or None))
+    if answering >= wanted or time.monotonic() >= end:
+        break
+print(json.dumps({"workers": answering}), file=out)
+"""
+)

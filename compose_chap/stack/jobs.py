@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from compose_chap.engine.world import World
 from compose_chap.errors import EngineError
 from compose_chap.model import Stack
@@ -23,6 +25,18 @@ def wait_for_jobs(world: World, stack: Stack, limit: float) -> Jobs:
         return None
 
     return world.until(ended, limit, pause=2) or chap.jobs(stack.workers)
+
+
+def waiting_jobs(world: World, stack: Stack) -> Jobs | None:
+    """Return the jobs that wait for a worker, according to CHAP's own list; those of CHAP itself are in `own`.
+
+    None where CHAP does not run, has no such list, or cannot be asked.
+    """
+    if not stack.api.running:
+        return None
+    with suppress(EngineError):
+        return Chap(world.engine, stack.api.containers[0].id).waiting_jobs()
+    return None
 
 
 def own_jobs(jobs: Jobs) -> str:

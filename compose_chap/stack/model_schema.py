@@ -95,8 +95,8 @@ def of_image(world: World, image: str, container: str = "") -> ModelSchema:
     def ask() -> ModelSchema:
         if known := _remembered(world, image):
             return known
-        answer = _ask(world, image, container)
-        cache.remember(_name(image), {"image": image, **answer.to_json()}, world.environment)
+        answer, seconds = _ask(world, image, container)
+        cache.remember(_name(image), {"image": image, "seconds": seconds, **answer.to_json()}, world.environment)
         return answer
 
     return world.engine.once(("models", image), ask)
@@ -106,6 +106,16 @@ def of_stack(world: World, stack: Stack) -> ModelSchema:
     """Return the schema of the models of a stack's API, running or not. Raise EngineError as `of_image` does."""
     api = stack.api.containers[0]
     return of_image(world, api.image_id, api.id if api.running else "")
+
+
+def import_seconds(world: World, stack: Stack) -> float:
+    """Return in how many seconds the code of a stack's API was imported on this server, 0 where nobody knows."""
+    image = stack.api.containers[0].image_id
+    with suppress(StateError):
+        record = cache.recall(_name(image), world.environment)
+        if record and record.at("image").text() == image and (seconds := record.get("seconds")):
+            return seconds.number()
+    return 0.0
 
 
 def _remembered(world: World, image: str) -> ModelSchema | None:
@@ -121,14 +131,20 @@ def _name(image: str) -> str:
     return "models-" + hashlib.sha256(f"{image}\n{chap_scripts.MODELS}".encode()).hexdigest()[:32]
 
 
-def _ask(world: World, image: str, container: str) -> ModelSchema:
+def _ask(world: World, image: str, container: str) -> tuple[ModelSchema, float]:
+    """Return the answer, and in how many seconds it came."""
     throwaway.remove_abandoned(world.engine)
     recipe = Recipe(image, {}, entrypoint=chap_scripts.PYTHON, command=[chap_scripts.STAY])
     try:
         with throwaway.throwaway(world.engine, recipe) as identity:
-            answer = python(world.engine, identity, chap_scripts.MODELS, _ANSWER)
+            return _ask_in(world, identity)
     except EngineError:
         if not container:
             raise
-        answer = python(world.engine, container, chap_scripts.MODELS, _ANSWER)
-    return ModelSchema.from_json(answer)
+        return _ask_in(world, container)
+
+
+def _ask_in(world: World, container: str) -> tuple[ModelSchema, float]:
+    begun = world.clock()
+    answer = python(world.engine, container, chap_scripts.MODELS, _ANSWER)
+    return ModelSchema.from_json(answer), (world.clock() - begun).total_seconds()

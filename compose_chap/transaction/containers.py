@@ -37,12 +37,14 @@ def server_of(world: World, change: Change) -> Server:
     return Server(world.engine, containers[0].id, change.admin, change.owner)
 
 
-def stop_writers(world: World, change: Change, hooked: Hooks, *, forgiving: bool = False) -> None:
-    """Stop the API and the workers, whatever containers they have now, in parallel: each may take ten seconds.
+def stop_services(
+    world: World, change: Change, services: Sequence[str], hooked: Hooks, *, forgiving: bool = False
+) -> None:
+    """Stop services, whatever containers they have now, in parallel: each may take ten seconds.
 
     Their pre-stop hooks run first; with `forgiving` a hook may fail.
     """
-    containers = [container for name in change.writers for container in containers_of(world, change.project, name)]
+    containers = [container for name in services for container in containers_of(world, change.project, name)]
     for container in containers:
         if container.running:
             hooks.run(world, hooked, hooks.PRE_STOP, container, forgiving=forgiving)

@@ -8,6 +8,7 @@ as needed, and verifies the result. Every step is in the journal before it begin
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -16,30 +17,26 @@ from compose_chap import redact
 from compose_chap.check import Check
 from compose_chap.engine.world import World
 from compose_chap.errors import Cancelled, ChapError, DatabaseError, NeedsPerson, RolledBack, StateError
-from compose_chap.model import Stack
 from compose_chap.postgres.server import Server
 from compose_chap.records import lock
 from compose_chap.records.run_records import Journal
 from compose_chap.records.steps import Step
+from compose_chap.stack.jobs import waiting_jobs
 from compose_chap.stack.observe import refreshed
-from compose_chap.transaction import evidence, hooks, undo, verify
-from compose_chap.transaction.containers import (
-    recreate,
-    server_of,
-    start_service,
-    stop_writers,
-    wait_for_server,
-)
+from compose_chap.transaction import evidence, hooks, start_up, undo, verify
+from compose_chap.transaction.containers import server_of, start_service, stop_services, wait_for_server
 from compose_chap.transaction.data import repairs, value_query, values
 from compose_chap.transaction.data.previous_data import previous_data_of
 from compose_chap.transaction.data.value_query import Before
 from compose_chap.transaction.file_changes import file_changes_of
 from compose_chap.transaction.run.change import Change, begin
 from compose_chap.transaction.run.facts import facts_of
-from compose_chap.transaction.verify import EndedAtStart, VerifyFailed
+from compose_chap.transaction.start_up import Answering
+from compose_chap.transaction.verify import VerifyFailed
+from compose_chap.transaction.wait import EndedAtStart
 
-# Checks of what the migration did to the values: later they may be somebody's work.
-_ONCE = ("repaired", "values")
+# Checks of what the migration did to the values, which later may be somebody's work, and of what was seen only once.
+_ONCE = ("repaired", "values", "queued_jobs")
 
 
 @dataclass(frozen=True)
@@ -91,37 +88,43 @@ def _forward(world: World, change: Change, journal: Journal, credentials: Mappin
     server.version()
     file_changes.prepare(world)
     journal.learn(settings=undo.configurations_of(world, change))
-    hooked = hooks.of(world, change.project)
-    begin(world, journal, Step.STOP, ", ".join(change.writers))
+    stack = refreshed(world.engine, change.project.name)
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(waiting_jobs, world, stack)
+        hooked = hooks.of(world, change.project)
+    waited = asked.result()
+    api, *workers = change.writers
+    begin(world, journal, Step.STOP, ", ".join(workers))
+    # Workers take seconds to stop, the API does not: it serves until they have stopped.
+    stop_services(world, change, workers, hooked)
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(waiting_jobs, world, stack)
+        file_changes.apply(world, journal)
+    waiting = asked.result()
     down = world.clock()
-    stop_writers(world, change, hooked)
+    world.notify(Step.STOP.value, api)
+    stop_services(world, change, [api], hooked)
 
     previous.preserve(world, server, journal)
-    file_changes.apply(world, journal)
     previous.bring_in(world, server, journal)
-
-    api, *workers = change.writers
-    journal.learn(since=server.moment())
-    begin(world, journal, Step.START_API, api)
-    before = _values_before(server, change, journal)
-    # From here on, the way back restores the kept data: the live data may not be changed before.
-    remembered = repairs.before_start(server, change.live, change.repairs)
-    _bring_up(world, change, [api], hooked)
-    # Counted while the API starts: the old data as they were when nobody wrote to them any more.
-    journal.learn(old_tables=_old_rows(server, change) or facts_of(journal).old_tables)
-    begin(world, journal, Step.VERIFY_API)
-    stack, up = _answering(world, change, journal)
-    repaired = repairs.after_migration(server, change.live, change.repairs, remembered)
-    checks = [*repaired, *_look_at_api(world, change, journal, stack), *_values(server, change, journal, before)]
+    # Where no job waits, a worker has nothing to do until the API serves, which is after its migration.
+    together = waiting is not None and not (waiting.waiting or waiting.own)
+    answering, old_values = start_up.start(world, change, journal, hooked, workers=together)
+    repaired = repairs.after_migration(server, change.live, change.repairs, old_values.put_back)
+    with ThreadPoolExecutor(1) as pool:
+        compared = pool.submit(_values, server, change, journal, old_values.compared)
+        checks = [*repaired, *_look_at_api(world, change, journal, answering)]
+    checks += [*compared.result(), *verify.queued(waited, waiting)]
     # A run that is cut off from here on is finished by `recover`, which cannot see these again.
     journal.learn(early_checks=[asdict(check) for check in checks if check.name in _ONCE])
 
-    # The worker comes second: it may not run against a schema that nobody has looked at.
+    # With jobs that wait, the worker comes second: it may not run them on a schema that nobody has looked at.
     begin(world, journal, Step.START_WORKER, ", ".join(workers))
-    _bring_up(world, change, workers, hooked)
+    if not together:
+        start_up.bring_up(world, change, workers, hooked)
     begin(world, journal, Step.VERIFY)
     checks_of_all = _look_at_all(world, change, credentials)
-    return Done((*checks, *verify.raise_if_failed(checks_of_all)), (up - down).total_seconds())
+    return Done((*checks, *verify.raise_if_failed(checks_of_all)), (answering.since - down).total_seconds())
 
 
 def look_again(world: World, change: Change, journal: Journal) -> Done | None:
@@ -140,7 +143,7 @@ def look_again(world: World, change: Change, journal: Journal) -> Done | None:
         for name in change.writers:
             start_service(world, change, name, hooked, forgiving=True)
         checks = [*facts_of(journal).early_checks]
-        checks += _look_at_api(world, change, journal, _answering(world, change)[0])
+        checks += _look_at_api(world, change, journal, start_up.wait_again(world, change))
         checks += verify.raise_if_failed(verify.forgiving(_look_at_all(world, change, {})))
     except ChapError:
         return None
@@ -152,49 +155,13 @@ def may_be_complete(journal: Journal) -> bool:
     return journal.began(Step.VERIFY) and not journal.began(Step.GO_BACK) and "failure" not in journal.record
 
 
-def _answering(world: World, change: Change, journal: Journal | None = None) -> tuple[Stack, datetime]:
-    """Wait until the API answers; return the stack and when it answered.
-
-    With a `journal`, the state of the data at that moment is recorded: later changes are users' work.
-    """
-    stack = refreshed(world.engine, change.project.name)
-    since: list[datetime] = []
-
-    def answers(silent: bool) -> None:
-        since.append(world.clock())
-        if journal:
-            server = server_of(world, change)
-            # Where it answered sooner than anybody looked, what it did at its start counts too.
-            moment = server.moment() if silent else facts_of(journal).since
-            journal.learn(answered={"since": moment, "tables": server.counts(change.live)})
-
-    verify.wait_for_api(world, stack, workers=False, answers=answers)
-    return stack, since[0] if since else world.clock()
-
-
-def _look_at_api(world: World, change: Change, journal: Journal, stack: Stack) -> list[Check]:
+def _look_at_api(world: World, change: Change, journal: Journal, answering: Answering) -> list[Check]:
     tables = change.tables or facts_of(journal).old_tables
-    results = verify.check_api(world, stack, change.expected, tables)
+    results = verify.check_api(world, answering.stack, change.expected, tables, answering.rows)
     checks = verify.raise_if_failed(verify.as_before(results, change.accepted))
     # Rows written from now on are users' work; those of the migration are not.
     journal.learn(new_tables=next((check.details["now"] for check in checks if "now" in check.details), {}))
     return checks
-
-
-def _values_before(server: Server, change: Change, journal: Journal) -> Before | DatabaseError | None:
-    """Return the values to compare an upgrade with, None for another operation.
-
-    Without a copy in the server they are read now, before the new version changes them. A failure to read them is no
-    reason to roll back.
-    """
-    if change.operation != "upgrade":
-        return None
-    try:
-        if server.exists(change.kept):
-            return value_query.kept(server, change.kept)
-        return value_query.remember(server, change.live, facts_of(journal).old_tables)
-    except DatabaseError as error:
-        return error
 
 
 def _values(server: Server, change: Change, journal: Journal, before: Before | DatabaseError | None) -> list[Check]:
@@ -206,33 +173,13 @@ def _values(server: Server, change: Change, journal: Journal, before: Before | D
             raise before
         result = value_query.compare(server, before, change.live, facts_of(journal).old_tables)
     except DatabaseError as error:
-        return [Check("values", "warn", f"Whether values changed could not be seen: {error.message}")]
+        return [Check("values", "warn", f"Whether values changed could not be checked: {error.message}")]
     return [values.check(result, evidence.sql_command(change, result.put_back))]
 
 
 def _look_at_all(world: World, change: Change, credentials: Mapping[str, str]) -> list[Check]:
     stack = refreshed(world.engine, change.project.name)
     return verify.check_everything(world, stack, change.expected, change.baseline, credentials)
-
-
-def _old_rows(server: Server, change: Change) -> dict[str, int]:
-    try:
-        return server.counts(change.kept) if server.exists(change.kept) else {}
-    except DatabaseError:
-        # Damaged data are what a restore is for: what comes in is compared with the dump, not with them.
-        if change.operation == "restore":
-            return {}
-        raise
-
-
-def _bring_up(world: World, change: Change, services: list[str], hooked: hooks.Hooks) -> None:
-    if not services:
-        return
-    if change.recreate:
-        recreate(world, change, services, change.images_after)
-        return
-    for name in services:
-        start_service(world, change, name, hooked)
 
 
 def _back_after(world: World, change: Change, journal: Journal, error: BaseException) -> None:

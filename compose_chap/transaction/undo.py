@@ -21,13 +21,13 @@ from compose_chap.records.run_records import Journal
 from compose_chap.records.steps import Step
 from compose_chap.stack import drift
 from compose_chap.stack.observe import refreshed
-from compose_chap.transaction import hooks, verify
+from compose_chap.transaction import hooks, verify, wait
 from compose_chap.transaction.containers import (
     containers_of,
     recreate,
     start_service,
     start_what_ran,
-    stop_writers,
+    stop_services,
     wait_for_server,
 )
 from compose_chap.transaction.data.previous_data import previous_data_of
@@ -71,7 +71,7 @@ def undo(world: World, change: Change, journal: Journal, *, cut_off: bool = Fals
         begin(world, journal, Step.GO_BACK)
     server = wait_for_server(world, change)
     world.notify("stop again", ", ".join(change.writers))
-    stop_writers(world, change, hooks.of(world, change.project), forgiving=True)
+    stop_services(world, change, change.writers, hooks.of(world, change.project), forgiving=True)
     server.end_own_sessions()
     server.allow_connections(*change.databases)
 
@@ -84,9 +84,10 @@ def undo(world: World, change: Change, journal: Journal, *, cut_off: bool = Fals
     facts = facts_of(journal)
     written = Written(
         _set_aside(server, change, facts.new_tables or change.tables or facts.old_tables),
-        _changed(server, change, facts.answered),
+        # Once everything ran, users may have written where CHAP itself does at its start.
+        _changed(server, change, facts.answered, everywhere=journal.began(Step.START_WORKER)),
         # What it did in its time nobody looked at.
-        served=cut_off or journal.began(Step.START_WORKER),
+        served=cut_off or (journal.began(Step.START_WORKER) and not facts.answered),
     )
 
     start_what_ran(world, change)
@@ -112,7 +113,7 @@ def _chap_back(
         return verify.raise_if_failed(look(world, change, server, facts_of(journal).old_tables))
     except ChapError as error:
         if files_amiss:
-            now = f"The old data are back; CHAP is not: {error.message}"
+            now = f"The old data are back, but CHAP is not ready: {error.message}"
             raise _for_a_person(change, files_amiss, now) from error
         raise
 
@@ -122,7 +123,9 @@ def _failed_data(server: Server, change: Change, written: Written, disposable: s
     if written.anything:
         if not server.exists(change.failed):
             return []
-        message = f"What was written meanwhile is kept in the database {change.failed}, until docker chap prune."
+        message = (
+            f"What was written in the meantime is kept in database {change.failed} until docker chap prune removes it."
+        )
         details = {"tables": written.added, "changed": written.changed}
         return [Check("written_meanwhile", "warn", message, details=details)]
     if disposable:
@@ -137,10 +140,12 @@ def _failed_data(server: Server, change: Change, written: Written, disposable: s
 def _left_to_others(reverted: Reverted) -> list[Check]:
     checks = []
     if reverted.set_aside:
-        message = f"Changed by someone else meanwhile, and kept in the run's records: {', '.join(reverted.set_aside)}."
+        message = (
+            f"Changed by someone else in the meantime, and kept in the run's records: {', '.join(reverted.set_aside)}."
+        )
         checks.append(Check("checkout", "warn", message))
     if reverted.left:
-        message = f"Changed by someone else meanwhile, and left so: {', '.join(map(str, reverted.left))}."
+        message = f"Changed by someone else in the meantime, and left as it is: {', '.join(map(str, reverted.left))}."
         checks.append(Check("files", "warn", message))
     return checks
 
@@ -149,7 +154,7 @@ def _for_a_person(change: Change, files: Sequence[Path], now: str) -> StateError
     images = "\n".join(f"  {name}: {change.images[name]['reference']}" for name in change.writers)
     named = ", ".join(map(str, files))
     return StateError(
-        f"{named} was changed by someone else meanwhile, and was left as it is. {now}",
+        f"{named} was changed by someone else in the meantime, and was left as it is. {now}",
         hint=f"Let {named} name these images again:\n{images}",
     )
 
@@ -194,7 +199,7 @@ def _configuration_checks(
     if not any(differences.values()):
         return []
     message = ". ".join(f"{name}: {', '.join(names_)}" for name, names_ in differences.items() if names_)
-    hint = "Set what was set in the shell that started CHAP, then run: docker compose up -d --no-deps "
+    hint = "Set the variables that were set in the shell that started CHAP, then run: docker compose up -d --no-deps "
     names = " ".join(name for name, names_ in differences.items() if names_)
     return [Check("settings", "warn", f"Not every setting is as before. {message}.", hint + names)]
 
@@ -207,7 +212,7 @@ def look(world: World, change: Change, server: Server, tables: Mapping[str, int]
     baseline = change.baseline
     stack = refreshed(world.engine, change.project.name)
     if baseline.ready:
-        verify.wait_for_api(world, stack, workers=True)
+        wait.wait_for_api(world, stack, workers=True)
         checks = verify.as_before(verify.check_api(world, stack, baseline.version, tables), baseline.schema)
         checks += verify.forgiving(verify.check_everything(world, stack, baseline.version, baseline, {}))
     elif tables:
@@ -232,10 +237,10 @@ def _set_aside(server: Server, change: Change, old: Mapping[str, int]) -> dict[s
     return {table: rows for table, rows in since.items() if rows > 0 and table in old}
 
 
-def _changed(server: Server, change: Change, answered: Answered | None) -> dict[str, int]:
+def _changed(server: Server, change: Change, answered: Answered | None, *, everywhere: bool) -> dict[str, int]:
     """Return how many rows of each table of the failed data changed since the new API first answered.
 
-    New and changed rows count. What CHAP itself writes at its start does not.
+    New and changed rows count. Tables that CHAP itself writes at its start count only if `everywhere`.
     """
     if not answered or not server.exists(change.failed):
         return {}
@@ -244,7 +249,7 @@ def _changed(server: Server, change: Change, answered: Answered | None) -> dict[
     return {
         name: since or gone.get(name, 0)
         for name, (_, since) in newer.items()
-        if name not in verify.NOBODYS and (since or gone.get(name, 0) > 0)
+        if (everywhere or name not in verify.NOBODYS) and (since or gone.get(name, 0) > 0)
     }
 
 

@@ -6,8 +6,8 @@ A check has the same fields as in chap-checker: name, status, message, hint, det
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any
 
 from compose_chap.check import Check, Finding, answered, fail, failures, ok, skipped, warn
 from compose_chap.engine.world import World
@@ -15,11 +15,11 @@ from compose_chap.errors import ChapError
 from compose_chap.model import Role, Stack
 from compose_chap.postgres.database_schema import MARK_TABLE
 from compose_chap.stack import schema
-from compose_chap.stack.chap import Chap, Health, version_in
+from compose_chap.stack.chap import Chap, Jobs, version_in
 from compose_chap.stack.databases import server_of
 from compose_chap.stack.observe import refreshed
 from compose_chap.stack.schema import Schema
-from compose_chap.transaction import evidence
+from compose_chap.transaction import wait
 from compose_chap.transaction.run.baseline import Baseline, route_of
 
 # A model service registers again within this time after CHAP is back: a keepalive of 10 to 15 s must fail first,
@@ -33,78 +33,44 @@ NOBODYS = (
 )
 
 
-def wait_for_api(
-    world: World, stack: Stack, *, workers: bool, answers: Callable[[bool], None] = lambda silent: None
-) -> Health:
-    """Wait until the API is ready, and return its health at the end of the wait.
+def check_api(
+    world: World, stack: Stack, expected: str, tables: Mapping[str, int], now: Mapping[str, int] | None = None
+) -> list[Check]:
+    """Check the API of a stack: its version, its schema, and that no table has fewer rows than in `tables`.
 
-    Without `workers`, an API that only lacks its workers counts as ready. Progress, not a clock, decides: while
-    the container runs and work is done in the database, a migration may take as long as it needs.
-    `answers` is called at the first answer, with whether the API was silent until then. Raise EndedAtStart when the
-    container ends.
+    `now` are the rows that it has, where they were counted already.
     """
-    api = stack.api.containers[0]
-    chap, server = Chap(world.engine, api.id), server_of(world.engine, stack)
-    begun = last = world.clock()
-    seen: Any = None
-    first, silent = True, False
-
-    while True:
-        container = world.engine.container(api.id)
-        if container is None or not container.running or container.restarts > api.restarts:
-            why = evidence.why_ended(world, api)
-            raise EndedAtStart(f"CHAP failed to start: {why or 'its container is gone'}", why)
-
-        health = chap.health()
-        if health.level == "silent":
-            silent = True
-        elif first:
-            answers(silent)
-            first = False
-        if health.ready or (not workers and only_workers_amiss(health)):
-            return health
-
-        now, sign = world.clock(), (health, server.activity(stack.access.name))
-        if sign != seen or (health.level == "silent" and server.is_busy(stack.access.name)):
-            seen, last = sign, now
-        waited = (now - begun).total_seconds()
-        world.notify("wait", "for its first answer" if health.level == "silent" else health.problems, waited, 0)
-        if (now - last).total_seconds() > world.patience or waited > world.limit:
-            return health
-        world.sleep(0.2)
-
-
-def only_workers_amiss(health: Health) -> bool:
-    """Whether an API that is not ready only lacks its workers."""
-    amiss = [part for part, state in health.checks.items() if state != "ok"]
-    return health.level == "answering" and amiss == ["celery"]
-
-
-def check_api(world: World, stack: Stack, expected: str, tables: Mapping[str, int]) -> list[Check]:
-    """Check the API of a stack: its version, its schema, and that no table has fewer rows than in `tables`."""
-    api = stack.api.containers[0]
-    chap = Chap(world.engine, api.id)
-    return [
-        answered("chap_version", world.clock, lambda: _version("API", chap.version(), expected)),
-        answered("schema", world.clock, lambda: _schema(schema.of_stack(world, stack))),
-        answered("rows", world.clock, lambda: _rows(world, stack, tables)),
-    ]
+    chap = Chap(world.engine, stack.api.containers[0].id)
+    return _in_parallel(
+        world,
+        {
+            "chap_version": lambda: _version("API", chap.version(), expected),
+            "schema": lambda: _schema(schema.of_stack(world, stack)),
+            "rows": lambda: compare_rows(tables, now) if now is not None else _rows(world, stack, tables),
+        },
+    )
 
 
 def check_everything(
     world: World, stack: Stack, expected: str, baseline: Baseline, credentials: Mapping[str, str]
 ) -> list[Check]:
     """Check everything that must be healthy after an operation, once API and workers run."""
-    checks = [
-        answered("worker_version", world.clock, lambda: _worker_versions(world, stack, expected)),
-        answered("ready", world.clock, lambda: _ready(world, stack)),
-        answered("models", world.clock, lambda: _models(world, stack, baseline)),
-        answered("route", world.clock, lambda: _route(world, stack, baseline)),
-        answered("other_containers", world.clock, lambda: _untouched(world, stack, baseline)),
-    ]
+    questions: dict[str, Callable[[], Finding]] = {
+        "worker_version": lambda: _worker_versions(world, stack, expected),
+        "ready": lambda: _ready(world, stack),
+        "models": lambda: _models(world, stack, baseline),
+        "route": lambda: _route(world, stack, baseline),
+        "other_containers": lambda: _untouched(world, stack, baseline),
+    }
     if stack.of(Role.DHIS2):
-        checks.append(answered("dhis2_chap_ping", world.clock, lambda: _through_dhis2(world, stack, credentials)))
-    return checks
+        questions["dhis2_chap_ping"] = lambda: _through_dhis2(world, stack, credentials)
+    return _in_parallel(world, questions)
+
+
+def _in_parallel(world: World, questions: Mapping[str, Callable[[], Finding]]) -> list[Check]:
+    """Return the checks by these names, in their order. Each waits for another program."""
+    with ThreadPoolExecutor(len(questions)) as pool:
+        return list(pool.map(lambda name: answered(name, world.clock, questions[name]), questions))
 
 
 def forgiving(checks: Iterable[Check]) -> list[Check]:
@@ -126,11 +92,10 @@ def as_before(checks: Iterable[Check], verdict: str) -> list[Check]:
 
 
 def _version(part: str, actual: str, expected: str) -> Finding:
-    if not expected:
-        return ok(f"The {part} reports version {actual or 'nothing'}.")
-    if actual == expected.removeprefix("v"):
-        return ok(f"The {part} reports version {actual}.")
-    return fail(f"The {part} reports version {actual or 'nothing'}, not {expected.removeprefix('v')}.")
+    reports = f"The {part} reports {f'version {actual}' if actual else 'no version'}"
+    if not expected or actual == expected.removeprefix("v"):
+        return ok(f"{reports}.")
+    return fail(f"{reports}, not {expected.removeprefix('v')}.")
 
 
 def _worker_versions(world: World, stack: Stack, expected: str) -> Finding:
@@ -155,6 +120,16 @@ def _rows(world: World, stack: Stack, tables: Mapping[str, int]) -> Finding:
     return compare_rows(tables, server_of(world.engine, stack).counts(stack.access.name))
 
 
+def queued(before: Jobs | None, after: Jobs | None) -> list[Check]:
+    """Return a warning about the jobs that were queued while the workers stopped; none where there are none."""
+    jobs = sorted(set(after.waiting) - set(before.waiting)) if before and after else []
+    if not jobs:
+        return []
+    message = f"Queued while the workers stopped, and left to the new workers: {', '.join(jobs)}."
+    hint = "Check that these jobs finish, and start again any that do not."
+    return [Check("queued_jobs", "warn", message, hint, {"jobs": jobs})]
+
+
 def compare_rows(before: Mapping[str, int], after: Mapping[str, int]) -> Finding:
     """Check that no table lost rows; a table that is gone lost all of them. Nothing before, nothing lost."""
     if not before:
@@ -168,7 +143,7 @@ def compare_rows(before: Mapping[str, int], after: Mapping[str, int]) -> Finding
 
 
 def _ready(world: World, stack: Stack) -> Finding:
-    health = wait_for_api(world, stack, workers=True)
+    health = wait.wait_for_api(world, stack, workers=True)
     details = {"checks": dict(health.checks)}
     if health.ready:
         return ok("CHAP is ready: " + (", ".join(health.checks) or "it answers") + ".", details=details)
@@ -219,7 +194,7 @@ def _untouched(world: World, stack: Stack, baseline: Baseline) -> Finding:
         or {container_id for container_id, ran in ids.items() if ran} - now.get(name, set())
     ]
     if changed:
-        return fail(f"Containers that were not to be touched changed: {', '.join(changed)}.")
+        return fail(f"Containers that should not have been touched have changed: {', '.join(changed)}.")
     return ok(f"The {len(baseline.untouched)} other services kept their containers.")
 
 
@@ -235,14 +210,6 @@ def _through_dhis2(world: World, stack: Stack, credentials: Mapping[str, str]) -
     if answer.status in (401, 403):
         return warn(f"DHIS2 refused the credentials ({answer.status}).", details=details)
     return fail(f"CHAP does not answer through DHIS2's route ({answer.status}).", details=details)
-
-
-class EndedAtStart(ChapError):
-    """CHAP's API ended at its start; `reason` comes from its log or exit status."""
-
-    def __init__(self, message: str, reason: str) -> None:
-        super().__init__(message)
-        self.reason = reason
 
 
 class VerifyFailed(ChapError):

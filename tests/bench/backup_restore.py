@@ -6,10 +6,11 @@ import json
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from tests.bench.table import Row
+from tests.bench.pictures import timeline
+from tests.bench.table import Goal, Row
 from tests.sample.stack import SampleStack, environment
 
 
@@ -20,13 +21,20 @@ def timed(work: Callable[[], object]) -> float:
     return time.monotonic() - begun
 
 
-def run(stack: SampleStack, words: list[str], *, into: Path | None = None, stdin: Path | None = None) -> str:
+def run(
+    stack: SampleStack,
+    words: list[str],
+    *,
+    into: Path | None = None,
+    stdin: Path | None = None,
+    variables: Mapping[str, str] = {},
+) -> str:
     """Run a command in the stack's folder and return its output; it must succeed."""
     with open(stdin or "/dev/null", "rb") as source, open(into or "/dev/null", "wb") as target:
         done = subprocess.run(
             words,
             cwd=stack.folder,
-            env=environment(),
+            env={**environment(), **variables},
             stdin=source,
             stdout=target if into else subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -81,7 +89,9 @@ class Tool:
         watcher = threading.Thread(target=self._watch, args=(stop,))
         watcher.start()
         try:
-            document: dict[str, object] = json.loads(run(self.stack, ["docker", "chap", *words, "--json"]))
+            document: dict[str, object] = json.loads(
+                run(self.stack, ["docker", "chap", *words, "--json"], variables=timeline(words[0]))
+            )
             return document
         finally:
             stop.set()
@@ -115,13 +125,15 @@ class Tool:
         return took
 
 
-def measure(stack: SampleStack, rounds: int, database: str) -> list[Row]:
+def measure(stack: SampleStack, rounds: int, database: str, *, large: bool) -> list[Row]:
     """Return the rows of backup and restore. By hand, all of a restore is downtime."""
     manual, tool = Manual(stack), Tool(stack)
     backup = Row("backup, proven; limit: pg_dump inside, into nothing", database=database)
+    backup.goal = Goal(1.25, "limit") if large else None
     size = Row("backup's dump", "MiB", database)
-    restore, down = Row("restore", database=database), Row("restore's downtime", database=database)
-    peak = Row("peak memory of the plugin", "MiB", database)
+    restore = Row("restore", database=database, goal=Goal(0.8 if large else 1.1, "by_hand"))
+    down = Row("restore's downtime", database=database, goal=Goal(0.25, "by_hand") if large else None)
+    peak = Row("peak memory of the plugin", "MiB", database, Goal(40))
     for _ in range(rounds):
         backup.by_hand.append(manual.backup())
         backup.limit.append(manual.backup_into_nothing())

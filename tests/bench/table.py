@@ -6,7 +6,15 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-HEAD = ("What", "Database", "docker chap", "By hand", "Limit", "to by hand", "to limit")
+HEAD = ("What", "Database", "docker chap", "By hand", "Limit", "to by hand", "to limit", "Goal", "Met")
+
+
+@dataclass(frozen=True)
+class Goal:
+    """At most so many times what is measured `beside` (`by_hand` or `limit`), or at most so much, where it is empty."""
+
+    most: float
+    beside: str = ""
 
 
 @dataclass
@@ -16,6 +24,7 @@ class Row:
     what: str
     unit: str = "s"
     database: str = ""
+    goal: Goal | None = None
     ours: list[float] = field(default_factory=list)
     by_hand: list[float] = field(default_factory=list)
     limit: list[float] = field(default_factory=list)
@@ -23,7 +32,24 @@ class Row:
     def cells(self) -> tuple[str, ...]:
         """Return the row's cells: medians with lowest and highest, and medians of the ratios of each pair."""
         values = (self.text(value) for value in (self.ours, self.by_hand, self.limit))
-        return (self.what, self.database, *values, self.ratio(self.by_hand), self.ratio(self.limit))
+        ratios = (self.ratio(self.by_hand), self.ratio(self.limit))
+        return (self.what, self.database, *values, *ratios, self.wanted(), self.met())
+
+    def wanted(self) -> str:
+        """Return the goal, empty for none."""
+        if not self.goal:
+            return ""
+        beside = f" × {self.goal.beside.replace('_', ' ')}" if self.goal.beside else f" {self.unit}"
+        return f"≤ {self.goal.most:g}{beside}"
+
+    def met(self) -> str:
+        """Return whether the goal is met, empty without a goal or without values."""
+        if not self.goal or not self.ours:
+            return ""
+        if not self.goal.beside:
+            return "yes" if statistics.median(self.ours) <= self.goal.most else "no"
+        ratio = self.ratio(getattr(self, self.goal.beside))
+        return "" if not ratio else "yes" if float(ratio) <= self.goal.most else "no"
 
     def text(self, values: Sequence[float]) -> str:
         """Return the median of values, and their spread."""

@@ -1,4 +1,6 @@
-"""How long CHAP is down in an upgrade, and how long its data take to come back: by hand and with this tool.
+"""How long CHAP is down in an upgrade, how long until all is well, and how long its data take to come back.
+
+By hand and with this tool, in turn on one stack.
 
 The API is asked ten times a second; down is the longest time in which it did not answer.
 """
@@ -8,8 +10,10 @@ from __future__ import annotations
 import json
 import threading
 import time
+from datetime import datetime
 
-from tests.bench.table import Row
+from tests.bench.pictures import timeline
+from tests.bench.table import Goal, Row
 from tests.sample.stack import SampleStack
 
 
@@ -38,18 +42,20 @@ class Watch:
         self._thread.join()
 
 
-def by_hand(stack: SampleStack) -> None:
-    """Upgrade as the guide tells it."""
+def by_hand(stack: SampleStack, version: str) -> float:
+    """Upgrade as the guide tells it; return the seconds from `up` until CHAP is ready."""
     stack.docker("exec", _postgres(stack), "sh", "-c", f"pg_dump -U {stack.user} -Fc {stack.database} > /tmp/by-hand")
-    stack.pin("v2.1.0")
+    stack.pin(version)
     stack.compose("pull", "chap", "chap-worker")
+    begun = time.monotonic()
     stack.compose("up", "-d")
     stack.wait_ready(600)
+    return time.monotonic() - begun
 
 
-def back_by_hand(stack: SampleStack) -> float:
+def back_by_hand(stack: SampleStack, version: str) -> float:
     """Roll back as the guide tells it; return the seconds that the data took."""
-    stack.pin("v2.0.0")
+    stack.pin(version)
     stack.compose("stop", "chap", "chap-worker")
     begun = time.monotonic()
     for words in (
@@ -68,30 +74,34 @@ def _postgres(stack: SampleStack) -> str:
     return f"{stack.project}-{stack.database_service}-1"
 
 
-def with_the_tool(stack: SampleStack, *words: str) -> float:
-    """Run `docker chap`; return the seconds between the steps `swap` and `start api`, the data's own way back."""
-    stack.docker("chap", *words, "--yes", "--json")
+def with_the_tool(stack: SampleStack, *words: str) -> dict[str, float]:
+    """Run `docker chap`; return when each step of the run began, and its `end`, in seconds."""
+    stack.docker("chap", *words, "--yes", "--json", environ=timeline(words[0]))
     run = json.loads(stack.docker("chap", "history", "--json").stdout)["runs"][-1]
-    at = {step["step"]: step["at"] for step in run["steps"]}
-    if "swap" not in at:
-        return 0.0
-    seconds = [float(at[step][17:26]) + 60 * float(at[step][14:16]) for step in ("swap", "start api")]
-    return (seconds[1] - seconds[0]) % 3600
+    at = {step["step"]: step["at"] for step in run["steps"]} | {"end": run["ended_at"]}
+    return {step: datetime.fromisoformat(moment).timestamp() for step, moment in at.items()}
 
 
-def measure(stack: SampleStack, rounds: int, database: str) -> list[Row]:
-    """Return the rows of upgrade and rollback; by hand and with the tool, in turn on one stack."""
-    down, data = Row("upgrade's downtime", database=database), Row("data rollback", database=database)
+def measure(
+    stack: SampleStack, rounds: int, database: str, what: str = "", old: str = "v2.0.0", new: str = "v2.1.0"
+) -> list[Row]:
+    """Return the rows of upgrade and rollback; `what` says which CHAP it is, where it is not the sample's."""
+    down = Row(f"upgrade's downtime{what}", database=database, goal=Goal(0.9, "by_hand"))
+    whole = Row(f"upgrade, from the first stop until verified{what}; by hand: until ready", database=database)
+    whole.goal = Goal(1.1, "by_hand")
+    data = Row(f"data rollback{what}", database=database)
     for _ in range(rounds):
         with Watch(stack) as watch:
-            by_hand(stack)
+            whole.by_hand.append(by_hand(stack, new))
         down.by_hand.append(watch.down)
-        data.by_hand.append(back_by_hand(stack))
+        data.by_hand.append(back_by_hand(stack, old))
         with Watch(stack) as watch:
-            with_the_tool(stack, "upgrade", "v2.1.0")
+            at = with_the_tool(stack, "upgrade", new)
         down.ours.append(watch.down)
-        data.ours.append(with_the_tool(stack, "rollback"))
+        whole.ours.append(at["end"] - at["stop"])
+        at = with_the_tool(stack, "rollback")
+        data.ours.append(at["start api"] - at["swap"])
         for name in stack.databases():
             if name.startswith(f"{stack.database}_"):
                 stack.sql(f'DROP DATABASE "{name}"', "postgres")
-    return [down, data]
+    return [down, whole, data]

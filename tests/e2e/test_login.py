@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 import subprocess
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,54 +11,18 @@ import pytest
 
 from compose_chap.engine.engine import Engine
 from compose_chap.errors import EngineError
-from tests.sample.stack import OUT, SampleStack, environment, free_port, registry
+from tests.e2e.registries import private_registry
+from tests.sample.stack import SampleStack, environment, registry
 
 # The password `district`.
-HTPASSWD = "chap:$2b$05$abcdefghijklmnopqrstuutukhLiQKc0L39ipbpqkkPR.7RQdnidq\n"
-CONFIG = """
-version: 0.1
-storage: {{filesystem: {{rootdirectory: '{storage}'}}}}
-http: {{addr: '{address}'}}
-auth: {{htpasswd: {{realm: chap, path: '{folder}/htpasswd'}}}}
-"""
+USER = "chap:$2b$05$abcdefghijklmnopqrstuutukhLiQKc0L39ipbpqkkPR.7RQdnidq"
 
 
 @pytest.fixture(scope="module")
 def private(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Give the address of a registry with the sample's images and a password."""
-    registry()  # there is one program, and one storage
-    folder = tmp_path_factory.mktemp("registry")
-    address = f"127.0.0.1:{free_port()}"
-    (folder / "htpasswd").write_text(HTPASSWD)
-    (folder / "config.yml").write_text(CONFIG.format(storage=OUT / "registry/storage", address=address, folder=folder))
-    program = shutil.which("docker-registry") or str(OUT / "registry/unpacked/usr/bin/docker-registry")
-    with open(folder / "log", "wb") as log:
-        process = subprocess.Popen(
-            [program, "serve", str(folder / "config.yml")],
-            env=os.environ | {"OTEL_TRACES_EXPORTER": "none"},
-            stdout=log,
-            stderr=log,
-        )
-    try:
-        for _ in range(200):
-            if refuses(address):
-                break
-            time.sleep(0.1)
+    with private_registry(tmp_path_factory.mktemp("registry"), USER) as address:
         yield address
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def refuses(address: str) -> bool:
-    """Whether something answers there and asks for a password."""
-    try:
-        urllib.request.urlopen(f"http://{address}/v2/", timeout=5)
-    except urllib.error.HTTPError as error:
-        return error.code == 401
-    except OSError:
-        pass
-    return False
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +58,7 @@ def test_docker_login_is_enough(
 
     refused = docker("chap", "versions", check=False)
     assert f"Log in with: docker login {private}" in refused.stderr, refused.stderr
-    assert "only the images on this engine" in refused.stderr and "v2.0.0" in refused.stdout
+    assert "Only the images on this engine" in refused.stderr and "v2.0.0" in refused.stdout
 
     docker("login", "-u", "chap", "-p", "district", private)
     assert re.search("v2.0.0 .* running", docker("chap", "versions").stdout)

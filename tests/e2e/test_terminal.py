@@ -199,7 +199,7 @@ def test_a_failure_is_shown_the_moment_it_happens_then_each_step_of_the_way_back
         at(lines, r"Putting everything back$"),
         at(lines, r"  ✔ Stopped what was started  [\d.]+s$"),
         at(lines, r"  ✔ The data are back  [\d.]+s$"),
-        at(lines, r"  ✔ Verified that all is as before  [\d.]+s$"),
+        at(lines, r"  ✔ Everything is as before  [\d.]+s$"),
         at(lines, r"Error: The upgrade failed:"),
     ]
     assert order == sorted(order), terminal.screen

@@ -205,9 +205,9 @@ class SampleStack:
         files = [word for file in self.files for word in ("-f", file.name)]
         return self._run(["docker", "compose", *files, *arguments], check, environ or {})
 
-    def docker(self, *arguments: str, check: bool = True) -> Process:
+    def docker(self, *arguments: str, check: bool = True, environ: dict[str, str] | None = None) -> Process:
         """Run `docker` in the stack's folder: also `stack.docker("chap", "status")`."""
-        return self._run(["docker", *arguments], check, {})
+        return self._run(["docker", *arguments], check, environ or {})
 
     def _run(self, argv: list[str], check: bool, environ: dict[str, str]) -> Process:
         done = run_in(self.folder, *argv, env=environment() | environ)

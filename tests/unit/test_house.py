@@ -67,7 +67,7 @@ ALSO = {"docker": ("records.engine_lock",)}
 
 MOST_IN_A_FOLDER = 11
 # One module for each command.
-LARGER = {"backups": 12, "operations": 12, "cli": 21, "cli.screen": 14, "engine": 13, "records": 12, "postgres": 12}
+LARGER = {"backups": 12, "operations": 12, "cli": 21, "cli.screen": 14, "engine": 13, "records": 13, "postgres": 12}
 LONGEST = 300
 # Longer so far: these may only shrink.
 LONGER = {

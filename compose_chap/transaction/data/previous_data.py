@@ -110,12 +110,14 @@ class CopyInServer(PreviousData):
         return DataKind.COPY
 
     def preserve(self, world: World, server: Server, journal: Journal) -> None:
-        begin_to_preserve(world, self.change, server, journal)
+        begin(world, journal, Step.KEEP, f"{self.change.live} as {self.change.kept}")
         try:
             server.copy(self.change.live, self.change.kept, self.change.owner)
         except StuckSessions:
             raise
         except DatabaseError as error:
+            # Prepared transactions end a copy too: asked only now, they take nothing of the downtime.
+            refuse_irreversible(server, self.change.live)
             # A disk that filled up since it was looked at.
             server.drop(self.change.kept)
             world.notify(Step.KEEP.value, f"no copy: {error.message}")
@@ -224,9 +226,9 @@ class SwappedOut(PreviousData):
         had_live = self.change.live in present
         detail = f"{self.change.incoming} becomes {self.change.live}"
         begin(world, journal, Step.SWAP, detail, had_live=had_live)
-        if had_live:
-            server.carry(self.change.live, self.change.incoming)
-        carry_out(server, data_plan.swap(self.names, present))
+        # All in a single session, as CHAP is down meanwhile.
+        carrying = (self.change.live, self.change.incoming) if had_live else None
+        server.rename(*data_plan.swap(self.names, present).renames, carrying=carrying)
 
 
 def previous_data_of(change: Change, facts: RunFacts) -> PreviousData:

@@ -70,13 +70,14 @@ _MENDED = {
 }
 
 
-def before_start(server: Server, database: str, names: Collection[str]) -> Mapping[str, Column]:
-    """Repair data before the new version migrates them. Return values that `after_migration` puts back.
-
-    Raise DatabaseError when that fails.
-    """
+def before_start(server: Server, database: str, names: Collection[str]) -> None:
+    """Repair data before the new version migrates them. Raise DatabaseError when that fails."""
     if sql := "\n".join(statement for name, statement in _BEFORE.items() if name in names):
         server.command(sql, database)
+
+
+def lost_values(server: Server, database: str, names: Collection[str]) -> Mapping[str, Column]:
+    """Return the values of data that are not migrated yet which `after_migration` puts back. Raise DatabaseError."""
     return value_query.renamed(server, database) if PREDICTION_LENGTH in names else {}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -39,18 +39,16 @@ class Baseline:
         return asdict(self)
 
 
-def baseline_of(world: World, stack: Stack, overview: Overview | None = None) -> Baseline:
+def baseline_of(world: World, stack: Stack, ask: Callable[[], Overview] | None = None) -> Baseline:
     """Return the baseline of a stack. What cannot be read is left empty, for example of a lost database.
 
-    `overview` is the API's state, if it was read already.
+    `ask` returns the API's state, where others want to know it too.
     """
-    api = stack.api.containers[0]
     # Each waits for a program in another container.
     with ThreadPoolExecutor() as pool:
         versions, route = pool.submit(worker_versions, world, stack), pool.submit(route_of, world, stack)
         has_data, verdict = pool.submit(_has_data, world, stack), pool.submit(_verdict, world, stack)
-        if overview is None:
-            overview = Chap(world.engine, api.id).overview() if api.running else Overview.empty()
+        overview = ask() if ask else _overview(world, stack)
     return Baseline(
         version=overview.version,
         worker_versions=versions.result(),
@@ -61,6 +59,11 @@ def baseline_of(world: World, stack: Stack, overview: Overview | None = None) ->
         untouched=_others(stack),
         schema=verdict.result(),
     )
+
+
+def _overview(world: World, stack: Stack) -> Overview:
+    api = stack.api.containers[0]
+    return Chap(world.engine, api.id).overview() if api.running else Overview.empty()
 
 
 def worker_versions(world: World, stack: Stack) -> dict[str, str]:

@@ -96,6 +96,7 @@ def read_change(value: Value) -> Change:
     accepted, port = value.get("accepted"), value.get("port")
     names = ("operation", "database", "admin", "owner", "live", "kept", "incoming", "expected")
     texts = {name: value.at(name).text() for name in names}
+    _check_writers(value)
     return Change(
         **texts,
         project=_project(value.at("project")),
@@ -160,6 +161,19 @@ def _project(value: Value) -> Project:
     )
 
 
+def _check_writers(value: Value) -> None:
+    """Raise the error of `value` unless each writer has its containers and images."""
+    writers = value.at("writers").texts()
+    if not writers:
+        raise value.at("writers").wrong("is empty")
+    for name in ("containers", "images", "images_after"):
+        known = value.at(name).members()
+        # The new images are known only once they are pulled or built.
+        missing = [writer for writer in writers if writer not in known]
+        if missing and (known or name != "images_after"):
+            raise value.at(name).wrong(f"has nothing about {missing[0]}")
+
+
 def _images(value: Value) -> dict[str, dict[str, str]]:
     return {
         name: {"reference": image.at("reference").filled(), "id": image.at("id").filled()}
@@ -197,4 +211,4 @@ def _content(edit: Value, name: str) -> bytes | None:
     try:
         return base64.b64decode(content.text(LARGEST), validate=True)
     except ValueError:
-        raise content.wrong("is no base64") from None
+        raise content.wrong("is not base64") from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from pathlib import Path
 
 import click
 import pytest
@@ -89,3 +90,44 @@ def test_no_words_are_a_question_for_help(capsys: pytest.CaptureFixture[str]) ->
     assert app.main([]) == 0
     output = capsys.readouterr().out
     assert all(f"  {name} " in output for name in NAMES)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("verify", "{}"),
+        ("restore", "{}"),
+        ("backups", "-o", "{}"),
+        ("backup", "--dump-only", "{}"),
+        ("rehearse", "v2.1.0", "--from", "{}"),
+        ("status", "--metrics-file", "{}"),
+        ("pin", "v2.1.0", "-f", "{}"),
+        ("recover", "--project-directory", "{}"),
+        ("pin", "v2.1.0", "--env-file", "{}"),
+    ],
+)
+@pytest.mark.parametrize("name", ["a" * 300, "a/" * 3000, "loop/x", "\0"])
+def test_a_name_that_no_file_can_have_is_a_mistake_of_the_words(
+    words: tuple[str, ...],
+    name: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "loop").symlink_to("loop")
+    assert app.main([word.format(name) for word in words]) == 2
+    errors = capsys.readouterr().err
+    assert "Invalid value for" in errors and len(errors) < 1000, errors
+
+
+@pytest.mark.parametrize("columns", [34, 40, 80, 200])
+@pytest.mark.parametrize("words", [["--help"], ["upgrade", "--help"], ["prune", "--help"]])
+def test_a_help_fits_the_terminal(
+    words: list[str], columns: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    assert app.main(words) == 0
+    lines = capsys.readouterr().out.splitlines()
+    # Only examples to copy and single words are never broken.
+    assert max(len(line) for line in lines if "docker chap" not in line and len(line.split()) > 1) <= min(columns, 100)

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
-from compose_chap.cli import app
+from compose_chap.cli import app, recorded
 from compose_chap.errors import EngineError
 from compose_chap.model import Origin
 from compose_chap.records import audit, lock, run_records
@@ -84,3 +85,7 @@ def test_nothing_secret_of_what_was_typed_is_kept(engine: FakeEngine, tmp_path: 
     assert app.main(["restore", "password=district", "--yes"]) == 1
     kept = (tmp_path / run_records.FOLDER / audit.FILE).read_text()
     assert '"restore", "password=***"' in kept and "district" not in kept
+
+
+def test_ctrl_c_at_a_question_is_no_failure() -> None:
+    assert recorded._outcome(click.Abort()) == recorded._outcome(KeyboardInterrupt()) == (audit.CANCELLED, 130, "")

@@ -242,8 +242,8 @@ def test_json_is_a_document_per_line_also_for_a_failure() -> None:
 @pytest.mark.parametrize(
     ("error", "last"),
     [
-        (RolledBack("The upgrade failed."), "  ✔ Verified that all is as before  N s"),
-        (Cancelled("The upgrade was cancelled."), "  ✔ Verified that all is as before  N s"),
+        (RolledBack("The upgrade failed."), "  ✔ Everything is as before  N s"),
+        (Cancelled("The upgrade was cancelled."), "  ✔ Everything is as before  N s"),
         (NeedsPerson("Putting everything back failed too."), "  ✘ Verifying that all is as before"),
     ],
 )
@@ -255,7 +255,7 @@ def test_the_last_step_of_a_way_back_is_done_where_everything_is_back(error: Cha
             progress("go back")
             progress("verify back")
             raise error
-        screen.until("that all is as before")
+        screen.until("all is as before|Everything is as before")
         assert [re.sub(r"\d+\.\ds", "N s", line) for line in screen.lines() if line][-1] == last
 
 

@@ -112,7 +112,7 @@ def test_a_result_begins_a_line_of_its_own_however_often_the_world_was_asked_for
             stream.flush()
         # The kernel hands a terminal's output over in pieces, at its leisure.
         written = b""
-        while not written.endswith(b"whole.\r\n"):
+        while not written.endswith(b"complete.\r\n"):
             written += terminal.read(4096)
     assert re.search(rb"Verified the backup  1 B  0\.\ds\x1b\[K\r\n\x1b\[K\rIt is complete\.\r\n$", written), written
 

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import itertools
 import json
+import socket
+import threading
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import httpx
@@ -280,3 +285,48 @@ def test_bearer_is_taken_wherever_it_stands(headers: list[str]) -> None:
 def test_what_is_no_challenge_is_none() -> None:
     assert challenges([]) == challenges([""]) == {}
     assert challenges(["Negotiate"]) == {"negotiate": {}}
+
+
+@pytest.mark.parametrize("encoding", ["gzip, gzip", "deflate, gzip", "br", "zstd", "x"])
+def test_an_answer_that_is_packed_more_than_once_is_not_unpacked(encoding: str) -> None:
+    content = gzip.compress(gzip.compress(b" " * (200 << 20), 9), 9)
+    assert len(content) < 10_000
+    tracemalloc.start()
+    try:
+        with pytest.raises(RegistryError, match="packed in a way that nobody asked for"):
+            registry(
+                lambda _: httpx.Response(200, content=iter([content]), headers={"Content-Encoding": encoding})
+            ).tags(IMAGE.repository)
+        assert tracemalloc.get_traced_memory()[1] < 32 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_an_answer_that_is_packed_once_is_read() -> None:
+    content = gzip.compress(json.dumps({"tags": ["v2.1.0"]}).encode())
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        assert request.headers["Accept-Encoding"] == "identity"
+        return httpx.Response(200, content=iter([content]), headers={"Content-Encoding": "gzip"})
+
+    assert registry(answer).tags(IMAGE.repository) == ["v2.1.0"]
+
+
+def test_headers_that_drip_are_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry_http, "_LONGEST", 0.5)
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def drip() -> None:
+        with listener, suppress(OSError):
+            connection, _ = listener.accept()
+            with connection:
+                connection.sendall(b"HTTP/1.1 200 OK\r\nX: ")
+                for _ in range(200):
+                    connection.sendall(b"x")
+                    time.sleep(0.05)
+
+    threading.Thread(target=drip, daemon=True).start()
+    begun = time.monotonic()
+    with pytest.raises(RegistryError, match="does not finish its answer"):
+        Registry(insecure=lambda _: True).tags(f"127.0.0.1:{listener.getsockname()[1]}/chap-core")
+    assert time.monotonic() - begun < 5

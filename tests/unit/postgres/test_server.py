@@ -15,7 +15,7 @@ from compose_chap.postgres.psql import counted
 from compose_chap.postgres.reach import connection
 from compose_chap.postgres.server import Server
 
-AS_ROOT = Finished(0, '[true, 170006, 5432, ["root"]]\n', "")
+AS_ROOT = Finished(0, '[true, 170006, 5432, ["root"], null]\n', "")
 
 
 class Answering:
@@ -25,6 +25,7 @@ class Answering:
         self.answer, self.version, self.home = answer, version, home
         self.roles = roles or {"root": True}
         self.named = ""
+        self.elsewhere: str | None = None
         self.sent: list[tuple[str, str, str]] = []
         self.options: list[str] = []
 
@@ -44,7 +45,8 @@ class Answering:
             if database == "postgres" != self.home:
                 return Finished(2, "", 'FATAL:  database "postgres" does not exist')
             known = [name for name, power in self.roles.items() if power]
-            return Finished(0, json.dumps([self.roles[role], self.version, 5432, known or None]) + "\n", "")
+            seen = [self.roles[role], self.version, 5432, known or None, self.elsewhere]
+            return Finished(0, json.dumps(seen) + "\n", "")
         self.sent.append((role, database, stdin.decode()))
         return Finished(0, self.answer, "")
 
@@ -117,6 +119,36 @@ def test_a_container_without_psql_is_no_postgresql() -> None:
         Server(engine, "db", "postgres").query("SELECT 1")
     assert "pooler" in refusal.value.hint
     assert not Server(engine, "db", "postgres").ready()
+
+
+@pytest.mark.parametrize(
+    "stderr",
+    [
+        'psql: error: connection to server on socket "/tmp/.s.PGSQL.6432" failed: FATAL:  unsupported startup parameter'
+        " in options: search_path",
+        "psql: error: ... FATAL:  unsupported startup parameter: options",
+    ],
+)
+def test_a_pooler_that_takes_no_settings_is_called_that(stderr: str) -> None:
+    engine: Any = SimpleNamespace(once=lambda _, ask: ask(), run=lambda *_, **__: Finished(2, "", stderr))
+    with pytest.raises(DatabaseError, match="is a connection pooler or a proxy.*unsupported startup") as refusal:
+        Server(engine, "db", "postgres").query("SELECT 1")
+    assert "CHAP_DATABASE_URL" in refusal.value.hint
+
+
+def test_a_container_that_passes_on_to_a_server_elsewhere_is_no_server() -> None:
+    engine = Answering()
+    engine.elsewhere = "172.20.0.9"
+    with pytest.raises(DatabaseError, match="pooler or a proxy: it passes connections on to a server at 172.20.0.9"):
+        _ = server_with(engine, "root").admin
+
+
+def test_where_no_server_listens_a_pooler_is_thought_of() -> None:
+    stderr = 'psql: error: connection to server on socket "/tmp/.s.PGSQL.5432" failed: No such file or directory'
+    engine: Any = SimpleNamespace(once=lambda _, ask: ask(), run=lambda *_, **__: Finished(2, "", stderr))
+    with pytest.raises(DatabaseError, match="No such file") as refusal:
+        Server(engine, "db", "postgres").query("SELECT 1")
+    assert "still starting" in refusal.value.hint and "pooler" in refusal.value.hint
 
 
 def test_a_server_without_a_database_called_postgres_is_asked_in_a_template() -> None:

@@ -140,7 +140,7 @@ def test_what_the_program_printed_may_be_anything(output: str) -> None:
 def test_what_the_workers_answer_may_be_anything(output: str) -> None:
     engine: Any = SimpleNamespace(run=lambda *words, **kwargs: Finished(0, output, ""))
     with pytest.raises(EngineError, match="What the workers answered cannot be used"):
-        Chap(engine, "1").jobs(1, {})
+        Chap(engine, "1").active(1)
 
 
 def test_an_answer_that_drips_ends(server: Server) -> None:

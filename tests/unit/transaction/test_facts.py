@@ -42,7 +42,7 @@ def test_the_last_effective_run_is_undone(tmp_path: Path) -> None:
     assert rollback.last_undoable(tmp_path, "upgrade")["id"] == "1"
 
     record(tmp_path, "4", "restore")
-    with pytest.raises(StateError, match="After the upgrade to undo there was another run: restore 4") as refused:
+    with pytest.raises(StateError, match="There was another run after that upgrade: restore 4") as refused:
         rollback.last_undoable(tmp_path, "upgrade")
     assert refused.value.hint == "Undo that first: docker chap restore --undo"
 
@@ -72,7 +72,8 @@ def test_passwords_are_taken_out_of_evidence() -> None:
 
 
 def test_the_expected_downtime_is_learned_from_the_last_upgrade() -> None:
-    assert upgrade_plan.expected_downtime(600_000_000, []) == pytest.approx(24)
+    assert upgrade_plan.expected_downtime(600_000_000, []) == pytest.approx(10.5)
+    assert upgrade_plan.expected_downtime(600_000_000, [], 3.5) == pytest.approx(8)
     runs = [{"operation": "upgrade", "downtime": 31.5}, {"operation": "restore", "downtime": 3.0}]
     assert upgrade_plan.expected_downtime(600_000_000, runs) == 31.5
 

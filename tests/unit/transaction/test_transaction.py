@@ -348,6 +348,26 @@ def test_rows_of_another_client_are_kept_and_reported_while_it_writes(engine: Fa
     assert written and sum(result) == written
 
 
+# Into these tables CHAP itself writes at its start; what is written once all of it ran is a user's all the same.
+@pytest.mark.parametrize("table", ["", "public.observation", "public.configuredmodeldb"])
+def test_what_failed_once_all_of_chap_ran_is_kept_only_if_somebody_wrote(engine: FakeEngine, table: str) -> None:
+    engine.sick = "never ready"
+    engine.databases["chap_core"].rows["public.configuredmodeldb"] = 3
+
+    def write(call: int, name: str) -> None:
+        if table and name == "compose started":
+            engine.databases["chap_core"].edited[table] = 1
+
+    engine.strike = write
+    with pytest.raises(RolledBack) as failure:
+        run_upgrade(engine)
+    assert any(event["step"] == "start worker" for event in run_records.history(engine.folder)[-1]["steps"])
+    aside = [name for name in engine.databases if name.endswith("_failed")]
+    assert len(aside) == bool(table)
+    warned = [check["details"] for check in failure.value.details["checks"] if check["name"] == "written_meanwhile"]
+    assert warned == ([{"tables": {}, "changed": {table: 1}}] if table else [])
+
+
 def edited_meanwhile(engine: FakeEngine, line: str) -> None:
     """Let somebody add a line to the Compose file while the new version starts, which then fails."""
     engine.sick, file = "never ready", engine.folder / "compose.yml"
@@ -389,7 +409,7 @@ def test_a_file_that_cannot_be_read_any_more_does_not_keep_the_data_away(engine:
     with pytest.raises(NeedsPerson) as failure:
         run_upgrade(engine)
     assert list(picture(engine)[2:]) == data
-    assert "The old data are back; CHAP is not" in failure.value.message
+    assert "The old data are back, but CHAP is not" in failure.value.message
 
     engine.strike = lambda call, name: None
     (engine.folder / "compose.yml").write_bytes(OLD)
@@ -539,6 +559,38 @@ def test_rows_that_a_migration_made_are_nobodys_work(engine: FakeEngine) -> None
     engine.databases["chap_core"].rows["public.alert"] = 1
     written = rollback.plan_rollback(here, stack, "upgrade").written_since
     assert written == {"public.backtestspecification": 2, "public.alert": 1}
+
+
+WAITING = {"id": "j1", "status": "PENDING", "type": "run_prediction"}
+
+
+@pytest.mark.parametrize("jobs", [[], [WAITING], [{**WAITING, "type": "run_baseline"}]])
+def test_a_new_worker_gets_no_job_before_the_new_data_are_verified(
+    engine: FakeEngine, jobs: list[dict[str, str]]
+) -> None:
+    engine.sick, engine.jobs, before = "loses rows", jobs, copy.deepcopy(picture(engine))
+    running: set[str] = set()
+
+    def watch(call: int, name: str) -> None:
+        running.update(box.image for box in engine.boxes.values() if box.service == "worker" and box.state == "running")
+
+    engine.strike = watch
+    with pytest.raises(RolledBack):
+        run_upgrade(engine)
+    assert (f"{WORKER}:v2" in running) == (not jobs)
+    assert picture(engine) == before
+    assert "start worker" not in [step["step"] for step in run_records.history(engine.folder)[-1]["steps"]]
+
+
+def test_a_job_that_is_queued_while_the_workers_stop_is_named(engine: FakeEngine) -> None:
+    def queue(call: int, name: str) -> None:
+        if any(box.service == "worker" and box.state == "exited" for box in engine.boxes.values()):
+            engine.jobs = [WAITING]
+
+    engine.strike = queue
+    run_upgrade(engine)
+    (check,) = (check for check in run_records.history(engine.folder)[-1]["checks"] if check["name"] == "queued_jobs")
+    assert check["status"] == "warn" and "j1" in check["message"]
 
 
 def test_an_old_mark_is_dropped_only_once_the_way_back_brings_it_again(engine: FakeEngine) -> None:
