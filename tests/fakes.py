@@ -326,6 +326,8 @@ class FakeEngine(Engine):
             return self._requests(version, json.loads(stdin or b"[]"))
         if chap_scripts.ACTIVE_JOBS in command:
             return Finished(0, json.dumps({"workers": ["celery@worker"], "jobs": []}), "")
+        if chap_scripts.PING in command:
+            return Finished(0, json.dumps({"workers": int(self._worker_answers(version))}), "")
         raise unknown(command)
 
     def models(self, version: str) -> dict[str, Any]:
@@ -335,9 +337,12 @@ class FakeEngine(Engine):
         tables = {"observation": columns}
         return {"version": version.removeprefix("v"), "tables": tables, "foreign_keys": [], "chain": [], "heads": []}
 
-    def _requests(self, version: str, wanted: list[Any]) -> Finished:
+    def _worker_answers(self, version: str) -> bool:
         worker = any(box.service == "worker" and box.state == "running" for box in self.boxes.values())
-        well = worker and not (self.sick == "never ready" and version == "v2")
+        return worker and not (self.sick == "never ready" and version == "v2")
+
+    def _requests(self, version: str, wanted: list[Any]) -> Finished:
+        well = self._worker_answers(version)
         ready = {"checks": {"db": "ok", "celery": "ok" if well else "error: no workers responded"}}
         bodies = {"/health/ready": (200 if well else 503, ready), "/v2/services": (200, {"services": []})}
         bodies["/v1/jobs"] = (200, self.jobs)

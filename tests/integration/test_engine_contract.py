@@ -101,7 +101,7 @@ def test_a_database_is_copied_renamed_and_dropped(site: Site) -> None:
     server.end_own_sessions()
 
 
-def test_only_the_named_service_is_made_anew_and_only_when_it_differs(site: Site) -> None:
+def test_only_the_named_service_is_recreated_and_only_when_it_differs(site: Site) -> None:
     api, others = site.stack.api, {service.name: service.containers[0].id for service in site.stack.services}
     up = ("up", "-d", "--no-deps", "--no-build", "--pull", "never", api.name)
     assert site.engine.compose(site.stack.project, *up).status == 0

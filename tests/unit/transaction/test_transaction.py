@@ -476,7 +476,7 @@ def test_what_a_run_that_was_cut_off_had_served_is_set_aside_whatever_its_rows_n
 
 
 @pytest.mark.parametrize("step", ["verify api", "verify"])
-def test_a_container_that_somebody_else_made_anew_does_not_stop_a_recovery(engine: FakeEngine, step: str) -> None:
+def test_a_container_that_somebody_else_recreated_does_not_stop_a_recovery(engine: FakeEngine, step: str) -> None:
     engine = cut_off(engine, step)
     (redis,) = (box for box in engine.boxes.values() if box.service == "redis")
     engine.discard(redis.id)
