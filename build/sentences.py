@@ -38,7 +38,7 @@ def _sentences(path: Path) -> Iterator[str]:
     yield from (text for _, text in sorted(texts) if _WORDS.search(text) and not _PROGRAM.search(text))
     for node in ast.walk(tree):
         # The help of a command is what stands below its name.
-        if isinstance(node, ast.FunctionDef) and node.name.endswith("_command"):
+        if isinstance(node, ast.FunctionDef) and node.name.endswith("_command") and node.decorator_list:
             yield " ".join((ast.get_docstring(node) or "").split())
 
 

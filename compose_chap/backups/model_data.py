@@ -78,7 +78,7 @@ def _stopped_sqlite(engine: Engine, container: Container, files: list[str], fold
             intact = False
         if not intact:
             raise DumpError(
-                f"The data of {container.name} ({files[0]}) are damaged, or no SQLite database.",
+                f"The data of {container.name} ({files[0]}) are damaged, or not an SQLite database.",
                 hint="Repair the model service, or leave its data out: docker chap backup",
             )
         with open(copy, "rb") as file:

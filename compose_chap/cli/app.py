@@ -13,11 +13,13 @@ from click.shell_completion import CompletionItem
 
 from compose_chap import __version__, timeline
 from compose_chap.cli.call import Call, common, common_options, with_options
-from compose_chap.cli.commands import COMMANDS, EXIT_STATUSES, command
+from compose_chap.cli.commands import COMMANDS, EXIT_STATUSES, HelpContext, command
 from compose_chap.errors import Bug, Cancelled, ChapError, UsageError
 
 
 class _Commands(click.Group):
+    context_class = HelpContext
+
     def format_epilog(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Exit status"):
             formatter.write_dl([(str(status), meaning) for status, meaning in EXIT_STATUSES.items()])
@@ -62,7 +64,7 @@ class _Commands(click.Group):
 @click.group(
     cls=_Commands,
     invoke_without_command=True,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Help on a command: docker chap COMMAND --help",
 )
 @common_options

@@ -12,6 +12,7 @@ import click
 
 from compose_chap.cli.call import Call, common
 from compose_chap.cli.commands import command
+from compose_chap.cli.options import at_least
 from compose_chap.cli.recorded import records_of
 from compose_chap.cli.screen import render
 from compose_chap.cli.screen.detached import detached_text
@@ -27,7 +28,8 @@ from compose_chap.records.detached import Detached
 @click.option(
     "-n",
     "--lines",
-    type=click.IntRange(0),
+    type=int,
+    callback=at_least(0),
     metavar="N",
     default=20,
     show_default=True,
@@ -37,7 +39,7 @@ from compose_chap.records.detached import Detached
 def attach_command(call: Call, run: str | None, lines: int) -> None:
     """Follow a run that was begun with --detach, and return its exit status.
 
-    Without RUN it is the last one. What it tells comes to standard error, and its result to standard output, as if it
+    Without RUN it is the last one. Its progress comes to standard error, and its result to standard output, as if it
     ran here. Ctrl-C leaves it, and the run goes on. One that has ended can be looked at again.
     """
     world = call.world()

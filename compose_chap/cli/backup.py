@@ -58,10 +58,10 @@ def backup_command(
     """Make a backup, and check it by reading it back.
 
     CHAP keeps running. The backup holds the database, the Compose files with all that they include, and the
-    instructions to restore by hand. It lies in backups/ beside the main Compose file.
+    instructions to restore by hand. It is written to backups/ beside the main Compose file.
     """
     if dump_only and (output or with_dhis2 or with_volumes):
-        raise UsageError("--dump-only writes one dump, and goes with none of -o, --with-dhis2, --with-volumes.")
+        raise UsageError("--dump-only writes one dump; it cannot be used with -o, --with-dhis2 or --with-volumes.")
     world, where = call.world(), call.where()
     find = partial(observe.find_stack, world.engine, where)
     stack = find()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import click
@@ -81,12 +82,34 @@ EXIT_STATUSES = {
     130: "Cancelled; everything was put back.",
 }
 
+# Columns of a help.
+_WIDEST, _NARROWEST = 100, 30
+
 # The options that every command has.
 COMMON_NAMES = ("files", "project_name", "project_directory", "env_files", "json", "progress")
 
 
+class _HelpFormatter(click.HelpFormatter):
+    """A help that fits narrow terminals too: click's own is never narrower than 50 columns."""
+
+    def __init__(self, *_ignored: object, **_options: object) -> None:
+        super().__init__(width=max(min(shutil.get_terminal_size().columns, _WIDEST) - 2, _NARROWEST))
+
+    def write_dl(self, rows: Iterable[tuple[str, str]], col_max: int = 30, col_spacing: int = 2) -> None:
+        """Write names and what there is to say of each; in a narrow terminal that is below a long name."""
+        super().write_dl(rows, col_max if self.width > 2 * col_max else self.width // 3, col_spacing)
+
+
+class HelpContext(click.Context):
+    """The context of a command, with the help for terminals of any width."""
+
+    formatter_class = _HelpFormatter
+
+
 class _Command(click.Command):
     """A command whose help shows its own options first, and those that every command has last."""
+
+    context_class = HelpContext
 
     def format_options(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         own: list[tuple[str, str]] = []

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import click
 
@@ -17,6 +19,20 @@ def filled(text: str) -> str:
     if not text:
         raise click.BadParameter("It is empty. Is a variable of your shell not set?")
     return text
+
+
+_Number = TypeVar("_Number", int, float)
+
+
+def at_least(least: int) -> Callable[[click.Context, click.Parameter, _Number], _Number]:
+    """Return the check of a number; click's own types would write `x>=0` into the help. It raises BadParameter."""
+
+    def check(_context: click.Context, _parameter: click.Parameter, value: _Number) -> _Number:
+        if not value >= least:  # nan is not either
+            raise click.BadParameter(f"{value} is less than {least}.")
+        return value
+
+    return check
 
 
 def usable(text: str) -> str:
@@ -80,7 +96,8 @@ detach_option = click.option(
 wait_lock_option = click.option(
     "--wait-lock",
     metavar="SECONDS",
-    type=click.FloatRange(0),
+    type=float,
+    callback=at_least(0),
     default=0,
     help="Wait up to this long for another run on this stack to end, instead of refusing at once.",
 )

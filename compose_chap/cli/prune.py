@@ -14,7 +14,7 @@ from compose_chap import units
 from compose_chap.backups import catalogue
 from compose_chap.cli.call import Call, common
 from compose_chap.cli.commands import command
-from compose_chap.cli.options import output_option, wait_lock_option, yes_option
+from compose_chap.cli.options import at_least, output_option, wait_lock_option, yes_option
 from compose_chap.cli.recorded import guarded
 from compose_chap.cli.screen import sentences
 from compose_chap.cli.screen.layout import paragraph, table
@@ -29,8 +29,8 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 def _number(name: str, default: int, text: str, least: int = 0) -> Callable[[_Function], _Function]:
-    kind = click.IntRange(least)
-    return click.option(name, type=kind, metavar="N", default=default, show_default=True, help=text)
+    check = at_least(least)
+    return click.option(name, type=int, callback=check, metavar="N", default=default, show_default=True, help=text)
 
 
 @command("prune")

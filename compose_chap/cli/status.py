@@ -55,7 +55,9 @@ def status_command(
     """
     if all_stacks or all_contexts:
         if metrics_file or call.files or call.project_name or call.project_directory or (all_stacks and all_contexts):
-            raise UsageError("--all-stacks and --all-contexts go with no other choice of a stack, and no metrics file.")
+            raise UsageError(
+                "--all-stacks and --all-contexts cannot be used with another choice of a stack, or with a metrics file."
+            )
         if all_contexts:
             _show_contexts(call, time_limit)
         else:

@@ -94,7 +94,7 @@ def recover(world: World, journal: Journal, patience: float = 0) -> Recovered:
     project = whose.project or (journal.known.at("project").at("name").text() if journal.known.get("project") else "")
     if not world.engine.origin(project).owns(whose):
         raise Interrupted(
-            f"The {journal.operation} that was cut off is one of {whose}, and this is another engine.",
+            f"The {journal.operation} that was cut off belongs to {whose}, but this is another engine.",
             state="Nothing was changed.",
             hint=f"Call docker with the context of {whose.server}: docker --context NAME chap recover",
         )
@@ -155,7 +155,7 @@ def _undo(world: World, change: Change | None, journal: Journal) -> Recovered:
 def _unpin(journal: Journal) -> Recovered:
     changed_by_others = durable.revert_edits(read_edits(journal.known))
     if changed_by_others:
-        raise StateError(f"{changed_by_others[0]} was changed by someone else meanwhile, and was left as it is.")
+        raise StateError(f"{changed_by_others[0]} was changed by someone else in the meantime, and was left as it is.")
     journal.end("undone", recovered=True)
     return Recovered(journal.id, journal.operation, "undone", "", ())
 

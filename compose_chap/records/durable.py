@@ -158,7 +158,7 @@ def apply_edits(edits: Iterable[Edit]) -> None:
     for edit in edits:
         check_writable(edit.path)
         if content_of(edit.path) != edit.before:
-            raise StateError(f"{edit.path} was changed by someone else meanwhile.", hint="Run the command again.")
+            raise StateError(f"{edit.path} was changed by someone else in the meantime.", hint="Run the command again.")
     for edit in edits:
         _set_content(edit.path, edit.after)
 

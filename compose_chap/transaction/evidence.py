@@ -62,7 +62,7 @@ def gather(world: World, change: Change, journal: Journal) -> str:
                 text = redact(json.dumps(facts, indent=1), hidden)
                 folder = journal.evidence(f"{container.name}.json", text).parent
                 journal.evidence(f"{container.name}.log", redact(world.engine.logs(container.id), hidden))
-    return f"What was found, logs included: ls {shlex.quote(str(folder))}" if folder else ""
+    return f"See what was collected, logs included: ls {shlex.quote(str(folder))}" if folder else ""
 
 
 def secrets_of(containers: Iterable[Container]) -> list[str]:

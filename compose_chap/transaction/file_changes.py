@@ -90,7 +90,7 @@ class TagEdits(FileChanges):
         begin(world, journal, Step.REWRITE, self._files)
         durable.apply_edits(self.change.edits)
         if self._before != self._all_but_images(world):
-            raise StateError("Compose reads more changes in the edited files than the images.")
+            raise StateError("In the edited files, Compose sees more changes than the images.")
 
     def revert(self, world: World, journal: Journal) -> Reverted:
         # Before the stop we wrote nothing, so changes in the files then are somebody else's.
@@ -169,7 +169,7 @@ class CheckoutMove(FileChanges):
     def by_hand(self) -> list[str]:
         before = self._move.before
         start = before.branch.removeprefix("refs/heads/") or before.commit
-        edits = [f"# take out again what was written into {self._files}"] if self.change.edits else []
+        edits = [f"# remove again what was written into {self._files}"] if self.change.edits else []
         return [*edits, shlex.join(["git", "-C", str(self._move.folder), "checkout", start])]
 
     def how_to_get(self, reference: str) -> str:

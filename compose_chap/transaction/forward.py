@@ -170,7 +170,7 @@ def _values(server: Server, change: Change, journal: Journal, before: Before | D
             raise before
         result = value_query.compare(server, before, change.live, facts_of(journal).old_tables)
     except DatabaseError as error:
-        return [Check("values", "warn", f"Whether values changed could not be seen: {error.message}")]
+        return [Check("values", "warn", f"Whether values changed could not be checked: {error.message}")]
     return [values.check(result, evidence.sql_command(change, result.put_back))]
 
 

@@ -113,7 +113,7 @@ def _chap_back(
         return verify.raise_if_failed(look(world, change, server, facts_of(journal).old_tables))
     except ChapError as error:
         if files_amiss:
-            now = f"The old data are back; CHAP is not: {error.message}"
+            now = f"The old data are back, but CHAP is not ready: {error.message}"
             raise _for_a_person(change, files_amiss, now) from error
         raise
 
@@ -123,7 +123,9 @@ def _failed_data(server: Server, change: Change, written: Written, disposable: s
     if written.anything:
         if not server.exists(change.failed):
             return []
-        message = f"What was written meanwhile is kept in the database {change.failed}, until docker chap prune."
+        message = (
+            f"What was written in the meantime is kept in database {change.failed} until docker chap prune removes it."
+        )
         details = {"tables": written.added, "changed": written.changed}
         return [Check("written_meanwhile", "warn", message, details=details)]
     if disposable:
@@ -138,10 +140,12 @@ def _failed_data(server: Server, change: Change, written: Written, disposable: s
 def _left_to_others(reverted: Reverted) -> list[Check]:
     checks = []
     if reverted.set_aside:
-        message = f"Changed by someone else meanwhile, and kept in the run's records: {', '.join(reverted.set_aside)}."
+        message = (
+            f"Changed by someone else in the meantime, and kept in the run's records: {', '.join(reverted.set_aside)}."
+        )
         checks.append(Check("checkout", "warn", message))
     if reverted.left:
-        message = f"Changed by someone else meanwhile, and left so: {', '.join(map(str, reverted.left))}."
+        message = f"Changed by someone else in the meantime, and left as it is: {', '.join(map(str, reverted.left))}."
         checks.append(Check("files", "warn", message))
     return checks
 
@@ -150,7 +154,7 @@ def _for_a_person(change: Change, files: Sequence[Path], now: str) -> StateError
     images = "\n".join(f"  {name}: {change.images[name]['reference']}" for name in change.writers)
     named = ", ".join(map(str, files))
     return StateError(
-        f"{named} was changed by someone else meanwhile, and was left as it is. {now}",
+        f"{named} was changed by someone else in the meantime, and was left as it is. {now}",
         hint=f"Let {named} name these images again:\n{images}",
     )
 
@@ -195,7 +199,7 @@ def _configuration_checks(
     if not any(differences.values()):
         return []
     message = ". ".join(f"{name}: {', '.join(names_)}" for name, names_ in differences.items() if names_)
-    hint = "Set what was set in the shell that started CHAP, then run: docker compose up -d --no-deps "
+    hint = "Set the variables that were set in the shell that started CHAP, then run: docker compose up -d --no-deps "
     names = " ".join(name for name, names_ in differences.items() if names_)
     return [Check("settings", "warn", f"Not every setting is as before. {message}.", hint + names)]
 

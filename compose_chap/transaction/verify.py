@@ -92,11 +92,10 @@ def as_before(checks: Iterable[Check], verdict: str) -> list[Check]:
 
 
 def _version(part: str, actual: str, expected: str) -> Finding:
-    if not expected:
-        return ok(f"The {part} reports version {actual or 'nothing'}.")
-    if actual == expected.removeprefix("v"):
-        return ok(f"The {part} reports version {actual}.")
-    return fail(f"The {part} reports version {actual or 'nothing'}, not {expected.removeprefix('v')}.")
+    reports = f"The {part} reports {f'version {actual}' if actual else 'no version'}"
+    if not expected or actual == expected.removeprefix("v"):
+        return ok(f"{reports}.")
+    return fail(f"{reports}, not {expected.removeprefix('v')}.")
 
 
 def _worker_versions(world: World, stack: Stack, expected: str) -> Finding:
@@ -126,8 +125,8 @@ def queued(before: Jobs | None, after: Jobs | None) -> list[Check]:
     jobs = sorted(set(after.waiting) - set(before.waiting)) if before and after else []
     if not jobs:
         return []
-    message = f"While the workers stopped, {len(jobs)} job(s) were queued: {', '.join(jobs)}. The new workers get them."
-    hint = "Check that they finish, and start again any that does not."
+    message = f"Queued while the workers stopped, and left to the new workers: {', '.join(jobs)}."
+    hint = "Check that these jobs finish, and start again any that do not."
     return [Check("queued_jobs", "warn", message, hint, {"jobs": jobs})]
 
 
@@ -195,7 +194,7 @@ def _untouched(world: World, stack: Stack, baseline: Baseline) -> Finding:
         or {container_id for container_id, ran in ids.items() if ran} - now.get(name, set())
     ]
     if changed:
-        return fail(f"Containers that were not to be touched changed: {', '.join(changed)}.")
+        return fail(f"Containers that should not have been touched have changed: {', '.join(changed)}.")
     return ok(f"The {len(baseline.untouched)} other services kept their containers.")
 
 

@@ -58,7 +58,7 @@ def test_docker_login_is_enough(
 
     refused = docker("chap", "versions", check=False)
     assert f"Log in with: docker login {private}" in refused.stderr, refused.stderr
-    assert "only the images on this engine" in refused.stderr and "v2.0.0" in refused.stdout
+    assert "Only the images on this engine" in refused.stderr and "v2.0.0" in refused.stdout
 
     docker("login", "-u", "chap", "-p", "district", private)
     assert re.search("v2.0.0 .* running", docker("chap", "versions").stdout)

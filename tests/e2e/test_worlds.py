@@ -348,6 +348,6 @@ def test_a_row_that_was_changed_through_a_sick_version_is_kept_aside(plain: Samp
     assert len(aside) == changed
     if not changed:
         return
-    assert "what was written meanwhile" in json.dumps(run.document).lower()
+    assert "what was written in the meantime" in json.dumps(run.document).lower()
     query = "SELECT value FROM observation ORDER BY id LIMIT 1"
     assert float(plain.sql(query, aside[0])[0][0]) == float(plain.sql(query)[0][0]) + 1

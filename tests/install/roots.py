@@ -1,4 +1,4 @@
-"""A bare Debian in a folder: made by mmdebstrap from packages alone, entered by chroot with processes of its own."""
+"""A bare Debian or Ubuntu in a folder: made by mmdebstrap from packages, entered by chroot with own processes."""
 
 from __future__ import annotations
 
@@ -16,12 +16,17 @@ SAMPLE = recipe.RECIPE.parent / "tests/sample"
 NETWORK = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "PIP_INDEX_URL")
 CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 
+# Ubuntu's packages are signed by others: Debian's package ubuntu-keyring has their key.
+UBUNTU = "noble"
+UBUNTU_KEY = Path("/usr/share/keyrings/ubuntu-archive-keyring.gpg")
+_UBUNTU_MIRROR = os.environ.get("UBUNTU_MIRROR", "http://archive.ubuntu.com/ubuntu")
+
 # What changes in a system when a package comes and goes, and is nobody's.
 PASSING = ("/proc/", "/sys/", "/dev/", "/tmp/", "/run/", "/var/cache/", "/var/log/", "/var/lib/apt/", "/var/lib/dpkg/")
 
 
 class Root:
-    """A root file system of a Debian suite."""
+    """A root file system of a suite of Debian or Ubuntu."""
 
     def __init__(self, suite: str, folder: Path) -> None:
         self.folder = folder
@@ -63,19 +68,31 @@ class Root:
         return {path for path in listed if not f"{path}/".startswith(PASSING)}
 
 
+def has_archive(suite: str) -> bool:
+    """Whether the archive of a suite was made already."""
+    return _archive_of(suite).exists()
+
+
+def _archive_of(suite: str) -> Path:
+    return recipe.OUT / "roots" / f"{suite}.tar"
+
+
 def archive(suite: str) -> Path:
     """Return the archive of a bare root of a suite, made where it is missing."""
-    path = recipe.OUT / "roots" / f"{suite}.tar"
+    path = _archive_of(suite)
     if not path.exists():
         _bootstrap(suite, path)
     return path
 
 
 def _bootstrap(suite: str, archive: Path) -> None:
-    """Make the archive of a root with what every Debian has, and apt."""
+    """Make the archive of a root with what every installation has, and apt."""
     archive.parent.mkdir(parents=True, exist_ok=True)
     debian = f". '{SAMPLE}/debian.sh'; suite_source {suite}"
-    source = subprocess.run(["bash", "-c", debian], capture_output=True, text=True, check=True).stdout.strip()
+    if suite == UBUNTU:
+        source = f"deb [signed-by={UBUNTU_KEY}] {_UBUNTU_MIRROR} {suite} main universe"
+    else:
+        source = subprocess.run(["bash", "-c", debian], capture_output=True, text=True, check=True).stdout.strip()
     unfinished = archive.with_suffix(".part.tar")
     subprocess.run(
         ["mmdebstrap", "-q", "--variant=minbase", "--dpkgopt=force-unsafe-io", suite, str(unfinished), source],

@@ -1,4 +1,4 @@
-"""The package and README's own commands, in bare Debian roots: nothing is there but what Debian itself brings."""
+"""The package and README's own commands, in bare Debian and Ubuntu roots: only what these bring is there."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 from build import deb, recipe
 from compose_chap import __version__
-from tests.install.roots import Root
+from tests.install.roots import UBUNTU, UBUNTU_KEY, Root, has_archive
 
 pytestmark = pytest.mark.install
 
@@ -32,11 +32,14 @@ printf "%s\\n" "${COMPREPLY[@]}"
 """
 
 
-@pytest.fixture(scope="module", params=["bookworm", "trixie"])
+@pytest.fixture(scope="module", params=["bookworm", "trixie", UBUNTU])
 def root(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Root]:
-    """Give a bare root of Debian 12 and of Debian 13 in which Docker's command is there, and docker-chap is not."""
+    """Give a bare root of Debian 12, Debian 13 and Ubuntu 24.04 in which docker-chap is not."""
     if os.geteuid() != 0 or not shutil.which("mmdebstrap"):
         pytest.fail("Root and mmdebstrap are needed: apt-get install mmdebstrap")
+    if request.param == UBUNTU and not (UBUNTU_KEY.exists() or has_archive(UBUNTU)):
+        # Not every Debian mirror has it.
+        pytest.skip(f"The key of Ubuntu's packages is missing: apt-get install ubuntu-keyring, for {UBUNTU_KEY}")
     folder = tmp_path_factory.mktemp(request.param)
     root = Root(request.param, folder)
     shutil.copy(PACKAGE, folder / "tmp")

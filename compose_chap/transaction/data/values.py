@@ -183,7 +183,7 @@ def check(values: Values, command: str = "") -> Check:
     ]
     if lost:
         sentences.append(
-            "Columns that went with their values: "
+            "Columns that were removed together with their values: "
             + ", ".join(f"{_short(gone.column)} ({gone.values} values)" for gone in lost)
             + "."
         )

@@ -211,4 +211,4 @@ def _content(edit: Value, name: str) -> bytes | None:
     try:
         return base64.b64decode(content.text(LARGEST), validate=True)
     except ValueError:
-        raise content.wrong("is no base64") from None
+        raise content.wrong("is not base64") from None

@@ -119,3 +119,15 @@ def test_a_name_that_no_file_can_have_is_a_mistake_of_the_words(
     assert app.main([word.format(name) for word in words]) == 2
     errors = capsys.readouterr().err
     assert "Invalid value for" in errors and len(errors) < 1000, errors
+
+
+@pytest.mark.parametrize("columns", [34, 40, 80, 200])
+@pytest.mark.parametrize("words", [["--help"], ["upgrade", "--help"], ["prune", "--help"]])
+def test_a_help_fits_the_terminal(
+    words: list[str], columns: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    assert app.main(words) == 0
+    lines = capsys.readouterr().out.splitlines()
+    # Only examples to copy and single words are never broken.
+    assert max(len(line) for line in lines if "docker chap" not in line and len(line.split()) > 1) <= min(columns, 100)

@@ -407,7 +407,7 @@ def test_a_file_that_cannot_be_read_any_more_does_not_keep_the_data_away(engine:
     with pytest.raises(NeedsPerson) as failure:
         run_upgrade(engine)
     assert list(picture(engine)[2:]) == data
-    assert "The old data are back; CHAP is not" in failure.value.message
+    assert "The old data are back, but CHAP is not" in failure.value.message
 
     engine.strike = lambda call, name: None
     (engine.folder / "compose.yml").write_bytes(OLD)

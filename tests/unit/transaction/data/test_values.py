@@ -114,7 +114,10 @@ def test_the_check_tells_changed_moved_and_lost_apart() -> None:
     assert (
         "modeltemplatedb.min_prediction_length, now modeltemplatedb.min_prediction_periods, in 3 rows" in check.message
     )
-    assert "Columns that went with their values: t.old (2 values)." in check.message and "unused" not in check.message
+    assert (
+        "Columns that were removed together with their values: t.old (2 values)." in check.message
+        and "unused" not in check.message
+    )
     assert "Moved: backtest.stride to backtestspecification.stride." in check.message
     assert check.details["put_back"] == {"sql": "UPDATE", "command": "docker compose exec"} and check.hint
     assert [column["column"] for column in check.details["moved"]] == [
