@@ -344,6 +344,8 @@ class FakeEngine(Engine):
         version = box.image.rpartition(":")[2]
         if chap_scripts.VERSION in command:
             return Finished(0, version.removeprefix("v"), "")
+        if chap_scripts.FIRST_ANSWER in command:
+            return Finished(0, json.dumps({"answers": True, "silent": False}), "")
         if chap_scripts.REQUESTS in command:
             return self._requests(version, json.loads(stdin or b"[]"))
         return Finished(0, "", "")

@@ -21,8 +21,8 @@ from compose_chap.postgres.server import Database, Server
 from compose_chap.reading import open_file
 from compose_chap.records import disk_check, own_folder
 
-# Pieces of a dump on their way to pg_restore: at most 16 MiB.
-_MOST_AHEAD = 64
+# Pieces of a dump on their way to pg_restore: at most 4 MiB.
+_MOST_AHEAD = 16
 
 Clock = Callable[[], datetime]
 

@@ -63,7 +63,7 @@ def last_undoable(directory: Path, operation: str, origin: Origin = Origin()) ->
         raise StateError(f"There is no {operation} to undo.", hint="See what was done: docker chap history")
     if done[-1]["operation"] != operation:
         raise StateError(
-            f"After the {operation} to undo there was another run: {done[-1]['operation']} {done[-1]['id']}.",
+            f"There was another run after that {operation}: {done[-1]['operation']} {done[-1]['id']}.",
             hint=f"Undo that first: docker chap {_UNDONE_BY[done[-1]['operation']]}",
         )
     return run_records.undo_record(directory, done[-1]["id"])

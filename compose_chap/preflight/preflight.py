@@ -175,7 +175,7 @@ def _images(subject: Subject) -> Finding:
         note = " The other image has that tag: it may still be being published." if partly else ""
         return fail(f"The registry does not have {', '.join(absent)}.{note}", _suggest(subject))
     size, age = to_pull(subject), _age(subject)
-    pull = f"To pull: at most {units.size(size)}." if size else "Both are here."
+    pull = f"To pull: at most {units.size(size)}." if size else "Nothing to pull."
     if age is not None and age < _YOUNG_DAYS:
         message = f"Both images exist; they were made {_days(age)}: few have used them yet."
         return warn(f"{message} {pull}")

@@ -151,7 +151,7 @@ def _take_back(server: Server, database: str) -> list[str]:
 def _watch_free_space(world: World, server: Server, role: str) -> Iterator[None]:
     """End the sessions of `role` in the block before the disk is full: without space for its log the server stops."""
     least = min(_LEAST_ROOM, server.free_space() // 4)
-    with room.watched(server.free_space, least, lambda: server.end_sessions(role), world.limit):
+    with room.asking(server) as free, room.watched(free, least, lambda: server.end_sessions(role), world.limit):
         yield
 
 

@@ -93,6 +93,14 @@ class Jobs:
 
 
 @dataclass(frozen=True)
+class FirstAnswer:
+    """Whether CHAP answers, and whether it was `silent` when it was asked first."""
+
+    came: bool
+    silent: bool
+
+
+@dataclass(frozen=True)
 class Overview:
     """The state of CHAP at one moment; `listed` are the jobs of its own list by id, or the error of reading it."""
 
@@ -127,10 +135,13 @@ class Chap:
         """Return CHAP's health. `/health` alone proves nothing: it is 200 with database and broker dead."""
         return _health(*self.get("/health", "/health/ready", timeout=5))
 
-    def answers(self, patience: float) -> bool:
-        """Whether CHAP answers at all. For `patience` seconds nobody may listen yet."""
-        request = {"url": f"http://127.0.0.1:{PORT}/health", "timeout": 5, "patience": patience}
-        return self._requests([request])[1][0].status != 0
+    def first_answer(self, patience: float) -> FirstAnswer:
+        """Wait up to `patience` seconds for an answer to anything."""
+        limits = {"CHAP_API": str(PORT), "CHAP_PATIENCE": str(patience)}
+        with suppress(EngineError):
+            answer = python(self.engine, self.container, chap_scripts.FIRST_ANSWER, "What listens", **limits)
+            return FirstAnswer(answer.at("answers").flag(), answer.at("silent").flag())
+        return FirstAnswer(came=False, silent=True)
 
     def models(self) -> tuple[str, ...]:
         """Return the ids of the model services that are registered now; none before v1.3.0.

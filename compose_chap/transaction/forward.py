@@ -88,11 +88,13 @@ def _forward(world: World, change: Change, journal: Journal, credentials: Mappin
     server.version()
     file_changes.prepare(world)
     journal.learn(settings=undo.configurations_of(world, change))
-    hooked = hooks.of(world, change.project)
     stack = refreshed(world.engine, change.project.name)
-    waited = waiting_jobs(world, stack)
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(waiting_jobs, world, stack)
+        hooked = hooks.of(world, change.project)
+    waited = asked.result()
     api, *workers = change.writers
-    begin(world, journal, Step.STOP, ", ".join(change.writers))
+    begin(world, journal, Step.STOP, ", ".join(workers))
     # Workers take seconds to stop, the API does not: it serves until they have stopped.
     stop_services(world, change, workers, hooked)
     with ThreadPoolExecutor(1) as pool:
@@ -100,6 +102,7 @@ def _forward(world: World, change: Change, journal: Journal, credentials: Mappin
         file_changes.apply(world, journal)
     waiting = asked.result()
     down = world.clock()
+    world.notify(Step.STOP.value, api)
     stop_services(world, change, [api], hooked)
 
     previous.preserve(world, server, journal)
@@ -140,7 +143,7 @@ def look_again(world: World, change: Change, journal: Journal) -> Done | None:
         for name in change.writers:
             start_service(world, change, name, hooked, forgiving=True)
         checks = [*facts_of(journal).early_checks]
-        checks += _look_at_api(world, change, journal, start_up.first_answer(world, change))
+        checks += _look_at_api(world, change, journal, start_up.wait_again(world, change))
         checks += verify.raise_if_failed(verify.forgiving(_look_at_all(world, change, {})))
     except ChapError:
         return None

@@ -58,9 +58,10 @@ def wait_for_answer(world: World, stack: Stack) -> bool | None:
     while True:
         patience.check_container()
         # Work in the database must be seen several times before the patience ends.
-        if chap.answers(min(_FIRST_ANSWER, world.patience / 4) if silent else 0):
+        answer = chap.first_answer(min(_FIRST_ANSWER, world.patience / 4))
+        silent = silent or answer.silent
+        if answer.came:
             return silent
-        silent = True
         if patience.over("silent", "for its first answer", silent=True):
             return None
 

@@ -262,7 +262,7 @@ def test_without_a_superuser_nothing_begins(odd: SampleStack) -> None:
         odd.sql("ALTER ROLE postgres RENAME TO boss; CREATE ROLE postgres LOGIN; GRANT chap TO postgres", "postgres")
         odd.user = "postgres"
         odd.inside("sh", "-c", f"sed -i '1i local all boss,spare reject' {rules}; kill -HUP 1")
-        refused(odd, "No superuser of PostgreSQL lets this tool in: 'postgres'")
+        refused(odd, "This tool needs a superuser of PostgreSQL, and 'postgres' is not one")
     finally:
         odd.inside("sh", "-c", f"sed -i '/boss,spare/d' {rules}; kill -HUP 1")
         odd.user = "spare"

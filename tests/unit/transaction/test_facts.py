@@ -42,7 +42,7 @@ def test_the_last_effective_run_is_undone(tmp_path: Path) -> None:
     assert rollback.last_undoable(tmp_path, "upgrade")["id"] == "1"
 
     record(tmp_path, "4", "restore")
-    with pytest.raises(StateError, match="After the upgrade to undo there was another run: restore 4") as refused:
+    with pytest.raises(StateError, match="There was another run after that upgrade: restore 4") as refused:
         rollback.last_undoable(tmp_path, "upgrade")
     assert refused.value.hint == "Undo that first: docker chap restore --undo"
 
