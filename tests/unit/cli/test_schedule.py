@@ -1,4 +1,4 @@
-"""The command schedule on an engine in memory, with a crontab in a file and a docker that answers as it is told."""
+"""The command schedule on an engine in memory, with a crontab in a file and a docker that fails where a file says so."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_on_is_shown_and_off_leaves_nothing(programs: Path, tmp_path: Path, caps
     assert [entry.summary for entry in audit.entries(tmp_path)] == ["on, by cron", "on, by cron", "off"]
 
 
-def test_a_run_is_one_entry_with_its_parts_and_the_monitor_is_told(
+def test_a_run_makes_an_entry_with_its_parts_and_reaches_the_monitor(
     programs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monitor: Monitor
 ) -> None:
     on(capsys, "--ping", f"http://127.0.0.1:{monitor.server_port}/x")
