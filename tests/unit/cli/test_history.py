@@ -64,6 +64,26 @@ def test_a_run_of_an_older_version_has_an_entry_too_and_no_run_has_two(
     assert (restored["id"], restored["run"]) == (entry.id, run)
 
 
+@pytest.mark.parametrize(
+    ("downtimes", "summary"),
+    [
+        ({"downtime": 6.4}, "2.1.0 to 2.5.1, down 6s, 9s expected"),
+        ({}, "2.1.0 to 2.5.1"),  # it failed before anything stopped
+    ],
+)
+def test_how_long_chap_was_down_stands_beside_what_was_expected(
+    engine: FakeEngine,
+    tmp_path: Path,
+    shown: Callable[[], list[dict[str, Any]]],
+    downtimes: dict[str, float],
+    summary: str,
+) -> None:
+    about = {"from": "2.1.0", "to": "v2.5.1", "expected_downtime": 8.8}
+    run_records.begin_run(tmp_path, "upgrade", {}, world(engine).clock, **about).end("done", **downtimes)
+    (upgraded,) = shown()
+    assert upgraded["summary"] == summary
+
+
 def test_it_can_be_read_and_added_to_with_the_engine_off(
     engine: FakeEngine, shown: Callable[[], list[dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
