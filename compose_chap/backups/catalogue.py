@@ -19,7 +19,7 @@ from compose_chap import reading
 from compose_chap.backups import dump_file, manifest_reader, verdict
 from compose_chap.backups.manifest import FILE, Manifest
 from compose_chap.backups.verdict import BAD, CHECKSUMS, Proof
-from compose_chap.errors import DumpError, StackError
+from compose_chap.errors import DumpError, StackError, StateError
 from compose_chap.model import Origin, Stack
 from compose_chap.records import durable, lock, own_folder
 
@@ -146,11 +146,17 @@ def scan(folder: Path, origin: Origin = Origin()) -> Listing:
 
 def _folders(folder: Path) -> list[str]:
     """Return the names of the subfolders that may be finished backups; links do not count."""
-    with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
-        return sorted(
-            entry.name for entry in entries if not entry.name.endswith(PARTIAL) and entry.is_dir(follow_symlinks=False)
-        )
-    return []
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(
+                entry.name
+                for entry in entries
+                if not entry.name.endswith(PARTIAL) and entry.is_dir(follow_symlinks=False)
+            )
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise StateError(f"The backups in {folder} cannot be read: {error.strerror}.") from None
 
 
 class Missing(DumpError):

@@ -131,6 +131,11 @@ class Call:
         else:
             render.tell(self.full_command(text))
 
+    def propose(self, text: str) -> None:
+        """Say what a question will be about, where a person reads it; in the background it was shown before."""
+        if not (self.json or _in_background()):
+            self.tell(text)
+
     def full_command(self, text: str) -> str:
         """Return a text with each command in it for the stack that this call is for, as it has to be typed here."""
         options = [word for file in self.files for word in ("-f", str(file))]

@@ -91,8 +91,7 @@ def restore_command(
         plan = replace(plan, empty=allow_empty)
         outlook = restore.foresee(world, plan)
         outlook = replace(outlook, notes=(*started, *outlook.notes))
-        if not call.json:
-            call.tell(_plan_text(plan, outlook, world.clock()))
+        call.propose(_plan_text(plan, outlook, world.clock()))
         call.confirm(sentences.ask_restore(chosen.name), yes=yes)
         attempt.learn(chosen.name, source=chosen.name)
         credentials = dhis2_credentials(call, dhis2_user)

@@ -62,10 +62,9 @@ def roll_back(call: Call, operation: str, yes: bool, dhis2_user: str) -> None:
     with guarded(call, world, stack, find, "rollback") as (stack, attempt):
         plan = rollback.plan_rollback(world, stack, operation)
         sessions = baseline.other_sessions(server_of(world.engine, stack), stack)
-        if not call.json:
-            notes = [_written(plan.written_since, operation), *map(sentences.note, plan.notes)]
-            notes += [sentences.note(session_ends(session)) for session in sessions]
-            call.tell("\n".join(paragraph(note, sys.stderr) for note in notes))
+        notes = [_written(plan.written_since, operation), *map(sentences.note, plan.notes)]
+        notes += [sentences.note(session_ends(session)) for session in sessions]
+        call.propose("\n".join(paragraph(note, sys.stderr) for note in notes))
         call.confirm(_question(plan, operation, world.clock()), yes=yes)
         attempt.learn(f"{operation} {plan.undone['id']}", undone=plan.undone["id"])
         credentials = dhis2_credentials(call, dhis2_user)

@@ -127,8 +127,7 @@ def upgrade_command(
             document = {"plan": _plan_json(subject, plan), "checks": [asdict(check) for check in checks]}
             call.result(document, text)
             return
-        if not call.json:
-            call.tell(text)
+        call.propose(text)
         call.confirm(sentences.ask_upgrade(subject.version, target.removeprefix("v")), yes=yes)
         attempt.learn(f"{subject.version} to {target.removeprefix('v')}", **{"from": subject.version, "to": target})
         credentials = dhis2_credentials(call, dhis2_user)

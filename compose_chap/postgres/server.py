@@ -268,6 +268,14 @@ class Server(Psql):
             template = f"ALTER DATABASE {identifier(database)} IS_TEMPLATE false;\n"
             self._exclusively([database], f"{template}DROP DATABASE {identifier(database)};")
 
+    def roll_back_prepared(self, database: str) -> bool:
+        """Roll back the prepared transactions of a database that is not live, and return whether there were any."""
+        identities = self.query(f"SELECT gid FROM pg_prepared_xacts WHERE database = {literal(database)}")
+        if identities:
+            self.allow_connections(database)
+            self.command("".join(f"ROLLBACK PREPARED {literal(gid)};\n" for (gid,) in identities), database)
+        return bool(identities)
+
     def empty(self, database: str) -> None:
         """End every session in a database. Raise StuckSessions when one does not end."""
         self._exclusively([database], _WAIT_UNTIL_UNUSED.format(name=literal(database)) + _reopen(database))

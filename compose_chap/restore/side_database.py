@@ -143,7 +143,8 @@ def _take_back(server: Server, database: str) -> list[str]:
         f"ALTER DATABASE {name} RESET ALL;\n"
         f"ALTER DATABASE {name} IS_TEMPLATE false CONNECTION LIMIT -1 ALLOW_CONNECTIONS true;"
     )
-    return done
+    # One would outlive its session, and block the rename.
+    return [*done, *(["PREPARED TRANSACTION"] if server.roll_back_prepared(database) else [])]
 
 
 @contextmanager
@@ -160,6 +161,7 @@ def remove(server: Server, run: str, incoming: str) -> None:
     Raise ChapError when that fails, for example because the server is down.
     """
     Quarantine(server, run).remove()
+    server.roll_back_prepared(incoming)
     server.drop(incoming)
     role = restore_role(run)
     # Even DROP ROLE IF EXISTS needs a right that our role may lack.

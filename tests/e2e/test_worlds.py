@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.e2e.archives import huge
 from tests.e2e.calls import chap, until
 from tests.e2e.faults import Picture, Run, assert_new, assert_old
 from tests.sample.stack import SampleStack, engine
@@ -238,6 +239,18 @@ def test_prepared_transactions_are_seen_before_anything_begins(odd: SampleStack)
         refused(odd, "it stays of postgres")
     finally:
         odd.sql("ROLLBACK PREPARED 'it stays'")
+
+
+def test_a_dump_leaves_no_prepared_transaction_behind(odd: SampleStack) -> None:
+    before = Picture.of(odd)
+    harm = " BEGIN; CREATE TABLE public.harm (); PREPARE TRANSACTION 'it stays'; SELECT 1/0"
+    for number, statements in enumerate((harm.partition("; SELECT")[0], harm)):
+        dump = odd.folder / f"harm{number}.dump"
+        dump.write_bytes(b"".join(huge(1, then=f"{statements};")))
+        error = chap(odd, "restore", dump.name, "--yes", "--allow-empty", expect=1)["error"]
+        assert "PREPARED TRANSACTION" in error["message"] or "division by zero" in error["message"], error
+        assert not odd.sql("SELECT gid FROM pg_prepared_xacts", "postgres")
+        assert_old(odd, before)
 
 
 def test_without_a_superuser_nothing_begins(odd: SampleStack) -> None:
