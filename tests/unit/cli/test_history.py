@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -78,10 +79,16 @@ def test_how_long_chap_was_down_stands_beside_what_was_expected(
     downtimes: dict[str, float],
     summary: str,
 ) -> None:
-    about = {"from": "2.1.0", "to": "v2.5.1", "expected_downtime": 8.8}
-    run_records.begin_run(tmp_path, "upgrade", {}, world(engine).clock, **about).end("done", **downtimes)
+    clock, about = world(engine).clock, {"from": "2.1.0", "to": "v2.5.1", "expected_downtime": 8.8}
+    run_records.begin_run(tmp_path, "upgrade", {}, clock, **about).end("done", **downtimes)
     (upgraded,) = shown()
     assert upgraded["summary"] == summary
+
+    # The same, as the command itself writes it down.
+    entry = audit.begin(tmp_path, "upgrade", ["upgrade", "2.5.1"], Origin(), clock())
+    run_records.begin_run(tmp_path, "upgrade", {}, clock, **about).end("done", **downtimes)
+    audit.end(tmp_path, replace(entry, ended_at=clock(), result=audit.DONE, summary="2.1.0 to 2.5.1"))
+    assert shown()[-1]["summary"] == summary
 
 
 def test_it_can_be_read_and_added_to_with_the_engine_off(
