@@ -55,7 +55,7 @@ def test_which_postgresql(stack: SampleStack) -> None:
     result = checks(stack, "v1.0.7")["postgresql"]
     assert result["status"] == "warn" and name in result["message"] and f"{name}:17" in result["hint"]
     ran = image_named(stack, name)
-    stack.docker("tag", stack.containers()["redis"]["image_id"], name)  # as if pulled anew
+    stack.docker("tag", stack.containers()["redis"]["image_id"], name)  # as if pulled again
     try:
         result = checks(stack, "v1.0.7")["postgresql"]
         assert result["status"] == "fail" and "another image now" in result["message"]

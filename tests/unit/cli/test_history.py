@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,9 @@ def test_how_long_chap_was_down_stands_beside_what_was_expected(
     # The same, as the command itself writes it down.
     entry = audit.begin(tmp_path, "upgrade", ["upgrade", "2.5.1"], Origin(), clock())
     run_records.begin_run(tmp_path, "upgrade", {}, clock, **about).end("done", **downtimes)
-    audit.end(tmp_path, replace(entry, ended_at=clock(), result=audit.DONE, summary="2.1.0 to 2.5.1"))
+    audit.end(
+        tmp_path, replace(entry, ended_at=clock() + timedelta(minutes=1), result=audit.DONE, summary="2.1.0 to 2.5.1")
+    )
     assert shown()[-1]["summary"] == summary
 
 
