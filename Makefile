@@ -88,6 +88,7 @@ test-new: sample  ## Run the end-to-end tests on a second engine, newer, with an
 bench: sample  ## Time everything beside the manual procedure and beside the limit, on real releases of CHAP too.
 	@$(IN_SAMPLE) $(RUN) tests.real.images
 	@$(IN_SAMPLE) $(RUN) tests.bench --real 2.1.0 2.5.1
+	@$(IN_SAMPLE) $(RUN) tests.bench.first_output
 
 test-install: sample deb  ## Install it as README says in bare Debian 12, 13 and Ubuntu 24.04 (root on Debian): 8 minutes.
 	@$(IN_SAMPLE) $(RUN) pytest -m install tests/install

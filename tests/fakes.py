@@ -1,6 +1,6 @@
 """A Docker engine in memory with a CHAP stack on it, that can fail, be interrupted or be killed at any call.
 
-It knows what the procedures ask of `Engine`, the SQL that `Server` writes and the programs of `questions`.
+It knows what the procedures ask of `Engine`, and the programs of `chap_scripts`; its PostgreSQL is `fake_server`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,19 +23,9 @@ from compose_chap.engine.world import World
 from compose_chap.errors import EngineError
 from compose_chap.model import Container, Origin, Project
 from compose_chap.stack import chap_scripts
+from tests.fake_server import Database, unknown
 
 API, WORKER = "registry.example/chap-core", "registry.example/chap-worker"
-
-
-# Questions to which there is no answer here: nobody is connected, nothing works, no role is there.
-_ASKED_IN_VAIN = ("^SELECT pid, ", "FROM pg_stat_database")
-_CHANGES = (
-    *(r'CREATE DATABASE "', r"CREATE DATABASE %I", r"WITH old AS ", r'ALTER DATABASE ".*" RENAME TO "'),
-    *(r'DROP DATABASE "', r"WHERE NOT datallowconn", r"SELECT 'DROP ROLE "),
-    "^DROP TABLE IF EXISTS public.alembic_version;",
-)
-# What the fake was asked and does not know: a test that gets to it cannot pass, whoever catches the error.
-UNKNOWN: list[str] = []
 
 
 def manifest(**facts: Any) -> Manifest:
@@ -57,17 +47,6 @@ def run_record(**facts: Any) -> dict[str, Any]:
 
 class Killed(BaseException):
     """The process is gone: nothing that it still tries has any effect."""
-
-
-@dataclass
-class Database:
-    """A database: rows per table, the columns it was migrated to, what ALTER DATABASE set, and rows changed of late."""
-
-    rows: dict[str, int]
-    columns: set[str] = field(default_factory=set)
-    settings: str = ""
-    closed: bool = False
-    edited: dict[str, int] = field(default_factory=dict)
 
 
 class _Connection:
@@ -338,9 +317,6 @@ class FakeEngine(Engine):
             raise EngineError(f"Docker could not run that: container {container} is not running.")
         if any("df -Pk" in word for word in command):
             return Finished(0, f"disk 9 9 {self.room} 9% /data", "")
-        if "psql" in command:
-            database = command[list(command).index("-d") + 1]
-            return self._psql((stdin or b"").decode(), database.removeprefix("dbname='").removesuffix("'"))
         version = box.image.rpartition(":")[2]
         if chap_scripts.VERSION in command:
             return Finished(0, version.removeprefix("v"), "")
@@ -348,7 +324,11 @@ class FakeEngine(Engine):
             return Finished(0, json.dumps({"answers": True, "silent": False}), "")
         if chap_scripts.REQUESTS in command:
             return self._requests(version, json.loads(stdin or b"[]"))
-        return Finished(0, "", "")
+        if chap_scripts.ACTIVE_JOBS in command:
+            return Finished(0, json.dumps({"workers": ["celery@worker"], "jobs": []}), "")
+        if chap_scripts.PING in command:
+            return Finished(0, json.dumps({"workers": int(self._worker_answers(version))}), "")
+        raise unknown(command)
 
     def models(self, version: str) -> dict[str, Any]:
         """Return what the models of a version want."""
@@ -357,9 +337,12 @@ class FakeEngine(Engine):
         tables = {"observation": columns}
         return {"version": version.removeprefix("v"), "tables": tables, "foreign_keys": [], "chain": [], "heads": []}
 
-    def _requests(self, version: str, wanted: list[Any]) -> Finished:
+    def _worker_answers(self, version: str) -> bool:
         worker = any(box.service == "worker" and box.state == "running" for box in self.boxes.values())
-        well = worker and not (self.sick == "never ready" and version == "v2")
+        return worker and not (self.sick == "never ready" and version == "v2")
+
+    def _requests(self, version: str, wanted: list[Any]) -> Finished:
+        well = self._worker_answers(version)
         ready = {"checks": {"db": "ok", "celery": "ok" if well else "error: no workers responded"}}
         bodies = {"/health/ready": (200 if well else 503, ready), "/v2/services": (200, {"services": []})}
         bodies["/v1/jobs"] = (200, self.jobs)
@@ -368,77 +351,6 @@ class FakeEngine(Engine):
             status, body = bodies.get(re.sub(r"^http://[^/]*", "", request["url"]).partition("?")[0], (200, []))
             answers.append({"status": status, "body": json.dumps(body)})
         return Finished(0, json.dumps({"version": version.removeprefix("v"), "answers": answers}), "")
-
-    def _psql(self, sql: str, database: str) -> Finished:
-        if database not in self.databases:
-            return Finished(2, "", f'FATAL: database "{database}" does not exist')
-        if self.databases[database].closed:
-            return Finished(2, "", f'FATAL: database "{database}" is not currently accepting connections')
-        if "json_build_array(rolsuper" in sql:
-            return Finished(0, '[true, 170006, 5432, ["chap"], null]\n', "")
-        rows: list[list[Any]] = []
-        if sql.startswith("SELECT format('SELECT json_build_array(%L, count(*), count(*) FILTER"):
-            content = self.databases[database]
-            lines = (json.dumps([*pair, content.edited.get(pair[0], 0)]) for pair in content.rows.items())
-            return Finished(0, "".join(f"{line}\n" for line in lines), "")
-        if "'SELECT json_build_object(" in sql:
-            names = sorted(self.databases[database].columns)
-            has = {"columns": [["observation", name, "integer", True, False] for name in names], "counts": []}
-            return Finished(0, json.dumps(has) + "\n", "")
-        if sql.startswith("SELECT format('SELECT json_build_array(%L, count(*))"):
-            counts = self.databases[database].rows
-            return Finished(0, "".join(f"{json.dumps(pair)}\n" for pair in counts.items()), "")
-        sql = re.sub(r"^SELECT row_to_json\(answer\) FROM \(\n(.*)\n\) AS answer;\n$", r"\1", sql, flags=re.DOTALL)
-        if "pg_prepared_xacts" in sql:
-            rows = []
-        elif "txid_current_snapshot" in sql:
-            rows = [[7]] if "xmax" in sql else [["7:7:"]]
-        elif "server_version_num" in sql:
-            rows = [["170006"]]
-        elif sql.startswith("SELECT d.datname"):
-            rows = [[name, "chap", 1, "UTF8", "C", "C", "c", "", "", ""] for name in sorted(self.databases)]
-        elif match := re.match(r"SELECT 1 FROM pg_database WHERE datname = '(.*)'", sql):
-            rows = [["1"]] if match[1] in self.databases else []
-        elif "FROM pg_constraint" in sql:
-            rows = []  # no table has a primary key: no values are compared
-        elif sql.startswith("SELECT n.nspname || '.'"):
-            rows = [["public.observation", "id"]]
-        elif sql.strip("; \n") != "SELECT 1" and not any(re.search(words, sql) for words in _ASKED_IN_VAIN):
-            self._change(sql, database)
-        self.at("ran")
-        return Finished(0, "".join(json.dumps(dict(enumerate(row))) + "\n" for row in rows), "")
-
-    def _change(self, sql: str, database: str) -> None:
-        if not any(re.search(words, sql) for words in _CHANGES):
-            UNKNOWN.append(sql)
-            raise AssertionError(f"This server does not know: {sql}")
-        if shut := re.findall(r'ALTER DATABASE "(.*?)" ALLOW_CONNECTIONS false', sql):
-            for name in shut:
-                self.databases[name].closed = True
-            self.at("closed")  # from here on it may be cut off at any statement
-        if match := re.search(r"CREATE DATABASE %I TEMPLATE %I.*?', '(.*?)', datname.*datname = '(.*?)'", sql):
-            self.databases[match[1]] = copy.deepcopy(self.databases[match[2]])
-            self.databases[match[1]].settings, self.databases[match[1]].closed = "", False
-        elif match := re.search(r'CREATE DATABASE "(.*?)" TEMPLATE template0', sql):
-            self.databases[match[1]] = Database({})
-        if carried := re.search(r"WITH old AS .*?datname = '([^']*)'.*?, '([^']*)'::text", sql, re.DOTALL):
-            self.databases[carried[2]].settings = self.databases[carried[1]].settings
-        renames = re.findall(r'ALTER DATABASE "(.*?)" RENAME TO "(.*?)"', sql)
-        changed = dict(self.databases)
-        for old, new in renames:
-            assert new not in changed, f"{new} is there already"
-            changed[new] = changed.pop(old)
-        self.databases = changed
-        opened = re.findall(r'ALTER DATABASE "(.*?)" ALLOW_CONNECTIONS true', sql)
-        opened += re.findall(r"WHERE NOT datallowconn AND datname = '(.*?)'", sql)
-        for name in opened:
-            if name in self.databases:
-                self.databases[name].closed = False
-        if sql.startswith("DROP TABLE IF EXISTS public.alembic_version"):
-            self.databases[database].rows.pop("public.alembic_version", None)
-        if match := re.search(r'DROP DATABASE "(.*?)"', sql):
-            assert match[1] != "chap_core", "the live database is never dropped"
-            self.databases.pop(match[1])
 
 
 def world(engine: FakeEngine) -> World:

@@ -6,6 +6,7 @@ Its commands are copied into a shell, so every word in them that is not our own 
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterator
 from shlex import quote
 
 from compose_chap.backups.manifest import Manifest
@@ -30,7 +31,7 @@ def text(stack: Stack, manifest: Manifest, admin: str, port: int) -> str:
     if files:
         compare = "with your own copy of them"
         files = f"\nThe Compose files are NOT in this backup. They are on the server: {files}\nGo there for this.\n"
-    instructions = f"""\
+    chap = f"""\
 This folder is a backup of CHAP {_shown(manifest.chap.version)}, made {manifest.created_at.isoformat()}.
 The easy way to restore it:
 
@@ -53,13 +54,18 @@ By hand, without that tool, in this folder. The old database is kept under anoth
 When CHAP works again, the old database can go:
    {inside} dropdb -U {admin} {old}
 """
-    if dhis2 := manifest.dhis2:
-        live = dhis2.database.name
-        name, into, owner, admin = map(quote, (live, reach.argument(live), dhis2.database.owner, dhis2.admin))
-        inside = f"{compose} exec -T {quote(dhis2.service)}"
-        # Without the name of a service, the command would stop everything.
-        others = shlex.join(value.name for value in stack.of(Role.DHIS2)) or "DHIS2-SERVICE"
-        instructions += f"""
+    return "".join([chap, *_dhis2(stack, manifest, compose), *_volumes(manifest, compose)])
+
+
+def _dhis2(stack: Stack, manifest: Manifest, compose: str) -> Iterator[str]:
+    if not (dhis2 := manifest.dhis2):
+        return
+    live = dhis2.database.name
+    name, into, owner, admin = map(quote, (live, reach.argument(live), dhis2.database.owner, dhis2.admin))
+    inside = f"{compose} exec -T {quote(dhis2.service)}"
+    # Without the name of a service, the command would stop everything.
+    others = shlex.join(value.name for value in stack.of(Role.DHIS2)) or "DHIS2-SERVICE"
+    yield f"""
 DHIS2's database. Stop DHIS2, keep the old one, restore, start:
    {compose} stop {others}
    {inside} psql -U {admin} -d {reach.home_beside(live)} -c {_renaming(live)}
@@ -67,11 +73,13 @@ DHIS2's database. Stop DHIS2, keep the old one, restore, start:
    {inside} pg_restore -U {admin} -d {into} --exit-on-error < {quote(dhis2.dump.file)}
    {compose} start {others}
 """
+
+
+def _volumes(manifest: Manifest, compose: str) -> Iterator[str]:
     for volume in manifest.volumes:
         file, target = quote(volume.file), quote(f"{volume.service}:{volume.path}")
         command = f"gunzip -c {file} | {compose} cp - {target}" if volume.volume else f"{compose} cp {file} {target}"
-        instructions += f"\n{_shown(volume.volume or 'Data of ' + volume.service)}:\n   {command}\n"
-    return instructions
+        yield f"\n{_shown(volume.volume or 'Data of ' + volume.service)}:\n   {command}\n"
 
 
 def _shown(text: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -22,7 +23,7 @@ from compose_chap.cli.values import backups, versions
 from compose_chap.errors import ChapError
 from compose_chap.image import release_tag
 from compose_chap.operations import rehearse
-from compose_chap.operations.rehearse import Rehearsal
+from compose_chap.operations.rehearse import Rehearsal, RehearsalPlan
 from compose_chap.preflight import roads
 from compose_chap.stack import observe
 
@@ -70,7 +71,7 @@ def rehearse_command(call: Call, version: str, source: str, repair: bool, output
         origin = world.engine.origin(stack.project.name)
         known = roads.between(subject)
         known = roads.repaired(known) if repair else known
-        plan = rehearse.RehearsalPlan(
+        plan = RehearsalPlan(
             stack,
             target,
             subject.images[stack.api.name],
@@ -82,13 +83,18 @@ def rehearse_command(call: Call, version: str, source: str, repair: bool, output
         done = rehearse.execute(world, plan)
         attempt.learn(f"{target}: {done.verdict}", to=target, verdict=done.verdict)
 
-    good = done.verdict != rehearse.BAD
     checks = [*roads.seen(known, done.checks, subject.release, target, plan.repairs), *done.checks]
-    data = {
-        "ok": good,
+    call.result(_document(done, plan, checks, subject.version), _text(done, checks, target))
+    if done.verdict == rehearse.BAD:
+        raise click.exceptions.Exit(1)
+
+
+def _document(done: Rehearsal, plan: RehearsalPlan, checks: Sequence[Check], now: str) -> dict[str, Any]:
+    return {
+        "ok": done.verdict != rehearse.BAD,
         "verdict": done.verdict,
-        "from": subject.version,
-        "to": target,
+        "from": now,
+        "to": plan.target,
         "source": plan.source.id if plan.source else None,
         "repairs": list(plan.repairs),
         "checks": [asdict(check) for check in checks],
@@ -98,9 +104,6 @@ def rehearse_command(call: Call, version: str, source: str, repair: bool, output
         "expected_downtime_seconds": done.downtime,
         "log": "" if done.verdict == rehearse.GOOD else done.log,
     }
-    call.result(data, _text(done, checks, target))
-    if not good:
-        raise click.exceptions.Exit(1)
 
 
 def _text(done: Rehearsal, checks: Sequence[Check], target: str) -> str:

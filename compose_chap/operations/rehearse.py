@@ -268,7 +268,7 @@ def _start(world: World, copy: Stack, plan: RehearsalPlan) -> Check:
             )
         return Check("start", "fail", error.message)
     took = (world.clock() - begun).total_seconds()
-    if health.ready or wait.only_workers_amiss(health):
+    if health.ready or wait.only_workers_missing(health):
         return Check("start", "ok", f"The API answered after {took:.0f} s, migration included.")
     return Check("start", "fail", f"The API does not get ready: {health.problems or health.level}.")
 

@@ -11,27 +11,24 @@ import shutil
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
-from datetime import datetime
 
 from compose_chap import units
 from compose_chap.check import Check, Finding, fail, ok, skipped, warn
 from compose_chap.engine.engine import compose_command
 from compose_chap.errors import ChapError
-from compose_chap.image import nearest_releases, release_key
+from compose_chap.image import release_key
 from compose_chap.model import Role
 from compose_chap.postgres import unexpected
 from compose_chap.postgres.server import identifier
-from compose_chap.preflight import release_files, release_notes, roads, run_checks, running_files
+from compose_chap.preflight import release_files, release_notes, roads, run_checks, running_files, target_images
 from compose_chap.preflight.subject import Subject
 from compose_chap.records import durable, run_records
 from compose_chap.stack.databases import refuse_irreversible
 from compose_chap.stack.jobs import own_jobs
-from compose_chap.stack.releases import available
 from compose_chap.transaction.run.baseline import other_sessions
 
 # Unpacked layers take two to three times their compressed size.
 _UNPACKED = 3
-_YOUNG_DAYS = 3
 OLDEST_ENGINE = (20, 10)
 
 # The checks that an operator may override, and the flag for it.
@@ -157,62 +154,6 @@ def _version_path(subject: Subject) -> Finding:
     return ok(f"From {subject.release or 'unknown'} to {subject.target.removeprefix('v')}.")
 
 
-def _images(subject: Subject) -> Finding:
-    if subject.built:
-        return skipped("The images are built, not pulled.")
-    engine = subject.world.engine
-    try:
-        manifests = subject.manifests
-    except ChapError as error:
-        missing = [str(reference) for reference in subject.images.values() if not engine.image(str(reference))]
-        if missing:
-            return fail(f"{error.message} Not on this server: {', '.join(missing)}.", error.hint)
-        return warn(f"{error.message} The images that are on this server will be used.")
-
-    absent = [str(subject.images[name]) for name, manifest in manifests.items() if manifest is None]
-    if absent and not all(engine.image(reference) for reference in absent):
-        partly = len(absent) < len(manifests)
-        note = " The other image has that tag: it may still be being published." if partly else ""
-        return fail(f"The registry does not have {', '.join(absent)}.{note}", _suggest(subject))
-    size, age = to_pull(subject), _age(subject)
-    pull = f"To pull: at most {units.size(size)}." if size else "Nothing to pull."
-    if age is not None and age < _YOUNG_DAYS:
-        message = f"Both images exist; they were made {_days(age)}: few have used them yet."
-        return warn(f"{message} {pull}")
-    return ok(f"Both images exist. {pull}", details={"bytes": size})
-
-
-def _days(age: int) -> str:
-    return "today" if age < 1 else f"{age} day{'s' if age > 1 else ''} ago"
-
-
-def to_pull(subject: Subject) -> int:
-    """Return the bytes to pull: every layer of the new images once, without images that are here already."""
-    layers: dict[str, int] = {}
-    for name, manifest in subject.manifests.items():
-        if manifest and not subject.world.engine.image(str(subject.images[name])):
-            layers.update(manifest.layers)
-    return sum(layers.values())
-
-
-def _age(subject: Subject) -> int | None:
-    made = [
-        manifest.created[:10] for manifest in subject.manifests.values() if manifest and manifest.created[:4] > "1980"
-    ]
-    try:
-        return (subject.world.clock().date() - datetime.fromisoformat(max(made)).date()).days if made else None
-    except ValueError:
-        return None
-
-
-def _suggest(subject: Subject) -> str:
-    try:
-        releases = [release for release in available(subject.registry, subject.images) if release != subject.target]
-    except ChapError:
-        return "See what there is: docker chap versions"
-    return f"Nearest: {', '.join(nearest_releases(subject.target, releases)) or 'none'}. See all: docker chap versions"
-
-
 def _files(subject: Subject) -> Finding:
     for edit in subject.edits:
         durable.check_writable(edit.path)
@@ -255,7 +196,7 @@ def _room(subject: Subject) -> Finding:
     least = size // 5 + (64 << 20)
     if subject.target and not subject.built:
         with suppress(ChapError):
-            least += to_pull(subject) * _UNPACKED
+            least += target_images.to_pull(subject) * _UNPACKED
     needed = least + size
     if in_server < least:
         return fail(
@@ -330,7 +271,7 @@ _CHECKS: tuple[tuple[str, tuple[str, ...], run_checks.CheckFunction], ...] = (
     ("version_path", ("stack",), _version_path),
     *release_files.CHECKS,
     ("files", ("stack", "sources"), _files),
-    ("images", ("stack",), _images),
+    target_images.CHECK,
     ("room", ("database", "compose_files"), _room),
 )
-_FOR_TARGET = (_version_path, _files, _images, *release_files.OF_RELEASE)
+_FOR_TARGET = (_version_path, _files, target_images.CHECK[2], *release_files.OF_RELEASE)

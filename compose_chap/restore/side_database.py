@@ -14,7 +14,7 @@ from compose_chap.backups import proof
 from compose_chap.engine.world import World
 from compose_chap.errors import DatabaseError
 from compose_chap.postgres import dump_format, room, script_errors, unexpected
-from compose_chap.postgres.dump_format import Kind
+from compose_chap.postgres.dump_format import Contents, Kind
 from compose_chap.postgres.sandbox import Quarantine
 from compose_chap.postgres.server import Database, Server, identifier, literal
 from compose_chap.records.run_records import Journal
@@ -40,6 +40,16 @@ def restore_role(run: str) -> str:
     return f"docker_chap_{run.lower()}"
 
 
+@dataclass(frozen=True)
+class _Ready:
+    """A dump as an archive in the quarantine: its kind, path, contents, and what of it was left out."""
+
+    kind: Kind
+    path: str
+    contents: Contents
+    left_out: frozenset[str] = frozenset()
+
+
 def make(world: World, server: Server, dump: Source, change: Change, journal: Journal, *, trust: bool) -> Made:
     """Restore a dump into the database `change.incoming`, check the result, and return its facts.
 
@@ -47,34 +57,9 @@ def make(world: World, server: Server, dump: Source, change: Change, journal: Jo
     then `remove` cleans up.
     """
     quarantine = Quarantine(server, journal.id)
-    total = dump.size
-
-    def progress(done: int) -> None:
-        world.notify(journal.steps[-1], str(dump.path), done, total)
-
-    def jailed(doing: str, done: int) -> None:
-        world.notify(journal.steps[-1], doing, done, 0)
-
     journal.begin(Step.READ_DUMP)
     world.notify("read dump", str(dump.path))
-    with ThreadPoolExecutor(1) as pool:
-        # Nothing looks at what comes into the container before the sums are right.
-        quiet = replace(world, notify=lambda *_: None)
-        sums = pool.submit(proof.check_sums, quiet, dump.backup) if dump.backup else None
-        try:
-            quarantine.make()
-            kind, path = source.bring(dump, quarantine, progress)
-        finally:
-            if sums:
-                sums.result()
-    left_out: set[str] = set()
-    if kind is Kind.PLAIN:
-        source.check_server(dump_format.server_major(source.head(dump, quarantine, path)), server)
-        pieces = source.pieces(dump, quarantine, path, progress)
-        made = plain_dump.archive(world, quarantine, pieces, change.live, jailed, trust=trust)
-        kind, path = Kind.CUSTOM, made.path
-        left_out |= made.left_out
-    contents = source.check_contents(quarantine, dump, kind, path, trust=trust)
+    ready = _bring(world, quarantine, dump, change.live, trust=trust)
 
     journal.begin(Step.RESTORE_BESIDE)
     world.notify("restore beside", change.incoming)
@@ -89,15 +74,7 @@ def make(world: World, server: Server, dump: Source, change: Change, journal: Jo
     like = replace(databases.get(change.live) or databases["template1"], owner=role)
     _create(server, change, like, lost)
     with _watch_free_space(world, server, role):
-        # PostgreSQL reads tar archives sequentially.
-        parallel = kind is not Kind.TAR
-        contents = unexpected.make_extensions(quarantine, path, contents, change.incoming, role)
-        quarantine.restore(path, contents.without_privileges(), change.incoming, role, password, parallel=parallel)
-        if privileges := contents.privileges():
-            # Privileges may name roles that this server does not have. The data are complete without them.
-            left_out |= quarantine.restore_privileges(path, privileges, change.incoming, role, password)
-        if contents.default_privileges():
-            left_out.add(script_errors.DEFAULT_PRIVILEGES)
+        left_out = ready.left_out | _restore(quarantine, ready, change.incoming, role, password)
 
     journal.begin(Step.CHECK_BESIDE)
     world.notify("check beside", change.incoming)
@@ -110,6 +87,49 @@ def make(world: World, server: Server, dump: Source, change: Change, journal: Jo
     owned = f"REASSIGN OWNED BY {role} TO {identifier(change.owner)}; DROP OWNED BY {role};"
     server.command(f"{owned} DROP ROLE {role};", change.incoming)
     return Made(tables, (*sorted(left_out), *missing_properties))
+
+
+def _bring(world: World, quarantine: Quarantine, dump: Source, live: str, *, trust: bool) -> _Ready:
+    """Bring the dump into the database's container, as an archive that was looked at."""
+
+    def progress(done: int) -> None:
+        world.notify(Step.READ_DUMP.value, str(dump.path), done, dump.size)
+
+    def jailed(doing: str, done: int) -> None:
+        world.notify(Step.READ_DUMP.value, doing, done, 0)
+
+    with ThreadPoolExecutor(1) as pool:
+        # Nothing looks at what comes into the container before the sums are right.
+        quiet = replace(world, notify=lambda *_: None)
+        sums = pool.submit(proof.check_sums, quiet, dump.backup) if dump.backup else None
+        try:
+            quarantine.make()
+            kind, path = source.bring(dump, quarantine, progress)
+        finally:
+            if sums:
+                sums.result()
+    left_out: frozenset[str] = frozenset()
+    if kind is Kind.PLAIN:
+        source.check_server(dump_format.server_major(source.head(dump, quarantine, path)), quarantine.server)
+        pieces = source.pieces(dump, quarantine, path, progress)
+        made = plain_dump.archive(world, quarantine, pieces, live, jailed, trust=trust)
+        kind, path, left_out = Kind.CUSTOM, made.path, frozenset(made.left_out)
+    return _Ready(kind, path, source.check_contents(quarantine, dump, kind, path, trust=trust), left_out)
+
+
+def _restore(quarantine: Quarantine, ready: _Ready, database: str, role: str, password: str) -> set[str]:
+    """Restore the archive as the role, and return what could not be restored."""
+    left_out: set[str] = set()
+    # PostgreSQL reads tar archives sequentially.
+    parallel = ready.kind is not Kind.TAR
+    contents = unexpected.make_extensions(quarantine, ready.path, ready.contents, database, role)
+    quarantine.restore(ready.path, contents.without_privileges(), database, role, password, parallel=parallel)
+    if privileges := contents.privileges():
+        # Privileges may name roles that this server does not have. The data are complete without them.
+        left_out |= quarantine.restore_privileges(ready.path, privileges, database, role, password)
+    if contents.default_privileges():
+        left_out.add(script_errors.DEFAULT_PRIVILEGES)
+    return left_out
 
 
 def _analyze(server: Server, database: str, role: str) -> None:

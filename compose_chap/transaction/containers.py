@@ -80,24 +80,24 @@ def wait_for_server(world: World, change: Change) -> Server:
 
     The engine may be away for a moment too: an update of Docker restarts it.
     """
-    amiss: ChapError = StackError("The database does not answer.", hint="Look at its logs with docker compose logs.")
-    silent = amiss
+    failure: ChapError = StackError("The database does not answer.", hint="Look at its logs with docker compose logs.")
+    silent = failure
 
     def answering(waited: float) -> Server | None:
-        nonlocal amiss
-        amiss = silent
+        nonlocal failure
+        failure = silent
         try:
             server = server_of(world, change)
-            # Each time anew: what is still dying when it is looked at first is dead a moment later.
+            # Each time again: what is still dying when it is looked at first is dead a moment later.
             start_what_ran(world, change)
             return server if server.ready() else None
         except EngineError as error:
-            amiss = error
+            failure = error
             return None
 
     if server := world.until(answering, _PATIENCE):
         return server
-    raise amiss
+    raise failure
 
 
 def recreate(
@@ -106,18 +106,18 @@ def recreate(
     services: Sequence[str],
     images: Mapping[str, Mapping[str, str]],
     *,
-    anew: bool = False,
+    force: bool = False,
 ) -> None:
     """Recreate services with Compose, without dependencies, pull and build, and look at the images that run then.
 
-    With `anew`, also those that Compose considers up to date.
+    With `force`, also those that Compose considers up to date.
     """
     for name in services:
         name_image(world, images[name])
         _remove_unfinished(world, change.project, name)
     # Always, because the files may set another scale.
     scale = [f"--scale={name}={len(change.containers[name])}" for name in services]
-    words = ["--force-recreate"] if anew else []
+    words = ["--force-recreate"] if force else []
     finished = world.engine.compose(change.project, *UP_ALONE, *words, *scale, *services)
     succeeded(finished, f"Starting {', '.join(services)}")
 

@@ -91,30 +91,30 @@ def undo(world: World, change: Change, journal: Journal, *, cut_off: bool = Fals
     )
 
     start_what_ran(world, change)
-    amiss = reverted.left if file_changes.name_others(world, reverted.left) else ()
+    left = reverted.left if file_changes.name_others(world, reverted.left) else ()
     world.notify("containers back", ", ".join(change.writers))
-    checks = _chap_back(world, change, journal, server, amiss)
+    checks = _chap_back(world, change, journal, server, left)
     checks += _configuration_checks(change, facts.configurations, configurations_of(world, change))
     checks += _failed_data(server, change, written, previous.disposable)
-    if amiss:
-        raise _for_a_person(change, amiss, "CHAP runs again as before, on the old data and with the old images.")
+    if left:
+        raise _for_a_person(change, left, "CHAP runs again as before, on the old data and with the old images.")
     checks += _left_to_others(reverted)
     kept.untag_kept_images(world, journal.id, change.project.name)
     return checks
 
 
 def _chap_back(
-    world: World, change: Change, journal: Journal, server: Server, files_amiss: Sequence[Path]
+    world: World, change: Change, journal: Journal, server: Server, files_left: Sequence[Path]
 ) -> list[Check]:
     """Start CHAP as it was, and return the checks. Raise ChapError when it does not start or a check fails."""
     try:
-        _containers_back(world, change, journal, files_amiss=bool(files_amiss))
+        _containers_back(world, change, journal, files_left=bool(files_left))
         world.notify("verify back")
         return verify.raise_if_failed(look(world, change, server, facts_of(journal).old_tables))
     except ChapError as error:
-        if files_amiss:
+        if files_left:
             now = f"The old data are back, but CHAP is not ready: {error.message}"
-            raise _for_a_person(change, files_amiss, now) from error
+            raise _for_a_person(change, files_left, now) from error
         raise
 
 
@@ -159,13 +159,13 @@ def _for_a_person(change: Change, files: Sequence[Path], now: str) -> StateError
     )
 
 
-def _containers_back(world: World, change: Change, journal: Journal, *, files_amiss: bool) -> None:
+def _containers_back(world: World, change: Change, journal: Journal, *, files_left: bool) -> None:
     """Start the previous containers, or recreate them from the files.
 
     If somebody changed the files to other images, our own file on top of them names the previous images.
     """
     start_change = change
-    if files_amiss:
+    if files_left:
         services = {name: {"image": change.images[name]["reference"]} for name in change.writers}
         on_top = journal.evidence(_ON_TOP, json.dumps({"services": services}, indent=1))
         start_change = replace(change, project=replace(change.project, files=(*change.project.files, on_top)))
@@ -176,10 +176,10 @@ def _containers_back(world: World, change: Change, journal: Journal, *, files_am
             start_service(world, change, name, hooked, forgiving=True)
         else:
             # Compose would leave a container alone that has the right image, and with it the mention of our file.
-            stale = not files_amiss and any(
+            stale = not files_left and any(
                 _ON_TOP in container.labels.get(compose_labels.CONFIG_FILES, "") for container in containers
             )
-            recreate(world, start_change, [name], change.images, anew=stale)
+            recreate(world, start_change, [name], change.images, force=stale)
 
 
 def configurations_of(world: World, change: Change) -> dict[str, dict[str, Any]]:

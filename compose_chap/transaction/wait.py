@@ -78,19 +78,19 @@ def wait_for_api(world: World, stack: Stack, *, workers: bool) -> Health:
             # CHAP takes a second to answer, with workers that may be up only in its last moment.
             answering = pool.submit(chap.workers_answer, stack.workers, _WORKERS_ANSWER) if workers else None
             health = chap.health()
-            if health.ready or (not workers and only_workers_amiss(health)):
+            if health.ready or (not workers and only_workers_missing(health)):
                 return health
             silent = health.level == "silent"
             if patience.over(health, "for its first answer" if silent else health.problems, silent=silent):
                 return health
-            if not (answering and only_workers_amiss(health) and answering.result()):
-                world.sleep(0.2)
+            answered = answering and only_workers_missing(health) and answering.result()
+            world.sleep(0.05 if answered else 0.2)
 
 
-def only_workers_amiss(health: Health) -> bool:
+def only_workers_missing(health: Health) -> bool:
     """Whether an API that is not ready only lacks its workers."""
-    amiss = [part for part, state in health.checks.items() if state != "ok"]
-    return health.level == "answering" and amiss == ["celery"]
+    failing = [part for part, state in health.checks.items() if state != "ok"]
+    return health.level == "answering" and failing == ["celery"]
 
 
 class EndedAtStart(ChapError):

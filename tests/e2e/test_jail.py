@@ -401,7 +401,7 @@ def test_a_dump_that_breaks_its_jail_is_refused_or_taken_in_peace(world: World, 
 
 
 def test_a_dump_that_never_ends_is_ended(world: World, unharmed: Server) -> None:
-    with pytest.raises(DatabaseError, match="hours, and was ended"):
+    with pytest.raises(DatabaseError, match="hours, and was stopped"):
         in_a_jail(replace(world, limit=12), unharmed, hostile(unharmed, "\\! yes 1>&2"))
 
 

@@ -38,7 +38,7 @@ def checks(stack: SampleStack, version: str) -> dict[str, Any]:
 
 def test_a_database_that_would_look_empty(stack: SampleStack) -> None:
     result = checks(stack, "v1.0.7")["data_mount"]
-    assert result["status"] == "fail" and "found empty" in result["message"]
+    assert result["status"] == "fail" and "find an empty one" in result["message"]
     assert f"{stack.folder}-data at /var/lib/postgresql/data becomes chap-db" in result["message"]
     assert checks(stack, "v1.1.3")["data_mount"]["status"] == "ok"
 
@@ -55,7 +55,7 @@ def test_which_postgresql(stack: SampleStack) -> None:
     result = checks(stack, "v1.0.7")["postgresql"]
     assert result["status"] == "warn" and name in result["message"] and f"{name}:17" in result["hint"]
     ran = image_named(stack, name)
-    stack.docker("tag", stack.containers()["redis"]["image_id"], name)  # as if pulled anew
+    stack.docker("tag", stack.containers()["redis"]["image_id"], name)  # as if pulled again
     try:
         result = checks(stack, "v1.0.7")["postgresql"]
         assert result["status"] == "fail" and "another image now" in result["message"]

@@ -193,13 +193,13 @@ def test_a_failure_is_shown_the_moment_it_happens_then_each_step_of_the_way_back
     assert terminal.status == 3
     lines = terminal.lines()
     order = [
-        at(lines, r"✔ Backed up  [\d.]+ [KM]iB  [\d.]+s$"),
-        at(lines, r"✔ Started the API  [\d.]+s$"),
+        at(lines, r"✔ Backed up  [\d.]+ [KM]iB  [\d.ms]+$"),
+        at(lines, r"✔ Started the API  [\d.ms]+$"),
         at(lines, r"✘ Verifying the API: The database is"),
         at(lines, r"Putting everything back$"),
-        at(lines, r"  ✔ Stopped what was started  [\d.]+s$"),
-        at(lines, r"  ✔ The data are back  [\d.]+s$"),
-        at(lines, r"  ✔ Everything is as before  [\d.]+s$"),
+        at(lines, r"  ✔ Stopped what was started  [\d.ms]+$"),
+        at(lines, r"  ✔ The data are back  [\d.ms]+$"),
+        at(lines, r"  ✔ Everything is as before  [\d.ms]+$"),
         at(lines, r"Error: The upgrade failed:"),
     ]
     assert order == sorted(order), terminal.screen

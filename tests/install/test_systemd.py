@@ -88,7 +88,7 @@ def start(folder: Path) -> None:
         ["docker", "build", "-q", "--network", "host", "-t", IMAGE, "-"],
         input=RECIPE, env=environment(), text=True, check=True, capture_output=True,
     )  # fmt: skip
-    # Not below /run, which is made anew when the server starts.
+    # Not below /run, which is empty when the server starts.
     socket = environment().get("DOCKER_HOST", "unix:///var/run/docker.sock").removeprefix("unix://")
     config = environment()["DOCKER_CONFIG"]
     shared = {

@@ -15,6 +15,7 @@ from compose_chap.engine.process import check
 from compose_chap.errors import EngineError
 from compose_chap.model import Project, Stack
 from compose_chap.postgres.server import Server
+from tests.fake_server import FakeServer
 from tests.fakes import API, WORKER, FakeEngine
 from tests.sample.stack import SampleStack, environment
 
@@ -36,7 +37,8 @@ class Site:
     def server(self) -> Server:
         """Its PostgreSQL."""
         stack = self.stack
-        return Server(self.engine, stack.database.containers[0].id, stack.access.admin)
+        kind = FakeServer if isinstance(self.engine, FakeEngine) else Server
+        return kind(self.engine, stack.database.containers[0].id, stack.access.admin)
 
 
 @pytest.fixture(scope="module", params=["in memory", "real"])
@@ -99,7 +101,7 @@ def test_a_database_is_copied_renamed_and_dropped(site: Site) -> None:
     server.end_own_sessions()
 
 
-def test_only_the_named_service_is_made_anew_and_only_when_it_differs(site: Site) -> None:
+def test_only_the_named_service_is_recreated_and_only_when_it_differs(site: Site) -> None:
     api, others = site.stack.api, {service.name: service.containers[0].id for service in site.stack.services}
     up = ("up", "-d", "--no-deps", "--no-build", "--pull", "never", api.name)
     assert site.engine.compose(site.stack.project, *up).status == 0

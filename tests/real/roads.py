@@ -56,11 +56,6 @@ class Road:
         """Whether the bounds of a model's horizon become 0 on the way: upstream's fault at v2.2.0."""
         return self.good and self.old.head is None and self.new.head is not None
 
-    @property
-    def moves_parameters(self) -> bool:
-        """Whether the parameters of backtests come into a table of their own on the way: v2.3.0."""
-        return self.good and self.old.version < "2.3" <= self.new.version
-
 
 def _road(old: str, new: str, verdict: str, **more: Any) -> Road:
     return Road(RELEASES[old], RELEASES[new], verdict, **more)

@@ -390,17 +390,6 @@ def remove_project(project: str) -> None:
         _docker("rmi", *kept)
 
 
-def remove_all() -> list[str]:
-    """Remove every project of ours, also those of other runs that still work, and return their names."""
-    projects = set()
-    for listing in (("ps", "-a"), ("volume", "ls"), ("network", "ls")):
-        projects |= set(_docker(*listing, "--format", '{{.Label "com.docker.compose.project"}}').split())
-    projects = {project for project in projects if project.startswith(PROJECT_PREFIX)}
-    for project in sorted(projects):
-        remove_project(project)
-    return sorted(projects)
-
-
 def _docker(*arguments: str) -> str:
     done = subprocess.run(["docker", *arguments], env=environment(), capture_output=True, text=True, check=False)
     if done.returncode:

@@ -1,18 +1,36 @@
-"""The engine in memory knows what it is asked, or fails: it must not call done what it did not do."""
+"""The fakes know what they are asked, or fail: they must not call done what they did not do."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests import fakes
+from compose_chap.postgres.server import Server
+from tests import fake_server
+from tests.fake_server import FakeServer
 from tests.fakes import FakeEngine
 
 
-@pytest.mark.parametrize("sql", ["DELETE FROM observation;", "ALTER DATABASE chap_core RENAME TO x;", "SELECT 2;"])
-def test_sql_that_it_does_not_know_is_an_error(tmp_path: Path, sql: str) -> None:
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda server: server.command("DELETE FROM observation;"),
+        lambda server: server.query("SELECT 2"),
+        lambda server: server.answers("SELECT 2"),
+        lambda server: server.document("SELECT 2;"),
+        lambda server: server.psql("SELECT 1;"),
+        lambda server: server.end_sessions("chap"),
+        lambda server: server.properties("chap_core"),
+        lambda server: server.tool("pg_dump"),
+        lambda server: server.processors(),
+    ],
+)
+def test_what_they_do_not_know_is_an_error(tmp_path: Path, ask: Callable[[Server], object]) -> None:
+    engine = FakeEngine(tmp_path)
+    (database,) = (box.id for box in engine.boxes.values() if box.service == "db")
     with pytest.raises(AssertionError, match="does not know"):
-        FakeEngine(tmp_path)._psql(sql, "postgres")
-    assert fakes.UNKNOWN == [sql]
-    fakes.UNKNOWN.clear()
+        ask(FakeServer(engine, database, "chap"))
+    assert len(fake_server.UNKNOWN) == 1
+    fake_server.UNKNOWN.clear()

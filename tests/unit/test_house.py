@@ -67,12 +67,21 @@ ALSO = {"docker": ("records.engine_lock",)}
 
 MOST_IN_A_FOLDER = 11
 # One module for each command.
-LARGER = {"backups": 12, "operations": 12, "cli": 21, "cli.screen": 14, "engine": 13, "records": 13, "postgres": 12}
+LARGER = {
+    "preflight": 12,
+    "backups": 12,
+    "operations": 12,
+    "cli": 21,
+    "cli.screen": 14,
+    "engine": 13,
+    "records": 13,
+    "postgres": 12,
+}
 LONGEST = 300
 # Longer so far: these may only shrink.
 LONGER = {
     **{"postgres.server": 360, "engine.engine": 530},
-    **{"preflight.preflight": 360, "project.compose_files": 400, "project.variables": 350, "model": 320},
+    **{"project.compose_files": 400, "project.variables": 350, "model": 320},
 }
 
 # Words that say nothing of what they name: a reader would have to learn them first. And words that a name may hold in

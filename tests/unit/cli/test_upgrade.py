@@ -19,12 +19,13 @@ from compose_chap.edit import Edit
 from compose_chap.errors import StateError
 from compose_chap.model import Origin
 from compose_chap.operations import prune, status, upgrade_plan
-from compose_chap.postgres.server import Server, Session
+from compose_chap.postgres.server import Session
 from compose_chap.records import durable, engine_lock, run_records
 from compose_chap.stack.databases import server_of
 from compose_chap.transaction.run.baseline import baseline_of
 from compose_chap.transaction.run.change import Change, describe
-from tests.fakes import API, WORKER, Database, FakeEngine, world
+from tests.fake_server import Database, FakeServer
+from tests.fakes import API, WORKER, FakeEngine, world
 
 FILE = f"chap {API}:v1\nworker {WORKER}:v1\ndb postgres:17\nredis valkey:8\n"
 KEPT = "chap_core_before_20261123t000000z"
@@ -99,7 +100,7 @@ def test_who_will_be_disconnected_is_named_before_the_question(
         for path in (engine.folder / run_records.FOLDER / "runs").rglob("*.json"):
             path.write_text(path.read_text().replace('"operation": "upgrade"', '"operation": "restore"'))
     sessions = [Session(1, "anna", "psql", "10.0.0.9", "idle"), Session(2, "chap", "", "172.18.0.5", "idle")]
-    monkeypatch.setattr(Server, "sessions", lambda server, name: sessions)
+    monkeypatch.setattr(FakeServer, "sessions", lambda server, name: sessions)
     for identity, box in list(engine.boxes.items()):
         if box.service == "chap":
             engine._set(identity, addresses=frozenset({"172.18.0.5"}))

@@ -80,7 +80,7 @@ def test_a_run_on_another_engine_is_recovered_on_that_engine(tmp_path: Path) -> 
     here = world(engine)
     journal = run_records.begin_run(tmp_path, "upgrade", {}, here.clock, stack=SOUTH.to_json())
     before = dict(engine.boxes)
-    with pytest.raises(Interrupted, match="one of 'p' on south, and this is another engine") as refused:
+    with pytest.raises(Interrupted, match="belongs to 'p' on south, but this is another engine") as refused:
         recover.recover(here, journal)
     assert "docker --context NAME chap recover" in refused.value.hint
     assert engine.boxes == before and run_records.open_origin(tmp_path) == SOUTH

@@ -94,7 +94,7 @@ def test_good_states_are_good(version: str, has: DatabaseSchema, verdict: str) -
     assert not result.start_migrates
 
 
-def test_the_broken_state_is_not_migrated_and_says_everything_that_is_amiss() -> None:
+def test_the_broken_state_is_not_migrated_and_says_everything_that_is_wrong() -> None:
     result = schema.compare(models("2.3.1"), BROKEN)
     assert (result.verdict, result.status) == (schema.NOT_MIGRATED, "fail")
     assert not result.start_migrates

@@ -10,6 +10,7 @@ import copy
 import functools
 import json
 import os
+import re
 import shlex
 import shutil
 import tempfile
@@ -31,7 +32,8 @@ from compose_chap.postgres import pg_tools
 from compose_chap.postgres.server import Server
 from compose_chap.records import durable, own_folder, run_records
 from compose_chap.transaction.run.baseline import baseline_of
-from tests.fakes import API, WORKER, Database, FakeEngine, Killed, manifest, world
+from tests.fake_server import Database
+from tests.fakes import API, WORKER, FakeEngine, Killed, manifest, world
 
 OLD = f"chap {API}:v1\nworker {WORKER}:v1\ndb postgres:17\nredis valkey:8\n".encode()
 NEW = OLD.replace(b":v1", b":v2")
@@ -474,7 +476,7 @@ def test_what_a_run_that_was_cut_off_had_served_is_set_aside_whatever_its_rows_n
 
 
 @pytest.mark.parametrize("step", ["verify api", "verify"])
-def test_a_container_that_somebody_else_made_anew_does_not_stop_a_recovery(engine: FakeEngine, step: str) -> None:
+def test_a_container_that_somebody_else_recreated_does_not_stop_a_recovery(engine: FakeEngine, step: str) -> None:
     engine = cut_off(engine, step)
     (redis,) = (box for box in engine.boxes.values() if box.service == "redis")
     engine.discard(redis.id)
@@ -653,7 +655,10 @@ def by_hand(engine: FakeEngine, hint: str) -> None:
     """Do to the databases what a failure tells a person to do."""
     for line in hint.splitlines():
         if " psql " in line:
-            engine._change(shlex.split(line)[-1], "postgres")
+            statements = shlex.split(line)[-1]
+            for old, new in re.findall(r'ALTER DATABASE "(.*?)" RENAME TO "(.*?)"', statements):
+                assert new not in engine.databases, f"{new} exists"
+                engine.databases[new] = engine.databases.pop(old)
 
 
 def stuck(engine: FakeEngine) -> Callable[[int, str], None]:

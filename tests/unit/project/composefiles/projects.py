@@ -61,7 +61,6 @@ class Author:
         self.random = random
         self.project = Project()
         self.variables: dict[str, str] = {}
-        self.environ_only: dict[str, str] = {}
         self.names = 0
 
     def chance(self, probability: float) -> bool:
