@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from threading import Event
 from typing import TypeVar
 
 from compose_chap.engine.engine import Engine
+from compose_chap.errors import ChapError
 
 T = TypeVar("T")
 
@@ -41,6 +45,32 @@ class World:
             if answer is not None or waited >= limit:
                 return answer
             self.sleep(pause)
+
+    @contextmanager
+    def parallel(self, most: int) -> Iterator[tuple[Executor, World]]:
+        """Yield what runs functions in at most so many threads, and the world to give them.
+
+        At its end the block waits for all of them. When Ctrl-C interrupts it, it does not: a function that waits for
+        something ends at its next pause, with a ChapError that nobody sees.
+        """
+        interrupted = Event()
+
+        def sleep(seconds: float) -> None:
+            self.sleep(seconds)
+            if interrupted.is_set():
+                raise ChapError("It was interrupted.")
+
+        pool = ThreadPoolExecutor(most)
+        try:
+            yield pool, replace(self, sleep=sleep)
+        except Exception:
+            pool.shutdown()
+            raise
+        except BaseException:
+            interrupted.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+        pool.shutdown()
 
 
 Notify = Callable[..., None]

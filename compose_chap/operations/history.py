@@ -41,7 +41,7 @@ def _began_by(entries: Sequence[AuditEntry], operation: str, moment: datetime) -
 
 
 def _with_run(entry: AuditEntry, run: Mapping[str, Any]) -> AuditEntry:
-    summary = entry.summary or _summary(run)
+    summary = ", ".join(filter(None, (entry.summary or _versions(run), _downtime(run))))
     if entry.result == audit.CUT_OFF and run["result"] != audit.CUT_OFF:
         summary = ", ".join(filter(None, (summary, f"later {run['result']}")))
     return replace(entry, run=str(run["id"]), summary=summary)

@@ -21,7 +21,7 @@ from compose_chap.transaction.run.baseline import Baseline
 # The estimate for the first upgrade on a server: the API stops, a copy is made inside PostgreSQL, the new API starts.
 # It starts in about so many times the time in which the models of the running image were imported here.
 _STOP_SECONDS, _START_SECONDS = 1.5, 6.0
-_START_TO_IMPORT = 1.6
+_START_TO_IMPORT = 1.2
 _COPIED_PER_SECOND = 200e6
 _DUMPED_PER_SECOND = 40e6
 

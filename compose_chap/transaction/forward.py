@@ -97,10 +97,9 @@ def _forward(world: World, change: Change, journal: Journal, credentials: Mappin
     begin(world, journal, Step.STOP, ", ".join(workers))
     # Workers take seconds to stop, the API does not: it serves until they have stopped.
     stop_services(world, change, workers, hooked)
-    with ThreadPoolExecutor(1) as pool:
-        asked = pool.submit(waiting_jobs, world, stack)
-        file_changes.apply(world, journal)
-    waiting = asked.result()
+    file_changes.apply(world, journal)
+    # Last before the API stops, so that hardly any job can be queued after it.
+    waiting = waiting_jobs(world, stack)
     down = world.clock()
     world.notify(Step.STOP.value, api)
     stop_services(world, change, [api], hooked)
@@ -111,10 +110,11 @@ def _forward(world: World, change: Change, journal: Journal, credentials: Mappin
     together = waiting is not None and not (waiting.waiting or waiting.own)
     answering, old_values = start_up.start(world, change, journal, hooked, workers=together)
     repaired = repairs.after_migration(server, change.live, change.repairs, old_values.put_back)
-    with ThreadPoolExecutor(1) as pool:
-        compared = pool.submit(_values, server, change, journal, old_values.compared)
+    with world.parallel(1) as (beside, _):
+        compared = beside.submit(_values, server, change, journal, old_values.compared)
         checks = [*repaired, *_look_at_api(world, change, journal, answering)]
-    checks += [*compared.result(), *verify.queued(waited, waiting)]
+        checks += compared.result()
+    checks += verify.queued(waited, waiting)
     # A run that is cut off from here on is finished by `recover`, which cannot see these again.
     journal.learn(early_checks=[asdict(check) for check in checks if check.name in _ONCE])
 
@@ -143,7 +143,7 @@ def look_again(world: World, change: Change, journal: Journal) -> Done | None:
         for name in change.writers:
             start_service(world, change, name, hooked, forgiving=True)
         checks = [*facts_of(journal).early_checks]
-        checks += _look_at_api(world, change, journal, start_up.wait_again(world, change))
+        checks += _look_at_api(world, change, journal, start_up.first_answer(world, change))
         checks += verify.raise_if_failed(verify.forgiving(_look_at_all(world, change, {})))
     except ChapError:
         return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent import futures
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -58,17 +58,20 @@ def start(
     repairs.before_start(server, change.live, change.repairs)
     copied = change.operation == "upgrade" and facts_of(journal).kept_dump is None
     old_values = None if copied else _old_values(server, change, change.live, journal)
-    with ThreadPoolExecutor(3) as pool:
+    with world.parallel(3) as (pool, _):
         # A copy stays as it is, so it can be read while the API starts on the other database.
         reading = pool.submit(_old_values, server, change, change.kept, journal) if copied else None
+        # The old data as they were when nobody wrote to them any more.
+        counting = pool.submit(_old_rows, server, change)
         bring_up(world, change, [api], hooked)
-        stack = refreshed(world.engine, change.project.name)
-        first = pool.submit(_first_answer, world, stack)
         starting = pool.submit(bring_up, world, change, change.writers[1:], hooked) if workers else None
-        # Counted while the API starts: the old data as they were when nobody wrote to them any more.
-        journal.learn(old_tables=_old_rows(server, change) or facts_of(journal).old_tables)
-        begin(world, journal, Step.VERIFY_API)
-        answering = _answering(world, change, journal, stack, first.result())
+        try:
+            journal.learn(old_tables=counting.result() or facts_of(journal).old_tables)
+            begin(world, journal, Step.VERIFY_API)
+            answering = first_answer(world, change, journal)
+        finally:
+            if starting:
+                futures.wait([starting])  # what Compose is in the middle of cannot be undone yet
         if starting:
             starting.result()
         if reading:
@@ -88,37 +91,22 @@ def bring_up(world: World, change: Change, services: Sequence[str], hooked: Hook
         start_service(world, change, name, hooked)
 
 
-def wait_again(world: World, change: Change) -> Answering:
-    """Wait until the API answers that a run had started which was interrupted. Raise EndedAtStart, DatabaseError."""
+def first_answer(world: World, change: Change, journal: Journal | None = None) -> Answering:
+    """Wait until the API answers, or nothing happens any more: then the checks that follow fail.
+
+    With a `journal`, the state of the data at that moment is recorded: later changes are users' work.
+    """
     stack = refreshed(world.engine, change.project.name)
-    first = _first_answer(world, stack)
-    return Answering(stack, first.at, server_of(world, change).counts(change.live))
-
-
-@dataclass(frozen=True)
-class _First:
-    """When the wait for the first answer ended, and whether the API was silent before; None without an answer."""
-
-    at: datetime
-    silent: bool | None
-
-
-def _first_answer(world: World, stack: Stack) -> _First:
     silent = wait.wait_for_answer(world, stack)
-    return _First(world.clock(), silent)
-
-
-def _answering(world: World, change: Change, journal: Journal, stack: Stack, first: _First) -> Answering:
-    """Return the rows when the API answered first, and record them: later changes are users' work."""
-    server = server_of(world, change)
+    since, server = world.clock(), server_of(world, change)
     # Without an answer nobody could write either: all that changes is the migration's work.
-    if first.silent is None:
-        return Answering(stack, first.at, server.counts(change.live))
+    if not journal or silent is None:
+        return Answering(stack, since, server.counts(change.live))
     # Where it answered sooner than anybody looked, what it did at its start counts too.
-    moment = server.moment() if first.silent else facts_of(journal).since
+    moment = server.moment() if silent else facts_of(journal).since
     rows = server.counts(change.live)
     journal.learn(answered={"since": moment, "tables": rows})
-    return Answering(stack, first.at, rows)
+    return Answering(stack, since, rows)
 
 
 def _old_values(server: Server, change: Change, database: str, journal: Journal) -> OldValues:

@@ -6,8 +6,8 @@ A check has the same fields as in chap-checker: name, status, message, hint, det
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 
 from compose_chap.check import Check, Finding, answered, fail, failures, ok, skipped, warn
 from compose_chap.engine.world import World
@@ -33,6 +33,9 @@ NOBODYS = (
 )
 
 
+_Question = Callable[[World], Finding]
+
+
 def check_api(
     world: World, stack: Stack, expected: str, tables: Mapping[str, int], now: Mapping[str, int] | None = None
 ) -> list[Check]:
@@ -41,36 +44,37 @@ def check_api(
     `now` are the rows that it has, where they were counted already.
     """
     chap = Chap(world.engine, stack.api.containers[0].id)
-    return _in_parallel(
-        world,
-        {
-            "chap_version": lambda: _version("API", chap.version(), expected),
-            "schema": lambda: _schema(schema.of_stack(world, stack)),
-            "rows": lambda: compare_rows(tables, now) if now is not None else _rows(world, stack, tables),
-        },
-    )
+    questions: dict[str, _Question] = {
+        "chap_version": lambda _: _version("API", chap.version(), expected),
+        "schema": lambda world: _schema(schema.of_stack(world, stack)),
+        "rows": lambda world: compare_rows(tables, now) if now is not None else _rows(world, stack, tables),
+    }
+    return _in_parallel(world, questions)
 
 
 def check_everything(
     world: World, stack: Stack, expected: str, baseline: Baseline, credentials: Mapping[str, str]
 ) -> list[Check]:
     """Check everything that must be healthy after an operation, once API and workers run."""
-    questions: dict[str, Callable[[], Finding]] = {
-        "worker_version": lambda: _worker_versions(world, stack, expected),
-        "ready": lambda: _ready(world, stack),
-        "models": lambda: _models(world, stack, baseline),
-        "route": lambda: _route(world, stack, baseline),
-        "other_containers": lambda: _untouched(world, stack, baseline),
+    questions: dict[str, _Question] = {
+        "worker_version": lambda world: _worker_versions(world, stack, expected),
+        "ready": lambda world: _ready(world, stack),
+        "models": lambda world: _models(world, stack, baseline),
+        "route": lambda world: _route(world, stack, baseline),
+        "other_containers": lambda world: _untouched(world, stack, baseline),
     }
     if stack.of(Role.DHIS2):
-        questions["dhis2_chap_ping"] = lambda: _through_dhis2(world, stack, credentials)
+        questions["dhis2_chap_ping"] = lambda world: _through_dhis2(world, stack, credentials)
     return _in_parallel(world, questions)
 
 
-def _in_parallel(world: World, questions: Mapping[str, Callable[[], Finding]]) -> list[Check]:
+def _in_parallel(world: World, questions: Mapping[str, _Question]) -> list[Check]:
     """Return the checks by these names, in their order. Each waits for another program."""
-    with ThreadPoolExecutor(len(questions)) as pool:
-        return list(pool.map(lambda name: answered(name, world.clock, questions[name]), questions))
+    with world.parallel(len(questions)) as (pool, beside):
+        asked = [
+            pool.submit(answered, name, world.clock, partial(question, beside)) for name, question in questions.items()
+        ]
+        return [check.result() for check in asked]
 
 
 def forgiving(checks: Iterable[Check]) -> list[Check]:

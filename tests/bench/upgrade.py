@@ -75,11 +75,15 @@ def _postgres(stack: SampleStack) -> str:
 
 
 def with_the_tool(stack: SampleStack, *words: str) -> dict[str, float]:
-    """Run `docker chap`; return when each step of the run began, and its `end`, in seconds."""
+    """Run `docker chap`; return when each step of the run began, and its `end`, in seconds.
+
+    Besides for how long CHAP was `down`, and was `expected` to be.
+    """
     stack.docker("chap", *words, "--yes", "--json", environ=timeline(words[0]))
     run = json.loads(stack.docker("chap", "history", "--json").stdout)["runs"][-1]
     at = {step["step"]: step["at"] for step in run["steps"]} | {"end": run["ended_at"]}
-    return {step: datetime.fromisoformat(moment).timestamp() for step, moment in at.items()}
+    moments = {step: datetime.fromisoformat(moment).timestamp() for step, moment in at.items()}
+    return {**moments, "down": run["downtime"], "expected": run.get("expected_downtime", 0.0)}
 
 
 def measure(
@@ -90,6 +94,8 @@ def measure(
     whole = Row(f"upgrade, from the first stop until verified{what}; by hand: until ready", database=database)
     whole.goal = Goal(1.1, "by_hand")
     data = Row(f"data rollback{what}", database=database)
+    expected = Row(f"upgrade's downtime as the plan expects it{what}; limit: as it was", database=database)
+    expected.goal = Goal(1.25, "limit")
     for _ in range(rounds):
         with Watch(stack) as watch:
             whole.by_hand.append(by_hand(stack, new))
@@ -99,9 +105,11 @@ def measure(
             at = with_the_tool(stack, "upgrade", new)
         down.ours.append(watch.down)
         whole.ours.append(at["end"] - at["stop"])
+        expected.ours.append(at["expected"])
+        expected.limit.append(at["down"])
         at = with_the_tool(stack, "rollback")
         data.ours.append(at["start api"] - at["swap"])
         for name in stack.databases():
             if name.startswith(f"{stack.database}_"):
                 stack.sql(f'DROP DATABASE "{name}"', "postgres")
-    return [down, whole, data]
+    return [down, whole, expected, data]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +64,34 @@ def test_a_run_of_an_older_version_has_an_entry_too_and_no_run_has_two(
     upgraded, restored = shown()
     assert (upgraded["operation"], upgraded["summary"], upgraded["words"]) == ("upgrade", "1.0.0 to 2.0.0", [])
     assert (restored["id"], restored["run"]) == (entry.id, run)
+
+
+@pytest.mark.parametrize(
+    ("downtimes", "summary"),
+    [
+        ({"downtime": 6.4}, "2.1.0 to 2.5.1, down 6s, 9s expected"),
+        ({}, "2.1.0 to 2.5.1"),  # it failed before anything stopped
+    ],
+)
+def test_how_long_chap_was_down_stands_beside_what_was_expected(
+    engine: FakeEngine,
+    tmp_path: Path,
+    shown: Callable[[], list[dict[str, Any]]],
+    downtimes: dict[str, float],
+    summary: str,
+) -> None:
+    clock, about = world(engine).clock, {"from": "2.1.0", "to": "v2.5.1", "expected_downtime": 8.8}
+    run_records.begin_run(tmp_path, "upgrade", {}, clock, **about).end("done", **downtimes)
+    (upgraded,) = shown()
+    assert upgraded["summary"] == summary
+
+    # The same, as the command itself writes it down.
+    entry = audit.begin(tmp_path, "upgrade", ["upgrade", "2.5.1"], Origin(), clock())
+    run_records.begin_run(tmp_path, "upgrade", {}, clock, **about).end("done", **downtimes)
+    audit.end(
+        tmp_path, replace(entry, ended_at=clock() + timedelta(minutes=1), result=audit.DONE, summary="2.1.0 to 2.5.1")
+    )
+    assert shown()[-1]["summary"] == summary
 
 
 def test_it_can_be_read_and_added_to_with_the_engine_off(

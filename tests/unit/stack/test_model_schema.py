@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from compose_chap.detection import detect
 from compose_chap.engine.process import Finished
 from compose_chap.engine.world import World
 from compose_chap.errors import EngineError
@@ -55,6 +56,18 @@ def test_an_image_is_asked_once_by_a_container_with_nothing_of_productions(engin
 
     assert model_schema.of_image(again, "sha256:api1").tables["observation"][1:] == ()
     assert engine.asked == [IMAGE, "sha256:api1"]
+
+
+def test_how_long_an_import_takes_here_is_known_once_an_image_was_asked(engine: FakeEngine, home: Path) -> None:
+    here = command(engine, home)
+    (stack,) = detect(engine.containers())
+    assert model_schema.import_seconds(here, stack) == 0
+    model_schema.of_stack(here, stack)
+    record = json.loads(kept(home).read_text())
+    kept(home).write_text(json.dumps({**record, "seconds": 3.5}))
+    assert model_schema.import_seconds(command(engine, home), stack) == 3.5
+    kept(home).write_text(json.dumps({name: value for name, value in record.items() if name != "seconds"}))
+    assert model_schema.import_seconds(command(engine, home), stack) == 0
 
 
 def test_where_nothing_can_be_kept_it_is_remembered_while_the_command_runs(engine: FakeEngine) -> None:
