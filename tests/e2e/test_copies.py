@@ -144,6 +144,7 @@ def test_old_copies_go_by_the_rules_for_backups(small: SampleStack, copied: Stor
     assert chap(small, "history")["entries"][-1]["summary"] == "read 100% of the repository back"
 
 
+@pytest.mark.torture
 def test_a_killed_copy_does_not_count_and_the_next_is_complete(
     small: SampleStack, made: dict[str, Any], copied: Store
 ) -> None:
