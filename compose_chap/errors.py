@@ -10,6 +10,7 @@ ChapError
 ├── DatabaseError       PostgreSQL refuses, or is not there
 ├── DumpError           a dump or backup that is missing, damaged or hostile
 ├── CopyError           a copy in another place that cannot be made or read
+├── ScheduleError      a part of the work of a night, week or month failed
 ├── RegistryError       the registry does not answer, or lacks an image
 ├── StateError          the records beside the Compose file cannot be used
 │   ├── Locked          another run works on this stack                         exit 5
@@ -113,6 +114,12 @@ class CopyError(ChapError):
     """A copy of a backup in another place cannot be made, read or removed."""
 
     code = "copy"
+
+
+class ScheduleError(ChapError):
+    """A part of the work of a night, week or month failed."""
+
+    code = "schedule"
 
 
 class RegistryError(ChapError):

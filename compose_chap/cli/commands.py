@@ -49,6 +49,11 @@ COMMANDS = {
     "copies": CommandEntry(
         "copies", "List the copies of backups in another place.", ("copies --from disk:BACKUPS/chap",)
     ),
+    "schedule": CommandEntry(
+        "schedule",
+        "Do every night what has to be done, and show it.",
+        ("schedule on --at 01:30 --copy-to sftp:chap@backup.example.org:/srv/chap", "schedule", "schedule run"),
+    ),
     "prune": CommandEntry(
         "prune", "Remove old backups, kept databases and kept images.", ("prune --dry-run", "prune --keep-last 5 --yes")
     ),

@@ -52,7 +52,7 @@ def verify_command(call: Call, wanted: str, deep: bool, store: Store, output: Pa
     counted.
     """
     if store.named:
-        _verify_copy(call, store.open(), wanted)
+        _verify_copy(call, store.open(), wanted, output)
         return
     if dump := source.dump_alone(wanted):
         _verify_dump(call, dump, deep=deep)
@@ -107,7 +107,7 @@ def _verify_dump(call: Call, dump: Source, *, deep: bool) -> None:
     )
 
 
-def _verify_copy(call: Call, restic: Restic, wanted: str) -> None:
+def _verify_copy(call: Call, restic: Restic, wanted: str, output: Path | None) -> None:
     """Prove a copy by what comes back from its repository."""
     directory, origin = stack_records(call)
     with recorded(call, directory, origin) as attempt:
@@ -116,7 +116,8 @@ def _verify_copy(call: Call, restic: Restic, wanted: str) -> None:
             f"copy {copy.id}: {verdict.RESTORED}", copy=copy.id, repository=restic.location, proof=verdict.RESTORED
         )
         call.hand_over(directory)
-        drill = fetch.drill(call.world(), restic, copy, _image(call))
+        folder, _ = folder_of_backups(call, output)
+        drill = fetch.drill(call.world(), restic, copy, folder, _image(call))
         attempt.learn(tables=len(drill.tables), rows=sum(drill.tables.values()))
     call.result(
         {"copy": copies.copy_document(copy), "proven_by": verdict.RESTORED, "tables": dict(drill.tables)},

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -55,10 +54,11 @@ def fetch(world: World, restic: Restic, copy: Copy, folder: Path, image: str = "
     return backup
 
 
-def drill(world: World, restic: Restic, copy: Copy, image: str = "") -> Drill:
-    """Do everything that `fetch` does, compare every table, and keep nothing of it."""
-    with tempfile.TemporaryDirectory(prefix="docker-chap-") as folder:
-        manifest = _bring(world, restic, copy, Path(folder), image)
+def drill(world: World, restic: Restic, copy: Copy, folder: Path, image: str = "") -> Drill:
+    """Do everything that `fetch` does, compare every table, and keep nothing of it. It takes place in `folder`."""
+    with _partial(folder, f"drill-{copy.id}") as partial:
+        manifest = _bring(world, restic, copy, partial, image)
+        shutil.rmtree(partial)
     return Drill(manifest.tables, copy.sql_size)
 
 

@@ -23,7 +23,7 @@ def start_apart(command: Sequence[str], environment: Mapping[str, str], unit: st
     Where systemd is at work it becomes a unit of it, because the end of a login may end all processes of it; elsewhere
     a process in a session of its own, with this `environment`. Raise OSError.
     """
-    if (manager := _manager()) is not None:
+    if (manager := systemd_options()) is not None:
         options = [
             *("--quiet", "--collect", f"--unit={unit}", f"--description={about}", "--property=Type=exec"),
             # Whoever stops it gives it the time to put everything back, and a part that runs out of memory is no reason
@@ -37,7 +37,7 @@ def start_apart(command: Sequence[str], environment: Mapping[str, str], unit: st
     os.posix_spawnp(command[0], list(command), environment, file_actions=nothing, setsid=True)
 
 
-def _manager() -> list[str] | None:
+def systemd_options() -> list[str] | None:
     """Return systemd-run's options for the unit's owner; None where systemd does not run, or ends with the login."""
     if not _SYSTEMD.is_dir() or not shutil.which("systemd-run"):
         return None

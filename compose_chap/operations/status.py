@@ -22,6 +22,8 @@ from compose_chap.postgres.server import Database
 from compose_chap.project import checkout
 from compose_chap.records import audit, detached, durable, engine_lock, order, run_records
 from compose_chap.records.detached import Detached
+from compose_chap.schedule import routine
+from compose_chap.schedule.routine import Routine
 from compose_chap.stack import schema
 from compose_chap.stack.chap import Active, Chap, Health, Jobs, Overview, version_in
 from compose_chap.stack.databases import server_of
@@ -70,6 +72,7 @@ class Status:
     problems: tuple[str, ...]
     disks: Disks = Disks()
     last_run: Mapping[str, Any] | None = None
+    routine: Routine = Routine()
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,7 @@ class _Recorded:
     last_run: Mapping[str, Any] | None
     detached: Detached | None
     disks: Disks
+    routine: Routine
 
 
 class _Attempts:
@@ -156,6 +160,7 @@ def look(world: World, stack: Stack, overview: Future[Overview] | None = None) -
         problems=tuple(dict.fromkeys(problems)),
         disks=recorded.disks,
         last_run=recorded.last_run,
+        routine=recorded.routine,
     )
 
 
@@ -201,6 +206,7 @@ def _look_at_records(world: World, stack: Stack, attempts: _Attempts) -> _Record
         detached=attempts.ask(lambda: _detached(stack)),
         checkout=checkout_status.result(),
         disks=room.result() or Disks(),
+        routine=attempts.ask(lambda: _routine(world, stack, origin)) or Routine(),
     )
 
 
@@ -210,12 +216,17 @@ def _problems(
     """Yield what is wrong, though every question was answered."""
     if running.overview and isinstance(running.overview.listed, EngineError):
         yield running.overview.listed.message
+    yield from recorded.routine.problems
     if running.schema and running.schema.status != "ok":
         yield running.schema.summary
     yield from faults
     made = {backup.id: backup.created_at for backup in recorded.listing.backups} if recorded.listing else {}
     yield from order.warnings("Backup", made, world.clock())
     yield from kept.dated_ahead(running.databases, database, world.clock())
+
+
+def _routine(world: World, stack: Stack, origin: Origin) -> Routine:
+    return routine.look(stack.project.directory, origin, world.clock()) if stack.project.local else Routine()
 
 
 def _last_run(stack: Stack, origin: Origin) -> Mapping[str, Any] | None:

@@ -49,6 +49,13 @@ def _lines(seen: Status | None, update: str | None, now: datetime) -> Iterator[_
         f"When a backup was test-restored, {_NEVER}.",
         restored,
     )
+    routine = seen.routine
+    copied = _past(routine.last_copy, now) if routine.last_copy else never
+    yield "docker_chap_last_copy_timestamp_seconds", f"When the newest copied backup was made, {_NEVER}.", copied
+    drilled = _past(routine.last_drill, now) if routine.last_drill else never
+    yield "docker_chap_last_drill_timestamp_seconds", f"When a copy was test-restored, {_NEVER}.", drilled
+    upcoming = routine.next_run.timestamp() if routine.next_run else None
+    yield "docker_chap_next_run_timestamp_seconds", "When the nightly work begins next.", upcoming
     yield "docker_chap_last_backup_size_bytes", "The size of the newest backup.", last.size if last else None
     yield "docker_chap_database_size_bytes", "The size of CHAP's database.", seen.database_size
     yield "docker_chap_jobs_running", "Jobs that run.", len(jobs.running) if jobs else None

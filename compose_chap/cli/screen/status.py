@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime
@@ -19,6 +20,7 @@ from compose_chap.model import Role, Service, Stack
 if TYPE_CHECKING:
     from compose_chap.backups.catalogue import Backup
     from compose_chap.operations.status import CheckoutStatus, Status
+    from compose_chap.schedule.routine import Routine
     from compose_chap.stack.chap import Jobs
 
 
@@ -53,6 +55,9 @@ def status_document(seen: Status, now: datetime) -> dict[str, Any]:
         "kept_images": list(seen.kept_images),
         "last_backup": _backup(seen.last_backup, now),
         "last_test_restore": seen.last_test_restore.isoformat() if seen.last_test_restore else None,
+        "last_copy": _iso(seen.routine.last_copy),
+        "last_drill": _iso(seen.routine.last_drill),
+        "next_run": _iso(seen.routine.next_run),
         "backups_known": seen.backups_known,
         "checkout": asdict(seen.checkout) if seen.checkout else None,
         "open_run": seen.open_run or None,
@@ -63,6 +68,10 @@ def status_document(seen: Status, now: datetime) -> dict[str, Any]:
         "disks": asdict(seen.disks),
         "last_run": _last_run_document(seen),
     }
+
+
+def _iso(when: datetime | None) -> str | None:
+    return when.isoformat() if when else None
 
 
 def _access_name(stack: Stack) -> str:
@@ -136,6 +145,7 @@ def status_text(seen: Status, now: datetime) -> str:
         ("Free space", _free(seen)),
         ("Last run", _last_run(seen, now)),
         ("Last backup", _last_backup(seen, now)),
+        *_routine(seen.routine, now),
     ]
     parts = [facts(known)]
     if seen.kept:
@@ -241,6 +251,15 @@ def _last_backup(seen: Status, now: datetime) -> str:
         return "none" if seen.backups_known else "not known"
     made = f"{last.id}, made {units.moment(last.created_at)} ({units.age(last.created_at, now)})"
     return f"{made}, {units.size(last.size)}, {last.proof.best} {units.age(last.proof.best_at, now)}"
+
+
+def _routine(routine: Routine, now: datetime) -> Iterator[tuple[str, str]]:
+    """Yield what there is to say of copies and of the schedule, where there are any."""
+    if routine.last_copy:
+        drill = f"last drill {units.age(routine.last_drill, now)}" if routine.last_drill else "no drill yet"
+        yield "Last copy", f"of the backup made {units.age(routine.last_copy, now)}; {drill}"
+    if routine.next_run:
+        yield "Next work", units.moment(routine.next_run)
 
 
 def _state(service: Service) -> str:

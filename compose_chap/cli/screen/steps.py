@@ -51,6 +51,7 @@ STEPS = {
         ("fetch", "Reading the copy back", "Read the copy back"),
         ("check copies", "Checking the repository", "Checked the repository"),
         ("prune copies", "Removing copies", "Removed copies"),
+        ("schedule", "Scheduled work", "Did the scheduled work"),
         ("copy data", "Copying the data", "Copied the data"),
         ("start copy", "Starting the new version on the copy", "Started the new version on the copy"),
         ("verify copy", "Verifying the copy", "Verified the copy"),

@@ -1,0 +1,268 @@
+"""The command of the work of every night, week and month: schedule."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from compose_chap.cli.call import Call, common
+from compose_chap.cli.commands import command
+from compose_chap.cli.copies import Store, limit_option, to_repository
+from compose_chap.cli.options import output_option
+from compose_chap.cli.recorded import recorded, records_of
+from compose_chap.cli.screen import schedule as screen
+from compose_chap.cli.screen.layout import paragraph
+from compose_chap.cli.screen.schedule import KindOfWork
+from compose_chap.cli.values import files
+from compose_chap.copies.repository import PASSWORDS, absolute_location, read_keys, repository
+from compose_chap.copies.restic import Restic
+from compose_chap.engine.ping import Signal, is_address, ping
+from compose_chap.errors import ScheduleError, StackError, StateError, UsageError
+from compose_chap.model import Origin, Stack
+from compose_chap.operations import guard
+from compose_chap.ownership import user_name
+from compose_chap.records import audit, own_folder
+from compose_chap.records.run_records import FOLDER
+from compose_chap.schedule import plan, routine, sheet, timers, work
+from compose_chap.schedule.plan import KINDS, NIGHTLY, PASSWORD_FILE, CopyStore, Schedule
+from compose_chap.schedule.timers import Timers
+from compose_chap.stack import observe
+from compose_chap.stack.databases import server_of
+
+_ACTIONS = ("on", "off", "run")
+
+
+@command("schedule")
+@click.argument("action", type=click.Choice(_ACTIONS), required=False, metavar="[on|off|run]")
+@click.argument("kind", type=click.Choice(KINDS), required=False, metavar="[nightly|weekly|monthly]")
+@click.option("--at", metavar="HH:MM", help="When the nightly work begins, by this machine's clock. Default: 01:30.")
+@to_repository("--copy-to")
+@limit_option
+@click.option(
+    "--metrics-file", default="", shell_complete=files, metavar="FILE", help="Write a file for Prometheus each time."
+)
+@click.option(
+    "--ping", "monitor", default="", metavar="URL", help="Tell this monitor, as healthchecks.io has it, how it ended."
+)
+@click.option(
+    "--by",
+    type=click.Choice(["systemd", "cron"]),
+    metavar="KIND",
+    help="What starts the work: systemd or cron. Default: systemd where it runs, else cron.",
+)
+@output_option
+@common
+def schedule_command(
+    call: Call,
+    action: str | None,
+    kind: str | None,
+    at: str | None,
+    store: Store,
+    limit_upload: int,
+    metrics_file: str,
+    monitor: str,
+    by: str | None,
+    output: Path | None,
+) -> None:
+    """Do every night what has to be done, and show it.
+
+    `schedule on` makes timers of systemd, or lines for cron. Nightly: backup, copy, prune. Weekly: the newest backup is
+    test-restored, and a part of the repository is read back. Monthly: a copy is brought back from the repository,
+    test-restored, and every table compared. `schedule` shows the last and the next run, `schedule off` removes the
+    timers, and `schedule run` does the work now. Each run is one entry of `docker chap history`.
+
+    With --copy-to and without a password, a password is made, and a recovery sheet is shown once: print it.
+    """
+    given = store.named or at or limit_upload or metrics_file or monitor or by or output
+    if kind and action != "run" or given and action != "on":
+        raise UsageError("Options belong to `schedule on`, and a kind of work to `schedule run`.")
+    if action == "on":
+        _on(call, plan.time_of_day(at or "01:30"), store, limit_upload, metrics_file, monitor, by or "", output)
+    elif action == "off":
+        _off(call)
+    elif action == "run":
+        _run(call, kind or NIGHTLY)
+    else:
+        _show(call)
+
+
+def _on(
+    call: Call,
+    at: tuple[int, int],
+    store: Store,
+    limit_upload: int,
+    metrics_file: str,
+    monitor: str,
+    by: str,
+    output: Path | None,
+) -> None:
+    if monitor and not is_address(monitor):
+        raise UsageError(
+            f"'{monitor}' is not the address of a monitor.", hint="Write it like this: --ping https://hc-ping.com/…"
+        )
+    starter = timers.timers(by)
+    world, where = call.world(), call.where()
+    stack = observe.find_local_stack(world.engine, where)
+    directory, origin = stack.project.directory, world.engine.origin(stack.project.name)
+    with recorded(call, directory, origin) as attempt, guard.guarded(world, stack, "schedule", 0):
+        before = plan.read(directory)
+        _refuse_others(before)
+        kept = _kept_store(store, directory, limit_upload)
+        sheet_text = _opened(call, stack, kept, before) if kept else ""
+        schedule = Schedule(
+            stack.project.name,
+            user_name(os.geteuid()),
+            starter.name,
+            *at,
+            (shutil.which(call.docker[0]) or call.docker[0], *call.docker[1:]),
+            (*_options(call), "-p", stack.project.name),
+            str(directory),
+            kept,
+            str(output) if output else "",
+            os.path.abspath(metrics_file) if metrics_file else "",
+            monitor,
+        )
+        if before and before.by != starter.name:
+            timers.timers(before.by).remove(before.project)
+        written = starter.install(schedule, timers.environment(where.environment))
+        plan.write(directory, schedule)
+        attempt.learn(f"on, by {starter.name}", at=f"{at[0]:02}:{at[1]:02}", timers=written)
+    kinds = _kinds(call, schedule, starter, directory, origin)
+    text = f"The work is scheduled with {starter.name}. To see it: docker chap schedule\n\n"
+    text += screen.schedule_text(schedule, kinds, call.clock())
+    if sheet_text:
+        text += f"\n\n{sheet_text}"
+    call.result({"scheduled": screen.schedule_document(schedule, kinds), "written": written, "sheet": sheet_text}, text)
+
+
+def _options(call: Call) -> tuple[str, ...]:
+    where = call.where()
+    named = [word for file in where.absolute(call.files) for word in ("-f", str(file))]
+    named += ["--project-directory", str(where.folder / call.project_directory)] if call.project_directory else []
+    named += [word for file in where.absolute(call.env_files) for word in ("--env-file", str(file))]
+    return tuple(named)
+
+
+def _refuse_others(schedule: Schedule | None) -> None:
+    if schedule and schedule.user != user_name(os.geteuid()):
+        raise StateError(
+            f"The schedule of this stack is that of the user {schedule.user}.",
+            state="Nothing was changed.",
+            hint=f"Remove it as that user first: sudo -u {schedule.user} docker chap schedule off",
+        )
+
+
+def _kept_store(store: Store, directory: Path, limit_upload: int) -> CopyStore | None:
+    """Return where copies go, with every password and key in a file; a password is made where none is given."""
+    if not store.named:
+        if limit_upload:
+            raise UsageError("--limit-upload is about copies.", hint="Name where they go: --copy-to REPOSITORY")
+        return None
+    password = store.password_file or os.environ.get("RESTIC_PASSWORD_FILE", "")
+    own = directory / FOLDER / PASSWORD_FILE
+    if not password and not own.exists():
+        own_folder.make(own.parent)
+        own_folder.write(own, f"{secrets.token_urlsafe(24)}\n".encode())
+    absolute = [os.path.abspath(file) if file else "" for file in (password or str(own), store.keys_file)]
+    return CopyStore(absolute_location(store.location), absolute[0], absolute[1], limit_upload)
+
+
+def _opened(call: Call, stack: Stack, kept: CopyStore, before: Schedule | None) -> str:
+    """Ask the repository as the work will ask it, make it where it is missing, and return the recovery sheet.
+
+    The sheet is empty when the schedule was on `before` with this repository, as it was shown then.
+    """
+    asked = repository(kept.repository, kept.password_file, kept.keys_file, timers.environment(os.environ))
+    restic = Restic(asked)
+    call.world().notify("schedule", f"ask {restic.location}")
+    restic.make_if_missing()
+    if before and before.store and replace(before.store, limit_upload=kept.limit_upload) == kept:
+        return ""
+    server = server_of(call.world().engine, stack)
+    password = Path(kept.password_file).read_text().splitlines()[0]
+    keys = set(read_keys(Path(kept.keys_file)) if kept.keys_file else ()) - {*PASSWORDS, "RESTIC_REPOSITORY"}
+    return sheet.text(stack, asked, password, keys, server.port, server.admin)
+
+
+def _off(call: Call) -> None:
+    directory, origin = records_of(call)
+    schedule = plan.read(directory)
+    if schedule is None:
+        call.result({"changed": False}, screen.NOTHING)
+        return
+    _refuse_others(schedule)
+    with recorded(call, directory, origin) as attempt:
+        timers.timers(schedule.by).remove(schedule.project)
+        plan.remove(directory)
+        attempt.learn("off")
+    text = screen.OFF
+    if schedule.store:
+        text += f" The password of the copies stays too, in {schedule.store.password_file}."
+    call.result({"changed": True}, paragraph(text))
+
+
+def _run(call: Call, kind: str) -> None:
+    directory, origin = records_of(call)
+    schedule = plan.read(directory)
+    if schedule is None:
+        raise StackError(
+            "Nothing is scheduled for this stack.", state="Nothing was done.", hint="Begin it: docker chap schedule on"
+        )
+    world = call.world()
+    with recorded(call, directory, origin) as attempt:
+        attempt.learn(kind, kind=kind)
+        if kind == NIGHTLY:
+            _tell_monitor(call, schedule, Signal.START)
+        outcomes = work.run(schedule, kind, world.clock, lambda part: world.notify("schedule", part))
+        attempt.learn(
+            screen.in_short(kind, outcomes),
+            parts=[outcome.to_json() for outcome in outcomes],
+        )
+        failed = any(outcome.failed for outcome in outcomes)
+        # What failed in the week or the month stays a failure until that is done well.
+        others = routine.failures(directory, origin, besides=kind)
+        text = "\n".join([screen.outcomes_text(outcomes), *others])
+        _tell_monitor(call, schedule, Signal.FAIL if failed or others else Signal.SUCCESS, text)
+        if failed:
+            raise ScheduleError(
+                f"The {kind} work failed in part.\n{screen.outcomes_text(outcomes)}",
+                hint="Mend what failed, then: docker chap schedule run " + kind,
+            )
+    call.result(
+        {"kind": kind, "parts": [outcome.to_json() for outcome in outcomes]},
+        f"The {kind} work is done.\n{screen.outcomes_text(outcomes)}",
+    )
+
+
+def _tell_monitor(call: Call, schedule: Schedule, signal: Signal, reason: str = "") -> None:
+    if schedule.ping and (why := ping(schedule.ping, signal, reason)):
+        call.tell(f"Warning: the monitor was not reached: {why}.")
+
+
+def _show(call: Call) -> None:
+    directory, origin = records_of(call)
+    schedule = plan.read(directory)
+    if schedule is None:
+        call.result({"scheduled": None}, f"{screen.NOTHING} Begin it: docker chap schedule on")
+        return
+    starter = timers.timers(schedule.by)
+    kinds = _kinds(call, schedule, starter, directory, origin)
+    call.result(
+        {"scheduled": screen.schedule_document(schedule, kinds)}, screen.schedule_text(schedule, kinds, call.clock())
+    )
+
+
+def _kinds(call: Call, schedule: Schedule, starter: Timers, directory: Path, origin: Origin) -> dict[str, KindOfWork]:
+    trail = [entry for entry in reversed(audit.entries(directory, origin)) if entry.operation == "schedule"]
+    return {
+        kind: KindOfWork(
+            starter.next_run(schedule, kind, call.clock()),
+            next((entry for entry in trail if entry.facts.get("kind") == kind), None),
+        )
+        for kind in KINDS
+    }

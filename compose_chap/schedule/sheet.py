@@ -1,0 +1,61 @@
+"""The recovery sheet: what a person needs to get everything back on a bare machine, with restic and Docker alone.
+
+It holds the password of the repository, is shown once, and is written nowhere.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Collection
+from shlex import quote
+
+from compose_chap.copies.repository import Repository
+from compose_chap.engine.engine import compose_command
+from compose_chap.model import Stack
+from compose_chap.postgres import reach
+
+
+def text(stack: Stack, repository: Repository, password: str, keys: Collection[str], port: int, admin: str) -> str:
+    """Return the sheet of a stack, whose server named `admin` and `port`. `keys` are the names in the file of keys."""
+    location = str(repository.variables()["RESTIC_REPOSITORY"])
+    words = ["docker", *compose_command(stack.project)]
+    compose, database = shlex.join(words), stack.database.name
+    inside = shlex.join(reach.inside(words, database, port))
+    into = quote(reach.argument(stack.access.name))
+    options = f"-X -q -v ON_ERROR_STOP=1 -U {quote(admin)} -d {into}"
+    tags = quote(f"docker-chap,part=files,project={stack.project.name}")
+    also = "".join(f"\nexport {name}=…" for name in sorted(keys))
+    return f"""\
+RECOVERY SHEET for CHAP ({stack.project.name})
+Print it, and keep it away from the server. Whoever has it can read all copies.
+
+Repository  {repository.location}
+Password    {password}
+{_keys(keys)}
+On a new machine with Docker and restic (apt install restic), as root:
+
+export RESTIC_REPOSITORY={quote(location)}{also}
+export RESTIC_PASSWORD={quote(password)}
+restic snapshots --tag {tags}
+
+The last line is the newest copy. Put its ID, and the digits behind sql= in its tags, into these two:
+
+FILES=…
+SQL=…
+restic restore $FILES --target /root/chap-copy
+mkdir -p {quote(str(stack.project.directory))}
+
+Put the Compose files from /root/chap-copy/files back to where they were, as /root/chap-copy/manifest.json
+says of each. The main one: {stack.project.files[0]}
+Then start the empty database, fill it, and start everything:
+
+{compose} up -d --wait {quote(database)} || {compose} up -d {quote(database)}
+restic dump $SQL /dump.sql | {inside} psql {options}
+{compose} up -d
+
+With docker-chap there, `docker chap restore latest --from REPOSITORY` does the last part, and proves it.
+"""
+
+
+def _keys(keys: Collection[str]) -> str:
+    return f"Keys        {', '.join(sorted(keys))}: write their values down here too\n" if keys else ""

@@ -1,0 +1,66 @@
+"""What starts the work at its time: systemd where it is at work for this user, else cron."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Protocol
+
+from compose_chap.engine import background
+from compose_chap.errors import EngineError
+from compose_chap.schedule.crontab import Crontab
+from compose_chap.schedule.plan import Schedule
+from compose_chap.schedule.systemd import Systemd
+
+# What `docker chap` needs of the environment that it was called in. Nothing secret: everybody can read a unit.
+_HANDED_ON = (
+    *("PATH", "HOME", "LANG", "TZ", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR"),
+    *("DOCKER_CONFIG", "DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CERT_PATH", "DOCKER_TLS_VERIFY"),
+    "DOCKER_CHAP_BACKUPS",
+)
+
+
+class Timers(Protocol):
+    """What starts the work. `name` is for people."""
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+
+    def install(self, schedule: Schedule, environment: Mapping[str, str]) -> list[str]:
+        """Make the timers of a schedule, in the place of its earlier ones; return what was written."""
+
+    def remove(self, project: str) -> None:
+        """Remove the timers of a project."""
+
+    def next_run(self, schedule: Schedule, kind: str, now: datetime) -> datetime | None:
+        """Return when the work of a kind begins next; None when nothing will begin it, or nobody knows."""
+
+
+def timers(wanted: str = "") -> Timers:
+    """Return what starts the work for this user: `systemd` or `cron`, or with an empty `wanted` what is here.
+
+    Raise EngineError where that is not on this machine.
+    """
+    options = background.systemd_options()
+    if options is not None and shutil.which("systemctl") and wanted in ("", Systemd.name):
+        return Systemd(options)
+    if shutil.which("crontab") and wanted in ("", Crontab.name):
+        return Crontab()
+    raise EngineError(
+        f"Nothing on this machine can start the work at its time: {wanted or 'neither systemd nor cron'} is"
+        f"{' not' if wanted else ''} at work for this user.",
+        state="Nothing was changed.",
+        hint="Run it as root, where systemd runs. Or: loginctl enable-linger, or apt install cron",
+    )
+
+
+def environment(own: Mapping[str, str]) -> dict[str, str]:
+    """Return what of this process's environment the work gets."""
+    return {name: own[name] for name in _HANDED_ON if own.get(name)} | ({} if own.get("HOME") else {"HOME": _home()})
+
+
+def _home() -> str:
+    return os.path.expanduser("~")

@@ -1,0 +1,122 @@
+"""What the work of a night, a week and a month is: commands of this tool, each in a process of its own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from typing import Any
+
+from compose_chap.engine import process
+from compose_chap.errors import EngineError
+from compose_chap.schedule.plan import MONTHLY, NIGHTLY, Schedule
+
+# Seconds to wait for another run on the stack.
+_PATIENCE = 4 * 3600
+# How much of the repository is read back each week, in percent: all of it in five months.
+_SUBSET = 5
+# What a run record keeps of the document of a command.
+_TELLING = ("backup", "copy", "sent", "existed", "proven_by", "tables", "removed", "backups", "copies", "checked")
+
+
+@dataclass(frozen=True)
+class WorkPart:
+    """A part of the work: its name, the words of its command, and the part without which it is left out."""
+
+    name: str
+    words: tuple[str, ...]
+    needs: str = ""
+
+
+@dataclass(frozen=True)
+class WorkOutcome:
+    """How a part ended. `exit_status` is None for a part that was left out; `message` says why it failed."""
+
+    name: str
+    exit_status: int | None
+    seconds: float = 0
+    message: str = ""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def failed(self) -> bool:
+        """Whether it did not do what it should."""
+        return self.exit_status not in (0, None)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it for records and scripts."""
+        return asdict(self)
+
+
+def parts(schedule: Schedule, kind: str) -> list[WorkPart]:
+    """Return the parts of the work of a kind, in their order."""
+    output = ["-o", schedule.output] if schedule.output else []
+    wait = ["--wait-lock", str(_PATIENCE)]
+    store = schedule.store
+    limit = ["--limit-upload", str(store.limit_upload)] if store and store.limit_upload else []
+    if kind == NIGHTLY:
+        work = [
+            _part("backup", "backup", "--reason", "nightly", *output, *wait),
+            *([_part("copy", "copy", "latest", *store.words("--to"), *limit, *output)] if store else []),
+            _part("prune", "prune", "--yes", *output, *wait, needs="backup"),
+            *(
+                [_part("prune copies", "prune", "--yes", *store.words("--from"), *output, needs="copy")]
+                if store
+                else []
+            ),
+        ]
+    elif kind == MONTHLY and store:
+        work = [_part("drill", "verify", "latest", *store.words("--from"), *output)]
+    else:
+        work = [_part("drill" if kind == MONTHLY else "verify", "verify", "latest", "--deep", *output)]
+        if store:
+            work.append(_part("check copies", "copies", "--check", str(_SUBSET), *store.words("--from")))
+    if schedule.metrics_file:
+        work.append(_part("metrics", "status", "--metrics-file", schedule.metrics_file))
+    return work
+
+
+def run(
+    schedule: Schedule, kind: str, clock: Callable[[], datetime], begins: Callable[[str], None]
+) -> list[WorkOutcome]:
+    """Do the work of a kind and return how each part ended. A part that fails does not keep the others from being done.
+
+    `begins` gets the name of each part when it begins.
+    """
+    outcomes: dict[str, WorkOutcome] = {}
+    for part in parts(schedule, kind):
+        needed = outcomes.get(part.needs)
+        if needed and needed.exit_status != 0:
+            outcomes[part.name] = WorkOutcome(part.name, None, message=f"left out, because {part.needs} failed")
+            continue
+        begins(part.name)
+        began = clock()
+        outcome = _outcome(schedule, part)
+        seconds = round((clock() - began).total_seconds(), 1)
+        outcomes[part.name] = WorkOutcome(part.name, outcome.exit_status, seconds, outcome.message, outcome.facts)
+    return list(outcomes.values())
+
+
+def _part(name: str, *words: str, needs: str = "") -> WorkPart:
+    return WorkPart(name, words, needs)
+
+
+def _outcome(schedule: Schedule, part: WorkPart) -> WorkOutcome:
+    command = [*schedule.docker, "chap", *schedule.options, "--json", *part.words]
+    try:
+        finished = process.run(command)
+    except EngineError as error:
+        return WorkOutcome(part.name, 1, message=error.message)
+    document: dict[str, Any] = {}
+    with suppress(ValueError):
+        document = json.loads(finished.stdout)
+    message = str(document.get("error", {}).get("message") or finished.last_lines) if finished.status else ""
+    facts = {name: _short(document[name]) for name in _TELLING if name in document}
+    return WorkOutcome(part.name, finished.status, message=message, facts=facts)
+
+
+def _short(value: Any) -> Any:
+    """Return of a backup, or of another thing with an id, that id alone."""
+    return value["id"] if isinstance(value, dict) and "id" in value else value

@@ -1,0 +1,144 @@
+"""The command schedule on an engine in memory: a crontab in a file, a docker that fails where a file says so."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from compose_chap.cli import app
+from compose_chap.records import audit
+from compose_chap.schedule import plan
+from tests.fakes import FakeEngine
+from tests.monitor import Monitor, monitoring
+
+CRONTAB = "#!/bin/sh\n[ $1 = - ] && exec cat >'{table}'\n[ $1 = -l ] && exec cat '{table}'\nexit 2\n"
+DOCKER = f"""#!{sys.executable}
+import json, pathlib, sys
+failing = pathlib.Path(__file__).with_name("failing").read_text().split()
+bad = [word for word in failing if word in sys.argv]
+print(json.dumps({{"error": {{"message": "The database does not answer."}}}} if bad else {{"ok": True}}))
+sys.exit(len(bad))
+"""
+
+
+@pytest.fixture
+def programs(engine: FakeEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give the folder of the programs that the command calls; the file `failing` names what docker fails at."""
+    folder = tmp_path / "programs"
+    folder.mkdir()
+    for name, text in (("crontab", CRONTAB.format(table=folder / "table")), ("docker", DOCKER)):
+        (folder / name).write_text(text)
+        (folder / name).chmod(0o755)
+    (folder / "failing").write_text("")
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+    return folder
+
+
+@pytest.fixture
+def monitor() -> Iterator[Monitor]:
+    with monitoring() as monitor:
+        yield monitor
+
+
+def call(capsys: pytest.CaptureFixture[str], *words: str, expect: int = 0) -> Any:
+    capsys.readouterr()
+    assert app.main(["schedule", *words, "--json"], ("docker", "--context", "north")) == expect
+    return json.loads(capsys.readouterr().out)
+
+
+def on(capsys: pytest.CaptureFixture[str], *words: str) -> Any:
+    return call(capsys, "on", "--by", "cron", *words)
+
+
+def test_on_is_shown_and_off_leaves_nothing(programs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(capsys)["scheduled"] is None
+    made = on(capsys, "--at", "02:10", "-o", str(tmp_path / "backups"))
+    assert len(made["written"]) == 3 and made["sheet"] == "" and made["scheduled"]["repository"] is None
+    lines = (programs / "table").read_text().splitlines()
+    assert len(lines) == 3 and f" {programs}/docker --context north chap " in lines[0]
+    assert all(work["next"] and not work["last"] for work in call(capsys)["scheduled"]["work"].values())
+    on(capsys)
+    assert len((programs / "table").read_text().splitlines()) == 3
+    assert call(capsys, "off")["changed"] and (programs / "table").read_text() == ""
+    assert not call(capsys, "off")["changed"]
+    assert [entry.summary for entry in audit.entries(tmp_path)] == ["on, by cron", "on, by cron", "off"]
+
+
+def test_a_run_makes_an_entry_with_its_parts_and_reaches_the_monitor(
+    programs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monitor: Monitor
+) -> None:
+    on(capsys, "--ping", f"http://127.0.0.1:{monitor.server_port}/x")
+    assert [part["name"] for part in call(capsys, "run")["parts"]] == ["backup", "prune"]
+    assert [path for path, _ in monitor.received] == ["/x/start", "/x"]
+    (programs / "failing").write_text("backup")
+    error = call(capsys, "run", "nightly", expect=1)["error"]
+    assert "does not answer" in error["message"] and "left out" in error["message"]
+    assert monitor.received[-1][0] == "/x/fail" and "does not answer" in monitor.received[-1][1]
+    entry = audit.entries(tmp_path)[-1]
+    assert entry.result == audit.FAILED and entry.summary == "nightly: backup failed; prune left out"
+    assert [part["exit_status"] for part in entry.facts["parts"]] == [1, None]
+    assert call(capsys)["scheduled"]["work"]["nightly"]["last"]["result"] == "failed"
+
+
+def test_what_failed_in_the_week_stays_a_failure_every_night(
+    programs: Path, capsys: pytest.CaptureFixture[str], monitor: Monitor
+) -> None:
+    on(capsys, "--ping", f"http://127.0.0.1:{monitor.server_port}/x")
+    (programs / "failing").write_text("verify")
+    call(capsys, "run", "weekly", expect=1)
+    assert [path for path, _ in monitor.received] == ["/x/fail"]
+    call(capsys, "run", "nightly")
+    assert monitor.received[-1][0] == "/x/fail" and "weekly: verify failed" in monitor.received[-1][1]
+    (programs / "failing").write_text("")
+    call(capsys, "run", "weekly")
+    assert monitor.received[-1][0] == "/x"
+
+
+def test_a_monitor_that_is_down_does_no_harm(programs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    on(capsys, "--ping", "http://127.0.0.1:9/secret-path")
+    assert app.main(["schedule", "run"]) == 0
+    shown = capsys.readouterr()
+    assert "monitor was not reached: 127.0.0.1 cannot be reached" in shown.err and "secret-path" not in shown.err
+
+
+def test_the_schedule_of_another_user_is_left_alone(
+    programs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    on(capsys)
+    schedule = plan.read(tmp_path)
+    assert schedule
+    plan.write(tmp_path, replace(schedule, user="anna"))
+    for words in (("on", "--by", "cron"), ("off",)):
+        error = call(capsys, *words, expect=1)["error"]
+        assert (
+            "user anna" in error["message"] and "sudo -u anna docker --context north chap schedule off" in error["hint"]
+        )
+    assert len((programs / "table").read_text().splitlines()) == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("on", "--at", "25:00"), "time of day"),
+        (("--at", "01:00"), "schedule on"),
+        (("on", "weekly"), "schedule run"),
+        (("on", "--ping", "hc-ping.com/x"), "monitor"),
+        (("on", "--limit-upload", "-1"), "-1 is less than 0"),
+        (("on", "--by", "cron", "--limit-upload", "100"), "--copy-to"),
+    ],
+)
+def test_what_is_not_understood(
+    programs: Path, words: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = call(capsys, *words, expect=2)["error"]
+    assert message in error["message"] + error["hint"]
+
+
+def test_nothing_is_run_that_is_not_scheduled(programs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "schedule on" in call(capsys, "run", expect=1)["error"]["hint"]

@@ -1,0 +1,44 @@
+"""What a monitor is sent, by a real server; and that a monitor that is down does no harm."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from compose_chap.engine.ping import Signal, is_address, ping
+from tests.monitor import Monitor, monitoring
+
+
+@pytest.fixture
+def monitor() -> Iterator[Monitor]:
+    with monitoring() as monitor:
+        yield monitor
+
+
+def test_each_signal_has_its_address_and_reason(monitor: Monitor) -> None:
+    url = f"http://127.0.0.1:{monitor.server_port}/ping/secret"
+    assert ping(url, Signal.START) == ping(f"{url}/", Signal.FAIL, "copy failed") == ping(url, Signal.SUCCESS) == ""
+    assert monitor.received == [("/ping/secret/start", ""), ("/ping/secret/fail", "copy failed"), ("/ping/secret", "")]
+
+
+def test_of_a_long_reason_the_end_is_sent(monitor: Monitor) -> None:
+    assert ping(f"http://127.0.0.1:{monitor.server_port}/x?create=1", Signal.FAIL, "é" * 20_000 + "the end") == ""
+    path, body = monitor.received[0]
+    assert path == "/x/fail?create=1" and len(body.encode()) <= 10_000 and body.endswith("the end")
+
+
+def test_it_tries_again_and_says_why_it_could_not(monitor: Monitor) -> None:
+    url = f"http://127.0.0.1:{monitor.server_port}/secret"
+    monitor.refusals = 2
+    assert ping(url, Signal.SUCCESS) == "" and len(monitor.received) == 1
+    monitor.refusals = 3
+    assert ping(url, Signal.SUCCESS) == "127.0.0.1 answers with HTTP 503"
+    why = ping("http://127.0.0.1:9/secret", Signal.SUCCESS)
+    assert why == "127.0.0.1 cannot be reached (ConnectError)"
+
+
+def test_what_is_no_address() -> None:
+    assert is_address("https://hc-ping.com/abc") and is_address("http://[::1]:8000/x")
+    for text in ("", "hc-ping.com/abc", "ftp://x/y", "https://", "http:///x", "mailto:me@example.org"):
+        assert not is_address(text)

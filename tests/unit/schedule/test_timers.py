@@ -1,0 +1,146 @@
+"""What starts the work: units of systemd as systemd itself reads them, lines as a shell reads them, and their times."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import subprocess
+from datetime import datetime, timezone
+from pathlib import Path
+
+import pytest
+
+from compose_chap.errors import EngineError
+from compose_chap.schedule import crontab, systemd, timers
+from compose_chap.schedule.crontab import Crontab
+from compose_chap.schedule.plan import KINDS, MONTHLY, NIGHTLY, WEEKLY, Schedule
+from compose_chap.schedule.systemd import Systemd
+
+ODD = Schedule(
+    project="chap",
+    user="root",
+    by="cron",
+    hour=22,
+    minute=5,
+    docker=("/opt/my docker/docker", "--context", "50%"),
+    options=("-f", '/srv/a "b" $HOME/compose.yml'),
+    folder="/srv/100% chap",
+)
+ENVIRONMENT = {"PATH": "/usr/bin:/bin", "HOME": "/root", "DOCKER_CONFIG": "/root/a b%"}
+WORDS = ["chap", "-f", '/srv/a "b" $HOME/compose.yml', "--progress"]
+NOW = datetime(2026, 11, 28, 4, tzinfo=timezone.utc)
+
+
+def test_a_unit_has_every_word_as_it_is_whatever_systemd_makes_of_such_letters() -> None:
+    service = systemd.files(ODD, NIGHTLY, ENVIRONMENT)["docker-chap-nightly-chap.service"]
+    assert "\nWorkingDirectory=/srv/100%% chap\n" in service
+    assert '"DOCKER_CONFIG=/root/a b%%"' in service
+    command = next(line for line in service.splitlines() if line.startswith("ExecStart="))
+    assert command.startswith('ExecStart="/opt/my docker/docker" "--context" "50%%" "chap" "-f" "/srv/a \\"b\\" $$HOME')
+    assert command.endswith('"schedule" "run" "nightly"')
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd-analyze, which reads units, is not installed")
+def test_systemd_finds_nothing_wrong(tmp_path: Path) -> None:
+    plain = Schedule("chap", "root", "systemd", 1, 30, ("/bin/true",), ("-f", 'a "b" $HOME %h'), "/")
+    for kind in KINDS:
+        for name, text in systemd.files(plain, kind, ENVIRONMENT).items():
+            (tmp_path / name).write_text(text)
+    verified = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", *tmp_path.glob("*.timer")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "docker-chap" not in verified.stderr, verified.stderr
+
+
+@pytest.mark.parametrize(
+    ("kind", "when"),
+    [(NIGHTLY, "*-*-* 22:05:00"), (WEEKLY, "Sun *-*-* 01:05:00"), (MONTHLY, "*-*-01 03:05:00")],
+)
+def test_the_times_are_apart_and_go_over_midnight(kind: str, when: str) -> None:
+    timer = systemd.files(ODD, kind, {})[f"docker-chap-{kind}-chap.timer"]
+    assert f"\nOnCalendar={when}\n" in timer and "\nPersistent=true\n" in timer
+
+
+def test_a_line_of_cron_is_read_by_a_shell_as_it_was_meant() -> None:
+    line = crontab.lines(ODD, ENVIRONMENT)[0]
+    assert line.startswith("5 22 * * * cd ")
+    # cron takes a percent sign that is not escaped for the end of the line.
+    assert "%" not in line.replace(r"\%", "")
+    words = shlex.split(line.replace(r"\%", "%"), comments=True)[5:]
+    assert words[:3] == ["cd", "/srv/100% chap", "&&"]
+    assert words[3:7] == ["env", "PATH=/usr/bin:/bin", "HOME=/root", "DOCKER_CONFIG=/root/a b%"]
+    assert words[7:14] == ["/opt/my docker/docker", "--context", "50%", *WORDS]
+    assert words[14:] == ["quiet", "schedule", "run", "nightly", ">/dev/null"]
+
+
+@pytest.fixture
+def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give a crontab in a file, with the two ways in which it is called."""
+    program = tmp_path / "crontab"
+    file = tmp_path / "table"
+    program.write_text(
+        f"#!/bin/sh\n[ \"$1\" = - ] && exec cat >'{file}'\n[ \"$1\" = -l ] && exec cat '{file}'\nexit 2\n"
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    return file
+
+
+def test_lines_of_others_stay_and_ours_are_replaced_and_removed(table: Path) -> None:
+    cron, other = Crontab(), Schedule("chap-test", "root", "cron", 4, 0, ("docker",), (), "/srv/test")
+    table.write_text("0 5 * * * backup-all # docker chap schedule of mine")
+    before = table.read_text() + "\n"
+    cron.install(other, ENVIRONMENT)
+    cron.install(ODD, ENVIRONMENT)
+    cron.install(ODD, ENVIRONMENT)
+    assert len(table.read_text().splitlines()) == 7
+    assert cron.next_run(ODD, NIGHTLY, NOW) is not None
+    cron.remove("chap")
+    assert len(table.read_text().splitlines()) == 4 and cron.next_run(ODD, NIGHTLY, NOW) is None
+    cron.remove("chap-test")
+    assert table.read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("kind", "day"), [(NIGHTLY, (2026, 11, 28)), (WEEKLY, (2026, 11, 29)), (MONTHLY, (2026, 12, 1))]
+)
+def test_the_next_run_of_cron(table: Path, kind: str, day: tuple[int, int, int]) -> None:
+    Crontab().install(ODD, ENVIRONMENT)
+    upcoming = Crontab().next_run(ODD, kind, NOW)
+    assert upcoming and (upcoming.year, upcoming.month, upcoming.day) == day
+    assert (upcoming.hour, upcoming.minute) == ODD.time(kind)
+
+
+def test_cron_that_refuses_is_named(table: Path) -> None:
+    (table.parent / "crontab").write_text("#!/bin/sh\necho you are not allowed >&2\nexit 1\n")
+    with pytest.raises(EngineError, match="not allowed"):
+        Crontab().install(ODD, ENVIRONMENT)
+
+
+def test_what_starts_the_work_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("compose_chap.engine.background.systemd_options", lambda: None)
+    with pytest.raises(EngineError, match="neither systemd nor cron") as caught:
+        timers.timers()
+    assert "enable-linger" in caught.value.hint
+    for name in ("crontab", "systemctl"):
+        (tmp_path / name).write_text("#!/bin/sh\n")
+        (tmp_path / name).chmod(0o755)
+    assert isinstance(timers.timers(), Crontab) and isinstance(timers.timers("cron"), Crontab)
+    with pytest.raises(EngineError, match="systemd is not at work"):
+        timers.timers("systemd")
+    for options, folder in (([], "/etc/systemd/system"), (["--user"], "/home/anna/.config/systemd/user")):
+        monkeypatch.setenv("HOME", "/home/anna")
+        monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+        monkeypatch.setattr("compose_chap.engine.background.systemd_options", lambda given=options: given)
+        starter = timers.timers()
+        assert isinstance(starter, Systemd) and str(starter.folder) == folder
+
+
+def test_the_work_gets_what_docker_needs_and_nothing_secret() -> None:
+    own = {"PATH": "/bin", "DOCKER_HOST": "ssh://x", "RESTIC_PASSWORD": "x", "AWS_SECRET_ACCESS_KEY": "x", "TERM": "x"}
+    assert timers.environment({**own, "HOME": "/root"}) == {"PATH": "/bin", "HOME": "/root", "DOCKER_HOST": "ssh://x"}
+    assert timers.environment({"PATH": "/bin"})["HOME"]
