@@ -9,6 +9,7 @@ ChapError
 ├── ComposeFileError    a Compose file or env file that cannot be edited safely
 ├── DatabaseError       PostgreSQL refuses, or is not there
 ├── DumpError           a dump or backup that is missing, damaged or hostile
+├── CopyError           a copy in another place that cannot be made or read
 ├── RegistryError       the registry does not answer, or lacks an image
 ├── StateError          the records beside the Compose file cannot be used
 │   ├── Locked          another run works on this stack                         exit 5
@@ -106,6 +107,12 @@ class DumpError(ChapError):
 
     def __init__(self, message: str, *, state: str = "", hint: str = "Use another one: docker chap backups") -> None:
         super().__init__(message, state=state, hint=hint)
+
+
+class CopyError(ChapError):
+    """A copy of a backup in another place cannot be made, read or removed."""
+
+    code = "copy"
 
 
 class RegistryError(ChapError):

@@ -38,6 +38,17 @@ COMMANDS = {
         "Check again that a backup or a dump can be restored.",
         ("verify latest", "verify 20261123T044925Z --deep", "verify chap_core_pre-upgrade.dump"),
     ),
+    "copy": CommandEntry(
+        "copies",
+        "Copy a backup to another place, encrypted.",
+        (
+            "copy --to sftp:backup@example.org:/chap --password-file /etc/chap-copies.password --init",
+            "copy --to disk:BACKUPS/chap --password-file /etc/chap-copies.password",
+        ),
+    ),
+    "copies": CommandEntry(
+        "copies", "List the copies of backups in another place.", ("copies --from disk:BACKUPS/chap",)
+    ),
     "prune": CommandEntry(
         "prune", "Remove old backups, kept databases and kept images.", ("prune --dry-run", "prune --keep-last 5 --yes")
     ),

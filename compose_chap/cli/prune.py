@@ -14,6 +14,7 @@ from compose_chap import units
 from compose_chap.backups import catalogue
 from compose_chap.cli.call import Call, common
 from compose_chap.cli.commands import command
+from compose_chap.cli.copies import Store, from_repository, prune_repository
 from compose_chap.cli.options import at_least, output_option, wait_lock_option, yes_option
 from compose_chap.cli.recorded import guarded
 from compose_chap.cli.screen import sentences
@@ -41,6 +42,7 @@ def _number(name: str, default: int, text: str, least: int = 0) -> Callable[[_Fu
 @_number("--keep-databases", 7, "Keep databases of earlier runs for N days.")
 @_number("--floor", 1, "Never keep fewer than N backups.", least=1)
 @click.option("--dry-run", is_flag=True, help="Show what would be removed and why, but remove nothing.")
+@from_repository
 @yes_option
 @output_option
 @wait_lock_option
@@ -54,6 +56,7 @@ def prune_command(
     keep_databases: int,
     floor: int,
     dry_run: bool,
+    store: Store,
     yes: bool,
     output: Path | None,
 ) -> None:
@@ -61,12 +64,16 @@ def prune_command(
 
     Pinned backups stay, the newest one, and everything that `docker chap rollback` or `docker chap restore --undo`
     still needs. Backups that a failed upgrade made for itself go first. What would be removed is shown first.
+    With --from old copies in that repository are removed instead, by the same rules.
     """
+    rules = retention.Retention(keep_last, keep_daily, keep_weekly, keep_monthly, floor, keep_databases)
+    if store.named:
+        prune_repository(call, store, rules, output, dry_run=dry_run, yes=yes)
+        return
     world, where = call.world(), call.where()
     find = partial(observe.find_local_stack, world.engine, where)
     stack = find()
     folder = catalogue.folder_for(stack, output, where.environment)
-    rules = prune.Retention(keep_last, keep_daily, keep_weekly, keep_monthly, floor, keep_databases)
 
     with guarded(call, world, stack, find) as (stack, attempt):
         server, origin = server_of(world.engine, stack), world.engine.origin(stack.project.name)

@@ -34,7 +34,7 @@ from compose_chap.redact import redact
 from compose_chap.stack import observe
 
 # What is written down, also when it was refused before it was known which stack is meant.
-RECORDED = ("backup", "verify", "prune", "upgrade", "rehearse", "rollback", "restore", "recover", "pin")
+RECORDED = ("backup", "verify", "copy", "prune", "upgrade", "rehearse", "rollback", "restore", "recover", "pin")
 
 _RESULTS = {Cancelled: audit.CANCELLED, RolledBack: audit.ROLLED_BACK, NeedsPerson: audit.NEEDS_PERSON}
 

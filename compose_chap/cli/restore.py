@@ -15,6 +15,7 @@ from compose_chap import units
 from compose_chap.backups import catalogue
 from compose_chap.cli.call import Call, common
 from compose_chap.cli.commands import command
+from compose_chap.cli.copies import Store, from_repository, wanted_copy
 from compose_chap.cli.dhis2_login import dhis2_credentials, dhis2_options
 from compose_chap.cli.options import detach_option, output_option, patience_option, usable, wait_lock_option, yes_option
 from compose_chap.cli.recorded import guarded
@@ -24,6 +25,8 @@ from compose_chap.cli.screen.checks import concerns_text
 from compose_chap.cli.screen.databases import rows_text, session_ends
 from compose_chap.cli.screen.layout import facts, paragraph
 from compose_chap.cli.values import backups
+from compose_chap.copies import fetch
+from compose_chap.copies.restic import Restic
 from compose_chap.engine.world import World
 from compose_chap.errors import UsageError
 from compose_chap.image import release_key, release_tag
@@ -39,6 +42,7 @@ from compose_chap.stack import observe, releases
 @click.argument("wanted", type=usable, shell_complete=backups, metavar="[BACKUP]", required=False)
 @click.option("--undo", is_flag=True, help="Undo the last restore.")
 @click.option("--with-version", is_flag=True, help="Also bring back the version of CHAP that made the backup.")
+@from_repository
 @yes_option
 @output_option
 @click.option("--trust", is_flag=True, help="Restore a dump that holds things that CHAP does not have.")
@@ -53,6 +57,7 @@ def restore_command(
     wanted: str | None,
     undo: bool,
     with_version: bool,
+    store: Store,
     yes: bool,
     output: Path | None,
     trust: bool,
@@ -78,6 +83,8 @@ def restore_command(
     find = partial(observe.find_local_stack, world.engine, where)
     stack = find()
     folder = catalogue.folder_for(stack, output, where.environment)
+    if store.named:
+        wanted = _fetched(call, world, stack, folder, wanted, store.open())
     chosen = source.recognise(wanted, folder, world.engine.origin(stack.project.name))
 
     with guarded(call, world, stack, find) as (stack, attempt):
@@ -98,6 +105,14 @@ def restore_command(
         call.hand_over(stack.project.directory)
         done = restore.execute(world, plan, outlook.baseline, credentials)
     call.result(_data(done, outlook), _text(done, chosen))
+
+
+def _fetched(call: Call, world: World, stack: Stack, folder: Path, wanted: str, restic: Restic) -> str:
+    """Bring a copy into the folder of the backups, unless its backup is in it already, and return the backup's id."""
+    copy = wanted_copy(call, restic, wanted)
+    if not (folder / copy.id).exists():
+        fetch.fetch(world, restic, copy, folder, stack.database.containers[0].image_id)
+    return copy.id
 
 
 def _plan(

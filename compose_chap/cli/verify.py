@@ -16,13 +16,16 @@ from compose_chap.backups.catalogue import Backup
 from compose_chap.cli.backups import folder_of_backups
 from compose_chap.cli.call import Call, common
 from compose_chap.cli.commands import command
+from compose_chap.cli.copies import Store, from_repository, stack_records, wanted_copy
 from compose_chap.cli.options import detach_option, output_option, usable
 from compose_chap.cli.recorded import recorded
-from compose_chap.cli.screen import sentences
+from compose_chap.cli.screen import copies, sentences
 from compose_chap.cli.screen.backups import backup_document
 from compose_chap.cli.screen.databases import rows_text
 from compose_chap.cli.screen.layout import paragraph
 from compose_chap.cli.values import backups
+from compose_chap.copies import fetch
+from compose_chap.copies.restic import Restic
 from compose_chap.errors import ChapError, DumpError, StackError
 from compose_chap.postgres import jail, unexpected
 from compose_chap.records import audit
@@ -35,16 +38,22 @@ from compose_chap.stack.databases import server_of
 @command("verify")
 @click.argument("wanted", type=usable, shell_complete=backups, metavar="[BACKUP]", default="latest")
 @click.option("--deep", is_flag=True, help="Restore it into a PostgreSQL that is thrown away, and count all rows.")
+@from_repository
 @output_option
 @detach_option
 @common
-def verify_command(call: Call, wanted: str, deep: bool, output: Path | None) -> None:
+def verify_command(call: Call, wanted: str, deep: bool, store: Store, output: Path | None) -> None:
     """Check again that a backup or a dump can be restored.
 
     Every checksum is compared, and PostgreSQL reads the dump from its first byte to its last. Without BACKUP it is
     `latest`, the newest one without a known fault. This works on another machine too, without the stack. BACKUP may
-    also be the file of a dump, in any of PostgreSQL's formats: the stack shows which PostgreSQL should read it.
+    also be the file of a dump, in any of PostgreSQL's formats: the stack shows which PostgreSQL should read it. With
+    --from a copy is read back from its repository, restored into a PostgreSQL that is thrown away, and all its rows are
+    counted.
     """
+    if store.named:
+        _verify_copy(call, store.open(), wanted)
+        return
     if dump := source.dump_alone(wanted):
         _verify_dump(call, dump, deep=deep)
         return
@@ -95,6 +104,23 @@ def _verify_dump(call: Call, dump: Source, *, deep: bool) -> None:
     call.result(
         {"dump": document, "proven_by": how, "tables": dict(made.rows or {})},
         "\n".join(paragraph(part) for part in parts if part),
+    )
+
+
+def _verify_copy(call: Call, restic: Restic, wanted: str) -> None:
+    """Prove a copy by what comes back from its repository."""
+    directory, origin = stack_records(call)
+    with recorded(call, directory, origin) as attempt:
+        copy = wanted_copy(call, restic, wanted)
+        attempt.learn(
+            f"copy {copy.id}: {verdict.RESTORED}", copy=copy.id, repository=restic.location, proof=verdict.RESTORED
+        )
+        call.hand_over(directory)
+        drill = fetch.drill(call.world(), restic, copy, _image(call))
+        attempt.learn(tables=len(drill.tables), rows=sum(drill.tables.values()))
+    call.result(
+        {"copy": copies.copy_document(copy), "proven_by": verdict.RESTORED, "tables": dict(drill.tables)},
+        paragraph(copies.intact(copy.id, restic.location, rows_text(drill.tables))),
     )
 
 

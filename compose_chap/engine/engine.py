@@ -93,9 +93,9 @@ class Execution:
             pass
 
     def feed(self, pieces: Iterable[bytes]) -> bool:
-        """Write all pieces, wait for the end, and return whether the process read all of them and exited with 0.
+        """Write all pieces and end the input; return whether the process read all of them.
 
-        Its standard output is dropped. Errors raised by `pieces` pass through.
+        Errors raised by `pieces` pass through.
         """
         all_taken = True
         for data in pieces:
@@ -106,9 +106,7 @@ class Execution:
                 all_taken = False
                 break
         self.end_input()
-        for _ in self.output():
-            pass
-        return self.status() == 0 and all_taken
+        return all_taken
 
     def output(self) -> Iterator[bytes]:
         """Yield the standard output as it comes; standard error collects in `stderr` (its last 64 KiB)."""

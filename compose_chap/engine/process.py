@@ -42,6 +42,10 @@ FOR_COMPOSE: Mapping[str, str | None] = {
 }
 
 
+class TooLong(EngineError):
+    """A program did not end in time."""
+
+
 @dataclass(frozen=True)
 class Finished:
     """A finished process: its exit status and output."""
@@ -66,6 +70,7 @@ def run(
     stdin: str | None = None,
     owner: int | None = None,
     alone: bool = False,
+    limit: float | None = None,
 ) -> Finished:
     """Run a command to its end and return its status and output, whatever the status.
 
@@ -73,10 +78,11 @@ def run(
     comes, of stdout and stderr alike, and the result has the last lines of both as `stdout`. `stdin` is written to its
     standard input. `owner` is the user that root runs it as. With `alone` the child has `environment` and
     nothing of this process. The child gets a session of its own, so that Ctrl-C on the terminal reaches only this
-    process, which then ends the child in order. Raise EngineError when the program cannot be started.
+    process, which then ends the child in order. Raise EngineError when the program cannot be started, TooLong when it
+    has not ended after `limit` seconds.
     """
     with timeline.during("question", timeline.program(command)):
-        return _run(command, folder, environment, on_line, stdin, owner, alone)
+        return _run(command, folder, environment, on_line, stdin, owner, alone, limit)
 
 
 def _run(
@@ -87,6 +93,7 @@ def _run(
     stdin: str | None,
     owner: int | None,
     alone: bool,
+    limit: float | None,
 ) -> Finished:
     try:
         child = subprocess.Popen(
@@ -105,14 +112,19 @@ def _run(
             **_as_user(owner),
         )
     except OSError as error:
-        raise EngineError(f"Cannot run {command[0]}: {error.strerror}.", hint="Is it installed and on PATH?") from None
+        raise not_started(command, error) from None
 
     try:
         if on_line is None:
-            stdout, stderr = child.communicate(stdin)
+            stdout, stderr = child.communicate(stdin, limit)
         else:
             stdout, stderr = _follow(child, on_line), ""
             child.wait()
+    except subprocess.TimeoutExpired:
+        _end(child)
+        for stream in filter(None, (child.stdin, child.stdout, child.stderr)):
+            stream.close()
+        raise TooLong(f"{command[0]} has not ended after {limit:.0f} seconds.") from None
     except BaseException:
         _end(child)
         raise
@@ -136,9 +148,9 @@ def run_together(commands: Sequence[Sequence[str]], limit: float) -> list[Finish
                     child.wait(max(end - time.monotonic(), 0))
             in_time = [child.returncode for child, _, _ in running]
         finally:
-            _end_all([child for child, _, _ in running])
+            end_all([child for child, _, _ in running])
         return [
-            None if status is None else Finished(status, _text(out), _text(err))
+            None if status is None else Finished(status, text_of(out), text_of(err))
             for status, (_, out, err) in zip(in_time, running)
         ]
 
@@ -148,15 +160,17 @@ def _start(command: Sequence[str], out: BinaryIO, err: BinaryIO) -> subprocess.P
         # Without a terminal, nothing in it can prompt.
         return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True)
     except OSError as error:
-        raise EngineError(f"Cannot run {command[0]}: {error.strerror}.", hint="Is it installed and on PATH?") from None
+        raise not_started(command, error) from None
 
 
-def _text(file: BinaryIO) -> str:
+def text_of(file: BinaryIO) -> str:
+    """Return what was written into a file, as text."""
     file.seek(0)
     return file.read().decode(errors="replace")
 
 
-def _end_all(children: Sequence[subprocess.Popen[bytes]]) -> None:
+def end_all(children: Sequence[subprocess.Popen[bytes]]) -> None:
+    """End programs and their children: in order, or by force after two seconds."""
     late = [child for child in children if child.poll() is None]
     for number, patience in ((signal.SIGTERM, 2.0), (signal.SIGKILL, None)):
         for child in late:
@@ -190,7 +204,7 @@ def run_into(
             **_as_user(owner),
         )
     except OSError as error:
-        raise EngineError(f"Cannot run {command[0]}: {error.strerror}.", hint="Is it installed and on PATH?") from None
+        raise not_started(command, error) from None
     if finished.returncode != 0:
         raise EngineError(f"{command[0]} failed: {finished.stderr.decode(errors='replace').strip()}")
 
@@ -205,6 +219,11 @@ def check(finished: Finished, doing: str, *, hint: str = "") -> str:
             hint=hint,
         )
     return finished.stdout
+
+
+def not_started(command: Sequence[str], error: OSError) -> EngineError:
+    """Return the error for a program that cannot be started."""
+    return EngineError(f"Cannot run {command[0]}: {error.strerror}.", hint="Is it installed and on PATH?")
 
 
 def _as_user(owner: int | None) -> dict[str, Any]:

@@ -17,19 +17,8 @@ from compose_chap.model import Origin, Stack
 from compose_chap.postgres.server import Database, Server
 from compose_chap.records import order, run_records
 from compose_chap.records import retention as retained
+from compose_chap.records.retention import Retention
 from compose_chap.transaction.run import kept
-
-
-@dataclass(frozen=True)
-class Retention:
-    """How many backups stay: the last ones, and the newest of each day, week and month; never fewer than `floor`."""
-
-    last: int = 3
-    daily: int = 7
-    weekly: int = 4
-    monthly: int = 6
-    floor: int = 1
-    databases_days: int = 7
 
 
 @dataclass(frozen=True)
@@ -102,27 +91,8 @@ def kept_by_retention(
     sound = [backup for backup in backups if not backup.fault]
     newer = backups[backups.index(sound[-1]) + 1 :] if sound else backups
     kept = {backup.id: "no good backup is newer" for backup in newer}
-    if sound:
-        kept[sound[-1].id] = "the newest"
     lesser = {backup.id for backup in sound if backup.id in of_failed and backup.proof.best != RESTORED}
-    # The best first: newer ones before older ones, and those of failed runs behind all others.
-    best_first = sorted(reversed(sound), key=lambda backup: backup.id in lesser)
-
-    for backup in best_first[: max(retention.last, retention.floor)]:
-        kept.setdefault(backup.id, f"one of the last {max(retention.last, retention.floor)}")
-    for count, pattern, word in (
-        (retention.daily, "%Y-%m-%d", "day"),
-        (retention.weekly, "%G-%V", "week"),
-        (retention.monthly, "%Y-%m", "month"),
-    ):
-        # The order that backups were made in tells which period is the last, for a clock may have been ahead.
-        periods = dict.fromkeys(backup.created_at.strftime(pattern) for backup in reversed(sound))
-        best: dict[str, str] = {}
-        for backup in best_first:
-            best.setdefault(backup.created_at.strftime(pattern), backup.id)
-        for period in list(periods)[:count]:
-            kept.setdefault(best[period], f"the newest of its {word}")
-    return kept
+    return kept | retained.kept_by_rule({backup.id: backup.created_at for backup in sound}, retention, lesser)
 
 
 def _of_failed_runs(runs: Iterable[Mapping[str, Any]]) -> frozenset[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 from compose_chap.engine.engine import Execution
@@ -123,13 +124,39 @@ def read_to_end(server: Server, pieces: Iterable[bytes]) -> None:
     """
     command = [*LITTLE_MEMORY, "pg_restore", "-f", "/dev/null"]
     with server.engine.execute(server.container, command, watched=False, user=NOBODY) as execution:
-        succeeded = execution.feed(pieces)
+        succeeded = _fed(execution, pieces)
     if not succeeded:
         stderr = execution.stderr.decode(errors="replace")
         # The tools of an older server do not know a newer format. Without a message, pg_restore was killed.
         if "pg_restore:" not in stderr or _NEWER.search(stderr):
             raise DatabaseError(unreadable(stderr).message, hint=unreadable(stderr).hint)
         raise unreadable(stderr)
+
+
+def _fed(execution: Execution, pieces: Iterable[bytes]) -> bool:
+    """Write all pieces, wait for the end, and return whether the process read all of them and exited with 0."""
+    all_taken = execution.feed(pieces)
+    for _ in execution.output():
+        pass
+    return execution.status() == 0 and all_taken
+
+
+def as_sql(server: Server, archive: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the SQL of an archive of our own, which comes piece by piece. Nothing runs it.
+
+    Raise DumpError after the last piece unless pg_restore read the archive to its end.
+    """
+    command = [*LITTLE_MEMORY, "pg_restore", "-f", "-"]
+    # The process ends before the thread is waited for, so that neither waits for the other when nobody reads on.
+    with (
+        ThreadPoolExecutor(1) as pool,
+        server.engine.execute(server.container, command, watched=False, user=NOBODY) as execution,
+    ):
+        # In parallel: pg_restore blocks when nobody reads its output.
+        writing = pool.submit(execution.feed, archive)
+        yield from batched(execution.output())
+        if not writing.result() or execution.status() != 0:
+            raise unreadable(execution.stderr.decode(errors="replace"))
 
 
 def fill(server: Server, database: str, pieces: Iterable[bytes]) -> None:
@@ -140,7 +167,7 @@ def fill(server: Server, database: str, pieces: Iterable[bytes]) -> None:
     command = ["pg_restore", "-U", server.admin, "-d", connection(database), "--exit-on-error", "--single-transaction"]
     command = [*WITH_PASSWORD, *command]
     with server.engine.execute(server.container, command, watched=False, environment=server.environment) as execution:
-        succeeded = execution.feed(pieces)
+        succeeded = _fed(execution, pieces)
     if not succeeded:
         reason = first_error(execution.stderr.decode(errors="replace"))
         raise DatabaseError(f"pg_restore could not restore the dump: {reason}")

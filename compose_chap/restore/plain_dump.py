@@ -6,9 +6,9 @@ The resulting archive is trusted no more than the dump: it is checked like any o
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import chain
 
@@ -20,7 +20,7 @@ from compose_chap.postgres import jail, pg_tools, script_errors, unexpected
 from compose_chap.postgres.pg_tools import NOBODY
 from compose_chap.postgres.reach import connection
 from compose_chap.postgres.sandbox import Quarantine
-from compose_chap.postgres.server import Server, first_error, identifier
+from compose_chap.postgres.server import Database, Server, first_error, identifier
 
 _ENDS = 4096
 _MARK = b"\xef\xbb\xbf"
@@ -28,6 +28,15 @@ _ROLES = "SELECT rolname FROM pg_roles WHERE rolname !~ '^pg_'"
 _HAS_TABLES = "SELECT 1 FROM pg_class WHERE relkind IN ('r', 'p') AND oid >= 16384 LIMIT 1"
 # A hostile dump may create any number.
 _DATABASES = "SELECT datname FROM pg_database WHERE datallowconn AND NOT datistemplate ORDER BY 1 LIMIT 100"
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A plain dump loaded into a jail: its server, the database in it, and what was left out, for people."""
+
+    server: Server
+    database: str
+    left_out: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -60,18 +69,30 @@ def archive(
     databases = server.databases()
     like = databases.get(database) or server.databases(templates=True)["template1"]
     roles = [str(name) for (name,) in server.query(_ROLES)]
+    with loaded(world, container.image_id, pieces, database, like, roles) as result:
+        notify("out of the jail", 0)
+        unexpected.refuse(unexpected.objects(result.server, result.database), trust=trust)
+        return Archive(_bring_out(result.server, result.database, quarantine, notify), result.left_out)
+
+
+@contextmanager
+def loaded(
+    world: World, image: str, pieces: Iterator[bytes], database: str, like: Database, roles: Sequence[str]
+) -> Iterator[Loaded]:
+    """Load plain SQL into a jail of an image, and yield the result while the block runs.
+
+    `database` is the name that the dump's database is expected to have, and `like` has its locale; the jail gets
+    `roles` by name. Raise DumpError for a damaged dump, or when the jailed server gives impossible answers.
+    """
     try:
-        with jail.server(world, container.image_id) as jailed:
+        with jail.server(world, image) as jailed:
             # Privileges in the dump name roles. The jail has these roles by name only; its own, it has already.
             jailed.command("\n".join(f"CREATE ROLE {identifier(name)};" for name in roles if name != jailed.admin))
             # A dump with CREATE DATABASE and \\connect works if its database has the name of the live one.
             jailed.drop(database)  # the live one may be called `postgres`, which every new server has
             jailed.create(database, replace(like, owner=jailed.admin))
             left_out = _load(jailed, database, _checked_to_the_end(pieces))
-            notify("out of the jail", 0)
-            loaded = _database(jailed, database)
-            unexpected.refuse(unexpected.objects(jailed, loaded), trust=trust)
-            return Archive(_bring_out(jailed, loaded, quarantine, notify), frozenset(left_out))
+            yield Loaded(jailed, _database(jailed, database), frozenset(left_out))
     except (IndexError, TypeError, ValueError, RecursionError):
         # A hostile dump may control the jailed server by now, and make it answer anything.
         raise DumpError("The server in which the dump was loaded gave an impossible answer.") from None

@@ -97,10 +97,9 @@ def _forward(world: World, change: Change, journal: Journal, credentials: Mappin
     begin(world, journal, Step.STOP, ", ".join(workers))
     # Workers take seconds to stop, the API does not: it serves until they have stopped.
     stop_services(world, change, workers, hooked)
-    with ThreadPoolExecutor(1) as pool:
-        asked = pool.submit(waiting_jobs, world, stack)
-        file_changes.apply(world, journal)
-    waiting = asked.result()
+    file_changes.apply(world, journal)
+    # Last before the API stops, so that hardly any job can be queued after it.
+    waiting = waiting_jobs(world, stack)
     down = world.clock()
     world.notify(Step.STOP.value, api)
     stop_services(world, change, [api], hooked)

@@ -19,7 +19,7 @@ import tempfile
 from datetime import datetime
 from pathlib import Path
 
-from tests.bench import backup_restore, pictures, plugin, upgrade
+from tests.bench import backup_restore, copies, pictures, plugin, upgrade
 from tests.bench.table import Row, markdown
 from tests.real.releases import RELEASES
 from tests.real.roads import MENDED
@@ -76,6 +76,7 @@ def on_a_stack(megabytes: float, rounds: int, *, large: bool, alone: bool) -> li
             database = f"{stack.size() >> 20} MiB"
             rows = plugin.measure_questions(stack, rounds * 2, "v2.1.0") if alone and not large else []
             rows += backup_restore.measure(stack, rounds, database, large=large)
+            rows += copies.measure(stack, database) if alone else []
             return rows + (upgrade.measure(stack, rounds, database) if alone else [])
         finally:
             stack.down()

@@ -30,8 +30,10 @@ def _entry(number: int, kind: str, then: str) -> bytes:
             _number(2),  # before the data
             *map(
                 _text,
-                (f"CREATE TABLE public.{name} ();{then}", f"DROP TABLE public.{name};", "", "public", "", "", "chap"),
+                (f"CREATE TABLE public.{name} ();{then}", f"DROP TABLE public.{name};", "", "public", ""),
             ),
+            _NULL,  # the access method
+            _text("chap"),
             _text("false"),
             _NULL,  # the end of what it depends on
             b"\2" + bytes(8),  # where its data are: it has none

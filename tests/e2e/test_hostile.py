@@ -98,7 +98,6 @@ def test_a_table_of_contents_of_any_length_takes_little_memory(
     """See that neither pg_restore nor this process takes more with more entries: the list ends, or the memory does."""
     path = tmp_path / "many.dump"
     peaks = []
-    # Modules that are loaded on the way are no part of it: they take some 60 MiB, once.
     for size in (1000, entries):
         with open(path, "wb") as file:
             subprocess.run(["zstd", "-qc"], input=b"".join(huge(size)), stdout=file, check=True)
@@ -110,7 +109,8 @@ def test_a_table_of_contents_of_any_length_takes_little_memory(
         finally:
             tracemalloc.stop()
     print([peak >> 10 for peak in peaks], "KiB")
-    assert peaks[1] < 8 << 20
+    # It was 64 MiB, from reading a journal with a limit of that size, whatever the number of entries.
+    assert peaks[1] < 32 << 20
     assert not server_crashed(unharmed)
 
 

@@ -241,6 +241,7 @@ def test_prepared_transactions_are_seen_before_anything_begins(odd: SampleStack)
         odd.sql("ROLLBACK PREPARED 'it stays'")
 
 
+@pytest.mark.torture
 def test_a_dump_leaves_no_prepared_transaction_behind(odd: SampleStack) -> None:
     before = Picture.of(odd)
     harm = " BEGIN; CREATE TABLE public.harm (); PREPARE TRANSACTION 'it stays'; SELECT 1/0"

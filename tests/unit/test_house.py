@@ -20,6 +20,7 @@ FLOORS = (
     ("plugin",),
     ("cli",),
     ("operations",),
+    ("copies",),
     ("preflight", "restore"),
     ("transaction",),
     ("backups",),
@@ -70,10 +71,10 @@ MOST_IN_A_FOLDER = 11
 LARGER = {
     "preflight": 12,
     "backups": 12,
-    "operations": 12,
-    "cli": 21,
-    "cli.screen": 14,
-    "engine": 13,
+    "operations": 13,
+    "cli": 22,
+    "cli.screen": 15,
+    "engine": 14,
     "records": 13,
     "postgres": 12,
 }

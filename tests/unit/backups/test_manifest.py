@@ -22,8 +22,8 @@ from compose_chap.backups.volumes import unique_name
 from compose_chap.errors import DumpError
 from compose_chap.model import Role
 from compose_chap.operations import prune
-from compose_chap.operations.prune import Retention
 from compose_chap.reading import Value
+from compose_chap.records.retention import Retention
 from tests.fakes import FakeEngine, manifest, world
 from tests.unit.operations.test_prune import HERE, NOW, stack_in, write
 

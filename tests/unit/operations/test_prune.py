@@ -18,7 +18,8 @@ from compose_chap.backups.catalogue import Backup
 from compose_chap.backups.manifest import ChapFacts
 from compose_chap.errors import DumpError
 from compose_chap.model import Origin
-from compose_chap.operations.prune import Inventory, PrunePlan, Retention, kept_by_retention, plan
+from compose_chap.operations.prune import Inventory, PrunePlan, kept_by_retention, plan
+from compose_chap.records.retention import Retention
 from tests.fakes import manifest, run_record
 
 NOW = datetime(2026, 11, 23, 4, tzinfo=timezone.utc)

@@ -15,8 +15,8 @@ from compose_chap.cli.screen import metrics, render
 from compose_chap.cli.screen.status import status_document, status_text
 from compose_chap.model import Origin
 from compose_chap.operations import prune, rollback, status
-from compose_chap.operations.prune import Retention
 from compose_chap.records import order, run_records
+from compose_chap.records.retention import Retention
 from compose_chap.stack.observe import find_stack
 from compose_chap.transaction.run import kept
 from tests.fakes import FakeEngine, manifest, world

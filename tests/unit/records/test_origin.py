@@ -12,8 +12,8 @@ from compose_chap.backups import catalogue
 from compose_chap.errors import Interrupted, StateError
 from compose_chap.model import Origin, Project
 from compose_chap.operations import prune, recover, rollback
-from compose_chap.operations.prune import Retention
 from compose_chap.records import engine_lock, run_records
+from compose_chap.records.retention import Retention
 from tests.fakes import FakeEngine, run_record, world
 from tests.unit.operations.test_prune import NOW, sized, stack_in, write
 

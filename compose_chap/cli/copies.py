@@ -1,0 +1,225 @@
+"""The commands of copies in another place: copy, copies; and what prune does there."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from compose_chap import units
+from compose_chap.backups import catalogue as backup_catalogue
+from compose_chap.cli.call import Call, common
+from compose_chap.cli.commands import command
+from compose_chap.cli.options import at_least, output_option, usable
+from compose_chap.cli.recorded import recorded
+from compose_chap.cli.screen import copies as screen
+from compose_chap.cli.screen import sentences
+from compose_chap.cli.screen.layout import paragraph
+from compose_chap.cli.values import backups, files
+from compose_chap.copies import catalogue, send
+from compose_chap.copies.catalogue import Copy
+from compose_chap.copies.repository import repository
+from compose_chap.copies.restic import Restic
+from compose_chap.errors import ChapError, UsageError
+from compose_chap.model import Origin
+from compose_chap.operations import prune_copies
+from compose_chap.records.retention import Retention
+from compose_chap.stack import observe
+from compose_chap.stack.databases import server_of
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+limit_option = click.option(
+    "--limit-upload",
+    type=int,
+    callback=at_least(0),
+    default=0,
+    metavar="KIB",
+    help="Send at most this many KiB a second.",
+)
+
+
+@dataclass(frozen=True)
+class Store:
+    """The repository that an operator names, and the files with its password and its keys."""
+
+    location: str = ""
+    password_file: str = ""
+    keys_file: str = ""
+
+    @property
+    def named(self) -> bool:
+        """Whether a repository is meant at all."""
+        return bool(self.location or self.password_file or self.keys_file)
+
+    def open(self, limit_upload: int = 0) -> Restic:
+        """Return restic on it. Raise UsageError or CopyError."""
+        named = repository(self.location, self.password_file, self.keys_file, dict(os.environ))
+        return Restic(named, limit_upload=limit_upload)
+
+
+def _repository_options(word: str, about: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the options that name a repository; it gets them as `store`."""
+    options = (
+        click.option(word, "location", default="", metavar="REPOSITORY", help=about),
+        _file_option(
+            "--password-file", "password_file", "The file with the repository's password, or RESTIC_PASSWORD."
+        ),
+        _file_option("--keys", "keys_file", "A file of NAME=VALUE lines for restic, such as the keys of an S3 server."),
+    )
+
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        @wraps(function)
+        def wrapped(*words: Any, location: str, password_file: str, keys_file: str, **rest: Any) -> None:
+            function(*words, store=Store(location, password_file, keys_file), **rest)
+
+        for option in reversed(options):
+            wrapped = option(wrapped)
+        return wrapped
+
+    return decorate
+
+
+def _file_option(word: str, name: str, about: str) -> Callable[[_Function], _Function]:
+    return click.option(word, name, type=usable, default="", shell_complete=files, metavar="FILE", help=about)
+
+
+def to_repository(word: str = "--to") -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the options to name a repository that copies go to."""
+    about = "Where copies go, as restic writes it, or disk:LABEL/FOLDER; else RESTIC_REPOSITORY."
+    return _repository_options(word, about)
+
+
+from_repository = _repository_options("--from", "The repository of copies, as restic writes it, or disk:LABEL/FOLDER.")
+
+
+def wanted_copy(call: Call, restic: Restic, wanted: str) -> Copy:
+    """Return the copy that an operator means: of the stack, or of any where there is none, as on a new machine."""
+    restic.check_reachable()
+    engine, origin = call.world().engine, Origin()
+    with suppress(ChapError):
+        origin = engine.origin(observe.find_stack(engine, call.where()).project.name)
+    return catalogue.find(wanted, catalogue.scan(restic), origin)
+
+
+@command("copy")
+@click.argument("wanted", shell_complete=backups, metavar="[BACKUP]", default="latest")
+@to_repository()
+@click.option("--init", "new", is_flag=True, help="Make the repository if it does not exist yet.")
+@limit_option
+@output_option
+@common
+def copy_command(call: Call, wanted: str, store: Store, new: bool, limit_upload: int, output: Path | None) -> None:
+    """Copy a backup to another place, encrypted.
+
+    restic keeps the copies: in a folder, on a USB disk, or on a server (sftp, rest, S3). Only what is new since the
+    last copy is sent. A copy that was cut off goes on where it ended. Without BACKUP it is `latest`.
+    """
+    restic = store.open(limit_upload)
+    world, where = call.world(), call.where()
+    stack = observe.find_stack(world.engine, where)
+    origin, directory = world.engine.origin(stack.project.name), stack.project.directory
+    folder = backup_catalogue.folder_for(stack, output, where.environment)
+    with recorded(call, directory if stack.project.local else None, origin) as attempt:
+        backup = backup_catalogue.find(wanted, folder, origin, sound=True)
+        attempt.learn(backup.id, backup=backup.id, repository=restic.location)
+        made = new and restic.make_if_missing()
+        sent = send.send(world, restic, backup, server_of(world.engine, stack))
+        attempt.learn(sent=sent.added)
+    if sent.existed:
+        text = f"Backup {backup.id} is already copied to {restic.location}."
+    else:
+        text = f"Backup {backup.id} is copied to {restic.location}. {units.size(sent.added)} were sent."
+    if made:
+        text += (
+            " The repository is new. Without its password nobody can read it: keep the password in another place too."
+        )
+    call.result({"copy": screen.copy_document(sent.copy), "sent": sent.added, "existed": sent.existed}, paragraph(text))
+
+
+@command("copies")
+@from_repository
+@click.option(
+    "--check", type=int, callback=at_least(0), default=0, metavar="PERCENT", help="Read this part of all data back."
+)
+@common
+def copies_command(call: Call, store: Store, check: int) -> None:
+    """List the copies of backups in another place.
+
+    With --check the repository is checked too: its structure, and a part of its data, chosen by chance. What is damaged
+    there is found so before it is needed.
+    """
+    if check > 100:
+        raise UsageError(f"{check} is more than 100 percent.", state="Nothing was changed.")
+    restic = store.open()
+    restic.check_reachable()
+    listing = catalogue.scan(restic)
+    document: dict[str, Any] = {
+        "repository": restic.location,
+        "copies": [screen.copy_document(copy) for copy in listing.copies],
+        "incomplete": [snapshot.id for snapshot in listing.incomplete],
+    }
+    text = screen.listing_text(listing, restic.location, call.clock())
+    if check:
+        directory, origin = stack_records(call)
+        with recorded(call, directory, origin) as attempt:
+            attempt.learn(f"read {check}% of the repository back", repository=restic.location, checked=check)
+            call.world().notify("check copies", restic.location)
+            restic.check(f"{check}%")
+        document["checked"] = check
+        text += f"\n\n{paragraph(screen.checked(check))}"
+    call.result(document, text)
+
+
+def stack_records(call: Call) -> tuple[Path | None, Origin]:
+    """Return where the records of the stack lie, None where that is not on this machine, and which stack it is."""
+    with suppress(ChapError):
+        stack = observe.find_stack(call.world().engine, call.where())
+        directory = stack.project.directory if stack.project.local else None
+        return directory, call.world().engine.origin(stack.project.name)
+    return None, Origin()
+
+
+def prune_repository(
+    call: Call, store: Store, rules: Retention, output: Path | None, *, dry_run: bool, yes: bool
+) -> None:
+    """Remove old copies from a repository by the rules for backups; what would be removed is shown first."""
+    restic = store.open()
+    world, where = call.world(), call.where()
+    stack = observe.find_stack(world.engine, where)
+    origin = world.engine.origin(stack.project.name)
+    folder = backup_catalogue.folder_for(stack, output, where.environment)
+    pinned = {backup.id for backup in backup_catalogue.list_backups(folder, origin) if backup.pinned}
+    restic.check_reachable()
+    chosen = prune_copies.plan(catalogue.scan(restic).of(origin), rules, pinned, call.clock())
+    text = screen.prune_text(chosen)
+    with recorded(call, stack.project.directory if stack.project.local else None, origin) as attempt:
+        if not (chosen.empty or dry_run):
+            if not (call.json or yes):
+                call.tell(f"{text}\n")
+            call.confirm(sentences.ASK_REMOVE, yes=yes)
+            attempt.learn(f"removed {units.several(len(chosen.copies), 'copie')}", repository=restic.location)
+            world.notify("prune copies", restic.location)
+            restic.forget(chosen.snapshots)
+            text = text.replace("Would be removed", "Removed", 1)
+    for warning in chosen.warnings:
+        call.tell(paragraph(f"Warning: {warning}", sys.stderr))
+    call.result(
+        {
+            "removed": not (chosen.empty or dry_run),
+            "repository": restic.location,
+            "copies": [copy.id for copy in chosen.copies],
+            "incomplete": list(chosen.incomplete),
+            "kept": dict(chosen.kept),
+            "warnings": list(chosen.warnings),
+        },
+        text,
+    )

@@ -1,0 +1,80 @@
+"""What a copy costs over a link: the bytes of the second night, in percent of the first, in three ways of sending.
+
+Ours sends the dump as SQL; by hand the dump is sent as pg_dump writes it; the limit is a dump that is not compressed.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+
+from tests.bench.backup_restore import run
+from tests.bench.table import Row
+from tests.sample.stack import SampleStack, environment
+
+Change = Callable[[SampleStack], None]
+APPENDED = "new rows, 1 %"
+CHANGED = "changed rows, 1 %, the newest"
+
+
+def _append(stack: SampleStack) -> None:
+    stack.fill(rows=max(stack.counts()["observation"] // 100, 1))
+
+
+def _change(stack: SampleStack) -> None:
+    rows = stack.counts()["observation"]
+    stack.sql(f"UPDATE observation SET value = value + 1 WHERE id > (SELECT max(id) FROM observation) - {rows // 100}")
+
+
+class _Ways:
+    """Three repositories that get the same two nights."""
+
+    def __init__(self, stack: SampleStack) -> None:
+        self.stack = stack
+        self.folder = stack.folder / "copies"
+        self.folder.mkdir()
+        self.password = self.folder / "password"
+        self.password.write_text("of the measurement\n")
+
+    def ours(self) -> float:
+        to = ["--to", str(self.folder / "ours"), "--password-file", str(self.password), "--init"]
+        run(self.stack, ["docker", "chap", "backup"])
+        return float(json.loads(run(self.stack, ["docker", "chap", "copy", *to, "--json"]))["sent"])
+
+    def dump(self, name: str, *options: str) -> float:
+        dump = self.folder / f"{name}.dump"
+        tool = ["pg_dump", "-U", self.stack.user, "-Fc", *options, self.stack.database]
+        run(self.stack, ["docker", "compose", "exec", "-T", self.stack.database_service, *tool], into=dump)
+        self.restic(name, "init")
+        summary = json.loads(self.restic(name, "backup", "--json", str(dump)).splitlines()[-1])
+        return float(summary.get("data_added_packed", summary["data_added"]))
+
+    def restic(self, name: str, *words: str) -> str:
+        variables = {"RESTIC_PASSWORD_FILE": str(self.password), "RESTIC_REPOSITORY": str(self.folder / name)}
+        # A repository that is there already is not made once more, which restic counts as a failure.
+        done = subprocess.run(
+            ["restic", *words], env={**environment(), **variables}, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0 or words[0] == "init", done.stderr
+        return done.stdout
+
+    def night(self) -> tuple[float, float, float]:
+        """Return the bytes that a night costs in each way."""
+        return self.ours(), self.dump("by-hand"), self.dump("not-compressed", "-Z0")
+
+
+def measure(stack: SampleStack, database: str) -> list[Row]:
+    """Return the rows of copies."""
+    ways = _Ways(stack)
+    first = ways.night()
+    size = Row("copy: sent in the first night", "MiB", database)
+    size.ours, size.by_hand, size.limit = ([sent / 2**20] for sent in first)
+    rows = [size]
+    changes: dict[str, Change] = {APPENDED: _append, CHANGED: _change}
+    for what, change in changes.items():
+        change(stack)
+        row = Row(f"copy: sent in a later night, after {what}; of the first", "%", database)
+        row.ours, row.by_hand, row.limit = ([sent / before * 100] for sent, before in zip(ways.night(), first))
+        rows.append(row)
+    return rows

@@ -1,0 +1,62 @@
+"""What a failure of restic means, from words that real ones wrote."""
+
+from __future__ import annotations
+
+import pytest
+
+from compose_chap.copies import failures
+from compose_chap.copies.failures import Denied, NoRepository, Unreachable
+from compose_chap.errors import CopyError
+
+ASKS = "\nIs there a repository at the following location?\nREPO\n"
+RETRY = "Save(<data/72>) returned error, retrying after 552ms: dial tcp 10.0.0.1:22: connection reset by peer\n"
+
+WORDS = (
+    ("Fatal: wrong password or no key found", CopyError, "password"),
+    ('{"message_type":"exit_error","code":12,"message":"Fatal: wrong password or no key found"}',
+     CopyError, "password"),
+    ("Fatal: unable to open config file: stat /c/config: no such file or directory" + ASKS, NoRepository, "no repo"),
+    ("Fatal: unable to open config file: Lstat: file does not exist" + ASKS, NoRepository, "no repo"),
+    ("Fatal: unable to open config file: Stat: The specified bucket does not exist" + ASKS, NoRepository, "no repo"),
+    ("Fatal: unable to open config file: Stat: The specified key does not exist." + ASKS, NoRepository, "no repo"),
+    ('Fatal: unable to open config file: client.Head: Head "http://h/config": dial tcp: connect: connection refused'
+     + ASKS, Unreachable, "reached"),
+    ("Fatal: unable to open repository at sftp:h:/x: unable to start the sftp session, error: read |0: file already"
+     " closed", Unreachable, "reached"),
+    ("subprocess ssh: root@h: Permission denied (publickey).\nFatal: unable to start the sftp session, error: EOF",
+     Denied, "let this machine in"),
+    ("Fatal: unable to open config file: Stat: Access Denied." + ASKS, Denied, "let this machine in"),
+    ("unable to remove <snapshot/62> from the repository\nblob not removed, server response: 403 Forbidden (403)",
+     Denied, "let this machine in"),
+    ("Fatal: unable to save snapshot: write /c/data/72: no space left on device", CopyError, "no room"),
+    (f"{RETRY}Fatal: unable to save snapshot: server response: 507 Insufficient Storage", CopyError, "no room"),
+    ("unable to create lock in backend: repository is already locked by PID 7 on north by root (UID 0, GID 0)\n"
+     "lock was created at 2026-11-28 09:48:03 (3s ago)\nstorage ID 1234", CopyError, "locked"),
+    ("Fatal: unable to open config file: Stat: RequestTimeTooSkewed: The difference is too large", CopyError, "time"),
+    ("Fatal: ciphertext verification failed", CopyError, "damaged"),
+    ("Fatal: repository contains errors", CopyError, "damaged"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("words", "kind", "message"), WORDS)
+def test_every_failure_has_its_meaning(words: str, kind: type[CopyError], message: str) -> None:
+    error = failures.meaning(words, "REPO")
+    assert type(error) is kind and message in error.message and error.hint
+    assert not error.message.rstrip().endswith("}")
+
+
+def test_who_holds_the_lock_is_named() -> None:
+    words = "repository is already locked by PID 7 on north by root (UID 0, GID 0)\nlock was created at 2026\n"
+    assert "north" in failures.meaning(words, "REPO").message
+
+
+def test_what_nobody_knows_is_passed_on_without_passwords() -> None:
+    error = failures.meaning("Fatal: odd thing at rest:http://me:hunter2@host/x\n", "REPO")
+    assert error.message == "restic failed on REPO: odd thing at rest:http://me:***@host/x"
+    assert "gave no reason" in failures.meaning("", "REPO").message
+
+
+def test_a_server_that_removes_nothing_is_append_only() -> None:
+    denied = failures.meaning("blob not removed, server response: 403 Forbidden (403)", "REPO")
+    assert isinstance(denied, Denied)
+    assert "append-only" in failures.append_only(denied, "REPO").message

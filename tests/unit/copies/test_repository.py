@@ -1,0 +1,89 @@
+"""Which repository is meant: its location, password and keys, and the disk that it may be on."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from compose_chap.copies.repository import mount_point, repository
+from compose_chap.errors import CopyError, UsageError
+
+ENVIRONMENT = {"RESTIC_PASSWORD": "secret", "RESTIC_REPOSITORY": "/of/the/environment"}
+
+
+@pytest.fixture
+def password(tmp_path: Path) -> str:
+    (tmp_path / "password").write_text("of the file\n")
+    return str(tmp_path / "password")
+
+
+def keys(tmp_path: Path, text: str, mode: int = 0o600) -> str:
+    (tmp_path / "keys").write_text(text)
+    (tmp_path / "keys").chmod(mode)
+    return str(tmp_path / "keys")
+
+
+def test_options_come_before_the_file_and_the_file_before_the_environment(tmp_path: Path, password: str) -> None:
+    file = keys(tmp_path, "# mine\n\nexport RESTIC_REPOSITORY='/of/the keys'\nAWS_ACCESS_KEY_ID = x=y\n")
+    variables = repository("", "", file, ENVIRONMENT).variables()
+    assert variables["RESTIC_REPOSITORY"] == "/of/the keys" and variables["AWS_ACCESS_KEY_ID"] == "x=y"
+    variables = repository("/named", password, file, ENVIRONMENT).variables()
+    assert variables["RESTIC_REPOSITORY"] == "/named" and variables["RESTIC_PASSWORD_FILE"] == password
+    assert "RESTIC_PASSWORD" not in variables, "restic would take it before the file"
+    variables = repository("rel/ative", password, "", {}).variables()
+    assert variables == {"RESTIC_REPOSITORY": os.path.abspath("rel/ative"), "RESTIC_PASSWORD_FILE": password}
+
+
+def test_no_password_is_shown() -> None:
+    assert "secret" not in repr(repository("/named", "", "", ENVIRONMENT))
+
+
+@pytest.mark.parametrize(
+    ("location", "password_file", "environment", "message"),
+    [
+        ("", "", {"RESTIC_PASSWORD": "x"}, "No repository"),
+        ("/named", "", {}, "password of the repository is not given"),
+        ("/named", "/not/there", {}, "cannot be read: /not/there"),
+        ("rest:https://me:hunter2@host/", "", ENVIRONMENT, r"me:\*\*\*@host"),
+    ],
+)
+def test_what_is_missing_is_named(location: str, password_file: str, environment: dict[str, str], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        repository(location, password_file, "", environment)
+
+
+def test_a_user_without_a_password_may_stand_in_a_location() -> None:
+    assert repository("sftp://me@host:2222//path", "", "", ENVIRONMENT).location == "sftp://me@host:2222//path"
+
+
+@pytest.mark.parametrize(
+    ("text", "mode", "message"),
+    [("A=b\n", 0o640, "Other users"), ("A=b\nno\n", 0o600, "Line 2"), ("A B=c\n", 0o600, "Line 1")],
+)
+def test_a_file_of_keys_that_cannot_be_used(tmp_path: Path, text: str, mode: int, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        repository("/named", "", keys(tmp_path, text, mode), ENVIRONMENT)
+    with pytest.raises(UsageError, match="no file"):
+        repository("/named", "", str(tmp_path / "none"), ENVIRONMENT)
+
+
+def test_a_disk_goes_by_its_label_wherever_it_is_mounted(tmp_path: Path) -> None:
+    labels, mounts = tmp_path / "labels", tmp_path / "mounts"
+    labels.mkdir()
+    (tmp_path / "sdb1").touch()
+    (labels / r"MY\x20DISK").symlink_to(tmp_path / "sdb1")
+    mounts.write_text(f"proc /proc proc rw 0 0\n{tmp_path}/sdb1 /media/MY\\040DISK ext4 rw 0 0\n")
+    assert mount_point("MY DISK", labels, mounts) == Path("/media/MY DISK")
+    mounts.write_text("proc /proc proc rw 0 0\n")
+    with pytest.raises(CopyError, match="not mounted"):
+        mount_point("MY DISK", labels, mounts)
+    with pytest.raises(CopyError, match="not connected"):
+        mount_point("OTHER", labels, mounts)
+
+
+@pytest.mark.parametrize("location", ["disk:", "disk:/x", "disk:A/../../etc"])
+def test_a_disk_has_a_label_and_a_folder_on_it(location: str) -> None:
+    with pytest.raises(UsageError, match="label and a folder"):
+        repository(location, "", "", ENVIRONMENT).variables()
