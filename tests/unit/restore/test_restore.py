@@ -41,7 +41,7 @@ def test_the_image_of_the_database_is_neither_pulled_nor_built(tmp_path: Path, m
     assert "very version that wrote the data" in raised.value.hint
 
 
-def test_a_pooler_is_not_started_in_place_of_a_database(tmp_path: Path) -> None:
+def test_a_pooler_is_not_started_as_the_database(tmp_path: Path) -> None:
     boxes = FakeEngine(tmp_path).containers()
     (gone,) = detect([box for box in boxes if box.service != "db"])
     assert restore.stopped_database(gone) == "db"
