@@ -28,6 +28,7 @@ Failure = Callable[[str], ChapError]
 LARGEST = 16 << 20  # bytes of a document, unless the caller sets a limit
 DEEPEST = 40  # nested lists and objects
 LONGEST_TEXT = 1 << 20
+_PIECE = 1 << 18
 MOST = 2**63 - 1
 
 _KINDS = (
@@ -79,13 +80,16 @@ def read_file(
     with open(open_file(path, failure, within=within, links=links), "rb") as file:
         if own and (fault := not_own(os.fstat(file.fileno()))):
             raise failure(f"{path} {fault}.")
+        content = bytearray()
         try:
-            content = file.read(limit + 1)
+            # Piece by piece: a single read would take memory for the whole limit.
+            while piece := file.read(min(_PIECE, limit + 1 - len(content))):
+                content += piece
         except OSError as error:
             raise failure(f"{path} cannot be read: {error.strerror}.") from None
     if len(content) > limit:
         raise failure(f"{path} is larger than {limit} bytes.")
-    return content
+    return bytes(content)
 
 
 def kind(status: os.stat_result) -> str:

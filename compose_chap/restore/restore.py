@@ -207,11 +207,14 @@ def images_of(
 
 
 def stopped_database(stack: Stack) -> str:
-    """Return the database service of a stack when it has no running container, empty when it runs."""
+    """Return the database service of a stack when it has no running container, empty when it runs.
+
+    Raise StackError when a connection pooler hides which server it is.
+    """
     services = stack.of(Role.DATABASE)
-    if services and services[0].containers[0].running:
-        return ""
-    return services[0].name if services else stack.database_host
+    if not services and not stack.pooler:
+        return stack.database_host
+    return "" if stack.database.containers[0].running else stack.database.name
 
 
 def start_database(world: World, stack: Stack) -> None:

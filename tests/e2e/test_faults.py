@@ -240,7 +240,7 @@ def test_a_sick_version_is_rolled_back(subject: Subject, version: str) -> None:
     before, begun = Picture.of(subject.stack), time.monotonic()
     run = Run(subject.stack, "upgrade", version, "--yes", "--wait", "15", environ=subject.ways.environ)
     assert run.end() == 3, run.stdout + run.stderr[-3000:]
-    assert "All is as it was before" in run.document["error"]["state"]
+    assert "Everything is as it was before" in run.document["error"]["state"]
     assert_old(subject.stack, before)
     assert_no_secret(subject.stack, run.stdout, run.stderr)
     write_down(Outcome("upgrade", "", f"sick {version}", 0, True, 3, "", "all old", time.monotonic() - begun))

@@ -182,3 +182,13 @@ def test_own_is_what_belongs_to_this_user_or_root(tmp_path: Path) -> None:
     os.chown(tmp_path / "file", 54321, 54321)
     with pytest.raises(DumpError, match="belongs to another user .54321."):
         reading.read_file(tmp_path / "file", 10, DumpError, own=True)
+
+
+def test_a_small_file_takes_little_memory_whatever_the_limit(tmp_path: Path) -> None:
+    (tmp_path / "small").write_bytes(b"x" * 1000)
+    tracemalloc.start()
+    try:
+        assert reading.read_file(tmp_path / "small", 64 << 20, DumpError) == b"x" * 1000
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()

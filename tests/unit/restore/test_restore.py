@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from compose_chap.detection import detect
 from compose_chap.engine.process import Finished
-from compose_chap.errors import ChapError
+from compose_chap.errors import ChapError, StackError
 from compose_chap.records import run_records
 from compose_chap.restore import restore
 from compose_chap.stack.databases import server_of
@@ -38,6 +39,15 @@ def test_the_image_of_the_database_is_neither_pulled_nor_built(tmp_path: Path, m
     assert commands[0].startswith("up -d --no-deps ") and commands[0].endswith(" db")
     assert all(words in commands[0] for words in NEITHER)
     assert "very version that wrote the data" in raised.value.hint
+
+
+def test_a_pooler_is_not_started_as_the_database(tmp_path: Path) -> None:
+    boxes = FakeEngine(tmp_path).containers()
+    (gone,) = detect([box for box in boxes if box.service != "db"])
+    assert restore.stopped_database(gone) == "db"
+    (stack,) = detect([replace(box, image="edoburu/pgbouncer") if box.service == "db" else box for box in boxes])
+    with pytest.raises(StackError, match="through 'db'.*a connection pooler"):
+        restore.stopped_database(stack)
 
 
 def test_by_hand_too_nothing_is_pulled_or_built(tmp_path: Path) -> None:
