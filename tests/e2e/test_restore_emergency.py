@@ -178,5 +178,5 @@ def test_a_version_that_comes_back_sick_is_put_away_again(small: SampleStack, ba
     small.sql("DELETE FROM observation WHERE id % 3 = 0")
     before = Picture.of(small)
     failed = chap(small, "restore", str(copy), "--yes", "--with-version", expect=3)["error"]
-    assert "exit" in failed["message"] and "Everything is as it was" in failed["state"]
+    assert "failed to start" in failed["message"] and "Everything is as it was" in failed["state"]
     assert_old(small, before)
