@@ -158,10 +158,8 @@ def _recipe(world: World, stack: Stack, image: str, database: str, password: str
     """
     running, project = stack.api.containers[0], stack.project
     wanted: dict[str, Any] = world.engine.compose_config(project)["services"].get(stack.api.name, {})
-    # Compose writes $ as $$, and null for a variable that the shell does not have.
-    environment = {
-        key: str(value).replace("$$", "$") for key, value in (wanted.get("environment") or {}).items() if value
-    }
+    # Compose writes null for a variable that the shell does not have.
+    environment = {key: _unescaped(value) for key, value in (wanted.get("environment") or {}).items() if value}
     environment["CHAP_DATABASE_URL"] = running.environment["CHAP_DATABASE_URL"]
     url = stack.database_url
     environment = {key: _elsewhere(key, value, url.password, password) for key, value in environment.items()}
@@ -171,12 +169,19 @@ def _recipe(world: World, stack: Stack, image: str, database: str, password: str
         image,
         environment,
         shares=database,
-        command=wanted.get("command") or (),
-        entrypoint=wanted.get("entrypoint") or (),
-        user=str(wanted.get("user") or ""),
-        volumes=[str(volume["target"]) for volume in wanted.get("volumes") or () if volume.get("type") == "volume"],
-        tmpfs=[str(volume) for volume in wanted.get("tmpfs") or ()],
+        command=[_unescaped(word) for word in wanted.get("command") or ()],
+        entrypoint=[_unescaped(word) for word in wanted.get("entrypoint") or ()],
+        user=_unescaped(wanted.get("user") or ""),
+        volumes=[
+            _unescaped(volume["target"]) for volume in wanted.get("volumes") or () if volume.get("type") == "volume"
+        ],
+        tmpfs=[_unescaped(volume) for volume in wanted.get("tmpfs") or ()],
     )
+
+
+def _unescaped(value: Any) -> str:
+    """Return a value as the container gets it: `docker compose config` writes $ as $$."""
+    return str(value).replace("$$", "$")
 
 
 def _elsewhere(name: str, value: str, password: str, other: str) -> str:
