@@ -111,7 +111,7 @@ class Call:
         render.write(render.document(self.command, {"ok": True, **data}) if self.json else self.full_command(text))
 
     def part(self, text: str) -> bool:
-        """Print a part of a result as soon as it is known, if a person is waiting for it. Return whether it was."""
+        """Print a part of a result early, on a terminal only. Return whether it was printed."""
         from compose_chap.cli.screen import render
 
         if self.json or not sys.stdout.isatty():

@@ -48,7 +48,7 @@ class World:
 
     @contextmanager
     def parallel(self, most: int) -> Iterator[tuple[Executor, World]]:
-        """Yield what runs functions in at most so many threads, and the world to give them.
+        """Yield a pool of at most `most` threads, and the world to give to what runs in it.
 
         At its end the block waits for all of them. When Ctrl-C interrupts it, it does not: a function that waits for
         something ends at its next pause, with a ChapError that nobody sees.

@@ -28,6 +28,7 @@ from compose_chap.operations import upgrade_plan
 from compose_chap.postgres import dump_format, jail, pg_tools, unexpected
 from compose_chap.postgres.sandbox import Quarantine
 from compose_chap.postgres.server import Database, Server, identifier, literal
+from compose_chap.project.variables import unescaped
 from compose_chap.records import lock
 from compose_chap.stack.chap_scripts import PYTHON
 from compose_chap.stack.databases import database_of, server_of
@@ -159,7 +160,7 @@ def _recipe(world: World, stack: Stack, image: str, database: str, password: str
     running, project = stack.api.containers[0], stack.project
     wanted: dict[str, Any] = world.engine.compose_config(project)["services"].get(stack.api.name, {})
     # Compose writes null for a variable that the shell does not have.
-    environment = {key: _unescaped(value) for key, value in (wanted.get("environment") or {}).items() if value}
+    environment = {key: unescaped(value) for key, value in (wanted.get("environment") or {}).items() if value}
     environment["CHAP_DATABASE_URL"] = running.environment["CHAP_DATABASE_URL"]
     url = stack.database_url
     environment = {key: _elsewhere(key, value, url.password, password) for key, value in environment.items()}
@@ -169,19 +170,14 @@ def _recipe(world: World, stack: Stack, image: str, database: str, password: str
         image,
         environment,
         shares=database,
-        command=[_unescaped(word) for word in wanted.get("command") or ()],
-        entrypoint=[_unescaped(word) for word in wanted.get("entrypoint") or ()],
-        user=_unescaped(wanted.get("user") or ""),
+        command=[unescaped(word) for word in wanted.get("command") or ()],
+        entrypoint=[unescaped(word) for word in wanted.get("entrypoint") or ()],
+        user=unescaped(wanted.get("user") or ""),
         volumes=[
-            _unescaped(volume["target"]) for volume in wanted.get("volumes") or () if volume.get("type") == "volume"
+            unescaped(volume["target"]) for volume in wanted.get("volumes") or () if volume.get("type") == "volume"
         ],
-        tmpfs=[_unescaped(volume) for volume in wanted.get("tmpfs") or ()],
+        tmpfs=[unescaped(volume) for volume in wanted.get("tmpfs") or ()],
     )
-
-
-def _unescaped(value: Any) -> str:
-    """Return a value as the container gets it: `docker compose config` writes $ as $$."""
-    return str(value).replace("$$", "$")
 
 
 def _elsewhere(name: str, value: str, password: str, other: str) -> str:

@@ -19,7 +19,7 @@ from compose_chap.stack import model_schema, releases
 from compose_chap.transaction.run.baseline import Baseline
 
 # The estimate for the first upgrade on a server: the API stops, a copy is made inside PostgreSQL, the new API starts.
-# It starts in about so many times the time in which the models of the running image were imported here.
+# Its start takes about this many times as long as importing the models of the running image took here.
 _STOP_SECONDS, _START_SECONDS = 1.5, 6.0
 _START_TO_IMPORT = 1.2
 _COPIED_PER_SECOND = 200e6

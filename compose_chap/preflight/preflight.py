@@ -174,7 +174,7 @@ def _database(subject: Subject) -> Finding:
         return warn(
             f"{text} Its text indexes were made with another version of the C library"
             f" ({database.collation_version}, now {database.collation_version_now or 'one that has none'}). An upgrade"
-            " copies it inside the server all the same, and the copy keeps that version.",
+            " copies it inside the server anyway, and the copy keeps that version.",
             f"After the upgrade: REINDEX DATABASE {quoted}; ALTER DATABASE {quoted} REFRESH COLLATION VERSION;",
         )
     message, details = f"{text} {unexpected.backup_warning(objects)}", {"size": database.size, "foreign": objects}

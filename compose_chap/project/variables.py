@@ -331,3 +331,8 @@ def _refusal(text: str, path: Path, position: int, problem: str) -> ComposeFileE
         line=text.count("\n", 0, position) + 1,
         hint="Correct that line first; `docker compose config` shows whether Compose can read it.",
     )
+
+
+def unescaped(value: object) -> str:
+    """Return a value of `docker compose config` as the container gets it: Compose writes $ as $$ in it."""
+    return str(value).replace("$$", "$")

@@ -33,7 +33,7 @@ class DiskCheck:
         self._reading = self._pool.submit(self._follow)
 
     def reached(self, size: int) -> None:
-        """Take note that so many bytes were handed to the kernel; they are read as soon as it is worth it."""
+        """Note that `size` bytes in all were handed to the kernel. They are read in larger pieces."""
         if size - self._asked >= _STRETCH:
             self._asked = size - size % _STRETCH
             self._ends.put(self._asked)

@@ -160,7 +160,7 @@ class Chap:
         return Jobs.of(jobs_in(answer), Active((), frozenset())) if answer.status == 200 else None
 
     def workers_answer(self, workers: int, patience: float) -> bool:
-        """Wait up to `patience` seconds until so many workers answer, and return whether they do."""
+        """Wait up to `patience` seconds for that number of workers to answer. Return whether they do."""
         limits = {"CHAP_WORKERS": str(workers), "CHAP_PATIENCE": str(patience)}
         with suppress(EngineError):
             answer = python(self.engine, self.container, chap_scripts.PING, "What the workers answered", **limits)

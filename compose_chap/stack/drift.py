@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from compose_chap import compose_labels
+from compose_chap.project.variables import unescaped
 
 _Json = Mapping[str, Any]
 
@@ -151,8 +152,7 @@ def _items(value: Any) -> list[str]:
 
 
 def _plain(words: Any) -> list[str]:
-    # Compose writes a $ as $$.
-    return [str(word).replace("$$", "$") for word in _items(words)]
+    return [unescaped(word) for word in _items(words)]
 
 
 def _port(address: str | None, published: Any, target: Any, protocol: str) -> str:
@@ -226,13 +226,13 @@ def _environments(own: _Json, image: _Json, service: _Json) -> tuple[dict[str, s
     actual = dict(entry.partition("=")[::2] for entry in own.get("Env") or ())
     declared = dict(entry.partition("=")[::2] for entry in image.get("Env") or ())
     written = service.get("environment") or {}
-    declared |= {name: str(value).replace("$$", "$") for name, value in written.items() if value is not None}
+    declared |= {name: unescaped(value) for name, value in written.items() if value is not None}
     return {name: value for name, value in actual.items() if name in declared or not _PROXY.fullmatch(name)}, declared
 
 
 def _labels(own: _Json, image: _Json, service: _Json) -> tuple[dict[str, str], dict[str, str]]:
     declared = dict(image.get("Labels") or {})
-    declared |= {name: str(value).replace("$$", "$") for name, value in (service.get("labels") or {}).items()}
+    declared |= {name: unescaped(value) for name, value in (service.get("labels") or {}).items()}
     both = (own.get("Labels") or {}, declared)
     actual, declared = (
         {name: labels[name] for name in labels if not name.startswith(compose_labels.PREFIX)} for labels in both

@@ -11,6 +11,7 @@ from typing import Any
 from compose_chap.engine.world import World
 from compose_chap.errors import ChapError, EngineError
 from compose_chap.model import Container, Project
+from compose_chap.project.variables import unescaped
 
 PRE_STOP, POST_START = "pre_stop", "post_start"
 
@@ -41,14 +42,12 @@ def run(world: World, hooks: Hooks, kind: str, container: Container, *, forgivin
 
 
 def _run(world: World, container: Container, kind: str, hook: Mapping[str, Any]) -> None:
-    # Compose writes $ as $$, and null for a variable that the shell does not have.
+    # Compose writes null for a variable that the shell does not have.
     command = hook["command"] if isinstance(hook["command"], list) else [hook["command"]]
-    environment = {
-        name: str(value).replace("$$", "$") for name, value in (hook.get("environment") or {}).items() if value
-    }
+    environment = {name: unescaped(value) for name, value in (hook.get("environment") or {}).items() if value}
     done = world.engine.run(
         container.id,
-        [str(word).replace("$$", "$") for word in command],
+        [unescaped(word) for word in command],
         stdin=b"",
         environment=environment,
         user=str(hook.get("user") or ""),

@@ -11,7 +11,7 @@ HEAD = ("What", "Database", "docker chap", "By hand", "Limit", "to by hand", "to
 
 @dataclass(frozen=True)
 class Goal:
-    """At most so many times what is measured `beside` (`by_hand` or `limit`), or at most so much, where it is empty."""
+    """At most `most` times what is measured `beside` (`by_hand` or `limit`); where that is empty, at most `most`."""
 
     most: float
     beside: str = ""

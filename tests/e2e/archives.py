@@ -9,7 +9,7 @@ _NULL = b"\1\1\0\0\0"
 
 
 def huge(entries: int, kind: str = "TABLE", then: str = "") -> Iterator[bytes]:
-    """Yield an archive in pieces, with so many entries of a kind in its table of contents and no rows.
+    """Yield an archive in pieces, with a number of entries of a kind in its table of contents and no rows.
 
     Each makes a table, and runs the statements in `then`.
     """
