@@ -161,7 +161,9 @@ class Restic:
 
     def count_everything(self) -> None:
         """Let the repository know what lies in it, also what a run that was cut off has sent."""
-        self._run(*(("repair", "index") if self._version >= _REPAIRS else ("rebuild-index",)))
+        # It needs the repository for itself, and is not worth to wait for.
+        self._unlock()
+        self._once(*(("repair", "index") if self._version >= _REPAIRS else ("rebuild-index",)))
 
     def _unlock(self) -> None:
         """Remove the locks of runs that are gone; restic leaves those alone that somebody may still hold."""
