@@ -27,6 +27,7 @@ PARTIAL = ".partial"
 PIN_FILE = "pinned"
 
 _LISTED = 5
+_MOST_TABLES = 300  # that a line of the audit trail has room for
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,18 @@ class Backup:
     def size(self) -> int:
         """The size of all its files, in bytes."""
         return sum(part.size for part in self.manifest.parts)
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        """What the audit trail keeps of it for longer than the backup lasts: sizes in bytes, and rows of each table."""
+        database, tables = self.manifest.database, self.tables
+        return {
+            "chap_version": self.manifest.chap.version,
+            "database_size": database.size,
+            "dump_size": self.manifest.dump.size,
+            "size": self.size,
+            **({"tables": tables} if len(tables) <= _MOST_TABLES else {}),
+        }
 
     @property
     def pinned(self) -> bool:

@@ -77,7 +77,7 @@ def backup_command(
         call.hand_over(stack.project.directory if stack.project.local else None)
         world.notify("backup", stack.access.name)
         made = backup.take(world, backup.Scope(stack, sources, reason, with_dhis2, with_volumes), folder)
-        attempt.learn(made.id, backup=made.id, folder=str(made.folder))
+        attempt.learn(made.id, backup=made.id, folder=str(made.folder), **made.figures)
     _warn(call, _warnings(made))
     took = units.duration(made.manifest.seconds.get("all", 0))
     rows, size = rows_text(made.tables), units.size(made.size)

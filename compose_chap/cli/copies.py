@@ -133,7 +133,7 @@ def copy_command(call: Call, wanted: str, store: Store, new: bool, limit_upload:
         attempt.learn(backup.id, backup=backup.id, repository=restic.location)
         made = new and restic.make_if_missing()
         sent = send.send(world, restic, backup, server_of(world.engine, stack))
-        attempt.learn(sent=sent.added)
+        attempt.learn(sent=sent.added, sql_size=sent.copy.sql_size)
     if sent.existed:
         text = f"Backup {backup.id} is already copied to {restic.location}."
     else:
@@ -206,7 +206,9 @@ def prune_repository(
             if not (call.json or yes):
                 call.tell(f"{text}\n")
             call.confirm(sentences.ASK_REMOVE, yes=yes)
-            attempt.learn(f"removed {units.several(len(chosen.copies), 'copie')}", repository=restic.location)
+            removed = [copy.id for copy in chosen.copies]
+            summary = f"removed {units.several(len(removed), 'copie')}"
+            attempt.learn(summary, repository=restic.location, copies=removed)
             world.notify("prune copies", restic.location)
             restic.forget(chosen.snapshots)
             text = text.replace("Would be removed", "Removed", 1)

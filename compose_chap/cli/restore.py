@@ -104,6 +104,7 @@ def restore_command(
         credentials = dhis2_credentials(call, dhis2_user)
         call.hand_over(stack.project.directory)
         done = restore.execute(world, plan, outlook.baseline, credentials)
+        attempt.learn(downtime=done.downtime)
     call.result(_data(done, outlook), _text(done, chosen))
 
 

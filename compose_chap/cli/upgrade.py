@@ -133,6 +133,7 @@ def upgrade_command(
         credentials = dhis2_credentials(call, dhis2_user)
         call.hand_over(stack.project.directory)
         done = upgrade.execute(world, plan, credentials)
+        attempt.learn(downtime=done.downtime, backup=done.backup.id, **done.backup.figures)
 
     report = run_records.report_file(stack.project.directory, done.run)
     call.result(_done_json(done, report), _done_text(done, report))

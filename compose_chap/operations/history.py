@@ -19,7 +19,7 @@ def trail(directory: Path, origin: Origin, runs: Sequence[Mapping[str, Any]]) ->
 
     A run that is missing in the trail, for example of an older version, gets its own entry before all others.
     """
-    entries, earlier = audit.entries(directory, origin), []
+    entries, earlier = audit.entries(directory, origin, complete=True), []
     for run in runs:
         began = order.began(run)
         at = _began_by(entries, str(run["operation"]), began)

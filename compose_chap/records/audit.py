@@ -1,8 +1,8 @@
 """The audit trail of a stack: who did what, when, with which options, and how that ended.
 
 `.docker-chap/audit.jsonl` has a line for each beginning and a line for each end, of whatever works on the stack or on
-its backups, also when it is refused. Lines are only added. A file that has grown large becomes `audit.1.jsonl`, in the
-place of the one before it, so that the trail never takes more than twice `_LARGEST`.
+its backups, also when it is refused. Lines are only added. A file that has grown large becomes `audit.1.jsonl`, the one
+before it `audit.2.jsonl`, and so on: ten years of nights. The trail never takes more than `_MOST` times `_LARGEST`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from compose_chap.reading import Value
 from compose_chap.records import own_folder
 from compose_chap.records.run_records import FOLDER, operator
 
-FILE, OLDER = "audit.jsonl", "audit.1.jsonl"
+FILE, OLDER = "audit.jsonl", "audit.{}.jsonl"
 
 # How an attempt ended; one whose process is gone without a word was cut off.
 DONE, REFUSED, FAILED, ROLLED_BACK = "done", "refused", "failed", "rolled back"
@@ -34,7 +34,8 @@ CANCELLED, NEEDS_PERSON, CUT_OFF, RUNNING = "cancelled", "needs a person", "cut 
 # A foreground command that handed its work on: what goes on writes an entry of its own.
 DETACHED = "detached"
 
-_LARGEST = 2 << 20  # bytes, some ten thousand entries
+_LARGEST = 2 << 20  # bytes, two or three thousand entries
+_MOST = 40  # files
 _LONGEST = 32 << 10  # bytes of a line
 _FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
@@ -107,18 +108,23 @@ def end(directory: Path, entry: AuditEntry) -> None:
     _append(directory / FOLDER, entry)
 
 
-def entries(directory: Path, origin: Origin = Origin()) -> list[AuditEntry]:
+def entries(directory: Path, origin: Origin = Origin(), *, complete: bool = False) -> list[AuditEntry]:
     """Return the trail of a stack in the order of its lines; one that cannot be read is left out. Raise StateError.
 
-    A clock that was set back does not change the order.
+    Without `complete` it is that of the last months: what two files hold. A clock that was set back does not change the
+    order.
     """
-    known: dict[str, AuditEntry] = {}
-    for name in (OLDER, FILE):
+    folder, contents = directory / FOLDER, []
+    # The newest first: a file that is put aside meanwhile is then read twice, and none is missed.
+    for name in (FILE, *(OLDER.format(number) for number in range(1, _MOST if complete else 2))):
         with suppress(FileNotFoundError):
-            for line in own_folder.read(directory / FOLDER / name, 2 * _LARGEST).splitlines():
-                with suppress(StateError):
-                    entry = _read(reading.parse(line, f"{directory / FOLDER / name}", StateError, _LONGEST))
-                    known[entry.id] = entry
+            contents.append((name, own_folder.read(folder / name, 2 * _LARGEST)))
+    known: dict[str, AuditEntry] = {}
+    for name, content in reversed(contents):
+        for line in content.splitlines():
+            with suppress(StateError):
+                entry = _read(reading.parse(line, f"{folder / name}", StateError, _LONGEST))
+                known[entry.id] = entry
     own = (entry for entry in known.values() if origin.owns(entry.origin) and entry.result != DETACHED)
     return [_as_it_is(entry) for entry in own]
 
@@ -185,9 +191,19 @@ def _newest(handle: int, folder: Path) -> Iterator[int]:
             if status.st_size < _LARGEST:
                 yield descriptor
                 return
-            os.replace(FILE, OLDER, src_dir_fd=handle, dst_dir_fd=handle)
+            _put_aside(handle)
         finally:
             os.close(descriptor)
+
+
+def _put_aside(handle: int) -> None:
+    """Let the file that lines are added to become the first of the older ones; the last of too many goes."""
+    names = set(os.listdir(handle))
+    free = next((number for number in range(1, _MOST) if OLDER.format(number) not in names), _MOST - 1)
+    # From the last to the first, so that a power cut between two of them loses none.
+    for number in range(free, 0, -1):
+        before = OLDER.format(number - 1) if number > 1 else FILE
+        os.replace(before, OLDER.format(number), src_dir_fd=handle, dst_dir_fd=handle)
 
 
 def _is_newest(handle: int, status: os.stat_result) -> bool:

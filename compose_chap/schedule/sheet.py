@@ -42,11 +42,11 @@ The last line is the newest copy. Put its ID, and the digits behind sql= in its 
 
 FILES=…
 SQL=…
-restic restore $FILES --target /root/chap-copy
+restic restore $FILES --target /srv/chap-copy
 mkdir -p {quote(str(stack.project.directory))}
 
-Put the Compose files from /root/chap-copy/files back to where they were, as /root/chap-copy/manifest.json
-says of each. The main one: {stack.project.files[0]}
+Put the Compose files from /srv/chap-copy/files back to where they were: /srv/chap-copy/manifest.json
+says where. The main one: {stack.project.files[0]}
 Then start the empty database, fill it, and start everything:
 
 {compose} up -d --wait {quote(database)} || {compose} up -d {quote(database)}

@@ -20,6 +20,7 @@ AUTOMATION = (Path(__file__).parents[2] / "docs/automation.md").read_text()
 COMMON = {"version", "command", "ok"}
 OF_A_FAILURE = {"error", "exit_status"}
 OF_A_FAILED_RUN = {*OF_A_FAILURE, "run", "report", "checks"}
+_CRONTAB = "#!/bin/sh\n[ $1 = - ] && exec cat >'{table}'\n[ $1 = -l ] && exec cat '{table}'\nexit 2\n"
 
 
 def chap(stack: SampleStack, *words: str, expect: int = 0, **variables: str) -> Any:
@@ -43,6 +44,15 @@ def _is_object(line: str) -> bool:
         return isinstance(json.loads(line), dict)
     except ValueError:
         return False
+
+
+def own_crontab(folder: Path) -> Path:
+    """Return a folder with a crontab that keeps its lines beside it: this machine must not do the work of a sample."""
+    bin = folder / "bin"
+    bin.mkdir()
+    (bin / "crontab").write_text(_CRONTAB.format(table=folder / "table"))
+    (bin / "crontab").chmod(0o755)
+    return bin
 
 
 def as_promised(output: str, command: str, status: int) -> Any:

@@ -14,6 +14,7 @@ import pytest
 from compose_chap import errors
 from compose_chap.cli import app
 from compose_chap.cli.commands import EXIT_STATUSES
+from tests.e2e.calls import own_crontab
 from tests.sample.stack import SampleStack, environment, run_in
 
 ROOT = Path(__file__).parents[2]
@@ -75,7 +76,7 @@ EXAMPLES = [
 
 
 @pytest.mark.parametrize(("name", "line"), EXAMPLES)
-def test_the_example_runs(small: SampleStack, repository: Path, name: str, line: str) -> None:
+def test_the_example_runs(small: SampleStack, repository: Path, name: str, line: str, tmp_path: Path) -> None:
     if name == "rollback":
         # There must be something to undo.
         small.docker("chap", "upgrade", "v2.1.0", "--yes")
@@ -87,5 +88,9 @@ def test_the_example_runs(small: SampleStack, repository: Path, name: str, line:
         # The place that the example names is nobody's: a folder of this machine stands for it.
         words[-1] = str(repository)
         variables |= {"RESTIC_PASSWORD": "secret"}
+    if name == "schedule":
+        # Not with this machine's own systemd or cron, which would do the work of a sample every night.
+        words += ["--by", "cron"]
+        variables |= {"PATH": f"{own_crontab(tmp_path)}:{variables['PATH']}"}
     done = run_in(small.folder, *words, env=variables)
     assert done.returncode == 0 and done.stdout.strip(), done.stdout + done.stderr

@@ -14,27 +14,20 @@ from typing import Any
 import pytest
 
 from tests.e2e import repositories
-from tests.e2e.calls import chap
+from tests.e2e.calls import chap, own_crontab
 from tests.e2e.repositories import Store
 from tests.monitor import Monitor, monitoring
 from tests.sample.stack import SampleStack, environment
 
-CRONTAB = "#!/bin/sh\n[ $1 = - ] && exec cat >'{table}'\n[ $1 = -l ] && exec cat '{table}'\nexit 2\n"
-
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a folder with a crontab of its own: that of this machine must not get the work of a sample."""
-    root = tmp_path_factory.mktemp("schedule")
-    (root / "bin").mkdir()
-    (root / "bin" / "crontab").write_text(CRONTAB.format(table=root / "table"))
-    (root / "bin" / "crontab").chmod(0o755)
-    return root
+    return tmp_path_factory.mktemp("schedule")
 
 
 @pytest.fixture(scope="module")
 def path(root: Path) -> str:
-    return f"{root / 'bin'}:{environment()['PATH']}"
+    return f"{own_crontab(root)}:{environment()['PATH']}"
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +53,12 @@ def words(store: Store, root: Path, monitor: Monitor) -> tuple[str, ...]:
 def on(small: SampleStack, words: tuple[str, ...], path: str) -> Any:
     """Switch it on, with a repository that does not exist yet, and no password."""
     return chap(small, *words, PATH=path)
+
+
+@pytest.fixture(scope="module")
+def night(small: SampleStack, on: Any) -> dict[str, Any]:
+    """Do the work of a first night, and return its parts by their names."""
+    return {part["name"]: part for part in run(small, "nightly")["parts"]}
 
 
 def run(stack: SampleStack, kind: str, expect: int = 0) -> Any:
@@ -105,7 +104,7 @@ def test_three_nights_with_changing_data(small: SampleStack, on: Any, root: Path
 
 
 @pytest.mark.torture
-def test_what_cron_calls_is_the_work(small: SampleStack, on: Any, root: Path) -> None:
+def test_what_cron_calls_is_the_work(small: SampleStack, night: Any, root: Path) -> None:
     last = chap(small, "backups")["backups"][-1]["id"]
     line = (root / "table").read_text().splitlines()[0]
     # As cron starts it: by a shell, with nearly nothing in its environment.
@@ -117,7 +116,9 @@ def test_what_cron_calls_is_the_work(small: SampleStack, on: Any, root: Path) ->
     assert chap(small, "backups")["backups"][-1]["id"] > last
 
 
-def test_the_week_and_the_month(small: SampleStack, on: Any) -> None:
+def test_the_week_and_the_month(small: SampleStack, night: Any) -> None:
+    assert list(night) == ["backup", "copy", "prune", "prune copies", "metrics"]
+    assert all(part["exit_status"] == 0 for part in night.values()), night
     weekly = {part["name"]: part for part in run(small, "weekly")["parts"]}
     assert weekly["verify"]["facts"]["proven_by"] == "test-restored"
     assert weekly["check copies"]["facts"]["checked"] == 5
@@ -152,7 +153,9 @@ def test_a_link_that_is_down_fails_the_night_and_loses_nothing(
         assert listed[-1] == chap(small, "backups")["backups"][-1]["id"]
 
 
-def test_everything_comes_back_by_the_sheet_alone(small: SampleStack, on: Any, root: Path, tmp_path: Path) -> None:
+def test_everything_comes_back_by_the_sheet_alone(
+    small: SampleStack, on: Any, night: Any, root: Path, tmp_path: Path
+) -> None:
     """Lose the server, and follow the sheet with restic and Docker, as a person would."""
     rows, files = small.checksum(), {file: file.read_bytes() for file in (*small.files, small.folder / ".env")}
     stays = small.folder.with_name("lost")
@@ -160,7 +163,7 @@ def test_everything_comes_back_by_the_sheet_alone(small: SampleStack, on: Any, r
         small.compose("down", "--volumes")
         small.folder.rename(stays)
         try:
-            sheet = on["sheet"].replace("/root/chap-copy", f"{tmp_path}/copy")
+            sheet = on["sheet"].replace("/srv/chap-copy", f"{tmp_path}/copy")
             lines = [line for line in sheet.splitlines() if re.match(r"(export|restic|mkdir|docker) ", line)]
             exports, listing, bring, make, start, fill, everything = _joined(lines)
             newest = shell(f"{exports}\n{listing}").strip().splitlines()
@@ -177,6 +180,7 @@ def test_everything_comes_back_by_the_sheet_alone(small: SampleStack, on: Any, r
             small.wait_ready()
             assert small.checksum() == rows
         finally:
+            small.folder.mkdir(exist_ok=True)
             for path in stays.iterdir():
                 if not (small.folder / path.name).exists():
                     path.rename(small.folder / path.name)

@@ -7,9 +7,11 @@ import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -80,10 +82,38 @@ def test_it_never_grows_without_bound_and_keeps_the_newest(tmp_path: Path, monke
     monkeypatch.setattr(audit, "_LARGEST", 4000)
     for minute in range(60):
         begun(tmp_path, minutes=minute)
-    kept = audit.entries(tmp_path)
-    assert 5 < len(kept) < 60 and kept[-1].began_at == NOW + timedelta(minutes=59)
-    assert [entry.began_at for entry in kept] == sorted(entry.began_at for entry in kept)
-    assert sum(path.stat().st_size for path in (tmp_path / FOLDER).glob("audit*")) < 3 * 4000
+    recent, complete = audit.entries(tmp_path), audit.entries(tmp_path, complete=True)
+    assert 5 < len(recent) < len(complete) == 60 and recent == complete[-len(recent) :]
+    assert [entry.began_at for entry in complete] == [NOW + timedelta(minutes=minute) for minute in range(60)]
+
+    monkeypatch.setattr(audit, "_MOST", 4)
+    for minute in range(60, 90):
+        begun(tmp_path, minutes=minute)
+    files = sorted(path.name for path in (tmp_path / FOLDER).glob("audit*"))
+    assert {"audit.1.jsonl", "audit.2.jsonl", "audit.3.jsonl", "audit.jsonl"} <= {*files}
+    kept = audit.entries(tmp_path, complete=True)
+    assert len(kept) < 90 and kept[-1].began_at == NOW + timedelta(minutes=89)
+
+
+def test_a_power_cut_while_files_are_renumbered_loses_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audit, "_LARGEST", 1000)
+    made = [begun(tmp_path, minutes=minute) for minute in range(12)]
+    real, renamed = os.replace, list[Any]()
+
+    def cut(*names: Any, **folders: Any) -> None:
+        if len(renamed) == 2:
+            raise OSError("the power is gone")
+        renamed.append(names)
+        real(*names, **folders)
+
+    monkeypatch.setattr(os, "replace", cut)
+    for minute in range(12, 20):
+        with suppress(StateError):
+            made.append(begun(tmp_path, minutes=minute))
+    assert len(renamed) == 2
+    monkeypatch.setattr(os, "replace", real)
+    made += [begun(tmp_path, minutes=minute) for minute in range(20, 40)]
+    assert audit.entries(tmp_path, complete=True) == made
 
 
 def test_several_at_once_lose_no_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
