@@ -48,7 +48,9 @@ def read(path: Path) -> tuple[str, ...]:
         status = path.stat()
         text = reading.read_file(path, _LONGEST, UsageError, links=True).decode(errors="replace")
     except FileNotFoundError:
-        raise UsageError(f"There is no file {path}.", hint="Name the file with the addresses: --alarm-file FILE") from None
+        raise UsageError(
+            f"There is no file {path}.", hint="Name the file with the addresses: --alarm-file FILE"
+        ) from None
     except OSError as error:
         raise UsageError(f"The file with the addresses cannot be read: {path}: {error.strerror}.") from None
     if status.st_mode & 0o077:
@@ -104,9 +106,7 @@ def _pieces(address: str) -> Iterator[str]:
     rest = address.partition("://")[2]
     host = shown(address).partition("://")[2]
     yield rest
-    for text in (rest, unquote(rest)):
-        pieces = [text, *_SEPARATORS.split(text), *re.split(r"[/?&]+", text)]
-        # Shorter ones stand in every sentence.
-        yield from (piece for piece in pieces if len(piece) > 3 and piece not in host)
-
-
+    whole = [unquote(rest), *re.split(r"[/?&]+", rest), *_SEPARATORS.split(rest)]
+    pieces = [*whole, *map(unquote, whole), *_SEPARATORS.split(unquote(rest))]
+    # Shorter ones stand in every sentence.
+    yield from (piece for piece in pieces if len(piece) > 3 and piece not in host)

@@ -30,7 +30,7 @@ class Failing:
 
 
 @dataclass(frozen=True)
-class Change:
+class StateChange:
     """What fails now, and of that what is new; and what failed before and works again."""
 
     failing: tuple[Failing, ...]
@@ -38,7 +38,7 @@ class Change:
     ended: tuple[Failing, ...]
 
 
-def compare(before: Sequence[Failing], signs: Sequence[Sign], now: datetime) -> Change:
+def compare(before: Sequence[Failing], signs: Sequence[Sign], now: datetime) -> StateChange:
     """Return what the signs change. What there is no sign of stays as it was; of two signs the last counts."""
     known = {failing.subject: failing for failing in before}
     seen = {sign.subject: sign for sign in signs}
@@ -49,7 +49,7 @@ def compare(before: Sequence[Failing], signs: Sequence[Sign], now: datetime) -> 
             after[subject] = Failing(subject, since, sign.fault, sign.hint)
         else:
             after.pop(subject, None)
-    return Change(
+    return StateChange(
         tuple(after.values()),
         tuple(failing for subject, failing in after.items() if subject not in known),
         tuple(failing for subject, failing in known.items() if subject not in after),

@@ -12,7 +12,7 @@ from typing import Protocol
 from compose_chap import units
 from compose_chap.alarms import addresses, ledger
 from compose_chap.alarms.ledger import Ledger, Waiting
-from compose_chap.alarms.services import Text
+from compose_chap.alarms.services import AlarmText
 from compose_chap.errors import StateError
 
 # From then on a message says of itself that it is late.
@@ -22,12 +22,12 @@ _LATE = timedelta(minutes=10)
 class Sender(Protocol):
     """What sends a text to an address."""
 
-    def send(self, address: str, text: Text) -> str:
+    def send(self, address: str, text: AlarmText) -> str:
         """Send it, and return why it did not arrive, empty when it did."""
 
 
 @dataclass(frozen=True)
-class Failure:
+class Undelivered:
     """An address, as it may be shown, that a message did not reach, and why."""
 
     shown: str
@@ -40,19 +40,17 @@ Load = Callable[[], AbstractContextManager[Sender]]
 
 def deliver(
     directory: Path, to: Sequence[str], update: Update, load: Load, clock: Callable[[], datetime]
-) -> tuple[list[Failure], list[str]]:
+) -> tuple[list[Undelivered], list[str]]:
     """Change the ledger of a stack, and send what then waits to the addresses in `to`.
 
     `load` gives what sends, and is called only when there is something to send. Return what could not be sent, and
-    what could not be written down, for people: then it is sent all the same. Raise nothing but what `load` raises.
+    what could not be written down, for people: then it is sent all the same. It raises no ChapError.
     """
     post = _Post(directory, clock)
     try:
         with ledger.held(directory):
             post.send(to, update, load)
     except StateError as error:
-        if post.begun:
-            raise
         # Without a place for records, or a lock on them, people have to be told even more.
         post.troubles.append(error.message)
         post.send(to, update, load)
@@ -65,12 +63,10 @@ class _Post:
     def __init__(self, directory: Path, clock: Callable[[], datetime]) -> None:
         self._directory, self._clock = directory, clock
         self._ledger = Ledger()
-        self.failures: list[Failure] = []
+        self.failures: list[Undelivered] = []
         self.troubles: list[str] = []
-        self.begun = False
 
     def send(self, to: Sequence[str], update: Update, load: Load) -> None:
-        self.begun = True
         known = {addresses.identity(address): address for address in to}
         try:
             before = ledger.read(self._directory)
@@ -78,14 +74,19 @@ class _Post:
             self.troubles.append(error.message)
             before = Ledger()
         # Nobody waits any more at an address that was taken away.
-        waiting = (replace(message, to=tuple(name for name in message.to if name in known)) for message in before.waiting)
+        waiting = (
+            replace(message, to=tuple(name for name in message.to if name in known)) for message in before.waiting
+        )
         self._ledger = update(replace(before, waiting=tuple(waiting)).without_sent())
         if self._ledger != before:
             self._save()
         if self._ledger.waiting:
-            with load() as sender:
-                for name, address in known.items():
-                    self._send_to(sender, name, address)
+            try:
+                with load() as sender:
+                    for name, address in known.items():
+                        self._send_to(sender, name, address)
+            except StateError as error:
+                self.failures += [Undelivered(addresses.shown(address), error.message) for address in to]
             self._ledger = self._ledger.without_sent()
             self._save()
 
@@ -98,7 +99,7 @@ class _Post:
             text = _as_sent(message, name, self._clock())
             if why := sender.send(address, text):
                 self._change(number, replace(message, begun=_without(message.begun, name)))
-                self.failures.append(Failure(addresses.shown(address), why))
+                self.failures.append(Undelivered(addresses.shown(address), why))
                 return
             arrived = replace(message, to=_without(message.to, name), begun=_without(message.begun, name))
             self._change(number, arrived)
@@ -118,7 +119,7 @@ def _without(names: Sequence[str], name: str) -> tuple[str, ...]:
     return tuple(other for other in names if other != name)
 
 
-def _as_sent(message: Waiting, name: str, now: datetime) -> Text:
+def _as_sent(message: Waiting, name: str, now: datetime) -> AlarmText:
     notes = []
     if now - message.at > _LATE:
         notes.append(f"This message is of {units.moment(message.at)}. It could not be sent before.")
@@ -129,4 +130,6 @@ def _as_sent(message: Waiting, name: str, now: datetime) -> Text:
             f"{units.several(message.dropped, 'older message')} could not be sent and"
             f" {'was' if message.dropped == 1 else 'were'} thrown away."
         )
-    return Text(message.title, "\n\n".join([" ".join(notes), message.text] if notes else [message.text]), message.bad)
+    return AlarmText(
+        message.title, "\n\n".join([" ".join(notes), message.text] if notes else [message.text]), message.bad
+    )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -106,7 +106,11 @@ def held(directory: Path) -> Iterator[None]:
     path = own_folder.make(directory / FOLDER) / LOCK
     if LOCK not in own_folder.names(directory / FOLDER):
         own_folder.write(path, b"")
-    with lock.claimed(path):
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(lock.claimed(path))
+        except OSError as error:
+            raise own_folder.cannot("lock", path, error) from None
         yield
 
 

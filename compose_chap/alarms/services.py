@@ -33,7 +33,7 @@ _LONGEST = 90.0  # seconds for a message, however the answers drip
 
 
 @dataclass(frozen=True)
-class Text:
+class AlarmText:
     """What is sent: a title and a text, and whether it is about something bad."""
 
     title: str
@@ -54,7 +54,7 @@ class Services:
 
     def fault(self, address: str) -> str:
         """Return why nothing can be sent to an address, empty when that can be tried. Nothing is sent."""
-        with _warnings_of_apprise() as lines:
+        with _listening() as lines:
             if self._service(address) is not None:
                 return ""
         kind = addresses.kind_of(address)
@@ -66,7 +66,7 @@ class Services:
             return f"no service is called {kind}://" + (f"; did you mean {similar[0]}://?" if similar else "")
         return f"it is not complete: {_plain(lines, address) or 'a part of it is missing'}"
 
-    def send(self, address: str, text: Text) -> str:
+    def send(self, address: str, text: AlarmText) -> str:
         """Send a text, and return why it did not arrive, empty when the service took it. It never raises."""
         results: SimpleQueue[str] = SimpleQueue()
         with timeline.during("question", "alarm"):
@@ -76,8 +76,8 @@ class Services:
             except Empty:
                 return f"{addresses.shown(address)} does not finish its answer"
 
-    def _sent(self, address: str, text: Text) -> str:
-        with _warnings_of_apprise() as lines:
+    def _sent(self, address: str, text: AlarmText) -> str:
+        with _listening() as lines:
             try:
                 service = self._service(address)
                 if service is None:
@@ -137,14 +137,13 @@ def _unpacked_into(stack: ExitStack, content: bytes) -> str:
 
 
 def _imported() -> Any:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with _listening():
         import apprise
     return apprise
 
 
 @contextmanager
-def _warnings_of_apprise() -> Iterator[list[str]]:
+def _listening() -> Iterator[list[str]]:
     """Give the list that what Apprise warns of is added to, and nothing of it gets onto the screen."""
     lines: list[str] = []
 
@@ -156,7 +155,10 @@ def _warnings_of_apprise() -> Iterator[list[str]]:
     logger.addHandler(listener)
     logger.propagate = False
     try:
-        yield lines
+        with warnings.catch_warnings():
+            # A service's own code is loaded when it is needed, and may be old.
+            warnings.simplefilter("ignore")
+            yield lines
     finally:
         logger.removeHandler(listener)
 

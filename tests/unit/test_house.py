@@ -21,7 +21,7 @@ FLOORS = (
     ("cli",),
     ("operations",),
     ("schedule",),
-    ("copies",),
+    ("copies", "alarms"),
     ("preflight", "restore"),
     ("transaction",),
     ("backups",),
@@ -62,6 +62,7 @@ DOORS = {
     "subprocess": "engine",
     "ruamel": "project.document",
     "httpx": "engine",
+    "apprise": "alarms.services",
     "fcntl": "records",
 }
 # The lock of a stack is a container, and its errors are docker's.
@@ -73,7 +74,7 @@ LARGER = {
     "preflight": 12,
     "backups": 12,
     "operations": 13,
-    "cli": 23,
+    "cli": 25,
     "cli.screen": 16,
     "engine": 15,
     "records": 13,
