@@ -134,14 +134,7 @@ def copy_command(call: Call, wanted: str, store: Store, new: bool, limit_upload:
         made = new and restic.make_if_missing()
         sent = send.send(world, restic, backup, server_of(world.engine, stack))
         attempt.learn(sent=sent.added, sql_size=sent.copy.sql_size)
-    if sent.existed:
-        text = f"Backup {backup.id} is already copied to {restic.location}."
-    else:
-        text = f"Backup {backup.id} is copied to {restic.location}. {units.size(sent.added)} were sent."
-    if made:
-        text += (
-            " The repository is new. Without its password nobody can read it: keep the password in another place too."
-        )
+    text = screen.sent(sent, restic.location) + (f" {screen.NEW_REPOSITORY}" if made else "")
     call.result({"copy": screen.copy_document(sent.copy), "sent": sent.added, "existed": sent.existed}, paragraph(text))
 
 
@@ -154,6 +147,7 @@ def copy_command(call: Call, wanted: str, store: Store, new: bool, limit_upload:
 def copies_command(call: Call, store: Store, check: int) -> None:
     """List the copies of backups in another place.
 
+    Those of this stack are listed; where it has none, as on a new machine, those of all stacks.
     With --check the repository is checked too: its structure, and a part of its data, chosen by chance. What is damaged
     there is found so before it is needed.
     """
@@ -161,15 +155,17 @@ def copies_command(call: Call, store: Store, check: int) -> None:
         raise UsageError(f"{check} is more than 100 percent.", state="Nothing was changed.")
     restic = store.open()
     restic.check_reachable()
-    listing = catalogue.scan(restic)
+    directory, origin = stack_records(call)
+    everything = catalogue.scan(restic)
+    listing = catalogue.meant(everything, origin)
     document: dict[str, Any] = {
         "repository": restic.location,
         "copies": [screen.copy_document(copy) for copy in listing.copies],
         "incomplete": [snapshot.id for snapshot in listing.incomplete],
     }
-    text = screen.listing_text(listing, restic.location, call.clock())
+    others = len(everything.copies) - len(listing.copies)
+    text = screen.listing_text(listing, restic.location, call.clock(), others)
     if check:
-        directory, origin = stack_records(call)
         with recorded(call, directory, origin) as attempt:
             attempt.learn(f"read {check}% of the repository back", repository=restic.location, checked=check)
             call.world().notify("check copies", restic.location)

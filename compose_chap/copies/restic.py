@@ -24,6 +24,8 @@ OLDEST = (0, 14, 0)
 _VERSION = re.compile(r"restic (\d+)\.(\d+)\.(\d+)")
 # `rebuild-index` has this name from 0.16 on.
 _REPAIRS = (0, 16, 0)
+# From here on a backup's summary counts what was sent; before, only what that is unpacked.
+_COUNTS_PACKED = (0, 17, 0)
 _OVER_A_LINK = ("sftp", "rest", "s3", "b2", "azure", "gs", "swift", "rclone")
 
 # Seconds within which a repository has to answer at all. restic itself would try for a quarter of an hour.
@@ -87,12 +89,14 @@ class Restic:
     def send_stream(self, pieces: Iterable[bytes], name: str, tags: Sequence[str]) -> Added:
         """Make a snapshot of one file, given piece by piece. What `pieces` raises ends it without a snapshot."""
         command = self._command("backup", "--json", "--stdin", "--stdin-filename", name, *_tagged(tags))
-        return self._sent(streams.feed(command, pieces, self._environment))
+        before = self._stored()
+        return self._sent(streams.feed(command, pieces, self._environment), before)
 
     def send_files(self, folder: Path, names: Sequence[str], tags: Sequence[str]) -> Added:
         """Make a snapshot of files and folders below `folder`, under their names in it."""
         command = self._command("backup", "--json", *_tagged(tags), "--", *names)
-        return self._sent(process.run(command, folder=folder, environment=self._environment, alone=True))
+        before = self._stored()
+        return self._sent(process.run(command, folder=folder, environment=self._environment, alone=True), before)
 
     def restore(self, snapshot: str, target: Path) -> None:
         """Write everything that a snapshot holds into a folder."""
@@ -145,13 +149,22 @@ class Restic:
         if finished.status != 0:
             raise failures.meaning(finished.stderr or finished.stdout, self.location)
 
-    def _sent(self, finished: process.Finished) -> Added:
+    def _stored(self) -> int:
+        """Return the bytes that all copies take in the repository, or 0 where restic itself counts what it adds."""
+        if self._version >= _COUNTS_PACKED:
+            return 0
+        answer = reading.parse(self._run("stats", "--mode", "raw-data", "--json"), "restic's statistics", CopyError)
+        return answer.at("total_size").integer()
+
+    def _sent(self, finished: process.Finished, before: int) -> Added:
         self._check(finished)
         summary = next(filter(_is_summary, reversed(list(_messages(finished.stdout)))), None)
         if summary is None:
             raise CopyError("restic ended without a summary.", hint="Run the command again.")
-        # From 0.17 on, what is sent is counted apart from what that is unpacked.
-        added = summary.get("data_added_packed", summary.get("data_added", 0))
+        added = summary.get("data_added_packed")
+        if added is None:
+            # What grew counts also what a run that was cut off had sent; what was new, what packing saved.
+            added = min(max(self._stored() - before, 0), int(summary.get("data_added", 0)))
         return Added(str(summary["snapshot_id"]), int(added))
 
 

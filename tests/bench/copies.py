@@ -5,7 +5,6 @@ Ours sends the dump as SQL; by hand the dump is sent as pg_dump writes it; the l
 
 from __future__ import annotations
 
-import json
 import subprocess
 from collections.abc import Callable
 
@@ -40,15 +39,23 @@ class _Ways:
     def ours(self) -> float:
         to = ["--to", str(self.folder / "ours"), "--password-file", str(self.password), "--init"]
         run(self.stack, ["docker", "chap", "backup"])
-        return float(json.loads(run(self.stack, ["docker", "chap", "copy", *to, "--json"]))["sent"])
+        return self.sent("ours", lambda: run(self.stack, ["docker", "chap", "copy", *to]))
 
     def dump(self, name: str, *options: str) -> float:
         dump = self.folder / f"{name}.dump"
         tool = ["pg_dump", "-U", self.stack.user, "-Fc", *options, self.stack.database]
         run(self.stack, ["docker", "compose", "exec", "-T", self.stack.database_service, *tool], into=dump)
         self.restic(name, "init")
-        summary = json.loads(self.restic(name, "backup", "--json", str(dump)).splitlines()[-1])
-        return float(summary.get("data_added_packed", summary["data_added"]))
+        return self.sent(name, lambda: self.restic(name, "backup", str(dump)))
+
+    def sent(self, name: str, send: Callable[[], object]) -> float:
+        """Return by how many bytes a repository grows, as restic packs and encrypts them."""
+        before = self.size(name)
+        send()
+        return self.size(name) - before
+
+    def size(self, name: str) -> float:
+        return float(sum(path.stat().st_size for path in (self.folder / name).rglob("*") if path.is_file()))
 
     def restic(self, name: str, *words: str) -> str:
         variables = {"RESTIC_PASSWORD_FILE": str(self.password), "RESTIC_REPOSITORY": str(self.folder / name)}
