@@ -18,7 +18,7 @@ ON_THIS_MACHINE_ONLY = (
     "Backups stay on this machine only, and are lost with it. To send them elsewhere too:"
     " docker chap schedule on --copy-to REPOSITORY"
 )
-NO_ALARM = "Nobody is told when it fails. To be told: docker chap schedule on --alarm URL"
+NO_ALARM = "When it fails, nobody hears of it. To send alarms: docker chap schedule on --alarm URL"
 NOTHING = "Nothing is scheduled."
 OFF = "Nothing is scheduled any more. Backups and copies stay."
 

@@ -1,4 +1,4 @@
-"""Alarms of the schedule: one when something begins to fail, one when it works again, and none of the nights between."""
+"""Alarms of the schedule: one when something begins to fail, one when it works again, and none between."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def titles(web: WebService) -> list[str]:
     return [body["title"].partition(": ")[2] for _, body in web.received]
 
 
-def test_one_alarm_for_each_change_and_none_between(
+def test_a_single_alarm_for_each_change_and_none_between(
     programs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], web: WebService
 ) -> None:
     on(capsys, web)
@@ -220,20 +220,17 @@ def test_nights_without_a_run_and_a_run_that_was_cut_off_are_noticed(
     monkeypatch.setattr(Call, "clock", lambda _: now + timedelta(days=days[0]))
     days[0] = 3
     call(capsys, "run")
-    assert titles(web) == ["nightly work fails", "nightly work works again"]
+    assert titles(web) == ["nightly run fails", "nightly run works again"]
     assert "No nightly work has begun since" in web.received[0][1]["message"]
     days[0] = 3.9
-    entry = audit.begin(
-        tmp_path, "schedule", ["schedule", "run"], audit.entries(tmp_path)[-1].origin, Call.clock(Call(()))
-    )
-    lines = (tmp_path / ".docker-chap" / audit.FILE).read_text()
-    (tmp_path / ".docker-chap" / audit.FILE).write_text(
-        lines.replace(entry.process, "1 2 3") if entry.process else lines
-    )
+    origin = audit.entries(tmp_path)[-1].origin
+    entry = audit.begin(tmp_path, "schedule", ["schedule", "run"], origin, Call.clock(Call(())))
+    trail = tmp_path / ".docker-chap" / audit.FILE
+    trail.write_text(trail.read_text().replace(entry.process, "1 2 3"))
     assert "nightly: cut off" in " ".join(json.loads(status(capsys))["problems"])
     days[0] = 4.5
     call(capsys, "run")
-    assert titles(web)[2:] == ["nightly work fails", "nightly work works again"]
+    assert titles(web)[2:] == ["nightly run fails", "nightly run works again"]
     assert "was cut off" in web.received[2][1]["message"]
     # A clock that was ahead: what it made does not count as new, and the run says so.
     days[0] = 400
