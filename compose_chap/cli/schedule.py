@@ -26,7 +26,8 @@ from compose_chap.errors import ScheduleError, StackError, StateError, UsageErro
 from compose_chap.model import Origin, Stack
 from compose_chap.operations import guard
 from compose_chap.ownership import user_name
-from compose_chap.records import audit, own_folder
+from compose_chap.records import audit
+from compose_chap.records.files import own_folder
 from compose_chap.records.run_records import FOLDER
 from compose_chap.schedule import plan, routine, sheet, timers, work
 from compose_chap.schedule.plan import KINDS, NIGHTLY, PASSWORD_FILE, CopyStore, Schedule
