@@ -28,7 +28,8 @@ from compose_chap.errors import StackError, StateError, UsageError
 from compose_chap.model import Origin, Stack
 from compose_chap.operations import guard
 from compose_chap.ownership import user_name
-from compose_chap.records import audit, own_folder
+from compose_chap.records import audit
+from compose_chap.records.files import own_folder
 from compose_chap.records.run_records import FOLDER
 from compose_chap.schedule import plan, routine, sheet, timers
 from compose_chap.schedule.digest import WEEKLY

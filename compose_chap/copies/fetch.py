@@ -23,7 +23,8 @@ from compose_chap.copies.restic import Restic
 from compose_chap.engine.world import World
 from compose_chap.errors import CopyError, StateError
 from compose_chap.postgres.server import Database
-from compose_chap.records import durable, lock, own_folder
+from compose_chap.records import lock
+from compose_chap.records.files import durable, own_folder
 from compose_chap.restore import plain_dump
 
 

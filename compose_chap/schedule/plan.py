@@ -11,7 +11,7 @@ from typing import Any
 from compose_chap import reading
 from compose_chap.errors import StateError, UsageError
 from compose_chap.reading import Value
-from compose_chap.records import own_folder
+from compose_chap.records.files import own_folder
 from compose_chap.records.run_records import FOLDER
 
 KINDS = NIGHTLY, WEEKLY, MONTHLY = ("nightly", "weekly", "monthly")
