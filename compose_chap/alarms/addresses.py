@@ -10,7 +10,7 @@ from urllib.parse import unquote
 
 from compose_chap import reading
 from compose_chap.errors import UsageError
-from compose_chap.records import own_folder
+from compose_chap.records.files import own_folder
 from compose_chap.records.run_records import FOLDER
 
 FILE = "alarms.addresses"

@@ -17,7 +17,8 @@ from compose_chap import reading, units
 from compose_chap.alarms.changes import Failing
 from compose_chap.errors import StateError
 from compose_chap.reading import Value
-from compose_chap.records import lock, own_folder
+from compose_chap.records import lock
+from compose_chap.records.files import own_folder
 from compose_chap.records.run_records import FOLDER
 
 FILE, LOCK = "alarms.json", "alarms.lock"
