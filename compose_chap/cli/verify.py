@@ -27,7 +27,7 @@ from compose_chap.cli.values import backups
 from compose_chap.copies import fetch
 from compose_chap.copies.restic import Restic
 from compose_chap.errors import ChapError, DumpError, StackError
-from compose_chap.postgres import jail, unexpected
+from compose_chap.postgres.untrusted import jail, unexpected
 from compose_chap.records import audit
 from compose_chap.restore import dump_proof, source
 from compose_chap.restore.source import Source

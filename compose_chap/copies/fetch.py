@@ -20,13 +20,15 @@ from compose_chap.backups import dump_file, proof
 from compose_chap.backups.catalogue import PARTIAL, Backup
 from compose_chap.backups.manifest import FILE, DatabaseFacts, DumpPart, Manifest
 from compose_chap.backups.verdict import RESTORED
+from compose_chap.copies.answers import Stored
 from compose_chap.copies.catalogue import SQL_FILE, Copy
-from compose_chap.copies.restic import Restic, Stored
+from compose_chap.copies.restic import Restic
 from compose_chap.copies.send import STAYS
 from compose_chap.engine.world import World
 from compose_chap.errors import CopyError, DumpError, StateError
 from compose_chap.postgres.server import Database
-from compose_chap.records import durable, lock, own_folder
+from compose_chap.records import lock
+from compose_chap.records.files import durable, own_folder
 from compose_chap.restore import plain_dump
 
 

@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import errno
 import itertools
-import json
 import os
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from compose_chap import reading
-from compose_chap.copies import failures
+from compose_chap.copies import answers, failures
+from compose_chap.copies.answers import Added, Stored, StoredSnapshot
 from compose_chap.copies.failures import NoRepository
 from compose_chap.copies.repository import Repository
 from compose_chap.engine import process, streams
 from compose_chap.errors import CopyError, EngineError
-from compose_chap.reading import Value
 from compose_chap.redact import redact
 
 # The first version that compresses, which is what makes an uncompressed dump cheap to keep.
@@ -29,6 +25,8 @@ OLDEST = (0, 14, 0)
 _VERSION = re.compile(r"restic (\d+)\.(\d+)\.(\d+)")
 # `rebuild-index` has this name from 0.16 on.
 _REPAIRS = (0, 16, 0)
+# From here on a backup's summary counts what was sent; before, only what that is unpacked.
+_COUNTS_PACKED = (0, 17, 0)
 _OVER_A_LINK = ("sftp", "rest", "s3", "b2", "azure", "gs", "swift", "rclone")
 
 # Seconds within which a repository has to answer at all. restic itself would try for a quarter of an hour.
@@ -37,32 +35,6 @@ _PATIENCE = 90
 _PAUSE = 10
 
 _Result = TypeVar("_Result")
-
-
-@dataclass(frozen=True)
-class StoredSnapshot:
-    """A snapshot of a repository: its id, when it was made, and its tags as `name=value`."""
-
-    id: str
-    at: datetime
-    tags: Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class Added:
-    """What a backup of restic added: its snapshot, and the bytes that were new, packed and encrypted."""
-
-    snapshot: str
-    added: int
-
-
-@dataclass(frozen=True)
-class Stored:
-    """A file or folder in a snapshot: its path there, its size in bytes, and its kind as restic has it: file, dir."""
-
-    path: str
-    size: int
-    kind: str
 
 
 class Restic:
@@ -104,21 +76,14 @@ class Restic:
 
     def snapshots(self, tag: str) -> list[StoredSnapshot]:
         """Return the snapshots with a tag."""
-        answer = reading.parse(self._look("snapshots", "--json", "--tag", tag), "the list of snapshots", CopyError)
-        return [
-            StoredSnapshot(
-                item.at("id").filled(),
-                _moment(item.at("time").filled()),
-                dict(word.partition("=")[::2] for word in tags.texts()) if (tags := item.get("tags")) else {},
-            )
-            for item in answer.items()
-        ]
+        return answers.snapshots(self._look("snapshots", "--json", "--tag", tag))
 
     def send_stream(self, pieces: Iterable[bytes], name: str, tags: Sequence[str]) -> Added:
         """Make a snapshot of one file, given piece by piece. What `pieces` raises ends it without a snapshot."""
         self._check_writable()
         command = self._command("backup", "--json", "--stdin", "--stdin-filename", name, *_tagged(tags))
-        return self._sent(streams.feed(command, pieces, self._environment))
+        before = self._stored()
+        return self._sent(streams.feed(command, pieces, self._environment), before)
 
     def send_files(self, folder: Path, names: Sequence[str], tags: Sequence[str]) -> Added:
         """Make a snapshot of files and folders below `folder`, under their names in it."""
@@ -126,15 +91,15 @@ class Restic:
         command = self._command("backup", "--json", *_tagged(tags), "--", *names)
 
         def send() -> Added:
-            return self._sent(process.run(command, folder=folder, environment=self._environment, alone=True))
+            before = self._stored()
+            finished = process.run(command, folder=folder, environment=self._environment, alone=True)
+            return self._sent(finished, before)
 
         return self._waiting(send)
 
     def contents(self, snapshot: str) -> list[Stored]:
         """Return what a snapshot holds, folders too. Whoever has the password may have written it."""
-        lines = map(_parsed, self._look("ls", "--json", snapshot).splitlines())
-        nodes = (line for line in lines if line.at("struct_type").text() == "node")
-        return [Stored(node.at("path").filled(), _size(node), node.at("type").filled()) for node in nodes]
+        return answers.contents(self._look("ls", "--json", snapshot))
 
     def restore(self, snapshot: str, target: Path) -> None:
         """Write everything that a snapshot holds into a folder. Raise OSError when that has no room."""
@@ -221,13 +186,24 @@ class Restic:
             real = self._environment["RESTIC_REPOSITORY"]
             raise failures.meaning(finished.stderr or finished.stdout, self.location, real)
 
-    def _sent(self, finished: process.Finished) -> Added:
+    def _stored(self) -> int:
+        """Return the bytes that all copies take in the repository, or 0 where restic itself counts what it adds."""
+        if self._version >= _COUNTS_PACKED:
+            return 0
+        # It is a number for people: a copy that is made does not fail for it.
+        with suppress(CopyError):
+            return answers.total(self._once("stats", "--mode", "raw-data", "--json"))
+        return 0
+
+    def _sent(self, finished: process.Finished, before: int) -> Added:
         self._check(finished)
-        summary = next(filter(_is_summary, reversed(list(_messages(finished.stdout)))), None)
+        summary = answers.summary(finished.stdout)
         if summary is None:
             raise CopyError("restic ended without a summary.", hint="Run the command again.")
-        # From 0.17 on, what is sent is counted apart from what that is unpacked.
-        added = summary.get("data_added_packed", summary.get("data_added", 0))
+        added = summary.get("data_added_packed")
+        if added is None:
+            # What grew counts also what a run that was cut off had sent; what was new, what packing saved.
+            added = min(max(self._stored() - before, 0), int(summary.get("data_added", 0)))
         return Added(str(summary["snapshot_id"]), int(added))
 
 
@@ -261,34 +237,6 @@ def _is_read_only(location: str) -> bool:
     """Whether this is a repository in a folder of this machine into which this user can write nothing."""
     folder = Path(location.removeprefix("local:"))
     return folder.is_absolute() and (folder / "config").is_file() and not os.access(folder / "locks", os.W_OK)
-
-
-def _moment(text: str) -> datetime:
-    """Return a time as restic writes it: with nanoseconds, which Python does not read."""
-    try:
-        return datetime.fromisoformat(re.sub(r"(\.\d{1,6})\d*", r"\1", text).replace("Z", "+00:00"))
-    except ValueError:
-        # Before 3.11 Python wants three or six digits.
-        return datetime.fromisoformat(re.sub(r"\.\d+", "", text).replace("Z", "+00:00"))
-
-
-def _messages(output: str) -> Iterator[Any]:
-    for line in output.splitlines():
-        if line.startswith("{"):
-            with suppress(ValueError):
-                yield json.loads(line)
-
-
-def _is_summary(message: Any) -> bool:
-    return isinstance(message, dict) and message.get("message_type") == "summary" and "snapshot_id" in message
-
-
-def _parsed(line: str) -> Value:
-    return reading.parse(line, "the list of files in a snapshot", CopyError)
-
-
-def _size(node: Value) -> int:
-    return size.integer() if (size := node.get("size")) else 0
 
 
 def _tagged(tags: Sequence[str]) -> list[str]:

@@ -16,7 +16,7 @@ from compose_chap.engine.world import World
 from compose_chap.errors import CopyError, DumpError
 from compose_chap.postgres import pg_tools
 from compose_chap.postgres.server import Server
-from compose_chap.records import own_folder
+from compose_chap.records.files import own_folder
 
 # In the folder of a backup while it is sent, so that the next run knows of one that was cut off.
 SENDING = "sending"

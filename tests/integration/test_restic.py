@@ -71,6 +71,14 @@ def test_every_kind_of_server(tmp_path: Path, kind: str) -> None:
         assert "link" in caught.value.hint
 
 
+def test_what_is_sent_is_counted_as_it_is_sent(store: Store, tmp_path: Path) -> None:
+    text = (b"%d rows that pack well\n" % number for number in range(200_000))
+    added = opened(store).send_stream(text, "dump.sql", ["t"]).added
+    on_disk = size_of(tmp_path / "copies" / "data")
+    # restic adds a header to every pack.
+    assert on_disk * 0.9 < added <= on_disk < MEGABYTE
+
+
 def test_files_come_back_below_their_names(store: Store, tmp_path: Path) -> None:
     folder = tmp_path / "backup"
     (folder / "files").mkdir(parents=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,30 +13,7 @@ import pytest
 from compose_chap.cli import app
 from compose_chap.records import audit
 from compose_chap.schedule import plan
-from tests.fakes import FakeEngine
 from tests.monitor import Monitor, monitoring
-
-CRONTAB = "#!/bin/sh\n[ $1 = - ] && exec cat >'{table}'\n[ $1 = -l ] && exec cat '{table}'\nexit 2\n"
-DOCKER = f"""#!{sys.executable}
-import json, pathlib, sys
-failing = pathlib.Path(__file__).with_name("failing").read_text().split()
-bad = [word for word in failing if word in sys.argv]
-print(json.dumps({{"error": {{"message": "The database does not answer."}}}} if bad else {{"ok": True}}))
-sys.exit(len(bad))
-"""
-
-
-@pytest.fixture
-def programs(engine: FakeEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Give the folder of the programs that the command calls; the file `failing` names what docker fails at."""
-    folder = tmp_path / "programs"
-    folder.mkdir()
-    for name, text in (("crontab", CRONTAB.format(table=folder / "table")), ("docker", DOCKER)):
-        (folder / name).write_text(text)
-        (folder / name).chmod(0o755)
-    (folder / "failing").write_text("")
-    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
-    return folder
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ from compose_chap.backups import catalogue, proof
 from compose_chap.backups.catalogue import PIN_FILE
 from compose_chap.backups.verdict import FILE as VERDICT
 from compose_chap.copies import fetch
+from compose_chap.copies.answers import Stored
 from compose_chap.copies.catalogue import Copy
-from compose_chap.copies.restic import Stored
 from compose_chap.errors import ChapError, CopyError, DumpError, StateError
 from compose_chap.model import Origin
 from compose_chap.records import lock
