@@ -69,7 +69,7 @@ def test_files_that_make_no_sense(text: str) -> None:
         answers.contents(text)
 
 
-def test_the_summary_is_found_among_other_messages() -> None:
+def test_the_summary_is_among_other_messages() -> None:
     last = {"message_type": "summary", "snapshot_id": "9c25e759", "data_added": 7}
     lines = [json.dumps({"message_type": "status"}), json.dumps(last), "not JSON"]
     assert answers.summary("\n".join(lines)) == last
