@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from compose_chap.copies.failures import InUse, NoRepository, Unreachable
-from compose_chap.copies.repository import repository
+from compose_chap.copies.repository import read_password, repository
 from compose_chap.copies.restic import Restic
 from compose_chap.errors import CopyError
 from tests.e2e import repositories
@@ -96,6 +96,16 @@ def test_another_password(store: Store, tmp_path: Path) -> None:
     (tmp_path / "wrong").write_text("another\n")
     with pytest.raises(CopyError, match="password of the repository is wrong"):
         opened(Store(store.location, ["--password-file", str(tmp_path / "wrong")])).check_reachable()
+
+
+@pytest.mark.torture  # nine seconds for three files
+@pytest.mark.parametrize("content", [b"\n\n x \r\n", b"two\nlines\n", b"\xef\xbb\xbfmarked\n"])
+def test_the_password_on_paper_is_that_of_restic(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "password"
+    file.write_bytes(content)
+    store = Store(str(tmp_path / "copies"), ["--password-file", str(file)])
+    opened(store).make_if_missing()
+    store.restic("cat", "config", password=read_password(file))
 
 
 def test_a_server_that_never_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -184,3 +184,9 @@ def test_the_work_gets_what_docker_needs_and_nothing_secret() -> None:
     own = {"PATH": "/bin", "DOCKER_HOST": "ssh://x", "RESTIC_PASSWORD": "x", "AWS_SECRET_ACCESS_KEY": "x", "TERM": "x"}
     assert timers.environment({**own, "HOME": "/root"}) == {"PATH": "/bin", "HOME": "/root", "DOCKER_HOST": "ssh://x"}
     assert timers.environment({"PATH": "/bin"})["HOME"]
+
+
+def test_the_work_finds_its_folders_from_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    own = {"HOME": "/root", "DOCKER_CHAP_BACKUPS": "backups", "DOCKER_CONFIG": "/etc/docker"}
+    assert timers.environment(own) == {**own, "DOCKER_CHAP_BACKUPS": f"{tmp_path}/backups"}
