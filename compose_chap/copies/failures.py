@@ -98,7 +98,7 @@ _MEANINGS: tuple[tuple[str, type[CopyError], str, str], ...] = (
         r"does not exist|no such file|\b404\b|is there a repository at",
         NoRepository,
         "There is no repository at this location.",
-        "Check the location. To make a new repository there: docker chap copy --init",
+        "Check the location. To make a new repository there: docker chap copy --to REPOSITORY --init",
     ),
 )
 
