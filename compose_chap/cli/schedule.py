@@ -170,9 +170,14 @@ def _on(
     kinds = _kinds(call, schedule, starter, directory, origin)
     text = f"The work is scheduled with {starter.name}. To see it: docker chap schedule\n\n"
     text += screen.schedule_text(schedule, kinds, call.clock())
+    heard = Alarms(call, directory, origin, schedule).document()
+    text += f"\n{screen.alarms_text(heard)}"
+    if schedule.alarm_file:
+        text += " To try it: docker chap schedule --test-alarm"
     if sheet_text:
         text += f"\n\n{sheet_text}"
-    call.result({"scheduled": screen.schedule_document(schedule, kinds), "written": written, "sheet": sheet_text}, text)
+    document = {**screen.schedule_document(schedule, kinds), **heard}
+    call.result({"scheduled": document, "written": written, "sheet": sheet_text}, text)
 
 
 def _options(call: Call) -> tuple[str, ...]:
@@ -262,9 +267,9 @@ def _show(call: Call) -> None:
         return
     kinds = _kinds(call, schedule, timers.timers(schedule.by), directory, origin)
     document = screen.schedule_document(schedule, kinds)
-    listeners = Alarms(call, directory, origin, schedule).document()
+    heard = Alarms(call, directory, origin, schedule).document()
     text = screen.schedule_text(schedule, kinds, call.clock())
-    call.result({"scheduled": {**document, **listeners}}, f"{text}\n{screen.alarms_text(listeners)}")
+    call.result({"scheduled": {**document, **heard}}, f"{text}\n{screen.alarms_text(heard)}")
 
 
 def _kinds(call: Call, schedule: Schedule, starter: Timers, directory: Path, origin: Origin) -> dict[str, KindOfWork]:

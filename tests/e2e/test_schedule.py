@@ -18,6 +18,7 @@ from tests.e2e.calls import chap, own_crontab
 from tests.e2e.repositories import Store
 from tests.monitor import Monitor, monitoring
 from tests.sample.stack import SampleStack, environment
+from tests.services import WebService, serving
 
 
 @pytest.fixture(scope="module")
@@ -43,9 +44,16 @@ def monitor() -> Iterator[Monitor]:
 
 
 @pytest.fixture(scope="module")
-def words(store: Store, root: Path, monitor: Monitor) -> tuple[str, ...]:
+def web() -> Iterator[WebService]:
+    with serving(WebService()) as web:
+        yield web
+
+
+@pytest.fixture(scope="module")
+def words(store: Store, root: Path, monitor: Monitor, web: WebService) -> tuple[str, ...]:
+    alarm = ("--alarm", f"json://ops:alarm-password@127.0.0.1:{web.port}/alarm-path")
     ping = f"http://127.0.0.1:{monitor.server_port}/ping"
-    elsewhere = ("--copy-to", store.location, "--metrics-file", str(root / "chap.prom"), "--ping", ping)
+    elsewhere = ("--copy-to", store.location, "--metrics-file", str(root / "chap.prom"), "--ping", ping, *alarm)
     return ("schedule", "on", "--at", "02:10", "--by", "cron", *elsewhere)
 
 
@@ -126,6 +134,29 @@ def test_the_week_and_the_month(small: SampleStack, night: Any) -> None:
     backup = chap(small, "backups")["backups"][-1]
     assert drill["name"] == "drill" and drill["facts"]["copy"] == backup["id"]
     assert drill["facts"]["tables"] == backup["tables"], "every table is compared"
+
+
+def test_a_broken_link_is_an_alarm_and_so_is_its_recovery(
+    small: SampleStack, night: Any, store: Store, root: Path, path: str, web: WebService
+) -> None:
+    web.received.clear()
+    store.stop()
+    for _ in range(2):
+        assert "cannot be reached" in run(small, "monthly", expect=1)["error"]["message"]
+    with repositories.rest(root, port=int(store.location.rpartition(":")[2].partition("/")[0])):
+        run(small, "monthly")
+    (where, failed), (_, works) = web.received
+    assert where == "/alarm-path" and failed["type"] == "failure" and works["type"] == "success"
+    assert failed["title"].endswith(": monthly drill fails") and small.project in failed["title"]
+    assert works["title"].endswith(": monthly drill works again")
+    for piece in ("The repository cannot be reached.", "Newest backup: 20", "Then: docker chap -p "):
+        assert piece in failed["message"], failed["message"]
+    assert "Nothing fails now." in works["message"]
+    shown = json.dumps([chap(small, "schedule", PATH=path), chap(small, "history"), chap(small, "status", PATH=path)])
+    files = [file for file in (small.folder / ".docker-chap").rglob("*") if file.is_file()]
+    for secret in ("alarm-password", "alarm-path"):
+        assert secret not in shown + (root / "table").read_text()
+        assert [file.name for file in files if secret in file.read_text(errors="replace")] == ["alarms.addresses"]
 
 
 @pytest.mark.torture
