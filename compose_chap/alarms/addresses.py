@@ -29,14 +29,19 @@ _HOST = re.compile(r"(?:localhost|\[[0-9a-f:.]+\]|[a-z0-9-]+(?:\.[a-z0-9-]+)+)",
 def write(directory: Path, addresses: tuple[str, ...]) -> Path:
     """Write the addresses for the stack whose main folder is `directory`, and return the file. Raise StateError."""
     own_folder.make(directory / FOLDER)
-    file = directory / FOLDER / FILE
+    file = own_file(directory)
     own_folder.write(file, "".join(f"{address}\n" for address in addresses).encode())
     return file
 
 
 def remove(directory: Path) -> None:
     """Forget the addresses that were written for a stack. Raise StateError."""
-    own_folder.remove(directory / FOLDER / FILE)
+    own_folder.remove(own_file(directory))
+
+
+def own_file(directory: Path) -> Path:
+    """Return the file of our own for the stack whose main folder is `directory`."""
+    return directory / FOLDER / FILE
 
 
 def read(path: Path) -> tuple[str, ...]:

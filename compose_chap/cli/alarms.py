@@ -46,12 +46,16 @@ class Listeners:
         if self.addresses or self.file:
             _check_services(self.addresses or addresses.read(Path(self.file)))
 
-    def write(self, directory: Path) -> str:
-        """Write addresses that are given here into a file of our own. Return the file, empty for no alarms."""
+    def alarm_file(self, directory: Path) -> str:
+        """Return the file with the addresses for a stack, empty for no alarms."""
+        return str(addresses.own_file(directory)) if self.addresses else os.path.abspath(self.file) if self.file else ""
+
+    def write(self, directory: Path) -> None:
+        """Write addresses that are given here into the file of our own, which else goes. Raise StateError."""
         if self.addresses:
-            return str(addresses.write(directory, self.addresses))
-        addresses.remove(directory)
-        return os.path.abspath(self.file) if self.file else ""
+            addresses.write(directory, self.addresses)
+        else:
+            addresses.remove(directory)
 
 
 def _check_services(given: tuple[str, ...]) -> None:

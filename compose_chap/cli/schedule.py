@@ -24,7 +24,7 @@ from compose_chap.cli.screen.schedule import KindOfWork
 from compose_chap.cli.values import files
 from compose_chap.copies.repository import PASSWORDS, absolute_location, read_keys, repository
 from compose_chap.copies.restic import Restic
-from compose_chap.errors import StackError, StateError, UsageError
+from compose_chap.errors import EngineError, StackError, StateError, UsageError
 from compose_chap.model import Origin, Stack
 from compose_chap.operations import guard
 from compose_chap.ownership import user_name
@@ -159,12 +159,13 @@ def _on(
             str(output) if output else "",
             os.path.abspath(metrics_file) if metrics_file else "",
             listeners.monitor,
-            listeners.write(directory),
+            listeners.alarm_file(directory),
             listeners.digest,
         )
         if before and before.by != starter.name:
             timers.timers(before.by).remove(before.project)
         written = starter.install(schedule, timers.environment(where.environment))
+        listeners.write(directory)
         plan.write(directory, schedule)
         attempt.learn(f"on, by {starter.name}", at=f"{at[0]:02}:{at[1]:02}", timers=written)
     kinds = _kinds(call, schedule, starter, directory, origin)
@@ -265,16 +266,29 @@ def _show(call: Call) -> None:
     if schedule is None:
         call.result({"scheduled": None}, f"{screen.NOTHING} Begin it: docker chap schedule on")
         return
-    kinds = _kinds(call, schedule, timers.timers(schedule.by), directory, origin)
+    kinds = _kinds(call, schedule, _starter(call, schedule), directory, origin)
     document = screen.schedule_document(schedule, kinds)
     heard = Alarms(call, directory, origin, schedule).document()
     text = screen.schedule_text(schedule, kinds, call.clock())
     call.result({"scheduled": {**document, **heard}}, f"{text}\n{screen.alarms_text(heard)}")
 
 
-def _kinds(call: Call, schedule: Schedule, starter: Timers, directory: Path, origin: Origin) -> dict[str, KindOfWork]:
+def _starter(call: Call, schedule: Schedule) -> Timers | None:
+    """Return what starts the work; None, with a warning, where that is no longer on this machine."""
+    try:
+        return timers.timers(schedule.by)
+    except EngineError as error:
+        call.tell(f"Warning: {error.message}")
+        return None
+
+
+def _kinds(
+    call: Call, schedule: Schedule, starter: Timers | None, directory: Path, origin: Origin
+) -> dict[str, KindOfWork]:
     trail = audit.entries(directory, origin)
     return {
-        kind: KindOfWork(starter.next_run(schedule, kind, call.clock()), routine.last_run(trail, kind))
+        kind: KindOfWork(
+            starter.next_run(schedule, kind, call.clock()) if starter else None, routine.last_run(trail, kind)
+        )
         for kind in KINDS
     }

@@ -1,4 +1,4 @@
-"""The rules in contrib/, by Debian's own Prometheus: it takes them, and each fires when it should and not before."""
+"""Rules and dashboard in contrib/, by Debian's own Prometheus: each rule fires when it should, each panel has a number."""
 
 from __future__ import annotations
 
