@@ -50,13 +50,6 @@ class Listeners:
         """Return the file with the addresses for a stack, empty for no alarms."""
         return str(addresses.own_file(directory)) if self.addresses else os.path.abspath(self.file) if self.file else ""
 
-    def write(self, directory: Path) -> None:
-        """Write addresses that are given here into the file of our own, which else goes. Raise StateError."""
-        if self.addresses:
-            addresses.write(directory, self.addresses)
-        else:
-            addresses.remove(directory)
-
 
 def _check_services(given: tuple[str, ...]) -> None:
     """Raise UsageError for an address that no service understands."""
@@ -143,16 +136,19 @@ class Alarms:
         return [(name, f"{units.moment(when)}, {units.age(when, now)}" if when else "none") for name, when in ages]
 
     def document(self) -> dict[str, object]:
-        """Return for scripts where alarms go, without what is secret, and what waits. Raise UsageError, StateError."""
-        to = addresses.read(Path(self.schedule.alarm_file)) if self.schedule.alarm_file else ()
+        """Return for scripts where alarms go, without what is secret, and what waits. What cannot be read is said."""
+        to: tuple[str, ...] = ()
+        waiting: tuple[Waiting, ...] = ()
+        try:
+            to = addresses.read(Path(self.schedule.alarm_file)) if self.schedule.alarm_file else ()
+            waiting = ledger.read(self.directory).waiting
+        except (UsageError, StateError) as error:
+            self.call.tell(f"Warning: {error.message} {error.hint}")
         return {
             "alarms": list(map(addresses.shown, to)),
             "monitor": ping.host(self.schedule.ping) if self.schedule.ping else None,
             "digest": self.schedule.digest or None,
-            "undelivered": [
-                {"at": message.at.isoformat(), "title": message.title}
-                for message in ledger.read(self.directory).waiting
-            ],
+            "undelivered": [{"at": message.at.isoformat(), "title": message.title} for message in waiting],
         }
 
     def test(self) -> None:

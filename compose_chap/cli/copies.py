@@ -17,7 +17,7 @@ from compose_chap import units
 from compose_chap.backups import catalogue as backup_catalogue
 from compose_chap.cli.call import Call, common
 from compose_chap.cli.commands import command
-from compose_chap.cli.options import at_least, output_option, usable
+from compose_chap.cli.options import at_least, output_option, usable, wait_lock_option
 from compose_chap.cli.recorded import recorded
 from compose_chap.cli.screen import copies as screen
 from compose_chap.cli.screen import sentences
@@ -60,10 +60,10 @@ class Store:
         """Whether a repository is meant at all."""
         return bool(self.location or self.password_file or self.keys_file)
 
-    def open(self, limit_upload: int = 0) -> Restic:
-        """Return restic on it. Raise UsageError or CopyError."""
+    def open(self, call: Call, limit_upload: int = 0) -> Restic:
+        """Return restic on it, which waits for other runs as long as the call says. Raise UsageError, CopyError."""
         named = repository(self.location, self.password_file, self.keys_file, dict(os.environ))
-        return Restic(named, limit_upload=limit_upload)
+        return Restic(named, limit_upload=limit_upload, patience=call.wait_lock)
 
 
 def _repository_options(word: str, about: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -116,6 +116,7 @@ def wanted_copy(call: Call, restic: Restic, wanted: str) -> Copy:
 @click.option("--init", "new", is_flag=True, help="Make the repository if it does not exist yet.")
 @limit_option
 @output_option
+@wait_lock_option
 @common
 def copy_command(call: Call, wanted: str, store: Store, new: bool, limit_upload: int, output: Path | None) -> None:
     """Copy a backup to another place, encrypted.
@@ -123,7 +124,7 @@ def copy_command(call: Call, wanted: str, store: Store, new: bool, limit_upload:
     restic keeps the copies: in a folder, on a USB disk, or on a server (sftp, rest, S3). Only what is new since the
     last copy is sent. A copy that was cut off goes on where it ended. Without BACKUP it is `latest`.
     """
-    restic = store.open(limit_upload)
+    restic = store.open(call, limit_upload)
     world, where = call.world(), call.where()
     stack = observe.find_stack(world.engine, where)
     origin, directory = world.engine.origin(stack.project.name), stack.project.directory
@@ -143,6 +144,7 @@ def copy_command(call: Call, wanted: str, store: Store, new: bool, limit_upload:
 @click.option(
     "--check", type=int, callback=at_least(0), default=0, metavar="PERCENT", help="Read this part of all data back."
 )
+@wait_lock_option
 @common
 def copies_command(call: Call, store: Store, check: int) -> None:
     """List the copies of backups in another place.
@@ -153,7 +155,7 @@ def copies_command(call: Call, store: Store, check: int) -> None:
     """
     if check > 100:
         raise UsageError(f"{check} is more than 100 percent.", state="Nothing was changed.")
-    restic = store.open()
+    restic = store.open(call)
     restic.check_reachable()
     directory, origin = stack_records(call)
     everything = catalogue.scan(restic)
@@ -188,7 +190,7 @@ def prune_repository(
     call: Call, store: Store, rules: Retention, output: Path | None, *, dry_run: bool, yes: bool
 ) -> None:
     """Remove old copies from a repository by the rules for backups; what would be removed is shown first."""
-    restic = store.open()
+    restic = store.open(call)
     world, where = call.world(), call.where()
     stack = observe.find_stack(world.engine, where)
     origin = world.engine.origin(stack.project.name)

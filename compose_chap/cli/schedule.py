@@ -22,9 +22,9 @@ from compose_chap.cli.screen import schedule as screen
 from compose_chap.cli.screen.layout import paragraph
 from compose_chap.cli.screen.schedule import KindOfWork
 from compose_chap.cli.values import files
-from compose_chap.copies.repository import PASSWORDS, absolute_location, read_keys, repository
+from compose_chap.copies.repository import PASSWORDS, absolute_location, read_keys, read_password, repository
 from compose_chap.copies.restic import Restic
-from compose_chap.errors import EngineError, StackError, StateError, UsageError
+from compose_chap.errors import ChapError, EngineError, StackError, StateError, UsageError
 from compose_chap.model import Origin, Stack
 from compose_chap.operations import guard
 from compose_chap.ownership import user_name
@@ -156,27 +156,28 @@ def _on(
             (*_options(call), "-p", stack.project.name),
             str(directory),
             kept,
-            str(output) if output else "",
+            os.path.abspath(output) if output else "",
             os.path.abspath(metrics_file) if metrics_file else "",
             listeners.monitor,
             listeners.alarm_file(directory),
             listeners.digest,
         )
-        if before and before.by != starter.name:
-            timers.timers(before.by).remove(before.project)
-        written = starter.install(schedule, timers.environment(where.environment))
-        listeners.write(directory)
+        # First: a timer may begin the work at once.
+        earlier = addresses.own(directory)
+        addresses.write(directory, listeners.addresses)
         plan.write(directory, schedule)
+        try:
+            if before and before.by != starter.name:
+                timers.timers(before.by).remove(before.project)
+            written = starter.install(schedule, timers.environment(where.environment))
+        except ChapError:
+            plan.write(directory, before) if before else plan.remove(directory)
+            addresses.write(directory, earlier)
+            raise
         attempt.learn(f"on, by {starter.name}", at=f"{at[0]:02}:{at[1]:02}", timers=written)
     kinds = _kinds(call, schedule, starter, directory, origin)
-    text = f"The work is scheduled with {starter.name}. To see it: docker chap schedule\n\n"
-    text += screen.schedule_text(schedule, kinds, call.clock())
     heard = Alarms(call, directory, origin, schedule).document()
-    text += f"\n{screen.alarms_text(heard)}"
-    if schedule.alarm_file:
-        text += " To try it: docker chap schedule --test-alarm"
-    if sheet_text:
-        text += f"\n\n{sheet_text}"
+    text = screen.begun_text(schedule, kinds, heard, sheet_text, call.clock())
     document = {**screen.schedule_document(schedule, kinds), **heard}
     call.result({"scheduled": document, "written": written, "sheet": sheet_text}, text)
 
@@ -225,7 +226,7 @@ def _opened(call: Call, stack: Stack, kept: CopyStore, before: Schedule | None) 
     if before and before.store and replace(before.store, limit_upload=kept.limit_upload) == kept:
         return ""
     server = server_of(call.world().engine, stack)
-    password = Path(kept.password_file).read_text().splitlines()[0]
+    password = read_password(Path(kept.password_file))
     keys = set(read_keys(Path(kept.keys_file)) if kept.keys_file else ()) - {*PASSWORDS, "RESTIC_REPOSITORY"}
     return sheet.text(stack, asked, password, keys, server.port, server.admin)
 
@@ -240,7 +241,7 @@ def _off(call: Call) -> None:
     with recorded(call, directory, origin) as attempt:
         timers.timers(schedule.by).remove(schedule.project)
         plan.remove(directory)
-        addresses.remove(directory)
+        addresses.write(directory, ())
         ledger.remove(directory)
         attempt.learn("off")
     text = screen.OFF
@@ -269,8 +270,7 @@ def _show(call: Call) -> None:
     kinds = _kinds(call, schedule, _starter(call, schedule), directory, origin)
     document = screen.schedule_document(schedule, kinds)
     heard = Alarms(call, directory, origin, schedule).document()
-    text = screen.schedule_text(schedule, kinds, call.clock())
-    call.result({"scheduled": {**document, **heard}}, f"{text}\n{screen.alarms_text(heard)}")
+    call.result({"scheduled": {**document, **heard}}, screen.schedule_text(schedule, kinds, heard, call.clock()))
 
 
 def _starter(call: Call, schedule: Schedule) -> Timers | None:

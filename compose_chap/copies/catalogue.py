@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 
 from compose_chap.backups.catalogue import Backup
-from compose_chap.copies.restic import Restic, StoredSnapshot
+from compose_chap.copies.answers import StoredSnapshot
+from compose_chap.copies.restic import Restic
 from compose_chap.errors import CopyError
 from compose_chap.model import Origin
 

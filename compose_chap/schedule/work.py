@@ -14,7 +14,7 @@ from compose_chap.engine.process import Finished
 from compose_chap.errors import EngineError
 from compose_chap.schedule.plan import MONTHLY, NIGHTLY, Schedule
 
-# Seconds to wait for another run on the stack.
+# Seconds to wait for another run on the stack, or in the repository: a first copy over a slow link takes hours.
 _PATIENCE = 4 * 3600
 # How much of the repository is read back each week, in percent: all of it in five months.
 _SUBSET = 5
@@ -64,20 +64,20 @@ def parts(schedule: Schedule, kind: str) -> list[WorkPart]:
     if kind == NIGHTLY:
         work = [
             _part("backup", "backup", "--reason", "nightly", *output, *wait),
-            *([_part("copy", "copy", "latest", *store.words("--to"), *limit, *output)] if store else []),
+            *([_part("copy", "copy", "latest", *store.words("--to"), *limit, *output, *wait)] if store else []),
             _part("prune", "prune", "--yes", *output, *wait, needs="backup"),
             *(
-                [_part("prune copies", "prune", "--yes", *store.words("--from"), *output, needs="copy")]
+                [_part("prune copies", "prune", "--yes", *store.words("--from"), *output, *wait, needs="copy")]
                 if store
                 else []
             ),
         ]
     elif kind == MONTHLY and store:
-        work = [_part("drill", "verify", "latest", *store.words("--from"), *output)]
+        work = [_part("drill", "verify", "latest", *store.words("--from"), *output, *wait)]
     else:
         work = [_part("drill" if kind == MONTHLY else "verify", "verify", "latest", "--deep", *output)]
         if store:
-            work.append(_part("check copies", "copies", "--check", str(_SUBSET), *store.words("--from")))
+            work.append(_part("check copies", "copies", "--check", str(_SUBSET), *store.words("--from"), *wait))
     if schedule.metrics_file:
         work.append(_part("metrics", "status", "--metrics-file", schedule.metrics_file))
     return work

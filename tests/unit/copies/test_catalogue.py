@@ -8,8 +8,8 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from compose_chap.copies import catalogue
+from compose_chap.copies.answers import StoredSnapshot
 from compose_chap.copies.catalogue import CopyListing
-from compose_chap.copies.restic import StoredSnapshot
 from compose_chap.errors import CopyError
 from compose_chap.model import Origin
 
