@@ -158,8 +158,8 @@ def test_a_file_of_addresses_is_read_each_time(
     assert app.main(["schedule", "run"]) == 1
     assert "There is no file" in capsys.readouterr().err
     assert app.main(["schedule"]) == 0
-    shown = capsys.readouterr()
-    assert "There is no file" in shown.err and "nobody hears of it" in " ".join(shown.out.split())
+    written = capsys.readouterr()
+    assert "There is no file" in written.err and "nobody hears of it" in " ".join(written.out.split())
 
 
 def test_a_test_says_of_each_address_whether_it_arrived(
