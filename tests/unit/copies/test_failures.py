@@ -73,7 +73,7 @@ def test_who_holds_the_lock_is_named() -> None:
 
 def test_what_ssh_says_is_the_reason() -> None:
     words = (
-        "subprocess ssh: Warning: Permanently added 'h'.\nsubprocess ssh: ssh: connect to host h port 22: No route to host"
+        "subprocess ssh: Warning: Permanently added.\nsubprocess ssh: ssh: connect to host h port 22: No route to host"
         "\nFatal: unable to open repository at sftp:h:/x: unable to start the sftp session, error: EOF"
     )
     assert failures.meaning(words, "sftp:h:/x").message.endswith("\nssh: connect to host h port 22: No route to host")
