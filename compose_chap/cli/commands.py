@@ -85,6 +85,11 @@ COMMANDS = {
         ("attach", "attach 20261128T070000Z"),
     ),
     "history": CommandEntry("history", "Show what was done, when, by whom, with which result.", ("history",)),
+    "report": CommandEntry(
+        "report",
+        "Write a page of evidence: what runs, what was kept and proven, what was done.",
+        ("report", "report -o /srv/www/chap.html", "report -o - | gzip >chap-report.html.gz"),
+    ),
     "version": CommandEntry("app", "Show the version of this tool.", ("version",)),
 }
 

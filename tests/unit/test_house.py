@@ -19,6 +19,7 @@ FLOORS = (
     ("__main__",),
     ("plugin",),
     ("cli",),
+    ("report",),
     ("operations",),
     ("schedule",),
     ("copies",),
@@ -35,7 +36,11 @@ FLOORS = (
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 
 # The same inside a folder that has folders of its own.
-INNER_FLOORS = (("cli", "cli.screen"), ("transaction", "transaction.data", "transaction.run"))
+INNER_FLOORS = (
+    ("cli", "cli.screen"),
+    ("report", "report.facts"),
+    ("transaction", "transaction.data", "transaction.run"),
+)
 
 # Every module by its dotted name below the package: `cli.app`, `errors`.
 MODULES = sorted(
@@ -63,6 +68,7 @@ DOORS = {
     "ruamel": "project.document",
     "httpx": "engine",
     "fcntl": "records",
+    "leather": "report.plots",
 }
 # The lock of a stack is a container, and its errors are docker's.
 ALSO = {"docker": ("records.engine_lock",)}
@@ -73,7 +79,7 @@ LARGER = {
     "preflight": 12,
     "backups": 12,
     "operations": 13,
-    "cli": 23,
+    "cli": 24,
     "cli.screen": 16,
     "engine": 15,
     "records": 13,
