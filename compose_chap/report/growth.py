@@ -142,7 +142,7 @@ def _signed(value: int) -> str:
 
 
 def _duration(seconds: float) -> str:
-    return units.duration(seconds)
+    return f"{seconds:g}s" if seconds < 60 else units.duration(seconds)
 
 
 def _short(value: float) -> str:

@@ -28,7 +28,7 @@ def page(known: ReportFacts) -> str:
         _section("backups", "Backups", sections.backups(known)),
         _section("copies", "Copies in another place", sections.copies(known)),
         _section("drills", "Drills and test-restores", sections.proofs(known)),
-        _section("size", "Size over time", growth.sizes(known)),
+        _section("size", "Sizes and downtimes", growth.sizes(known)),
         _section("rows", "Rows of each table over time", growth.rows(known)),
         _section("history", "Everything that was done", work.history(known)),
     ]
@@ -73,8 +73,14 @@ def _problems(known: ReportFacts) -> Element:
     title = element("h2", "Problems open now", id="problems-title")
     if not known.problems:
         return element("section", title, element("p", "None."), aria_labelledby="problems-title")
-    listed = element("ul", (element("li", problem) for problem in known.problems))
+    listed = element("ul", (element("li", _problem(problem)) for problem in known.problems))
     return element("section", title, listed, class_="problems", aria_labelledby="problems-title")
+
+
+def _problem(text: str) -> Content:
+    """Return a problem with the command that helps set apart."""
+    about, colon, command = text.rpartition(": docker chap ")
+    return [f"{about}: ", element("code", f"docker chap {command}")] if colon else text
 
 
 def _section(name: str, title: str, *content: Content) -> Element:
@@ -84,8 +90,9 @@ def _section(name: str, title: str, *content: Content) -> Element:
 
 def _glance(known: ReportFacts) -> Iterator[tuple[str, Content]]:
     last = last_change(known.changes)
-    since: Content = [", since ", time(last.at)] if last else ""
-    yield "CHAP", [known.chap_version or UNKNOWN, since, f", from {last.before}" if last and last.before else ""]
+    since: Content = [" since ", time(last.at)] if last else ""
+    before = f", upgraded from {last.before}" if last and last.operation == "upgrade" and last.before else ""
+    yield "CHAP", [known.chap_version or UNKNOWN, since, before]
     if known.live:
         yield "Health", known.health
         yield "Schema", known.schema or UNKNOWN

@@ -115,8 +115,9 @@ def _picture(plot: Plot, chart: Chart) -> Element:
 
 
 def _span(first: datetime, last: datetime) -> tuple[datetime, datetime]:
-    """Return what an axis of time shows: a single moment needs some room."""
-    return (first, last) if last - first > 2 * _DAY else (first - _DAY, last + _DAY)
+    """Return what an axis of time shows: some room at both ends, for a single moment a day."""
+    room = (last - first) / 50 if last - first > 2 * _DAY else _DAY
+    return first - room, last + room
 
 
 def _upwards(values: Iterable[float]) -> _Span:

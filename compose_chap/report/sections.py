@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import timedelta
 
 from compose_chap import units
 from compose_chap.report.facts.known import (
@@ -17,7 +18,8 @@ from compose_chap.report.facts.known import (
 from compose_chap.report.markup import Content, element
 from compose_chap.report.tables import Heading, age, count, folded, headings, number, size, table, time, verdict, when
 
-_SHOWN = 30  # lines of a table, before older ones are folded
+_SHOWN = 14  # lines of a table, before older ones are folded
+_SAME_TIME = timedelta(hours=1)  # a proof that came with the backup needs no time of its own
 _NEXT = {"nightly": "every night", "weekly": "every week", "monthly": "every month"}
 
 
@@ -32,7 +34,7 @@ def promise(known: ReportFacts) -> Content:
         to = f" Copies go to {plan.repository}." if plan.repository else " No copies are made."
         about = element("p", f"The work is started by {plan.by}, every night at {plan.at} by this server's clock.{to}")
     rows = _promised(known)
-    heads = headings("", "Promised", "Last", *(number(f"{window.days} days") for window in known.reached))
+    heads = headings("What", "Promised", "Last", *(number(f"{window.days} days") for window in known.reached))
     upcoming = [
         [
             _NEXT[kind].capitalize(),
@@ -89,7 +91,7 @@ def services(known: ReportFacts) -> Content:
 
 
 def _image(line: ServiceLine) -> Content:
-    return [line.image, " ", element("code", line.digest)]
+    return [line.image, element("code", line.digest)]
 
 
 def changes(known: ReportFacts) -> Content:
@@ -129,12 +131,17 @@ def backups(known: ReportFacts) -> Content:
         number("Dump"),
         number("Database"),
         "Proof",
-        when("Proven"),
         "Why",
     )
     parts: list[Content] = []
     if kept:
-        parts.append(_newest_first(f"Backups on this server: {len(kept)}", heads, [_backup(line) for line in kept]))
+        parts.append(
+            _newest_first(
+                f"{len(kept)} on this server; a proof without a time came with the backup",
+                heads,
+                [_backup(line) for line in kept],
+            )
+        )
     else:
         parts.append(element("p", "There are no backups on this server now."))
     if gone:
@@ -161,17 +168,22 @@ def _by_month(lines: Sequence[BackupLine]) -> list[tuple[str, list[BackupLine]]]
 
 
 def _backup(line: BackupLine) -> list[Content]:
-    proof: Content = element("strong", f"BAD: {line.fault}", class_="bad") if line.fault else line.proven_by
     return [
         time(line.made_at),
         line.chap_version,
         size(line.size),
         size(line.dump_size),
         size(line.database_size),
-        proof,
-        time(line.proven_at),
+        _proven(line),
         line.reason + (", pinned" if line.pinned else ""),
     ]
+
+
+def _proven(line: BackupLine) -> Content:
+    if line.fault:
+        return element("strong", f"BAD: {line.fault}", class_="bad")
+    later = line.proven_at is not None and line.proven_at - line.made_at > _SAME_TIME
+    return [line.proven_by, " ", time(line.proven_at)] if later else line.proven_by
 
 
 def copies(known: ReportFacts) -> Content:
@@ -181,20 +193,24 @@ def copies(known: ReportFacts) -> Content:
     stay = [line for line in known.copies if line.removed_at is None]
     gone = len(known.copies) - len(stay)
     heads = headings(
-        when("Backup made"), when("Copied"), number("Sent"), number("Content"), when("Last drill"), "Repository"
+        when("Backup made"), when("Copied"), number("Sent"), number("Content"), when("Last drill"), "Where"
     )
-    caption = f"Copies, as the records say: {len(stay)} kept" + (f", {gone} removed since by the rules" if gone else "")
+    places = {line.repository for line in stay}
+    # A place that is the same for all is named once.
+    rows = [[*_copy(line), line.repository if len(places) > 1 else ""] for line in stay]
+    about = f", in {min(places)}" if len(places) == 1 and min(places) else ""
+    about += f"; {gone} removed since by the rules" if gone else ""
+    caption = f"Copies, as the records say: {len(stay)} kept{about}"
+    note = "A copy counts when the repository has confirmed all of it. Sent is what was new to it."
     return [
-        _newest_first(caption, heads, [_copy(line) for line in stay]) if stay else element("p", f"{caption}."),
-        element(
-            "p", "A copy counts when the repository has confirmed all of it. Sent is what was new to it.", class_="note"
-        ),
+        _newest_first(caption, heads, rows) if rows else element("p", f"{caption}."),
+        element("p", note, class_="note"),
     ]
 
 
 def _copy(line: CopyLine) -> list[Content]:
     made: Content = time(line.made_at) if line.made_at else line.backup
-    return [made, time(line.copied_at), size(line.sent), size(line.sql_size), time(line.drilled_at), line.repository]
+    return [made, time(line.copied_at), size(line.sent), size(line.sql_size), time(line.drilled_at)]
 
 
 def proofs(known: ReportFacts) -> Content:
@@ -225,7 +241,9 @@ def _good(lines: Sequence[ProofLine]) -> int:
 
 
 def _newest_first(caption: str, heads: Sequence[Heading], rows: Sequence[Sequence[Content]]) -> Content:
-    newest, older = rows[::-1][:_SHOWN], rows[::-1][_SHOWN:]
+    # Few more are not worth a fold.
+    most = _SHOWN if len(rows) > _SHOWN * 1.5 else len(rows)
+    newest, older = rows[::-1][:most], rows[::-1][most:]
     shown = table(caption, heads, newest)
     if not older:
         return shown

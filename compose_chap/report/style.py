@@ -32,22 +32,23 @@ a { color: var(--link); text-underline-offset: .15em; }
 :focus-visible { outline: 2px solid var(--link); outline-offset: 2px; }
 code { font: .875em/1.4 ui-monospace, SFMono-Regular, Menlo, "DejaVu Sans Mono", monospace; overflow-wrap: anywhere; }
 .note, figcaption, footer { color: var(--muted); font-size: .9rem; }
-.problems { border-left: 4px solid var(--bad); padding: .1rem 0 .1rem 1.1rem; }
-.problems h2, header + main > section:first-child h2 { margin-top: 2rem; }
-.problems h2 { margin-top: 0; }
-.problems { margin-top: 2rem; }
+main > section:first-child h2 { margin-top: 2rem; }
+main > .problems:first-child { border-left: 4px solid var(--bad); padding: .1rem 0 .1rem 1.1rem; margin-top: 2rem; }
+main > .problems:first-child h2 { margin-top: 0; }
 .bad { color: var(--bad); font-weight: 600; }
 dl { display: grid; grid-template-columns: max-content 1fr; margin: 0; }
 dt, dd { padding: .4rem 0; border-top: 1px solid var(--rule); margin: 0; }
 dt { color: var(--muted); padding-right: 2rem; }
 dd span { color: var(--muted); }
 table { border-collapse: collapse; width: 100%; margin: 0 0 1rem; font-size: .9rem; line-height: 1.4; }
-caption { text-align: left; color: var(--muted); font-size: .9rem; padding-bottom: .4rem; }
-th, td { text-align: left; vertical-align: top; padding: .4rem 1rem .4rem 0; border-top: 1px solid var(--rule); }
+caption { text-align: left; color: var(--muted); padding-bottom: .4rem; }
+th, td { text-align: left; vertical-align: top; padding: .4rem 1.25rem .4rem 0; border-top: 1px solid var(--rule); }
 th:last-child, td:last-child { padding-right: 0; }
 thead th { border-top: 0; color: var(--muted); font-weight: 500; vertical-align: bottom; }
 tbody th { font-weight: 500; }
-td, th { font-variant-numeric: tabular-nums; overflow-wrap: anywhere; }
+td, th { font-variant-numeric: tabular-nums; overflow-wrap: break-word; }
+td code { display: block; }
+td .note { margin-top: .2rem; }
 .number { text-align: right; white-space: nowrap; overflow-wrap: normal; }
 .when { white-space: nowrap; overflow-wrap: normal; }
 .hidden {
@@ -63,16 +64,18 @@ figure { margin: 0; min-width: 0; }
 figure svg { display: block; width: 100%; height: auto; }
 figcaption { color: var(--text); }
 figcaption span { color: var(--muted); }
-.plots {
-  display: grid; grid-template-columns: repeat(auto-fill, minmax(20rem, 1fr)); gap: 1.5rem 2.5rem; margin-bottom: 1rem;
-}
-.small { grid-template-columns: repeat(auto-fill, minmax(10rem, 1fr)); gap: 1.25rem 1.5rem; }
+.plots { display: grid; grid-template-columns: 1fr 1fr; gap: 1.5rem 2.5rem; margin-bottom: 1rem; }
+.small { grid-template-columns: repeat(4, 1fr); gap: 1.25rem 1.5rem; }
 nav ol {
   list-style: none; padding: 0; display: flex; flex-wrap: wrap; gap: .2rem 1.25rem; font-size: .9rem; max-width: none;
 }
 nav li { margin: 0; }
 footer { margin-top: 3rem; border-top: 1px solid var(--rule); padding-top: 1rem; }
-@media screen and (max-width: 40rem) {
+@media screen and (max-width: 60rem) {
+  .small { grid-template-columns: repeat(3, 1fr); }
+  .stack .when { white-space: normal; }
+}
+@media screen and (max-width: 44rem) {
   body { padding: 1.5rem 1rem 3rem; }
   dl { display: block; }
   dt { padding: .5rem 0 0; }
@@ -82,11 +85,10 @@ footer { margin-top: 3rem; border-top: 1px solid var(--rule); padding-top: 1rem;
   .stack, .stack caption, .stack tbody, .stack tr { display: block; }
   .stack thead { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
   .stack tr { border-top: 1px solid var(--rule); padding: .6rem 0; }
-  .stack th, .stack td {
-    display: grid; grid-template-columns: 7.5rem 1fr; border: 0; padding: .1rem 0; white-space: normal;
-  }
+  .stack th, .stack td { display: block; border: 0; padding: .1rem 0 .1rem 7.5rem; white-space: normal; }
+  .stack th { padding-left: 0; }
   .stack td.number { text-align: left; }
-  .stack th::before, .stack td::before { content: attr(data-label); color: var(--muted); font-weight: 400; }
+  .stack td::before { content: attr(data-label); color: var(--muted); float: left; width: 7rem; margin-left: -7.5rem; }
   .stack td.none { display: none; }
 }
 @page {
@@ -103,6 +105,8 @@ footer { margin-top: 3rem; border-top: 1px solid var(--rule); padding-top: 1rem;
   th, td { padding: 1.2mm 3mm 1.2mm 0; }
   .plots { grid-template-columns: 1fr 1fr; gap: 4mm 8mm; }
   .small { grid-template-columns: repeat(4, 1fr); gap: 4mm; }
+  .note, figcaption, footer { font-size: 8.5pt; }
+  .short { break-inside: avoid; }
   a { color: inherit; text-decoration: none; }
   details:not([open]) { display: none; }
 }

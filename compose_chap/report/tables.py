@@ -11,6 +11,7 @@ from compose_chap import units
 from compose_chap.report.markup import Content, element
 
 UNKNOWN = "not known"
+_SHORT = 12  # rows that stay together on paper
 
 
 @dataclass(frozen=True)
@@ -36,11 +37,20 @@ def headings(*heads: Heading | str) -> list[Heading]:
     return [head if isinstance(head, Heading) else Heading(head) for head in heads]
 
 
+def _is_empty(cell: Content) -> bool:
+    # An element counts as nothing when it has no elements in it.
+    return cell is None or isinstance(cell, (str, list)) and not cell
+
+
 def table(caption: str, known: Sequence[Heading], rows: Iterable[Sequence[Content]], *, wide: bool = False) -> Element:
     """Return a table whose first column names the row.
 
-    On a telephone each row becomes a list; a `wide` table is moved to the side there, and on paper.
+    A column in which nothing is known is left out. On a telephone each row becomes a list; a `wide` table is moved to
+    the side there.
     """
+    cells = [list(row) for row in rows]
+    filled = [at for at in range(len(known)) if at == 0 or not all(_is_empty(row[at]) for row in cells)]
+    known, cells = [known[at] for at in filled], [[row[at] for at in filled] for row in cells]
     head = (
         element("th", column.head, scope="col", role="columnheader", class_=column.kind or None) for column in known
     )
@@ -48,10 +58,10 @@ def table(caption: str, known: Sequence[Heading], rows: Iterable[Sequence[Conten
         "table",
         element("caption", caption),
         element("thead", element("tr", head, role="row"), role="rowgroup"),
-        element("tbody", (_row(known, row) for row in rows), role="rowgroup"),
+        element("tbody", (_row(known, row) for row in cells), role="rowgroup"),
         # A row that is shown as a list would be none for a screen reader without these roles.
         role="table",
-        class_=None if wide else "stack",
+        class_=None if wide else "stack short" if len(cells) <= _SHORT else "stack",
     )
     return element("div", made, class_="scroll", tabindex="0", role="region", aria_label=caption) if wide else made
 
@@ -63,7 +73,7 @@ def _row(known: Sequence[Heading], row: Sequence[Content]) -> Element:
 
 
 def _of_cell(column: Heading, cell: Content) -> dict[str, str | None]:
-    kinds = " ".join(filter(None, (column.kind, "" if cell else "none")))
+    kinds = " ".join(filter(None, (column.kind, "none" if _is_empty(cell) else "")))
     return {"data_label": column.head, "class_": kinds or None}
 
 

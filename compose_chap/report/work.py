@@ -12,10 +12,12 @@ from compose_chap.report.facts.known import ReportFacts
 from compose_chap.report.markup import Content, element
 from compose_chap.report.tables import count, folded, headings, number, table, time, verdict, when
 
-_RECENT = timedelta(days=31)
+# Everything of the last week is listed, and what is not routine for longer.
+_RECENT, _NOTABLE = timedelta(days=7), timedelta(days=90)
 _ROUTINE = ("schedule", "backup", "copy", "copies", "verify", "prune")
 _COUNTED = ("backup", "copy", "verify", "prune")
 _HEADS = headings(when("When"), "Command", "Result", "By", "About")
+_MONTHLY = headings("Month", *(number(name) for name in ("Backups", "Copies", "Proofs", "Prunes")))
 _LONGEST = 300  # bytes of a message
 
 
@@ -24,9 +26,10 @@ def history(known: ReportFacts) -> Content:
     if not known.trail:
         return element("p", "Nothing was done so far.")
     shown = _without_parts(known.trail)
-    recent = [entry for entry in shown if known.made_at - entry.began_at <= _RECENT]
-    older = [entry for entry in shown if known.made_at - entry.began_at > _RECENT]
-    caption = f"The last {_RECENT.days} days, the newest first"
+    recent = [entry for entry in shown if _is_recent(known, entry)]
+    older = [entry for entry in shown if not _is_recent(known, entry)]
+    days = f"The last {_RECENT.days} days, and of the last {_NOTABLE.days} days what is not routine"
+    caption = f"{days}, the newest first"
     parts: list[Content] = [
         element(
             "p",
@@ -38,7 +41,7 @@ def history(known: ReportFacts) -> Content:
         table(caption, _HEADS, [_row(entry) for entry in reversed(recent)]) if recent else None,
     ]
     if not recent:
-        parts.append(element("p", f"Nothing was done in the last {_RECENT.days} days."))
+        parts.append(element("p", "Nothing was done lately."))
     return [*parts, *_older(known, older)]
 
 
@@ -47,21 +50,23 @@ def _older(known: ReportFacts, entries: Sequence[AuditEntry]) -> Iterator[Conten
     years: dict[int, list[AuditEntry]] = {}
     for entry in reversed(entries):
         years.setdefault(entry.began_at.astimezone().year, []).append(entry)
-    months = _months([entry for entry in known.trail if known.made_at - entry.began_at > _RECENT])
+    months = _months(known.trail)
     for year, listed in years.items():
         single = [entry for entry in listed if not _is_routine(entry)]
-        heads = headings("Month", *(number(name) for name in ("Backups", "Copies", "Proofs", "Prunes")))
         rows = [
             [month, *(count(numbers[name]) for name in _COUNTED)]
             for month, numbers in months.items()
             if month.startswith(f"{year:04}")
         ]
-        title = f"{year}: {units.several(sum(map(len, [single])), 'change')}, failures and the like"
         yield folded(
-            title,
+            f"{year}: what was routine, in numbers; {units.several(len(single), 'line')} about all else",
+            table(f"What went well in {year}, by month", _MONTHLY, rows) if rows else None,
             table(f"Changes, failures and refusals in {year}", _HEADS, map(_row, single)) if single else None,
-            table(f"What went well as ever in {year}", heads, rows) if rows else None,
         )
+
+
+def _is_recent(known: ReportFacts, entry: AuditEntry) -> bool:
+    return known.made_at - entry.began_at <= (_RECENT if _is_routine(entry) else _NOTABLE)
 
 
 def _months(entries: Sequence[AuditEntry]) -> dict[str, dict[str, int]]:
