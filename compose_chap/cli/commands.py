@@ -87,8 +87,8 @@ COMMANDS = {
     "history": CommandEntry("history", "Show what was done, when, by whom, with which result.", ("history",)),
     "report": CommandEntry(
         "report",
-        "Write a page of evidence: what runs, what was kept and proven, what was done.",
-        ("report", "report -o /srv/www/chap.html", "report -o - | gzip >chap-report.html.gz"),
+        "Write a page of evidence: what runs, every backup and copy with its proof, and what was done.",
+        ("report", "report -o /srv/www/chap.html", "report --json"),
     ),
     "version": CommandEntry("app", "Show the version of this tool.", ("version",)),
 }

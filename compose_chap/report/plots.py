@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -49,7 +49,7 @@ class Plot:
     name: str
     title: str
     description: str
-    series: dict[str, Points]
+    series: Mapping[str, Points]
     show: Callable[[float], str]
     lines: bool = True
     width: int = 360
