@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -42,7 +43,9 @@ def check_archive(file: Path) -> None:
     """Read the archive whole, and see that nothing in it is made for one kind of machine."""
     with zipfile.ZipFile(file) as archive:
         damaged = archive.testzip()
-        native = [name for name in archive.namelist() if name.endswith(_NATIVE)]
+        apart = [name for name in archive.namelist() if name.endswith(".zip")]
+        inner = [name for inside in apart for name in zipfile.ZipFile(io.BytesIO(archive.read(inside))).namelist()]
+        native = [name for name in (*archive.namelist(), *inner) if name.endswith(_NATIVE)]
     assert not damaged, f"damaged: {damaged}"
     assert not native, f"not pure Python: {native}"
 

@@ -86,7 +86,7 @@ class Call:
     def subject(self, world: World, stack: Stack, target: str, output: Path | None, *, digest: bool = False) -> Subject:
         """Return the subject of the preflight."""
         from compose_chap.backups import catalogue
-        from compose_chap.engine.registry import Registry
+        from compose_chap.engine.registries.registry import Registry
         from compose_chap.preflight.subject import Subject
         from compose_chap.stack import observe
 

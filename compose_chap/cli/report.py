@@ -17,7 +17,7 @@ from compose_chap.cli.screen.layout import paragraph
 from compose_chap.cli.values import files
 from compose_chap.errors import ChapError, SeveralStacks, StateError, UsageError
 from compose_chap.model import Origin, Stack
-from compose_chap.records import durable
+from compose_chap.records.files import durable
 from compose_chap.stack import observe
 
 _STANDARD_OUTPUT = "-"

@@ -16,12 +16,12 @@ from compose_chap.engine.world import World
 from compose_chap.errors import CopyError, DumpError
 from compose_chap.postgres import pg_tools
 from compose_chap.postgres.server import Server
-from compose_chap.records import own_folder
+from compose_chap.records.files import own_folder
 
 # In the folder of a backup while it is sent, so that the next run knows of one that was cut off.
 SENDING = "sending"
 # What concerns the backup on this machine only.
-_STAYS = {PIN_FILE, SENDING, verdict.FILE}
+STAYS = {PIN_FILE, SENDING, verdict.FILE}
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def send(world: World, restic: Restic, backup: Backup, server: Server) -> SentCo
     own_folder.write(backup.folder / SENDING, b"")
     sql = _Sql(world, backup, server)
     first = restic.send_stream(sql.pieces(), SQL_FILE, catalogue.first_tags(backup))
-    names = sorted(path.name for path in backup.folder.iterdir() if path != backup.dump and path.name not in _STAYS)
+    names = sorted(path.name for path in backup.folder.iterdir() if path != backup.dump and path.name not in STAYS)
     last = restic.send_files(backup.folder, names, catalogue.last_tags(backup, first.snapshot, sql.size, sql.sha256))
     copy = _existing(restic, backup)
     if copy is None:

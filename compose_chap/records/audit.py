@@ -23,7 +23,7 @@ from compose_chap.errors import StateError
 from compose_chap.model import Origin
 from compose_chap.ownership import not_own, user_name
 from compose_chap.reading import Value
-from compose_chap.records import own_folder
+from compose_chap.records.files import own_folder
 from compose_chap.records.run_records import FOLDER, operator
 
 FILE, OLDER = "audit.jsonl", "audit.{}.jsonl"

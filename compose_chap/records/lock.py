@@ -18,7 +18,7 @@ from types import FrameType
 from compose_chap.errors import Locked, StateError
 from compose_chap.ownership import not_own
 from compose_chap.reading import kind, parse
-from compose_chap.records import own_folder
+from compose_chap.records.files import own_folder
 from compose_chap.records.run_records import FOLDER, LARGEST_JOURNAL, journal_file, operator
 from compose_chap.units import moment
 

@@ -27,7 +27,8 @@ from compose_chap.errors import Interrupted, StateError
 from compose_chap.model import Origin
 from compose_chap.ownership import not_own
 from compose_chap.reading import Value, parse
-from compose_chap.records import order, own_folder
+from compose_chap.records import order
+from compose_chap.records.files import own_folder
 from compose_chap.records.steps import Step
 from compose_chap.units import moment
 

@@ -11,6 +11,7 @@ from compose_chap.records.audit import AuditEntry
 from compose_chap.report.facts.known import ReportFacts
 from compose_chap.report.markup import Content, element
 from compose_chap.report.tables import count, folded, headings, number, table, time, verdict, when
+from compose_chap.schedule.routine import kind_of
 
 # Everything of the last week is listed, and what is not routine for longer.
 _RECENT, _NOTABLE = timedelta(days=7), timedelta(days=90)
@@ -87,7 +88,7 @@ def _without_parts(trail: Sequence[AuditEntry]) -> list[AuditEntry]:
     shown: list[AuditEntry] = []
     scheduled: AuditEntry | None = None
     for entry in trail:
-        if entry.operation == "schedule" and entry.facts.get("kind"):
+        if kind_of(entry):
             scheduled = entry
         part = scheduled is not None and entry is not scheduled and _is_routine(entry)
         within = scheduled and (scheduled.ended_at is None or entry.began_at <= scheduled.ended_at)

@@ -22,8 +22,8 @@ from compose_chap.errors import DatabaseError, DumpError, StackError
 from compose_chap.image import Reference, release_key
 from compose_chap.model import Role, Stack
 from compose_chap.postgres.database_schema import MARK_TABLE
-from compose_chap.postgres.sandbox import Quarantine
 from compose_chap.postgres.server import Server, Session
+from compose_chap.postgres.untrusted.sandbox import Quarantine
 from compose_chap.records import lock, run_records
 from compose_chap.records.run_records import Journal
 from compose_chap.restore import fitness, side_database, source, version_guard

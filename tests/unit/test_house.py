@@ -22,7 +22,7 @@ FLOORS = (
     ("report",),
     ("operations",),
     ("schedule",),
-    ("copies",),
+    ("copies", "alarms"),
     ("preflight", "restore"),
     ("transaction",),
     ("backups",),
@@ -40,6 +40,9 @@ INNER_FLOORS = (
     ("cli", "cli.screen"),
     ("report", "report.facts"),
     ("transaction", "transaction.data", "transaction.run"),
+    ("postgres.untrusted", "postgres"),
+    ("records", "records.files"),
+    ("engine", "engine.registries"),
 )
 
 # Every module by its dotted name below the package: `cli.app`, `errors`.
@@ -67,6 +70,7 @@ DOORS = {
     "subprocess": "engine",
     "ruamel": "project.document",
     "httpx": "engine",
+    "apprise": "alarms.services",
     "fcntl": "records",
     "leather": "report.plots",
 }
@@ -79,11 +83,9 @@ LARGER = {
     "preflight": 12,
     "backups": 12,
     "operations": 13,
-    "cli": 24,
+    "cli": 26,
     "cli.screen": 16,
-    "engine": 15,
-    "records": 13,
-    "postgres": 12,
+    "engine": 12,
 }
 LONGEST = 300
 # Longer so far: these may only shrink.
@@ -127,7 +129,7 @@ def test_imports_run_downwards(module: str) -> None:
 
 @pytest.mark.parametrize("floors", INNER_FLOORS)
 def test_imports_run_downwards_inside_a_folder(floors: tuple[str, ...]) -> None:
-    assert {name.rpartition(".")[0] for name in MODULES if room(name) == floors[0]} == set(floors)
+    assert {name.rpartition(".")[0] for name in MODULES if room(name) == room(floors[0])} == set(floors)
     for number, folder in enumerate(floors):
         for module in [name for name in MODULES if name.rpartition(".")[0] == folder]:
             above = {name for name in imports(tree(module)) if folder_of(name) in floors[:number]}

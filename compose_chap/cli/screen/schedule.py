@@ -18,6 +18,7 @@ ON_THIS_MACHINE_ONLY = (
     "Backups stay on this machine only, and are lost with it. To send them elsewhere too:"
     " docker chap schedule on --copy-to REPOSITORY"
 )
+NO_ALARM = "When it fails, nobody hears of it. To send alarms: docker chap schedule on --alarm URL"
 NOTHING = "Nothing is scheduled."
 OFF = "Nothing is scheduled any more. Backups and copies stay."
 
@@ -46,6 +47,19 @@ def schedule_text(schedule: Schedule, kinds: Mapping[str, KindOfWork], now: date
         return f"{text}\n\n{paragraph(ON_THIS_MACHINE_ONLY)}"
     named = schedule.store.repository or f"the repository that {schedule.store.keys_file} names"
     return f"{text}\n\nCopies go to {named}."
+
+
+def alarms_text(listeners: Mapping[str, Any]) -> str:
+    """Return where alarms go, and what could not be sent, from the document of that."""
+    if not listeners["alarms"] and not listeners["monitor"]:
+        return paragraph(NO_ALARM)
+    lines = [f"The monitor is {listeners['monitor']}."] if listeners["monitor"] else []
+    lines += [f"Alarms go to {', '.join(listeners['alarms'])}."] if listeners["alarms"] else []
+    if listeners["undelivered"]:
+        lines.append("These could not be sent yet:")
+        lines += [f"  {units.moment(each['at'])}  {each['title']}" for each in listeners["undelivered"]]
+        lines.append("Try the addresses: docker chap schedule --test-alarm")
+    return "\n".join(lines)
 
 
 def schedule_document(schedule: Schedule, kinds: Mapping[str, KindOfWork]) -> dict[str, Any]:

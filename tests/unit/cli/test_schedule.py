@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,30 +13,7 @@ import pytest
 from compose_chap.cli import app
 from compose_chap.records import audit
 from compose_chap.schedule import plan
-from tests.fakes import FakeEngine
 from tests.monitor import Monitor, monitoring
-
-CRONTAB = "#!/bin/sh\n[ $1 = - ] && exec cat >'{table}'\n[ $1 = -l ] && exec cat '{table}'\nexit 2\n"
-DOCKER = f"""#!{sys.executable}
-import json, pathlib, sys
-failing = pathlib.Path(__file__).with_name("failing").read_text().split()
-bad = [word for word in failing if word in sys.argv]
-print(json.dumps({{"error": {{"message": "The database does not answer."}}}} if bad else {{"ok": True}}))
-sys.exit(len(bad))
-"""
-
-
-@pytest.fixture
-def programs(engine: FakeEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Give the folder of the programs that the command calls; the file `failing` names what docker fails at."""
-    folder = tmp_path / "programs"
-    folder.mkdir()
-    for name, text in (("crontab", CRONTAB.format(table=folder / "table")), ("docker", DOCKER)):
-        (folder / name).write_text(text)
-        (folder / name).chmod(0o755)
-    (folder / "failing").write_text("")
-    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
-    return folder
 
 
 @pytest.fixture
@@ -68,6 +44,35 @@ def test_on_is_shown_and_off_leaves_nothing(programs: Path, tmp_path: Path, caps
     assert call(capsys, "off")["changed"] and (programs / "table").read_text() == ""
     assert not call(capsys, "off")["changed"]
     assert [entry.summary for entry in audit.entries(tmp_path)] == ["on, by cron", "on, by cron", "off"]
+
+
+def test_a_folder_is_meant_where_it_was_named(
+    programs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    on(capsys, "-o", "backups", "--metrics-file", "chap.prom")
+    schedule = plan.read(tmp_path)
+    assert schedule and schedule.output == f"{tmp_path}/elsewhere/backups"
+    assert schedule.metrics_file == f"{tmp_path}/elsewhere/chap.prom"
+
+
+def test_what_is_written_down_is_what_the_timers_do(
+    programs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cron = (programs / "crontab").read_text()
+    # It shows what is written down at the moment when the timers begin to count.
+    seen = f"cp '{tmp_path}/.docker-chap/schedule.json' '{tmp_path}/seen'\n"
+    (programs / "crontab").write_text(cron.replace("#!/bin/sh\n", f"#!/bin/sh\n{seen}"))
+    on(capsys, "--at", "03:00")
+    assert json.loads((tmp_path / "seen").read_text())["hour"] == 3
+    (programs / "crontab").write_text("#!/bin/sh\necho you are not allowed >&2\nexit 1\n")
+    assert "not allowed" in call(capsys, "on", "--by", "cron", "--at", "05:00", expect=1)["error"]["message"]
+    schedule = plan.read(tmp_path)
+    assert schedule and schedule.hour == 3
+    plan.remove(tmp_path)
+    call(capsys, "on", "--by", "cron", expect=1)
+    assert plan.read(tmp_path) is None
 
 
 def test_a_run_makes_an_entry_with_its_parts_and_reaches_the_monitor(

@@ -18,7 +18,8 @@ from compose_chap.backups.verdict import CHECKSUMS, RESTORED
 from compose_chap.engine.world import World
 from compose_chap.errors import UsageError
 from compose_chap.model import Origin
-from compose_chap.records import audit, own_folder
+from compose_chap.records import audit
+from compose_chap.records.files import own_folder
 from compose_chap.records.run_records import FOLDER
 from compose_chap.report import gather
 from compose_chap.report.facts import fields, lines
@@ -69,7 +70,7 @@ def test_forty_nights(tmp_path: Path, read: Read) -> None:
     assert len([copy for copy in seen.copies if copy.removed_at]) == len(seen.copies) - 28
 
 
-def test_a_copy_that_was_drilled_and_one_that_was_removed() -> None:
+def test_a_copy_is_drilled_and_later_removed() -> None:
     at = years.NOW - 5 * DAY
     copied = {"backup": "20261123T013000Z", "repository": years.STORE, "sent": 5, "sql_size": 9}
     trail = [years.entry("copy", at, 10, facts=copied)]
@@ -90,7 +91,7 @@ def test_a_copy_that_was_drilled_and_one_that_was_removed() -> None:
     ]
 
 
-def test_a_bad_backup_is_no_proven_one(tmp_path: Path, read: Read) -> None:
+def test_a_bad_backup_does_not_count_as_proven(tmp_path: Path, read: Read) -> None:
     years.write(tmp_path, 3)
     last = catalogue.scan(tmp_path / "backups").backups[-1]
     catalogue.record_verdict(last, years.NOW, CHECKSUMS, "the dump has changed.")

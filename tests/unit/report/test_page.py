@@ -157,7 +157,7 @@ def test_numbers_are_read_with_their_units(tmp_path: Path, read: Read) -> None:
     assert times and all(re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d \S+", node.text) for node in times)
 
 
-def test_one_odd_backup_does_not_hide_the_others(tmp_path: Path, read: Read) -> None:
+def test_an_odd_backup_does_not_hide_the_others(tmp_path: Path, read: Read) -> None:
     years.write(tmp_path, 3)
     known = read()
     odd = BackupLine("x", years.NOW, "", "", "", None, None, None, None, {})

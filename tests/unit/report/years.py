@@ -14,8 +14,9 @@ from compose_chap.backups.catalogue import Backup
 from compose_chap.backups.manifest import ChapFacts, DatabaseFacts, DumpPart, ImageFacts, Manifest, ProjectFacts
 from compose_chap.backups.verdict import RESTORED
 from compose_chap.model import Origin
-from compose_chap.records import audit, own_folder
+from compose_chap.records import audit
 from compose_chap.records.audit import AuditEntry
+from compose_chap.records.files import own_folder
 from compose_chap.records.run_records import FOLDER, run_id
 from compose_chap.schedule import plan
 from compose_chap.schedule.plan import CopyStore, Schedule
