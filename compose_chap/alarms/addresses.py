@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -26,17 +27,25 @@ _WITH_SERVER = frozenset(
 _HOST = re.compile(r"(?:localhost|\[[0-9a-f:.]+\]|[a-z0-9-]+(?:\.[a-z0-9-]+)+)", re.IGNORECASE)
 
 
-def write(directory: Path, addresses: tuple[str, ...]) -> Path:
-    """Write the addresses for the stack whose main folder is `directory`, and return the file. Raise StateError."""
-    own_folder.make(directory / FOLDER)
-    file = directory / FOLDER / FILE
-    own_folder.write(file, "".join(f"{address}\n" for address in addresses).encode())
-    return file
+def write(directory: Path, addresses: tuple[str, ...]) -> None:
+    """Write the addresses of a stack, whose main folder is `directory`; with none the file goes. Raise StateError."""
+    if addresses:
+        own_folder.make(directory / FOLDER)
+        own_folder.write(own_file(directory), "".join(f"{address}\n" for address in addresses).encode())
+    else:
+        own_folder.remove(own_file(directory))
 
 
-def remove(directory: Path) -> None:
-    """Forget the addresses that were written for a stack. Raise StateError."""
-    own_folder.remove(directory / FOLDER / FILE)
+def own(directory: Path) -> tuple[str, ...]:
+    """Return the addresses that were written for a stack, none where that file is missing or cannot be used."""
+    with suppress(UsageError):
+        return read(own_file(directory))
+    return ()
+
+
+def own_file(directory: Path) -> Path:
+    """Return the file of our own for the stack whose main folder is `directory`."""
+    return directory / FOLDER / FILE
 
 
 def read(path: Path) -> tuple[str, ...]:

@@ -98,7 +98,7 @@ class _Post:
             self._change(number, replace(message, begun=(*message.begun, name)))
             text = _as_sent(message, name, self._clock())
             if why := sender.send(address, text):
-                self._change(number, replace(message, begun=_without(message.begun, name)))
+                self._change(number, message)
                 self.failures.append(Undelivered(addresses.shown(address), why))
                 return
             arrived = replace(message, to=_without(message.to, name), begun=_without(message.begun, name))

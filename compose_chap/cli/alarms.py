@@ -46,12 +46,9 @@ class Listeners:
         if self.addresses or self.file:
             _check_services(self.addresses or addresses.read(Path(self.file)))
 
-    def write(self, directory: Path) -> str:
-        """Write addresses that are given here into a file of our own. Return the file, empty for no alarms."""
-        if self.addresses:
-            return str(addresses.write(directory, self.addresses))
-        addresses.remove(directory)
-        return os.path.abspath(self.file) if self.file else ""
+    def alarm_file(self, directory: Path) -> str:
+        """Return the file with the addresses for a stack, empty for no alarms."""
+        return str(addresses.own_file(directory)) if self.addresses else os.path.abspath(self.file) if self.file else ""
 
 
 def _check_services(given: tuple[str, ...]) -> None:
@@ -139,16 +136,19 @@ class Alarms:
         return [(name, f"{units.moment(when)}, {units.age(when, now)}" if when else "none") for name, when in ages]
 
     def document(self) -> dict[str, object]:
-        """Return for scripts where alarms go, without what is secret, and what waits. Raise UsageError, StateError."""
-        to = addresses.read(Path(self.schedule.alarm_file)) if self.schedule.alarm_file else ()
+        """Return for scripts where alarms go, without what is secret, and what waits. What cannot be read is said."""
+        to: tuple[str, ...] = ()
+        waiting: tuple[Waiting, ...] = ()
+        try:
+            to = addresses.read(Path(self.schedule.alarm_file)) if self.schedule.alarm_file else ()
+            waiting = ledger.read(self.directory).waiting
+        except (UsageError, StateError) as error:
+            self.call.tell(f"Warning: {error.message} {error.hint}")
         return {
             "alarms": list(map(addresses.shown, to)),
             "monitor": ping.host(self.schedule.ping) if self.schedule.ping else None,
             "digest": self.schedule.digest or None,
-            "undelivered": [
-                {"at": message.at.isoformat(), "title": message.title}
-                for message in ledger.read(self.directory).waiting
-            ],
+            "undelivered": [{"at": message.at.isoformat(), "title": message.title} for message in waiting],
         }
 
     def test(self) -> None:

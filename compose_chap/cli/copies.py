@@ -34,6 +34,9 @@ from compose_chap.records.retention import Retention
 from compose_chap.stack import observe
 from compose_chap.stack.databases import server_of
 
+# Seconds: what a killed run began, such as counting what was sent, may still be under way in the repository.
+_LEAST_PATIENCE = 30
+
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
@@ -63,7 +66,7 @@ class Store:
     def open(self, call: Call, limit_upload: int = 0) -> Restic:
         """Return restic on it, which waits for other runs as long as the call says. Raise UsageError, CopyError."""
         named = repository(self.location, self.password_file, self.keys_file, dict(os.environ))
-        return Restic(named, limit_upload=limit_upload, patience=call.wait_lock)
+        return Restic(named, limit_upload=limit_upload, patience=max(call.wait_lock, _LEAST_PATIENCE))
 
 
 def _repository_options(word: str, about: str) -> Callable[[Callable[..., None]], Callable[..., None]]:

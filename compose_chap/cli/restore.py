@@ -31,6 +31,7 @@ from compose_chap.engine.world import World
 from compose_chap.errors import UsageError
 from compose_chap.image import release_key, release_tag
 from compose_chap.model import Stack
+from compose_chap.operations import guard
 from compose_chap.records.files import durable
 from compose_chap.restore import restore, source
 from compose_chap.restore.restore import Outlook, Restored, RestorePlan
@@ -84,6 +85,10 @@ def restore_command(
     stack = find()
     folder = catalogue.folder_for(stack, output, where.environment)
     if store.named:
+        # What refuses the restore refuses it before hours of bringing the copy back.
+        call.check_askable(yes=yes)
+        with guard.guarded(world, stack, call.command, call.wait_lock):
+            pass
         wanted = _fetched(call, world, stack, folder, wanted, store.open(call))
     chosen = source.recognise(wanted, folder, world.engine.origin(stack.project.name))
 

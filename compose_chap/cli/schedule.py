@@ -24,7 +24,7 @@ from compose_chap.cli.screen.schedule import KindOfWork
 from compose_chap.cli.values import files
 from compose_chap.copies.repository import PASSWORDS, absolute_location, read_keys, read_password, repository
 from compose_chap.copies.restic import Restic
-from compose_chap.errors import ChapError, StackError, StateError, UsageError
+from compose_chap.errors import ChapError, EngineError, StackError, StateError, UsageError
 from compose_chap.model import Origin, Stack
 from compose_chap.operations import guard
 from compose_chap.ownership import user_name
@@ -159,10 +159,12 @@ def _on(
             os.path.abspath(output) if output else "",
             os.path.abspath(metrics_file) if metrics_file else "",
             listeners.monitor,
-            listeners.write(directory),
+            listeners.alarm_file(directory),
             listeners.digest,
         )
         # First: a timer may begin the work at once.
+        earlier = addresses.own(directory)
+        addresses.write(directory, listeners.addresses)
         plan.write(directory, schedule)
         try:
             if before and before.by != starter.name:
@@ -170,14 +172,14 @@ def _on(
             written = starter.install(schedule, timers.environment(where.environment))
         except ChapError:
             plan.write(directory, before) if before else plan.remove(directory)
+            addresses.write(directory, earlier)
             raise
         attempt.learn(f"on, by {starter.name}", at=f"{at[0]:02}:{at[1]:02}", timers=written)
     kinds = _kinds(call, schedule, starter, directory, origin)
-    text = f"The work is scheduled with {starter.name}. To see it: docker chap schedule\n\n"
-    text += screen.schedule_text(schedule, kinds, call.clock())
-    if sheet_text:
-        text += f"\n\n{sheet_text}"
-    call.result({"scheduled": screen.schedule_document(schedule, kinds), "written": written, "sheet": sheet_text}, text)
+    heard = Alarms(call, directory, origin, schedule).document()
+    text = screen.begun_text(schedule, kinds, heard, sheet_text, call.clock())
+    document = {**screen.schedule_document(schedule, kinds), **heard}
+    call.result({"scheduled": document, "written": written, "sheet": sheet_text}, text)
 
 
 def _options(call: Call) -> tuple[str, ...]:
@@ -239,7 +241,7 @@ def _off(call: Call) -> None:
     with recorded(call, directory, origin) as attempt:
         timers.timers(schedule.by).remove(schedule.project)
         plan.remove(directory)
-        addresses.remove(directory)
+        addresses.write(directory, ())
         ledger.remove(directory)
         attempt.learn("off")
     text = screen.OFF
@@ -265,16 +267,28 @@ def _show(call: Call) -> None:
     if schedule is None:
         call.result({"scheduled": None}, f"{screen.NOTHING} Begin it: docker chap schedule on")
         return
-    kinds = _kinds(call, schedule, timers.timers(schedule.by), directory, origin)
+    kinds = _kinds(call, schedule, _starter(call, schedule), directory, origin)
     document = screen.schedule_document(schedule, kinds)
-    listeners = Alarms(call, directory, origin, schedule).document()
-    text = screen.schedule_text(schedule, kinds, call.clock())
-    call.result({"scheduled": {**document, **listeners}}, f"{text}\n{screen.alarms_text(listeners)}")
+    heard = Alarms(call, directory, origin, schedule).document()
+    call.result({"scheduled": {**document, **heard}}, screen.schedule_text(schedule, kinds, heard, call.clock()))
 
 
-def _kinds(call: Call, schedule: Schedule, starter: Timers, directory: Path, origin: Origin) -> dict[str, KindOfWork]:
+def _starter(call: Call, schedule: Schedule) -> Timers | None:
+    """Return what starts the work; None, with a warning, where that is no longer on this machine."""
+    try:
+        return timers.timers(schedule.by)
+    except EngineError as error:
+        call.tell(f"Warning: {error.message}")
+        return None
+
+
+def _kinds(
+    call: Call, schedule: Schedule, starter: Timers | None, directory: Path, origin: Origin
+) -> dict[str, KindOfWork]:
     trail = audit.entries(directory, origin)
     return {
-        kind: KindOfWork(starter.next_run(schedule, kind, call.clock()), routine.last_run(trail, kind))
+        kind: KindOfWork(
+            starter.next_run(schedule, kind, call.clock()) if starter else None, routine.last_run(trail, kind)
+        )
         for kind in KINDS
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from compose_chap.backups import dump_file, verdict
@@ -16,6 +16,7 @@ from compose_chap.engine.world import World
 from compose_chap.errors import CopyError, DumpError
 from compose_chap.postgres import pg_tools
 from compose_chap.postgres.server import Server
+from compose_chap.records import lock
 from compose_chap.records.files import own_folder
 
 # In the folder of a backup while it is sent, so that the next run knows of one that was cut off.
@@ -47,6 +48,25 @@ def send(world: World, restic: Restic, backup: Backup, server: Server) -> SentCo
     restic.check_reachable()
     if existing := _existing(restic, backup):
         return SentCopy(existing, 0, existed=True)
+    with _kept(backup):
+        return _sent(world, restic, backup, server)
+
+
+@contextmanager
+def _kept(backup: Backup) -> Iterator[None]:
+    """Let no prune remove the backup while the block runs. Raise CopyError when it cannot be read."""
+    try:
+        with lock.claimed(backup.folder, shared=True):
+            yield
+    except OSError as error:
+        raise CopyError(
+            f"Backup {backup.id} cannot be read: {error.strerror}.",
+            state="It was not copied.",
+            hint="Which backups are there: docker chap backups",
+        ) from None
+
+
+def _sent(world: World, restic: Restic, backup: Backup, server: Server) -> SentCopy:
     _resume(world, restic, backup)
     own_folder.write(backup.folder / SENDING, b"")
     sql = _Sql(world, backup, server)
@@ -70,7 +90,11 @@ def _existing(restic: Restic, backup: Backup) -> Copy | None:
 
 def _resume(world: World, restic: Restic, backup: Backup) -> None:
     """Let the repository count what a run that was cut off has sent, so that nothing is sent twice."""
-    marks = list(backup.folder.parent.glob(f"*/{SENDING}"))
+    marks = [
+        mark
+        for mark in backup.folder.parent.glob(f"*/{SENDING}")
+        if mark.parent == backup.folder or not lock.in_use(mark.parent)
+    ]
     if marks:
         world.notify("copy", "look for what was sent already")
         # Without it more has to be sent, and the copy is as good: somebody may hold the lock.

@@ -44,7 +44,7 @@ def at_end(kind: str, outcomes: Sequence[WorkOutcome]) -> list[Sign]:
         Sign(
             f"{kind} {outcome.name}",
             (outcome.message or f"It ended with status {outcome.exit_status}.") if outcome.failed else "",
-            (outcome.hint or "docker chap history") if outcome.failed else "",
+            f"{outcome.hint}\nThen: docker chap schedule run {kind}".strip() if outcome.failed else "",
         )
         for outcome in outcomes
         if outcome.exit_status is not None

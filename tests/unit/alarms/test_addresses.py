@@ -38,11 +38,13 @@ def test_every_piece_of_an_address_is_a_secret_but_its_server() -> None:
 
 
 def test_addresses_are_written_for_this_user_alone_and_read_back(tmp_path: Path) -> None:
-    file = addresses.write(tmp_path, ("json://a.example/x", "tgram://1:a/2"))
+    assert addresses.own(tmp_path) == ()
+    addresses.write(tmp_path, ("json://a.example/x", "tgram://1:a/2"))
+    file = addresses.own_file(tmp_path)
     assert file.stat().st_mode & 0o777 == 0o600 and file.parent.stat().st_mode & 0o777 == 0o700
-    assert addresses.read(file) == ("json://a.example/x", "tgram://1:a/2")
-    addresses.remove(tmp_path)
-    addresses.remove(tmp_path)
+    assert addresses.own(tmp_path) == ("json://a.example/x", "tgram://1:a/2")
+    addresses.write(tmp_path, ())
+    addresses.write(tmp_path, ())
     assert not file.exists()
 
 

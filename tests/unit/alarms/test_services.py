@@ -115,6 +115,12 @@ def test_why_it_did_not_arrive_holds_no_secret(known: Services, web: WebService)
     assert web.received == []
 
 
+def test_an_address_that_no_service_understands_any_more_is_no_end(known: Services) -> None:
+    assert known.send("mailot://a:secretpw@example.org", TEXT) == (
+        "no service is called mailot://; did you mean mailto://?"
+    )
+
+
 def test_a_service_that_drips_is_given_up(known: Services, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(services, "_LONGEST", 0.0)
     assert "does not finish" in known.send("json://127.0.0.1:9/x", TEXT)

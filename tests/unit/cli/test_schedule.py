@@ -147,3 +147,72 @@ def test_what_is_not_understood(
 
 def test_nothing_is_run_that_is_not_scheduled(programs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "schedule on" in call(capsys, "run", expect=1)["error"]["hint"]
+
+
+RESTIC = """#!/bin/sh
+[ "$1" = version ] && { echo "restic VERSION compiled with go1.19 on linux/amd64"; exit; }
+echo "WORDS" >&2
+exit 1
+"""
+NOWHERE = "Fatal: unable to open config file: dial tcp 127.0.0.1:9: connect: connection refused"
+LOCKED = (
+    "Fatal: unable to create lock in backend: repository is already locked by PID 7 on north by root (UID 0, GID 0)"
+)
+
+
+@pytest.mark.parametrize(
+    ("version", "words", "message", "hint"),
+    [
+        ("", "", "restic is not installed", "version 0.14 or later: apt install restic"),
+        ("0.11.0", "", "restic 0.11.0 is too old: copies need 0.14 or later", "https://restic.readthedocs.io"),
+        ("0.14.0", NOWHERE, "The repository cannot be reached", "when the link is back"),
+        ("0.14.0", LOCKED, "locked by PID 7 on north", "restic unlock"),
+        (
+            "0.14.0",
+            "Fatal: wrong password or no key found",
+            "The password of the repository is wrong",
+            "--password-file",
+        ),
+        ("0.14.0", "Fatal: write /c/data/72: no space left on device", "has no room left", "Make room"),
+    ],
+)
+def test_a_repository_that_cannot_be_used_keeps_the_schedule_as_it_was(
+    programs: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    version: str,
+    words: str,
+    message: str,
+    hint: str,
+) -> None:
+    on(capsys, "--at", "03:15")
+    before = (programs / "table").read_text()
+    (programs / "cat").symlink_to("/bin/cat")
+    if version:
+        (programs / "restic").write_text(RESTIC.replace("VERSION", version).replace("WORDS", words))
+        (programs / "restic").chmod(0o755)
+    monkeypatch.setenv("PATH", str(programs))
+    (tmp_path / "password").write_text("x\n")
+    given = ("--copy-to", str(tmp_path / "copies"), "--password-file", str(tmp_path / "password"))
+    error = call(capsys, "on", "--by", "cron", *given, expect=1)["error"]
+    assert message in error["message"] and hint in error["hint"]
+    schedule = plan.read(tmp_path)
+    assert schedule and schedule.hour == 3 and schedule.store is None
+    assert (programs / "table").read_text() == before
+
+
+def test_what_started_the_work_is_gone(
+    programs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on(capsys)
+    (programs / "crontab").unlink()
+    monkeypatch.setenv("PATH", str(programs))
+    assert app.main(["schedule"]) == 0
+    shown = capsys.readouterr()
+    assert "cron is not at work for this user" in shown.err and shown.out.count("NEVER") == 3
+    error = call(capsys, "off", expect=1)["error"]
+    assert "cron is not at work" in error["message"] and "apt install cron" in error["hint"]
+    assert plan.read(tmp_path)
+    assert app.main(["status", "--json"]) == 0
+    assert "timer of the nightly work is gone" in " ".join(json.loads(capsys.readouterr().out)["problems"])
