@@ -17,7 +17,7 @@ from compose_chap import __version__, plugin
 PYTHONS = ("python3.10", "python3.11", "python3.12", "python3.13", "python3.14")
 
 _NATIVE = (".so", ".pyd", ".dylib", ".pyc")
-_LOAD_ALL = "import click, docker, httpx, ruamel.yaml, compose_chap.cli"
+_LOAD_ALL = "import click, docker, httpx, leather, ruamel.yaml, compose_chap.cli, compose_chap.report.page"
 
 
 def main() -> None:

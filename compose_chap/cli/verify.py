@@ -18,7 +18,7 @@ from compose_chap.cli.call import Call, common
 from compose_chap.cli.commands import command
 from compose_chap.cli.copies import Store, from_repository, stack_records, wanted_copy
 from compose_chap.cli.options import detach_option, output_option, usable, wait_lock_option
-from compose_chap.cli.recorded import recorded
+from compose_chap.cli.recorded import Attempt, recorded
 from compose_chap.cli.screen import copies, sentences
 from compose_chap.cli.screen.backups import backup_document
 from compose_chap.cli.screen.databases import rows_text
@@ -62,8 +62,9 @@ def verify_command(call: Call, wanted: str, deep: bool, store: Store, output: Pa
     world = call.world()
     tables: dict[str, int] = {}
     if deep:
-        with _recorded(call, backup, verdict.RESTORED):
+        with _recorded(call, backup, verdict.RESTORED) as attempt:
             tables, how = proof.verify_deep(world, backup, _image(call)), verdict.RESTORED
+            attempt.learn(tables=len(tables), rows=sum(tables.values()))
         result = sentences.same_rows(rows_text(tables))
     else:
         with (
@@ -148,13 +149,13 @@ def _image(call: Call) -> str:
 
 
 @contextmanager
-def _recorded(call: Call, backup: Backup, how: str) -> Iterator[None]:
+def _recorded(call: Call, backup: Backup, how: str) -> Iterator[Attempt]:
     """Write the proof of a backup down beside the files of the stack that it is of, where these are here."""
     directory = Path(backup.manifest.project.directory)
     with recorded(call, directory if audit.exists(directory) else None, backup.origin) as attempt:
         attempt.learn(f"{backup.id}: {how}", backup=backup.id, folder=str(backup.folder), proof=how)
         call.hand_over(directory if audit.exists(directory) else None)
-        yield
+        yield attempt
 
 
 @contextmanager

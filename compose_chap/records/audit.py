@@ -91,7 +91,8 @@ def begin(directory: Path, operation: str, words: Sequence[str], origin: Origin,
     entry = AuditEntry(
         id=f"{now.strftime('%Y%m%dT%H%M%SZ')}-{secrets.token_hex(3)}",
         operation=operation,
-        words=tuple(words),
+        # A word may be the name of a file in another encoding, and that is no text.
+        words=tuple(word.encode(errors="replace").decode() for word in words),
         by=operator(),
         user=user_name(os.geteuid()),
         began_at=now,

@@ -202,8 +202,8 @@ def _read(path: Path) -> dict[str, Any]:
     _ = [(step.at("step").filled(), step.at("at").moment()) for step in value.at("steps").items()]
     for name in ("result", "undoes", "from", "to"):
         _ = text.text() if (text := value.get(name)) else ""
-    if when := value.get("order"):
-        when.moment()
+    for name in ("order", "ended_at"):
+        _ = when.moment() if (when := value.get(name)) else None
     if stack := value.get("stack"):
         _ = [stack.at(name).text() for name in ("project", "engine", "server")]
     return dict(value.data)

@@ -19,6 +19,7 @@ FLOORS = (
     ("__main__",),
     ("plugin",),
     ("cli",),
+    ("report",),
     ("operations",),
     ("schedule",),
     ("copies", "alarms"),
@@ -37,6 +38,7 @@ FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 # The same inside a folder that has folders of its own.
 INNER_FLOORS = (
     ("cli", "cli.screen"),
+    ("report", "report.facts"),
     ("transaction", "transaction.data", "transaction.run"),
     ("postgres.untrusted", "postgres"),
     ("records", "records.files"),
@@ -70,6 +72,7 @@ DOORS = {
     "httpx": "engine",
     "apprise": "alarms.services",
     "fcntl": "records",
+    "leather": "report.plots",
 }
 # The lock of a stack is a container, and its errors are docker's.
 ALSO = {"docker": ("records.engine_lock",)}
@@ -80,7 +83,7 @@ LARGER = {
     "preflight": 12,
     "backups": 12,
     "operations": 13,
-    "cli": 25,
+    "cli": 26,
     "cli.screen": 16,
     "engine": 12,
 }
