@@ -50,7 +50,7 @@ def repository(location: str, password_file: str, keys_file: str, environment: M
 
     Raise UsageError when location or password are missing, or one of the files cannot be used.
     """
-    if _WITH_PASSWORD.search(location):
+    if _WITH_PASSWORD.search(location) or ("://" not in location and redact(location) != location):
         raise UsageError(
             f"A password does not belong on a command line, where everybody on this machine can read it:"
             f" {redact(location)}",

@@ -47,6 +47,7 @@ def test_no_password_is_shown() -> None:
         ("/named", "", {}, "password of the repository is not given"),
         ("/named", "/not/there", {}, "cannot be read: /not/there"),
         ("rest:https://me:hunter2@host/", "", ENVIRONMENT, r"me:\*\*\*@host"),
+        ("rclone::ftp,host=h,password=hunter2:x", "", ENVIRONMENT, r"password=\*\*\*"),
     ],
 )
 def test_what_is_missing_is_named(location: str, password_file: str, environment: dict[str, str], message: str) -> None:
@@ -54,8 +55,18 @@ def test_what_is_missing_is_named(location: str, password_file: str, environment
         repository(location, password_file, "", environment)
 
 
-def test_a_user_without_a_password_may_stand_in_a_location() -> None:
-    assert repository("sftp://me@host:2222//path", "", "", ENVIRONMENT).location == "sftp://me@host:2222//path"
+@pytest.mark.parametrize(
+    "location",
+    [
+        "sftp://me@host:2222//path",
+        "sftp:me@host:/srv/a@b:c",
+        "sftp://me@[::1]:2222//srv/x",
+        "s3:https://host:9000/bucket/a@b",
+        "rclone:remote:chap",
+    ],
+)
+def test_a_user_without_a_password_may_stand_in_a_location(location: str) -> None:
+    assert repository(location, "", "", ENVIRONMENT).location == location
 
 
 @pytest.mark.parametrize(
