@@ -17,7 +17,7 @@ import pytest
 from tests.e2e import repositories
 from tests.e2e.calls import chap, kill, plugin_process, reach, started, until
 from tests.e2e.repositories import Store
-from tests.sample.stack import SampleStack, environment
+from tests.sample.stack import SampleError, SampleStack, environment
 
 pytestmark = pytest.mark.torture
 
@@ -89,8 +89,14 @@ def test_a_restore_from_a_copy_killed_at_any_moment(small: SampleStack, store: S
         while not ended:
             shutil.rmtree(folder, ignore_errors=True)
             ended = killed_after(small, moment, "restore", "latest", "--yes", *from_(store))
-            subprocess.run(["docker", "chap", "recover", "--yes"], cwd=small.folder, capture_output=True, check=False)
-            assert small.checksum() == rows
+            recovered = subprocess.run(
+                ["docker", "chap", "recover"], cwd=small.folder, capture_output=True, text=True, check=False
+            )
+            try:
+                assert small.checksum() == rows
+            except SampleError:
+                logs = small.compose("logs", "--tail", "40", small.database_service).stdout
+                raise AssertionError(f"killed after {moment} s\n{recovered.stdout}{recovered.stderr}\n{logs}") from None
             for listed in chap(small, "backups")["backups"]:
                 assert json.loads((Path(listed["folder"]) / "manifest.json").read_text())["id"] == listed["id"]
                 assert (Path(listed["folder"]) / "dump.sql").exists() is False
