@@ -98,7 +98,7 @@ _MEANINGS: tuple[tuple[str, type[CopyError], str, str], ...] = (
         r"does not exist|no such file|\b404\b|is there a repository at",
         NoRepository,
         "There is no repository at this location.",
-        "Check the location. To make a new repository there: docker chap copy --init",
+        "Check the location. To make a new repository there: docker chap copy --to REPOSITORY --init",
     ),
 )
 
@@ -154,7 +154,9 @@ def _without(names: Sequence[str], text: str) -> str:
 
 
 def _telling(lines: Sequence[str]) -> str:
-    named = [line for line in lines if line.startswith("Fatal:") or "locked" in line] or lines[-1:]
+    # What ssh says is the reason of what restic says.
+    by_ssh = [line.removeprefix("subprocess ssh: ") for line in lines if line.startswith("subprocess ssh: ")]
+    named = by_ssh[-1:] or [line for line in lines if line.startswith("Fatal:") or "locked" in line] or lines[-1:]
     return named[0].removeprefix("Fatal: ") if named else "It gave no reason."
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from compose_chap.cli import app
-from compose_chap.records import audit
+from compose_chap.records import audit, lock
 from compose_chap.schedule import plan
 from tests.monitor import Monitor, monitoring
 
@@ -89,6 +89,18 @@ def test_a_run_makes_an_entry_with_its_parts_and_reaches_the_monitor(
     assert entry.result == audit.FAILED and entry.summary == "nightly: backup failed; prune left out"
     assert [part["exit_status"] for part in entry.facts["parts"]] == [1, None]
     assert call(capsys)["scheduled"]["work"]["nightly"]["last"]["result"] == "failed"
+
+
+def test_work_that_is_still_under_way_is_not_begun_again(
+    programs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    on(capsys)
+    with lock.claimed(plan.mark(tmp_path, "nightly")):
+        error = call(capsys, "run", "nightly", expect=5)["error"]
+        assert "still under way" in error["message"]
+        call(capsys, "run", "weekly")
+    assert [entry.facts.get("kind") for entry in audit.entries(tmp_path)] == [None, "weekly"]
+    call(capsys, "run", "nightly")
 
 
 def test_what_failed_in_the_week_stays_a_failure_every_night(

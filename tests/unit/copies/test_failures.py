@@ -71,6 +71,14 @@ def test_who_holds_the_lock_is_named() -> None:
     assert "north" in failures.meaning(words, "REPO").message
 
 
+def test_what_ssh_says_is_the_reason() -> None:
+    words = (
+        "subprocess ssh: Warning: Permanently added.\nsubprocess ssh: ssh: connect to host h port 22: No route to host"
+        "\nFatal: unable to open repository at sftp:h:/x: unable to start the sftp session, error: EOF"
+    )
+    assert failures.meaning(words, "sftp:h:/x").message.endswith("\nssh: connect to host h port 22: No route to host")
+
+
 def test_what_nobody_knows_is_passed_on_without_passwords() -> None:
     error = failures.meaning("Fatal: odd thing at rest:http://me:hunter2@host/x\n", "REPO")
     assert error.message == "restic failed on REPO: odd thing at rest:http://me:***@host/x"
