@@ -178,7 +178,7 @@ LOCKED = (
         ("", "", "restic is not installed", "version 0.14 or later: apt install restic"),
         ("0.11.0", "", "restic 0.11.0 is too old: copies need 0.14 or later", "https://restic.readthedocs.io"),
         ("0.14.0", NOWHERE, "The repository cannot be reached", "when the link is back"),
-        ("0.14.0", LOCKED, "locked by PID 7 on north", "restic unlock"),
+        ("0.14.0", LOCKED, "locked by PID 7 on north", "half an hour"),
         (
             "0.14.0",
             "Fatal: wrong password or no key found",

@@ -25,6 +25,7 @@ WORDS = (
      " closed", Unreachable, "reached"),
     ("subprocess ssh: root@h: Permission denied (publickey).\nFatal: unable to start the sftp session, error: EOF",
      Denied, "let this machine in"),
+    ("Fatal: unable to open config file: stat /c/config: permission denied" + ASKS, Denied, "may not read or write"),
     ("Fatal: unable to open config file: Stat: Access Denied." + ASKS, Denied, "let this machine in"),
     ("unable to remove <snapshot/62> from the repository\nblob not removed, server response: 403 Forbidden (403)",
      Denied, "let this machine in"),
