@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from compose_chap.cli.alarms import Alarms
@@ -9,7 +11,7 @@ from compose_chap.cli.call import Call
 from compose_chap.cli.recorded import recorded
 from compose_chap.cli.screen import schedule as screen
 from compose_chap.engine.ping import Signal, ping
-from compose_chap.errors import Locked, ScheduleError
+from compose_chap.errors import Locked, ScheduleError, StateError
 from compose_chap.model import Origin
 from compose_chap.records import audit, lock
 from compose_chap.schedule import plan, routine, signs, work
@@ -22,13 +24,24 @@ def run(call: Call, directory: Path, origin: Origin, schedule: Schedule, kind: s
     Raise ScheduleError when a part failed, and Locked when the same work is still under way: a first copy may take
     longer than a day, and cron begins the next night all the same.
     """
-    mark = plan.mark(directory, kind)
+    with _claimed(directory, kind):
+        _run(call, directory, origin, schedule, kind)
+
+
+@contextmanager
+def _claimed(directory: Path, kind: str) -> Iterator[None]:
+    try:
+        mark = plan.mark(directory, kind)
+    except StateError:
+        # On a full disk the work begins all the same: its alarm is needed most then.
+        yield
+        return
     if lock.in_use(mark):
         raise Locked(
             f"The {kind} work is still under way.", state="Nothing was begun.", hint="See it: docker chap history"
         )
     with lock.claimed(mark):
-        _run(call, directory, origin, schedule, kind)
+        yield
 
 
 def _run(call: Call, directory: Path, origin: Origin, schedule: Schedule, kind: str) -> None:
