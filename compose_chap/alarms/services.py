@@ -14,7 +14,6 @@ import warnings
 import zipfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from importlib import resources
 from queue import Empty, SimpleQueue
 from threading import Thread
@@ -22,6 +21,7 @@ from typing import Any
 
 from compose_chap import timeline
 from compose_chap.alarms import addresses
+from compose_chap.alarms.wording import AlarmText
 from compose_chap.errors import StateError
 from compose_chap.redact import redact
 
@@ -30,15 +30,6 @@ _ROOM = (None, "/dev/shm")
 _PACKED = "apprise.zip"
 _SECONDS = 15.0  # for each answer of a service
 _LONGEST = 90.0  # seconds for a message, however the answers drip
-
-
-@dataclass(frozen=True)
-class AlarmText:
-    """What is sent: a title and a text, and whether it is about something bad."""
-
-    title: str
-    body: str
-    bad: bool = False
 
 
 class Services:
@@ -63,7 +54,7 @@ class Services:
         known = self._kinds()
         if kind not in known:
             similar = difflib.get_close_matches(kind, known, n=1)
-            return f"no service is called {kind}://" + (f"; did you mean {similar[0]}://?" if similar else "")
+            return f"no service is called {kind}://" + (f", but {similar[0]}:// is known" if similar else "")
         return f"it is not complete: {_plain(lines, address) or 'a part of it is missing'}"
 
     def send(self, address: str, text: AlarmText) -> str:

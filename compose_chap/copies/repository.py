@@ -74,6 +74,14 @@ def repository(location: str, password_file: str, keys_file: str, environment: M
     return Repository(location, os.path.abspath(password_file) if password_file else "", environment)
 
 
+def shares_disk(location: str, folder: Path) -> bool:
+    """Return whether a location is a folder on the disk that holds another folder, so that both are lost at once."""
+    try:
+        return os.path.isabs(location) and os.stat(location).st_dev == os.stat(folder).st_dev
+    except OSError:
+        return False
+
+
 def absolute_location(location: str) -> str:
     """Return a location that means the same in every folder."""
     return os.path.abspath(location) if location and ":" not in location else location

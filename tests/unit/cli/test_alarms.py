@@ -16,7 +16,7 @@ import pytest
 from compose_chap.alarms import ledger
 from compose_chap.cli import app
 from compose_chap.cli.call import Call
-from compose_chap.records import audit
+from compose_chap.records import audit, lock
 from compose_chap.schedule import plan
 from tests.monitor import monitoring
 from tests.services import MailServer, WebService, serving
@@ -186,7 +186,7 @@ def test_a_test_says_of_each_address_whether_it_arrived(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("on", "--alarm", "mailot://u:secretpw@a.example"), "did you mean mailto://?"),
+        (("on", "--alarm", "mailot://u:secretpw@a.example"), ", but mailto:// is known"),
         (("on", "--alarm", "secretpw"), "begin with its kind"),
         (("on", "--alarm", "https://a.example/secretpw"), "no service is known at https://a.example"),
         (("on", "--alarm", "tgram://secretpw"), "not complete"),
@@ -306,3 +306,17 @@ def test_a_cron_that_refuses_leaves_the_addresses_as_they_were(
     for words in (("--alarm", "json://127.0.0.1/other"), ()):
         assert "not allowed" in call(capsys, "on", "--by", "cron", *words, expect=1)["error"]["message"]
         assert file.read_text() == before and call(capsys)["scheduled"]["alarms"] == ["json://127.0.0.1"]
+
+
+def test_work_that_hangs_for_days_is_an_alarm(
+    programs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], web: WebService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on(capsys, web)
+    call(capsys, "run")
+    now = Call.clock(Call(()))
+    monkeypatch.setattr(Call, "clock", lambda _: now + timedelta(days=3))
+    audit.begin(tmp_path, "schedule", ["schedule", "run"], audit.entries(tmp_path)[-1].origin, now)
+    with lock.claimed(plan.mark(tmp_path, "nightly")):
+        for _ in range(2):
+            assert "still under way" in call(capsys, "run", expect=5)["error"]["message"]
+    assert titles(web) == ["nightly run fails"] and "Does it hang?" in web.received[0][1]["message"]

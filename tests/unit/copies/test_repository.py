@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from compose_chap.copies.repository import mount_point, read_password, repository
+from compose_chap.copies.repository import mount_point, read_password, repository, shares_disk
 from compose_chap.errors import CopyError, UsageError
 
 ENVIRONMENT = {"RESTIC_PASSWORD": "secret", "RESTIC_REPOSITORY": "/of/the/environment"}
@@ -112,3 +112,11 @@ def test_a_disk_goes_by_its_label_wherever_it_is_mounted(tmp_path: Path) -> None
 def test_a_disk_has_a_label_and_a_folder_on_it(location: str) -> None:
     with pytest.raises(UsageError, match="label and a folder"):
         repository(location, "", "", ENVIRONMENT).variables()
+
+
+def test_a_folder_on_the_disk_of_the_backups_is_known(tmp_path: Path) -> None:
+    (tmp_path / "copies").mkdir()
+    assert shares_disk(str(tmp_path / "copies"), tmp_path)
+    assert not shares_disk("/proc", tmp_path), "a disk of its own"
+    assert not shares_disk(f"sftp:backup:{tmp_path}", tmp_path)
+    assert not shares_disk(str(tmp_path / "not there"), tmp_path)
