@@ -9,8 +9,9 @@ from typing import Any
 
 from compose_chap.engine.engine import Engine, Execution
 from compose_chap.engine.process import Finished
-from compose_chap.errors import DatabaseError
+from compose_chap.errors import DatabaseError, EngineError
 from compose_chap.postgres import reach
+from compose_chap.postgres.open_psql import OpenPsql
 from compose_chap.postgres.reach import WITH_PASSWORD, Administrator, connection, first_error
 
 # Every row is a line of JSON, so no value can look like this separator, which is not JSON.
@@ -116,10 +117,20 @@ class Psql:
 
     def psql(self, sql: str, database: str = "") -> Finished:
         """Run SQL to its end and return psql's status and output."""
-        done = self._psql(sql, database or self.home)
+        done = self._psql(sql, database) if database else self._at_home(sql)
         # CHAP's own database may be called `postgres`, and be renamed for a moment.
         if done.status == _NOT_CONNECTED and not database and '"postgres"' in done.stderr:
             done = self._psql(sql, "template1")
+        return done
+
+    def _at_home(self, sql: str) -> Finished:
+        """Run SQL in `home`, in a psql that another question has left open, if there is one."""
+        # No psql stays open in CHAP's own database: that would be in the way when it is copied or renamed.
+        idle: list[OpenPsql] = self.engine.once(("psql", self.container, self.admin, self.home), list)
+        opened = _usable(idle) or OpenPsql(self.session(self.home))
+        done = opened.ask(sql)
+        if not opened.ended:
+            idle.append(opened)
         return done
 
     def _psql(self, sql: str, database: str) -> Finished:
@@ -129,6 +140,14 @@ class Psql:
     def _psql_command(self, database: str) -> list[str]:
         options = ["-XqAtw", "-v", "ON_ERROR_STOP=1", "-U", self.admin]
         return [*WITH_PASSWORD, "psql", *options, "-d", connection(database)]
+
+
+def _usable(idle: list[OpenPsql]) -> OpenPsql | None:
+    """Return an open psql, None where there is none: it may have been ended, as by a restart of the server."""
+    with suppress(IndexError, EngineError):
+        opened = idle.pop()
+        return opened if opened.ask("").status == 0 else None
+    return None
 
 
 def _row(line: str) -> list[Any]:
