@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
+import secrets
 from contextlib import AbstractContextManager, suppress
 from functools import cached_property
 from typing import Any
 
+from compose_chap import timeline
 from compose_chap.engine.engine import Engine, Execution
 from compose_chap.engine.process import Finished
 from compose_chap.errors import DatabaseError, EngineError
 from compose_chap.postgres import reach
-from compose_chap.postgres.open_psql import OpenPsql
 from compose_chap.postgres.reach import WITH_PASSWORD, Administrator, connection, first_error
 
 # Every row is a line of JSON, so no value can look like this separator, which is not JSON.
 _NEXT_ANSWER = "--"
+
+_LONGEST_ANSWER = 64 << 20
+# What a question changed for its session must not hold for the next one.
+_AS_NEW = "RESET SESSION AUTHORIZATION; RESET ALL;"
 
 # psql's exit status when it cannot connect.
 _NOT_CONNECTED = 2
@@ -126,8 +131,8 @@ class Psql:
     def _at_home(self, sql: str) -> Finished:
         """Run SQL in `home`, in a psql that another question has left open, if there is one."""
         # No psql stays open in CHAP's own database: that would be in the way when it is copied or renamed.
-        idle: list[OpenPsql] = self.engine.once(("psql", self.container, self.admin, self.home), list)
-        opened = _usable(idle) or OpenPsql(self.session(self.home))
+        idle: list[_OpenPsql] = self.engine.once(("psql", self.container, self.admin, self.home), list)
+        opened = _usable(idle) or _OpenPsql(self.session(self.home))
         done = opened.ask(sql)
         if not opened.ended:
             idle.append(opened)
@@ -142,7 +147,54 @@ class Psql:
         return [*WITH_PASSWORD, "psql", *options, "-d", connection(database)]
 
 
-def _usable(idle: list[OpenPsql]) -> OpenPsql | None:
+class _OpenPsql:
+    """A psql that stays open for several questions: to start a program in a container takes longer than most answers.
+
+    At the first error it ends; when this process ends, so does it.
+    """
+
+    def __init__(self, process: AbstractContextManager[Execution]) -> None:
+        self._process = process
+        self._execution = process.__enter__()
+        self._output = self._execution.output()
+        # Nobody can make an answer that looks like this line.
+        self._end = f"docker-chap-{secrets.token_hex(16)}"
+        self.ended = False
+
+    def ask(self, sql: str) -> Finished:
+        """Run SQL and return its output. Afterwards `ended` says whether psql has ended, as it does at an error."""
+        with timeline.during("question", "psql"):
+            try:
+                return self._ask(sql)
+            except BaseException:
+                self.close()
+                raise
+
+    def close(self) -> None:
+        """End psql, also in the middle of an answer."""
+        if not self.ended:
+            self.ended = True
+            self._process.__exit__(None, None, None)
+
+    def _ask(self, sql: str) -> Finished:
+        self._execution.stderr = b""
+        self._execution.send(f"{sql}\n;\n{_AS_NEW}\n\\echo {self._end}\n".encode())
+        last, text = f"{self._end}\n".encode(), bytearray()
+        for data in self._output:
+            text += data
+            if len(text) > _LONGEST_ANSWER:
+                raise EngineError("PostgreSQL wrote far too much.")
+            if text.endswith(last):
+                return Finished(0, text[: -len(last)].decode(errors="replace"), "")
+        status, stderr = self._execution.status(), self._execution.stderr.decode(errors="replace")
+        self.close()
+        # One that ended without an error did so before it came to the end of the question.
+        if status == 0:
+            raise EngineError("The connection to the Docker engine was lost while a command ran in a container.")
+        return Finished(status, text.decode(errors="replace"), stderr)
+
+
+def _usable(idle: list[_OpenPsql]) -> _OpenPsql | None:
     """Return an open psql, None where there is none: it may have been ended, as by a restart of the server."""
     with suppress(IndexError, EngineError):
         opened = idle.pop()

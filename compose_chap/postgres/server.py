@@ -312,8 +312,12 @@ class Server(Psql):
 
     def processors(self) -> int:
         """Return how many processors the server may use."""
-        output = self.engine.run(self.container, ["nproc"]).stdout.strip()
-        return int(output) if output.isdigit() else 1
+
+        def ask() -> int:
+            output = self.engine.run(self.container, ["nproc"]).stdout.strip()
+            return int(output) if output.isdigit() else 1
+
+        return self.engine.once(("processors", self.container), ask)
 
 
 def _shut_out(database: str) -> str:

@@ -254,7 +254,7 @@ class Remembering(Answering):
         return self.known[key]
 
 
-def test_one_psql_answers_what_is_asked_one_after_the_other() -> None:
+def test_the_same_psql_answers_the_next_question() -> None:
     engine = Remembering()
     for _ in range(3):
         assert server_with(engine, "root").query("SELECT 1") == [[1]]
