@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import weakref
 from contextlib import AbstractContextManager, suppress
 from functools import cached_property
 from typing import Any
@@ -128,14 +129,23 @@ class Psql:
             done = self._psql(sql, "template1")
         return done
 
+    def disconnect(self) -> None:
+        """End every psql that is left open. Otherwise they end with this process."""
+        while self._idle:
+            self._idle.pop().close()
+
+    @property
+    def _idle(self) -> list[_OpenPsql]:
+        key = ("psql", self.container, self.admin, self.home)
+        return self.engine.once(key, list[_OpenPsql])
+
     def _at_home(self, sql: str) -> Finished:
         """Run SQL in `home`, in a psql that another question has left open, if there is one."""
         # No psql stays open in CHAP's own database: that would be in the way when it is copied or renamed.
-        idle: list[_OpenPsql] = self.engine.once(("psql", self.container, self.admin, self.home), list)
-        opened = _usable(idle) or _OpenPsql(self.session(self.home))
+        opened = _usable(self._idle) or _OpenPsql(self.session(self.home))
         done = opened.ask(sql)
         if not opened.ended:
-            idle.append(opened)
+            self._idle.append(opened)
         return done
 
     def _psql(self, sql: str, database: str) -> Finished:
@@ -154,8 +164,9 @@ class _OpenPsql:
     """
 
     def __init__(self, process: AbstractContextManager[Execution]) -> None:
-        self._process = process
         self._execution = process.__enter__()
+        # At the latest when this process ends, and in order: not when the rest of it is gone already.
+        self._end_process = weakref.finalize(self, process.__exit__, None, None, None)
         self._output = self._execution.output()
         # Nobody can make an answer that looks like this line.
         self._end = f"docker-chap-{secrets.token_hex(16)}"
@@ -172,9 +183,8 @@ class _OpenPsql:
 
     def close(self) -> None:
         """End psql, also in the middle of an answer."""
-        if not self.ended:
-            self.ended = True
-            self._process.__exit__(None, None, None)
+        self.ended = True
+        self._end_process()
 
     def _ask(self, sql: str) -> Finished:
         self._execution.stderr = b""

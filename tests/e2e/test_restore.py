@@ -90,6 +90,7 @@ def restore_beside(
         return (look or stack.checksum)(change.incoming)
     finally:
         side_database.remove(server, journal.id, change.incoming)
+        server.disconnect()
         journal.end("failed")
 
 

@@ -263,6 +263,8 @@ def test_the_same_psql_answers_the_next_question() -> None:
     # In between it is asked nothing, to see whether it is still connected.
     assert [bool(sql.strip()) for _, _, sql in engine.sent] == [True, False, True, False, True, True]
     assert not opened.closed
+    server_with(engine, "root").disconnect()
+    assert opened.closed
 
 
 def test_a_psql_ends_at_an_error_and_the_next_question_gets_another() -> None:
