@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -16,7 +17,7 @@ from compose_chap import __version__, plugin
 PYTHONS = ("python3.10", "python3.11", "python3.12", "python3.13", "python3.14")
 
 _NATIVE = (".so", ".pyd", ".dylib", ".pyc")
-_LOAD_ALL = "import click, docker, httpx, ruamel.yaml, compose_chap.cli"
+_LOAD_ALL = "import click, docker, httpx, leather, ruamel.yaml, compose_chap.cli, compose_chap.report.page"
 
 
 def main() -> None:
@@ -42,7 +43,9 @@ def check_archive(file: Path) -> None:
     """Read the archive whole, and see that nothing in it is made for one kind of machine."""
     with zipfile.ZipFile(file) as archive:
         damaged = archive.testzip()
-        native = [name for name in archive.namelist() if name.endswith(_NATIVE)]
+        apart = [name for name in archive.namelist() if name.endswith(".zip")]
+        inner = [name for inside in apart for name in zipfile.ZipFile(io.BytesIO(archive.read(inside))).namelist()]
+        native = [name for name in (*archive.namelist(), *inner) if name.endswith(_NATIVE)]
     assert not damaged, f"damaged: {damaged}"
     assert not native, f"not pure Python: {native}"
 

@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -32,6 +33,10 @@ ENTRY_POINT = "compose_chap.plugin:main"
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the first moment that a zip archive can name
 # What pip writes of where it installed to: scripts with the path of this Python, and lists of them.
 _TRACES = ("bin/*", "*.dist-info/RECORD", "*.dist-info/direct_url.json")
+# Apprise is packed as an archive of its own, so that no start reads the names of its files, nor unpacks them. Without
+# its words in other languages, its pictures and its own command.
+_ALARMS = "compose_chap/alarms/apprise.zip"
+_NOT_NEEDED = re.compile(r"/(?:i18n/.*\.(?:po|mo|pot)|assets/.*|cli\.py|.*\.pyi)$")
 _ANY_CPU = ("--only-binary=:all:", "--platform=any", "--implementation=py", "--abi=none")
 
 
@@ -83,9 +88,21 @@ def pack(wheels: Iterable[Path]) -> dict[str, bytes]:
         for trace in _TRACES:
             for path in installed.glob(trace):
                 path.unlink()
+        pack_apart(installed, "apprise", installed / _ALARMS)
         run_shiv("--reproducible", "-e", ENTRY_POINT, "--site-packages", installed, "-o", archive)
         with zipfile.ZipFile(archive) as packed:
             return {name: packed.read(name) for name in packed.namelist()}
+
+
+def pack_apart(installed: Path, package: str, archive: Path) -> None:
+    """Move a package from the folder it is installed in into an archive."""
+    content = {path.relative_to(installed).as_posix(): path for path in (installed / package).rglob("*")}
+    with zipfile.ZipFile(archive, "w") as packed:
+        for name, path in sorted(content.items()):
+            if path.is_file() and not _NOT_NEEDED.search(name):
+                # Not compressed here: it is compressed as a whole.
+                packed.writestr(zipfile.ZipInfo(name, _EPOCH), path.read_bytes())
+    shutil.rmtree(installed / package)
 
 
 def run_shiv(*arguments: str | Path) -> None:

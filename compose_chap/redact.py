@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from urllib.parse import quote, quote_plus, unquote
 
 # A password may hold anything but the characters that end a URL in a text: an @ or a slash too. In two steps, so that
@@ -45,6 +45,15 @@ def _spellings(secret: str) -> Iterator[str]:
     )
     # Without its padding, so that what stands before more of the same text is found too.
     yield base64.b64encode(secret.encode(errors="surrogateescape")).decode().rstrip("=")
+
+
+def without_values(words: Sequence[str], options: Collection[str]) -> list[str]:
+    """Return the words of a command without the values of some options, which are secret as a whole."""
+    shown: list[str] = []
+    for before, word in zip(["", *words], words):
+        name = word.partition("=")[0]
+        shown.append("***" if before in options else f"{name}=***" if name in options and name != word else word)
+    return shown
 
 
 def passwords_in(value: str) -> list[str]:

@@ -73,4 +73,4 @@ def moment(when: datetime | str) -> str:
 
 def clipped(text: str, most: int) -> str:
     """Return the beginning of a text, at most `most` bytes in UTF-8, without cutting a letter."""
-    return text.encode()[:most].decode(errors="ignore")
+    return text.encode(errors="replace")[:most].decode(errors="ignore")

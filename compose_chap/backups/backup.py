@@ -46,9 +46,11 @@ from compose_chap.engine.world import World
 from compose_chap.errors import StackError, StateError
 from compose_chap.image import release_key
 from compose_chap.model import Project, Role, Service, Stack
-from compose_chap.postgres import pg_tools, unexpected
+from compose_chap.postgres import pg_tools
 from compose_chap.postgres.server import Database, Server
-from compose_chap.records import durable, lock, order, own_folder, run_records
+from compose_chap.postgres.untrusted import unexpected
+from compose_chap.records import lock, order, run_records
+from compose_chap.records.files import durable, own_folder
 from compose_chap.stack.databases import database_named, database_of, server_of
 
 # The estimate without an earlier backup: CHAP's tables shrink to about a quarter, and a little more is kept free.

@@ -21,7 +21,8 @@ from compose_chap.backups.manifest import FILE, Manifest
 from compose_chap.backups.verdict import BAD, CHECKSUMS, Proof
 from compose_chap.errors import DumpError, StackError, StateError
 from compose_chap.model import Origin, Stack
-from compose_chap.records import durable, lock, own_folder
+from compose_chap.records import lock
+from compose_chap.records.files import durable, own_folder
 
 PARTIAL = ".partial"
 PIN_FILE = "pinned"

@@ -19,7 +19,7 @@ from compose_chap.errors import DumpError, StateError
 from compose_chap.postgres import pg_tools
 from compose_chap.postgres.server import Database, Server
 from compose_chap.reading import open_file
-from compose_chap.records import disk_check, own_folder
+from compose_chap.records.files import disk_check, own_folder
 
 # Pieces of a dump on their way to pg_restore: at most 4 MiB.
 _MOST_AHEAD = 16

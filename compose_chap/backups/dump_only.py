@@ -16,8 +16,10 @@ from compose_chap.backups.catalogue import PARTIAL
 from compose_chap.engine.engine import Engine
 from compose_chap.engine.world import Notify
 from compose_chap.model import Stack
-from compose_chap.postgres import pg_tools, unexpected
-from compose_chap.records import durable, lock
+from compose_chap.postgres import pg_tools
+from compose_chap.postgres.untrusted import unexpected
+from compose_chap.records import lock
+from compose_chap.records.files import durable
 from compose_chap.stack.databases import database_of, server_of
 
 

@@ -16,7 +16,7 @@ from compose_chap.errors import ChapError
 from compose_chap.model import Role, Stack
 from compose_chap.project import checkout
 from compose_chap.project.project_file import read_project_file
-from compose_chap.records import own_folder
+from compose_chap.records.files import own_folder
 from compose_chap.stack import chap, schema
 
 MARKETPLACE = "compose.marketplace.yml"

@@ -15,10 +15,11 @@ from compose_chap.backups.catalogue import Backup
 from compose_chap.backups.verdict import CHECKSUMS, READ_BACK, RESTORED
 from compose_chap.engine.world import World
 from compose_chap.errors import DatabaseError, DumpError, StateError
-from compose_chap.postgres import dump_format, jail, pg_tools, unexpected
+from compose_chap.postgres import dump_format, pg_tools
 from compose_chap.postgres.dump_format import Contents
-from compose_chap.postgres.sandbox import Quarantine
 from compose_chap.postgres.server import Database, Server, identifier, literal
+from compose_chap.postgres.untrusted import jail, unexpected
+from compose_chap.postgres.untrusted.sandbox import Quarantine
 
 _ROLE = "docker_chap_proof"
 # The disk space of a new server without data.

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from compose_chap import reading
 from compose_chap.errors import DumpError
-from compose_chap.records import own_folder
+from compose_chap.records.files import own_folder
 
 FILE = "proof.json"
 

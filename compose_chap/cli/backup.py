@@ -25,8 +25,8 @@ from compose_chap.cli.screen.databases import rows_text
 from compose_chap.cli.screen.layout import paragraph
 from compose_chap.cli.values import files
 from compose_chap.errors import DumpError, UsageError
-from compose_chap.postgres import unexpected
-from compose_chap.records.mounted import refuse_unmounted
+from compose_chap.postgres.untrusted import unexpected
+from compose_chap.records.files.mounted import refuse_unmounted
 from compose_chap.stack import observe
 
 

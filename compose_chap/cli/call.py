@@ -86,7 +86,7 @@ class Call:
     def subject(self, world: World, stack: Stack, target: str, output: Path | None, *, digest: bool = False) -> Subject:
         """Return the subject of the preflight."""
         from compose_chap.backups import catalogue
-        from compose_chap.engine.registry import Registry
+        from compose_chap.engine.registries.registry import Registry
         from compose_chap.preflight.subject import Subject
         from compose_chap.stack import observe
 
@@ -149,14 +149,9 @@ class Call:
 
     def confirm(self, question: str, *, yes: bool) -> None:
         """Ask before something is changed. Raise UsageError when nobody can be asked, Cancelled on a no."""
+        self.check_askable(yes=yes)
         if yes or _in_background():
             return
-        if not self.asks:
-            raise UsageError(
-                "This changes the stack, and there is no terminal to ask on.",
-                state="Nothing was changed.",
-                hint="Add --yes to go on without a question.",
-            )
         from compose_chap.cli.screen import layout, render, sentences
 
         _end_progress()
@@ -168,6 +163,13 @@ class Call:
             raise
         if not agreed:
             raise Declined(sentences.DECLINED)
+
+    def check_askable(self, *, yes: bool) -> None:
+        """Raise UsageError when a question will come up and nobody can be asked."""
+        if not (yes or _in_background() or self.asks):
+            hint = "Add --yes to go on without a question."
+            why = "This changes the stack, and there is no terminal to ask on."
+            raise UsageError(why, state="Nothing was changed.", hint=hint)
 
     @property
     def asks(self) -> bool:

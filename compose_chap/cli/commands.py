@@ -85,6 +85,11 @@ COMMANDS = {
         ("attach", "attach 20261128T070000Z"),
     ),
     "history": CommandEntry("history", "Show what was done, when, by whom, with which result.", ("history",)),
+    "report": CommandEntry(
+        "report",
+        "Write a page of evidence: what runs, every backup and copy with its proof, and what was done.",
+        ("report", "report -o /srv/www/chap.html", "report --json"),
+    ),
     "version": CommandEntry("app", "Show the version of this tool.", ("version",)),
 }
 

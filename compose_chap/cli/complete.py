@@ -15,7 +15,7 @@ from compose_chap.backups import catalogue
 from compose_chap.cli.call import Call, typed_call
 from compose_chap.detection import detect
 from compose_chap.engine.engine import Engine
-from compose_chap.engine.registry import Registry
+from compose_chap.engine.registries.registry import Registry
 from compose_chap.errors import ChapError
 from compose_chap.image import Reference
 from compose_chap.project import checkout, pin

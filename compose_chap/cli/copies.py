@@ -17,7 +17,7 @@ from compose_chap import units
 from compose_chap.backups import catalogue as backup_catalogue
 from compose_chap.cli.call import Call, common
 from compose_chap.cli.commands import command
-from compose_chap.cli.options import at_least, output_option, usable
+from compose_chap.cli.options import at_least, output_option, usable, wait_lock_option
 from compose_chap.cli.recorded import recorded
 from compose_chap.cli.screen import copies as screen
 from compose_chap.cli.screen import sentences
@@ -33,6 +33,9 @@ from compose_chap.operations import prune_copies
 from compose_chap.records.retention import Retention
 from compose_chap.stack import observe
 from compose_chap.stack.databases import server_of
+
+# Seconds: what a killed run began, such as counting what was sent, may still be under way in the repository.
+_LEAST_PATIENCE = 30
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -60,10 +63,10 @@ class Store:
         """Whether a repository is meant at all."""
         return bool(self.location or self.password_file or self.keys_file)
 
-    def open(self, limit_upload: int = 0) -> Restic:
-        """Return restic on it. Raise UsageError or CopyError."""
+    def open(self, call: Call, limit_upload: int = 0) -> Restic:
+        """Return restic on it, which waits for other runs as long as the call says. Raise UsageError, CopyError."""
         named = repository(self.location, self.password_file, self.keys_file, dict(os.environ))
-        return Restic(named, limit_upload=limit_upload)
+        return Restic(named, limit_upload=limit_upload, patience=max(call.wait_lock, _LEAST_PATIENCE))
 
 
 def _repository_options(word: str, about: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -116,6 +119,7 @@ def wanted_copy(call: Call, restic: Restic, wanted: str) -> Copy:
 @click.option("--init", "new", is_flag=True, help="Make the repository if it does not exist yet.")
 @limit_option
 @output_option
+@wait_lock_option
 @common
 def copy_command(call: Call, wanted: str, store: Store, new: bool, limit_upload: int, output: Path | None) -> None:
     """Copy a backup to another place, encrypted.
@@ -123,7 +127,7 @@ def copy_command(call: Call, wanted: str, store: Store, new: bool, limit_upload:
     restic keeps the copies: in a folder, on a USB disk, or on a server (sftp, rest, S3). Only what is new since the
     last copy is sent. A copy that was cut off goes on where it ended. Without BACKUP it is `latest`.
     """
-    restic = store.open(limit_upload)
+    restic = store.open(call, limit_upload)
     world, where = call.world(), call.where()
     stack = observe.find_stack(world.engine, where)
     origin, directory = world.engine.origin(stack.project.name), stack.project.directory
@@ -134,14 +138,7 @@ def copy_command(call: Call, wanted: str, store: Store, new: bool, limit_upload:
         made = new and restic.make_if_missing()
         sent = send.send(world, restic, backup, server_of(world.engine, stack))
         attempt.learn(sent=sent.added, sql_size=sent.copy.sql_size)
-    if sent.existed:
-        text = f"Backup {backup.id} is already copied to {restic.location}."
-    else:
-        text = f"Backup {backup.id} is copied to {restic.location}. {units.size(sent.added)} were sent."
-    if made:
-        text += (
-            " The repository is new. Without its password nobody can read it: keep the password in another place too."
-        )
+    text = screen.sent(sent, restic.location) + (f" {screen.NEW_REPOSITORY}" if made else "")
     call.result({"copy": screen.copy_document(sent.copy), "sent": sent.added, "existed": sent.existed}, paragraph(text))
 
 
@@ -150,26 +147,30 @@ def copy_command(call: Call, wanted: str, store: Store, new: bool, limit_upload:
 @click.option(
     "--check", type=int, callback=at_least(0), default=0, metavar="PERCENT", help="Read this part of all data back."
 )
+@wait_lock_option
 @common
 def copies_command(call: Call, store: Store, check: int) -> None:
     """List the copies of backups in another place.
 
+    Those of this stack are listed; where it has none, as on a new machine, those of all stacks.
     With --check the repository is checked too: its structure, and a part of its data, chosen by chance. What is damaged
     there is found so before it is needed.
     """
     if check > 100:
         raise UsageError(f"{check} is more than 100 percent.", state="Nothing was changed.")
-    restic = store.open()
+    restic = store.open(call)
     restic.check_reachable()
-    listing = catalogue.scan(restic)
+    directory, origin = stack_records(call)
+    everything = catalogue.scan(restic)
+    listing = catalogue.meant(everything, origin)
     document: dict[str, Any] = {
         "repository": restic.location,
         "copies": [screen.copy_document(copy) for copy in listing.copies],
         "incomplete": [snapshot.id for snapshot in listing.incomplete],
     }
-    text = screen.listing_text(listing, restic.location, call.clock())
+    others = len(everything.copies) - len(listing.copies)
+    text = screen.listing_text(listing, restic.location, call.clock(), others)
     if check:
-        directory, origin = stack_records(call)
         with recorded(call, directory, origin) as attempt:
             attempt.learn(f"read {check}% of the repository back", repository=restic.location, checked=check)
             call.world().notify("check copies", restic.location)
@@ -192,7 +193,7 @@ def prune_repository(
     call: Call, store: Store, rules: Retention, output: Path | None, *, dry_run: bool, yes: bool
 ) -> None:
     """Remove old copies from a repository by the rules for backups; what would be removed is shown first."""
-    restic = store.open()
+    restic = store.open(call)
     world, where = call.world(), call.where()
     stack = observe.find_stack(world.engine, where)
     origin = world.engine.origin(stack.project.name)

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-from pathlib import Path
-from typing import Any
-
 from compose_chap.cli.call import Call, common
 from compose_chap.cli.commands import command
 from compose_chap.cli.recorded import records_of
 from compose_chap.cli.screen import sentences
 from compose_chap.cli.screen.history import history_table
 from compose_chap.cli.screen.layout import paragraph
-from compose_chap.engine.world import World
-from compose_chap.errors import EngineError
-from compose_chap.model import Origin
 from compose_chap.operations import history
-from compose_chap.records import audit, engine_lock, order, run_records
+from compose_chap.records import order, run_records
 
 
 @command("history")
@@ -29,7 +22,7 @@ def history_command(call: Call) -> None:
     """
     world = call.world()
     directory, origin = records_of(call)
-    runs = run_records.history(directory, origin) + _cut_off(world, directory, origin)
+    runs = run_records.history(directory, origin) + history.cut_off(world, directory, origin)
     entries = history.trail(directory, origin, runs)
     warnings = order.warnings("Run", {run["id"]: order.began(run) for run in runs}, world.clock())
     text = history_table(entries, world.clock()) or sentences.NOTHING_RECORDED
@@ -38,15 +31,3 @@ def history_command(call: Call) -> None:
         text += f"\n\n{paragraph(sentences.REPORTS)}\n  {report}"
     text += "".join(f"\n\n{paragraph(warning)}" for warning in warnings)
     call.result({"runs": runs, "entries": [entry.to_json() for entry in entries], "warnings": warnings}, text)
-
-
-def _cut_off(world: World, directory: Path, origin: Origin) -> list[dict[str, Any]]:
-    """Return the record of a stack's open run, none for one that goes on."""
-    journal = run_records.open_run(directory, world.clock)
-    if journal is None:
-        return []
-    whose = Origin.of(journal.record)
-    with suppress(EngineError):  # without an engine nobody elsewhere can be at work either
-        if not origin.owns(whose) or engine_lock.holder(world.engine, whose.project):
-            return []
-    return [{**journal.report, "result": audit.CUT_OFF}]

@@ -99,5 +99,5 @@ wait_lock_option = click.option(
     type=float,
     callback=at_least(0),
     default=0,
-    help="Wait up to this long for another run on this stack to end, instead of refusing at once.",
+    help="Wait up to this long for another run on this stack, or in the repository, to end; do not refuse at once.",
 )

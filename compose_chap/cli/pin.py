@@ -13,13 +13,14 @@ from compose_chap.cli.options import wait_lock_option
 from compose_chap.cli.recorded import recorded
 from compose_chap.cli.screen import render, sentences
 from compose_chap.cli.values import versions
-from compose_chap.engine.registry import Registry, is_loopback
+from compose_chap.engine.registries.registry import Registry, is_loopback
 from compose_chap.errors import RegistryError
 from compose_chap.image import Reference, release_tag
 from compose_chap.operations import guard
 from compose_chap.project import pin
 from compose_chap.project.compose_files import Model
-from compose_chap.records import durable, lock, run_records
+from compose_chap.records import lock, run_records
+from compose_chap.records.files import durable
 from compose_chap.stack import location
 
 

@@ -30,7 +30,7 @@ from compose_chap.model import Origin, Stack
 from compose_chap.operations import guard
 from compose_chap.records import audit
 from compose_chap.records.audit import AuditEntry
-from compose_chap.redact import redact
+from compose_chap.redact import redact, without_values
 from compose_chap.stack import observe
 
 # What is written down, also when it was refused before it was known which stack is meant.
@@ -38,6 +38,8 @@ RECORDED = ("backup", "verify", "copy", "prune", "upgrade", "rehearse", "rollbac
 
 _RESULTS = {Cancelled: audit.CANCELLED, RolledBack: audit.ROLLED_BACK, NeedsPerson: audit.NEEDS_PERSON}
 
+# Options whose value may be a token as a whole.
+_SECRET = ("--ping", "--alarm")
 _LONGEST = 2000  # bytes of a message
 
 
@@ -99,11 +101,8 @@ def record_refusal(call: Call, error: ChapError) -> None:
 def _begun(call: Call, directory: Path | None, origin: Origin, operation: str) -> AuditEntry | None:
     # What keeps it from being written keeps the command from taking the lock too, and that says so.
     with suppress(StateError):
-        return (
-            audit.begin(directory, operation, tuple(map(redact, call.words)), origin, call.clock())
-            if directory
-            else None
-        )
+        words = tuple(map(redact, without_values(call.words, _SECRET)))
+        return audit.begin(directory, operation, words, origin, call.clock()) if directory else None
     return None
 
 

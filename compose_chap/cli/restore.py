@@ -31,7 +31,8 @@ from compose_chap.engine.world import World
 from compose_chap.errors import UsageError
 from compose_chap.image import release_key, release_tag
 from compose_chap.model import Stack
-from compose_chap.records import durable
+from compose_chap.operations import guard
+from compose_chap.records.files import durable
 from compose_chap.restore import restore, source
 from compose_chap.restore.restore import Outlook, Restored, RestorePlan
 from compose_chap.restore.source import Source
@@ -85,7 +86,11 @@ def restore_command(
     stack = find()
     folder = catalogue.folder_for(stack, output, where.environment)
     if store.named:
-        wanted = _fetched(call, world, stack, folder, wanted, store.open())
+        # What refuses the restore refuses it before hours of bringing the copy back.
+        call.check_askable(yes=yes)
+        with guard.guarded(world, stack, call.command, call.wait_lock):
+            pass
+        wanted = _fetched(call, world, stack, folder, wanted, store.open(call))
     chosen = source.recognise(wanted, folder, world.engine.origin(stack.project.name))
 
     with world.parallel(1) as (pool, beside):
@@ -114,9 +119,7 @@ def restore_command(
 def _fetched(call: Call, world: World, stack: Stack, folder: Path, wanted: str, restic: Restic) -> str:
     """Bring a copy into the folder of the backups, unless its backup is in it already, and return the backup's id."""
     copy = wanted_copy(call, restic, wanted)
-    if not (folder / copy.id).exists():
-        fetch.fetch(world, restic, copy, folder, stack.database.containers[0].image_id)
-    return copy.id
+    return fetch.fetch(world, restic, copy, folder, stack.database.containers[0].image_id).id
 
 
 def _plan(

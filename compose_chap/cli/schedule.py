@@ -10,6 +10,9 @@ from pathlib import Path
 
 import click
 
+from compose_chap.alarms import addresses, ledger
+from compose_chap.cli import schedule_run
+from compose_chap.cli.alarms import Alarms, Listeners
 from compose_chap.cli.call import Call, common
 from compose_chap.cli.commands import command
 from compose_chap.cli.copies import Store, limit_option, to_repository
@@ -19,16 +22,17 @@ from compose_chap.cli.screen import schedule as screen
 from compose_chap.cli.screen.layout import paragraph
 from compose_chap.cli.screen.schedule import KindOfWork
 from compose_chap.cli.values import files
-from compose_chap.copies.repository import PASSWORDS, absolute_location, read_keys, repository
+from compose_chap.copies.repository import PASSWORDS, absolute_location, read_keys, read_password, repository
 from compose_chap.copies.restic import Restic
-from compose_chap.engine.ping import Signal, is_address, ping
-from compose_chap.errors import ScheduleError, StackError, StateError, UsageError
+from compose_chap.errors import ChapError, EngineError, StackError, StateError, UsageError
 from compose_chap.model import Origin, Stack
 from compose_chap.operations import guard
 from compose_chap.ownership import user_name
-from compose_chap.records import audit, own_folder
+from compose_chap.records import audit
+from compose_chap.records.files import own_folder
 from compose_chap.records.run_records import FOLDER
-from compose_chap.schedule import plan, routine, sheet, timers, work
+from compose_chap.schedule import plan, routine, sheet, timers
+from compose_chap.schedule.digest import WEEKLY
 from compose_chap.schedule.plan import KINDS, NIGHTLY, PASSWORD_FILE, CopyStore, Schedule
 from compose_chap.schedule.timers import Timers
 from compose_chap.stack import observe
@@ -50,6 +54,26 @@ _ACTIONS = ("on", "off", "run")
     "--ping", "monitor", default="", metavar="URL", help="Tell this monitor, as healthchecks.io has it, how it ended."
 )
 @click.option(
+    "--alarm",
+    multiple=True,
+    metavar="URL",
+    help="Send an alarm there: mailtos://, ntfys://, tgram://, slack:// and others, as Apprise has them. Repeatable.",
+)
+@click.option(
+    "--alarm-file",
+    default="",
+    shell_complete=files,
+    metavar="FILE",
+    help="A file with such addresses, one a line, that only you can read.",
+)
+@click.option(
+    "--digest",
+    type=click.Choice([WEEKLY]),
+    metavar="weekly",
+    help="Send a summary each week, too.",
+)
+@click.option("--test-alarm", is_flag=True, help="Send a test to every address and to the monitor.")
+@click.option(
     "--by",
     type=click.Choice(["systemd", "cron"]),
     metavar="KIND",
@@ -66,6 +90,10 @@ def schedule_command(
     limit_upload: int,
     metrics_file: str,
     monitor: str,
+    alarm: tuple[str, ...],
+    alarm_file: str,
+    digest: str | None,
+    test_alarm: bool,
     by: str | None,
     output: Path | None,
 ) -> None:
@@ -76,17 +104,25 @@ def schedule_command(
     test-restored, and every table compared. `schedule` shows the last and the next run, `schedule off` removes the
     timers, and `schedule run` does the work now. Each run is one entry of `docker chap history`.
 
+    An alarm is sent when something fails that worked before, and when it works again: not each night. --test-alarm
+    tries every address.
+
     With --copy-to and without a password, a password is made, and a recovery sheet is shown once: print it.
     """
-    given = store.named or at or limit_upload or metrics_file or monitor or by or output
-    if kind and action != "run" or given and action != "on":
-        raise UsageError("Options belong to `schedule on`, and a kind of work to `schedule run`.")
+    listeners = Listeners(monitor, alarm, alarm_file, digest or "")
+    given = store.named or at or limit_upload or metrics_file or listeners != Listeners() or by or output
+    if kind and action != "run" or given and action != "on" or test_alarm and action:
+        raise UsageError(
+            "Options belong to `schedule on`, --test-alarm to `schedule`, a kind of work to `schedule run`."
+        )
     if action == "on":
-        _on(call, plan.time_of_day(at or "01:30"), store, limit_upload, metrics_file, monitor, by or "", output)
+        _on(call, plan.time_of_day(at or "01:30"), store, limit_upload, metrics_file, listeners, by or "", output)
     elif action == "off":
         _off(call)
     elif action == "run":
-        _run(call, kind or NIGHTLY)
+        schedule_run.run(call, *_scheduled(call), kind or NIGHTLY)
+    elif test_alarm:
+        Alarms(call, *_scheduled(call)).test()
     else:
         _show(call)
 
@@ -97,14 +133,11 @@ def _on(
     store: Store,
     limit_upload: int,
     metrics_file: str,
-    monitor: str,
+    listeners: Listeners,
     by: str,
     output: Path | None,
 ) -> None:
-    if monitor and not is_address(monitor):
-        raise UsageError(
-            f"'{monitor}' is not the address of a monitor.", hint="Write it like this: --ping https://hc-ping.com/…"
-        )
+    listeners.check()
     starter = timers.timers(by)
     world, where = call.world(), call.where()
     stack = observe.find_local_stack(world.engine, where)
@@ -123,21 +156,30 @@ def _on(
             (*_options(call), "-p", stack.project.name),
             str(directory),
             kept,
-            str(output) if output else "",
+            os.path.abspath(output) if output else "",
             os.path.abspath(metrics_file) if metrics_file else "",
-            monitor,
+            listeners.monitor,
+            listeners.alarm_file(directory),
+            listeners.digest,
         )
-        if before and before.by != starter.name:
-            timers.timers(before.by).remove(before.project)
-        written = starter.install(schedule, timers.environment(where.environment))
+        # First: a timer may begin the work at once.
+        earlier = addresses.own(directory)
+        addresses.write(directory, listeners.addresses)
         plan.write(directory, schedule)
+        try:
+            if before and before.by != starter.name:
+                timers.timers(before.by).remove(before.project)
+            written = starter.install(schedule, timers.environment(where.environment))
+        except ChapError:
+            plan.write(directory, before) if before else plan.remove(directory)
+            addresses.write(directory, earlier)
+            raise
         attempt.learn(f"on, by {starter.name}", at=f"{at[0]:02}:{at[1]:02}", timers=written)
     kinds = _kinds(call, schedule, starter, directory, origin)
-    text = f"The work is scheduled with {starter.name}. To see it: docker chap schedule\n\n"
-    text += screen.schedule_text(schedule, kinds, call.clock())
-    if sheet_text:
-        text += f"\n\n{sheet_text}"
-    call.result({"scheduled": screen.schedule_document(schedule, kinds), "written": written, "sheet": sheet_text}, text)
+    heard = Alarms(call, directory, origin, schedule).document()
+    text = screen.begun_text(schedule, kinds, heard, sheet_text, call.clock())
+    document = {**screen.schedule_document(schedule, kinds), **heard}
+    call.result({"scheduled": document, "written": written, "sheet": sheet_text}, text)
 
 
 def _options(call: Call) -> tuple[str, ...]:
@@ -184,7 +226,7 @@ def _opened(call: Call, stack: Stack, kept: CopyStore, before: Schedule | None) 
     if before and before.store and replace(before.store, limit_upload=kept.limit_upload) == kept:
         return ""
     server = server_of(call.world().engine, stack)
-    password = Path(kept.password_file).read_text().splitlines()[0]
+    password = read_password(Path(kept.password_file))
     keys = set(read_keys(Path(kept.keys_file)) if kept.keys_file else ()) - {*PASSWORDS, "RESTIC_REPOSITORY"}
     return sheet.text(stack, asked, password, keys, server.port, server.admin)
 
@@ -199,6 +241,8 @@ def _off(call: Call) -> None:
     with recorded(call, directory, origin) as attempt:
         timers.timers(schedule.by).remove(schedule.project)
         plan.remove(directory)
+        addresses.write(directory, ())
+        ledger.remove(directory)
         attempt.learn("off")
     text = screen.OFF
     if schedule.store:
@@ -206,42 +250,15 @@ def _off(call: Call) -> None:
     call.result({"changed": True}, paragraph(text))
 
 
-def _run(call: Call, kind: str) -> None:
+def _scheduled(call: Call) -> tuple[Path, Origin, Schedule]:
+    """Return the stack that is meant, and its schedule. Raise StackError where there is none."""
     directory, origin = records_of(call)
     schedule = plan.read(directory)
     if schedule is None:
         raise StackError(
             "Nothing is scheduled for this stack.", state="Nothing was done.", hint="Begin it: docker chap schedule on"
         )
-    world = call.world()
-    with recorded(call, directory, origin) as attempt:
-        attempt.learn(kind, kind=kind)
-        if kind == NIGHTLY:
-            _tell_monitor(call, schedule, Signal.START)
-        outcomes = work.run(schedule, kind, world.clock, lambda part: world.notify("schedule", part))
-        attempt.learn(
-            screen.in_short(kind, outcomes),
-            parts=[outcome.to_json() for outcome in outcomes],
-        )
-        failed = any(outcome.failed for outcome in outcomes)
-        # What failed in the week or the month stays a failure until that is done well.
-        others = routine.failures(directory, origin, besides=kind)
-        text = "\n".join([screen.outcomes_text(outcomes), *others])
-        _tell_monitor(call, schedule, Signal.FAIL if failed or others else Signal.SUCCESS, text)
-        if failed:
-            raise ScheduleError(
-                f"The {kind} work failed in part.\n{screen.outcomes_text(outcomes)}",
-                hint="Mend what failed, then: docker chap schedule run " + kind,
-            )
-    call.result(
-        {"kind": kind, "parts": [outcome.to_json() for outcome in outcomes]},
-        f"The {kind} work is done.\n{screen.outcomes_text(outcomes)}",
-    )
-
-
-def _tell_monitor(call: Call, schedule: Schedule, signal: Signal, reason: str = "") -> None:
-    if schedule.ping and (why := ping(schedule.ping, signal, reason)):
-        call.tell(f"Warning: the monitor was not reached: {why}.")
+    return directory, origin, schedule
 
 
 def _show(call: Call) -> None:
@@ -250,19 +267,28 @@ def _show(call: Call) -> None:
     if schedule is None:
         call.result({"scheduled": None}, f"{screen.NOTHING} Begin it: docker chap schedule on")
         return
-    starter = timers.timers(schedule.by)
-    kinds = _kinds(call, schedule, starter, directory, origin)
-    call.result(
-        {"scheduled": screen.schedule_document(schedule, kinds)}, screen.schedule_text(schedule, kinds, call.clock())
-    )
+    kinds = _kinds(call, schedule, _starter(call, schedule), directory, origin)
+    document = screen.schedule_document(schedule, kinds)
+    heard = Alarms(call, directory, origin, schedule).document()
+    call.result({"scheduled": {**document, **heard}}, screen.schedule_text(schedule, kinds, heard, call.clock()))
 
 
-def _kinds(call: Call, schedule: Schedule, starter: Timers, directory: Path, origin: Origin) -> dict[str, KindOfWork]:
-    trail = [entry for entry in reversed(audit.entries(directory, origin)) if entry.operation == "schedule"]
+def _starter(call: Call, schedule: Schedule) -> Timers | None:
+    """Return what starts the work; None, with a warning, where that is no longer on this machine."""
+    try:
+        return timers.timers(schedule.by)
+    except EngineError as error:
+        call.tell(f"Warning: {error.message}")
+        return None
+
+
+def _kinds(
+    call: Call, schedule: Schedule, starter: Timers | None, directory: Path, origin: Origin
+) -> dict[str, KindOfWork]:
+    trail = audit.entries(directory, origin)
     return {
         kind: KindOfWork(
-            starter.next_run(schedule, kind, call.clock()),
-            next((entry for entry in trail if entry.facts.get("kind") == kind), None),
+            starter.next_run(schedule, kind, call.clock()) if starter else None, routine.last_run(trail, kind)
         )
         for kind in KINDS
     }

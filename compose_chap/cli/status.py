@@ -141,7 +141,7 @@ def _write_metrics(file: Path | None, seen: Status | None, update: str | None, w
     if not file:
         return
     from compose_chap.cli.screen import metrics
-    from compose_chap.records import durable
+    from compose_chap.records.files import durable
 
     new = not file.exists()
     durable.write_file(file.absolute(), metrics.text(seen, update, world.clock()).encode())

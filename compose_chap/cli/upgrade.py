@@ -38,7 +38,7 @@ from compose_chap.preflight import preflight, roads
 from compose_chap.preflight.known_roads import ROADS
 from compose_chap.preflight.subject import Subject
 from compose_chap.records import run_records
-from compose_chap.records.mounted import refuse_unmounted
+from compose_chap.records.files.mounted import refuse_unmounted
 from compose_chap.stack import observe
 from compose_chap.stack.jobs import wait_for_jobs
 from compose_chap.transaction import evidence

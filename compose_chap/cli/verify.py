@@ -17,8 +17,8 @@ from compose_chap.cli.backups import folder_of_backups
 from compose_chap.cli.call import Call, common
 from compose_chap.cli.commands import command
 from compose_chap.cli.copies import Store, from_repository, stack_records, wanted_copy
-from compose_chap.cli.options import detach_option, output_option, usable
-from compose_chap.cli.recorded import recorded
+from compose_chap.cli.options import detach_option, output_option, usable, wait_lock_option
+from compose_chap.cli.recorded import Attempt, recorded
 from compose_chap.cli.screen import copies, sentences
 from compose_chap.cli.screen.backups import backup_document
 from compose_chap.cli.screen.databases import rows_text
@@ -27,7 +27,7 @@ from compose_chap.cli.values import backups
 from compose_chap.copies import fetch
 from compose_chap.copies.restic import Restic
 from compose_chap.errors import ChapError, DumpError, StackError
-from compose_chap.postgres import jail, unexpected
+from compose_chap.postgres.untrusted import jail, unexpected
 from compose_chap.records import audit
 from compose_chap.restore import dump_proof, source
 from compose_chap.restore.source import Source
@@ -40,6 +40,7 @@ from compose_chap.stack.databases import server_of
 @click.option("--deep", is_flag=True, help="Restore it into a PostgreSQL that is thrown away, and count all rows.")
 @from_repository
 @output_option
+@wait_lock_option
 @detach_option
 @common
 def verify_command(call: Call, wanted: str, deep: bool, store: Store, output: Path | None) -> None:
@@ -52,7 +53,7 @@ def verify_command(call: Call, wanted: str, deep: bool, store: Store, output: Pa
     counted.
     """
     if store.named:
-        _verify_copy(call, store.open(), wanted, output)
+        _verify_copy(call, store.open(call), wanted, output)
         return
     if dump := source.dump_alone(wanted):
         _verify_dump(call, dump, deep=deep)
@@ -61,8 +62,9 @@ def verify_command(call: Call, wanted: str, deep: bool, store: Store, output: Pa
     world = call.world()
     tables: dict[str, int] = {}
     if deep:
-        with _recorded(call, backup, verdict.RESTORED):
+        with _recorded(call, backup, verdict.RESTORED) as attempt:
             tables, how = proof.verify_deep(world, backup, _image(call)), verdict.RESTORED
+            attempt.learn(tables=len(tables), rows=sum(tables.values()))
         result = sentences.same_rows(rows_text(tables))
     else:
         with (
@@ -147,13 +149,13 @@ def _image(call: Call) -> str:
 
 
 @contextmanager
-def _recorded(call: Call, backup: Backup, how: str) -> Iterator[None]:
+def _recorded(call: Call, backup: Backup, how: str) -> Iterator[Attempt]:
     """Write the proof of a backup down beside the files of the stack that it is of, where these are here."""
     directory = Path(backup.manifest.project.directory)
     with recorded(call, directory if audit.exists(directory) else None, backup.origin) as attempt:
         attempt.learn(f"{backup.id}: {how}", backup=backup.id, folder=str(backup.folder), proof=how)
         call.hand_over(directory if audit.exists(directory) else None)
-        yield
+        yield attempt
 
 
 @contextmanager

@@ -7,12 +7,14 @@ and its tags name the first. So a copy that was cut off has no second snapshot, 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 
 from compose_chap.backups.catalogue import Backup
-from compose_chap.copies.restic import Restic, StoredSnapshot
+from compose_chap.copies.answers import StoredSnapshot
+from compose_chap.copies.restic import Restic
 from compose_chap.errors import CopyError
 from compose_chap.model import Origin
 
@@ -20,6 +22,10 @@ TAG = "docker-chap"
 SQL_FILE = "dump.sql"
 _LISTED = 5
 _FORMAT = "%Y%m%dT%H%M%SZ"
+_ID = re.compile(r"\d{8}T\d{6}Z", re.ASCII)
+_SIZE = re.compile(r"\d{1,18}", re.ASCII)
+# The tags that both snapshots of a copy have.
+_SHARED = ("backup", "order", "project", "engine")
 
 
 @dataclass(frozen=True)
@@ -98,52 +104,90 @@ def sort(snapshots: Sequence[StoredSnapshot]) -> CopyListing:
     used = {identity for copy in complete.values() for identity in (copy.snapshot, copy.sql_snapshot)}
     return CopyListing(
         sorted(complete.values(), key=lambda copy: (copy.order, copy.id)),
-        [snapshot for snapshot in snapshots if snapshot.id not in used],
+        [snapshot for snapshot in snapshots if snapshot.id not in used and _is_part(snapshot)],
     )
 
 
 def find(wanted: str, listing: CopyListing, origin: Origin) -> Copy:
     """Return the copy that `latest` of a stack or an id, or its unique beginning, means.
 
-    On a new machine the stack's engine is another. Then the copies of the same project are meant, or all that there
-    are, as long as they are of one stack. Raise CopyError when it is not clear which is meant.
+    On a new machine the stack's engine is another. Then the copies of the same project are meant, as long as they are
+    of one stack. Raise CopyError when it is not clear which is meant.
     """
-    for wider in (origin, Origin(origin.project), Origin()):
-        if copies := listing.of(wider).copies:
-            break
-    else:
+    copies = meant(listing, origin).copies
+    if not copies:
         raise CopyError("The repository holds no copies.", hint="Make one: docker chap copy --to REPOSITORY")
     if wanted == "latest":
-        stacks = {copy.origin for copy in copies}
-        if len(stacks) > 1:
-            raise CopyError(
-                f"The repository holds copies of several stacks: {', '.join(sorted(map(str, stacks)))}.",
-                hint="Name the copy by its id. To list them: docker chap copies --from REPOSITORY",
-            )
-        return copies[-1]
-    fitting = [copy for copy in listing.copies if copy.id.startswith(wanted.upper())] if wanted else []
-    if len(fitting) != 1:
-        newest = ", ".join(copy.id for copy in reversed(copies[-_LISTED:]))
-        problem = "means several copies" if fitting else "is not in the repository"
+        return _latest(copies, origin)
+    # Two stacks may have made a backup in the same second: then one's own is meant.
+    for candidates in (copies, listing.copies):
+        fitting = [copy for copy in candidates if copy.id.startswith(wanted.upper())] if wanted else []
+        if len(fitting) == 1:
+            return fitting[0]
+        if fitting:
+            break
+    newest = ", ".join(copy.id for copy in reversed(copies[-_LISTED:]))
+    problem = f"means several copies, of {_stacks(fitting)}" if fitting else "is not in the repository"
+    raise CopyError(
+        f"'{wanted}' {problem}. The newest copies: {newest}.",
+        hint="List them: docker chap copies --from REPOSITORY",
+    )
+
+
+def meant(listing: CopyListing, origin: Origin) -> CopyListing:
+    """Return the copies of a stack; where it has none, those of its project from other machines, else all."""
+    wider = (listing.of(stack) for stack in (origin, Origin(origin.project)))
+    return next((fitting for fitting in wider if fitting.copies), listing)
+
+
+def _latest(copies: Sequence[Copy], origin: Origin) -> Copy:
+    """Return the last of the copies that are meant. Raise CopyError unless they are of this stack, or of one alone.
+
+    The data of another project are restored only by an id.
+    """
+    newest = copies[-1]
+    if origin.owns(newest.origin) and origin.engine:
+        return newest
+    # By its engine: that keeps its number when its machine gets another name.
+    if len({(copy.origin.project, copy.origin.engine) for copy in copies}) > 1:
         raise CopyError(
-            f"'{wanted}' {problem}. The newest copies: {newest}.",
-            hint="List them: docker chap copies --from REPOSITORY",
+            f"The repository holds copies of several stacks: {_stacks(copies)}.",
+            hint="Name the copy by its id. To list them: docker chap copies --from REPOSITORY",
         )
-    return fitting[0]
+    if not Origin(origin.project).owns(newest.origin):
+        raise CopyError(
+            f"The repository holds no copies of '{origin.project}', only of {newest.origin}.",
+            hint=f"To take the newest of these anyway, name it in place of latest: {newest.id}",
+        )
+    return newest
+
+
+def _stacks(copies: Sequence[Copy]) -> str:
+    return ", ".join(sorted({str(copy.origin) for copy in copies}))
 
 
 def _copy(snapshot: StoredSnapshot, snapshots: Sequence[StoredSnapshot]) -> Copy | None:
     tags = snapshot.tags
     # Older versions of restic give only the first digits of an id that was just made.
-    sql = [other.id for other in snapshots if tags.get("sql") and other.id.startswith(tags["sql"])]
-    if len(sql) != 1 or not tags.get("size", "").isdigit() or not tags.get("sha256"):
+    sql = [other for other in snapshots if tags.get("sql") and other.id.startswith(tags["sql"])]
+    # Of another backup, pruning the one would remove the other's.
+    if len(sql) != 1 or any(sql[0].tags.get(name) != tags.get(name) for name in _SHARED):
+        return None
+    if not (_ID.fullmatch(tags.get("backup", "")) and _SIZE.fullmatch(tags.get("size", "")) and tags.get("sha256")):
         return None
     try:
         order = datetime.fromisoformat(tags.get("order", ""))
-        datetime.strptime(tags.get("backup", ""), _FORMAT)
+        datetime.strptime(tags["backup"], _FORMAT)
     except ValueError:
         return None
-    return Copy(tags["backup"], _origin(snapshot), order, snapshot.id, sql[0], int(tags["size"]), tags["sha256"])
+    if order.tzinfo is None:
+        return None
+    return Copy(tags["backup"], _origin(snapshot), order, snapshot.id, sql[0].id, int(tags["size"]), tags["sha256"])
+
+
+def _is_part(snapshot: StoredSnapshot) -> bool:
+    """Whether a snapshot was made for a copy, and not by a person who used the same tag."""
+    return all(snapshot.tags.get(name) for name in ("backup", "project"))
 
 
 def _origin(snapshot: StoredSnapshot) -> Origin:

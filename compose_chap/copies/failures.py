@@ -23,6 +23,14 @@ class Unreachable(CopyError):
     """The link is down, or the server is."""
 
 
+class InUse(CopyError):
+    """Another run of restic has locked the repository."""
+
+
+class NoRoom(CopyError):
+    """There is no room left where it was to be written."""
+
+
 # The first that fits is meant. restic asks "Is there a repository" also when no server answers at all.
 _MEANINGS: tuple[tuple[str, type[CopyError], str, str], ...] = (
     (
@@ -32,10 +40,22 @@ _MEANINGS: tuple[tuple[str, type[CopyError], str, str], ...] = (
         "Check --password-file, or RESTIC_PASSWORD_FILE in the environment.",
     ),
     (
-        r"already locked",
+        r"resolving password failed|empty password|unable to read password",
         CopyError,
+        "The password of the repository cannot be read.",
+        "Check --password-file, or what RESTIC_PASSWORD_FILE or RESTIC_PASSWORD_COMMAND in the environment name.",
+    ),
+    (
+        r"already locked",
+        InUse,
         "The repository is locked by another run of restic.",
         "Wait until it has ended, then run the command again.\nIf that run is gone, half an hour later: restic unlock",
+    ),
+    (
+        r"read-only file system",
+        CopyError,
+        "The repository is on a disk that is mounted read-only.",
+        "Mount it so that it can be written, then run the command again: mount -o remount,rw FOLDER",
     ),
     (
         r"RequestTimeTooSkewed|certificate has expired or is not yet valid",
@@ -61,7 +81,7 @@ _MEANINGS: tuple[tuple[str, type[CopyError], str, str], ...] = (
     ),
     (
         r"no space left on device|quota|insufficient storage|\b507\b|disk full",
-        CopyError,
+        NoRoom,
         "The repository has no room left.",
         "Make room, or remove old copies: docker chap prune --from REPOSITORY",
     ),
@@ -83,12 +103,17 @@ _MEANINGS: tuple[tuple[str, type[CopyError], str, str], ...] = (
 )
 
 
-def meaning(text: str, location: str) -> CopyError:
-    """Return the error that restic's words are about, with the last of these words."""
+def meaning(text: str, location: str, real: str = "") -> CopyError:
+    """Return the error that restic's words are about, with the last of these words.
+
+    `real` is the location that restic got, where that is not the `location` that people named.
+    """
+    # A folder may be called `quota`, and a bucket 403.
+    names = list(filter(None, (where.rpartition(":")[2].strip("/") for where in (location, real))))
     lines = [_plain(line) for line in redact(text).strip().splitlines() if line.strip() and not line.startswith("\t")]
     for part in (_last_words(lines), lines):
         for pattern, kind, message, hint in _MEANINGS:
-            if re.search(pattern, "\n".join(part), re.IGNORECASE):
+            if re.search(pattern, _without(names, "\n".join(part)), re.IGNORECASE):
                 return kind(f"{message} ({location})\n{_telling(part)}", hint=hint)
     return CopyError(f"restic failed on {location}: {_telling(lines)}")
 
@@ -120,6 +145,12 @@ def _last_words(lines: Sequence[str]) -> list[str]:
     fatal = [at for at, line in enumerate(lines) if line.startswith("Fatal:")]
     last = lines[fatal[-1] :] if fatal else lines
     return [*(line for line in lines if line.startswith("subprocess ssh:") and line not in last), *last]
+
+
+def _without(names: Sequence[str], text: str) -> str:
+    for name in names:
+        text = text.replace(name, "…")
+    return text
 
 
 def _telling(lines: Sequence[str]) -> str:

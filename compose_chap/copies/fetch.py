@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from shlex import quote
 
 from compose_chap import units
 from compose_chap.backups import catalogue as backups
@@ -18,12 +20,15 @@ from compose_chap.backups import dump_file, proof
 from compose_chap.backups.catalogue import PARTIAL, Backup
 from compose_chap.backups.manifest import FILE, DatabaseFacts, DumpPart, Manifest
 from compose_chap.backups.verdict import RESTORED
+from compose_chap.copies.answers import Stored
 from compose_chap.copies.catalogue import SQL_FILE, Copy
 from compose_chap.copies.restic import Restic
+from compose_chap.copies.send import STAYS
 from compose_chap.engine.world import World
-from compose_chap.errors import CopyError, StateError
+from compose_chap.errors import CopyError, DumpError, StateError
 from compose_chap.postgres.server import Database
-from compose_chap.records import durable, lock, own_folder
+from compose_chap.records import lock
+from compose_chap.records.files import durable, own_folder
 from compose_chap.restore import plain_dump
 
 
@@ -36,17 +41,18 @@ class Drill:
 
 
 def fetch(world: World, restic: Restic, copy: Copy, folder: Path, image: str = "") -> Backup:
-    """Bring a copy into the folder of the backups and return it as a backup, test-restored.
+    """Return a copy as a backup in the folder of the backups: brought there, test-restored, or the same that is there.
 
     `image` is the PostgreSQL to use when the one that the backup was made with is not on this engine. Raise CopyError
-    or DumpError when the copy is damaged; nothing is left behind then that looks like a backup.
+    or DumpError when the copy is damaged; nothing is left behind then that looks like a backup. Raise StateError for a
+    backup of that id in the folder that is damaged, or another's.
     """
     final = folder / copy.id
-    if final.exists():
-        raise StateError(f"{final} exists already.", hint=f"Use it as it is: docker chap restore {copy.id}")
-    with _partial(folder, copy.id) as partial:
-        _bring(world, restic, copy, partial, image)
-        os.rename(partial, final)
+    if os.path.lexists(final):
+        return _sound(world, copy, final)
+    with _unfinished(folder, copy.id) as path:
+        _bring(world, restic, copy, path, image)
+        os.rename(path, final)
         durable.sync_folder(folder)
     backup = backups.load(final)
     if not backup.manifest.dhis2:  # whose dump came back as it was sent, and was not restored
@@ -54,41 +60,72 @@ def fetch(world: World, restic: Restic, copy: Copy, folder: Path, image: str = "
     return backup
 
 
+def _sound(world: World, copy: Copy, path: Path) -> Backup:
+    try:
+        backup = backups.load(path)
+        why = "" if _is_of(backup, copy) else f"It is a backup of {backup.origin}, not of {copy.origin}."
+        if not why:
+            proof.check_sums(world, backup)
+            why = backup.fault
+    except DumpError as error:
+        why = error.message
+    if why:
+        away = path.parent.parent / f"{path.name}-away"
+        raise StateError(
+            f"{path} is in the way, and cannot be used itself. {why}",
+            state="Nothing was changed.",
+            hint=f"Move it away, then run the command again: mv {quote(str(path))} {quote(str(away))}",
+        )
+    return backup
+
+
 def drill(world: World, restic: Restic, copy: Copy, folder: Path, image: str = "") -> Drill:
     """Do everything that `fetch` does, compare every table, and keep nothing of it. It takes place in `folder`."""
-    with _partial(folder, f"drill-{copy.id}") as partial:
-        manifest = _bring(world, restic, copy, partial, image)
-        shutil.rmtree(partial)
+    with _unfinished(folder, f"drill-{copy.id}") as path:
+        manifest = _bring(world, restic, copy, path, image)
+        shutil.rmtree(path)
     return Drill(manifest.tables, copy.sql_size)
 
 
 @contextmanager
-def _partial(folder: Path, identity: str) -> Iterator[Path]:
+def _unfinished(folder: Path, identity: str) -> Iterator[Path]:
     durable.private_folder(folder)
-    path = folder / f"{identity}{PARTIAL}"
-    shutil.rmtree(path, ignore_errors=True)
-    path.mkdir(mode=0o700)
+    backups.remove_abandoned(folder)
+    # A name of its own: another run may bring the same copy, and a restic that outlived its run still write.
+    path = Path(tempfile.mkdtemp(PARTIAL, f"{identity}-", folder))
     try:
-        with lock.claimed(path), dump_file.disk_errors(folder):
+        with lock.claimed(path), _disk_errors(folder):
             yield path
     except BaseException:
         shutil.rmtree(path, ignore_errors=True)
         raise
 
 
+@contextmanager
+def _disk_errors(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StateError(
+            f"Cannot write the copy into {folder}: {error.strerror}.",
+            state="What was brought back was removed. The stack was not touched.",
+            hint="Make room, or bring it elsewhere: -o FOLDER",
+        ) from None
+
+
 def _bring(world: World, restic: Restic, copy: Copy, folder: Path, image: str) -> Manifest:
-    _check_space(folder, copy)
     world.notify("fetch", copy.id)
+    _check_contents(restic.contents(copy.snapshot), copy, folder)
     restic.restore(copy.snapshot, folder)
     _own(folder)
     backup = backups.load(folder)
     manifest = backup.manifest
-    if manifest.id != copy.id or manifest.dump.file in (SQL_FILE, FILE):
+    if manifest.id != copy.id or not _is_of(backup, copy) or manifest.dump.file in (SQL_FILE, FILE):
         raise damaged(copy, "its manifest")
     sql = folder / SQL_FILE
-    with dump_file.new_file(sql) as file:
-        restic.read(copy.sql_snapshot, SQL_FILE, file)
-    if dump_file.sha256_of(sql, lambda done: world.notify("fetch", "check", done, copy.sql_size)) != copy.sql_sha256:
+    pieces = _no_more(copy, restic.read(copy.sql_snapshot, SQL_FILE))
+    written = dump_file.write_hashed(sql, pieces, lambda done: world.notify("fetch", "bring", done, copy.sql_size))
+    if (written["size"], written["sha256"]) != (copy.sql_size, copy.sql_sha256):
         raise damaged(copy, "its SQL")
     manifest = replace(manifest, dump=_dump(world, backup, sql, image))
     sql.unlink()
@@ -97,6 +134,34 @@ def _bring(world: World, restic: Restic, copy: Copy, folder: Path, image: str) -
         if dump_file.sha256_of(folder / part.file, lambda done: None) != part.sha256:
             raise damaged(copy, part.file)
     return manifest
+
+
+def _check_contents(stored: Sequence[Stored], copy: Copy, folder: Path) -> None:
+    """Refuse, before anything is written, what `send` never sends, and what this disk has no room for."""
+    strange = [item.path for item in stored if item.kind not in ("file", "dir") or item.path[1:] in (*STAYS, SQL_FILE)]
+    if strange:
+        raise damaged(copy, strange[0])
+    free, needed = shutil.disk_usage(folder).free, copy.sql_size * 2 + sum(item.size for item in stored)
+    if free < needed:
+        raise StateError(
+            f"Not enough room in {folder.parent}: about {units.size(needed)} are needed, {units.size(free)} are free.",
+            state="Nothing was changed.",
+            hint="Make room, or bring it elsewhere: -o FOLDER",
+        )
+
+
+def _no_more(copy: Copy, pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield the SQL, and stop where it is more than was sent: whoever wrote it may want to fill this disk."""
+    size = 0
+    for data in pieces:
+        size += len(data)
+        if size > copy.sql_size:
+            raise damaged(copy, "its SQL")
+        yield data
+
+
+def _is_of(backup: Backup, copy: Copy) -> bool:
+    return (backup.project, backup.origin.engine) == (copy.origin.project, copy.origin.engine)
 
 
 def damaged(copy: Copy, what: str) -> CopyError:
@@ -143,13 +208,3 @@ def _own(folder: Path) -> None:
             os.chown(path, 0, 0, follow_symlinks=False)
         if not path.is_symlink():
             path.chmod(path.stat().st_mode & 0o700)
-
-
-def _check_space(folder: Path, copy: Copy) -> None:
-    free, needed = shutil.disk_usage(folder).free, copy.sql_size * 2
-    if free < needed:
-        raise StateError(
-            f"Not enough room in {folder}: about {units.size(needed)} are needed, {units.size(free)} are free.",
-            state="Nothing was changed.",
-            hint="Make room, or bring it elsewhere: -o FOLDER",
-        )

@@ -78,6 +78,15 @@ def absolute_location(location: str) -> str:
     return os.path.abspath(location) if location and ":" not in location else location
 
 
+def read_password(path: Path) -> str:
+    """Return the password in a file as restic reads it: all of it, but for the space around it. Raise UsageError."""
+    try:
+        content = reading.read_file(path, _LONGEST, UsageError, links=True)
+    except OSError as error:
+        raise UsageError(f"The file with the repository's password cannot be read: {path}: {error.strerror}.") from None
+    return content.decode("utf-8-sig", "backslashreplace").strip()
+
+
 def read_keys(path: Path) -> dict[str, str]:
     """Return the variables in a file of NAME=VALUE lines. Raise UsageError when others can read it."""
     try:

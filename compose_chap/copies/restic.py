@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
+import errno
+import itertools
+import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TypeVar
 
-from compose_chap import reading
-from compose_chap.copies import failures
+from compose_chap.copies import answers, failures
+from compose_chap.copies.answers import Added, Stored, StoredSnapshot
 from compose_chap.copies.failures import NoRepository
 from compose_chap.copies.repository import Repository
 from compose_chap.engine import process, streams
@@ -24,44 +25,45 @@ OLDEST = (0, 14, 0)
 _VERSION = re.compile(r"restic (\d+)\.(\d+)\.(\d+)")
 # `rebuild-index` has this name from 0.16 on.
 _REPAIRS = (0, 16, 0)
+# From here on a backup's summary counts what was sent; before, only what that is unpacked.
+_COUNTS_PACKED = (0, 17, 0)
 _OVER_A_LINK = ("sftp", "rest", "s3", "b2", "azure", "gs", "swift", "rclone")
 
 # Seconds within which a repository has to answer at all. restic itself would try for a quarter of an hour.
 _PATIENCE = 90
+# Seconds after which a repository that another run has locked is asked again.
+_PAUSE = 10
 
-
-@dataclass(frozen=True)
-class StoredSnapshot:
-    """A snapshot of a repository: its id, when it was made, and its tags as `name=value`."""
-
-    id: str
-    at: datetime
-    tags: Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class Added:
-    """What a backup of restic added: its snapshot, and the bytes that were new, packed and encrypted."""
-
-    snapshot: str
-    added: int
+_Result = TypeVar("_Result")
 
 
 class Restic:
-    """restic on one repository. Every failure is a CopyError that says what it means."""
+    """restic on one repository. Every failure is a CopyError that says what it means.
 
-    def __init__(self, repository: Repository, *, limit_upload: int = 0) -> None:
+    While another run has locked the repository, this waits for up to `patience` seconds.
+    """
+
+    def __init__(
+        self,
+        repository: Repository,
+        *,
+        limit_upload: int = 0,
+        patience: float = 0,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
         self.location = redact(repository.location)
+        self._patience, self._sleep = patience, sleep
         # Over a slow link a pack of restic's usual 16 MiB takes minutes, and one that was cut off is sent once more.
         # Without a terminal restic writes a line of progress sixty times a second.
         self._environment = {"RESTIC_PACK_SIZE": "4", **repository.variables(), "RESTIC_PROGRESS_FPS": "0.02"}
         self._options = _calm(repository.location)
         self._options += ["--limit-upload", str(limit_upload)] if limit_upload else []
         self._version = _checked_version()
+        self._read_only = _is_read_only(self._environment["RESTIC_REPOSITORY"])
 
     def check_reachable(self) -> None:
         """Raise CopyError unless there is a repository that the password opens; NoRepository when there is none."""
-        self._run("cat", "config", limit=_PATIENCE)
+        self._look("cat", "config", limit=_PATIENCE)
 
     def make_if_missing(self) -> bool:
         """Make the repository if there is none, and return whether that was so."""
@@ -74,39 +76,45 @@ class Restic:
 
     def snapshots(self, tag: str) -> list[StoredSnapshot]:
         """Return the snapshots with a tag."""
-        answer = reading.parse(self._run("snapshots", "--json", "--tag", tag), "the list of snapshots", CopyError)
-        return [
-            StoredSnapshot(
-                item.at("id").filled(),
-                _moment(item.at("time").filled()),
-                dict(word.partition("=")[::2] for word in tags.texts()) if (tags := item.get("tags")) else {},
-            )
-            for item in answer.items()
-        ]
+        return answers.snapshots(self._look("snapshots", "--json", "--tag", tag))
 
     def send_stream(self, pieces: Iterable[bytes], name: str, tags: Sequence[str]) -> Added:
         """Make a snapshot of one file, given piece by piece. What `pieces` raises ends it without a snapshot."""
+        self._check_writable()
         command = self._command("backup", "--json", "--stdin", "--stdin-filename", name, *_tagged(tags))
-        return self._sent(streams.feed(command, pieces, self._environment))
+        before = self._stored()
+        return self._sent(streams.feed(command, pieces, self._environment), before)
 
     def send_files(self, folder: Path, names: Sequence[str], tags: Sequence[str]) -> Added:
         """Make a snapshot of files and folders below `folder`, under their names in it."""
+        self._check_writable()
         command = self._command("backup", "--json", *_tagged(tags), "--", *names)
-        return self._sent(process.run(command, folder=folder, environment=self._environment, alone=True))
+
+        def send() -> Added:
+            before = self._stored()
+            finished = process.run(command, folder=folder, environment=self._environment, alone=True)
+            return self._sent(finished, before)
+
+        return self._waiting(send)
+
+    def contents(self, snapshot: str) -> list[Stored]:
+        """Return what a snapshot holds, folders too. Whoever has the password may have written it."""
+        return answers.contents(self._look("ls", "--json", snapshot))
 
     def restore(self, snapshot: str, target: Path) -> None:
-        """Write everything that a snapshot holds into a folder."""
-        self._run("restore", snapshot, "--target", str(target))
+        """Write everything that a snapshot holds into a folder. Raise OSError when that has no room."""
+        try:
+            self._look("restore", snapshot, "--target", str(target))
+        except failures.NoRoom:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from None
 
-    def read(self, snapshot: str, name: str, target: BinaryIO) -> None:
-        """Write one file of a snapshot into an open file."""
-        command = self._command("dump", snapshot, f"/{name}")
-        finished = streams.write_to(target, command, self._environment)
-        self._check(finished)
+    def read(self, snapshot: str, name: str) -> Iterator[bytes]:
+        """Yield one file of a snapshot piece by piece. Raise CopyError at its end when it is not all of it."""
+        return streams.read(self._command("dump", *self._reading, snapshot, f"/{name}"), self._environment, self._check)
 
     def forget(self, snapshots: Sequence[str]) -> None:
         """Remove snapshots, and the data that no other snapshot needs. Raise CopyError where that is not allowed."""
-        self._unlock()
+        self._check_writable()
         try:
             self._run("forget", "--prune", *snapshots)
         except failures.Denied as error:
@@ -114,23 +122,55 @@ class Restic:
 
     def check(self, subset: str = "") -> None:
         """Check the structure of the repository, and read a part of all data back, such as `5%`."""
-        self._unlock()
-        self._run("check", *([f"--read-data-subset={subset}"] if subset else []))
+        self._look("check", *([f"--read-data-subset={subset}"] if subset else []))
 
     def count_everything(self) -> None:
         """Let the repository know what lies in it, also what a run that was cut off has sent."""
+        # It needs the repository for itself, and is not worth to wait for.
         self._unlock()
-        self._run(*(("repair", "index") if self._version >= _REPAIRS else ("rebuild-index",)))
+        self._once(*(("repair", "index") if self._version >= _REPAIRS else ("rebuild-index",)))
 
     def _unlock(self) -> None:
         """Remove the locks of runs that are gone; restic leaves those alone that somebody may still hold."""
         with suppress(failures.Denied):
-            self._run("unlock")
+            self._once("unlock")
+
+    def _check_writable(self) -> None:
+        if self._read_only:
+            raise CopyError(
+                f"The repository can only be read: {self.location}.",
+                state="Nothing was changed.",
+                hint="Is its disk mounted read-only? Or does the folder belong to another user?",
+            )
+
+    @property
+    def _reading(self) -> list[str]:
+        # A lock is a file. A disk that an emergency left read-only has to be enough to get everything back.
+        return ["--no-lock"] if self._read_only else []
 
     def _command(self, *words: str) -> list[str]:
         return ["restic", *self._options, *words]
 
+    def _look(self, name: str, *words: str, limit: float | None = None) -> str:
+        return self._run(name, *self._reading, *words, limit=limit)
+
     def _run(self, *words: str, limit: float | None = None) -> str:
+        return self._waiting(lambda: self._once(*words, limit=limit))
+
+    def _waiting(self, do: Callable[[], _Result]) -> _Result:
+        """Do what needs a lock: again after the locks of dead runs were removed, then again while it may wait."""
+        for waited in itertools.count(0, _PAUSE):
+            try:
+                return do()
+            except failures.InUse:
+                if waited > self._patience:
+                    raise
+            if waited:
+                self._sleep(_PAUSE)
+            self._unlock()
+        raise AssertionError("it counts for ever")
+
+    def _once(self, *words: str, limit: float | None = None) -> str:
         try:
             finished = process.run(self._command(*words), environment=self._environment, alone=True, limit=limit)
         except process.TooLong:
@@ -143,15 +183,27 @@ class Restic:
         if finished.status < 0:
             raise failures.killed(-finished.status)
         if finished.status != 0:
-            raise failures.meaning(finished.stderr or finished.stdout, self.location)
+            real = self._environment["RESTIC_REPOSITORY"]
+            raise failures.meaning(finished.stderr or finished.stdout, self.location, real)
 
-    def _sent(self, finished: process.Finished) -> Added:
+    def _stored(self) -> int:
+        """Return the bytes that all copies take in the repository, or 0 where restic itself counts what it adds."""
+        if self._version >= _COUNTS_PACKED:
+            return 0
+        # It is a number for people: a copy that is made does not fail for it.
+        with suppress(CopyError):
+            return answers.total(self._once("stats", "--mode", "raw-data", "--json"))
+        return 0
+
+    def _sent(self, finished: process.Finished, before: int) -> Added:
         self._check(finished)
-        summary = next(filter(_is_summary, reversed(list(_messages(finished.stdout)))), None)
+        summary = answers.summary(finished.stdout)
         if summary is None:
             raise CopyError("restic ended without a summary.", hint="Run the command again.")
-        # From 0.17 on, what is sent is counted apart from what that is unpacked.
-        added = summary.get("data_added_packed", summary.get("data_added", 0))
+        added = summary.get("data_added_packed")
+        if added is None:
+            # What grew counts also what a run that was cut off had sent; what was new, what packing saved.
+            added = min(max(self._stored() - before, 0), int(summary.get("data_added", 0)))
         return Added(str(summary["snapshot_id"]), int(added))
 
 
@@ -181,24 +233,10 @@ def _calm(location: str) -> list[str]:
     return ["-o", f"{kind}.connections=2"] if kind in _OVER_A_LINK else []
 
 
-def _moment(text: str) -> datetime:
-    """Return a time as restic writes it: with nanoseconds, which Python does not read."""
-    try:
-        return datetime.fromisoformat(re.sub(r"(\.\d{1,6})\d*", r"\1", text).replace("Z", "+00:00"))
-    except ValueError:
-        # Before 3.11 Python wants three or six digits.
-        return datetime.fromisoformat(re.sub(r"\.\d+", "", text).replace("Z", "+00:00"))
-
-
-def _messages(output: str) -> Iterator[Any]:
-    for line in output.splitlines():
-        if line.startswith("{"):
-            with suppress(ValueError):
-                yield json.loads(line)
-
-
-def _is_summary(message: Any) -> bool:
-    return isinstance(message, dict) and message.get("message_type") == "summary" and "snapshot_id" in message
+def _is_read_only(location: str) -> bool:
+    """Whether this is a repository in a folder of this machine into which this user can write nothing."""
+    folder = Path(location.removeprefix("local:"))
+    return folder.is_absolute() and (folder / "config").is_file() and not os.access(folder / "locks", os.W_OK)
 
 
 def _tagged(tags: Sequence[str]) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from compose_chap.backups import dump_file, verdict
@@ -16,12 +16,13 @@ from compose_chap.engine.world import World
 from compose_chap.errors import CopyError, DumpError
 from compose_chap.postgres import pg_tools
 from compose_chap.postgres.server import Server
-from compose_chap.records import own_folder
+from compose_chap.records import lock
+from compose_chap.records.files import own_folder
 
 # In the folder of a backup while it is sent, so that the next run knows of one that was cut off.
 SENDING = "sending"
 # What concerns the backup on this machine only.
-_STAYS = {PIN_FILE, SENDING, verdict.FILE}
+STAYS = {PIN_FILE, SENDING, verdict.FILE}
 
 
 @dataclass(frozen=True)
@@ -47,11 +48,30 @@ def send(world: World, restic: Restic, backup: Backup, server: Server) -> SentCo
     restic.check_reachable()
     if existing := _existing(restic, backup):
         return SentCopy(existing, 0, existed=True)
+    with _kept(backup):
+        return _sent(world, restic, backup, server)
+
+
+@contextmanager
+def _kept(backup: Backup) -> Iterator[None]:
+    """Let no prune remove the backup while the block runs. Raise CopyError when it cannot be read."""
+    try:
+        with lock.claimed(backup.folder, shared=True):
+            yield
+    except OSError as error:
+        raise CopyError(
+            f"Backup {backup.id} cannot be read: {error.strerror}.",
+            state="It was not copied.",
+            hint="Which backups are there: docker chap backups",
+        ) from None
+
+
+def _sent(world: World, restic: Restic, backup: Backup, server: Server) -> SentCopy:
     _resume(world, restic, backup)
     own_folder.write(backup.folder / SENDING, b"")
     sql = _Sql(world, backup, server)
     first = restic.send_stream(sql.pieces(), SQL_FILE, catalogue.first_tags(backup))
-    names = sorted(path.name for path in backup.folder.iterdir() if path != backup.dump and path.name not in _STAYS)
+    names = sorted(path.name for path in backup.folder.iterdir() if path != backup.dump and path.name not in STAYS)
     last = restic.send_files(backup.folder, names, catalogue.last_tags(backup, first.snapshot, sql.size, sql.sha256))
     copy = _existing(restic, backup)
     if copy is None:
@@ -70,7 +90,11 @@ def _existing(restic: Restic, backup: Backup) -> Copy | None:
 
 def _resume(world: World, restic: Restic, backup: Backup) -> None:
     """Let the repository count what a run that was cut off has sent, so that nothing is sent twice."""
-    marks = list(backup.folder.parent.glob(f"*/{SENDING}"))
+    marks = [
+        mark
+        for mark in backup.folder.parent.glob(f"*/{SENDING}")
+        if mark.parent == backup.folder or not lock.in_use(mark.parent)
+    ]
     if marks:
         world.notify("copy", "look for what was sent already")
         # Without it more has to be sent, and the copy is as good: somebody may hold the lock.

@@ -1,4 +1,4 @@
-"""Docker and Compose: the engine API, processes, registries, throwaway containers, and the world of a procedure.
+"""Docker and Compose: the engine API, processes, throwaway containers, and the world of a procedure.
 
 Start at `engine.Engine`. Only this folder imports `docker`, `httpx` and `subprocess`; nothing here knows of CHAP.
 """

@@ -21,11 +21,12 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from compose_chap import compose_labels, timeline
-from compose_chap.engine import docker_login, process
+from compose_chap.engine import process
 from compose_chap.engine.api import connect, engine_errors
 from compose_chap.engine.description import container_of
 from compose_chap.engine.link import Link, link_of
 from compose_chap.engine.process import Finished
+from compose_chap.engine.registries import docker_login
 from compose_chap.errors import EngineError
 from compose_chap.model import Container, Origin, Project
 

@@ -22,6 +22,12 @@ class Signal(str, Enum):
     START = "/start"
     SUCCESS = ""
     FAIL = "/fail"
+    LOG = "/log"  # kept by the monitor, and means neither success nor failure
+
+
+def host(url: str) -> str:
+    """Return the host of an address, which is no secret."""
+    return httpx.URL(url).host
 
 
 def is_address(url: str) -> bool:

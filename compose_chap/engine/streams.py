@@ -1,14 +1,16 @@
-"""Run a program that takes bytes piece by piece, or whose output goes into a file."""
+"""Run a program that takes bytes piece by piece, or gives them."""
 
 from __future__ import annotations
 
 import contextlib
 import subprocess
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import BinaryIO
 
 from compose_chap.engine.process import Finished, end_all, not_started, text_of
+
+_PIECE = 1 << 18  # bytes
 
 
 def feed(command: Sequence[str], pieces: Iterable[bytes], environment: Mapping[str, str]) -> Finished:
@@ -23,27 +25,40 @@ def feed(command: Sequence[str], pieces: Iterable[bytes], environment: Mapping[s
         return Finished(finished.status, text_of(out), finished.stderr)
 
 
-def write_to(target: BinaryIO, command: Sequence[str], environment: Mapping[str, str]) -> Finished:
-    """Run a command with its standard output going into a file, and return what it did, whatever its status.
+def read(command: Sequence[str], environment: Mapping[str, str], check: Callable[[Finished], None]) -> Iterator[bytes]:
+    """Run a command and yield its standard output piece by piece. `check` gets what it did, and may raise.
 
-    `environment` is as for `feed`. Raise EngineError when the program cannot be started.
+    Whoever stops reading ends the command. `environment` is as for `feed`. Raise EngineError when the program cannot
+    be started.
     """
-    return _run(command, (), target, environment)
+    with tempfile.TemporaryFile() as errors:
+        child = _start(command, environment, subprocess.DEVNULL, subprocess.PIPE, errors)
+        assert child.stdout is not None
+        with child.stdout as output:
+            try:
+                while data := output.read(_PIECE):
+                    yield data
+                child.wait()
+            except BaseException:
+                end_all([child])
+                raise
+        check(Finished(child.returncode, "", text_of(errors)))
+
+
+def _start(
+    command: Sequence[str], environment: Mapping[str, str], stdin: int, stdout: int | BinaryIO, stderr: BinaryIO
+) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(
+            command, env=dict(environment), stdin=stdin, stdout=stdout, stderr=stderr, start_new_session=True
+        )
+    except OSError as error:
+        raise not_started(command, error) from None
 
 
 def _run(command: Sequence[str], pieces: Iterable[bytes], target: BinaryIO, environment: Mapping[str, str]) -> Finished:
     with tempfile.TemporaryFile() as errors:
-        try:
-            child = subprocess.Popen(
-                command,
-                env=dict(environment),
-                stdin=subprocess.PIPE,
-                stdout=target,
-                stderr=errors,
-                start_new_session=True,
-            )
-        except OSError as error:
-            raise not_started(command, error) from None
+        child = _start(command, environment, subprocess.PIPE, target, errors)
         assert child.stdin is not None
         try:
             with contextlib.suppress(BrokenPipeError):

@@ -10,8 +10,9 @@ from pathlib import Path
 from compose_chap.engine import background
 from compose_chap.engine.world import World
 from compose_chap.errors import ChapError, EngineError
-from compose_chap.records import detached, own_folder
+from compose_chap.records import detached
 from compose_chap.records.detached import ERR, OUT, Detached, Invocation
+from compose_chap.records.files import own_folder
 
 # How the process that watches over a run is called; it is followed by the run's folder.
 WATCH = "watch-over"

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from compose_chap import units
+from compose_chap.engine.world import World
+from compose_chap.errors import EngineError
 from compose_chap.model import Origin
-from compose_chap.records import audit, order
+from compose_chap.records import audit, engine_lock, order, run_records
 from compose_chap.records.audit import AuditEntry
 
 
@@ -28,6 +31,18 @@ def trail(directory: Path, origin: Origin, runs: Sequence[Mapping[str, Any]]) ->
         else:
             entries[at] = _with_run(entries[at], run)
     return [*earlier, *entries]
+
+
+def cut_off(world: World, directory: Path, origin: Origin) -> list[dict[str, Any]]:
+    """Return the record of a stack's open run, none for one that goes on. Raise StateError."""
+    journal = run_records.open_run(directory, world.clock)
+    if journal is None:
+        return []
+    whose = Origin.of(journal.record)
+    with suppress(EngineError):  # without an engine nobody elsewhere can be at work either
+        if not origin.owns(whose) or engine_lock.holder(world.engine, whose.project):
+            return []
+    return [{**journal.report, "result": audit.CUT_OFF}]
 
 
 def _began_by(entries: Sequence[AuditEntry], operation: str, moment: datetime) -> int | None:

@@ -15,7 +15,7 @@ from compose_chap.backups.verdict import RESTORED
 from compose_chap.engine.world import World
 from compose_chap.model import Origin, Stack
 from compose_chap.postgres.server import Database, Server
-from compose_chap.records import order, run_records
+from compose_chap.records import lock, order, run_records
 from compose_chap.records import retention as retained
 from compose_chap.records.retention import Retention
 from compose_chap.transaction.run import kept
@@ -26,7 +26,7 @@ class Inventory:
     """What a stack has: its backups, oldest first, the databases of its server, the tags of kept images.
 
     `runs` are the records of effective runs, oldest first; `of_failed` are the backups of failed runs,
-    `history` the records of all runs.
+    `history` the records of all runs, `in_use` the backups that are being copied elsewhere.
     """
 
     backups: tuple[Backup, ...]
@@ -35,6 +35,7 @@ class Inventory:
     images: tuple[str, ...]
     of_failed: frozenset[str] = frozenset()
     history: tuple[Mapping[str, Any], ...] = ()
+    in_use: frozenset[str] = frozenset()
 
     @classmethod
     def of(
@@ -49,7 +50,8 @@ class Inventory:
         runs = run_records.effective_runs(stack.project.directory, origin)
         history = tuple(run_records.history(stack.project.directory, origin))
         backups, of_failed = tuple(catalogue.list_backups(folder, origin)), _of_failed_runs(history)
-        return cls(backups, tuple(runs), databases, tuple(images), of_failed, history)
+        in_use = frozenset(backup.id for backup in backups if lock.in_use(backup.folder))
+        return cls(backups, tuple(runs), databases, tuple(images), of_failed, history, in_use)
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,8 @@ def plan(stack: Stack, inventory: Inventory, retention: Retention, now: datetime
             staying[backup.id] = "pinned"
         elif backup.id in of_runs:
             staying[backup.id] = "a rollback needs it"
+        elif backup.id in inventory.in_use:
+            staying[backup.id] = "it is being copied"
 
     live, age = stack.access.name, timedelta(days=retention.databases_days)
     going = kept.droppable(inventory.databases, live, needed, age, now)

@@ -14,7 +14,8 @@ from compose_chap.engine.world import World
 from compose_chap.errors import ChapError, EngineError, Interrupted, NeedsPerson, StateError
 from compose_chap.model import Origin
 from compose_chap.operations import guard
-from compose_chap.records import durable, engine_lock, lock
+from compose_chap.records import engine_lock, lock
+from compose_chap.records.files import durable
 from compose_chap.records.run_records import Journal
 from compose_chap.records.steps import Step
 from compose_chap.restore import side_database

@@ -25,9 +25,10 @@ from compose_chap.errors import DatabaseError
 from compose_chap.image import Reference
 from compose_chap.model import Role, Service, Stack
 from compose_chap.operations import upgrade_plan
-from compose_chap.postgres import dump_format, jail, pg_tools, unexpected
-from compose_chap.postgres.sandbox import Quarantine
+from compose_chap.postgres import dump_format, pg_tools
 from compose_chap.postgres.server import Database, Server, identifier, literal
+from compose_chap.postgres.untrusted import jail, unexpected
+from compose_chap.postgres.untrusted.sandbox import Quarantine
 from compose_chap.project.variables import unescaped
 from compose_chap.records import lock
 from compose_chap.stack.chap_scripts import PYTHON

@@ -17,7 +17,8 @@ from compose_chap.postgres.server import Server
 from compose_chap.project import checkout_move
 from compose_chap.project.checkout import Checkout, Move
 from compose_chap.reading import Value
-from compose_chap.records import durable, lock, run_records
+from compose_chap.records import lock, run_records
+from compose_chap.records.files import durable
 from compose_chap.stack import model_schema, schema
 from compose_chap.stack.databases import refuse_irreversible
 from compose_chap.stack.jobs import lost_jobs

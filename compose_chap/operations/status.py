@@ -20,8 +20,9 @@ from compose_chap.operations import disks
 from compose_chap.operations.disks import Disks
 from compose_chap.postgres.server import Database
 from compose_chap.project import checkout
-from compose_chap.records import audit, detached, durable, engine_lock, order, run_records
+from compose_chap.records import audit, detached, engine_lock, order, run_records
 from compose_chap.records.detached import Detached
+from compose_chap.records.files import durable
 from compose_chap.schedule import routine
 from compose_chap.schedule.routine import Routine
 from compose_chap.stack import schema

@@ -18,11 +18,12 @@ from compose_chap.engine.engine import compose_command
 from compose_chap.errors import ChapError
 from compose_chap.image import release_key
 from compose_chap.model import Role
-from compose_chap.postgres import unexpected
 from compose_chap.postgres.server import identifier
+from compose_chap.postgres.untrusted import unexpected
 from compose_chap.preflight import release_files, release_notes, roads, run_checks, running_files, target_images
 from compose_chap.preflight.subject import Subject
-from compose_chap.records import durable, run_records
+from compose_chap.records import run_records
+from compose_chap.records.files import durable
 from compose_chap.stack.databases import refuse_irreversible
 from compose_chap.stack.jobs import own_jobs
 from compose_chap.transaction.run.baseline import other_sessions

@@ -11,7 +11,7 @@ from threading import RLock
 from typing import Any, Generic, TypeVar
 
 from compose_chap.edit import Edit
-from compose_chap.engine.registry import ImageManifest, Registry
+from compose_chap.engine.registries.registry import ImageManifest, Registry
 from compose_chap.engine.world import World
 from compose_chap.errors import ChapError, EngineError, RegistryError, StackError
 from compose_chap.image import Reference, release_key
@@ -22,7 +22,7 @@ from compose_chap.preflight.env_variables import Variable
 from compose_chap.project import checkout, compose_files, pin
 from compose_chap.project.checkout import Checkout, Head, Move
 from compose_chap.project.compose_files import Model, ServiceDefinition
-from compose_chap.records import durable
+from compose_chap.records.files import durable
 from compose_chap.stack import releases, schema
 from compose_chap.stack.chap import Chap, Jobs, Overview
 from compose_chap.stack.databases import database_of, server_of

@@ -1,4 +1,4 @@
-"""What must survive a crash: atomic files, the lock, the journal of a run, the records of ended runs.
+"""What must survive a crash: the lock, the journal of a run, the records of ended runs.
 
-Start at `run_records`, `lock` and `durable`. Every change of a stack is written here first.
+Start at `run_records` and `lock`; `files` has how they are written. Every change of a stack is written here first.
 """

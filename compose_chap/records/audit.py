@@ -23,7 +23,7 @@ from compose_chap.errors import StateError
 from compose_chap.model import Origin
 from compose_chap.ownership import not_own, user_name
 from compose_chap.reading import Value
-from compose_chap.records import own_folder
+from compose_chap.records.files import own_folder
 from compose_chap.records.run_records import FOLDER, operator
 
 FILE, OLDER = "audit.jsonl", "audit.{}.jsonl"
@@ -91,7 +91,8 @@ def begin(directory: Path, operation: str, words: Sequence[str], origin: Origin,
     entry = AuditEntry(
         id=f"{now.strftime('%Y%m%dT%H%M%SZ')}-{secrets.token_hex(3)}",
         operation=operation,
-        words=tuple(words),
+        # A word may be the name of a file in another encoding, and that is no text.
+        words=tuple(word.encode(errors="replace").decode() for word in words),
         by=operator(),
         user=user_name(os.geteuid()),
         began_at=now,

@@ -24,7 +24,8 @@ from typing import Any
 
 from compose_chap.errors import StateError
 from compose_chap.reading import parse
-from compose_chap.records import lock, own_folder
+from compose_chap.records import lock
+from compose_chap.records.files import own_folder
 from compose_chap.records.run_records import FOLDER, operator, run_id
 
 OUT, ERR = "out", "err"

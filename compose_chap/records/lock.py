@@ -18,7 +18,7 @@ from types import FrameType
 from compose_chap.errors import Locked, StateError
 from compose_chap.ownership import not_own
 from compose_chap.reading import kind, parse
-from compose_chap.records import own_folder
+from compose_chap.records.files import own_folder
 from compose_chap.records.run_records import FOLDER, LARGEST_JOURNAL, journal_file, operator
 from compose_chap.units import moment
 
@@ -135,14 +135,30 @@ def _locked_by(content: bytes, directory: Path) -> Locked:
 
 
 @contextmanager
-def claimed(path: Path) -> Iterator[None]:
-    """Mark a folder or file as in use while the block runs; the kernel removes the mark of a process that died."""
+def claimed(path: Path, *, shared: bool = False) -> Iterator[None]:
+    """Mark a folder or file as in use while the block runs; the kernel removes the mark of a process that died.
+
+    With `shared` others may mark it too. Raise OSError when it is not there.
+    """
     descriptor = os.open(path, _LOOK)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        fcntl.flock(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
         yield
     finally:
         os.close(descriptor)
+
+
+def in_use(path: Path) -> bool:
+    """Whether a process has a folder or file `claimed`."""
+    with suppress(OSError):
+        descriptor = os.open(path, _LOOK)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(descriptor)
+    return False
 
 
 def abandoned(path: Path) -> bool:

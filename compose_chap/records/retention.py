@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from compose_chap.records import own_folder
+from compose_chap.records.files import own_folder
 from compose_chap.records.run_records import report_file, undo_file
 
 # A run's record holds the files that it changed and what a failed one left in its logs: up to some megabytes.

@@ -27,7 +27,8 @@ from compose_chap.errors import Interrupted, StateError
 from compose_chap.model import Origin
 from compose_chap.ownership import not_own
 from compose_chap.reading import Value, parse
-from compose_chap.records import order, own_folder
+from compose_chap.records import order
+from compose_chap.records.files import own_folder
 from compose_chap.records.steps import Step
 from compose_chap.units import moment
 
@@ -201,8 +202,8 @@ def _read(path: Path) -> dict[str, Any]:
     _ = [(step.at("step").filled(), step.at("at").moment()) for step in value.at("steps").items()]
     for name in ("result", "undoes", "from", "to"):
         _ = text.text() if (text := value.get(name)) else ""
-    if when := value.get("order"):
-        when.moment()
+    for name in ("order", "ended_at"):
+        _ = when.moment() if (when := value.get(name)) else None
     if stack := value.get("stack"):
         _ = [stack.at(name).text() for name in ("project", "engine", "server")]
     return dict(value.data)

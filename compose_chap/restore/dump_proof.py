@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 from compose_chap.engine.world import World
 from compose_chap.errors import DumpError
 from compose_chap.model import Stack
-from compose_chap.postgres import dump_format, jail, unexpected
+from compose_chap.postgres import dump_format
 from compose_chap.postgres.dump_format import Contents, Kind
-from compose_chap.postgres.sandbox import Quarantine
 from compose_chap.postgres.server import literal
+from compose_chap.postgres.untrusted import jail, unexpected
+from compose_chap.postgres.untrusted.sandbox import Quarantine
 from compose_chap.restore import plain_dump, source
 from compose_chap.restore.source import Source
 

@@ -16,11 +16,12 @@ from compose_chap import units
 from compose_chap.engine.engine import Execution
 from compose_chap.engine.world import World
 from compose_chap.errors import DatabaseError, DumpError, EngineError
-from compose_chap.postgres import jail, pg_tools, script_errors, unexpected
+from compose_chap.postgres import pg_tools
 from compose_chap.postgres.pg_tools import NOBODY
 from compose_chap.postgres.reach import connection
-from compose_chap.postgres.sandbox import Quarantine
 from compose_chap.postgres.server import Database, Server, first_error, identifier
+from compose_chap.postgres.untrusted import jail, script_errors, unexpected
+from compose_chap.postgres.untrusted.sandbox import Quarantine
 
 _ENDS = 4096
 _MARK = b"\xef\xbb\xbf"

@@ -13,10 +13,11 @@ from typing import Any
 from compose_chap.backups import proof
 from compose_chap.engine.world import World
 from compose_chap.errors import DatabaseError
-from compose_chap.postgres import dump_format, room, script_errors, unexpected
+from compose_chap.postgres import dump_format
 from compose_chap.postgres.dump_format import Contents, Kind
-from compose_chap.postgres.sandbox import Quarantine
 from compose_chap.postgres.server import Server, identifier, literal
+from compose_chap.postgres.untrusted import room, script_errors, unexpected
+from compose_chap.postgres.untrusted.sandbox import Quarantine
 from compose_chap.records.run_records import Journal
 from compose_chap.records.steps import Step
 from compose_chap.restore import plain_dump, source

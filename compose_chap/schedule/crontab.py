@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Mapping
 from datetime import datetime, timedelta
@@ -9,6 +10,9 @@ from datetime import datetime, timedelta
 from compose_chap.engine import process
 from compose_chap.errors import EngineError
 from compose_chap.schedule.plan import KINDS, MONTHLY, WEEKLY, Schedule
+
+# What cron of Debian, cronie, BusyBox and fcron say.
+_NO_CRONTAB = re.compile(r"no f?crontab|no such file", re.IGNORECASE)
 
 
 def lines(schedule: Schedule, environment: Mapping[str, str]) -> list[str]:
@@ -55,8 +59,9 @@ class Crontab:
         if without(text, schedule.project) == text:
             return None
         hour, minute = schedule.time(kind)
-        when = now.astimezone().replace(hour=hour, minute=minute, second=0, microsecond=0)
-        days = (when + timedelta(days=day) for day in range(63))
+        # By the clock on the wall, of which a day in spring has 23 hours.
+        when = now.astimezone().replace(hour=hour, minute=minute, second=0, microsecond=0, tzinfo=None)
+        days = ((when + timedelta(days=day)).astimezone() for day in range(63))
         return next(day for day in days if day > now and _is_day_of(kind, day))
 
 
@@ -69,9 +74,15 @@ def _mark(project: str) -> str:
 
 
 def _read() -> str:
-    finished = process.run(["crontab", "-l"])
-    # Without a crontab it fails, too.
-    return finished.stdout if finished.status == 0 else ""
+    finished = process.run(["crontab", "-l"], environment={"LC_ALL": "C"})
+    if finished.status == 0:
+        return finished.stdout
+    # Without a crontab it fails, too. But to write over what could not be read would remove the lines of others.
+    if finished.last_lines and not _NO_CRONTAB.search(finished.last_lines):
+        raise EngineError(
+            f"cron does not show what it has for this user: {finished.last_lines}", state="It was not changed."
+        )
+    return ""
 
 
 def _write(text: str) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from compose_chap import reading
 from compose_chap.errors import StateError, UsageError
 from compose_chap.reading import Value
-from compose_chap.records import own_folder
+from compose_chap.records.files import own_folder
 from compose_chap.records.run_records import FOLDER
 
 KINDS = NIGHTLY, WEEKLY, MONTHLY = ("nightly", "weekly", "monthly")
@@ -47,7 +47,8 @@ class Schedule:
     `hour` and `minute` are those of the nightly work, by this machine's clock. `docker` is the command with its
     own flags, `options` select the stack, and `folder` is where it is called. `user` is who it runs as, and `by` what
     starts it. `output` is the folder of the backups and `metrics_file` what Prometheus reads, empty for the usual one
-    and for none. `ping` is the address of a monitor, which only the monitor and we should know.
+    and for none. `ping` is the address of a monitor, which only the monitor and we should know. `alarm_file` is the
+    file with the addresses of alarms, and `digest` whether they get a summary: `weekly`, or empty for none.
     """
 
     project: str
@@ -62,6 +63,8 @@ class Schedule:
     output: str = ""
     metrics_file: str = ""
     ping: str = ""
+    alarm_file: str = ""
+    digest: str = ""
 
     def time(self, kind: str) -> tuple[int, int]:
         """Return hour and minute at which the work of a kind begins."""
@@ -104,7 +107,8 @@ def remove(directory: Path) -> None:
 
 def _read(value: Value) -> Schedule:
     store = value.get("store")
-    texts: dict[str, Any] = {name: value.at(name).text() for name in ("output", "metrics_file", "ping")}
+    names = ("output", "metrics_file", "ping", "alarm_file", "digest")
+    texts: dict[str, Any] = {name: member.text() for name in names if (member := value.get(name))}
     return Schedule(
         value.at("project").filled(),
         value.at("user").filled(),

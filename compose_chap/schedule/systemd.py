@@ -11,7 +11,7 @@ from pathlib import Path
 
 from compose_chap.engine import process
 from compose_chap.errors import EngineError, StateError
-from compose_chap.records import durable
+from compose_chap.records.files import durable
 from compose_chap.schedule.plan import KINDS, MONTHLY, WEEKLY, Schedule
 
 _SYSTEM = Path("/etc/systemd/system")

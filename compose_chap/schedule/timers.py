@@ -20,6 +20,7 @@ _HANDED_ON = (
     *("DOCKER_CONFIG", "DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CERT_PATH", "DOCKER_TLS_VERIFY"),
     "DOCKER_CHAP_BACKUPS",
 )
+_FOLDERS = ("DOCKER_CONFIG", "DOCKER_CERT_PATH", "DOCKER_CHAP_BACKUPS")
 
 
 class Timers(Protocol):
@@ -59,7 +60,10 @@ def timers(wanted: str = "") -> Timers:
 
 def environment(own: Mapping[str, str]) -> dict[str, str]:
     """Return what of this process's environment the work gets."""
-    return {name: own[name] for name in _HANDED_ON if own.get(name)} | ({} if own.get("HOME") else {"HOME": _home()})
+    handed = {name: own[name] for name in _HANDED_ON if own.get(name)}
+    # The work is done in the stack's folder, wherever this was called.
+    handed |= {name: os.path.abspath(handed[name]) for name in _FOLDERS if name in handed}
+    return handed | ({} if own.get("HOME") else {"HOME": _home()})
 
 
 def _home() -> str:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 from compose_chap.engine import process
+from compose_chap.engine.process import Finished
 from compose_chap.errors import EngineError
 from compose_chap.schedule.plan import MONTHLY, NIGHTLY, Schedule
 
-# Seconds to wait for another run on the stack.
+# Seconds to wait for another run on the stack, or in the repository: a first copy over a slow link takes hours.
 _PATIENCE = 4 * 3600
 # How much of the repository is read back each week, in percent: all of it in five months.
 _SUBSET = 5
@@ -32,13 +33,17 @@ class WorkPart:
 
 @dataclass(frozen=True)
 class WorkOutcome:
-    """How a part ended. `exit_status` is None for a part that was left out; `message` says why it failed."""
+    """How a part ended. `exit_status` is None for a part that was left out; `message` says why it failed.
+
+    `hint` says what to do about it, empty for nothing that is known.
+    """
 
     name: str
     exit_status: int | None
     seconds: float = 0
     message: str = ""
     facts: Mapping[str, Any] = field(default_factory=dict)
+    hint: str = ""
 
     @property
     def failed(self) -> bool:
@@ -59,20 +64,20 @@ def parts(schedule: Schedule, kind: str) -> list[WorkPart]:
     if kind == NIGHTLY:
         work = [
             _part("backup", "backup", "--reason", "nightly", *output, *wait),
-            *([_part("copy", "copy", "latest", *store.words("--to"), *limit, *output)] if store else []),
+            *([_part("copy", "copy", "latest", *store.words("--to"), *limit, *output, *wait)] if store else []),
             _part("prune", "prune", "--yes", *output, *wait, needs="backup"),
             *(
-                [_part("prune copies", "prune", "--yes", *store.words("--from"), *output, needs="copy")]
+                [_part("prune copies", "prune", "--yes", *store.words("--from"), *output, *wait, needs="copy")]
                 if store
                 else []
             ),
         ]
     elif kind == MONTHLY and store:
-        work = [_part("drill", "verify", "latest", *store.words("--from"), *output)]
+        work = [_part("drill", "verify", "latest", *store.words("--from"), *output, *wait)]
     else:
         work = [_part("drill" if kind == MONTHLY else "verify", "verify", "latest", "--deep", *output)]
         if store:
-            work.append(_part("check copies", "copies", "--check", str(_SUBSET), *store.words("--from")))
+            work.append(_part("check copies", "copies", "--check", str(_SUBSET), *store.words("--from"), *wait))
     if schedule.metrics_file:
         work.append(_part("metrics", "status", "--metrics-file", schedule.metrics_file))
     return work
@@ -95,7 +100,7 @@ def run(
         began = clock()
         outcome = _outcome(schedule, part)
         seconds = round((clock() - began).total_seconds(), 1)
-        outcomes[part.name] = WorkOutcome(part.name, outcome.exit_status, seconds, outcome.message, outcome.facts)
+        outcomes[part.name] = replace(outcome, seconds=seconds)
     return list(outcomes.values())
 
 
@@ -104,17 +109,33 @@ def _part(name: str, *words: str, needs: str = "") -> WorkPart:
 
 
 def _outcome(schedule: Schedule, part: WorkPart) -> WorkOutcome:
-    command = [*schedule.docker, "chap", *schedule.options, "--json", *part.words]
     try:
-        finished = process.run(command)
+        finished, document = _call(schedule, *part.words)
     except EngineError as error:
         return WorkOutcome(part.name, 1, message=error.message)
-    document: dict[str, Any] = {}
+    facts = {name: _short(document[name]) for name in _TELLING if name in document}
+    if finished.status == 0:
+        return WorkOutcome(part.name, 0, facts=facts)
+    failure = document.get("error", {})
+    message = str(failure.get("message") or finished.last_lines)
+    return WorkOutcome(part.name, finished.status, 0, message, facts, str(failure.get("hint") or ""))
+
+
+def ask_status(schedule: Schedule) -> dict[str, Any]:
+    """Return the document of `status`, empty where the stack cannot be looked at."""
+    try:
+        return _call(schedule, "status")[1]
+    except EngineError:
+        return {}
+
+
+def _call(schedule: Schedule, *words: str) -> tuple[Finished, dict[str, Any]]:
+    """Run a command of this tool; return how it ended and its document, empty where it wrote none."""
+    finished = process.run([*schedule.docker, "chap", *schedule.options, "--json", *words])
     with suppress(ValueError):
         document = json.loads(finished.stdout)
-    message = str(document.get("error", {}).get("message") or finished.last_lines) if finished.status else ""
-    facts = {name: _short(document[name]) for name in _TELLING if name in document}
-    return WorkOutcome(part.name, finished.status, message=message, facts=facts)
+        return finished, document if isinstance(document, dict) else {}
+    return finished, {}
 
 
 def _short(value: Any) -> Any:

@@ -19,7 +19,7 @@ from compose_chap.errors import EngineError, StateError
 from compose_chap.model import Stack
 from compose_chap.postgres.database_schema import Column, ForeignKey
 from compose_chap.reading import Value
-from compose_chap.records import cache
+from compose_chap.records.files import cache
 from compose_chap.stack import chap_scripts
 from compose_chap.stack.chap import python
 

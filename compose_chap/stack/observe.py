@@ -16,7 +16,7 @@ from compose_chap.engine.engine import Engine, compose_command
 from compose_chap.errors import ChapError, Interrupted, SeveralStacks, StackError, StateError
 from compose_chap.model import Origin, Project, Role, Stack
 from compose_chap.project import project_file
-from compose_chap.records.durable import check_readable
+from compose_chap.records.files.durable import check_readable
 from compose_chap.records.run_records import journal_file, open_origin, refuse_open_run
 from compose_chap.stack.location import Where, layout_of, read_project
 

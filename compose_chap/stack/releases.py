@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 from compose_chap.errors import RegistryError, StateError
 from compose_chap.image import Reference, release_key
 from compose_chap.model import Stack
-from compose_chap.records import cache
+from compose_chap.records.files import cache
 
 if TYPE_CHECKING:
     from compose_chap.engine.engine import Engine
-    from compose_chap.engine.registry import Registry
+    from compose_chap.engine.registries.registry import Registry
 
 AN_HOUR = timedelta(hours=1)
 A_WEEK = timedelta(days=7)

@@ -13,7 +13,7 @@ from compose_chap.engine.world import World
 from compose_chap.errors import ChapError, StateError
 from compose_chap.project import checkout_move
 from compose_chap.project.checkout import Checkout, Move
-from compose_chap.records import durable
+from compose_chap.records.files import durable
 from compose_chap.records.run_records import Journal
 from compose_chap.records.steps import Step
 from compose_chap.transaction.containers import name_image

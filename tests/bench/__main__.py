@@ -76,7 +76,7 @@ def on_a_stack(megabytes: float, rounds: int, *, large: bool, alone: bool) -> li
             database = f"{stack.size() >> 20} MiB"
             rows = plugin.measure_questions(stack, rounds * 2, "v2.1.0") if alone and not large else []
             rows += backup_restore.measure(stack, rounds, database, large=large)
-            rows += copies.measure(stack, database) if alone else []
+            rows += copies.measure(stack, database) if large else []
             return rows + (upgrade.measure(stack, rounds, database) if alone else [])
         finally:
             stack.down()

@@ -165,6 +165,7 @@ FEW: list[tuple[tuple[str, ...], int]] = [
     (("status",), 0),
     (("history",), 0),
     (("history", "--json"), 0),
+    (("report", "-o", "-"), 0),
 ]
 MANY = [
     *FEW,
@@ -178,6 +179,7 @@ MANY = [
     (("backups", "--json"), 0),
     (("versions", "--json"), 0),
     (("recover",), 0),
+    (("report", "--json"), 0),
     (("prune", "--dry-run"), 0),
     (("status", "--all-stacks", "--json"), 0),
     (("pin", "v9.9.9"), 1),

@@ -14,8 +14,9 @@ from types import SimpleNamespace
 import pytest
 
 from compose_chap.errors import ChapError, DumpError
-from compose_chap.postgres import dump_format, sandbox
+from compose_chap.postgres import dump_format
 from compose_chap.postgres.server import Server
+from compose_chap.postgres.untrusted import sandbox
 from tests.e2e.archives import huge
 from tests.e2e.calls import chap, server_crashed
 from tests.e2e.test_restore import HOSTILE, assert_no_harm, dump, give, restore_beside

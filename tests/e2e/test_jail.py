@@ -20,9 +20,10 @@ from compose_chap.engine.engine import Engine
 from compose_chap.engine.throwaway import Recipe, throwaway
 from compose_chap.engine.world import World
 from compose_chap.errors import ChapError, DatabaseError, DumpError
-from compose_chap.postgres import dump_format, jail, unexpected
-from compose_chap.postgres.sandbox import Quarantine
+from compose_chap.postgres import dump_format
 from compose_chap.postgres.server import Server
+from compose_chap.postgres.untrusted import jail, unexpected
+from compose_chap.postgres.untrusted.sandbox import Quarantine
 from compose_chap.restore import plain_dump
 from tests.sample.images import PREFIX
 from tests.sample.stack import environment

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from compose_chap.engine.engine import Engine
-from compose_chap.postgres import dump_format, unexpected
+from compose_chap.postgres import dump_format
 from compose_chap.postgres.server import Server
+from compose_chap.postgres.untrusted import unexpected
 from tests.e2e.calls import chap
 from tests.sample.stack import SampleStack, environment
 

@@ -18,6 +18,7 @@ from tests.e2e.calls import chap, own_crontab
 from tests.e2e.repositories import Store
 from tests.monitor import Monitor, monitoring
 from tests.sample.stack import SampleStack, environment
+from tests.services import WebService, serving
 
 
 @pytest.fixture(scope="module")
@@ -43,9 +44,16 @@ def monitor() -> Iterator[Monitor]:
 
 
 @pytest.fixture(scope="module")
-def words(store: Store, root: Path, monitor: Monitor) -> tuple[str, ...]:
+def web() -> Iterator[WebService]:
+    with serving(WebService()) as web:
+        yield web
+
+
+@pytest.fixture(scope="module")
+def words(store: Store, root: Path, monitor: Monitor, web: WebService) -> tuple[str, ...]:
+    alarm = ("--alarm", f"json://ops:alarm-password@127.0.0.1:{web.port}/alarm-path")
     ping = f"http://127.0.0.1:{monitor.server_port}/ping"
-    elsewhere = ("--copy-to", store.location, "--metrics-file", str(root / "chap.prom"), "--ping", ping)
+    elsewhere = ("--copy-to", store.location, "--metrics-file", str(root / "chap.prom"), "--ping", ping, *alarm)
     return ("schedule", "on", "--at", "02:10", "--by", "cron", *elsewhere)
 
 
@@ -116,16 +124,37 @@ def test_what_cron_calls_is_the_work(small: SampleStack, night: Any, root: Path)
     assert chap(small, "backups")["backups"][-1]["id"] > last
 
 
-def test_the_week_and_the_month(small: SampleStack, night: Any) -> None:
+def test_the_week(small: SampleStack, night: Any) -> None:
     assert list(night) == ["backup", "copy", "prune", "prune copies", "metrics"]
     assert all(part["exit_status"] == 0 for part in night.values()), night
     weekly = {part["name"]: part for part in run(small, "weekly")["parts"]}
     assert weekly["verify"]["facts"]["proven_by"] == "test-restored"
     assert weekly["check copies"]["facts"]["checked"] == 5
-    drill = run(small, "monthly")["parts"][0]
-    backup = chap(small, "backups")["backups"][-1]
-    assert drill["name"] == "drill" and drill["facts"]["copy"] == backup["id"]
-    assert drill["facts"]["tables"] == backup["tables"], "every table is compared"
+
+
+def test_the_month_and_its_alarms_when_the_link_is_down(
+    small: SampleStack, night: Any, store: Store, root: Path, path: str, web: WebService
+) -> None:
+    web.received.clear()
+    store.stop()
+    assert "cannot be reached" in run(small, "monthly", expect=1)["error"]["message"]
+    with repositories.rest(root, port=int(store.location.rpartition(":")[2].partition("/")[0])):
+        drill = run(small, "monthly")["parts"][0]
+        backup = chap(small, "backups")["backups"][-1]
+        assert drill["name"] == "drill" and drill["facts"]["copy"] == backup["id"]
+        assert drill["facts"]["tables"] == backup["tables"], "every table is compared"
+    (where, failed), (_, works) = web.received
+    assert where == "/alarm-path" and failed["type"] == "failure" and works["type"] == "success"
+    assert failed["title"].endswith(": monthly drill fails") and small.project in failed["title"]
+    assert works["title"].endswith(": monthly drill works again")
+    for piece in ("The repository cannot be reached.", "Newest backup: 20", "Then: docker chap schedule run monthly"):
+        assert piece in failed["message"], failed["message"]
+    assert "Nothing fails now." in works["message"]
+    shown = json.dumps(chap(small, "schedule", PATH=path))
+    files = [file for file in (small.folder / ".docker-chap").rglob("*") if file.is_file()]
+    for secret in ("alarm-password", "alarm-path"):
+        assert secret not in shown + (root / "table").read_text()
+        assert [file.name for file in files if secret in file.read_text(errors="replace")] == ["alarms.addresses"]
 
 
 @pytest.mark.torture

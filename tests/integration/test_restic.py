@@ -9,12 +9,13 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from compose_chap.copies.failures import NoRepository, Unreachable
-from compose_chap.copies.repository import repository
+from compose_chap.copies.failures import InUse, NoRepository, Unreachable
+from compose_chap.copies.repository import read_password, repository
 from compose_chap.copies.restic import Restic
 from compose_chap.errors import CopyError
 from tests.e2e import repositories
@@ -60,9 +61,7 @@ def test_every_kind_of_server(tmp_path: Path, kind: str) -> None:
         assert restic.make_if_missing() and not restic.make_if_missing()
         assert sent(restic) > MEGABYTE and sent(restic) < MEGABYTE // 10
         first, second = restic.snapshots("t")
-        with open(tmp_path / "back", "w+b") as file:
-            restic.read(first.id, "dump.sql", file)
-        assert (tmp_path / "back").read_bytes() == b"".join(content(1))
+        assert b"".join(restic.read(first.id, "dump.sql")) == b"".join(content(1))
         restic.forget([first.id])
         assert restic.snapshots("t") == [second]
         restic.check("100%")
@@ -70,6 +69,14 @@ def test_every_kind_of_server(tmp_path: Path, kind: str) -> None:
         with pytest.raises(Unreachable, match="cannot be reached") as caught:
             restic.check_reachable()
         assert "link" in caught.value.hint
+
+
+def test_what_is_sent_is_counted_as_it_is_sent(store: Store, tmp_path: Path) -> None:
+    text = (b"%d rows that pack well\n" % number for number in range(200_000))
+    added = opened(store).send_stream(text, "dump.sql", ["t"]).added
+    on_disk = size_of(tmp_path / "copies" / "data")
+    # restic adds a header to every pack.
+    assert on_disk * 0.9 < added <= on_disk < MEGABYTE
 
 
 def test_files_come_back_below_their_names(store: Store, tmp_path: Path) -> None:
@@ -89,6 +96,16 @@ def test_another_password(store: Store, tmp_path: Path) -> None:
     (tmp_path / "wrong").write_text("another\n")
     with pytest.raises(CopyError, match="password of the repository is wrong"):
         opened(Store(store.location, ["--password-file", str(tmp_path / "wrong")])).check_reachable()
+
+
+@pytest.mark.torture  # nine seconds for three files
+@pytest.mark.parametrize("content", [b"\n\n x \r\n", b"two\nlines\n", b"\xef\xbb\xbfmarked\n"])
+def test_the_password_on_paper_is_that_of_restic(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "password"
+    file.write_bytes(content)
+    store = Store(str(tmp_path / "copies"), ["--password-file", str(file)])
+    opened(store).make_if_missing()
+    store.restic("cat", "config", password=read_password(file))
 
 
 def test_a_server_that_never_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,6 +158,78 @@ def test_the_lock_of_a_dead_run_of_this_machine_does_not(store: Store) -> None:
     assert child.stdin and any((Path(store.location) / "locks").iterdir())
     child.stdin.close()
     opened(store).check()
+
+
+@contextmanager
+def checked_by_another(store: Store) -> Iterator[subprocess.Popen[bytes]]:
+    """Let another restic hold the repository for itself alone while the block runs, as a check or a prune does."""
+    sent(opened(store), 8)
+    variables = environment() | {"RESTIC_PASSWORD": repositories.PASSWORD}
+    # Two bytes a second: it takes longer than any test.
+    words = ["restic", "-r", store.location, "check", "--read-data", "--limit-download", "1"]
+    child = subprocess.Popen(words, env=variables, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    locks = Path(store.location) / "locks"
+    until(lambda: any(not path.name.endswith("tmp") and "-tmp-" not in path.name for path in locks.iterdir()))
+    try:
+        yield child
+    finally:
+        child.kill()
+        child.wait()
+
+
+def test_a_run_that_was_killed_while_it_had_the_repository_for_itself_is_no_obstacle(store: Store) -> None:
+    with checked_by_another(store) as child:
+        child.kill()
+        child.wait()
+        assert any((Path(store.location) / "locks").iterdir())
+        opened(store).check_reachable()
+        sent(opened(store))
+
+
+def test_while_another_run_has_the_repository_for_itself_this_waits(store: Store) -> None:
+    with checked_by_another(store) as child:
+        with pytest.raises(InUse, match="locked"):
+            opened(store).check_reachable()
+        waits: list[float] = []
+
+        def sleep(seconds: float) -> None:
+            waits.append(seconds)
+            if len(waits) == 2:
+                child.kill()
+                child.wait()
+
+        password = str(store.words[1])
+        named = repository(store.location, password, "", environment())
+        Restic(named, patience=60, sleep=sleep).check_reachable()
+        assert waits == [10, 10]
+
+
+def test_a_repository_that_can_only_be_read_is_enough_to_get_everything_back(store: Store) -> None:
+    sent(opened(store))
+    with read_only(Path(store.location)):
+        restic = opened(store)
+        restic.check_reachable()
+        (snapshot,) = restic.snapshots("t")
+        assert b"".join(restic.read(snapshot.id, "dump.sql")) == b"".join(content(1))
+        assert [item.path for item in restic.contents(snapshot.id)] == ["/dump.sql"]
+        for write in (lambda: sent(restic), lambda: restic.forget([snapshot.id])):
+            with pytest.raises(CopyError, match="can only be read"):
+                write()
+    assert opened(store).snapshots("t") == [snapshot]
+
+
+@contextmanager
+def read_only(folder: Path) -> Iterator[None]:
+    """Let nobody write into a folder while the block runs, root included."""
+    with pytest.MonkeyPatch.context() as patch:
+        asked = os.access
+        patch.setattr(os, "access", lambda path, mode: mode != os.W_OK and asked(path, mode))
+        folders = [folder, *(path for path in folder.rglob("*") if path.is_dir())]
+        for path in folders:
+            path.chmod(0o500)
+        yield
+        for path in folders:
+            path.chmod(0o700)
 
 
 @pytest.mark.torture  # restic tries for most of a minute
@@ -223,8 +312,8 @@ def test_a_damaged_pack_is_seen(store: Store, tmp_path: Path) -> None:
     damaged[len(damaged) // 3] ^= 1
     packs[-1].chmod(0o600)
     packs[-1].write_bytes(damaged)
-    with open(tmp_path / "back", "wb") as file, pytest.raises(CopyError, match="is damaged"):
-        opened(store).read(snapshot, "dump.sql", file)
+    with pytest.raises(CopyError, match="is damaged"):
+        list(opened(store).read(snapshot, "dump.sql"))
     with pytest.raises(CopyError, match="is damaged"):
         opened(store).check("100%")
 

@@ -19,9 +19,10 @@ FLOORS = (
     ("__main__",),
     ("plugin",),
     ("cli",),
+    ("report",),
     ("operations",),
     ("schedule",),
-    ("copies",),
+    ("copies", "alarms"),
     ("preflight", "restore"),
     ("transaction",),
     ("backups",),
@@ -35,7 +36,14 @@ FLOORS = (
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 
 # The same inside a folder that has folders of its own.
-INNER_FLOORS = (("cli", "cli.screen"), ("transaction", "transaction.data", "transaction.run"))
+INNER_FLOORS = (
+    ("cli", "cli.screen"),
+    ("report", "report.facts"),
+    ("transaction", "transaction.data", "transaction.run"),
+    ("postgres.untrusted", "postgres"),
+    ("records", "records.files"),
+    ("engine", "engine.registries"),
+)
 
 # Every module by its dotted name below the package: `cli.app`, `errors`.
 MODULES = sorted(
@@ -62,7 +70,9 @@ DOORS = {
     "subprocess": "engine",
     "ruamel": "project.document",
     "httpx": "engine",
+    "apprise": "alarms.services",
     "fcntl": "records",
+    "leather": "report.plots",
 }
 # The lock of a stack is a container, and its errors are docker's.
 ALSO = {"docker": ("records.engine_lock",)}
@@ -73,11 +83,9 @@ LARGER = {
     "preflight": 12,
     "backups": 12,
     "operations": 13,
-    "cli": 23,
+    "cli": 26,
     "cli.screen": 16,
-    "engine": 15,
-    "records": 13,
-    "postgres": 12,
+    "engine": 12,
 }
 LONGEST = 300
 # Longer so far: these may only shrink.
@@ -121,7 +129,7 @@ def test_imports_run_downwards(module: str) -> None:
 
 @pytest.mark.parametrize("floors", INNER_FLOORS)
 def test_imports_run_downwards_inside_a_folder(floors: tuple[str, ...]) -> None:
-    assert {name.rpartition(".")[0] for name in MODULES if room(name) == floors[0]} == set(floors)
+    assert {name.rpartition(".")[0] for name in MODULES if room(name) == room(floors[0])} == set(floors)
     for number, folder in enumerate(floors):
         for module in [name for name in MODULES if name.rpartition(".")[0] == folder]:
             above = {name for name in imports(tree(module)) if folder_of(name) in floors[:number]}

@@ -11,9 +11,9 @@ import pytest
 
 from compose_chap import redact
 from compose_chap.engine.last_error import last_error
-from compose_chap.engine.registry import challenges
-from compose_chap.engine.registry_http import Response
-from compose_chap.postgres.script_errors import SOME_PRIVILEGES, Reader
+from compose_chap.engine.registries.registry import challenges
+from compose_chap.engine.registries.registry_http import Response
+from compose_chap.postgres.untrusted.script_errors import SOME_PRIVILEGES, Reader
 
 LONG = 60_000
 

@@ -32,8 +32,11 @@ def checked(percent: int) -> str:
     return f"The repository is intact: {percent}% of its data were read back."
 
 
-def listing_text(listing: CopyListing, repository: str, now: datetime) -> str:
-    """Return a line for each copy; of which stack it is only where that is not the same for all."""
+def listing_text(listing: CopyListing, repository: str, now: datetime, others: int = 0) -> str:
+    """Return a line for each copy; of which stack it is only where that is not the same for all.
+
+    `others` is the number of the copies of other stacks, which are not listed.
+    """
     mixed = len({copy.origin for copy in listing.copies}) > 1
     rows = [
         [
@@ -51,7 +54,14 @@ def listing_text(listing: CopyListing, repository: str, now: datetime) -> str:
             if count > 1
             else "Not counted: what an unfinished copy has sent."
         )
+    if others:
+        text += "\n\n" + paragraph(f"Not listed: {copies(others)} of other stacks.")
     return text
+
+
+def copies(count: int) -> str:
+    """Return a number of copies: `1 copy`, `2 copies`."""
+    return f"{count} {'copy' if count == 1 else 'copies'}"
 
 
 def prune_text(chosen: CopyPrunePlan) -> str:

@@ -18,6 +18,7 @@ ON_THIS_MACHINE_ONLY = (
     "Backups stay on this machine only, and are lost with it. To send them elsewhere too:"
     " docker chap schedule on --copy-to REPOSITORY"
 )
+NO_ALARM = "When it fails, nobody hears of it. To send alarms: docker chap schedule on --alarm URL"
 NOTHING = "Nothing is scheduled."
 OFF = "Nothing is scheduled any more. Backups and copies stay."
 
@@ -30,8 +31,19 @@ class KindOfWork:
     last: AuditEntry | None
 
 
-def schedule_text(schedule: Schedule, kinds: Mapping[str, KindOfWork], now: datetime) -> str:
-    """Return a line for each kind of work, and where copies go."""
+def begun_text(
+    schedule: Schedule, kinds: Mapping[str, KindOfWork], heard: Mapping[str, Any], sheet: str, now: datetime
+) -> str:
+    """Return what is shown of a schedule that has just begun; `sheet` is the recovery sheet, empty for none."""
+    text = f"The work is scheduled with {schedule.by}. To see it: docker chap schedule\n\n"
+    text += schedule_text(schedule, kinds, heard, now)
+    if heard["alarms"]:
+        text += "\nTo try it: docker chap schedule --test-alarm"
+    return f"{text}\n\n{sheet}" if sheet else text
+
+
+def schedule_text(schedule: Schedule, kinds: Mapping[str, KindOfWork], heard: Mapping[str, Any], now: datetime) -> str:
+    """Return a line for each kind of work, where copies go, and from the document of alarms, who hears of it."""
     rows = [
         [
             kind,
@@ -43,9 +55,22 @@ def schedule_text(schedule: Schedule, kinds: Mapping[str, KindOfWork], now: date
     ]
     text = table(rows, ["WORK", "NEXT", "LAST", "DOES"])
     if not schedule.store:
-        return f"{text}\n\n{paragraph(ON_THIS_MACHINE_ONLY)}"
+        return f"{text}\n\n{paragraph(ON_THIS_MACHINE_ONLY)}\n{_alarms_text(heard)}"
     named = schedule.store.repository or f"the repository that {schedule.store.keys_file} names"
-    return f"{text}\n\nCopies go to {named}."
+    return f"{text}\n\nCopies go to {named}.\n{_alarms_text(heard)}"
+
+
+def _alarms_text(heard: Mapping[str, Any]) -> str:
+    """Return where alarms go, and what could not be sent, from the document of that."""
+    if not heard["alarms"] and not heard["monitor"]:
+        return paragraph(NO_ALARM)
+    lines = [f"The monitor is {heard['monitor']}."] if heard["monitor"] else []
+    lines += [f"Alarms go to {', '.join(heard['alarms'])}."] if heard["alarms"] else []
+    if heard["undelivered"]:
+        lines.append("These could not be sent yet:")
+        lines += [f"  {units.moment(each['at'])}  {each['title']}" for each in heard["undelivered"]]
+        lines.append("Try the addresses: docker chap schedule --test-alarm")
+    return "\n".join(lines)
 
 
 def schedule_document(schedule: Schedule, kinds: Mapping[str, KindOfWork]) -> dict[str, Any]:

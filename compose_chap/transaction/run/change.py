@@ -13,7 +13,7 @@ from compose_chap.model import Project, Stack
 from compose_chap.postgres.reach import STANDARD_PORT
 from compose_chap.postgres.server import Server
 from compose_chap.project.checkout import Move
-from compose_chap.records import durable
+from compose_chap.records.files import durable
 from compose_chap.records.run_records import Journal
 from compose_chap.records.steps import Step
 from compose_chap.transaction.run.baseline import Baseline

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from compose_chap.cli import app, complete
-from compose_chap.engine.registry import Registry
+from compose_chap.engine.registries.registry import Registry
 from compose_chap.errors import RegistryError
 from compose_chap.image import Reference
 from compose_chap.stack import releases

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,30 +13,7 @@ import pytest
 from compose_chap.cli import app
 from compose_chap.records import audit
 from compose_chap.schedule import plan
-from tests.fakes import FakeEngine
 from tests.monitor import Monitor, monitoring
-
-CRONTAB = "#!/bin/sh\n[ $1 = - ] && exec cat >'{table}'\n[ $1 = -l ] && exec cat '{table}'\nexit 2\n"
-DOCKER = f"""#!{sys.executable}
-import json, pathlib, sys
-failing = pathlib.Path(__file__).with_name("failing").read_text().split()
-bad = [word for word in failing if word in sys.argv]
-print(json.dumps({{"error": {{"message": "The database does not answer."}}}} if bad else {{"ok": True}}))
-sys.exit(len(bad))
-"""
-
-
-@pytest.fixture
-def programs(engine: FakeEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Give the folder of the programs that the command calls; the file `failing` names what docker fails at."""
-    folder = tmp_path / "programs"
-    folder.mkdir()
-    for name, text in (("crontab", CRONTAB.format(table=folder / "table")), ("docker", DOCKER)):
-        (folder / name).write_text(text)
-        (folder / name).chmod(0o755)
-    (folder / "failing").write_text("")
-    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
-    return folder
 
 
 @pytest.fixture
@@ -68,6 +44,35 @@ def test_on_is_shown_and_off_leaves_nothing(programs: Path, tmp_path: Path, caps
     assert call(capsys, "off")["changed"] and (programs / "table").read_text() == ""
     assert not call(capsys, "off")["changed"]
     assert [entry.summary for entry in audit.entries(tmp_path)] == ["on, by cron", "on, by cron", "off"]
+
+
+def test_a_folder_is_meant_where_it_was_named(
+    programs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    on(capsys, "-o", "backups", "--metrics-file", "chap.prom")
+    schedule = plan.read(tmp_path)
+    assert schedule and schedule.output == f"{tmp_path}/elsewhere/backups"
+    assert schedule.metrics_file == f"{tmp_path}/elsewhere/chap.prom"
+
+
+def test_what_is_written_down_is_what_the_timers_do(
+    programs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cron = (programs / "crontab").read_text()
+    # It shows what is written down at the moment when the timers begin to count.
+    seen = f"cp '{tmp_path}/.docker-chap/schedule.json' '{tmp_path}/seen'\n"
+    (programs / "crontab").write_text(cron.replace("#!/bin/sh\n", f"#!/bin/sh\n{seen}"))
+    on(capsys, "--at", "03:00")
+    assert json.loads((tmp_path / "seen").read_text())["hour"] == 3
+    (programs / "crontab").write_text("#!/bin/sh\necho you are not allowed >&2\nexit 1\n")
+    assert "not allowed" in call(capsys, "on", "--by", "cron", "--at", "05:00", expect=1)["error"]["message"]
+    schedule = plan.read(tmp_path)
+    assert schedule and schedule.hour == 3
+    plan.remove(tmp_path)
+    call(capsys, "on", "--by", "cron", expect=1)
+    assert plan.read(tmp_path) is None
 
 
 def test_a_run_makes_an_entry_with_its_parts_and_reaches_the_monitor(
@@ -142,3 +147,72 @@ def test_what_is_not_understood(
 
 def test_nothing_is_run_that_is_not_scheduled(programs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "schedule on" in call(capsys, "run", expect=1)["error"]["hint"]
+
+
+RESTIC = """#!/bin/sh
+[ "$1" = version ] && { echo "restic VERSION compiled with go1.19 on linux/amd64"; exit; }
+echo "WORDS" >&2
+exit 1
+"""
+NOWHERE = "Fatal: unable to open config file: dial tcp 127.0.0.1:9: connect: connection refused"
+LOCKED = (
+    "Fatal: unable to create lock in backend: repository is already locked by PID 7 on north by root (UID 0, GID 0)"
+)
+
+
+@pytest.mark.parametrize(
+    ("version", "words", "message", "hint"),
+    [
+        ("", "", "restic is not installed", "version 0.14 or later: apt install restic"),
+        ("0.11.0", "", "restic 0.11.0 is too old: copies need 0.14 or later", "https://restic.readthedocs.io"),
+        ("0.14.0", NOWHERE, "The repository cannot be reached", "when the link is back"),
+        ("0.14.0", LOCKED, "locked by PID 7 on north", "restic unlock"),
+        (
+            "0.14.0",
+            "Fatal: wrong password or no key found",
+            "The password of the repository is wrong",
+            "--password-file",
+        ),
+        ("0.14.0", "Fatal: write /c/data/72: no space left on device", "has no room left", "Make room"),
+    ],
+)
+def test_a_repository_that_cannot_be_used_keeps_the_schedule_as_it_was(
+    programs: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    version: str,
+    words: str,
+    message: str,
+    hint: str,
+) -> None:
+    on(capsys, "--at", "03:15")
+    before = (programs / "table").read_text()
+    (programs / "cat").symlink_to("/bin/cat")
+    if version:
+        (programs / "restic").write_text(RESTIC.replace("VERSION", version).replace("WORDS", words))
+        (programs / "restic").chmod(0o755)
+    monkeypatch.setenv("PATH", str(programs))
+    (tmp_path / "password").write_text("x\n")
+    given = ("--copy-to", str(tmp_path / "copies"), "--password-file", str(tmp_path / "password"))
+    error = call(capsys, "on", "--by", "cron", *given, expect=1)["error"]
+    assert message in error["message"] and hint in error["hint"]
+    schedule = plan.read(tmp_path)
+    assert schedule and schedule.hour == 3 and schedule.store is None
+    assert (programs / "table").read_text() == before
+
+
+def test_what_started_the_work_is_gone(
+    programs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on(capsys)
+    (programs / "crontab").unlink()
+    monkeypatch.setenv("PATH", str(programs))
+    assert app.main(["schedule"]) == 0
+    shown = capsys.readouterr()
+    assert "cron is not at work for this user" in shown.err and shown.out.count("NEVER") == 3
+    error = call(capsys, "off", expect=1)["error"]
+    assert "cron is not at work" in error["message"] and "apt install cron" in error["hint"]
+    assert plan.read(tmp_path)
+    assert app.main(["status", "--json"]) == 0
+    assert "timer of the nightly work is gone" in " ".join(json.loads(capsys.readouterr().out)["problems"])

@@ -20,7 +20,8 @@ from compose_chap.errors import StateError
 from compose_chap.model import Origin
 from compose_chap.operations import prune, status, upgrade_plan
 from compose_chap.postgres.server import Session
-from compose_chap.records import durable, engine_lock, run_records
+from compose_chap.records import engine_lock, run_records
+from compose_chap.records.files import durable
 from compose_chap.stack.databases import server_of
 from compose_chap.transaction.run.baseline import baseline_of
 from compose_chap.transaction.run.change import Change, describe

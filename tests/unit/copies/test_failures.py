@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from compose_chap.copies import failures
-from compose_chap.copies.failures import Denied, NoRepository, Unreachable
+from compose_chap.copies.failures import Denied, InUse, NoRepository, NoRoom, Unreachable
 from compose_chap.errors import CopyError
 
 ASKS = "\nIs there a repository at the following location?\nREPO\n"
@@ -28,10 +28,16 @@ WORDS = (
     ("Fatal: unable to open config file: Stat: Access Denied." + ASKS, Denied, "let this machine in"),
     ("unable to remove <snapshot/62> from the repository\nblob not removed, server response: 403 Forbidden (403)",
      Denied, "let this machine in"),
-    ("Fatal: unable to save snapshot: write /c/data/72: no space left on device", CopyError, "no room"),
-    (f"{RETRY}Fatal: unable to save snapshot: server response: 507 Insufficient Storage", CopyError, "no room"),
+    ("Fatal: unable to save snapshot: write /c/data/72: no space left on device", NoRoom, "no room"),
+    (f"{RETRY}Fatal: unable to save snapshot: server response: 507 Insufficient Storage", NoRoom, "no room"),
     ("unable to create lock in backend: repository is already locked by PID 7 on north by root (UID 0, GID 0)\n"
-     "lock was created at 2026-11-28 09:48:03 (3s ago)\nstorage ID 1234", CopyError, "locked"),
+     "lock was created at 2026-11-28 09:48:03 (3s ago)\nstorage ID 1234", InUse, "locked"),
+    ("Save(<lock/8b>) returned error, retrying after 1s: open /c/locks/8b: read-only file system\n"
+     "unable to create lock in backend", CopyError, "read-only"),
+    ("Resolving password failed: Fatal: /none does not exist", CopyError, "password of the repository cannot be read"),
+    ("Resolving password failed: exit status 1", CopyError, "password of the repository cannot be read"),
+    ("Resolving password failed: Readfile: read /tmp: is a directory", CopyError, "cannot be read"),
+    ("Fatal: an empty password is not a password", CopyError, "cannot be read"),
     ("Fatal: unable to open config file: Stat: RequestTimeTooSkewed: The difference is too large", CopyError, "time"),
     ("Fatal: ciphertext verification failed", CopyError, "damaged"),
     ("Fatal: repository contains errors", CopyError, "damaged"),
@@ -43,6 +49,21 @@ def test_every_failure_has_its_meaning(words: str, kind: type[CopyError], messag
     error = failures.meaning(words, "REPO")
     assert type(error) is kind and message in error.message and error.hint
     assert not error.message.rstrip().endswith("}")
+
+
+@pytest.mark.parametrize(
+    ("location", "real"),
+    [
+        ("/srv/quota", ""),
+        ("disk:USB/404", "/media/USB/404"),
+        ("rest:http://h:8000/403/", ""),
+        ("s3:https://h/access denied", ""),
+    ],
+)
+def test_the_name_of_a_repository_means_nothing(location: str, real: str) -> None:
+    where = (real or location).partition(":")[2] or real or location
+    error = failures.meaning(f"Fatal: odd thing at {where}/config", location, real)
+    assert type(error) is CopyError and error.message.startswith("restic failed")
 
 
 def test_who_holds_the_lock_is_named() -> None:

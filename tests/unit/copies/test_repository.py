@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from compose_chap.copies.repository import mount_point, repository
+from compose_chap.copies.repository import mount_point, read_password, repository
 from compose_chap.errors import CopyError, UsageError
 
 ENVIRONMENT = {"RESTIC_PASSWORD": "secret", "RESTIC_REPOSITORY": "/of/the/environment"}
@@ -67,6 +67,15 @@ def test_a_file_of_keys_that_cannot_be_used(tmp_path: Path, text: str, mode: int
         repository("/named", "", keys(tmp_path, text, mode), ENVIRONMENT)
     with pytest.raises(UsageError, match="no file"):
         repository("/named", "", str(tmp_path / "none"), ENVIRONMENT)
+
+
+@pytest.mark.parametrize(
+    ("content", "password"),
+    [(b"a b'\n", "a b'"), (b"\n\n x\r\n", "x"), (b"two\nlines\n", "two\nlines"), (b"\xef\xbb\xbfmarked", "marked")],
+)
+def test_a_password_is_read_as_restic_reads_it(tmp_path: Path, content: bytes, password: str) -> None:
+    (tmp_path / "password").write_bytes(content)
+    assert read_password(tmp_path / "password") == password
 
 
 def test_a_disk_goes_by_its_label_wherever_it_is_mounted(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from compose_chap.backups.manifest import ChapFacts
 from compose_chap.errors import DumpError
 from compose_chap.model import Origin
 from compose_chap.operations.prune import Inventory, PrunePlan, kept_by_retention, plan
+from compose_chap.records import lock
 from compose_chap.records.retention import Retention
 from tests.fakes import manifest, run_record
 
@@ -256,6 +257,16 @@ def test_images_of_a_run_that_kept_a_dump_go_when_it_cannot_be_undone(tmp_path: 
     assert planned(stack, tmp_path, {}, Retention(), tags).image_runs == RUNS[:1]
     young = Retention(databases_days=9999)
     assert planned(stack, tmp_path, {}, young, tags).image_runs == ()
+
+
+def test_a_backup_that_is_being_copied_elsewhere_stays(tmp_path: Path) -> None:
+    folder = tmp_path / "backups"
+    older, newer = (write(folder, NOW - timedelta(hours=age)) for age in (2, 1))
+    rules, stack = Retention(0, 0, 0, 0), stack_in(tmp_path, "chap_core")
+    with lock.claimed(older, shared=True), lock.claimed(older, shared=True):
+        chosen = planned(stack, folder, sized("chap_core"), rules)
+        assert chosen.backups == () and dict(chosen.kept)[older.name] == "it is being copied"
+    assert [backup.folder for backup in planned(stack, folder, sized("chap_core"), rules).backups] == [older]
 
 
 def write(folder: Path, when: datetime, *, pinned: bool = False) -> Path:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta, timezone
 
+from compose_chap.copies.answers import StoredSnapshot
 from compose_chap.copies.catalogue import Copy, CopyListing
-from compose_chap.copies.restic import StoredSnapshot
 from compose_chap.model import Origin
 from compose_chap.operations import prune_copies
 from compose_chap.records.retention import Retention

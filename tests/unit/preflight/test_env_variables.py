@@ -19,7 +19,7 @@ from compose_chap.project import compose_files
 from compose_chap.project.compose_files import Model
 from compose_chap.project.variables import required
 from compose_chap.reading import Value
-from compose_chap.records import durable
+from compose_chap.records.files import durable
 from compose_chap.stack import releases
 from compose_chap.transaction.run.facts import read_edits
 from tests.unit.test_model import container

@@ -116,6 +116,11 @@ def test_a_power_cut_while_files_are_renumbered_loses_none(tmp_path: Path, monke
     assert audit.entries(tmp_path, complete=True) == made
 
 
+def test_a_word_that_is_no_text_does_not_hide_its_entry(tmp_path: Path) -> None:
+    audit.begin(tmp_path, "verify", ("verify", "caf\udce9.dump"), HERE, NOW)
+    assert [entry.words for entry in audit.entries(tmp_path)] == [("verify", "caf?.dump")]
+
+
 def test_several_at_once_lose_no_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(audit, "_LARGEST", 9000)
     with ThreadPoolExecutor(8) as pool:

@@ -18,7 +18,8 @@ from compose_chap import ownership
 from compose_chap.backups import catalogue
 from compose_chap.errors import DumpError, StateError
 from compose_chap.project import checkout
-from compose_chap.records import durable, lock, own_folder, run_records
+from compose_chap.records import lock, run_records
+from compose_chap.records.files import durable, own_folder
 from compose_chap.stack.location import Where
 from tests.unit.operations.test_prune import NOW, write
 

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from compose_chap.errors import Interrupted, StateError
-from compose_chap.records import own_folder, run_records
+from compose_chap.records import run_records
+from compose_chap.records.files import own_folder
 from tests.fakes import run_record
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import shutil
 import subprocess
+import time
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -114,6 +115,45 @@ def test_the_next_run_of_cron(table: Path, kind: str, day: tuple[int, int, int])
     assert (upcoming.hour, upcoming.minute) == ODD.time(kind)
 
 
+def test_the_next_run_is_by_the_clock_on_the_wall(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Europe/Oslo")  # summer ends there in the night to October 25
+    time.tzset()
+    try:
+        Crontab().install(ODD, ENVIRONMENT)
+        evening = datetime(2026, 10, 24, 12, tzinfo=timezone.utc)
+        upcoming = [Crontab().next_run(ODD, kind, evening) for kind in (NIGHTLY, WEEKLY, MONTHLY)]
+        assert [when and when.isoformat() for when in upcoming] == [
+            "2026-10-24T22:05:00+02:00",
+            "2026-10-25T01:05:00+02:00",
+            "2026-11-01T03:05:00+01:00",
+        ]
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+def test_what_cannot_be_read_is_not_written_over(table: Path) -> None:
+    table.write_text("0 5 * * * work of others\n")
+    program = table.parent / "crontab"
+    readable = program.read_text()
+    program.write_text(readable.replace("exec cat '", "echo 'crontab: cannot read: Input/output error' >&2; exit 1 '"))
+    for change in (lambda: Crontab().install(ODD, ENVIRONMENT), lambda: Crontab().remove("chap")):
+        with pytest.raises(EngineError, match="Input/output error"):
+            change()
+    assert table.read_text() == "0 5 * * * work of others\n"
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["no crontab for anna", "crontab: can't open 'anna': No such file or directory", "user anna has no fcrontab", ""],
+)
+def test_a_user_without_a_crontab_gets_theirs(table: Path, words: str) -> None:
+    program = table.parent / "crontab"
+    program.write_text(program.read_text().replace(f"exec cat '{table}'", f'{{ echo "{words}" >&2; exit 1; }}'))
+    Crontab().install(ODD, ENVIRONMENT)
+    assert len(table.read_text().splitlines()) == 3
+
+
 def test_cron_that_refuses_is_named(table: Path) -> None:
     (table.parent / "crontab").write_text("#!/bin/sh\necho you are not allowed >&2\nexit 1\n")
     with pytest.raises(EngineError, match="not allowed"):
@@ -144,3 +184,9 @@ def test_the_work_gets_what_docker_needs_and_nothing_secret() -> None:
     own = {"PATH": "/bin", "DOCKER_HOST": "ssh://x", "RESTIC_PASSWORD": "x", "AWS_SECRET_ACCESS_KEY": "x", "TERM": "x"}
     assert timers.environment({**own, "HOME": "/root"}) == {"PATH": "/bin", "HOME": "/root", "DOCKER_HOST": "ssh://x"}
     assert timers.environment({"PATH": "/bin"})["HOME"]
+
+
+def test_the_work_finds_its_folders_from_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    own = {"HOME": "/root", "DOCKER_CHAP_BACKUPS": "backups", "DOCKER_CONFIG": "/etc/docker"}
+    assert timers.environment(own) == {**own, "DOCKER_CHAP_BACKUPS": f"{tmp_path}/backups"}

@@ -56,10 +56,11 @@ def test_what_is_done_when() -> None:
         "--keys",
         "/k",
         *("-o", "/mnt"),
+        *("--wait-lock", "14400"),
     )
     assert "--deep" in work.parts(ALONE, MONTHLY)[0].words
     copy = work.parts(FULL, NIGHTLY)[1].words
-    assert copy[-4:] == ("--limit-upload", "300", "-o", "/mnt")
+    assert copy[-6:] == ("--limit-upload", "300", "-o", "/mnt", "--wait-lock", "14400")
 
 
 def test_no_password_is_in_a_command() -> None:

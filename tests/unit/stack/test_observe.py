@@ -21,7 +21,7 @@ from compose_chap.errors import ComposeFileError, EngineError, Interrupted, Stac
 from compose_chap.model import Origin
 from compose_chap.operations import status
 from compose_chap.project.pin import chap_services
-from compose_chap.records.durable import private_folder
+from compose_chap.records.files.durable import private_folder
 from compose_chap.records.run_records import begin_run, history, journal_file
 from compose_chap.stack import location
 from compose_chap.stack.location import Where

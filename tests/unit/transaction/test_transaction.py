@@ -30,7 +30,8 @@ from compose_chap.operations import recover, rollback, upgrade
 from compose_chap.operations.upgrade_plan import UpgradePlan
 from compose_chap.postgres import pg_tools
 from compose_chap.postgres.server import Server
-from compose_chap.records import durable, own_folder, run_records
+from compose_chap.records import run_records
+from compose_chap.records.files import durable, own_folder
 from compose_chap.transaction.run.baseline import baseline_of
 from tests.fake_server import Database
 from tests.fakes import API, WORKER, FakeEngine, Killed, manifest, world
@@ -105,8 +106,8 @@ def engine(base_folder: Path, monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
 
 def writers() -> dict[str, Callable[..., None]]:
     """Return what writes files: those of the stack, and our own."""
-    modules = {"compose_chap.records.durable.write_file": durable.write_file}
-    return {**modules, "compose_chap.records.own_folder.write": own_folder.write}
+    modules = {"compose_chap.records.files.durable.write_file": durable.write_file}
+    return {**modules, "compose_chap.records.files.own_folder.write": own_folder.write}
 
 
 def watch_files(

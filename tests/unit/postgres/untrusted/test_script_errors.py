@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from compose_chap.postgres import script_errors
-from compose_chap.postgres.script_errors import SOME_PRIVILEGES, Reader
+from compose_chap.postgres.untrusted import script_errors
+from compose_chap.postgres.untrusted.script_errors import SOME_PRIVILEGES, Reader
 
 
 def messages_of(*errors: tuple[str, str]) -> list[str]:

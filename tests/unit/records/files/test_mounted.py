@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from compose_chap.errors import StateError
-from compose_chap.records import mounted
+from compose_chap.records.files import mounted
 
 FSTAB = """# a comment
 UUID=1  /  ext4  defaults 0 1

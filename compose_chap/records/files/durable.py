@@ -13,7 +13,7 @@ from compose_chap.edit import Edit
 from compose_chap.errors import StateError
 from compose_chap.ownership import not_own, user_name
 from compose_chap.reading import read_file
-from compose_chap.records import own_folder
+from compose_chap.records.files import own_folder
 
 _LARGEST = 64 << 20  # bytes of a file that is edited
 

@@ -12,8 +12,8 @@ from dataclasses import replace
 from compose_chap.errors import DatabaseError, DumpError
 from compose_chap.postgres import dump_format
 from compose_chap.postgres.dump_format import Contents
-from compose_chap.postgres.sandbox import Quarantine
 from compose_chap.postgres.server import Server, identifier, literal
+from compose_chap.postgres.untrusted.sandbox import Quarantine
 
 # Each with the kind that pg_dump gives it. Objects of an extension come with the extension and are not listed;
 # PL/pgSQL is everywhere, so objects that claim to belong to it are listed.

@@ -18,8 +18,8 @@ from typing import Any
 import httpx
 import pytest
 
-from compose_chap.engine import registry_http
-from compose_chap.engine.registry import Registry, challenges, may_know_the_password
+from compose_chap.engine.registries import registry_http
+from compose_chap.engine.registries.registry import Registry, challenges, may_know_the_password
 from compose_chap.errors import RegistryError
 from compose_chap.image import Reference
 
@@ -108,7 +108,7 @@ def test_a_next_page_that_repeats_ends() -> None:
 
 
 def test_pages_without_end_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("compose_chap.engine.registry._MOST_PAGES", 20)
+    monkeypatch.setattr("compose_chap.engine.registries.registry._MOST_PAGES", 20)
     count = itertools.count()
 
     def answer(_: httpx.Request) -> httpx.Response:

@@ -13,10 +13,10 @@ import httpx
 import pytest
 
 from compose_chap.engine.api import connect
-from compose_chap.engine.docker_login import credentials
 from compose_chap.engine.engine import Engine
 from compose_chap.engine.link import Link
-from compose_chap.engine.registry import Registry, locate
+from compose_chap.engine.registries.docker_login import credentials
+from compose_chap.engine.registries.registry import Registry, locate
 from compose_chap.errors import RegistryError
 
 REGISTRY = "127.0.0.1:5900"

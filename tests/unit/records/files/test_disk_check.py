@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from compose_chap.errors import DumpError
-from compose_chap.records import disk_check
+from compose_chap.records.files import disk_check
 
 SOME = os.urandom(1 << 20)
 

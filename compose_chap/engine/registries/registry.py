@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import httpx
 
-from compose_chap.engine.registry_http import RegistryHttp, Response
+from compose_chap.engine.registries.registry_http import RegistryHttp, Response
 from compose_chap.errors import RegistryError
 from compose_chap.image import Reference
 from compose_chap.reading import Value

@@ -1,0 +1,52 @@
+"""What `schedule run` does: the work of a night, week or month, as one entry of the history."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from compose_chap.cli.alarms import Alarms
+from compose_chap.cli.call import Call
+from compose_chap.cli.recorded import recorded
+from compose_chap.cli.screen import schedule as screen
+from compose_chap.engine.ping import Signal, ping
+from compose_chap.errors import ScheduleError
+from compose_chap.model import Origin
+from compose_chap.records import audit
+from compose_chap.schedule import routine, signs, work
+from compose_chap.schedule.plan import NIGHTLY, WEEKLY, Schedule
+
+
+def run(call: Call, directory: Path, origin: Origin, schedule: Schedule, kind: str) -> None:
+    """Do the work of a kind, write it down, and tell monitor and people what changed. Raise ScheduleError."""
+    world, alarms = call.world(), Alarms(call, directory, origin, schedule)
+    earlier = audit.entries(directory, origin)
+    with recorded(call, directory, origin) as attempt:
+        attempt.learn(kind, kind=kind)
+        if kind == NIGHTLY:
+            _tell_monitor(call, schedule, Signal.START)
+        alarms.raise_for(signs.at_begin(earlier, kind, call.clock()))
+        outcomes = work.run(schedule, kind, world.clock, lambda part: world.notify("schedule", part))
+        attempt.learn(
+            screen.in_short(kind, outcomes),
+            parts=[outcome.to_json() for outcome in outcomes],
+        )
+        failed = any(outcome.failed for outcome in outcomes)
+        # What failed in the week or the month stays a failure until that is done well.
+        others = routine.failures(directory, origin, besides=kind)
+        text = "\n".join([screen.outcomes_text(outcomes), *others])
+        _tell_monitor(call, schedule, Signal.FAIL if failed or others else Signal.SUCCESS, text)
+        alarms.raise_for(signs.at_end(kind, outcomes), weekly=kind == WEEKLY)
+        if failed:
+            raise ScheduleError(
+                f"The {kind} work failed in part.\n{screen.outcomes_text(outcomes)}",
+                hint="Mend what failed, then: docker chap schedule run " + kind,
+            )
+    call.result(
+        {"kind": kind, "parts": [outcome.to_json() for outcome in outcomes]},
+        f"The {kind} work is done.\n{screen.outcomes_text(outcomes)}",
+    )
+
+
+def _tell_monitor(call: Call, schedule: Schedule, signal: Signal, reason: str = "") -> None:
+    if schedule.ping and (why := ping(schedule.ping, signal, reason)):
+        call.tell(f"Warning: the monitor was not reached: {why}.")

@@ -1,0 +1,75 @@
+"""Signs of how the regular work is: from the trail when a run begins, and from the parts of a run when it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from compose_chap import units
+from compose_chap.alarms.changes import Sign
+from compose_chap.records import audit
+from compose_chap.records.audit import AuditEntry
+from compose_chap.schedule import routine, work
+from compose_chap.schedule.plan import KINDS, MONTHLY, NIGHTLY, WEEKLY, Schedule
+from compose_chap.schedule.work import WorkOutcome
+
+# When a run of a kind is missing. The next may wait for a long restore, and its timer waits some minutes at random.
+_LATEST = {NIGHTLY: timedelta(hours=36), WEEKLY: timedelta(days=9), MONTHLY: timedelta(days=34)}
+CLOCK = "the clock"
+
+
+def at_begin(trail: Sequence[AuditEntry], kind: str, now: datetime) -> list[Sign]:
+    """Return what a run of a kind sees when it begins: earlier runs that were cut off, are missing, or yet to come.
+
+    `trail` is without the entry of that run.
+    """
+    signs, ahead = [], ""
+    for other in KINDS:
+        last = routine.last_run(trail, other)
+        if last and units.ahead(last.began_at, now):
+            ahead = (
+                f"The last {other} work is dated {units.moment(last.began_at)}, and now it is {units.moment(now)}:"
+                " the clock of this machine is wrong, or was. What that clock made is dated in the future, too."
+            )
+        elif fault := _fault(trail, last, other, now):
+            signs.append(Sign(_whole(other), fault, "docker chap schedule"))
+        elif other != kind and last and last.result != audit.RUNNING:
+            signs.append(Sign(_whole(other)))
+    return [*signs, Sign(CLOCK, ahead, "timedatectl" if ahead else "")]
+
+
+def at_end(kind: str, outcomes: Sequence[WorkOutcome]) -> list[Sign]:
+    """Return how the parts of a run are. Of one that was left out nothing is known."""
+    parts = [
+        Sign(
+            f"{kind} {outcome.name}",
+            (outcome.message or f"It ended with status {outcome.exit_status}.") if outcome.failed else "",
+            f"{outcome.hint}\nThen: docker chap schedule run {kind}".strip() if outcome.failed else "",
+        )
+        for outcome in outcomes
+        if outcome.exit_status is not None
+    ]
+    return [Sign(_whole(kind)), *parts]
+
+
+def subjects(schedule: Schedule) -> set[str]:
+    """Return everything that there can be a sign of while a schedule is on."""
+    parts = {f"{kind} {part.name}" for kind in KINDS for part in work.parts(schedule, kind)}
+    return {CLOCK, *map(_whole, KINDS), *parts}
+
+
+def _whole(kind: str) -> str:
+    return f"{kind} run"
+
+
+def _fault(trail: Sequence[AuditEntry], last: AuditEntry | None, kind: str, now: datetime) -> str:
+    if last and last.result == audit.CUT_OFF:
+        return (
+            f"The {kind} work that began on {units.moment(last.began_at)} was cut off: its process is gone, and it"
+            " never said how it ended. Was the machine switched off, or out of memory?"
+        )
+    switched_on = [entry.began_at for entry in trail if entry.operation == "schedule" and "timers" in entry.facts]
+    since = max([*switched_on[-1:], *([last.began_at] if last else [])], default=now)
+    if now - since > _LATEST[kind]:
+        return f"No {kind} work has begun since {units.moment(since)}. Was the machine off, or is its timer gone?"
+    return ""
