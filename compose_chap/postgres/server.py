@@ -217,6 +217,10 @@ class Server(Psql):
             f" LC_COLLATE {literal(like.collate)} LC_CTYPE {literal(like.ctype)} OWNER {identifier(like.owner)};"
         )
 
+    def checkpoint(self) -> None:
+        """Write to the disk all that was changed so far."""
+        self.command("CHECKPOINT;")
+
     def copy(self, database: str, to: str, owner: str) -> None:
         """Copy a database inside the server, with settings and privileges; meanwhile nobody can connect to it.
 

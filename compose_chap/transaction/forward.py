@@ -95,8 +95,11 @@ def _forward(world: World, change: Change, journal: Journal, credentials: Mappin
     waited = asked.result()
     api, *workers = change.writers
     begin(world, journal, Step.STOP, ", ".join(workers))
-    # Workers take seconds to stop, the API does not: it serves until they have stopped.
-    stop_services(world, change, workers, hooked)
+    with world.parallel(1) as (pool, _):
+        getting_ready = pool.submit(previous.get_ready, server)
+        # Workers take seconds to stop, the API does not: it serves until they have stopped.
+        stop_services(world, change, workers, hooked)
+        getting_ready.result()
     file_changes.apply(world, journal)
     # Last before the API stops, so that hardly any job can be queued after it.
     waiting = waiting_jobs(world, stack)
