@@ -190,10 +190,13 @@ def stack_records(call: Call) -> tuple[Path | None, Origin]:
 
 
 def prune_repository(
-    call: Call, store: Store, rules: Retention, output: Path | None, *, dry_run: bool, yes: bool
+    call: Call, store: Store, rules: Retention, output: Path | None, limit_upload: int, *, dry_run: bool, yes: bool
 ) -> None:
-    """Remove old copies from a repository by the rules for backups; what would be removed is shown first."""
-    restic = store.open(call)
+    """Remove old copies from a repository by the rules for backups; what would be removed is shown first.
+
+    What is left of a pack that others still need is sent once more, with at most `limit_upload` KiB a second.
+    """
+    restic = store.open(call, limit_upload)
     world, where = call.world(), call.where()
     stack = observe.find_stack(world.engine, where)
     origin = world.engine.origin(stack.project.name)

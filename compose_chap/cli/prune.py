@@ -14,11 +14,12 @@ from compose_chap import units
 from compose_chap.backups import catalogue
 from compose_chap.cli.call import Call, common
 from compose_chap.cli.commands import command
-from compose_chap.cli.copies import Store, from_repository, prune_repository
+from compose_chap.cli.copies import Store, from_repository, limit_option, prune_repository
 from compose_chap.cli.options import at_least, output_option, wait_lock_option, yes_option
 from compose_chap.cli.recorded import guarded
 from compose_chap.cli.screen import sentences
 from compose_chap.cli.screen.layout import paragraph, table
+from compose_chap.errors import UsageError
 from compose_chap.operations import prune
 from compose_chap.operations.prune import PrunePlan
 from compose_chap.records import lock, retention
@@ -43,6 +44,7 @@ def _number(name: str, default: int, text: str, least: int = 0) -> Callable[[_Fu
 @_number("--floor", 1, "Never keep fewer than N backups.", least=1)
 @click.option("--dry-run", is_flag=True, help="Show what would be removed and why, but remove nothing.")
 @from_repository
+@limit_option
 @yes_option
 @output_option
 @wait_lock_option
@@ -57,6 +59,7 @@ def prune_command(
     floor: int,
     dry_run: bool,
     store: Store,
+    limit_upload: int,
     yes: bool,
     output: Path | None,
 ) -> None:
@@ -68,8 +71,10 @@ def prune_command(
     """
     rules = retention.Retention(keep_last, keep_daily, keep_weekly, keep_monthly, floor, keep_databases)
     if store.named:
-        prune_repository(call, store, rules, output, dry_run=dry_run, yes=yes)
+        prune_repository(call, store, rules, output, limit_upload, dry_run=dry_run, yes=yes)
         return
+    if limit_upload:
+        raise UsageError("--limit-upload is about copies.", hint="Name where they are: --from REPOSITORY")
     world, where = call.world(), call.where()
     find = partial(observe.find_local_stack, world.engine, where)
     stack = find()

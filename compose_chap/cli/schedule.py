@@ -162,6 +162,7 @@ def _on(
             listeners.alarm_file(directory),
             listeners.digest,
         )
+        timers.refuse_namesake(starter, schedule)
         # First: a timer may begin the work at once.
         earlier = addresses.own(directory)
         addresses.write(directory, listeners.addresses)

@@ -9,15 +9,29 @@ from compose_chap.cli.call import Call
 from compose_chap.cli.recorded import recorded
 from compose_chap.cli.screen import schedule as screen
 from compose_chap.engine.ping import Signal, ping
-from compose_chap.errors import ScheduleError
+from compose_chap.errors import Locked, ScheduleError
 from compose_chap.model import Origin
-from compose_chap.records import audit
-from compose_chap.schedule import routine, signs, work
+from compose_chap.records import audit, lock
+from compose_chap.schedule import plan, routine, signs, work
 from compose_chap.schedule.plan import NIGHTLY, WEEKLY, Schedule
 
 
 def run(call: Call, directory: Path, origin: Origin, schedule: Schedule, kind: str) -> None:
-    """Do the work of a kind, write it down, and tell monitor and people what changed. Raise ScheduleError."""
+    """Do the work of a kind, write it down, and tell monitor and people what changed.
+
+    Raise ScheduleError when a part failed, and Locked when the same work is still under way: a first copy may take
+    longer than a day, and cron begins the next night all the same.
+    """
+    mark = plan.mark(directory, kind)
+    if lock.in_use(mark):
+        raise Locked(
+            f"The {kind} work is still under way.", state="Nothing was begun.", hint="See it: docker chap history"
+        )
+    with lock.claimed(mark):
+        _run(call, directory, origin, schedule, kind)
+
+
+def _run(call: Call, directory: Path, origin: Origin, schedule: Schedule, kind: str) -> None:
     world, alarms = call.world(), Alarms(call, directory, origin, schedule)
     earlier = audit.entries(directory, origin)
     with recorded(call, directory, origin) as attempt:

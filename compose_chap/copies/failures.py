@@ -49,7 +49,8 @@ _MEANINGS: tuple[tuple[str, type[CopyError], str, str], ...] = (
         r"already locked",
         InUse,
         "The repository is locked by another run of restic.",
-        "Wait until it has ended, then run the command again.\nIf that run is gone, half an hour later: restic unlock",
+        "Wait until it has ended, or let the command wait: --wait-lock SECONDS"
+        "\nThe lock of a run that is gone counts for half an hour.",
     ),
     (
         r"read-only file system",
@@ -70,6 +71,12 @@ _MEANINGS: tuple[tuple[str, type[CopyError], str, str], ...] = (
         "The server does not let this machine in.",
         "Check its keys and login: those of S3 belong into --keys FILE, and for sftp `ssh USER@HOST` has to work"
         " without a question.",
+    ),
+    (
+        r"permission denied",
+        Denied,
+        "This user may not read or write in the repository.",
+        "Run it as the user to whom it belongs, or as root.",
     ),
     (
         r"connection (refused|reset|timed out|lost)|no such host|network is unreachable|broken pipe|i/o timeout"
@@ -98,7 +105,7 @@ _MEANINGS: tuple[tuple[str, type[CopyError], str, str], ...] = (
         r"does not exist|no such file|\b404\b|is there a repository at",
         NoRepository,
         "There is no repository at this location.",
-        "Check the location. To make a new repository there: docker chap copy --init",
+        "Check the location. To make a new repository there: docker chap copy --to REPOSITORY --init",
     ),
 )
 
@@ -154,7 +161,9 @@ def _without(names: Sequence[str], text: str) -> str:
 
 
 def _telling(lines: Sequence[str]) -> str:
-    named = [line for line in lines if line.startswith("Fatal:") or "locked" in line] or lines[-1:]
+    # What ssh says is the reason of what restic says.
+    by_ssh = [line.removeprefix("subprocess ssh: ") for line in lines if line.startswith("subprocess ssh: ")]
+    named = by_ssh[-1:] or [line for line in lines if line.startswith("Fatal:") or "locked" in line] or lines[-1:]
     return named[0].removeprefix("Fatal: ") if named else "It gave no reason."
 
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from shlex import quote
 
 from compose_chap import reading
 from compose_chap.errors import CopyError, UsageError
@@ -14,7 +15,7 @@ from compose_chap.redact import redact
 
 _DISK = "disk:"
 _BY_LABEL = Path("/dev/disk/by-label")
-_MOUNTS = Path("/proc/self/mounts")
+_MOUNTS = Path("/proc/self/mountinfo")
 # What restic reads the password from. A password is never an argument, which everybody on the machine could read.
 PASSWORDS = ("RESTIC_PASSWORD", "RESTIC_PASSWORD_FILE", "RESTIC_PASSWORD_COMMAND")
 _WITH_PASSWORD = re.compile(r"://[^/@]*:[^/]*@")
@@ -131,13 +132,17 @@ def mount_point(label: str, by_label: Path = _BY_LABEL, mounts: Path = _MOUNTS) 
     device = by_label / label.replace(" ", r"\x20")
     if not device.exists():
         raise CopyError(f"The disk '{label}' is not connected.", hint="Connect it, then run the command again.")
-    wanted = os.path.realpath(device)
+    wanted, mounted = os.path.realpath(device), []
     for line in mounts.read_text().splitlines():
-        device_name, target = line.split(" ")[:2]
-        if os.path.realpath(device_name) == wanted:
-            # The kernel writes a space in a path as \040.
-            return Path(re.sub(r"\\([0-7]{3})", lambda digits: chr(int(digits[1], 8)), target))
+        where, _, what = line.partition(" - ")
+        if os.path.realpath(what.split(" ")[1]) == wanted:
+            mounted.append(where.split(" ")[3:5])
+    if mounted:
+        # A folder of the disk may be mounted elsewhere too, as the root of that. The last mount hides those before it.
+        _, target = min(reversed(mounted), key=lambda root_and_target: len(root_and_target[0]))
+        # The kernel writes a space in a path as \040.
+        return Path(re.sub(r"\\([0-7]{3})", lambda digits: chr(int(digits[1], 8)), target))
     raise CopyError(
         f"The disk '{label}' is connected, but not mounted.",
-        hint=f"Mount it, then run the command again: mount LABEL={label} /mnt",
+        hint=f"Mount it, then run the command again: mount {quote(f'LABEL={label}')} /mnt",
     )

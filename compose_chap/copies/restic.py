@@ -236,7 +236,7 @@ def _calm(location: str) -> list[str]:
 def _is_read_only(location: str) -> bool:
     """Whether this is a repository in a folder of this machine into which this user can write nothing."""
     folder = Path(location.removeprefix("local:"))
-    return folder.is_absolute() and (folder / "config").is_file() and not os.access(folder / "locks", os.W_OK)
+    return folder.is_absolute() and os.access(folder / "config", os.R_OK) and not os.access(folder / "locks", os.W_OK)
 
 
 def _tagged(tags: Sequence[str]) -> list[str]:

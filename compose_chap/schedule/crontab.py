@@ -14,6 +14,8 @@ from compose_chap.schedule.plan import KINDS, MONTHLY, WEEKLY, Schedule
 # What cron of Debian, cronie, BusyBox and fcron say.
 _NO_CRONTAB = re.compile(r"no f?crontab|no such file", re.IGNORECASE)
 
+_FOLDER = re.compile(r"(?:\S+ ){5}cd (.+?) && env ")
+
 
 def lines(schedule: Schedule, environment: Mapping[str, str]) -> list[str]:
     """Return the lines for a schedule. Cron mails what they write: nothing unless something goes wrong."""
@@ -52,6 +54,13 @@ class Crontab:
         text = _read()
         if (rest := without(text, project)) != text:
             _write(rest)
+
+    def folder(self, project: str) -> str:
+        """Return the folder in which the lines of a project begin the work, empty where there are none."""
+        for line in _read().splitlines():
+            if line.endswith(_mark(project)) and (match := _FOLDER.match(line)):
+                return shlex.split(match[1].replace(r"\%", "%"))[0]
+        return ""
 
     def next_run(self, schedule: Schedule, kind: str, now: datetime) -> datetime | None:
         """Return when the work of a kind begins next; None when its lines are gone."""

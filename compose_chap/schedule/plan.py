@@ -105,6 +105,14 @@ def remove(directory: Path) -> None:
     own_folder.remove(directory / FOLDER / _FILE)
 
 
+def mark(directory: Path, kind: str) -> Path:
+    """Return the file that the work of a kind claims while it is under way, made where it is missing."""
+    path = own_folder.make(directory / FOLDER) / f"schedule-{kind}.running"
+    if not path.exists():
+        own_folder.write(path, b"")
+    return path
+
+
 def _read(value: Value) -> Schedule:
     store = value.get("store")
     names = ("output", "metrics_file", "ping", "alarm_file", "digest")

@@ -12,7 +12,7 @@ from pathlib import Path
 from compose_chap.engine import process
 from compose_chap.errors import EngineError, StateError
 from compose_chap.records.files import durable
-from compose_chap.schedule.plan import KINDS, MONTHLY, WEEKLY, Schedule
+from compose_chap.schedule.plan import KINDS, MONTHLY, NIGHTLY, WEEKLY, Schedule
 
 _SYSTEM = Path("/etc/systemd/system")
 _SERVICE = """\
@@ -75,20 +75,20 @@ class Systemd:
     def __init__(self, options: Sequence[str]) -> None:
         self._options = list(options)
         home = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
-        self.folder = Path(home) / "systemd/user" if options else _SYSTEM
+        self.units = Path(home) / "systemd/user" if options else _SYSTEM
 
     def install(self, schedule: Schedule, environment: Mapping[str, str]) -> list[str]:
         """Make the timers and start them, and return their files. Raise StateError or EngineError."""
         written = []
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            self.units.mkdir(parents=True, exist_ok=True)
             for kind in KINDS:
                 for name, text in files(schedule, kind, environment).items():
-                    durable.write_file(self.folder / name, text.encode())
-                    (self.folder / name).chmod(0o644)
-                    written.append(str(self.folder / name))
+                    durable.write_file(self.units / name, text.encode())
+                    (self.units / name).chmod(0o644)
+                    written.append(str(self.units / name))
         except OSError as error:
-            raise StateError(f"Cannot write the timers in {self.folder}: {error.strerror}.") from None
+            raise StateError(f"Cannot write the timers in {self.units}: {error.strerror}.") from None
         self._call("daemon-reload")
         timers = [f"{unit_name(schedule.project, kind)}.timer" for kind in KINDS]
         self._call("enable", "--now", "--quiet", *timers)
@@ -99,16 +99,25 @@ class Systemd:
     def remove(self, project: str) -> None:
         """Stop the timers and remove them. What a timer has begun goes on. Raise StateError or EngineError."""
         units = [unit_name(project, kind) for kind in KINDS]
-        present = [f"{unit}.timer" for unit in units if (self.folder / f"{unit}.timer").exists()]
+        present = [f"{unit}.timer" for unit in units if (self.units / f"{unit}.timer").exists()]
         if present:
             self._call("disable", "--now", "--quiet", *present)
         try:
             for unit in units:
                 for suffix in ("timer", "service"):
-                    (self.folder / f"{unit}.{suffix}").unlink(missing_ok=True)
+                    (self.units / f"{unit}.{suffix}").unlink(missing_ok=True)
         except OSError as error:
-            raise StateError(f"Cannot remove the timers in {self.folder}: {error.strerror}.") from None
+            raise StateError(f"Cannot remove the timers in {self.units}: {error.strerror}.") from None
         self._call("daemon-reload")
+
+    def folder(self, project: str) -> str:
+        """Return the folder in which the timers of a project begin the work, empty where there are none."""
+        with suppress(OSError):
+            for line in (self.units / f"{unit_name(project, NIGHTLY)}.service").read_text().splitlines():
+                name, _, value = line.partition("=")
+                if name == "WorkingDirectory":
+                    return value.replace("%%", "%")
+        return ""
 
     def next_run(self, schedule: Schedule, kind: str, _now: datetime) -> datetime | None:
         """Return when the work of a kind begins next; None when systemd does not say."""

@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime
+from pathlib import Path
+from shlex import quote
 from typing import Protocol
 
 from compose_chap.engine import background
-from compose_chap.errors import EngineError
+from compose_chap.errors import EngineError, StateError, UsageError
+from compose_chap.schedule import plan
 from compose_chap.schedule.crontab import Crontab
 from compose_chap.schedule.plan import Schedule
 from compose_chap.schedule.systemd import Systemd
@@ -36,6 +40,9 @@ class Timers(Protocol):
     def remove(self, project: str) -> None:
         """Remove the timers of a project."""
 
+    def folder(self, project: str) -> str:
+        """Return the folder in which the timers of a project begin the work, empty where there are none."""
+
     def next_run(self, schedule: Schedule, kind: str, now: datetime) -> datetime | None:
         """Return when the work of a kind begins next; None when nothing will begin it, or nobody knows."""
 
@@ -56,6 +63,21 @@ def timers(wanted: str = "") -> Timers:
         state="Nothing was changed.",
         hint="Run it as root, where systemd runs. Or: loginctl enable-linger, or apt install cron",
     )
+
+
+def refuse_namesake(starter: Timers, schedule: Schedule) -> None:
+    """Raise StateError where timers of this name are another stack's: two engines may have a project of one name."""
+    other = starter.folder(schedule.project)
+    if not other or other == schedule.folder:
+        return
+    with suppress(StateError):
+        if plan.read(Path(other)):
+            raise UsageError(
+                f"The timers of a project '{schedule.project}' are there already: those of the stack in {other}.",
+                state="Nothing was changed.",
+                hint=f"Schedule that stack as another user, or with the other of systemd and cron: --by KIND."
+                f"\nOr remove its schedule: cd {quote(other)} && docker chap schedule off",
+            )
 
 
 def environment(own: Mapping[str, str]) -> dict[str, str]:

@@ -67,7 +67,7 @@ def parts(schedule: Schedule, kind: str) -> list[WorkPart]:
             *([_part("copy", "copy", "latest", *store.words("--to"), *limit, *output, *wait)] if store else []),
             _part("prune", "prune", "--yes", *output, *wait, needs="backup"),
             *(
-                [_part("prune copies", "prune", "--yes", *store.words("--from"), *output, *wait, needs="copy")]
+                [_part("prune copies", "prune", "--yes", *store.words("--from"), *limit, *output, *wait, needs="copy")]
                 if store
                 else []
             ),

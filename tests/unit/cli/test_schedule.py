@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from compose_chap.cli import app
-from compose_chap.records import audit
+from compose_chap.records import audit, lock
 from compose_chap.schedule import plan
 from tests.monitor import Monitor, monitoring
 
@@ -91,6 +91,18 @@ def test_a_run_makes_an_entry_with_its_parts_and_reaches_the_monitor(
     assert call(capsys)["scheduled"]["work"]["nightly"]["last"]["result"] == "failed"
 
 
+def test_work_that_is_still_under_way_is_not_begun_again(
+    programs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    on(capsys)
+    with lock.claimed(plan.mark(tmp_path, "nightly")):
+        error = call(capsys, "run", "nightly", expect=5)["error"]
+        assert "still under way" in error["message"]
+        call(capsys, "run", "weekly")
+    assert [entry.facts.get("kind") for entry in audit.entries(tmp_path)] == [None, "weekly"]
+    call(capsys, "run", "nightly")
+
+
 def test_what_failed_in_the_week_stays_a_failure_every_night(
     programs: Path, capsys: pytest.CaptureFixture[str], monitor: Monitor
 ) -> None:
@@ -166,7 +178,7 @@ LOCKED = (
         ("", "", "restic is not installed", "version 0.14 or later: apt install restic"),
         ("0.11.0", "", "restic 0.11.0 is too old: copies need 0.14 or later", "https://restic.readthedocs.io"),
         ("0.14.0", NOWHERE, "The repository cannot be reached", "when the link is back"),
-        ("0.14.0", LOCKED, "locked by PID 7 on north", "restic unlock"),
+        ("0.14.0", LOCKED, "locked by PID 7 on north", "half an hour"),
         (
             "0.14.0",
             "Fatal: wrong password or no key found",

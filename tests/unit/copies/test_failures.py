@@ -25,6 +25,7 @@ WORDS = (
      " closed", Unreachable, "reached"),
     ("subprocess ssh: root@h: Permission denied (publickey).\nFatal: unable to start the sftp session, error: EOF",
      Denied, "let this machine in"),
+    ("Fatal: unable to open config file: stat /c/config: permission denied" + ASKS, Denied, "may not read or write"),
     ("Fatal: unable to open config file: Stat: Access Denied." + ASKS, Denied, "let this machine in"),
     ("unable to remove <snapshot/62> from the repository\nblob not removed, server response: 403 Forbidden (403)",
      Denied, "let this machine in"),
@@ -69,6 +70,14 @@ def test_the_name_of_a_repository_means_nothing(location: str, real: str) -> Non
 def test_who_holds_the_lock_is_named() -> None:
     words = "repository is already locked by PID 7 on north by root (UID 0, GID 0)\nlock was created at 2026\n"
     assert "north" in failures.meaning(words, "REPO").message
+
+
+def test_what_ssh_says_is_the_reason() -> None:
+    words = (
+        "subprocess ssh: Warning: Permanently added.\nsubprocess ssh: ssh: connect to host h port 22: No route to host"
+        "\nFatal: unable to open repository at sftp:h:/x: unable to start the sftp session, error: EOF"
+    )
+    assert failures.meaning(words, "sftp:h:/x").message.endswith("\nssh: connect to host h port 22: No route to host")
 
 
 def test_what_nobody_knows_is_passed_on_without_passwords() -> None:

@@ -83,11 +83,16 @@ def test_a_disk_goes_by_its_label_wherever_it_is_mounted(tmp_path: Path) -> None
     labels.mkdir()
     (tmp_path / "sdb1").touch()
     (labels / r"MY\x20DISK").symlink_to(tmp_path / "sdb1")
-    mounts.write_text(f"proc /proc proc rw 0 0\n{tmp_path}/sdb1 /media/MY\\040DISK ext4 rw 0 0\n")
-    assert mount_point("MY DISK", labels, mounts) == Path("/media/MY DISK")
-    mounts.write_text("proc /proc proc rw 0 0\n")
-    with pytest.raises(CopyError, match="not mounted"):
+    proc = "22 28 0:21 / /proc rw shared:12 - proc proc rw\n"
+    bound = f"90 28 8:17 /sub/folder /srv/part rw - ext4 {tmp_path}/sdb1 rw\n"
+    whole = f"91 28 8:17 / /media/MY\\040DISK rw,relatime shared:1 - ext4 {tmp_path}/sdb1 rw,errors=remount-ro\n"
+    for text in (proc + whole, proc + bound + whole, whole + bound, whole.replace("MY", "OLD") + whole):
+        mounts.write_text(text)
+        assert mount_point("MY DISK", labels, mounts) == Path("/media/MY DISK")
+    mounts.write_text(proc)
+    with pytest.raises(CopyError, match="not mounted") as caught:
         mount_point("MY DISK", labels, mounts)
+    assert "mount 'LABEL=MY DISK' /mnt" in caught.value.hint
     with pytest.raises(CopyError, match="not connected"):
         mount_point("OTHER", labels, mounts)
 

@@ -6,13 +6,14 @@ import shlex
 import shutil
 import subprocess
 import time
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
 
-from compose_chap.errors import EngineError
-from compose_chap.schedule import crontab, systemd, timers
+from compose_chap.errors import EngineError, UsageError
+from compose_chap.schedule import crontab, plan, systemd, timers
 from compose_chap.schedule.crontab import Crontab
 from compose_chap.schedule.plan import KINDS, MONTHLY, NIGHTLY, WEEKLY, Schedule
 from compose_chap.schedule.systemd import Systemd
@@ -154,6 +155,31 @@ def test_a_user_without_a_crontab_gets_theirs(table: Path, words: str) -> None:
     assert len(table.read_text().splitlines()) == 3
 
 
+def test_the_timers_of_another_stack_of_the_same_name_are_not_replaced(table: Path, tmp_path: Path) -> None:
+    cron, here = Crontab(), str(tmp_path / "100% it's")
+    assert cron.folder("chap") == ""
+    cron.install(replace(ODD, folder=here), ENVIRONMENT)
+    assert cron.folder("chap") == here and cron.folder("hap") == "" and cron.folder("chap-test") == ""
+    timers.refuse_namesake(cron, replace(ODD, folder=here))
+    elsewhere = replace(ODD, folder="/srv/moved")
+    timers.refuse_namesake(cron, elsewhere)  # that stack was moved: nothing is scheduled where it was
+    Path(here).mkdir()
+    plan.write(Path(here), ODD)
+    with pytest.raises(UsageError, match="those of the stack in") as caught:
+        timers.refuse_namesake(cron, elsewhere)
+    assert f"cd {shlex.quote(here)} && docker chap schedule off" in caught.value.hint
+
+
+def test_systemd_knows_whose_timers_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    starter = Systemd(["--user"])
+    starter.units.mkdir(parents=True)
+    assert starter.folder("chap") == ""
+    for name, text in systemd.files(ODD, NIGHTLY, ENVIRONMENT).items():
+        (starter.units / name).write_text(text)
+    assert starter.folder("chap") == ODD.folder and starter.folder("chap-test") == ""
+
+
 def test_cron_that_refuses_is_named(table: Path) -> None:
     (table.parent / "crontab").write_text("#!/bin/sh\necho you are not allowed >&2\nexit 1\n")
     with pytest.raises(EngineError, match="not allowed"):
@@ -177,7 +203,7 @@ def test_what_starts_the_work_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
         monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
         monkeypatch.setattr("compose_chap.engine.background.systemd_options", lambda given=options: given)
         starter = timers.timers()
-        assert isinstance(starter, Systemd) and str(starter.folder) == folder
+        assert isinstance(starter, Systemd) and str(starter.units) == folder
 
 
 def test_the_work_gets_what_docker_needs_and_nothing_secret() -> None:

@@ -61,6 +61,8 @@ def test_what_is_done_when() -> None:
     assert "--deep" in work.parts(ALONE, MONTHLY)[0].words
     copy = work.parts(FULL, NIGHTLY)[1].words
     assert copy[-6:] == ("--limit-upload", "300", "-o", "/mnt", "--wait-lock", "14400")
+    # It repacks, which sends.
+    assert work.parts(FULL, NIGHTLY)[3].words[-6:] == copy[-6:]
 
 
 def test_no_password_is_in_a_command() -> None:
