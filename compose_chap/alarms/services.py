@@ -95,7 +95,7 @@ class Services:
 
 @contextmanager
 def loaded() -> Iterator[Services]:
-    """Load Apprise while the block runs. Raise StateError when there is no room to unpack it, not even in memory."""
+    """Load Apprise while the block runs. Raise StateError when that fails: there may be no room, not even in memory."""
     packed = resources.files("compose_chap.alarms") / _PACKED
     if "apprise" in sys.modules or not packed.is_file():
         yield Services(_imported())
@@ -128,8 +128,12 @@ def _unpacked_into(stack: ExitStack, content: bytes) -> str:
 
 
 def _imported() -> Any:
-    with _listening():
-        import apprise
+    try:
+        with _listening():
+            import apprise
+    # Whatever is wrong with it, the work goes on.
+    except Exception as error:
+        raise StateError(f"What sends alarms cannot be loaded ({type(error).__name__}).") from None
     return apprise
 
 

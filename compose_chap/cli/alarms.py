@@ -127,8 +127,12 @@ class Alarms:
         now = self.call.clock()
         if not weekly or self.schedule.digest != digest.WEEKLY or not digest.due(before.digest_at, now):
             return before
-        trail = audit.entries(self.directory, self.origin)
-        seen = routine.look(self.directory, self.origin, now)
+        try:
+            trail = audit.entries(self.directory, self.origin)
+            seen = routine.look(self.directory, self.origin, now)
+        except StateError as error:
+            self.call.tell(f"Warning: there is no summary of the week. {error.message}")
+            return before
         facts = digest.facts(trail, seen, work.ask_status(self.schedule), now)
         failing = [f"Fails since {units.moment(each.since)}: {each.subject}" for each in before.failing]
         lines = [f"CHAP {self.stack}, the week until {units.moment(now)}", ""]

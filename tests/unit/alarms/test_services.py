@@ -12,6 +12,7 @@ import pytest
 from compose_chap.alarms import services
 from compose_chap.alarms.services import Services
 from compose_chap.alarms.wording import AlarmText
+from compose_chap.errors import StateError
 from tests.services import MailServer, WebService, serving
 
 TEXT = AlarmText("CHAP p on s: nightly copy fails", "The repository cannot be reached.\nNächste Zeile.", bad=True)
@@ -142,3 +143,9 @@ def test_nothing_of_it_is_loaded_before() -> None:
     program = "import sys, compose_chap.cli.schedule, compose_chap.cli.status\n"
     program += "assert not {'apprise', 'compose_chap.alarms.services'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_what_cannot_be_loaded_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "apprise", None)
+    with pytest.raises(StateError, match="cannot be loaded"), services.loaded():
+        pass
