@@ -65,7 +65,7 @@ class Services:
             try:
                 return results.get(timeout=_LONGEST)
             except Empty:
-                return f"{addresses.shown(address)} does not finish its answer"
+                return "it does not finish its answer"
 
     def _sent(self, address: str, text: AlarmText) -> str:
         with _listening() as lines:
@@ -80,8 +80,8 @@ class Services:
                     return ""
             # Whatever a service's own code does not expect must not end the work.
             except Exception as error:
-                return f"{addresses.shown(address)} failed ({type(error).__name__})"
-        return f"{addresses.shown(address)} did not take it" + (f": {_plain(lines, address)}" if lines else "")
+                return f"its service failed ({type(error).__name__})"
+        return "it did not take the message" + (f" ({_plain(lines, address)})" if lines else "")
 
     def _service(self, address: str) -> Any:
         service = self._apprise.Apprise.instantiate(address, asset=self._asset)

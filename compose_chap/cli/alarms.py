@@ -109,7 +109,9 @@ class Alarms:
                 f"Warning: the state of the alarms cannot be written down, so they may come twice. {trouble}"
             )
         for failure in failures:
-            self.call.tell(f"Warning: an alarm was not sent, and is sent with the next run. {failure.why}.")
+            self.call.tell(
+                f"Warning: an alarm was not sent to {failure.shown}, and is sent with the next run: {failure.why}."
+            )
 
     def _changed(self, before: Ledger, seen: Sequence[Sign], names: tuple[str, ...]) -> Ledger:
         known = signs.subjects(self.schedule)
