@@ -54,7 +54,7 @@ class Services:
         known = self._kinds()
         if kind not in known:
             similar = difflib.get_close_matches(kind, known, n=1)
-            return f"no service is called {kind}://" + (f"; did you mean {similar[0]}://?" if similar else "")
+            return f"no service is called {kind}://" + (f", but {similar[0]}:// is known" if similar else "")
         return f"it is not complete: {_plain(lines, address) or 'a part of it is missing'}"
 
     def send(self, address: str, text: AlarmText) -> str:

@@ -82,8 +82,8 @@ def test_a_long_text_is_cut_where_the_service_takes_no_more(known: Services, web
 @pytest.mark.parametrize(
     ("address", "words"),
     [
-        ("mailot://a:secretpw@example.org", "no service is called mailot://; did you mean mailto://?"),
-        ("telgram://123456789:secretpw/1", "no service is called telgram://; did you mean "),
+        ("mailot://a:secretpw@example.org", "no service is called mailot://, but mailto:// is known"),
+        ("telgram://123456789:secretpw/1", "no service is called telgram://, but "),
         ("o.secretpw://x", "no service is called o.secretpw://"),
         (
             "https://example.org/secretpw",
@@ -120,7 +120,7 @@ def test_why_it_did_not_arrive_holds_no_secret(known: Services, web: WebService)
 
 def test_an_address_that_no_service_understands_any_more_is_no_end(known: Services) -> None:
     assert known.send("mailot://a:secretpw@example.org", TEXT) == (
-        "no service is called mailot://; did you mean mailto://?"
+        "no service is called mailot://, but mailto:// is known"
     )
 
 

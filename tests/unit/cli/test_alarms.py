@@ -189,7 +189,7 @@ def test_a_test_says_of_each_address_whether_it_arrived(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("on", "--alarm", "mailot://u:secretpw@a.example"), "did you mean mailto://?"),
+        (("on", "--alarm", "mailot://u:secretpw@a.example"), ", but mailto:// is known"),
         (("on", "--alarm", "secretpw"), "begin with its kind"),
         (("on", "--alarm", "https://a.example/secretpw"), "no service is known at https://a.example"),
         (("on", "--alarm", "tgram://secretpw"), "not complete"),
