@@ -12,7 +12,7 @@ from typing import Protocol
 from compose_chap import units
 from compose_chap.alarms import addresses, ledger
 from compose_chap.alarms.ledger import Ledger, Waiting
-from compose_chap.alarms.services import AlarmText
+from compose_chap.alarms.wording import AlarmText
 from compose_chap.errors import StateError
 
 # From then on a message says of itself that it is late.

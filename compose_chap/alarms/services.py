@@ -14,7 +14,6 @@ import warnings
 import zipfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from importlib import resources
 from queue import Empty, SimpleQueue
 from threading import Thread
@@ -22,6 +21,7 @@ from typing import Any
 
 from compose_chap import timeline
 from compose_chap.alarms import addresses
+from compose_chap.alarms.wording import AlarmText
 from compose_chap.errors import StateError
 from compose_chap.redact import redact
 
@@ -30,15 +30,6 @@ _ROOM = (None, "/dev/shm")
 _PACKED = "apprise.zip"
 _SECONDS = 15.0  # for each answer of a service
 _LONGEST = 90.0  # seconds for a message, however the answers drip
-
-
-@dataclass(frozen=True)
-class AlarmText:
-    """What is sent: a title and a text, and whether it is about something bad."""
-
-    title: str
-    body: str
-    bad: bool = False
 
 
 class Services:
@@ -63,7 +54,7 @@ class Services:
         known = self._kinds()
         if kind not in known:
             similar = difflib.get_close_matches(kind, known, n=1)
-            return f"no service is called {kind}://" + (f"; did you mean {similar[0]}://?" if similar else "")
+            return f"no service is called {kind}://" + (f", but {similar[0]}:// is known" if similar else "")
         return f"it is not complete: {_plain(lines, address) or 'a part of it is missing'}"
 
     def send(self, address: str, text: AlarmText) -> str:
@@ -74,7 +65,7 @@ class Services:
             try:
                 return results.get(timeout=_LONGEST)
             except Empty:
-                return f"{addresses.shown(address)} does not finish its answer"
+                return "it does not finish its answer"
 
     def _sent(self, address: str, text: AlarmText) -> str:
         with _listening() as lines:
@@ -89,8 +80,8 @@ class Services:
                     return ""
             # Whatever a service's own code does not expect must not end the work.
             except Exception as error:
-                return f"{addresses.shown(address)} failed ({type(error).__name__})"
-        return f"{addresses.shown(address)} did not take it" + (f": {_plain(lines, address)}" if lines else "")
+                return f"its service failed ({type(error).__name__})"
+        return "it did not take the message" + (f" ({_plain(lines, address)})" if lines else "")
 
     def _service(self, address: str) -> Any:
         service = self._apprise.Apprise.instantiate(address, asset=self._asset)
@@ -104,7 +95,7 @@ class Services:
 
 @contextmanager
 def loaded() -> Iterator[Services]:
-    """Load Apprise while the block runs. Raise StateError when there is no room to unpack it, not even in memory."""
+    """Load Apprise while the block runs. Raise StateError when that fails: there may be no room, not even in memory."""
     packed = resources.files("compose_chap.alarms") / _PACKED
     if "apprise" in sys.modules or not packed.is_file():
         yield Services(_imported())
@@ -137,8 +128,12 @@ def _unpacked_into(stack: ExitStack, content: bytes) -> str:
 
 
 def _imported() -> Any:
-    with _listening():
-        import apprise
+    try:
+        with _listening():
+            import apprise
+    # Whatever is wrong with it, the work goes on.
+    except Exception as error:
+        raise StateError(f"What sends alarms cannot be loaded ({type(error).__name__}).") from None
     return apprise
 
 

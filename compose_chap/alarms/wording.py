@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 from compose_chap import units
@@ -10,6 +11,15 @@ from compose_chap.alarms.changes import Failing, StateChange
 from compose_chap.redact import redact
 
 _LONGEST = 700  # bytes of the reason of one failure
+
+
+@dataclass(frozen=True)
+class AlarmText:
+    """What is sent: a title and a text, and whether it is about something bad."""
+
+    title: str
+    body: str
+    bad: bool = False
 
 
 def title(stack: str, change: StateChange) -> str:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from compose_chap import units
-from compose_chap.alarms import addresses, changes, delivery, ledger, services, wording
+from compose_chap.alarms import addresses, changes, delivery, ledger, wording
 from compose_chap.alarms.changes import Sign
 from compose_chap.alarms.ledger import Ledger, Waiting
-from compose_chap.alarms.services import AlarmText
+from compose_chap.alarms.wording import AlarmText
 from compose_chap.cli.call import Call
 from compose_chap.engine import ping
 from compose_chap.errors import ScheduleError, StateError, UsageError
@@ -21,6 +23,9 @@ from compose_chap.ownership import user_name
 from compose_chap.records import audit
 from compose_chap.schedule import digest, routine, signs, work
 from compose_chap.schedule.plan import Schedule
+
+if TYPE_CHECKING:
+    from compose_chap.alarms.services import Services
 
 
 @dataclass(frozen=True)
@@ -51,9 +56,16 @@ class Listeners:
         return str(addresses.own_file(directory)) if self.addresses else os.path.abspath(self.file) if self.file else ""
 
 
+def _services() -> AbstractContextManager[Services]:
+    # Imported only here: no other command, and no run without an alarm, waits for it.
+    from compose_chap.alarms import services
+
+    return services.loaded()
+
+
 def _check_services(given: tuple[str, ...]) -> None:
     """Raise UsageError for an address that no service understands."""
-    with services.loaded() as known:
+    with _services() as known:
         for address in addresses.checked(given):
             if why := known.fault(address):
                 raise UsageError(
@@ -91,13 +103,15 @@ class Alarms:
             return
         names = tuple(map(addresses.identity, to))
         update = lambda before: self._with_digest(self._changed(before, seen, names), names, weekly)  # noqa: E731
-        failures, troubles = delivery.deliver(self.directory, to, update, services.loaded, self.call.clock)
+        failures, troubles = delivery.deliver(self.directory, to, update, _services, self.call.clock)
         for trouble in troubles:
             self.call.tell(
                 f"Warning: the state of the alarms cannot be written down, so they may come twice. {trouble}"
             )
         for failure in failures:
-            self.call.tell(f"Warning: an alarm was not sent, and is sent with the next run. {failure.why}.")
+            self.call.tell(
+                f"Warning: an alarm was not sent to {failure.shown}, and is sent with the next run: {failure.why}."
+            )
 
     def _changed(self, before: Ledger, seen: Sequence[Sign], names: tuple[str, ...]) -> Ledger:
         known = signs.subjects(self.schedule)
@@ -115,8 +129,12 @@ class Alarms:
         now = self.call.clock()
         if not weekly or self.schedule.digest != digest.WEEKLY or not digest.due(before.digest_at, now):
             return before
-        trail = audit.entries(self.directory, self.origin)
-        seen = routine.look(self.directory, self.origin, now)
+        try:
+            trail = audit.entries(self.directory, self.origin)
+            seen = routine.look(self.directory, self.origin, now)
+        except StateError as error:
+            self.call.tell(f"Warning: there is no summary of the week. {error.message}")
+            return before
         facts = digest.facts(trail, seen, work.ask_status(self.schedule), now)
         failing = [f"Fails since {units.moment(each.since)}: {each.subject}" for each in before.failing]
         lines = [f"CHAP {self.stack}, the week until {units.moment(now)}", ""]
@@ -176,7 +194,7 @@ class Alarms:
         rows = []
         if self.schedule.alarm_file:
             to = addresses.read(Path(self.schedule.alarm_file))
-            with services.loaded() as known:
+            with _services() as known:
                 for address in to:
                     self.call.world().notify("schedule", f"test {addresses.shown(address)}")
                     rows.append(

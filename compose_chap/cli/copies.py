@@ -113,6 +113,12 @@ def wanted_copy(call: Call, restic: Restic, wanted: str) -> Copy:
     return catalogue.find(wanted, catalogue.scan(restic), origin)
 
 
+def warn_of_same_disk(call: Call, restic: Restic, folder: Path) -> None:
+    """Warn of a repository that is lost together with a folder of this machine."""
+    if restic.shares_disk(folder):
+        call.tell(paragraph(f"Warning: {screen.ON_SAME_DISK}", sys.stderr))
+
+
 @command("copy")
 @click.argument("wanted", shell_complete=backups, metavar="[BACKUP]", default="latest")
 @to_repository()
@@ -138,6 +144,7 @@ def copy_command(call: Call, wanted: str, store: Store, new: bool, limit_upload:
         made = new and restic.make_if_missing()
         sent = send.send(world, restic, backup, server_of(world.engine, stack))
         attempt.learn(sent=sent.added, sql_size=sent.copy.sql_size)
+    warn_of_same_disk(call, restic, folder)
     text = screen.sent(sent, restic.location) + (f" {screen.NEW_REPOSITORY}" if made else "")
     call.result({"copy": screen.copy_document(sent.copy), "sent": sent.added, "existed": sent.existed}, paragraph(text))
 

@@ -17,6 +17,7 @@ from compose_chap.cli.screen.layout import paragraph
 from compose_chap.cli.values import files
 from compose_chap.errors import ChapError, SeveralStacks, StateError, UsageError
 from compose_chap.model import Origin, Stack
+from compose_chap.records import audit
 from compose_chap.records.files import durable
 from compose_chap.stack import observe
 
@@ -79,7 +80,7 @@ def _which(call: Call) -> tuple[Stack | None, Path, Origin, str]:
     except SeveralStacks:
         raise
     except ChapError as error:
-        return None, *records_of(call), error.message
+        return None, *_records(call), error.message
     if not stack.project.local:
         raise StateError(
             f"The records of '{stack.project.name}' are not on this machine, and a report is made from them:"
@@ -88,6 +89,18 @@ def _which(call: Call) -> tuple[Stack | None, Path, Origin, str]:
             hint="Run it on the server where they are.",
         )
     return stack, stack.project.directory, world.engine.origin(stack.project.name), ""
+
+
+def _records(call: Call) -> tuple[Path, Origin]:
+    try:
+        return records_of(call)
+    except StateError:
+        # A journal that cannot be read is a problem in the report, and no reason for none.
+        where = call.where()
+        here = next((folder for folder in where.record_folders if audit.exists(folder)), None)
+        if here is None:
+            raise
+        return here, Origin(where.name)
 
 
 def _refuse_others(target: Path, mark: bytes) -> None:

@@ -15,7 +15,7 @@ from compose_chap.cli import schedule_run
 from compose_chap.cli.alarms import Alarms, Listeners
 from compose_chap.cli.call import Call, common
 from compose_chap.cli.commands import command
-from compose_chap.cli.copies import Store, limit_option, to_repository
+from compose_chap.cli.copies import Store, limit_option, to_repository, warn_of_same_disk
 from compose_chap.cli.options import output_option
 from compose_chap.cli.recorded import recorded, records_of
 from compose_chap.cli.screen import schedule as screen
@@ -224,6 +224,7 @@ def _opened(call: Call, stack: Stack, kept: CopyStore, before: Schedule | None) 
     restic = Restic(asked)
     call.world().notify("schedule", f"ask {restic.location}")
     restic.make_if_missing()
+    warn_of_same_disk(call, restic, stack.project.directory)
     if before and before.store and replace(before.store, limit_upload=kept.limit_upload) == kept:
         return ""
     server = server_of(call.world().engine, stack)

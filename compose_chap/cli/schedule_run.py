@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 from compose_chap.cli.alarms import Alarms
@@ -9,7 +10,7 @@ from compose_chap.cli.call import Call
 from compose_chap.cli.recorded import recorded
 from compose_chap.cli.screen import schedule as screen
 from compose_chap.engine.ping import Signal, ping
-from compose_chap.errors import Locked, ScheduleError
+from compose_chap.errors import Locked, ScheduleError, StateError
 from compose_chap.model import Origin
 from compose_chap.records import audit, lock
 from compose_chap.schedule import plan, routine, signs, work
@@ -22,17 +23,30 @@ def run(call: Call, directory: Path, origin: Origin, schedule: Schedule, kind: s
     Raise ScheduleError when a part failed, and Locked when the same work is still under way: a first copy may take
     longer than a day, and cron begins the next night all the same.
     """
-    mark = plan.mark(directory, kind)
-    if lock.in_use(mark):
+    alarms = Alarms(call, directory, origin, schedule)
+    mark = _mark(call, directory, kind)
+    if mark and lock.in_use(mark):
+        # Work that hangs for days is worth an alarm.
+        alarms.raise_for(signs.at_begin(audit.entries(directory, origin), kind, call.clock()))
         raise Locked(
             f"The {kind} work is still under way.", state="Nothing was begun.", hint="See it: docker chap history"
         )
-    with lock.claimed(mark):
-        _run(call, directory, origin, schedule, kind)
+    with lock.claimed(mark) if mark else nullcontext():
+        _run(call, alarms, kind)
 
 
-def _run(call: Call, directory: Path, origin: Origin, schedule: Schedule, kind: str) -> None:
-    world, alarms = call.world(), Alarms(call, directory, origin, schedule)
+def _mark(call: Call, directory: Path, kind: str) -> Path | None:
+    """Return the mark of work that is under way; None, with a warning, where there is no room for it."""
+    try:
+        return plan.mark(directory, kind)
+    except StateError as error:
+        # The work, and the alarm when it fails, are needed even more then.
+        call.tell(f"Warning: that the work is under way cannot be written down. {error.message}")
+        return None
+
+
+def _run(call: Call, alarms: Alarms, kind: str) -> None:
+    world, directory, origin, schedule = call.world(), alarms.directory, alarms.origin, alarms.schedule
     earlier = audit.entries(directory, origin)
     with recorded(call, directory, origin) as attempt:
         attempt.learn(kind, kind=kind)

@@ -50,7 +50,7 @@ def repository(location: str, password_file: str, keys_file: str, environment: M
 
     Raise UsageError when location or password are missing, or one of the files cannot be used.
     """
-    if _WITH_PASSWORD.search(location):
+    if _WITH_PASSWORD.search(location) or ("://" not in location and redact(location) != location):
         raise UsageError(
             f"A password does not belong on a command line, where everybody on this machine can read it:"
             f" {redact(location)}",
@@ -72,6 +72,14 @@ def repository(location: str, password_file: str, keys_file: str, environment: M
             hint="Write it into a file that only you can read, and add --password-file FILE.",
         )
     return Repository(location, os.path.abspath(password_file) if password_file else "", environment)
+
+
+def shares_disk(location: str, folder: Path) -> bool:
+    """Return whether a location is a folder on the disk that holds another folder, so that both are lost at once."""
+    try:
+        return os.path.isabs(location) and os.stat(location).st_dev == os.stat(folder).st_dev
+    except OSError:
+        return False
 
 
 def absolute_location(location: str) -> str:

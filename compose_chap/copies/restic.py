@@ -15,7 +15,7 @@ from typing import TypeVar
 from compose_chap.copies import answers, failures
 from compose_chap.copies.answers import Added, Stored, StoredSnapshot
 from compose_chap.copies.failures import NoRepository
-from compose_chap.copies.repository import Repository
+from compose_chap.copies.repository import Repository, shares_disk
 from compose_chap.engine import process, streams
 from compose_chap.errors import CopyError, EngineError
 from compose_chap.redact import redact
@@ -60,6 +60,10 @@ class Restic:
         self._options += ["--limit-upload", str(limit_upload)] if limit_upload else []
         self._version = _checked_version()
         self._read_only = _is_read_only(self._environment["RESTIC_REPOSITORY"])
+
+    def shares_disk(self, folder: Path) -> bool:
+        """Return whether the repository is on the disk that holds a folder, so that both are lost at once."""
+        return shares_disk(self._environment["RESTIC_REPOSITORY"], folder)
 
     def check_reachable(self) -> None:
         """Raise CopyError unless there is a repository that the password opens; NoRepository when there is none."""

@@ -47,6 +47,7 @@ def send(world: World, restic: Restic, backup: Backup, server: Server) -> SentCo
     world.notify("copy", "ask the repository")
     restic.check_reachable()
     if existing := _existing(restic, backup):
+        own_folder.remove(backup.folder / SENDING)
         return SentCopy(existing, 0, existed=True)
     with _kept(backup):
         return _sent(world, restic, backup, server)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from compose_chap import __version__
 from compose_chap.backups import catalogue
@@ -17,23 +18,28 @@ from compose_chap.model import Origin, Service, Stack
 from compose_chap.operations import history, status
 from compose_chap.operations.status import Status
 from compose_chap.records import audit, order, run_records
+from compose_chap.records.audit import AuditEntry
 from compose_chap.report.facts import fields, lines
 from compose_chap.report.facts.known import Promise, ReportFacts, ServiceLine
 from compose_chap.report.facts.reached import problems, reached
 from compose_chap.schedule import plan, routine, timers
 from compose_chap.schedule.plan import KINDS, NIGHTLY, Schedule
 
+T = TypeVar("T")
+
 
 def gather(world: World, directory: Path, origin: Origin, stack: Stack | None, why: str = "") -> ReportFacts:
     """Return the facts of the stack whose main folder is `directory`.
 
     `stack` is what runs; where that is None, `why` says why, and all comes from the records. Raise UsageError when
-    records of several stacks lie there and nothing says which is meant, StateError for records that are not our own.
+    records of several stacks lie there and nothing says which is meant. Records that cannot be read are a problem.
     """
-    schedule = plan.read(directory)
-    kept, unusable = _backups(world, directory, origin, schedule)
-    runs = run_records.history(directory, origin) + history.cut_off(world, directory, origin)
-    trail = history.trail(directory, origin, runs)
+    wrong: list[str] = []
+    schedule: Schedule | None = _read(lambda: plan.read(directory), None, wrong)
+    kept = _backups(world, directory, origin, schedule, wrong)
+    runs: list[dict[str, Any]] = _read(lambda: run_records.history(directory, origin), [], wrong)
+    runs += _read(lambda: history.cut_off(world, directory, origin), [], wrong)
+    trail: list[AuditEntry] = _read(lambda: history.trail(directory, origin, runs), [], wrong)
     project = _project([backup.origin for backup in kept] + [entry.origin for entry in trail], origin)
     seen = status.look(world, stack) if stack else None
     known = ReportFacts(
@@ -53,7 +59,16 @@ def gather(world: World, directory: Path, origin: Origin, stack: Stack | None, w
     known = _with_status(known, seen) if seen else _with_records(known, kept)
     known = replace(known, reached=reached(known))
     early = seen.problems if seen else (_not_asked(why), *_recorded_problems(world, directory, origin, kept, runs))
-    return replace(known, problems=tuple(dict.fromkeys([*early, *unusable, *problems(known)])))
+    return replace(known, problems=tuple(dict.fromkeys([*early, *wrong, *problems(known)])))
+
+
+def _read(question: Callable[[], T], otherwise: T, wrong: list[str]) -> T:
+    """Return the answer; for records that cannot be read something else, and say why in `wrong`."""
+    try:
+        return question()
+    except ChapError as error:
+        wrong.append(error.message)
+        return otherwise
 
 
 def _project(origins: Sequence[Origin], wanted: Origin) -> Origin:
@@ -70,22 +85,17 @@ def _project(origins: Sequence[Origin], wanted: Origin) -> Origin:
 
 
 def _backups(
-    world: World, directory: Path, origin: Origin, schedule: Schedule | None
-) -> tuple[list[Backup], list[str]]:
-    """Return the backups where they usually are, and where the schedule puts them, and what is wrong there."""
+    world: World, directory: Path, origin: Origin, schedule: Schedule | None, wrong: list[str]
+) -> list[Backup]:
+    """Return the backups where they usually are, and where the schedule puts them; `wrong` gets what is wrong there."""
     folders = [catalogue.folder_beside(directory, None, world.environment)]
     folders += [Path(schedule.output)] if schedule and schedule.output else []
     known: dict[Path, Backup] = {}
-    wrong: list[str] = []
     for folder in dict.fromkeys(folders):
-        try:
-            listing = catalogue.scan(folder, origin)
-        except ChapError as error:
-            wrong.append(error.message)
-            continue
+        listing = _read(partial(catalogue.scan, folder, origin), catalogue.Listing([], []), wrong)
         known |= {backup.folder: backup for backup in listing.backups}
         wrong += listing.unusable
-    return sorted(known.values(), key=lambda backup: (backup.order, backup.id)), wrong
+    return sorted(known.values(), key=lambda backup: (backup.order, backup.id))
 
 
 def _promise(world: World, schedule: Schedule | None) -> Promise | None:

@@ -192,16 +192,14 @@ def copies(known: ReportFacts) -> Content:
         return element("p", "There are no copies outside of this server, as far as the records say.")
     stay = [line for line in known.copies if line.removed_at is None]
     gone = len(known.copies) - len(stay)
-    heads = headings(
-        when("Backup made"), when("Copied"), number("Sent"), number("Content"), when("Last drill"), "Where"
-    )
+    heads = headings(when("Backup made"), when("Copied"), number("Sent"), number("As SQL"), when("Last drill"), "Where")
     places = {line.repository for line in stay}
     # A place that is the same for all is named once.
     rows = [[*_copy(line), line.repository if len(places) > 1 else ""] for line in stay]
     about = f", in {min(places)}" if len(places) == 1 and min(places) else ""
     about += f"; {gone} removed since by the rules" if gone else ""
     caption = f"Copies, as the records say: {len(stay)} kept{about}"
-    note = "A copy counts when the repository has confirmed all of it. Sent is what was new to it."
+    note = "A copy counts when the repository has confirmed all of it. Sent is what was new to it, of the whole as SQL."
     return [
         _newest_first(caption, heads, rows) if rows else element("p", f"{caption}."),
         element("p", note, class_="note"),

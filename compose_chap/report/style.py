@@ -47,7 +47,7 @@ th:last-child, td:last-child { padding-right: 0; }
 thead th { border-top: 0; color: var(--muted); font-weight: 500; vertical-align: bottom; }
 tbody th { font-weight: 500; }
 td, th { font-variant-numeric: tabular-nums; overflow-wrap: break-word; }
-td code { display: block; }
+td code { display: block; font-size: .8em; }
 td .note { margin-top: .2rem; }
 .number { text-align: right; white-space: nowrap; overflow-wrap: normal; }
 .when { white-space: nowrap; overflow-wrap: normal; }

@@ -70,6 +70,8 @@ def _fault(trail: Sequence[AuditEntry], last: AuditEntry | None, kind: str, now:
         )
     switched_on = [entry.began_at for entry in trail if entry.operation == "schedule" and "timers" in entry.facts]
     since = max([*switched_on[-1:], *([last.began_at] if last else [])], default=now)
+    if now - since > _LATEST[kind] and last and last.result == audit.RUNNING:
+        return f"The {kind} work that began on {units.moment(last.began_at)} is still under way. Does it hang?"
     if now - since > _LATEST[kind]:
         return f"No {kind} work has begun since {units.moment(since)}. Was the machine off, or is its timer gone?"
     return ""

@@ -29,9 +29,10 @@ def test_a_report_says_what_runs_and_what_was_proven(small: SampleStack, tmp_pat
     from_records = as_promised(done.stdout, "report", done.returncode)
     assert not from_records["live"] and from_records["backups"] == known["backups"]
     assert "made from its records alone" in from_records["problems"][0] and "records alone" in file.read_text()
-    file.write_text("a letter")
-    refused = chap(small, "report", "-o", str(file), expect=1)
-    assert "is not a report of this tool" in refused["error"]["message"] and file.read_text() == "a letter"
+    letter = tmp_path / "letter.html"
+    letter.write_text("a letter")
+    refused = chap(small, "report", "-o", str(letter), expect=1)
+    assert "is not a report of this tool" in refused["error"]["message"] and letter.read_text() == "a letter"
 
     printed = run_in(
         small.folder, "sh", "-c", "docker chap --progress quiet report -o - | head -c 100", env=environment()

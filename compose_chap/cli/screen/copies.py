@@ -12,6 +12,10 @@ from compose_chap.copies.send import SentCopy
 from compose_chap.operations.prune_copies import CopyPrunePlan
 
 # The password of a repository that was just made is the only way into it.
+ON_SAME_DISK = (
+    "The repository is on the same disk as the stack. If that disk fails, both are lost: keep copies on another server"
+    " or on a USB disk."
+)
 NEW_REPOSITORY = "The repository is new. Without its password nobody can read it: keep the password somewhere else too."
 
 

@@ -66,6 +66,7 @@ def _alarms_text(heard: Mapping[str, Any]) -> str:
         return paragraph(NO_ALARM)
     lines = [f"The monitor is {heard['monitor']}."] if heard["monitor"] else []
     lines += [f"Alarms go to {', '.join(heard['alarms'])}."] if heard["alarms"] else []
+    lines += ["They get a summary each week too."] if heard["digest"] else []
     if heard["undelivered"]:
         lines.append("These could not be sent yet:")
         lines += [f"  {units.moment(each['at'])}  {each['title']}" for each in heard["undelivered"]]

@@ -18,7 +18,7 @@ import pytest
 from compose_chap.alarms import addresses, changes, delivery, ledger
 from compose_chap.alarms.changes import Failing, Sign
 from compose_chap.alarms.ledger import MOST, Ledger, Waiting
-from compose_chap.alarms.services import AlarmText
+from compose_chap.alarms.wording import AlarmText
 from compose_chap.errors import StateError
 
 NOW = datetime(2026, 11, 28, 1, 30, tzinfo=timezone.utc)

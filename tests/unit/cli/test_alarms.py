@@ -16,7 +16,7 @@ import pytest
 from compose_chap.alarms import ledger
 from compose_chap.cli import app
 from compose_chap.cli.call import Call
-from compose_chap.records import audit
+from compose_chap.records import audit, lock
 from compose_chap.schedule import plan
 from tests.monitor import monitoring
 from tests.services import MailServer, WebService, serving
@@ -84,7 +84,10 @@ def test_an_alarm_that_cannot_be_sent_is_kept_shown_and_sent_later(
     (programs / "failing").write_text("backup")
     assert app.main(["schedule", "run"]) == 1
     shown = capsys.readouterr().err
-    assert "an alarm was not sent, and is sent with the next run. json://127.0.0.1 did not take it" in shown
+    assert (
+        "an alarm was not sent to json://127.0.0.1, and is sent with the next run: it did not take the message ("
+        in shown
+    )
     assert "passw0rd" not in shown and "hook-path" not in shown
     scheduled = call(capsys)["scheduled"]
     assert [each["title"].partition(": ")[2] for each in scheduled["undelivered"]] == ["nightly backup fails"]
@@ -178,7 +181,7 @@ def test_a_test_says_of_each_address_whether_it_arrived(
         web.status = 404
         failed = call(capsys, "--test-alarm", expect=1)
         assert [test["ok"] for test in failed["tests"]] == [False, True, True]
-        assert "FAILED  json://127.0.0.1: json://127.0.0.1 did not take it" in failed["error"]["message"]
+        assert "FAILED  json://127.0.0.1: it did not take the message (" in failed["error"]["message"]
         assert "--test-alarm" in failed["error"]["hint"]
     assert [test["ok"] for test in call(capsys, "--test-alarm", expect=1)["tests"]] == [False, False, False]
 
@@ -186,7 +189,7 @@ def test_a_test_says_of_each_address_whether_it_arrived(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("on", "--alarm", "mailot://u:secretpw@a.example"), "did you mean mailto://?"),
+        (("on", "--alarm", "mailot://u:secretpw@a.example"), ", but mailto:// is known"),
         (("on", "--alarm", "secretpw"), "begin with its kind"),
         (("on", "--alarm", "https://a.example/secretpw"), "no service is known at https://a.example"),
         (("on", "--alarm", "tgram://secretpw"), "not complete"),
@@ -306,3 +309,17 @@ def test_a_cron_that_refuses_leaves_the_addresses_as_they_were(
     for words in (("--alarm", "json://127.0.0.1/other"), ()):
         assert "not allowed" in call(capsys, "on", "--by", "cron", *words, expect=1)["error"]["message"]
         assert file.read_text() == before and call(capsys)["scheduled"]["alarms"] == ["json://127.0.0.1"]
+
+
+def test_work_that_hangs_for_days_is_an_alarm(
+    programs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], web: WebService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on(capsys, web)
+    call(capsys, "run")
+    now = Call.clock(Call(()))
+    monkeypatch.setattr(Call, "clock", lambda _: now + timedelta(days=3))
+    audit.begin(tmp_path, "schedule", ["schedule", "run"], audit.entries(tmp_path)[-1].origin, now)
+    with lock.claimed(plan.mark(tmp_path, "nightly")):
+        for _ in range(2):
+            assert "still under way" in call(capsys, "run", expect=5)["error"]["message"]
+    assert titles(web) == ["nightly run fails"] and "Does it hang?" in web.received[0][1]["message"]

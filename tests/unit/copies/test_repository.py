@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from compose_chap.copies.repository import mount_point, read_password, repository
+from compose_chap.copies.repository import mount_point, read_password, repository, shares_disk
 from compose_chap.errors import CopyError, UsageError
 
 ENVIRONMENT = {"RESTIC_PASSWORD": "secret", "RESTIC_REPOSITORY": "/of/the/environment"}
@@ -47,6 +47,7 @@ def test_no_password_is_shown() -> None:
         ("/named", "", {}, "password of the repository is not given"),
         ("/named", "/not/there", {}, "cannot be read: /not/there"),
         ("rest:https://me:hunter2@host/", "", ENVIRONMENT, r"me:\*\*\*@host"),
+        ("rclone::ftp,host=h,password=hunter2:x", "", ENVIRONMENT, r"password=\*\*\*"),
     ],
 )
 def test_what_is_missing_is_named(location: str, password_file: str, environment: dict[str, str], message: str) -> None:
@@ -54,8 +55,18 @@ def test_what_is_missing_is_named(location: str, password_file: str, environment
         repository(location, password_file, "", environment)
 
 
-def test_a_user_without_a_password_may_stand_in_a_location() -> None:
-    assert repository("sftp://me@host:2222//path", "", "", ENVIRONMENT).location == "sftp://me@host:2222//path"
+@pytest.mark.parametrize(
+    "location",
+    [
+        "sftp://me@host:2222//path",
+        "sftp:me@host:/srv/a@b:c",
+        "sftp://me@[::1]:2222//srv/x",
+        "s3:https://host:9000/bucket/a@b",
+        "rclone:remote:chap",
+    ],
+)
+def test_a_user_without_a_password_may_stand_in_a_location(location: str) -> None:
+    assert repository(location, "", "", ENVIRONMENT).location == location
 
 
 @pytest.mark.parametrize(
@@ -101,3 +112,11 @@ def test_a_disk_goes_by_its_label_wherever_it_is_mounted(tmp_path: Path) -> None
 def test_a_disk_has_a_label_and_a_folder_on_it(location: str) -> None:
     with pytest.raises(UsageError, match="label and a folder"):
         repository(location, "", "", ENVIRONMENT).variables()
+
+
+def test_a_folder_on_the_disk_of_the_backups_is_known(tmp_path: Path) -> None:
+    (tmp_path / "copies").mkdir()
+    assert shares_disk(str(tmp_path / "copies"), tmp_path)
+    assert not shares_disk("/proc", tmp_path), "a disk of its own"
+    assert not shares_disk(f"sftp:backup:{tmp_path}", tmp_path)
+    assert not shares_disk(str(tmp_path / "not there"), tmp_path)
