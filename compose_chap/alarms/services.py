@@ -65,7 +65,7 @@ class Services:
             try:
                 return results.get(timeout=_LONGEST)
             except Empty:
-                return f"{addresses.shown(address)} does not finish its answer"
+                return "it does not finish its answer"
 
     def _sent(self, address: str, text: AlarmText) -> str:
         with _listening() as lines:
@@ -80,8 +80,8 @@ class Services:
                     return ""
             # Whatever a service's own code does not expect must not end the work.
             except Exception as error:
-                return f"{addresses.shown(address)} failed ({type(error).__name__})"
-        return f"{addresses.shown(address)} did not take it" + (f": {_plain(lines, address)}" if lines else "")
+                return f"its service failed ({type(error).__name__})"
+        return "it did not take the message" + (f" ({_plain(lines, address)})" if lines else "")
 
     def _service(self, address: str) -> Any:
         service = self._apprise.Apprise.instantiate(address, asset=self._asset)
@@ -95,7 +95,7 @@ class Services:
 
 @contextmanager
 def loaded() -> Iterator[Services]:
-    """Load Apprise while the block runs. Raise StateError when there is no room to unpack it, not even in memory."""
+    """Load Apprise while the block runs. Raise StateError when that fails: there may be no room, not even in memory."""
     packed = resources.files("compose_chap.alarms") / _PACKED
     if "apprise" in sys.modules or not packed.is_file():
         yield Services(_imported())
@@ -128,8 +128,12 @@ def _unpacked_into(stack: ExitStack, content: bytes) -> str:
 
 
 def _imported() -> Any:
-    with _listening():
-        import apprise
+    try:
+        with _listening():
+            import apprise
+    # Whatever is wrong with it, the work goes on.
+    except Exception as error:
+        raise StateError(f"What sends alarms cannot be loaded ({type(error).__name__}).") from None
     return apprise
 
 

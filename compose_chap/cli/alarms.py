@@ -109,7 +109,9 @@ class Alarms:
                 f"Warning: the state of the alarms cannot be written down, so they may come twice. {trouble}"
             )
         for failure in failures:
-            self.call.tell(f"Warning: an alarm was not sent, and is sent with the next run. {failure.why}.")
+            self.call.tell(
+                f"Warning: an alarm was not sent to {failure.shown}, and is sent with the next run: {failure.why}."
+            )
 
     def _changed(self, before: Ledger, seen: Sequence[Sign], names: tuple[str, ...]) -> Ledger:
         known = signs.subjects(self.schedule)
@@ -127,8 +129,12 @@ class Alarms:
         now = self.call.clock()
         if not weekly or self.schedule.digest != digest.WEEKLY or not digest.due(before.digest_at, now):
             return before
-        trail = audit.entries(self.directory, self.origin)
-        seen = routine.look(self.directory, self.origin, now)
+        try:
+            trail = audit.entries(self.directory, self.origin)
+            seen = routine.look(self.directory, self.origin, now)
+        except StateError as error:
+            self.call.tell(f"Warning: there is no summary of the week. {error.message}")
+            return before
         facts = digest.facts(trail, seen, work.ask_status(self.schedule), now)
         failing = [f"Fails since {units.moment(each.since)}: {each.subject}" for each in before.failing]
         lines = [f"CHAP {self.stack}, the week until {units.moment(now)}", ""]

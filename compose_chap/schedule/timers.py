@@ -24,6 +24,8 @@ _HANDED_ON = (
     *("DOCKER_CONFIG", "DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CERT_PATH", "DOCKER_TLS_VERIFY"),
     "DOCKER_CHAP_BACKUPS",
 )
+# Without them a monitor, the services of alarms and the server of copies may be out of reach.
+_PROXIES = tuple(spelled for name in ("HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY") for spelled in (name, name.lower()))
 _FOLDERS = ("DOCKER_CONFIG", "DOCKER_CERT_PATH", "DOCKER_CHAP_BACKUPS")
 
 
@@ -81,8 +83,9 @@ def refuse_namesake(starter: Timers, schedule: Schedule) -> None:
 
 
 def environment(own: Mapping[str, str]) -> dict[str, str]:
-    """Return what of this process's environment the work gets."""
+    """Return what of this process's environment the work gets; a proxy with a password stays out of it."""
     handed = {name: own[name] for name in _HANDED_ON if own.get(name)}
+    handed |= {name: own[name] for name in _PROXIES if own.get(name) and "@" not in own[name]}
     # The work is done in the stack's folder, wherever this was called.
     handed |= {name: os.path.abspath(handed[name]) for name in _FOLDERS if name in handed}
     return handed | ({} if own.get("HOME") else {"HOME": _home()})

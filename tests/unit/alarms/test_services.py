@@ -12,6 +12,7 @@ import pytest
 from compose_chap.alarms import services
 from compose_chap.alarms.services import Services
 from compose_chap.alarms.wording import AlarmText
+from compose_chap.errors import StateError
 from tests.services import MailServer, WebService, serving
 
 TEXT = AlarmText("CHAP p on s: nightly copy fails", "The repository cannot be reached.\nNächste Zeile.", bad=True)
@@ -112,7 +113,7 @@ def test_why_it_did_not_arrive_holds_no_secret(known: Services, web: WebService)
         "ntfy://127.0.0.1:9/topic-2",
     ):
         why = known.send(address, TEXT)
-        assert why.startswith(f"{address.partition(':')[0]}://127.0.0.1 did not take it"), why
+        assert why.startswith("it did not take the message ("), why
         assert not any(piece in why for piece in ("passwd-1", "topic-2", "value-3", "from-4", "to-5")), why
     assert web.received == []
 
@@ -127,13 +128,13 @@ def test_a_service_that_drips_is_given_up(known: Services, monkeypatch: pytest.M
     ended = threading.Event()
     monkeypatch.setattr(known, "_sent", lambda address, text: str(ended.wait(30)))
     monkeypatch.setattr(services, "_LONGEST", 0.1)
-    assert known.send("json://127.0.0.1/secretpw", TEXT) == "json://127.0.0.1 does not finish its answer"
+    assert known.send("json://127.0.0.1/secretpw", TEXT) == "it does not finish its answer"
     ended.set()
 
 
 def test_a_service_whose_code_fails_ends_nothing(known: Services, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(known, "_service", lambda address: 1)
-    assert known.send("json://127.0.0.1/secretpw", TEXT) == "json://127.0.0.1 failed (AttributeError)"
+    assert known.send("json://127.0.0.1/secretpw", TEXT) == "its service failed (AttributeError)"
 
 
 def test_nothing_of_it_is_loaded_before() -> None:
@@ -142,3 +143,9 @@ def test_nothing_of_it_is_loaded_before() -> None:
     program = "import sys, compose_chap.cli.schedule, compose_chap.cli.status\n"
     program += "assert not {'apprise', 'compose_chap.alarms.services'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_what_cannot_be_loaded_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "apprise", None)
+    with pytest.raises(StateError, match="cannot be loaded"), services.loaded():
+        pass

@@ -84,7 +84,10 @@ def test_an_alarm_that_cannot_be_sent_is_kept_shown_and_sent_later(
     (programs / "failing").write_text("backup")
     assert app.main(["schedule", "run"]) == 1
     shown = capsys.readouterr().err
-    assert "an alarm was not sent, and is sent with the next run. json://127.0.0.1 did not take it" in shown
+    assert (
+        "an alarm was not sent to json://127.0.0.1, and is sent with the next run: it did not take the message ("
+        in shown
+    )
     assert "passw0rd" not in shown and "hook-path" not in shown
     scheduled = call(capsys)["scheduled"]
     assert [each["title"].partition(": ")[2] for each in scheduled["undelivered"]] == ["nightly backup fails"]
@@ -178,7 +181,7 @@ def test_a_test_says_of_each_address_whether_it_arrived(
         web.status = 404
         failed = call(capsys, "--test-alarm", expect=1)
         assert [test["ok"] for test in failed["tests"]] == [False, True, True]
-        assert "FAILED  json://127.0.0.1: json://127.0.0.1 did not take it" in failed["error"]["message"]
+        assert "FAILED  json://127.0.0.1: it did not take the message (" in failed["error"]["message"]
         assert "--test-alarm" in failed["error"]["hint"]
     assert [test["ok"] for test in call(capsys, "--test-alarm", expect=1)["tests"]] == [False, False, False]
 

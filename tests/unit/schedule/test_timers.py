@@ -210,6 +210,9 @@ def test_the_work_gets_what_docker_needs_and_nothing_secret() -> None:
     own = {"PATH": "/bin", "DOCKER_HOST": "ssh://x", "RESTIC_PASSWORD": "x", "AWS_SECRET_ACCESS_KEY": "x", "TERM": "x"}
     assert timers.environment({**own, "HOME": "/root"}) == {"PATH": "/bin", "HOME": "/root", "DOCKER_HOST": "ssh://x"}
     assert timers.environment({"PATH": "/bin"})["HOME"]
+    proxies = {"HTTPS_PROXY": "http://proxy:3128", "http_proxy": "http://u:secret@proxy:3128", "no_proxy": "localhost"}
+    handed_on = timers.environment({"HOME": "/root", **proxies})
+    assert handed_on == {"HOME": "/root", "HTTPS_PROXY": "http://proxy:3128", "no_proxy": "localhost"}
 
 
 def test_the_work_finds_its_folders_from_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
