@@ -146,6 +146,9 @@ class FakeServer(Server):
             assert database not in databases, f"{database} exists"
             databases[database] = Database({})
 
+    def checkpoint(self) -> None:
+        self._reach()
+
     def copy(self, database: str, to: str, owner: str) -> None:
         with self._changing(database) as databases:
             databases[to] = copy.deepcopy(databases[database])

@@ -78,6 +78,14 @@ class _Dumpable:
     database: Database
 
 
+def acquaint(engine: Engine, stack: Stack) -> None:
+    """Find out how to work on the server of a stack, for `take` to know. Where it fails, `take` asks again.
+
+    Raise StackError or DatabaseError.
+    """
+    pg_tools.compression(server_of(engine, stack))
+
+
 def take(world: World, scope: Scope, folder: Path) -> Backup:
     """Make a backup in a new folder below `folder` and return it, proven.
 

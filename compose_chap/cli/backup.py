@@ -73,11 +73,14 @@ def backup_command(
     folder = catalogue.folder_for(stack, output, where.environment)
     if not allow_unmounted:
         refuse_unmounted(folder)
-    with guarded(call, world, stack, find) as (stack, attempt):
-        call.hand_over(stack.project.directory if stack.project.local else None)
-        world.notify("backup", stack.access.name)
-        made = backup.take(world, backup.Scope(stack, sources, reason, with_dhis2, with_volumes), folder)
-        attempt.learn(made.id, backup=made.id, folder=str(made.folder), **made.figures)
+    with world.parallel(1) as (pool, _):
+        # Making the lock takes the engine a moment. Meanwhile is asked what is then remembered.
+        pool.submit(backup.acquaint, world.engine, stack)
+        with guarded(call, world, stack, find) as (stack, attempt):
+            call.hand_over(stack.project.directory if stack.project.local else None)
+            world.notify("backup", stack.access.name)
+            made = backup.take(world, backup.Scope(stack, sources, reason, with_dhis2, with_volumes), folder)
+            attempt.learn(made.id, backup=made.id, folder=str(made.folder), **made.figures)
     _warn(call, _warnings(made))
     took = units.duration(made.manifest.seconds.get("all", 0))
     rows, size = rows_text(made.tables), units.size(made.size)

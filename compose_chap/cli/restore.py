@@ -37,6 +37,7 @@ from compose_chap.restore import restore, source
 from compose_chap.restore.restore import Outlook, Restored, RestorePlan
 from compose_chap.restore.source import Source
 from compose_chap.stack import observe, releases
+from compose_chap.transaction.run.baseline import baseline_of
 
 
 @command("restore")
@@ -92,24 +93,26 @@ def restore_command(
         wanted = _fetched(call, world, stack, folder, wanted, store.open(call))
     chosen = source.recognise(wanted, folder, world.engine.origin(stack.project.name))
 
-    with guarded(call, world, stack, find) as (stack, attempt):
-        started = []
-        if name := restore.stopped_database(stack):
-            call.confirm(sentences.ask_start_database(name), yes=yes)
-            restore.start_database(world, stack)
-            stack = observe.find_local_stack(world.engine, where)
-            started = [sentences.started_database(name)]
-        plan = _plan(call, world, stack, chosen, output, trust=trust, with_version=with_version)
-        plan = replace(plan, empty=allow_empty)
-        outlook = restore.foresee(world, plan)
-        outlook = replace(outlook, notes=(*started, *outlook.notes))
-        call.propose(_plan_text(plan, outlook, world.clock()))
-        call.confirm(sentences.ask_restore(chosen.name), yes=yes)
-        attempt.learn(chosen.name, source=chosen.name)
-        credentials = dhis2_credentials(call, dhis2_user)
-        call.hand_over(stack.project.directory)
-        done = restore.execute(world, plan, outlook.baseline, credentials)
-        attempt.learn(downtime=done.downtime)
+    with world.parallel(1) as (pool, beside):
+        # CHAP takes a second to say how it is. It is asked while the lock is made, if no other run is waited for.
+        asked = None if call.wait_lock else pool.submit(baseline_of, beside, stack)
+        with guarded(call, world, stack, find) as (stack, attempt):
+            started = []
+            if name := restore.stopped_database(stack):
+                call.confirm(sentences.ask_start_database(name), yes=yes)
+                restore.start_database(world, stack)
+                stack, asked = observe.find_local_stack(world.engine, where), None
+                started = [sentences.started_database(name)]
+            plan = _plan(call, world, stack, chosen, output, trust=trust, with_version=with_version)
+            plan = replace(plan, empty=allow_empty)
+            outlook = restore.foresee(world, plan, asked)
+            outlook = replace(outlook, notes=(*started, *outlook.notes))
+            call.propose(_plan_text(plan, outlook, world.clock()))
+            call.confirm(sentences.ask_restore(chosen.name), yes=yes)
+            attempt.learn(chosen.name, source=chosen.name)
+            credentials = dhis2_credentials(call, dhis2_user)
+            call.hand_over(stack.project.directory)
+            done = restore.execute(world, plan, outlook.baseline, credentials)
     call.result(_data(done, outlook), _text(done, chosen))
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from compose_chap import timeline
@@ -15,6 +16,13 @@ if TYPE_CHECKING:
     from docker import APIClient
 
 _QUIET_LIMIT = 60
+
+# The SDK's HTTP library loads three MiB of tables to guess a character set by, and takes any library of this name for
+# that. The engine writes UTF-8.
+_GUESSING = ModuleType("charset_normalizer")
+setattr(_GUESSING, "__version__", "3.4.0")
+setattr(_GUESSING, "detect", lambda _: {"encoding": "utf-8"})
+sys.modules.setdefault("charset_normalizer", _GUESSING)
 
 
 def connect(link: Link) -> APIClient:

@@ -50,8 +50,8 @@ class World:
     def parallel(self, most: int) -> Iterator[tuple[Executor, World]]:
         """Yield a pool of at most `most` threads, and the world to give to what runs in it.
 
-        At its end the block waits for all of them. When Ctrl-C interrupts it, it does not: a function that waits for
-        something ends at its next pause, with a ChapError that nobody sees.
+        At its end the block waits for all of them. When it fails, a function that waits for something ends at its next
+        pause, with a ChapError that nobody sees; when Ctrl-C interrupts it, the block does not even wait for that.
         """
         interrupted = Event()
 
@@ -64,6 +64,7 @@ class World:
         try:
             yield pool, replace(self, sleep=sleep)
         except Exception:
+            interrupted.set()
             pool.shutdown()
             raise
         except BaseException:

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import json
+import secrets
+import weakref
 from contextlib import AbstractContextManager, suppress
 from functools import cached_property
 from typing import Any
 
+from compose_chap import timeline
 from compose_chap.engine.engine import Engine, Execution
 from compose_chap.engine.process import Finished
-from compose_chap.errors import DatabaseError
+from compose_chap.errors import DatabaseError, EngineError
 from compose_chap.postgres import reach
 from compose_chap.postgres.reach import WITH_PASSWORD, Administrator, connection, first_error
 
 # Every row is a line of JSON, so no value can look like this separator, which is not JSON.
 _NEXT_ANSWER = "--"
+
+_LONGEST_ANSWER = 64 << 20
+# What a question changed for its session must not hold for the next one.
+_AS_NEW = "RESET SESSION AUTHORIZATION; RESET ALL;"
 
 # psql's exit status when it cannot connect.
 _NOT_CONNECTED = 2
@@ -116,10 +123,29 @@ class Psql:
 
     def psql(self, sql: str, database: str = "") -> Finished:
         """Run SQL to its end and return psql's status and output."""
-        done = self._psql(sql, database or self.home)
+        done = self._psql(sql, database) if database else self._at_home(sql)
         # CHAP's own database may be called `postgres`, and be renamed for a moment.
         if done.status == _NOT_CONNECTED and not database and '"postgres"' in done.stderr:
             done = self._psql(sql, "template1")
+        return done
+
+    def disconnect(self) -> None:
+        """End every psql that is left open. Otherwise they end with this process."""
+        while self._idle:
+            self._idle.pop().close()
+
+    @property
+    def _idle(self) -> list[_OpenPsql]:
+        key = ("psql", self.container, self.admin, self.home)
+        return self.engine.once(key, list[_OpenPsql])
+
+    def _at_home(self, sql: str) -> Finished:
+        """Run SQL in `home`, in a psql that another question has left open, if there is one."""
+        # No psql stays open in CHAP's own database: that would be in the way when it is copied or renamed.
+        opened = _usable(self._idle) or _OpenPsql(self.session(self.home))
+        done = opened.ask(sql)
+        if not opened.ended:
+            self._idle.append(opened)
         return done
 
     def _psql(self, sql: str, database: str) -> Finished:
@@ -129,6 +155,61 @@ class Psql:
     def _psql_command(self, database: str) -> list[str]:
         options = ["-XqAtw", "-v", "ON_ERROR_STOP=1", "-U", self.admin]
         return [*WITH_PASSWORD, "psql", *options, "-d", connection(database)]
+
+
+class _OpenPsql:
+    """A psql that stays open for several questions: to start a program in a container takes longer than most answers.
+
+    At the first error it ends; when this process ends, so does it.
+    """
+
+    def __init__(self, process: AbstractContextManager[Execution]) -> None:
+        self._execution = process.__enter__()
+        # At the latest when this process ends, and in order: not when the rest of it is gone already.
+        self._end_process = weakref.finalize(self, process.__exit__, None, None, None)
+        self._output = self._execution.output()
+        # Nobody can make an answer that looks like this line.
+        self._end = f"docker-chap-{secrets.token_hex(16)}"
+        self.ended = False
+
+    def ask(self, sql: str) -> Finished:
+        """Run SQL and return its output. Afterwards `ended` says whether psql has ended, as it does at an error."""
+        with timeline.during("question", "psql"):
+            try:
+                return self._ask(sql)
+            except BaseException:
+                self.close()
+                raise
+
+    def close(self) -> None:
+        """End psql, also in the middle of an answer."""
+        self.ended = True
+        self._end_process()
+
+    def _ask(self, sql: str) -> Finished:
+        self._execution.stderr = b""
+        self._execution.send(f"{sql}\n;\n{_AS_NEW}\n\\echo {self._end}\n".encode())
+        last, text = f"{self._end}\n".encode(), bytearray()
+        for data in self._output:
+            text += data
+            if len(text) > _LONGEST_ANSWER:
+                raise EngineError("PostgreSQL wrote far too much.")
+            if text.endswith(last):
+                return Finished(0, text[: -len(last)].decode(errors="replace"), "")
+        status, stderr = self._execution.status(), self._execution.stderr.decode(errors="replace")
+        self.close()
+        # One that ended without an error did so before it came to the end of the question.
+        if status == 0:
+            raise EngineError("The connection to the Docker engine was lost while a command ran in a container.")
+        return Finished(status, text.decode(errors="replace"), stderr)
+
+
+def _usable(idle: list[_OpenPsql]) -> _OpenPsql | None:
+    """Return an open psql, None where there is none: it may have been ended, as by a restart of the server."""
+    with suppress(IndexError, EngineError):
+        opened = idle.pop()
+        return opened if opened.ask("").status == 0 else None
+    return None
 
 
 def _row(line: str) -> list[Any]:

@@ -217,6 +217,10 @@ class Server(Psql):
             f" LC_COLLATE {literal(like.collate)} LC_CTYPE {literal(like.ctype)} OWNER {identifier(like.owner)};"
         )
 
+    def checkpoint(self) -> None:
+        """Write to the disk all that was changed so far."""
+        self.command("CHECKPOINT;")
+
     def copy(self, database: str, to: str, owner: str) -> None:
         """Copy a database inside the server, with settings and privileges; meanwhile nobody can connect to it.
 
@@ -312,8 +316,12 @@ class Server(Psql):
 
     def processors(self) -> int:
         """Return how many processors the server may use."""
-        output = self.engine.run(self.container, ["nproc"]).stdout.strip()
-        return int(output) if output.isdigit() else 1
+
+        def ask() -> int:
+            output = self.engine.run(self.container, ["nproc"]).stdout.strip()
+            return int(output) if output.isdigit() else 1
+
+        return self.engine.once(("processors", self.container), ask)
 
 
 def _shut_out(database: str) -> str:

@@ -7,7 +7,7 @@ stays under another name.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,7 +23,6 @@ from compose_chap.image import Reference, release_key
 from compose_chap.model import Role, Stack
 from compose_chap.postgres.database_schema import MARK_TABLE
 from compose_chap.postgres.server import Server, Session
-from compose_chap.postgres.untrusted.sandbox import Quarantine
 from compose_chap.records import lock, run_records
 from compose_chap.records.run_records import Journal
 from compose_chap.restore import fitness, side_database, source, version_guard
@@ -81,20 +80,23 @@ class Restored:
     checks: tuple[Check, ...]
 
 
-def foresee(world: World, plan: RestorePlan) -> Outlook:
-    """Return the outlook of a restore, changing nothing. Raise DumpError or DatabaseError when it is impossible."""
+def foresee(world: World, plan: RestorePlan, asked: Future[Baseline] | None = None) -> Outlook:
+    """Return the outlook of a restore, changing nothing. Raise DumpError or DatabaseError when it is impossible.
+
+    `asked` is the baseline where it is being asked for already.
+    """
     stack, server = plan.stack, server_of(world.engine, plan.stack)
     live, notes = stack.access.name, []
     refuse_irreversible(server, live)
     # Each query starts a program in a container: in parallel, they take as long as the slowest.
     with ThreadPoolExecutor() as pool:
-        baseline_future = pool.submit(baseline_of, world, stack)
+        asked = asked or pool.submit(baseline_of, world, stack)
         of_database = pool.submit(_database_notes, plan, server, live)
         sessions, jobs = pool.submit(other_sessions, server, stack), pool.submit(lost_jobs, world, stack)
         source.check_room(plan.source, server)
         if plan.source.backup:
             source.check_server(plan.source.backup.manifest.server.version // 10000, server)
-    baseline = baseline_future.result()
+    baseline = asked.result()
     running = plan.expected or version_guard.version_here(world, stack, plan.source, baseline)
     version_guard.refuse_version(plan.source.version, running)
 
@@ -156,18 +158,17 @@ def execute(world: World, plan: RestorePlan, baseline: Baseline, credentials: Ma
 
         with prepare.preparing(planned, journal, clean_up, _UNCHANGED):
             _protect_images(world, stack, change, journal)
-            made = side_database.make(world, server, plan.source, change, journal, trust=plan.trust)
-            if not plan.images_after:
-                change = replace(
-                    change, repairs=fitness.mends(world, plan.stack, plan.source, server, change, trust=plan.trust)
-                )
-            _compare(plan, made.tables)
-            # What was mended may have taken a table away.
-            tables = server.counts(change.incoming) if change.repairs else made.tables
-            accepted = fitness.judge(world, plan.stack, server, change, trust=plan.trust)
+            with side_database.made(world, server, plan.source, change, journal, trust=plan.trust) as made:
+                if not plan.images_after:
+                    change = replace(
+                        change, repairs=fitness.mends(world, plan.stack, plan.source, server, change, trust=plan.trust)
+                    )
+                _compare(plan, made.tables)
+                # What was mended may have taken a table away.
+                tables = server.counts(change.incoming) if change.repairs else made.tables
+                accepted = fitness.judge(world, plan.stack, server, change, trust=plan.trust)
             change = replace(change, tables=tables, accepted=accepted)
             journal.learn(**change.to_facts())
-            Quarantine(server, journal.id).remove()
         done = forward.run(world, change, journal, credentials)
     kept_database = change.kept if server.exists(change.kept) else ""
     checks = (*done.checks, *_left_out(made.left_out, change.live))

@@ -15,7 +15,7 @@ from compose_chap.engine.world import World
 from compose_chap.errors import DatabaseError
 from compose_chap.postgres import dump_format
 from compose_chap.postgres.dump_format import Contents, Kind
-from compose_chap.postgres.server import Database, Server, identifier, literal
+from compose_chap.postgres.server import Server, identifier, literal
 from compose_chap.postgres.untrusted import room, script_errors, unexpected
 from compose_chap.postgres.untrusted.sandbox import Quarantine
 from compose_chap.records.run_records import Journal
@@ -51,29 +51,28 @@ class _Ready:
     left_out: frozenset[str] = frozenset()
 
 
-def make(world: World, server: Server, dump: Source, change: Change, journal: Journal, *, trust: bool) -> Made:
-    """Restore a dump into the database `change.incoming`, check the result, and return its facts.
+@contextmanager
+def made(
+    world: World, server: Server, dump: Source, change: Change, journal: Journal, *, trust: bool
+) -> Iterator[Made]:
+    """Restore a dump into the database `change.incoming`, check the result, and yield its facts.
 
-    When the live database is gone, its properties come from the backup. Raise DumpError, DatabaseError or EngineError;
-    then `remove` cleans up.
+    At the end of the block, which may check it further, it becomes its owner's. When the live database is gone, its
+    properties come from the backup. Raise DumpError, DatabaseError or EngineError; then `remove` cleans up.
     """
     quarantine = Quarantine(server, journal.id)
     journal.begin(Step.READ_DUMP)
     world.notify("read dump", str(dump.path))
-    ready = _bring(world, quarantine, dump, change.live, trust=trust)
+    role, password = restore_role(journal.id), secrets.token_urlsafe(24)
+    with ThreadPoolExecutor() as pool:
+        # Neither needs the dump, and each waits for a program in the container.
+        creating = pool.submit(_create, server, change, dump, role, password)
+        pool.submit(server.processors)
+        ready = _bring(world, quarantine, dump, change.live, trust=trust)
+    lost = creating.result()
 
     journal.begin(Step.RESTORE_BESIDE)
     world.notify("restore beside", change.incoming)
-    role, password = restore_role(journal.id), secrets.token_urlsafe(24)
-    server.command(
-        f"SET log_statement = none; CREATE ROLE {role} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE"
-        f" PASSWORD {literal(password)};"
-    )
-    databases = server.databases(templates=True)
-    lost = asdict(dump.backup.manifest.database) if dump.backup and change.live not in databases else None
-    # When the live database is gone, template1 has the locale of the server.
-    like = replace(databases.get(change.live) or databases["template1"], owner=role)
-    _create(server, change, like, lost)
     with _watch_free_space(world, server, role):
         left_out = ready.left_out | _restore(quarantine, ready, change.incoming, role, password)
 
@@ -82,12 +81,33 @@ def make(world: World, server: Server, dump: Source, change: Change, journal: Jo
     of_itself = _take_back(server, change.incoming)
     unexpected.refuse([*of_itself, *unexpected.objects(server, change.incoming)], trust=trust)
     missing_properties = _set_properties(server, change, role, lost) if lost else ()
-    with ThreadPoolExecutor(1) as pool:
+    with ThreadPoolExecutor() as pool:
+        # Both take a while, and nothing that is checked needs them.
+        removing = pool.submit(quarantine.remove)
         pool.submit(_analyze, server, change.incoming, role)
-        tables = server.counts(change.incoming)
+        yield Made(server.counts(change.incoming), (*sorted(left_out), *missing_properties))
+    removing.result()
     owned = f"REASSIGN OWNED BY {role} TO {identifier(change.owner)}; DROP OWNED BY {role};"
     server.command(f"{owned} DROP ROLE {role};", change.incoming)
-    return Made(tables, (*sorted(left_out), *missing_properties))
+
+
+def _create(server: Server, change: Change, dump: Source, role: str, password: str) -> Mapping[str, Any] | None:
+    """Create the role, and the empty side database as its own; return the properties of a live one that is gone."""
+    server.command(
+        f"SET log_statement = none; CREATE ROLE {role} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE"
+        f" PASSWORD {literal(password)};"
+    )
+    databases = server.databases(templates=True)
+    lost = asdict(dump.backup.manifest.database) if dump.backup and change.live not in databases else None
+    # When the live database is gone, template1 has the locale of the server.
+    like = replace(databases.get(change.live) or databases["template1"], owner=role)
+    if lost:
+        # The backup has the exact locale, if this server supports it.
+        with suppress(DatabaseError):
+            server.create(change.incoming, replace(proof.like(server, lost), owner=like.owner))
+            return lost
+    server.create(change.incoming, like)
+    return lost
 
 
 def _bring(world: World, quarantine: Quarantine, dump: Source, live: str, *, trust: bool) -> _Ready:
@@ -171,9 +191,10 @@ def _take_back(server: Server, database: str) -> list[str]:
 @contextmanager
 def _watch_free_space(world: World, server: Server, role: str) -> Iterator[None]:
     """End the sessions of `role` in the block before the disk is full: without space for its log the server stops."""
-    least = min(_LEAST_ROOM, server.free_space() // 4)
-    with room.asking(server) as free, room.watched(free, least, lambda: server.end_sessions(role), world.limit):
-        yield
+    with room.asking(server) as free:
+        least = min(_LEAST_ROOM, free() // 4)
+        with room.watched(free, least, lambda: server.end_sessions(role), world.limit):
+            yield
 
 
 def remove(server: Server, run: str, incoming: str) -> None:
@@ -187,15 +208,6 @@ def remove(server: Server, run: str, incoming: str) -> None:
     role = restore_role(run)
     # Even DROP ROLE IF EXISTS needs a right that our role may lack.
     server.command(f"SELECT 'DROP ROLE {role}' FROM pg_roles WHERE rolname = {literal(role)} \\gexec\n")
-
-
-def _create(server: Server, change: Change, like: Database, lost: Mapping[str, Any] | None) -> None:
-    if lost:
-        # The backup has the exact locale, if this server supports it.
-        with suppress(DatabaseError):
-            server.create(change.incoming, replace(proof.like(server, lost), owner=like.owner))
-            return
-    server.create(change.incoming, like)
 
 
 # Properties of a database besides its content

@@ -95,8 +95,11 @@ def _forward(world: World, change: Change, journal: Journal, credentials: Mappin
     waited = asked.result()
     api, *workers = change.writers
     begin(world, journal, Step.STOP, ", ".join(workers))
-    # Workers take seconds to stop, the API does not: it serves until they have stopped.
-    stop_services(world, change, workers, hooked)
+    with world.parallel(1) as (pool, _):
+        getting_ready = pool.submit(previous.get_ready, server)
+        # Workers take seconds to stop, the API does not: it serves until they have stopped.
+        stop_services(world, change, workers, hooked)
+        getting_ready.result()
     file_changes.apply(world, journal)
     # Last before the API stops, so that hardly any job can be queued after it.
     waiting = waiting_jobs(world, stack)
@@ -110,20 +113,22 @@ def _forward(world: World, change: Change, journal: Journal, credentials: Mappin
     together = waiting is not None and not (waiting.waiting or waiting.own)
     answering, old_values = start_up.start(world, change, journal, hooked, workers=together)
     repaired = repairs.after_migration(server, change.live, change.repairs, old_values.put_back)
-    with world.parallel(1) as (beside, _):
-        compared = beside.submit(_values, server, change, journal, old_values.compared)
+    with world.parallel(2) as (pool, beside):
+        # Where the workers run already, nothing is changed any more, and all that is left to ask is asked now.
+        everything = pool.submit(_look_at_all, beside, change, credentials) if together else None
+        compared = pool.submit(_values, server, change, journal, old_values.compared)
         checks = [*repaired, *_look_at_api(world, change, journal, answering)]
         checks += compared.result()
-    checks += verify.queued(waited, waiting)
-    # A run that is cut off from here on is finished by `recover`, which cannot see these again.
-    journal.learn(early_checks=[asdict(check) for check in checks if check.name in _ONCE])
+        checks += verify.queued(waited, waiting)
+        # A run that is cut off from here on is finished by `recover`, which cannot see these again.
+        journal.learn(early_checks=[asdict(check) for check in checks if check.name in _ONCE])
 
-    # With jobs that wait, the worker comes second: it may not run them on a schema that nobody has looked at.
-    begin(world, journal, Step.START_WORKER, ", ".join(workers))
-    if not together:
-        start_up.bring_up(world, change, workers, hooked)
-    begin(world, journal, Step.VERIFY)
-    checks_of_all = _look_at_all(world, change, credentials)
+        # With jobs that wait, the worker comes second: it may not run them on a schema that nobody has looked at.
+        begin(world, journal, Step.START_WORKER, ", ".join(workers))
+        if not together:
+            start_up.bring_up(world, change, workers, hooked)
+        begin(world, journal, Step.VERIFY)
+        checks_of_all = everything.result() if everything else _look_at_all(world, change, credentials)
     return Done((*checks, *verify.raise_if_failed(checks_of_all)), (answering.since - down).total_seconds())
 
 

@@ -12,8 +12,9 @@ from compose_chap.stack.chap import Chap, Health
 from compose_chap.stack.databases import server_of
 from compose_chap.transaction import evidence
 
-# For how many seconds one program in the API's container waits for the first answer, until its container is looked at.
-_FIRST_ANSWER = 2.0
+# For how many seconds one program in the API's container waits for the first answer. To start another takes time of the
+# API's own start. It ends with its container.
+_FIRST_ANSWER = 5.0
 # The same for the workers. It begins with a question to CHAP that takes a second.
 _WORKERS_ANSWER = 3.0
 

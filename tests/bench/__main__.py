@@ -1,12 +1,13 @@
 """Measure everything, print one table, and write it to build/out/bench with the date, the machine, and time lines.
 
     . build/out/env.sh
-    build/out/venv/bin/python -m tests.bench [--sizes 56 560] [--rounds 3] [--real 2.1.0 2.5.1] [--docs]
+    build/out/venv/bin/python -m tests.bench [--sizes 56 560] [--rounds 3] [--real 2.1.0 2.5.1] [--large 5000] [--docs]
 
 With --real, images of real releases are needed too: python -m tests.real.images
 With --docs, the table and the pictures come into docs/measurements.md too.
 
-On two quiet processors this takes about a quarter of an hour, half of it for the larger size.
+On two quiet processors this takes about a quarter of an hour, half of it for the larger size; --large 5000 as long
+again.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import os
 import platform
 import subprocess
 import tempfile
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -36,6 +38,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=float, nargs="+", default=[56, 560], help="megabytes of each database")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--large", type=float, metavar="MB", help="upgrade once with a database of this size too")
     parser.add_argument("--real", nargs=2, metavar="VERSION", help="upgrade a real CHAP from one version to another")
     parser.add_argument("--docs", action="store_true", help="write table and pictures into docs/ too")
     options = parser.parse_args()
@@ -45,6 +48,8 @@ def main() -> None:
         rows += on_a_stack(size, options.rounds, large=size == max(options.sizes), alone=not options.real)
     if options.real:
         rows += on_a_real_stack(options.real[0], options.real[1], options.rounds)
+    if options.large:
+        rows += on_a_large_stack(options.large)
     order = [row.what for row in rows]
     rows.sort(key=lambda row: order.index(row.what))  # both sizes of one thing stand together
     text = f"{machine()} {options.rounds} rounds; median (lowest to highest).\n\n{markdown(rows)}\n"
@@ -78,6 +83,20 @@ def on_a_stack(megabytes: float, rounds: int, *, large: bool, alone: bool) -> li
             rows += backup_restore.measure(stack, rounds, database, large=large)
             rows += copies.measure(stack, database) if large else []
             return rows + (upgrade.measure(stack, rounds, database) if alone else [])
+        finally:
+            stack.down()
+
+
+def on_a_large_stack(megabytes: float) -> list[Row]:
+    """Return the rows of a single upgrade of the sample's CHAP with a large database, without goals."""
+    with tempfile.TemporaryDirectory() as folder:
+        stack = SampleStack.create(Path(folder))
+        try:
+            stack.up()
+            stack.fill(megabytes=megabytes)
+            stack.sql("CHECKPOINT")
+            rows = upgrade.measure(stack, 1, f"{stack.size() / 2**30:.1f} GiB", ", a large database")
+            return [replace(row, goal=None) for row in rows]
         finally:
             stack.down()
 

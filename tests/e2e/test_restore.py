@@ -85,10 +85,12 @@ def restore_beside(
     server = Server(world.engine, stack_now.database.containers[0].id, stack_now.access.admin)
     change = restore._change(plan, server, nothing_asked, journal)
     try:
-        side_database.make(world, server, plan.source, change, journal, trust=trust)
+        with side_database.made(world, server, plan.source, change, journal, trust=trust):
+            pass
         return (look or stack.checksum)(change.incoming)
     finally:
         side_database.remove(server, journal.id, change.incoming)
+        server.disconnect()
         journal.end("failed")
 
 

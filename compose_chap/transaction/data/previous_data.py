@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
 from compose_chap.backups import backup, catalogue, dump_file, proof
 from compose_chap.backups.catalogue import Backup
 from compose_chap.engine.world import World
-from compose_chap.errors import DatabaseError, StateError, StuckSessions
+from compose_chap.errors import ChapError, DatabaseError, StateError, StuckSessions
 from compose_chap.postgres import pg_tools
 from compose_chap.postgres.server import Server
 from compose_chap.records.run_records import Journal
@@ -44,6 +45,9 @@ class PreviousData(ABC):
     @abstractmethod
     def kind(self) -> DataKind:
         """The name of this way in `data_plan`."""
+
+    def get_ready(self, server: Server) -> None:
+        """Do what makes `preserve` shorter, while CHAP still serves. It changes nothing, and never fails."""
 
     @abstractmethod
     def preserve(self, world: World, server: Server, journal: Journal) -> None:
@@ -108,6 +112,11 @@ class CopyInServer(PreviousData):
     @property
     def kind(self) -> DataKind:
         return DataKind.COPY
+
+    def get_ready(self, server: Server) -> None:
+        # A copy begins by writing to the disk all that was changed so far.
+        with suppress(ChapError):
+            server.checkpoint()
 
     def preserve(self, world: World, server: Server, journal: Journal) -> None:
         begin(world, journal, Step.KEEP, f"{self.change.live} as {self.change.kept}")

@@ -1,12 +1,15 @@
-"""A rehearsal's containers do not know the password of production's database, however it was written."""
+"""A rehearsal's containers: as Compose makes them, without the password of production's database."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from urllib.parse import quote, quote_plus
 
 import pytest
 
-from compose_chap.operations.rehearse import _elsewhere
+from compose_chap.operations.rehearse import _elsewhere, _recipe
+from compose_chap.stack import observe
+from tests.fakes import FakeEngine, world
 
 ODD = "Pw/sl@sh%41\"q$HOME-it's"
 
@@ -44,3 +47,24 @@ def test_what_is_no_password_stays() -> None:
     ):
         assert _elsewhere(name, value, "chap", "other") == value
         assert _elsewhere(name, value, "", "other") == value
+
+
+def test_a_copy_gets_a_dollar_where_compose_writes_two(tmp_path: Path) -> None:
+    engine = FakeEngine(tmp_path)
+    (tmp_path / "compose.yml").write_text("".join(f"{box.service} {box.image}\n" for box in engine.boxes.values()))
+    stack = observe.refreshed(engine, "p")
+    written = engine.compose_config(stack.project)
+    written["services"][stack.api.name] |= {
+        "entrypoint": ["sh", "-c"],
+        "command": ["exec uvicorn --workers $${WORKERS:-1} --root-path /$$$$", "a$b"],
+        "environment": {"WORKERS": "2", "GREETING": "$$HOME", "CHAP_DATABASE_URL": "of the files"},
+        "user": "$$u",
+        "tmpfs": ["/tmp/$$t"],
+        "volumes": [{"type": "volume", "target": "/data/$$v"}, {"type": "bind", "target": "/host"}],
+    }
+    engine.compose_config = lambda project: written  # type: ignore[method-assign]
+    made = _recipe(world(engine), stack, "image", "database", "other")
+    assert made.entrypoint == ["sh", "-c"]
+    assert made.command == ["exec uvicorn --workers ${WORKERS:-1} --root-path /$$", "a$b"]
+    assert (made.environment["WORKERS"], made.environment["GREETING"]) == ("2", "$HOME")
+    assert (made.user, made.tmpfs, made.volumes) == ("$u", ["/tmp/$t"], ["/data/$v"])

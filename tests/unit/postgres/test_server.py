@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,6 +18,34 @@ from compose_chap.postgres.server import Server
 AS_ROOT = Finished(0, '[true, 170006, 5432, ["root"], null]\n', "")
 
 
+class Open:
+    """A psql that stays open: it lets `run` answer each question, and ends at an error."""
+
+    def __init__(self, run: Callable[[bytes], Finished]) -> None:
+        self._run, self._waiting = run, list[bytes]()
+        self.stderr, self._status, self.closed = b"", 0, False
+
+    def send(self, data: bytes) -> None:
+        sql, _, rest = data.rpartition(b"\n;\n")
+        done = self._run(sql)
+        self.stderr, self._status = done.stderr.encode(), done.status
+        end = rest.rpartition(b"\\echo ")[2]
+        self._waiting = [done.stdout.encode()] + ([end[:5], end[5:]] if done.status == 0 else [])
+
+    def output(self) -> Iterator[bytes]:
+        while self._waiting:
+            yield self._waiting.pop(0)
+
+    def status(self) -> int:
+        return self._status
+
+    def __enter__(self) -> Open:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.closed = True
+
+
 class Answering:
     """An engine whose PostgreSQL knows some roles, each a superuser or not, and answers everything else alike."""
 
@@ -28,6 +56,7 @@ class Answering:
         self.elsewhere: str | None = None
         self.sent: list[tuple[str, str, str]] = []
         self.options: list[str] = []
+        self.opened: list[Open] = []
 
     def once(self, key: object, ask: Callable[[], Any]) -> Any:
         return ask()
@@ -50,8 +79,15 @@ class Answering:
         self.sent.append((role, database, stdin.decode()))
         return Finished(0, self.answer, "")
 
-    def execute(self, container: str, command: Any, *, watched: bool, environment: Mapping[str, str]) -> None:
+    def execute(self, container: str, command: Any, *, watched: bool, environment: Mapping[str, str]) -> Open:
+        def run(sql: bytes) -> Finished:
+            done = self.run(container, command, stdin=sql, environment=environment)
+            self.options.pop()  # those of the session that is open
+            return done
+
         self.options.append(environment["PGOPTIONS"])
+        self.opened.append(Open(run))
+        return self.opened[-1]
 
 
 def server_with(engine: Answering, *likely: str) -> Server:
@@ -182,15 +218,16 @@ def test_nobody_gets_into_a_database_that_is_renamed_and_everybody_into_it_after
 
 @pytest.mark.parametrize("value", ["a\x1fb", "\x1e", "\x1d", "--", "a\nb", "\u2028", "\x85", '"', None, 7, ""])
 def test_no_value_is_taken_for_the_end_of_something(value: Any) -> None:
-    def run(container: str, command: Any, *, stdin: bytes, environment: Mapping[str, str]) -> Finished:
-        if b"rolsuper" in stdin:
-            return AS_ROOT
+    def answer(stdin: bytes) -> Finished:
         # PostgreSQL escapes what JSON must have escaped, and no more. Columns without a name have all the same.
         text = json.dumps(value, ensure_ascii=False)
         row = f'{{"?column?":1,"?column?":{text}}}\n'
         return Finished(0, row * 2 + "--\n" * (b"\\echo" in stdin) + row * (b"\\echo" in stdin), "")
 
-    server = Server(SimpleNamespace(run=run, once=lambda _, ask: ask()), "db", "chap")  # type: ignore[arg-type]
+    engine = SimpleNamespace(
+        run=lambda *_, **__: AS_ROOT, execute=lambda *_, **__: Open(answer), once=lambda _, ask: ask()
+    )
+    server = Server(engine, "db", "chap")  # type: ignore[arg-type]
     assert server.query("SELECT 1") == [[1, value]] * 2
     assert server.answers("SELECT 1", "SELECT 2") == [[[1, value]] * 2, [[1, value]]]
     name = json.dumps(str(value), ensure_ascii=False)
@@ -202,3 +239,62 @@ def test_an_answer_that_is_no_row_is_an_error(answer: str) -> None:
     server = server_with(Answering(answer), "root")
     with pytest.raises(DatabaseError, match="not JSON"):
         server.query("SELECT 1")
+
+
+class Remembering(Answering):
+    """The same, and what was asked once is known."""
+
+    def __init__(self) -> None:
+        super().__init__("[1]\n")
+        self.known: dict[object, Any] = {}
+
+    def once(self, key: object, ask: Callable[[], Any]) -> Any:
+        if key not in self.known:
+            self.known[key] = ask()
+        return self.known[key]
+
+
+def test_the_same_psql_answers_the_next_question() -> None:
+    engine = Remembering()
+    for _ in range(3):
+        assert server_with(engine, "root").query("SELECT 1") == [[1]]
+    server_with(engine, "root").query("SELECT 1", "chap_core")
+    (opened,) = engine.opened
+    # In between it is asked nothing, to see whether it is still connected.
+    assert [bool(sql.strip()) for _, _, sql in engine.sent] == [True, False, True, False, True, True]
+    assert not opened.closed
+    server_with(engine, "root").disconnect()
+    assert opened.closed
+
+
+def test_a_psql_ends_at_an_error_and_the_next_question_gets_another() -> None:
+    engine = Remembering()
+    server, answer = server_with(engine, "root"), engine.run
+    server.query("SELECT 1")
+
+    def refuse(*words: Any, **more: Any) -> Finished:
+        done = answer(*words, **more)
+        return Finished(3, "", "ERROR:  no") if b"wrong" in more["stdin"] else done
+
+    engine.run = refuse  # type: ignore[method-assign]
+    with pytest.raises(DatabaseError, match="PostgreSQL refused: ERROR:  no"):
+        server.command("wrong")
+    assert engine.opened[0].closed
+    assert server.query("SELECT 1") == [[1]]
+    assert len(engine.opened) == 2 and not engine.opened[1].closed
+
+
+def test_a_psql_that_lost_its_connection_is_not_asked_again() -> None:
+    engine = Remembering()
+    server, answer = server_with(engine, "root"), engine.run
+    server.query("SELECT 1")
+
+    def restarted(*words: Any, **more: Any) -> Finished:
+        engine.run = answer  # type: ignore[method-assign]
+        answer(*words, **more)
+        return Finished(2, "", "FATAL:  terminating connection due to administrator command")
+
+    engine.run = restarted  # type: ignore[method-assign]
+    assert server.query("SELECT 2") == [[1]]
+    assert [opened.closed for opened in engine.opened] == [True, False]
+    assert [sql for _, _, sql in engine.sent if "SELECT 2" in sql] == [engine.sent[-1][2]]
