@@ -62,7 +62,7 @@ def test_ntfy_and_a_webhook_get_title_and_text(known: Services, web: WebService)
     assert path == "/hook" and (hook["title"], hook["message"], hook["type"]) == (TEXT.title, TEXT.body, "failure")
 
 
-def test_telegram_slack_and_teams(known: Services, web: WebService, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_telegram_and_slack(known: Services, web: WebService, monkeypatch: pytest.MonkeyPatch) -> None:
     from apprise.plugins.slack import NotifySlack
     from apprise.plugins.telegram import NotifyTelegram
 
