@@ -90,7 +90,7 @@ bench: sample  ## Time everything beside the manual procedure and beside the lim
 	@$(IN_SAMPLE) $(RUN) tests.bench --real 2.1.0 2.5.1
 	@$(IN_SAMPLE) $(RUN) tests.bench.first_output
 
-test-install: sample deb  ## Install it as README says in bare Debian 12, 13 and Ubuntu 24.04 (root on Debian): 8 minutes.
+test-install: sample deb  ## Install it as README says in bare Debian 12, 13 and Ubuntu 24.04 (root on Debian), and look at the report with Chromium: 12 minutes.
 	@$(IN_SAMPLE) $(RUN) pytest -m install tests/install
 
 torture: sample  ## Let every fault come over every step, on the real engine: hours. Prints a table.

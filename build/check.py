@@ -17,7 +17,12 @@ from compose_chap import __version__, plugin
 PYTHONS = ("python3.10", "python3.11", "python3.12", "python3.13", "python3.14")
 
 _NATIVE = (".so", ".pyd", ".dylib", ".pyc")
-_LOAD_ALL = "import click, docker, httpx, leather, ruamel.yaml, compose_chap.cli, compose_chap.report.page"
+_LOAD_ALL = """\
+import click, docker, httpx, leather, ruamel.yaml, compose_chap.cli, compose_chap.report.page
+from compose_chap.alarms import services
+with services.loaded() as known:
+    assert not known.fault("mailtos://user:password@example.org")
+"""
 
 
 def main() -> None:
@@ -54,7 +59,7 @@ def check_start(file: Path, python: str) -> None:
     """See that the Python loads every package from the archive, and answers as a user would see it."""
     with tempfile.TemporaryDirectory() as cache:
         environment = {**os.environ, "CHAP_PYTHON": python, "XDG_CACHE_HOME": cache}
-        load_all = f"import sys; sys.path.insert(0, {str(file / 'site-packages')!r}); {_LOAD_ALL}"
+        load_all = f"import sys; sys.path.insert(0, {str(file / 'site-packages')!r})\n{_LOAD_ALL}"
         subprocess.run([python, "-I", "-S", "-W", "ignore", "-c", load_all], check=True)
         answer = subprocess.run([file, "version"], env=environment, stdout=subprocess.PIPE, text=True, check=True)
     assert __version__ in answer.stdout, f"{python} printed {answer.stdout!r} as the version"

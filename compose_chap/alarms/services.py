@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import io
 import logging
+import shutil
 import sys
 import tempfile
 import warnings
@@ -15,6 +16,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from importlib import resources
+from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any
@@ -23,11 +25,14 @@ from compose_chap import timeline
 from compose_chap.alarms import addresses
 from compose_chap.alarms.wording import AlarmText
 from compose_chap.errors import StateError
+from compose_chap.records import lock
 from compose_chap.redact import redact
 
 # Where to unpack: in memory, where the disk is full. An alarm is needed most then.
 _ROOM = (None, "/dev/shm")
 _PACKED = "apprise.zip"
+_PREFIX = "docker-chap-alarms-"
+_HOUR = 3600
 _SECONDS = 15.0  # for each answer of a service
 _LONGEST = 90.0  # seconds for a message, however the answers drip
 
@@ -119,12 +124,23 @@ def _unpacked(content: bytes) -> Iterator[str]:
 def _unpacked_into(stack: ExitStack, content: bytes) -> str:
     for room in _ROOM:
         with suppress(OSError), ExitStack() as attempt:
-            folder = attempt.enter_context(tempfile.TemporaryDirectory(prefix="docker-chap-", dir=room))
+            folder = attempt.enter_context(tempfile.TemporaryDirectory(prefix=_PREFIX, dir=room))
+            attempt.enter_context(lock.claimed(Path(folder)))
+            _sweep(Path(folder))
             with zipfile.ZipFile(io.BytesIO(content)) as packed:
                 packed.extractall(folder)
             stack.push(attempt.pop_all())
             return folder
     raise StateError("There is no room to load what sends alarms.", hint="Make room: df -h /tmp")
+
+
+def _sweep(own: Path) -> None:
+    """Remove what killed processes of this user left beside our own folder an hour ago or more."""
+    now = own.stat().st_mtime
+    for left in own.parent.glob(f"{_PREFIX}*"):
+        with suppress(OSError):
+            if now - left.stat().st_mtime > _HOUR and lock.abandoned(left):
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def _imported() -> Any:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -140,6 +140,15 @@ class Listing:
 
     backups: list[Backup]
     unusable: list[str]
+
+
+def merged(listings: Sequence[Listing]) -> Listing:
+    """Return what several folders hold as one listing, oldest first."""
+    backups = {backup.folder: backup for listing in listings for backup in listing.backups}
+    return Listing(
+        sorted(backups.values(), key=lambda backup: (backup.order, backup.id)),
+        [text for listing in listings for text in listing.unusable],
+    )
 
 
 def scan(folder: Path, origin: Origin = Origin()) -> Listing:

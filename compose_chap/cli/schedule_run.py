@@ -10,7 +10,7 @@ from compose_chap.cli.call import Call
 from compose_chap.cli.recorded import recorded
 from compose_chap.cli.screen import schedule as screen
 from compose_chap.engine.ping import Signal, ping
-from compose_chap.errors import Locked, ScheduleError, StateError
+from compose_chap.errors import Cancelled, Locked, ScheduleError, StateError
 from compose_chap.model import Origin
 from compose_chap.records import audit, lock
 from compose_chap.schedule import plan, routine, signs, work
@@ -32,7 +32,11 @@ def run(call: Call, directory: Path, origin: Origin, schedule: Schedule, kind: s
             f"The {kind} work is still under way.", state="Nothing was begun.", hint="See it: docker chap history"
         )
     with lock.claimed(mark) if mark else nullcontext():
-        _run(call, alarms, kind)
+        try:
+            _run(call, alarms, kind)
+        except KeyboardInterrupt:
+            state = "What was done before stays, such as a new backup. To see it: docker chap backups"
+            raise Cancelled("Cancelled.", state=state) from None
 
 
 def _mark(call: Call, directory: Path, kind: str) -> Path | None:

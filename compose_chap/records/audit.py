@@ -131,8 +131,8 @@ def entries(directory: Path, origin: Origin = Origin(), *, complete: bool = Fals
 
 
 def exists(directory: Path) -> bool:
-    """Whether a folder has records of ours, whatever they say."""
-    return (directory / FOLDER).is_dir()
+    """Whether a folder has records of ours, whatever they say; not where this user may not look."""
+    return os.path.isdir(directory / FOLDER)  # a Path would raise where it may not look
 
 
 def _as_it_is(entry: AuditEntry) -> AuditEntry:

@@ -36,7 +36,7 @@ def gather(world: World, directory: Path, origin: Origin, stack: Stack | None, w
     """
     wrong: list[str] = []
     schedule: Schedule | None = _read(lambda: plan.read(directory), None, wrong)
-    kept = _backups(world, directory, origin, schedule, wrong)
+    kept = _backups(world, directory, origin, wrong)
     runs: list[dict[str, Any]] = _read(lambda: run_records.history(directory, origin), [], wrong)
     runs += _read(lambda: history.cut_off(world, directory, origin), [], wrong)
     trail: list[AuditEntry] = _read(lambda: history.trail(directory, origin, runs), [], wrong)
@@ -84,18 +84,12 @@ def _project(origins: Sequence[Origin], wanted: Origin) -> Origin:
     return Origin(wanted.project or known.project, wanted.engine or known.engine, wanted.server or known.server)
 
 
-def _backups(
-    world: World, directory: Path, origin: Origin, schedule: Schedule | None, wrong: list[str]
-) -> list[Backup]:
-    """Return the backups where they usually are, and where the schedule puts them; `wrong` gets what is wrong there."""
-    folders = [catalogue.folder_beside(directory, None, world.environment)]
-    folders += [Path(schedule.output)] if schedule and schedule.output else []
-    known: dict[Path, Backup] = {}
-    for folder in dict.fromkeys(folders):
-        listing = _read(partial(catalogue.scan, folder, origin), catalogue.Listing([], []), wrong)
-        known |= {backup.folder: backup for backup in listing.backups}
-        wrong += listing.unusable
-    return sorted(known.values(), key=lambda backup: (backup.order, backup.id))
+def _backups(world: World, directory: Path, origin: Origin, wrong: list[str]) -> list[Backup]:
+    """Return the backups; `wrong` gets what is wrong with them."""
+    folders, none = plan.backup_folders(directory, world.environment), catalogue.Listing([], [])
+    listing = catalogue.merged([_read(partial(catalogue.scan, folder, origin), none, wrong) for folder in folders])
+    wrong += listing.unusable
+    return listing.backups
 
 
 def _promise(world: World, schedule: Schedule | None) -> Promise | None:

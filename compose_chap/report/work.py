@@ -60,7 +60,8 @@ def _older(known: ReportFacts, entries: Sequence[AuditEntry]) -> Iterator[Conten
             if month.startswith(f"{year:04}")
         ]
         yield folded(
-            f"{year}: what was routine, in numbers; {units.several(len(single), 'line')} about all else",
+            f"{year}: what was routine, in numbers"
+            + (f"; {units.several(len(single), 'line')} about all else" if single else ""),
             table(f"What went well in {year}, by month", _MONTHLY, rows) if rows else None,
             table(f"Changes, failures and refusals in {year}", _HEADS, map(_row, single)) if single else None,
         )

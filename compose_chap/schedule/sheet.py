@@ -53,7 +53,8 @@ Then start the empty database, fill it, and start everything:
 restic dump $SQL /dump.sql | {inside} psql {options}
 {compose} up -d
 
-With docker-chap there, `docker chap restore latest --from REPOSITORY` does the last part, and proves it.
+With docker-chap there: start everything with the empty database, then `docker chap restore latest --from REPOSITORY`
+fills it, and proves it.
 """
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import errno
 import json
 import os
+import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +23,7 @@ from compose_chap.alarms.changes import Failing, Sign
 from compose_chap.alarms.ledger import MOST, Ledger, Waiting
 from compose_chap.alarms.wording import AlarmText
 from compose_chap.errors import StateError
+from tests.services import WebService, serving
 
 NOW = datetime(2026, 11, 28, 1, 30, tzinfo=timezone.utc)
 MAIL, CHAT = "mailtos://u:p@a.example", "tgram://1:secret/2"
@@ -119,6 +123,37 @@ def test_sending_that_was_cut_off_goes_on_and_says_that_it_may_be_the_second_tim
     assert post.titles(CHAT) == ["one", "one", "two"]
     assert "may have arrived already" in post.sent[3][1].body
     assert all("may have arrived" not in text.body for _, text in post.sent[:3] + post.sent[4:])
+
+
+SENDING = """
+import sys
+from datetime import datetime, timezone
+from pathlib import Path
+from compose_chap.alarms import addresses, delivery, services
+from compose_chap.alarms.ledger import Waiting
+
+to = sys.argv[2:]
+now = datetime.now(timezone.utc)
+message = Waiting(now, "title", "text", True, tuple(map(addresses.identity, to)))
+delivery.deliver(Path(sys.argv[1]), to, lambda before: before.with_message(message), services.loaded, lambda: now)
+"""
+
+
+def test_a_process_that_is_killed_while_it_sends(tmp_path: Path) -> None:
+    with serving(WebService()) as web, socket.create_server(("127.0.0.1", 0)) as silent:
+        first, second = f"json://127.0.0.1:{web.port}/a", f"json://127.0.0.1:{silent.getsockname()[1]}/b"
+        silent.settimeout(60)
+        with subprocess.Popen([sys.executable, "-c", SENDING, str(tmp_path), first, second]) as child:
+            connection, _ = silent.accept()
+            with connection:
+                connection.recv(1)
+                child.kill()
+        (waiting,) = ledger.read(tmp_path).waiting
+        assert len(web.received) == 1
+        assert waiting.to == waiting.begun == (addresses.identity(second),)
+    post = FakePost()
+    deliver(tmp_path, post, to=[first, second])
+    assert [address for address, _ in post.sent] == [second] and "may have arrived already" in post.sent[0][1].body
 
 
 def full(monkeypatch: pytest.MonkeyPatch) -> None:

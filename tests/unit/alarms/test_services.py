@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import base64
+import io
+import os
 import sys
 import threading
+import zipfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +17,7 @@ from compose_chap.alarms import services
 from compose_chap.alarms.services import Services
 from compose_chap.alarms.wording import AlarmText
 from compose_chap.errors import StateError
+from compose_chap.records import lock
 from tests.services import MailServer, WebService, serving
 
 TEXT = AlarmText("CHAP p on s: nightly copy fails", "The repository cannot be reached.\nNächste Zeile.", bad=True)
@@ -148,4 +153,23 @@ def test_nothing_of_it_is_loaded_before() -> None:
 def test_what_cannot_be_loaded_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "apprise", None)
     with pytest.raises(StateError, match="cannot be loaded"), services.loaded():
+        pass
+
+
+def test_it_is_unpacked_where_it_has_room_and_nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("apprise/plugins/one.py", "x = 1")
+    killed, young, busy = (tmp_path / f"docker-chap-alarms-{name}" for name in ("killed", "young", "busy"))
+    for folder in (killed, young, busy):
+        (folder / "apprise").mkdir(parents=True)
+    for folder in (killed, busy):
+        os.utime(folder, (1, 1))
+    monkeypatch.setattr(services, "_ROOM", ("/dev/null/no-room", str(tmp_path)))
+    with lock.claimed(busy), services._unpacked(packed.getvalue()) as own:
+        assert (Path(own) / "apprise/plugins/one.py").read_text() == "x = 1"
+        assert not killed.exists() and young.exists() and busy.exists()
+    assert sorted(tmp_path.iterdir()) == [busy, young]
+    monkeypatch.setattr(services, "_ROOM", ("/dev/null/no-room",))
+    with pytest.raises(StateError, match="no room"), services._unpacked(packed.getvalue()):
         pass

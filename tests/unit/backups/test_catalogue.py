@@ -88,3 +88,13 @@ def test_a_unique_beginning_of_an_id_is_enough(tmp_path: Path) -> None:
     assert catalogue.find(first.id[:12].lower(), tmp_path).id == first.id
     with pytest.raises(DumpError, match=f"Several backups begin with 2026: {first.id}, {second.id}"):
         catalogue.find("2026", tmp_path)
+
+
+def test_the_backups_of_several_folders_make_a_list_by_age(tmp_path: Path) -> None:
+    for folder, days in (("here", 3), ("here", 1), ("usb", 2)):
+        write(tmp_path / folder, NOW - timedelta(days=days))
+    (tmp_path / "usb" / "20260101T000000Z").mkdir()
+    listings = [catalogue.scan(tmp_path / folder) for folder in ("here", "usb", "here")]
+    both = catalogue.merged(listings)
+    assert [backup.folder.parent.name for backup in both.backups] == ["here", "usb", "here"]
+    assert both.unusable == listings[1].unusable

@@ -103,6 +103,20 @@ def test_work_that_is_still_under_way_is_not_begun_again(
     call(capsys, "run", "nightly")
 
 
+def test_work_that_is_cancelled_does_not_say_that_nothing_was_changed(
+    programs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on(capsys)
+
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("compose_chap.schedule.work.run", interrupted)
+    error = call(capsys, "run", "nightly", expect=130)["error"]
+    assert "What was done before stays" in error["state"]
+    assert audit.entries(tmp_path)[-1].result == audit.CANCELLED
+
+
 def test_what_failed_in_the_week_stays_a_failure_every_night(
     programs: Path, capsys: pytest.CaptureFixture[str], monitor: Monitor
 ) -> None:

@@ -141,3 +141,18 @@ def test_a_trail_that_others_may_write_counts_for_nothing(tmp_path: Path) -> Non
         begun(tmp_path)
     with pytest.raises(StateError, match="may be written by others"):
         audit.entries(tmp_path)
+
+
+def test_a_folder_that_this_user_may_not_look_into_has_no_records(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".docker-chap").mkdir()
+    assert audit.exists(tmp_path)
+
+    def denied(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "stat", denied)
+        seen = audit.exists(tmp_path)
+    assert not seen

@@ -65,3 +65,12 @@ def test_work_that_failed_is_a_problem_until_it_succeeds(tmp_path: Path, schedul
     assert len(problems) == 1 and "copy failed" in problems[0]
     ended(tmp_path, "schedule", kind="nightly", summary="nightly: backup done; copy done")
     assert routine.look(tmp_path, HERE, NOW).problems == ()
+
+
+def test_backups_are_looked_for_where_the_schedule_puts_them_too(tmp_path: Path) -> None:
+    assert plan.backup_folders(tmp_path, {}) == [tmp_path / "backups"]
+    plan.write(tmp_path, Schedule("chap", "root", "cron", 1, 30, ("docker",), (), "/", output="/mnt/usb"))
+    assert plan.backup_folders(tmp_path, {}) == [tmp_path / "backups", Path("/mnt/usb")]
+    assert plan.backup_folders(tmp_path, {"DOCKER_CHAP_BACKUPS": "/mnt/usb"}) == [Path("/mnt/usb")]
+    (tmp_path / ".docker-chap" / "schedule.json").write_text("{")
+    assert plan.backup_folders(tmp_path, {}) == [tmp_path / "backups"]
