@@ -36,15 +36,20 @@ def signals_ignored() -> Iterator[None]:
 @contextmanager
 def single_interruption() -> Iterator[None]:
     """Let the first Ctrl-C, SIGTERM or lost terminal interrupt the block, and ignore all later ones."""
-    names = [name for name in _SIGNALS if signal.getsignal(name) is not signal.SIG_IGN]
+    names = [name for name in _SIGNALS if signal.getsignal(name) not in (signal.SIG_IGN, _ignore)]
 
     def interrupt(number: int, frame: FrameType | None) -> None:
+        # Not SIG_IGN: Python prints an error where another signal has come at the same time, and is to be ignored now.
         for name in names:
-            signal.signal(name, signal.SIG_IGN)
+            signal.signal(name, _ignore)
         raise KeyboardInterrupt
 
     with _handled(names, interrupt):
         yield
+
+
+def _ignore(_number: int, _frame: FrameType | None) -> None:
+    """Do nothing."""
 
 
 @contextmanager

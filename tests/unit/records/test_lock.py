@@ -52,6 +52,18 @@ def test_a_child_that_outlives_its_parent_keeps_the_lock(tmp_path: Path) -> None
         pass
 
 
+def test_two_interruptions_at_the_same_time_are_the_first_and_no_error() -> None:
+    both = {signal.SIGINT, signal.SIGTERM}
+    with lock.single_interruption():
+        signal.pthread_sigmask(signal.SIG_BLOCK, both)
+        for number in both:
+            os.kill(os.getpid(), number)
+        with pytest.raises(KeyboardInterrupt):
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, both)
+        # What Python printed of the other would be an error of this test.
+        os.kill(os.getpid(), signal.SIGHUP)
+
+
 def test_only_the_first_interruption_counts() -> None:
     before = signal.getsignal(signal.SIGINT)
     with lock.single_interruption():
