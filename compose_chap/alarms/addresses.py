@@ -65,7 +65,7 @@ def read(path: Path) -> tuple[str, ...]:
     if status.st_mode & 0o077:
         raise UsageError(
             f"Other users of this machine may read {path}, which holds the addresses of alarms.",
-            hint=f"Keep it to yourself: chmod 600 {path}",
+            hint=f"Make it private: chmod 600 {path}",
         )
     lines = (line.strip() for line in text.splitlines())
     addresses = tuple(dict.fromkeys(line for line in lines if line and not line.startswith("#")))
@@ -81,8 +81,7 @@ def checked(addresses: tuple[str, ...]) -> tuple[str, ...]:
     for address in addresses:
         if not _SCHEME.match(address) or re.search(r"[\s\x00-\x1f]", address):
             raise UsageError(
-                "What is given as the address of an alarm is not one: it has to begin with its kind, such as mailtos://,"
-                " and hold no space.",
+                "The address of an alarm has to begin with its kind, such as mailtos://, and must not hold a space.",
                 hint="How to write it for each service: https://appriseit.com/services",
             )
     return addresses

@@ -51,7 +51,7 @@ def deliver(
         with ledger.held(directory):
             post.send(to, update, load)
     except StateError as error:
-        # Without a place for records, or a lock on them, people have to be told even more.
+        # Without a place for records, or a lock on them, people have to hear of it even more.
         post.troubles.append(error.message)
         post.send(to, update, load)
     return post.failures, list(dict.fromkeys(post.troubles))

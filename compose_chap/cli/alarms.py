@@ -41,7 +41,7 @@ class Listeners:
         """Raise UsageError for what cannot be reached, whatever happens."""
         if self.monitor and not ping.is_address(self.monitor):
             raise UsageError(
-                "What --ping is given is not the address of a monitor.",
+                "The value of --ping is not the address of a monitor.",
                 hint="Write it like this: --ping https://hc-ping.com/…",
             )
         if self.addresses and self.file:
@@ -133,7 +133,7 @@ class Alarms:
             trail = audit.entries(self.directory, self.origin)
             seen = routine.look(self.directory, self.origin, now)
         except StateError as error:
-            self.call.tell(f"Warning: there is no summary of the week. {error.message}")
+            self.call.tell(f"Warning: the weekly summary could not be made. {error.message}")
             return before
         facts = digest.facts(trail, seen, work.ask_status(self.schedule), now)
         failing = [f"Fails since {units.moment(each.since)}: {each.subject}" for each in before.failing]
@@ -182,11 +182,13 @@ class Alarms:
             error = ScheduleError(
                 "\n".join(["Not every test arrived.", *lines]),
                 state="The schedule is unchanged.",
-                hint="Mend the address or the way to it, then: docker chap schedule --test-alarm",
+                hint="Fix the address or the way to it, then: docker chap schedule --test-alarm",
             )
             error.details = {"tests": results}
             raise error
-        self.call.result({"tests": results}, "\n".join(lines) + "\n\nThe services took it. Is it on your screen, too?")
+        self.call.result(
+            {"tests": results}, "\n".join(lines) + "\n\nThe services accepted it. Check that it reached you too."
+        )
 
     def _tests(self) -> list[tuple[str, str]]:
         now = units.moment(self.call.clock())

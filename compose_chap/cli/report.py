@@ -69,7 +69,7 @@ def report_command(call: Call, output: str | None) -> None:
 def _open(problems: int) -> str:
     if not problems:
         return "No problem is open."
-    return f"{units.several(problems, 'problem')} {'is' if problems == 1 else 'are'} open: see its top."
+    return f"{units.several(problems, 'problem')} {'is' if problems == 1 else 'are'} open: see the top of the page."
 
 
 def _which(call: Call) -> tuple[Stack | None, Path, Origin, str]:

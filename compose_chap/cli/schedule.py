@@ -51,7 +51,11 @@ _ACTIONS = ("on", "off", "run")
     "--metrics-file", default="", shell_complete=files, metavar="FILE", help="Write a file for Prometheus each time."
 )
 @click.option(
-    "--ping", "monitor", default="", metavar="URL", help="Tell this monitor, as healthchecks.io has it, how it ended."
+    "--ping",
+    "monitor",
+    default="",
+    metavar="URL",
+    help="Tell this monitor how it ended, by the protocol of healthchecks.io.",
 )
 @click.option(
     "--alarm",

@@ -45,7 +45,7 @@ def _mark(call: Call, directory: Path, kind: str) -> Path | None:
         return plan.mark(directory, kind)
     except StateError as error:
         # The work, and the alarm when it fails, are needed even more then.
-        call.tell(f"Warning: that the work is under way cannot be written down. {error.message}")
+        call.tell(f"Warning: cannot record that the work is under way. {error.message}")
         return None
 
 
@@ -71,7 +71,7 @@ def _run(call: Call, alarms: Alarms, kind: str) -> None:
         if failed:
             raise ScheduleError(
                 f"The {kind} work failed in part.\n{screen.outcomes_text(outcomes)}",
-                hint="Mend what failed, then: docker chap schedule run " + kind,
+                hint="Fix what failed, then: docker chap schedule run " + kind,
             )
     call.result(
         {"kind": kind, "parts": [outcome.to_json() for outcome in outcomes]},

@@ -69,14 +69,14 @@ _MEANINGS: tuple[tuple[str, type[CopyError], str, str], ...] = (
         r"|InvalidAccessKeyId|SignatureDoesNotMatch",
         Denied,
         "The server does not let this machine in.",
-        "Check its keys and login: those of S3 belong into --keys FILE, and for sftp `ssh USER@HOST` has to work"
+        "Check its keys and login: those of S3 belong in --keys FILE, and for sftp `ssh USER@HOST` has to work"
         " without a question.",
     ),
     (
         r"permission denied",
         Denied,
         "This user may not read or write in the repository.",
-        "Run it as the user to whom it belongs, or as root.",
+        "Run it as its owner, or as root.",
     ),
     (
         r"connection (refused|reset|timed out|lost)|no such host|network is unreachable|broken pipe|i/o timeout"

@@ -110,7 +110,7 @@ def read_keys(path: Path) -> dict[str, str]:
     if status.st_mode & 0o077:
         raise UsageError(
             f"Other users of this machine may read {path}, which holds keys.",
-            hint=f"Keep it to yourself: chmod 600 {path}",
+            hint=f"Make it private: chmod 600 {path}",
         )
     keys = {}
     for number, line in enumerate(text.splitlines(), 1):

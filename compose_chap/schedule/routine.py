@@ -92,7 +92,7 @@ def _ahead(trail: Sequence[AuditEntry], now: datetime) -> Iterator[str]:
 
 
 def _unheard(directory: Path, schedule: Schedule, now: datetime) -> Iterator[str]:
-    """Yield why people are not told what they should be."""
+    """Yield why people do not hear what they should."""
     if not schedule.alarm_file:
         return
     with suppress(StateError):

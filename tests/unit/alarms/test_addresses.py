@@ -61,7 +61,7 @@ def test_comments_and_repetitions_do_not_count(tmp_path: Path) -> None:
         ("json://a.example/secret", 0o640, "Other users"),
         ("# nothing\n", 0o600, "no address"),
         ("a.example/secret\n", 0o600, "begin with its kind"),
-        ("json://a.example/secret secret\n", 0o600, "hold no space"),
+        ("json://a.example/secret secret\n", 0o600, "not hold a space"),
         (
             "json://a.example/secret\n" + "".join(f"json://h{number}.example/x\n" for number in range(60)),
             0o600,
