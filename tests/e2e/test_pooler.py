@@ -89,7 +89,7 @@ def test_a_pooler_is_called_that_before_anything_begins(
     pooled.compose("up", "-d", "--force-recreate", "pool")
     pooled.up()
     (pooled.folder / "given.sql").write_text("SELECT 1;")
-    before = pooled.containers()
+    before = _beginnings(pooled)
     for words in WORDS:
         document = chap(pooled, *words, expect=1)
         text = str(document.get("checks") or document["error"])
@@ -97,5 +97,10 @@ def test_a_pooler_is_called_that_before_anything_begins(
     status = chap(pooled, "status")
     assert any(re.search(match, text) for text in status["problems"]), status["problems"]
     until(lambda: pooled.api("/health/ready")[0] == 200)
-    assert pooled.containers() == before
+    assert _beginnings(pooled) == before
     assert not (pooled.folder / "backups").exists() and not (pooled.folder / ".docker-chap/journal.json").exists()
+
+
+def _beginnings(stack: SampleStack) -> dict[str, tuple[str, str]]:
+    """Return each service's container and when it began. Its health may still be on the way to healthy."""
+    return {name: (container["id"], container["started_at"]) for name, container in stack.containers().items()}
