@@ -41,6 +41,15 @@ class _Commands(click.Group):
                 context.fail(f"No such command '{words[0]}'. Did you mean '{near[0]}'?")
         return super().resolve_command(context, words)
 
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except KeyboardInterrupt:
+            if not _wants_json_lines(context.obj.words):
+                raise
+            # For it, click would write an empty line, which is no JSON.
+            raise click.Abort from None
+
     def shell_complete(self, context: click.Context, incomplete: str) -> list[CompletionItem]:
         named = [CompletionItem(name, help=entry.summary) for name, entry in COMMANDS.items()]
         fitting = [item for item in named if item.value.startswith(incomplete)]

@@ -131,3 +131,16 @@ def test_a_help_fits_the_terminal(
     lines = capsys.readouterr().out.splitlines()
     # Only examples to copy and single words are never broken.
     assert max(len(line) for line in lines if "docker chap" not in line and len(line.split()) > 1) <= min(columns, 100)
+
+
+def test_an_interruption_writes_no_line_that_is_not_json(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(*_: object, **_options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command("version"), "callback", interrupt)
+    assert app.main(["version", "--progress", "json"]) == 130
+    assert [json.loads(line)["exit_status"] for line in capsys.readouterr().err.splitlines()] == [130]
+    assert app.main(["version"]) == 130
+    assert "Cancelled" in capsys.readouterr().err
