@@ -33,8 +33,10 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SampleStack]:
     try:
         stack.up()
         stack.fill(megabytes=20)
-        for image in ("chap-core:v2.1.0", "chap-worker:v2.1.0", "chap-core:v2.1.5", "chap-worker:v2.1.5"):
-            stack.docker("pull", "-q", f"{registry()}/docker-chap-test/{image}")
+        # The room is for data alone.
+        for version in ("v2.1.0", "v2.1.5", "v2.2.0"):
+            for image in ("chap-core", "chap-worker"):
+                stack.docker("pull", "-q", f"{registry()}/docker-chap-test/{image}:{version}")
         yield stack
     finally:
         stack.down()
