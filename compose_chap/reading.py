@@ -20,7 +20,7 @@ from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from compose_chap.errors import ChapError
+from compose_chap.errors import ChapError, UsageError
 from compose_chap.ownership import not_own
 
 Failure = Callable[[str], ChapError]
@@ -90,6 +90,27 @@ def read_file(
     if len(content) > limit:
         raise failure(f"{path} is larger than {limit} bytes.")
     return bytes(content)
+
+
+def read_private(path: Path, most: int, what: str, option: str, secret: str) -> str:
+    """Return the text of a file of at most `most` bytes that an operator names, and that holds a secret.
+
+    `what` is what the file has, `option` how it is named, `secret` what nobody else may read. Raise UsageError when it
+    cannot be read, or when others may read it.
+    """
+    try:
+        status = path.stat()
+        text = read_file(path, most, UsageError, links=True).decode(errors="replace")
+    except FileNotFoundError:
+        raise UsageError(f"There is no file {path}.", hint=f"Name the file with {what}: {option} FILE") from None
+    except OSError as error:
+        raise UsageError(f"The file with {what} cannot be read: {path}: {error.strerror}.") from None
+    if status.st_mode & 0o077:
+        raise UsageError(
+            f"Other users of this machine may read {path}, which holds {secret}.",
+            hint=f"Make it private: chmod 600 {path}",
+        )
+    return text
 
 
 def kind(status: os.stat_result) -> str:

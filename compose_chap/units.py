@@ -71,6 +71,11 @@ def moment(when: datetime | str) -> str:
     return known.astimezone().strftime("%Y-%m-%d %H:%M %Z")
 
 
+def dated(when: datetime | None, now: datetime) -> str:
+    """Return when something was, and how long ago: `2026-11-28 01:30 UTC, 2 hours ago`; `none` for never."""
+    return f"{moment(when)}, {age(when, now)}" if when else "none"
+
+
 def clipped(text: str, most: int) -> str:
     """Return the beginning of a text, at most `most` bytes in UTF-8, without cutting a letter."""
     return text.encode(errors="replace")[:most].decode(errors="ignore")

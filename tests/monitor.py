@@ -1,4 +1,4 @@
-"""A monitor that keeps what it is told: it speaks as much of the protocol of healthchecks.io as an answer of 200 is."""
+"""A monitor that records what it receives, and answers 200: the protocol of healthchecks.io needs no more."""
 
 from __future__ import annotations
 

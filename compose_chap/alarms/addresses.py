@@ -53,20 +53,7 @@ def read(path: Path) -> tuple[str, ...]:
 
     Raise UsageError when there is none, when the file cannot be read, or when others may read it.
     """
-    try:
-        status = path.stat()
-        text = reading.read_file(path, _LONGEST, UsageError, links=True).decode(errors="replace")
-    except FileNotFoundError:
-        raise UsageError(
-            f"There is no file {path}.", hint="Name the file with the addresses: --alarm-file FILE"
-        ) from None
-    except OSError as error:
-        raise UsageError(f"The file with the addresses cannot be read: {path}: {error.strerror}.") from None
-    if status.st_mode & 0o077:
-        raise UsageError(
-            f"Other users of this machine may read {path}, which holds the addresses of alarms.",
-            hint=f"Make it private: chmod 600 {path}",
-        )
+    text = reading.read_private(path, _LONGEST, "the addresses", "--alarm-file", "the addresses of alarms")
     lines = (line.strip() for line in text.splitlines())
     addresses = tuple(dict.fromkeys(line for line in lines if line and not line.startswith("#")))
     if not addresses:
@@ -106,7 +93,7 @@ def identity(address: str) -> str:
 
 
 def secrets(address: str) -> list[str]:
-    """Return the pieces of an address that nobody else may read, the longest first."""
+    """Return the parts of an address that must stay secret, the longest first."""
     return sorted(set(_pieces(address)), key=len, reverse=True)
 
 

@@ -44,7 +44,7 @@ def deliver(
     """Change the ledger of a stack, and send what then waits to the addresses in `to`.
 
     `load` gives what sends, and is called only when there is something to send. Return what could not be sent, and
-    what could not be written down, for people: then it is sent all the same. It raises no ChapError.
+    what could not be written down, for people; then it is sent anyway. It raises no ChapError.
     """
     post = _Post(directory, clock)
     try:

@@ -151,7 +151,7 @@ class Alarms:
         ages = [("Newest backup", seen.last_backup)]
         ages += [("Newest copy elsewhere", seen.last_copy)] if self.schedule.store else []
         ages += [("Last restore of a copy", seen.last_drill)] if self.schedule.store else []
-        return [(name, f"{units.moment(when)}, {units.age(when, now)}" if when else "none") for name, when in ages]
+        return [(name, units.dated(when, now)) for name, when in ages]
 
     def document(self) -> dict[str, object]:
         """Return for scripts where alarms go, without what is secret, and what waits. What cannot be read is said."""

@@ -21,7 +21,7 @@ def run(call: Call, directory: Path, origin: Origin, schedule: Schedule, kind: s
     """Do the work of a kind, write it down, and tell monitor and people what changed.
 
     Raise ScheduleError when a part failed, and Locked when the same work is still under way: a first copy may take
-    longer than a day, and cron begins the next night all the same.
+    longer than a day, and cron starts the next night anyway.
     """
     alarms = Alarms(call, directory, origin, schedule)
     mark = _mark(call, directory, kind)

@@ -98,20 +98,7 @@ def read_password(path: Path) -> str:
 
 def read_keys(path: Path) -> dict[str, str]:
     """Return the variables in a file of NAME=VALUE lines. Raise UsageError when others can read it."""
-    try:
-        status = path.stat()
-        text = reading.read_file(path, _LONGEST, UsageError, links=True).decode(errors="replace")
-    except FileNotFoundError:
-        raise UsageError(
-            f"There is no file {path}.", hint="Name the file with the repository's keys: --keys FILE"
-        ) from None
-    except OSError as error:
-        raise UsageError(f"The file with the repository's keys cannot be read: {path}: {error.strerror}.") from None
-    if status.st_mode & 0o077:
-        raise UsageError(
-            f"Other users of this machine may read {path}, which holds keys.",
-            hint=f"Make it private: chmod 600 {path}",
-        )
+    text = reading.read_private(path, _LONGEST, "the repository's keys", "--keys", "keys")
     keys = {}
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip() or line.lstrip().startswith("#"):

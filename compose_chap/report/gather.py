@@ -100,9 +100,8 @@ def _promise(world: World, schedule: Schedule | None) -> Promise | None:
         starter = timers.timers(schedule.by)
         upcoming = {kind: starter.next_run(schedule, kind, world.clock()) for kind in KINDS}
     hour, minute = schedule.time(NIGHTLY)
-    store = schedule.store
-    named = (store.repository or f"the repository that {store.keys_file} names") if store else ""
-    return Promise(schedule.by, f"{hour:02}:{minute:02}", named, upcoming)
+    copies = schedule.store.location if schedule.store else ""
+    return Promise(schedule.by, f"{hour:02}:{minute:02}", copies, upcoming)
 
 
 def _with_status(known: ReportFacts, seen: Status) -> ReportFacts:

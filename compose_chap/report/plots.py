@@ -94,7 +94,7 @@ def draw(plot: Plot) -> Element:
 
 
 def thinned(points: Sequence[Any], most: int) -> list[Any]:
-    """Return at most so many of the points, evenly, with the first and the last."""
+    """Return at most `most` of the points, evenly spaced, with the first and the last."""
     if len(points) <= most:
         return list(points)
     return [points[round(number * (len(points) - 1) / (most - 1))] for number in range(most)]
@@ -134,7 +134,7 @@ def _date_format(length: timedelta) -> Callable[..., str]:
 
 
 def _dates(first: datetime, last: datetime, most: int) -> list[datetime]:
-    """Return at most so many days, firsts of a month or firsts of a year between two times, evenly."""
+    """Return at most `most` days, firsts of a month or firsts of a year between two times, evenly spaced."""
     length = last - first
     morning = first.astimezone().replace(hour=0, minute=0, second=0, microsecond=0)
     days = [morning + _DAY * number for number in range(1, length.days + 1)]

@@ -27,9 +27,7 @@ def promise(known: ReportFacts) -> Content:
     """Return what the schedule promises, and what came of it."""
     plan = known.promise
     if plan is None:
-        about: Content = element(
-            "p", "Nothing is promised: no work is scheduled. This is what was reached all the same."
-        )
+        about: Content = element("p", "Nothing is promised: no work is scheduled. This is what was reached anyway.")
     else:
         to = f" Copies go to {plan.repository}." if plan.repository else " No copies are made."
         about = element("p", f"The work is started by {plan.by}, every night at {plan.at} by this server's clock.{to}")

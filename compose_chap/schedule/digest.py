@@ -34,9 +34,9 @@ def facts(
         ("Backups made", _count(week, "backup")),
         ("Copies made elsewhere", _count(week, "copy")),
         ("Test restores", _count(week, "verify")),
-        ("Newest backup", _age(seen.last_backup, now)),
-        ("Newest copy elsewhere", _age(seen.last_copy, now)),
-        ("Last restore of a copy", _age(seen.last_drill, now)),
+        ("Newest backup", units.dated(seen.last_backup, now)),
+        ("Newest copy elsewhere", units.dated(seen.last_copy, now)),
+        ("Last restore of a copy", units.dated(seen.last_drill, now)),
     ]
     return [*counted, *_of_status(reading.Value(dict(status), "the status", StateError))]
 
@@ -46,10 +46,6 @@ def _count(week: Sequence[AuditEntry], operation: str) -> str:
     done = results.count(audit.DONE)
     others = len(results) - done - results.count(audit.RUNNING)
     return f"{done}, and {others} that did not end well" if others else str(done)
-
-
-def _age(when: datetime | None, now: datetime) -> str:
-    return f"{units.moment(when)}, {units.age(when, now)}" if when else "none"
 
 
 def _of_status(status: Value) -> Iterator[tuple[str, str]]:

@@ -36,6 +36,11 @@ class CopyStore:
     keys_file: str = ""
     limit_upload: int = 0
 
+    @property
+    def location(self) -> str:
+        """Where copies go, for people."""
+        return self.repository or f"the repository that {self.keys_file} names"
+
     def words(self, option: str) -> list[str]:
         """Return the words that name it to a command, behind `--to` or `--from`."""
         keys = ["--keys", self.keys_file] if self.keys_file else []

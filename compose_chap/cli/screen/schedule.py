@@ -56,8 +56,7 @@ def schedule_text(schedule: Schedule, kinds: Mapping[str, KindOfWork], heard: Ma
     text = table(rows, ["WORK", "NEXT", "LAST", "DOES"])
     if not schedule.store:
         return f"{text}\n\n{paragraph(ON_THIS_MACHINE_ONLY)}\n{_alarms_text(heard)}"
-    named = schedule.store.repository or f"the repository that {schedule.store.keys_file} names"
-    return f"{text}\n\nCopies go to {named}.\n{_alarms_text(heard)}"
+    return f"{text}\n\nCopies go to {schedule.store.location}.\n{_alarms_text(heard)}"
 
 
 def _alarms_text(heard: Mapping[str, Any]) -> str:

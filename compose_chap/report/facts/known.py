@@ -91,7 +91,7 @@ class ChangeLine:
 
 @dataclass(frozen=True)
 class Reached:
-    """What came of the last `days`: of so many `nights`, those with a proven backup, and those whose backup was copied.
+    """What was reached in the last `days`: how many `nights` they had, how many with a proven backup, how many copied.
 
     `tests` are the test-restores of backups that went well, `drills` those of copies.
     """

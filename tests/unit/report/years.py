@@ -38,7 +38,7 @@ IMAGES = tuple(
 
 
 def write(directory: Path, nights: int) -> None:
-    """Write the records and the kept backups of so many nights, the last of them that of `NOW`."""
+    """Write the records and the kept backups of this many nights; the last night is that of `NOW`."""
     own_folder.make(directory / FOLDER)
     store = CopyStore(STORE, "/etc/chap.password")
     plan.write(directory, Schedule("chap", "root", "cron", 1, 30, ("docker",), (), str(directory), store))
