@@ -18,6 +18,7 @@ from compose_chap import reading
 from compose_chap.engine.engine import Engine
 from compose_chap.engine.process import Finished
 from compose_chap.errors import EngineError
+from compose_chap.model import Container
 from compose_chap.reading import Value
 from compose_chap.stack import chap_scripts
 from compose_chap.stack.chap_answers import Answer, Job, answers_of, checks_in, jobs_in, models_in
@@ -182,6 +183,20 @@ class Chap:
         """
         script, answer = chap_scripts.ACTIVE_JOBS, "What the workers answered"
         return _active(python(self.engine, self.container, script, answer, CHAP_WORKERS=str(workers)))
+
+    def idle(self, workers: Sequence[Container]) -> bool:
+        """Let workers take no more jobs, and return whether all of them answered and none has a job.
+
+        They take jobs again when they are started again.
+        """
+        # Celery calls a worker by its host, and Docker the host by the container, unless somebody set another name.
+        names = " ".join(f"celery@{container.id[:12]}" for container in workers)
+        with suppress(EngineError):
+            answer = python(
+                self.engine, self.container, chap_scripts.IDLE, "What the workers answered", CHAP_WORKERS=names
+            )
+            return answer.at("idle").flag()
+        return False
 
     def get(self, *paths: str, timeout: float = 10) -> list[Answer]:
         """Send GET requests to CHAP's own REST API."""
