@@ -36,7 +36,7 @@ STEPS = {
     "upgrade": {
         "pull": 0.3,
         "backup": 2.0,
-        "stop": 3.0,
+        "stop": 1.5,
         "keep": 1.0,
         "rewrite": 1.0,
         "start api": 2.5,
@@ -45,7 +45,7 @@ STEPS = {
         "verify": 4.0,
     },
     "rollback": {
-        "stop": 3.0,
+        "stop": 1.5,
         "rewrite": 1.0,
         "swap": 0.6,
         "start api": 2.5,
@@ -57,7 +57,7 @@ STEPS = {
         "read dump": 0.6,
         "restore beside": 1.5,
         "check beside": 1.0,
-        "stop": 3.0,
+        "stop": 1.5,
         "swap": 0.6,
         "start api": 1.0,
         "verify api": 5.0,
