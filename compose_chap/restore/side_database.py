@@ -84,7 +84,7 @@ def made(
     with ThreadPoolExecutor() as pool:
         # Both take a while, and nothing that is checked needs them.
         removing = pool.submit(quarantine.remove)
-        pool.submit(_analyze, server, change.incoming, role)
+        pool.submit(quarantine.analyze, change.incoming, role, password)
         yield Made(server.counts(change.incoming), (*sorted(left_out), *missing_properties))
     removing.result()
     owned = f"REASSIGN OWNED BY {role} TO {identifier(change.owner)}; DROP OWNED BY {role};"
@@ -151,15 +151,6 @@ def _restore(quarantine: Quarantine, ready: _Ready, database: str, role: str, pa
     if contents.default_privileges():
         left_out.add(script_errors.DEFAULT_PRIVILEGES)
     return left_out
-
-
-def _analyze(server: Server, database: str, role: str) -> None:
-    """Let PostgreSQL look at the rows, so that CHAP is as fast on them as it was on the old ones.
-
-    It may run what the dump defines, so it has no more power than the dump. Without it the server does so later.
-    """
-    with suppress(DatabaseError):
-        server.command(f"SET SESSION AUTHORIZATION {role}; SET client_min_messages = error; ANALYZE;", database)
 
 
 _OF_ITSELF = """

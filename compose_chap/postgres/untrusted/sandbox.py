@@ -193,11 +193,22 @@ class Quarantine:
         failed = [line for line in finished.stderr.splitlines() if "ERROR:" in line]
         return {privileges_of(line) for line in failed} or ({SOME_PRIVILEGES} if finished.status else set())
 
+    def analyze(self, database: str, role: str, password: str) -> None:
+        """Let PostgreSQL look at the rows as `role`, with a process for each processor, for its plans of queries.
+
+        No error when that fails: the server does so later.
+        """
+        jobs = min(_MOST_JOBS, self.server.processors())
+        command = ["vacuumdb", "--analyze-only", "--quiet", f"--jobs={jobs}", "-U", role, "-d", connection(database)]
+        self._run(command, self._login(password))
+
     def _pg_restore(self, path: str, entries: str, database: str, role: str, password: str, *options: str) -> Finished:
         command = [*LITTLE_MEMORY, "pg_restore", "-U", role, "-d", connection(database), "--no-owner", *options]
         command += [f"--use-list={entries}", path]
-        settings = f"{self.server.environment['PGOPTIONS']} {_FAST}"
-        return self._run(command, {"PGPASSWORD": password, "PGOPTIONS": settings})
+        return self._run(command, self._login(password))
+
+    def _login(self, password: str) -> dict[str, str]:
+        return {"PGPASSWORD": password, "PGOPTIONS": f"{self.server.environment['PGOPTIONS']} {_FAST}"}
 
     def _run_checked(self, command: Sequence[str]) -> None:
         finished = self._run(command)
