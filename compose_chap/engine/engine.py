@@ -424,10 +424,11 @@ class Engine:
         user: str = "",
         folder: str = "",
         privileged: bool = False,
+        on_output: Callable[[], None] = lambda: None,
     ) -> Finished:
         """Run a command in a container to its end, with `stdin` as its standard input, and return what it did.
 
-        Raise EngineError when it writes more than 64 MiB.
+        `on_output` is called whenever it has written something. Raise EngineError when it writes more than 64 MiB.
         """
         watched = stdin is None
         with self.execute(
@@ -442,7 +443,7 @@ class Engine:
             if stdin is not None:
                 execution.send(stdin)
                 execution.end_input()
-            stdout = b"".join(_bounded(execution.output()))
+            stdout = b"".join(_bounded(execution.output(), on_output))
             status = execution.status()
         return Finished(status, stdout.decode(errors="replace"), execution.stderr.decode(errors="replace"))
 
@@ -506,9 +507,10 @@ class Engine:
 _LONGEST_ANSWER = 64 << 20
 
 
-def _bounded(pieces: Iterable[bytes]) -> Iterator[bytes]:
+def _bounded(pieces: Iterable[bytes], on_piece: Callable[[], None]) -> Iterator[bytes]:
     size = 0
     for data in pieces:
+        on_piece()
         size += len(data)
         if size > _LONGEST_ANSWER:
             raise EngineError("A command in a container wrote far too much.")
