@@ -8,7 +8,6 @@ So one ssh connection stays open, and every ssh that a child starts is a session
 from __future__ import annotations
 
 import atexit
-import importlib
 import json
 import os
 import re
@@ -20,7 +19,6 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -65,11 +63,7 @@ def link_of(docker: Sequence[str]) -> Link:
     """Return the connection to the engine that a docker command reaches. Raise EngineError when it knows none."""
     # Asked of the CLI itself: the SDK falls back to the local socket where the CLI would refuse.
     question = [*docker, "context", "inspect", "--format", "{{json .Endpoints.docker}}"]
-    with ThreadPoolExecutor(1) as pool:
-        future = pool.submit(process.run, question)
-        # Each takes a tenth of a second, and an operator waits for both.
-        importlib.import_module("docker")
-    answer = future.result()
+    answer = process.run(question)
     if answer.status != 0:
         raise EngineError(f"Docker does not know where its engine is.\n{answer.last_lines}", hint="docker context ls")
     return link(docker, str(json.loads(answer.stdout)["Host"]))
