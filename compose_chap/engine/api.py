@@ -75,15 +75,13 @@ class Http:
         """Return the answer to a request, parsed."""
         return self._ask("POST", path, body)
 
-    def upgrade(self, path: str, body: Mapping[str, Any]) -> tuple[socket.socket, http.client.HTTPResponse]:
-        """Return a connection that is a stream both ways after a request, and its answer, which reads from it."""
+    def upgrade(self, path: str, body: Mapping[str, Any]) -> tuple[_Connection, http.client.HTTPResponse]:
+        """Return a connection that is a stream both ways after a request, and the answer, which reads from it."""
         connection = _Connection(self._path)
-        connection.connect()
-        stream = connection.sock
         answer = _answer(connection, "POST", path, body, {"Connection": "Upgrade", "Upgrade": "tcp"})
-        if answer.status >= 400:
+        if answer.status != http.client.SWITCHING_PROTOCOLS:
             raise _refusal(answer.status, answer.read())
-        return stream, answer
+        return connection, answer
 
     def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
         connection = self._connection()
@@ -116,6 +114,9 @@ class _Connection(http.client.HTTPConnection):
         self.sock.settimeout(self.timeout)
         self.sock.connect(self._path)
 
+    def __del__(self) -> None:
+        self.close()
+
 
 def _answer(
     connection: _Connection, method: str, path: str, body: Mapping[str, Any] | None, headers: Mapping[str, str]
@@ -137,24 +138,23 @@ class Execution:
 
     def __init__(self, http: Http, identity: str) -> None:
         """Start the process of an exec that was created. Raise Refused, OSError."""
-        self._http = http
-        self._identity = identity
-        self._socket, self._answer = http.upgrade(f"/exec/{identity}/start", {"Detach": False, "Tty": False})
+        self._http, self._identity = http, identity
+        self._connection, self._answer = http.upgrade(f"/exec/{identity}/start", {"Detach": False, "Tty": False})
         # The client gives up after 60 quiet seconds; pg_restore is often quiet for longer.
-        self._socket.settimeout(None)
+        self._connection.sock.settimeout(None)
         self.stderr = b""
 
     def send(self, data: bytes) -> None:
         """Write to the standard input of the process. Raise EngineError when it has ended."""
         try:
-            self._socket.sendall(data)
+            self._connection.sock.sendall(data)
         except OSError as error:
             raise EngineError(f"The process in the container ended early: {error.strerror}.") from None
 
     def end_input(self) -> None:
         """Close the standard input of the process."""
         try:
-            self._socket.shutdown(socket.SHUT_WR)
+            self._connection.sock.shutdown(socket.SHUT_WR)
         except OSError:
             pass
 
@@ -211,7 +211,7 @@ class Execution:
         """Close the connection; this also ends a process that still runs under the watchdog."""
         self.end_input()
         self._answer.close()
-        self._socket.close()
+        self._connection.close()
 
 
 def connect(link: Link) -> APIClient:
