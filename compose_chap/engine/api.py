@@ -50,7 +50,7 @@ class Refused(Exception):
 class Http:
     """The engine at a Unix socket (`unix:///…`), asked over HTTP.
 
-    Any thread may ask. Every request raises Refused, and OSError, HTTPException or ValueError where no engine answers.
+    Any thread may ask. Every request raises Refused, and OSError, HTTPException or JSONDecodeError where none answers.
     """
 
     def __init__(self, address: str) -> None:
@@ -91,7 +91,7 @@ class Http:
             self._idle.append(connection)
         if answer.status >= 400:
             raise _refusal(answer.status, text)
-        return json.loads(text)
+        return json.loads(text.decode(errors="replace"))
 
     def _connection(self) -> _Connection:
         with suppress(IndexError):
@@ -258,9 +258,8 @@ def engine_errors(doing: str, link: Link | None = None) -> Iterator[None]:
             why = getattr(error, "explanation", "") or error
             raise EngineError(f"Docker could not {doing}: {why}") from None
         # What the SDK's HTTP library raises are OSErrors.
-        if not isinstance(
-            error, (OSError, http.client.HTTPException, json.JSONDecodeError, docker.errors.DockerException)
-        ):
+        lost = (OSError, http.client.HTTPException, json.JSONDecodeError, docker.errors.DockerException)
+        if not isinstance(error, lost):
             raise
         if "Permission denied" in str(error):
             raise EngineError(

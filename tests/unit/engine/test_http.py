@@ -90,7 +90,7 @@ def test_a_refusal_says_why(server: Server, body: bytes, why: str) -> None:
     assert refused.value.status == 409
 
 
-@pytest.mark.parametrize("data", [b"", b"nonsense\r\n\r\n", answer(b"<html>"), GOOD[:-3], UPGRADED])
+@pytest.mark.parametrize("data", [b"", b"nonsense\r\n\r\n", answer(b"<html>"), answer(b"\xff"), GOOD[:-3], UPGRADED])
 def test_what_is_no_answer_of_an_engine_is_named(server: Server, data: bytes) -> None:
     http = server.answers([data])
     with pytest.raises(EngineError, match="does not answer"), engine_errors("list the containers"):
