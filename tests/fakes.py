@@ -97,6 +97,8 @@ class FakeEngine(Engine):
         self.port = "8000"  # that Compose gives to containers which are made now
         self.room = 1 << 20  # KiB that are free on the server's disk
         self.jobs: list[dict[str, str]] = []  # those of CHAP's own list
+        self.busy = False  # whether the worker has a job
+        self.stops: list[tuple[str, bool]] = []  # the services that were stopped, and whether at once
 
     # What happens at a call
 
@@ -122,6 +124,7 @@ class FakeEngine(Engine):
     def _make(self, service: str, image: str, files: tuple[Path, ...] = ()) -> Container:
         self.made += 1
         environment = {"CHAP_DATABASE_URL": "postgresql://chap:pw@db:5432/chap_core", "POSTGRES_USER": "chap"}
+        environment["CELERY_BROKER"] = "redis://redis:6379"
         made = Container(
             id=f"{self.made:012x}",
             name=f"p-{service}-1",
@@ -178,8 +181,9 @@ class FakeEngine(Engine):
         self._boot(self.boxes[identity])
         self.at("started")
 
-    def stop(self, identity: str) -> None:
+    def stop(self, identity: str, *, at_once: bool = False) -> None:
         self.at("stop")
+        self.stops.append((self.boxes[identity].service, at_once))
         self._set(identity, state="exited")
         self.at("stopped")
 
@@ -327,6 +331,8 @@ class FakeEngine(Engine):
             return self._requests(version, json.loads(stdin or b"[]"))
         if chap_scripts.ACTIVE_JOBS in command:
             return Finished(0, json.dumps({"workers": ["celery@worker"], "jobs": []}), "")
+        if chap_scripts.IDLE in command:
+            return Finished(0, json.dumps({"idle": not self.busy}), "")
         if chap_scripts.PING in command:
             return Finished(0, json.dumps({"workers": int(self._worker_answers(version))}), "")
         raise unknown(command)

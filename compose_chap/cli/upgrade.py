@@ -198,7 +198,7 @@ def _refuse(call: Call, checks: Sequence[Check], words: str) -> None:
 def _plan_text(subject: Subject, plan: UpgradePlan, checks: Sequence[Check]) -> str:
     """Return what an operator reads before the question: the changes, what is not good, the steps, the price."""
     title = sentences.upgrade_title(subject.version, subject.target.removeprefix("v"))
-    price = (sentences.expected_downtime(units.duration(plan.downtime)), sentences.CANNOT_BE_UNDONE)
+    price = (sentences.expected_downtime(units.duration(plan.forecast.downtime)), sentences.CANNOT_BE_UNDONE)
     return "\n\n".join(
         [
             f"{sentences.CHANGES}\n{_diff(subject).rstrip() or f'  {sentences.NO_CHANGES}'}",
@@ -243,7 +243,7 @@ def _plan_json(subject: Subject, plan: UpgradePlan) -> dict[str, Any]:
         "diff": _diff(subject),
         "checkout": subject.move.to_json() if subject.move else None,
         "database_bytes": subject.database.size,
-        "expected_downtime_seconds": plan.downtime,
+        "expected_downtime_seconds": round(plan.forecast.downtime, 1),
         "keep": "dump" if plan.by_dump else "copy",
         "backups": str(subject.backups),
     }

@@ -211,10 +211,10 @@ class Engine:
         with engine_errors("rename a container", self._link):
             self._api.rename(identity, name)
 
-    def stop(self, identity: str) -> None:
-        """Stop a container and wait for its end, by the container's own stop signal and time limit."""
+    def stop(self, identity: str, *, at_once: bool = False) -> None:
+        """Stop a container, by its own stop signal and time limit, or `at_once` if it has nothing to finish."""
         with engine_errors("stop a container", self._link):
-            self._api.stop(identity)
+            self._api.stop(identity, timeout=0 if at_once else None)
 
     def image(self, reference: str) -> Image | None:
         """Return an image of the engine by reference or id, None where it does not have it."""

@@ -11,6 +11,7 @@ import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 from urllib.parse import unquote
 
@@ -24,13 +25,14 @@ from compose_chap.engine.world import World
 from compose_chap.errors import DatabaseError
 from compose_chap.image import Reference
 from compose_chap.model import Role, Service, Stack
-from compose_chap.operations import upgrade_plan
 from compose_chap.postgres import dump_format, pg_tools
+from compose_chap.postgres.copy_speed import copied_per_second
 from compose_chap.postgres.server import Database, Server, identifier, literal
 from compose_chap.postgres.untrusted import jail, unexpected
 from compose_chap.postgres.untrusted.sandbox import Quarantine
 from compose_chap.project.variables import unescaped
-from compose_chap.records import lock
+from compose_chap.records import lock, run_records
+from compose_chap.records.downtime import forecast
 from compose_chap.stack.chap_scripts import PYTHON
 from compose_chap.stack.databases import database_of, server_of
 from compose_chap.transaction import evidence, verify, wait
@@ -224,6 +226,9 @@ def _try(
     checks.insert(0, started)
     verdict = BAD if any(check.failed for check in checks) else MIGRATES if started.status == "warn" else GOOD
     after = _columns(server, name)
+    runs = run_records.history(plan.stack.project.directory, engine.origin(plan.stack.project.name))
+    # The copy lies on the engine's disk too, and may be written to.
+    expected = forecast(size, runs, start, partial(copied_per_second, server, name), rehearsed=True)
     return Rehearsal(
         verdict,
         tuple(checks),
@@ -231,7 +236,7 @@ def _try(
         tuple(sorted(after - before)),
         tuple(sorted(before - after)),
         {"copy": round(took, 1), "start": round(start, 1)},
-        round(upgrade_plan.downtime_with(size, start), 1),
+        round(expected.downtime, 1),
         log,
     )
 

@@ -80,7 +80,8 @@ def _open_journal(world: World, plan: UpgradePlan, change: Change) -> Journal:
         "stack": world.engine.origin(name).to_json(),
         "from": plan.baseline.version,
         "to": plan.target,
-        "expected_downtime": round(plan.downtime, 1),
+        "expected_downtime": round(plan.forecast.downtime, 1),
+        "database_bytes": plan.size,
         "overridden": list(plan.overridden),
         "repairs": list(plan.repairs),
     }

@@ -18,6 +18,7 @@ from compose_chap import reading
 from compose_chap.engine.engine import Engine
 from compose_chap.engine.process import Finished
 from compose_chap.errors import EngineError
+from compose_chap.model import Container
 from compose_chap.reading import Value
 from compose_chap.stack import chap_scripts
 from compose_chap.stack.chap_answers import Answer, Job, answers_of, checks_in, jobs_in, models_in
@@ -135,6 +136,12 @@ class Chap:
         version, answers = self._ask(*paths, on_sent=on_sent)
         return Overview(version, _health(*answers[:2]), models_in(answers[2]), _listed(answers[3]))
 
+    def introduction(self) -> Overview:
+        """Return what CHAP's API reports at once: version, model services, and whether it answers."""
+        version, (alive, models) = self._ask("/health", "/v2/services")
+        level = "answering" if alive.status else "silent"
+        return Overview(version, Health(level, {}), models_in(models), {})
+
     def health(self) -> Health:
         """Return CHAP's health. `/health` alone proves nothing: it is 200 with database and broker dead."""
         return _health(*self.get("/health", "/health/ready", timeout=5))
@@ -186,6 +193,20 @@ class Chap:
         """
         script, answer = chap_scripts.ACTIVE_JOBS, "What the workers answered"
         return _active(python(self.engine, self.container, script, answer, CHAP_WORKERS=str(workers)))
+
+    def idle(self, workers: Sequence[Container]) -> bool:
+        """Let workers take no more jobs, and return whether all of them answered and none has a job.
+
+        They take jobs again when they are started again.
+        """
+        # Celery calls a worker by its host, and Docker the host by the container, unless somebody set another name.
+        names = " ".join(f"celery@{container.id[:12]}" for container in workers)
+        with suppress(EngineError):
+            answer = python(
+                self.engine, self.container, chap_scripts.IDLE, "What the workers answered", CHAP_WORKERS=names
+            )
+            return answer.at("idle").flag()
+        return False
 
     def get(self, *paths: str, timeout: float = 10) -> list[Answer]:
         """Send GET requests to CHAP's own REST API."""

@@ -165,6 +165,25 @@ print(json.dumps({"workers": sorted(answers), "jobs": jobs}), file=out)
 """
 )
 
+# Workers that take no more jobs, and whether they have none. A job goes from those that a worker holds to those that it
+# runs, so they are asked for in this order.
+IDLE = (
+    _CELERY
+    + """
+names = os.environ["CHAP_WORKERS"].split()
+asked = {"destination": names, "timeout": 1, "limit": len(names)}
+inspect = application.control.inspect(**asked)
+taken = inspect.active_queues() or {}
+idle = set(taken) == set(names)
+for queue in {queue["name"] for queues in taken.values() for queue in queues}:
+    application.control.cancel_consumer(queue, reply=True, **asked)
+for question in (inspect.active_queues, inspect.scheduled, inspect.reserved, inspect.active):
+    answers = (idle and question()) or {}
+    idle = set(answers) == set(names) and not any(answers.values())
+print(json.dumps({"idle": idle}), file=out)
+"""
+)
+
 # A worker that is still starting does not get a question, so it is asked again and again.
 PING = (
     _CELERY

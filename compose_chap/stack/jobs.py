@@ -6,7 +6,7 @@ from contextlib import suppress
 
 from compose_chap.engine.world import World
 from compose_chap.errors import EngineError
-from compose_chap.model import Stack
+from compose_chap.model import Role, Stack
 from compose_chap.stack.chap import Chap, Jobs
 
 
@@ -37,6 +37,17 @@ def waiting_jobs(world: World, stack: Stack) -> Jobs | None:
     with suppress(EngineError):
         return Chap(world.engine, stack.api.containers[0].id).waiting_jobs()
     return None
+
+
+def take_no_more(world: World, stack: Stack) -> bool:
+    """Let the workers take no more jobs; return whether that is certain, and none of them has a job.
+
+    Then nothing is lost when they are killed: what is queued from now on waits in the broker for the next workers.
+    """
+    api, workers = stack.api.containers[0], [c for worker in stack.of(Role.WORKER) for c in worker.containers]
+    # Without the broker's address CHAP's own code would have to be imported: that takes longer than a worker's stop.
+    asked = api.running and api.environment.get("CELERY_BROKER")
+    return bool(asked) and Chap(world.engine, api.id).idle(workers)
 
 
 def own_jobs(jobs: Jobs) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from compose_chap.engine.engine import UP_ALONE
 from compose_chap.engine.process import check as succeeded
@@ -38,11 +39,17 @@ def server_of(world: World, change: Change) -> Server:
 
 
 def stop_services(
-    world: World, change: Change, services: Sequence[str], hooked: Hooks, *, forgiving: bool = False
+    world: World,
+    change: Change,
+    services: Sequence[str],
+    hooked: Hooks,
+    *,
+    forgiving: bool = False,
+    at_once: bool = False,
 ) -> None:
     """Stop services, whatever containers they have now, in parallel: each may take ten seconds.
 
-    Their pre-stop hooks run first; with `forgiving` a hook may fail.
+    Their pre-stop hooks run first; with `forgiving` a hook may fail. With `at_once` they have nothing to finish.
     """
     containers = [container for name in services for container in containers_of(world, change.project, name)]
     for container in containers:
@@ -52,7 +59,7 @@ def stop_services(
         container.id for container in containers if container.running or container.state in ("restarting", "paused")
     ]
     with ThreadPoolExecutor() as pool:
-        list(pool.map(world.engine.stop, running))
+        list(pool.map(partial(world.engine.stop, at_once=at_once), running))
 
 
 def start_service(world: World, change: Change, name: str, hooked: Hooks, *, forgiving: bool = False) -> None:

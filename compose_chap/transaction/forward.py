@@ -8,7 +8,6 @@ as needed, and verifies the result. Every step is in the journal before it begin
 from __future__ import annotations
 
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -17,11 +16,12 @@ from compose_chap import redact
 from compose_chap.check import Check
 from compose_chap.engine.world import World
 from compose_chap.errors import Cancelled, ChapError, DatabaseError, NeedsPerson, RolledBack, StateError
+from compose_chap.model import Stack
 from compose_chap.postgres.server import Server
 from compose_chap.records import lock
 from compose_chap.records.run_records import Journal
 from compose_chap.records.steps import Step
-from compose_chap.stack.jobs import waiting_jobs
+from compose_chap.stack.jobs import take_no_more, waiting_jobs
 from compose_chap.stack.observe import refreshed
 from compose_chap.transaction import evidence, hooks, start_up, undo, verify
 from compose_chap.transaction.containers import server_of, start_service, stop_services, wait_for_server
@@ -31,7 +31,6 @@ from compose_chap.transaction.data.value_query import Before
 from compose_chap.transaction.file_changes import file_changes_of
 from compose_chap.transaction.run.change import Change, begin
 from compose_chap.transaction.run.facts import facts_of
-from compose_chap.transaction.start_up import Answering
 from compose_chap.transaction.verify import VerifyFailed
 from compose_chap.transaction.wait import EndedAtStart
 
@@ -89,16 +88,15 @@ def _forward(world: World, change: Change, journal: Journal, credentials: Mappin
     file_changes.prepare(world)
     journal.learn(settings=undo.configurations_of(world, change))
     stack = refreshed(world.engine, change.project.name)
-    with ThreadPoolExecutor(1) as pool:
-        asked = pool.submit(waiting_jobs, world, stack)
-        hooked = hooks.of(world, change.project)
-    waited = asked.result()
     api, *workers = change.writers
     begin(world, journal, Step.STOP, ", ".join(workers))
-    with world.parallel(1) as (pool, _):
+    with world.parallel(3) as (pool, _):
         getting_ready = pool.submit(previous.get_ready, server)
-        # Workers take seconds to stop, the API does not: it serves until they have stopped.
-        stop_services(world, change, workers, hooked)
+        asked, ending = pool.submit(waiting_jobs, world, stack), pool.submit(take_no_more, world, stack)
+        hooked = hooks.of(world, change.project)
+        # A worker that may have a job takes seconds to stop. The API does not: it serves until they have stopped.
+        stop_services(world, change, workers, hooked, at_once=ending.result())
+        waited = asked.result()
         getting_ready.result()
     file_changes.apply(world, journal)
     # Last before the API stops, so that hardly any job can be queued after it.
@@ -112,12 +110,13 @@ def _forward(world: World, change: Change, journal: Journal, credentials: Mappin
     # Where no job waits, a worker has nothing to do until the API serves, which is after its migration.
     together = waiting is not None and not (waiting.waiting or waiting.own)
     answering, old_values = start_up.start(world, change, journal, hooked, workers=together)
-    repaired = repairs.after_migration(server, change.live, change.repairs, old_values.put_back)
     with world.parallel(2) as (pool, beside):
-        # Where the workers run already, nothing is changed any more, and all that is left to ask is asked now.
+        # Where the workers run already, all that is left to ask is asked now.
         everything = pool.submit(_look_at_all, beside, change, credentials) if together else None
+        rows = start_up.rows_at_first(world, change, answering, journal)
+        repaired = repairs.after_migration(server, change.live, change.repairs, old_values.put_back)
         compared = pool.submit(_values, server, change, journal, old_values.compared)
-        checks = [*repaired, *_look_at_api(world, change, journal, answering)]
+        checks = [*repaired, *_look_at_api(world, change, journal, answering.stack, rows)]
         checks += compared.result()
         checks += verify.queued(waited, waiting)
         # A run that is cut off from here on is finished by `recover`, which cannot see these again.
@@ -148,7 +147,7 @@ def look_again(world: World, change: Change, journal: Journal) -> Done | None:
         for name in change.writers:
             start_service(world, change, name, hooked, forgiving=True)
         checks = [*facts_of(journal).early_checks]
-        checks += _look_at_api(world, change, journal, start_up.first_answer(world, change))
+        checks += _look_at_api(world, change, journal, start_up.first_answer(world, change).stack)
         checks += verify.raise_if_failed(verify.forgiving(_look_at_all(world, change, {})))
     except ChapError:
         return None
@@ -160,9 +159,11 @@ def may_be_complete(journal: Journal) -> bool:
     return journal.began(Step.VERIFY) and not journal.began(Step.GO_BACK) and "failure" not in journal.record
 
 
-def _look_at_api(world: World, change: Change, journal: Journal, answering: Answering) -> list[Check]:
+def _look_at_api(
+    world: World, change: Change, journal: Journal, stack: Stack, rows: Mapping[str, int] | None = None
+) -> list[Check]:
     tables = change.tables or facts_of(journal).old_tables
-    results = verify.check_api(world, answering.stack, change.expected, tables, answering.rows)
+    results = verify.check_api(world, stack, change.expected, tables, rows)
     checks = verify.raise_if_failed(verify.as_before(results, change.accepted))
     # Rows written from now on are users' work; those of the migration are not.
     journal.learn(new_tables=next((check.details["now"] for check in checks if "now" in check.details), {}))

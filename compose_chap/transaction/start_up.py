@@ -26,11 +26,14 @@ from compose_chap.transaction.run.facts import facts_of
 
 @dataclass(frozen=True)
 class Answering:
-    """The stack when its API answers, since when it does, and the rows of each table at that moment."""
+    """The stack when its API answers, and since when it does.
+
+    `silent` says that it was silent when it was asked first, None that it still is.
+    """
 
     stack: Stack
     since: datetime
-    rows: Mapping[str, int]
+    silent: bool | None
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,7 @@ def start(
         try:
             journal.learn(old_tables=counting.result() or facts_of(journal).old_tables)
             begin(world, journal, Step.VERIFY_API)
-            answering = first_answer(world, change, journal)
+            answering = first_answer(world, change)
         finally:
             if starting:
                 futures.wait([starting])  # what Compose is in the middle of cannot be undone yet
@@ -91,22 +94,23 @@ def bring_up(world: World, change: Change, services: Sequence[str], hooked: Hook
         start_service(world, change, name, hooked)
 
 
-def first_answer(world: World, change: Change, journal: Journal | None = None) -> Answering:
-    """Wait until the API answers, or nothing happens any more: then the checks that follow fail.
-
-    With a `journal`, the state of the data at that moment is recorded: later changes are users' work.
-    """
+def first_answer(world: World, change: Change) -> Answering:
+    """Wait until the API answers, or nothing happens any more: then the checks that follow fail."""
     stack = refreshed(world.engine, change.project.name)
     silent = wait.wait_for_answer(world, stack)
-    since, server = world.clock(), server_of(world, change)
-    # Without an answer nobody could write either: all that changes is the migration's work.
-    if not journal or silent is None:
-        return Answering(stack, since, server.counts(change.live))
+    return Answering(stack, world.clock(), silent)
+
+
+def rows_at_first(world: World, change: Change, answering: Answering, journal: Journal) -> dict[str, int]:
+    """Return the rows of each table, and record them with the moment: later changes are users' work."""
+    server = server_of(world, change)
     # Where it answered sooner than anybody looked, what it did at its start counts too.
-    moment = server.moment() if silent else facts_of(journal).since
+    moment = server.moment() if answering.silent else facts_of(journal).since
     rows = server.counts(change.live)
-    journal.learn(answered={"since": moment, "tables": rows})
-    return Answering(stack, since, rows)
+    # Without an answer nobody could write either: all that changes is the migration's work.
+    if answering.silent is not None:
+        journal.learn(answered={"since": moment, "tables": rows})
+    return rows
 
 
 def _old_values(server: Server, change: Change, database: str, journal: Journal) -> OldValues:

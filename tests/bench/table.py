@@ -11,10 +11,14 @@ HEAD = ("What", "Database", "docker chap", "By hand", "Limit", "to by hand", "to
 
 @dataclass(frozen=True)
 class Goal:
-    """At most `most` times what is measured `beside` (`by_hand` or `limit`); where that is empty, at most `most`."""
+    """At most `most` times what is measured `beside` (`by_hand` or `limit`), and at least `least` times.
+
+    Where `beside` is empty, at most `most`.
+    """
 
     most: float
     beside: str = ""
+    least: float = 0.0
 
 
 @dataclass
@@ -40,7 +44,7 @@ class Row:
         if not self.goal:
             return ""
         beside = f" × {self.goal.beside.replace('_', ' ')}" if self.goal.beside else f" {self.unit}"
-        return f"≤ {self.goal.most:g}{beside}"
+        return f"{f'{self.goal.least:g} to' if self.goal.least else '≤'} {self.goal.most:g}{beside}"
 
     def met(self) -> str:
         """Return whether the goal is met, empty without a goal or without values."""
@@ -49,7 +53,7 @@ class Row:
         if not self.goal.beside:
             return "yes" if statistics.median(self.ours) <= self.goal.most else "no"
         ratio = self.ratio(getattr(self, self.goal.beside))
-        return "" if not ratio else "yes" if float(ratio) <= self.goal.most else "no"
+        return "" if not ratio else "yes" if self.goal.least <= float(ratio) <= self.goal.most else "no"
 
     def text(self, values: Sequence[float]) -> str:
         """Return the median of values, and their spread."""

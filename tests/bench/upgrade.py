@@ -94,9 +94,12 @@ def measure(
     whole = Row(f"upgrade, from the first stop until verified{what}; by hand: until ready", database=database)
     whole.goal = Goal(1.1, "by_hand")
     data = Row(f"data rollback{what}", database=database)
-    expected = Row(f"upgrade's downtime as the plan expects it{what}; limit: as it was", database=database)
-    expected.goal = Goal(1.25, "limit")
-    for _ in range(rounds):
+    # The first upgrade on a server knows least about it.
+    expected = [
+        Row(f"upgrade's downtime as the plan of {which} expects it{what}; limit: as it was", database=database)
+        for which in ("the first one", "a later one")
+    ]
+    for turn in range(rounds):
         with Watch(stack) as watch:
             whole.by_hand.append(by_hand(stack, new))
         down.by_hand.append(watch.down)
@@ -105,11 +108,12 @@ def measure(
             at = with_the_tool(stack, "upgrade", new)
         down.ours.append(watch.down)
         whole.ours.append(at["end"] - at["stop"])
-        expected.ours.append(at["expected"])
-        expected.limit.append(at["down"])
+        expected[turn > 0].goal = Goal(1.25, "limit", 0.75)
+        expected[turn > 0].ours.append(at["expected"])
+        expected[turn > 0].limit.append(at["down"])
         at = with_the_tool(stack, "rollback")
         data.ours.append(at["start api"] - at["swap"])
         for name in stack.databases():
             if name.startswith(f"{stack.database}_"):
                 stack.sql(f'DROP DATABASE "{name}"', "postgres")
-    return [down, whole, expected, data]
+    return [down, whole, *(row for row in expected if row.ours), data]

@@ -14,7 +14,7 @@ import pytest
 from compose_chap import redact
 from compose_chap.errors import StateError
 from compose_chap.model import Container, Project, Role, Service, Stack
-from compose_chap.operations import rollback, upgrade_plan
+from compose_chap.operations import rollback
 from compose_chap.postgres import server
 from compose_chap.preflight import release_notes
 from compose_chap.records import run_records
@@ -69,13 +69,6 @@ def test_rows_since_tell_of_tables_that_shrank_too() -> None:
 def test_passwords_are_taken_out_of_evidence() -> None:
     message = "no connection to postgresql://chap:hunter22@db:5432/chap (token swordfish)"
     assert redact.redact(message, ["swordfish"]) == "no connection to postgresql://chap:***@db:5432/chap (token ***)"
-
-
-def test_the_expected_downtime_is_learned_from_the_last_upgrade() -> None:
-    assert upgrade_plan.expected_downtime(600_000_000, []) == pytest.approx(10.5)
-    assert upgrade_plan.expected_downtime(600_000_000, [], 3.5) == pytest.approx(8)
-    runs = [{"operation": "upgrade", "downtime": 31.5}, {"operation": "restore", "downtime": 3.0}]
-    assert upgrade_plan.expected_downtime(600_000_000, runs) == 31.5
 
 
 def stack(**environment: str) -> Stack:

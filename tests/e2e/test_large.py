@@ -1,0 +1,104 @@
+"""What matters where a database is large: how fast it is copied, told before CHAP goes down."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import pytest
+
+from compose_chap.engine.engine import Engine
+from compose_chap.postgres.copy_speed import copied_per_second
+from compose_chap.postgres.server import Server
+from tests.sample.stack import SampleStack, environment
+
+TEMPORARY = 'find "$PGDATA/" -path "*pgsql_tmp*" -type f'
+FILLER = "CREATE TABLE filler AS SELECT g, repeat(md5(g::text), 20) AS t FROM generate_series(1, 60000) g"
+
+
+@pytest.fixture(autouse=True)
+def engine_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in environment().items():
+        monkeypatch.setenv(name, value)
+
+
+def server_of(stack: SampleStack) -> Server:
+    return Server(Engine(), stack.containers()[stack.database_service]["id"], stack.user)
+
+
+def wait_until(what: Callable[[], bool]) -> None:
+    for _ in range(200):
+        if what():
+            return
+        time.sleep(0.05)
+    pytest.fail("It never came.")
+
+
+def test_the_speed_of_a_copy_is_measured_and_nothing_is_left(small: SampleStack) -> None:
+    server = server_of(small)
+    assert copied_per_second(server, small.database) == 0  # its largest file is too small to say
+    small.sql(FILLER)
+    assert 1e6 < copied_per_second(server, small.database) < 1e11
+    assert small.inside("sh", "-c", TEMPORARY) == b""
+    # PostgreSQL can use the folder that was made for it.
+    small.sql("SET work_mem = '64kB'; SELECT t FROM filler ORDER BY t DESC LIMIT 1")
+    small.sql("DROP TABLE filler")
+
+
+@pytest.mark.torture
+def test_a_measurement_that_cannot_be_made_says_so(small: SampleStack) -> None:
+    server = server_of(small)
+    small.sql(FILLER)
+    assert copied_per_second(server, "missing") == 0
+    # A disk that nobody may write to: the folder is there, and is not PostgreSQL's.
+    small.inside("sh", "-c", 'rm -rf "$PGDATA/base/pgsql_tmp" && mkdir -m 500 "$PGDATA/base/pgsql_tmp"')
+    try:
+        assert copied_per_second(server, small.database) == 0
+    finally:
+        small.inside("sh", "-c", 'rm -rf "$PGDATA/base/pgsql_tmp"')
+    small.sql("DROP TABLE filler")
+
+
+@pytest.mark.torture
+def test_it_is_measured_where_the_database_has_its_tablespace(small: SampleStack) -> None:
+    small.inside("sh", "-c", 'mkdir "$PGDATA/../apart" && chown postgres "$PGDATA/../apart"')
+    small.sql("CREATE TABLESPACE apart LOCATION '/var/lib/postgresql/apart'")
+    small.sql(FILLER.replace(" AS SELECT", " TABLESPACE apart AS SELECT"))
+    assert copied_per_second(server_of(small), small.database) > 0
+    made = small.inside("sh", "-c", 'find "$PGDATA/../apart" -name pgsql_tmp -user postgres').decode()
+    assert made.count("\n") == 1
+    small.sql("DROP TABLE filler")
+    small.sql("DROP TABLESPACE apart")
+
+
+@pytest.mark.torture
+def test_a_measurement_that_is_killed_leaves_nothing_and_no_session_is_lost(small: SampleStack) -> None:
+    server = server_of(small)
+    small.sql(FILLER)
+    # A disk so slow that it can be killed in the middle.
+    small.inside("sh", "-c", "mv /bin/dd /bin/dd.real && printf '#!/bin/sh\\n/bin/dd.real \"$@\"; sleep 1\\n' >/bin/dd")
+    small.inside("chmod", "755", "/bin/dd")
+    sessions = "SELECT pg_postmaster_start_time(), count(*) FROM pg_stat_activity WHERE usename = 'chap'"
+    began = small.sql(sessions)
+    script = (
+        "import sys; from compose_chap.engine.engine import Engine; from compose_chap.postgres.server import Server;"
+        "from compose_chap.postgres.copy_speed import copied_per_second as measured;"
+        "measured(Server(Engine(), sys.argv[1], sys.argv[2]), sys.argv[3])"
+    )
+    words = [sys.executable, "-c", script, server.container, small.user, small.database]
+    child = subprocess.Popen(words, env=environment() | {"PYTHONPATH": os.getcwd()})
+    try:
+        wait_until(lambda: small.inside("sh", "-c", TEMPORARY) != b"")
+        child.kill()
+        child.wait()
+        wait_until(lambda: small.inside("sh", "-c", TEMPORARY) == b"")
+    finally:
+        small.inside("mv", "/bin/dd.real", "/bin/dd")
+    time.sleep(2)  # its orphans have ended
+    assert (
+        small.sql("SELECT pg_postmaster_start_time(), count(*) FROM pg_stat_activity WHERE usename = 'chap'") == began
+    )
+    small.sql("DROP TABLE filler")
