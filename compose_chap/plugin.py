@@ -5,6 +5,7 @@ Docker runs `docker-chap [DOCKER'S FLAGS] chap WORDS`. Run directly, the word `c
 
 from __future__ import annotations
 
+import gc
 import io
 import math
 import os
@@ -59,6 +60,7 @@ def main() -> int:
     # Python removes its signal handlers before it ends: a signal after that would replace the exit status.
     for number in _STOPS:
         signal.signal(number, signal.SIG_IGN)
+    gc.freeze()  # at its end Python would look for garbage in all that was loaded
     return delivered(status)
 
 

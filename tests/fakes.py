@@ -314,6 +314,7 @@ class FakeEngine(Engine):
         user: str = "",
         folder: str = "",
         privileged: bool = False,
+        on_output: Callable[[], None] = lambda: None,
     ) -> Finished:
         self.at("run")
         if chap_scripts.MODELS in command:

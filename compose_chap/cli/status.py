@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from compose_chap.engine.world import World
     from compose_chap.model import Stack
     from compose_chap.operations.status import Status
+
+# How many seconds the other questions wait at most until CHAP was asked: they would take the processor from that.
+_HEAD_START = 0.5
 
 
 @command("status")
@@ -73,13 +77,15 @@ def _show(call: Call, metrics_file: Path | None) -> None:
         stack = observe.find_stack(world.engine, call.where())
         with ThreadPoolExecutor(1) as pool:
             # CHAP takes a second to say whether it is ready, so that is asked before anything else is even imported.
-            api = stack.api.containers[0]
-            overview = pool.submit(Chap(world.engine, api.id).overview) if api.running else None
+            api, sent = stack.api.containers[0], Event()
+            overview = pool.submit(Chap(world.engine, api.id).overview, sent.set) if api.running else None
             # On a terminal the containers are shown at once. All else takes a moment: programs inside them are asked.
             shown = call.part(status_screen.containers_text(stack))
             from compose_chap.operations import status
 
             world.notify("look", stack.project.name)
+            if overview:
+                sent.wait(_HEAD_START)
             seen = status.look(world, stack, overview)
     except ChapError:
         _write_metrics(metrics_file, None, None, world)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import re
 import socket
-import struct
 import time
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
@@ -22,7 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from compose_chap import compose_labels, timeline
 from compose_chap.engine import process
-from compose_chap.engine.api import connect, engine_errors
+from compose_chap.engine.api import Execution, Http, connect, engine_errors
 from compose_chap.engine.description import container_of
 from compose_chap.engine.link import Link, link_of
 from compose_chap.engine.process import Finished
@@ -39,7 +38,6 @@ OLDEST_COMPOSE = (2, 20)
 
 _CHUNK = 64 * 1024
 _SIDE_BY_SIDE = 6
-_STDERR_KEPT = 64 * 1024
 
 # Docker leaves a process in a container running when its client dies. So the client keeps the standard input open
 # only as a sign of life, and this wrapper ends the process as soon as that input closes. It waits for both of its
@@ -65,89 +63,6 @@ class Image:
     labels: tuple[str, ...] = ()
 
 
-class Execution:
-    """A process inside a container, its three standard streams on one connection to the engine."""
-
-    def __init__(self, api: APIClient, identity: str, connection: Any) -> None:
-        self._api = api
-        self._identity = identity
-        self._raw = connection
-        self._socket = connection._sock
-        # The client gives up after 60 quiet seconds; pg_restore is often quiet for longer.
-        self._socket.settimeout(None)
-        # The first bytes of the stream may already sit in the buffer behind the response's headers.
-        self._reader = connection._response.raw._fp.fp
-        self.stderr = b""
-
-    def send(self, data: bytes) -> None:
-        """Write to the standard input of the process. Raise EngineError when it has ended."""
-        try:
-            self._socket.sendall(data)
-        except OSError as error:
-            raise EngineError(f"The process in the container ended early: {error.strerror}.") from None
-
-    def end_input(self) -> None:
-        """Close the standard input of the process."""
-        try:
-            self._socket.shutdown(socket.SHUT_WR)
-        except OSError:
-            pass
-
-    def feed(self, pieces: Iterable[bytes]) -> bool:
-        """Write all pieces and end the input; return whether the process read all of them.
-
-        Errors raised by `pieces` pass through.
-        """
-        all_taken = True
-        for data in pieces:
-            try:
-                self.send(data)
-            except EngineError:
-                # It ended early: its stderr says why.
-                all_taken = False
-                break
-        self.end_input()
-        return all_taken
-
-    def output(self) -> Iterator[bytes]:
-        """Yield the standard output as it comes; standard error collects in `stderr` (its last 64 KiB)."""
-        while len(header := self._read(8)) == 8:
-            stream, left = struct.unpack(">BxxxL", header)
-
-            while left > 0 and (data := self._read(min(left, _CHUNK))):
-                left -= len(data)
-                if stream == 2:
-                    self.stderr = (self.stderr + data)[-_STDERR_KEPT:]
-                else:
-                    yield data
-
-    def _read(self, size: int) -> bytes:
-        # A connection that breaks looks like one that ended: `status` tells the two apart.
-        try:
-            return bytes(self._reader.read(size))
-        except OSError:
-            return b""
-
-    def status(self) -> int:
-        """Return the exit status of the process after its output ended.
-
-        Raise EngineError when the engine cannot say: then the stream was cut, and the output read so far is incomplete.
-        """
-        with engine_errors("ask how the process in the container ended"):
-            for pause in (*[0.005] * 20, *[0.05] * 100):  # it ends a moment after its output
-                inspected = self._api.exec_inspect(self._identity)
-                if not inspected["Running"] and inspected["ExitCode"] is not None:
-                    return int(inspected["ExitCode"])
-                time.sleep(pause)
-        raise EngineError("The connection to the Docker engine was lost while a command ran in a container.")
-
-    def close(self) -> None:
-        """Close the connection; this also ends a process that still runs under the watchdog."""
-        self.end_input()
-        self._raw._response.close()
-        self._raw.close()
-
-
 class Engine:
     """One Docker engine, reached as the command `docker` (with its global flags) reaches it."""
 
@@ -168,6 +83,10 @@ class Engine:
             return answer
 
     # Containers and images, through the engine's API
+
+    @cached_property
+    def _http(self) -> Http:
+        return Http(self._link.socket)
 
     @cached_property
     def _api(self) -> APIClient:
@@ -204,13 +123,13 @@ class Engine:
     def version(self) -> str:
         """Return the engine's version. Raise EngineError when it does not answer."""
         with engine_errors("ask the Docker engine for its version", self._link):
-            return str(self._api.version()["Version"])
+            return str(self._http.get("/version")["Version"])
 
     @cached_property
     def _info(self) -> dict[str, Any]:
         # The answer of `docker info`.
         with engine_errors("ask the Docker engine about itself", self._link):
-            return dict(self._api.info())
+            return dict(self._http.get("/info"))
 
     @property
     def memory(self) -> int:
@@ -221,7 +140,7 @@ class Engine:
         """Return the Compose containers of the engine, running and stopped, of one project or of all."""
         label = compose_labels.PROJECT + (f"={project}" if project else "")
         with engine_errors("list the containers", self._link):
-            listed = self._api.containers(all=True, filters={"label": label})
+            listed = self._http.get("/containers/json", all=1, filters=json.dumps({"label": [label]}))
         with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
             inspected = pool.map(self._inspect, [summary["Id"] for summary in listed])
             return tuple(container_of(facts) for facts in inspected if facts)
@@ -237,29 +156,22 @@ class Engine:
         return list((facts.get("State", {}).get("Health") or {}).get("Log") or [])
 
     def _inspect(self, identity: str) -> dict[str, Any] | None:
-        import docker.errors
-
         with engine_errors("inspect a container", self._link):
-            try:
-                return dict(self._api.inspect_container(identity))
-            except docker.errors.NotFound:
-                return None
+            return self._http.look_up(f"/containers/{identity}/json")
+
+    def _inspect_image(self, reference: str) -> dict[str, Any] | None:
+        with engine_errors("inspect an image", self._link):
+            return self._http.look_up(f"/images/{reference}/json")
 
     def creation(self, identity: str) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return what a container was created with, as `docker inspect` has it, and the Config of its image.
 
         Both may hold secrets: they are for comparing only. Both are empty where the container is gone.
         """
-        import docker.errors
-
         facts = self._inspect(identity)
         if not facts:
             return {}, {}
-        with engine_errors("inspect an image", self._link):
-            try:
-                image = self._api.inspect_image(facts["Image"])  # type: ignore[no-untyped-call]
-            except docker.errors.ImageNotFound:
-                return facts, {}
+        image = self._inspect_image(facts["Image"]) or {}
         return facts, dict(image.get("Config") or {})
 
     def logs(self, identity: str, lines: int = 200) -> str:
@@ -306,13 +218,9 @@ class Engine:
 
     def image(self, reference: str) -> Image | None:
         """Return an image of the engine by reference or id, None where it does not have it."""
-        import docker.errors
-
-        with engine_errors("inspect an image", self._link):
-            try:
-                facts = self._api.inspect_image(reference)  # type: ignore[no-untyped-call]
-            except docker.errors.ImageNotFound:
-                return None
+        facts = self._inspect_image(reference)
+        if not facts:
+            return None
         return Image(
             facts["Id"],
             tuple(facts.get("RepoDigests") or ()),
@@ -330,7 +238,7 @@ class Engine:
     def tags(self, repository: str) -> dict[str, str]:
         """Return the image id of each tag of a repository that the engine has."""
         with engine_errors("list images", self._link):
-            images = self._api.images(name=repository)
+            images = self._http.get("/images/json", filters=json.dumps({"reference": [repository]}))
         return {name: image["Id"] for image in images for name in image.get("RepoTags") or ()}
 
     def untag(self, reference: str) -> None:
@@ -399,16 +307,16 @@ class Engine:
             if watched:
                 command = ["sh", "-c", _WATCHDOG, "docker-chap", *command]
             with engine_errors(f"run {called} in a container", self._link):
-                identity = self._api.exec_create(
-                    container,
-                    list(command),
-                    stdin=True,
-                    environment=dict(environment or {}),
-                    user=user,
-                    workdir=folder or None,
-                    privileged=privileged,
-                )["Id"]
-                execution = Execution(self._api, identity, self._api.exec_start(identity, socket=True))
+                request = {
+                    **dict.fromkeys(("AttachStdin", "AttachStdout", "AttachStderr"), True),
+                    "Cmd": list(command),
+                    "Env": [f"{name}={value}" for name, value in (environment or {}).items()],
+                    "User": user,
+                    "WorkingDir": folder,
+                    "Privileged": privileged,
+                }
+                identity = self._http.post(f"/containers/{container}/exec", request)["Id"]
+                execution = Execution(self._http, identity)
             try:
                 yield execution
             finally:
@@ -424,10 +332,11 @@ class Engine:
         user: str = "",
         folder: str = "",
         privileged: bool = False,
+        on_output: Callable[[], None] = lambda: None,
     ) -> Finished:
         """Run a command in a container to its end, with `stdin` as its standard input, and return what it did.
 
-        Raise EngineError when it writes more than 64 MiB.
+        `on_output` is called whenever it has written something. Raise EngineError when it writes more than 64 MiB.
         """
         watched = stdin is None
         with self.execute(
@@ -442,7 +351,7 @@ class Engine:
             if stdin is not None:
                 execution.send(stdin)
                 execution.end_input()
-            stdout = b"".join(_bounded(execution.output()))
+            stdout = b"".join(_bounded(execution.output(), on_output))
             status = execution.status()
         return Finished(status, stdout.decode(errors="replace"), execution.stderr.decode(errors="replace"))
 
@@ -506,9 +415,10 @@ class Engine:
 _LONGEST_ANSWER = 64 << 20
 
 
-def _bounded(pieces: Iterable[bytes]) -> Iterator[bytes]:
+def _bounded(pieces: Iterable[bytes], on_piece: Callable[[], None]) -> Iterator[bytes]:
     size = 0
     for data in pieces:
+        on_piece()
         size += len(data)
         if size > _LONGEST_ANSWER:
             raise EngineError("A command in a container wrote far too much.")

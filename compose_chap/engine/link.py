@@ -8,7 +8,6 @@ So one ssh connection stays open, and every ssh that a child starts is a session
 from __future__ import annotations
 
 import atexit
-import importlib
 import json
 import os
 import re
@@ -20,7 +19,6 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -29,6 +27,9 @@ from compose_chap.engine import process
 from compose_chap.errors import EngineError
 
 _LOGIN_LIMIT = 30
+# Where Docker's CLI looks for the engine, if no option, none of these variables and no configuration names another.
+_DEFAULT = "unix:///var/run/docker.sock"
+_CHOICES = ("DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_TLS")
 _LOOPBACK = re.compile(r"localhost|127(\.\d+){3}|::1")
 
 
@@ -63,16 +64,26 @@ class Link:
 
 def link_of(docker: Sequence[str]) -> Link:
     """Return the connection to the engine that a docker command reaches. Raise EngineError when it knows none."""
+    if not (docker[1:] or _chosen(os.environ)):
+        return Link(_DEFAULT, _DEFAULT)
     # Asked of the CLI itself: the SDK falls back to the local socket where the CLI would refuse.
     question = [*docker, "context", "inspect", "--format", "{{json .Endpoints.docker}}"]
-    with ThreadPoolExecutor(1) as pool:
-        future = pool.submit(process.run, question)
-        # Each takes a tenth of a second, and an operator waits for both.
-        importlib.import_module("docker")
-    answer = future.result()
+    answer = process.run(question)
     if answer.status != 0:
         raise EngineError(f"Docker does not know where its engine is.\n{answer.last_lines}", hint="docker context ls")
     return link(docker, str(json.loads(answer.stdout)["Host"]))
+
+
+def _chosen(environment: Mapping[str, str]) -> bool:
+    """Whether anything but an option may tell the Docker CLI of an engine. Where nothing does, it need not be asked."""
+    if any(name.startswith(_CHOICES) for name in environment):
+        return True
+    config = Path(environment.get("DOCKER_CONFIG") or os.path.expanduser("~/.docker"), "config.json")
+    try:
+        # As the CLI reads it, capital letters do not matter.
+        return b"currentcontext" in config.read_bytes().lower() if config.is_file() else config.exists()
+    except OSError:
+        return True
 
 
 def link(docker: Sequence[str], address: str) -> Link:

@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
-from compose_chap.engine.engine import Execution
+from compose_chap.engine.api import Execution
 from compose_chap.errors import DatabaseError, DumpError
 from compose_chap.postgres.psql import counted
 from compose_chap.postgres.reach import WITH_PASSWORD, connection, first_error

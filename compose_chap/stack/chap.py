@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -127,9 +127,13 @@ class Chap:
         """Return the version that the installed code reports, such as `2.1.0`, empty when it does not."""
         return version_in(self.engine, self.container)
 
-    def overview(self) -> Overview:
-        """Return everything that CHAP's own API reports, in a single request."""
-        version, answers = self._ask("/health", "/health/ready", "/v2/services", f"/v1/jobs{_UNFINISHED_JOBS}")
+    def overview(self, on_sent: Callable[[], None] = lambda: None) -> Overview:
+        """Return everything that CHAP's own API reports.
+
+        That takes a second. `on_sent` is called when all is asked, so that what else needs a processor can begin then.
+        """
+        paths = ("/health", "/health/ready", "/v2/services", f"/v1/jobs{_UNFINISHED_JOBS}")
+        version, answers = self._ask(*paths, on_sent=on_sent)
         return Overview(version, _health(*answers[:2]), models_in(answers[2]), _listed(answers[3]))
 
     def introduction(self) -> Overview:
@@ -208,10 +212,11 @@ class Chap:
         """Send GET requests to CHAP's own REST API."""
         return self._ask(*paths, timeout=timeout)[1]
 
-    def _ask(self, *paths: str, timeout: float = 10) -> tuple[str, list[Answer]]:
-        return self._requests(
-            [{"url": f"http://127.0.0.1:{PORT}{path}", "timeout": timeout, "own": True} for path in paths]
-        )
+    def _ask(
+        self, *paths: str, timeout: float = 10, on_sent: Callable[[], None] = lambda: None
+    ) -> tuple[str, list[Answer]]:
+        requests = [{"url": f"http://127.0.0.1:{PORT}{path}", "timeout": timeout, "own": True} for path in paths]
+        return self._requests(requests, on_sent)
 
     def dhis2_get(self, host: str, credentials: Mapping[str, str], *paths: str, timeout: float = 15) -> list[Answer]:
         """Send GET requests to DHIS2 on the stack's own network; `credentials` is a header such as Authorization."""
@@ -219,9 +224,11 @@ class Chap:
             [{"url": f"http://{host}:8080{path}", "headers": dict(credentials), "timeout": timeout} for path in paths]
         )[1]
 
-    def _requests(self, requests: Sequence[Mapping[str, Any]]) -> tuple[str, list[Answer]]:
-        payload = json.dumps(list(requests)).encode()
-        finished = self.engine.run(self.container, [*chap_scripts.PYTHON, chap_scripts.REQUESTS], stdin=payload)
+    def _requests(
+        self, requests: Sequence[Mapping[str, Any]], on_sent: Callable[[], None] = lambda: None
+    ) -> tuple[str, list[Answer]]:
+        payload, command = json.dumps(list(requests)).encode(), [*chap_scripts.PYTHON, chap_scripts.REQUESTS]
+        finished = self.engine.run(self.container, command, stdin=payload, on_output=on_sent)
         if finished.status != 0:
             return "", [Answer(0, _failure_reason(finished))] * len(requests)
         try:

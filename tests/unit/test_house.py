@@ -90,7 +90,7 @@ LARGER = {
 LONGEST = 300
 # Longer so far: these may only shrink.
 LONGER = {
-    **{"postgres.server": 360, "engine.engine": 530},
+    **{"postgres.server": 360, "engine.engine": 440},
     **{"project.compose_files": 400, "project.variables": 350, "model": 320, "cli.screen.sentences": 320},
 }
 

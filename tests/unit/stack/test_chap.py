@@ -38,7 +38,7 @@ def test_a_warning_of_python_is_never_why_chap_gave_no_answer(status: int, messa
 
 
 def test_a_refused_connection_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
-    def run(container: str, command: list[str], stdin: bytes) -> Finished:
+    def run(container: str, command: list[str], stdin: bytes, **words: Any) -> Finished:
         done = subprocess.run([sys.executable, "-c", command[-1]], input=stdin, capture_output=True, check=True)
         return Finished(0, done.stdout.decode(), "")
 

@@ -16,7 +16,7 @@ import pytest
 
 from compose_chap.engine.process import Finished
 from compose_chap.errors import EngineError
-from compose_chap.stack import chap
+from compose_chap.stack import chap, chap_scripts
 from compose_chap.stack.chap import Chap
 from compose_chap.stack.chap_answers import Answer, Job, answers_of
 
@@ -29,7 +29,8 @@ class Server(ThreadingHTTPServer):
 
     def __init__(self) -> None:
         self.bodies: dict[str, Any] = {}
-        self.location = ""
+        self.location = ""  # where /api has moved to
+        self.goes_on = threading.Event()
         self.seen: list[tuple[str, str]] = []
         super().__init__(("127.0.0.1", 0), _Handler)
 
@@ -50,8 +51,11 @@ class _Handler(BaseHTTPRequestHandler):
                 self.wfile.flush()
                 time.sleep(0.05)
             return
-        self.send_response(302 if self.server.location else 200)
-        if self.server.location:
+        if path == "/waits":
+            self.server.goes_on.wait(10)
+        moved = path == "/api" and self.server.location
+        self.send_response(302 if moved else 200)
+        if moved:
             self.send_header("Location", self.server.location)
         self.end_headers()
         body = self.server.bodies.get(path, {})
@@ -157,3 +161,27 @@ def test_a_login_goes_to_no_other_server(server: Server) -> None:
         _, (answer,) = Chap(ENGINE, "1")._requests([{**request, "timeout": 5}])
     assert answer.status == 302
     assert server.seen == [("/api", "s3cret")] and other.seen == []
+
+
+def test_a_move_within_the_server_is_followed(server: Server) -> None:
+    server.location, server.bodies["/new"] = "/new?a=b#c", "here"
+    request = {"url": f"http://127.0.0.1:{server.server_port}/api", "headers": {"Authorization": "s3cret"}}
+    _, (answer,) = Chap(ENGINE, "1")._requests([{**request, "timeout": 5}])
+    assert answer == Answer(200, '"here"')
+    assert server.seen == [("/api", "s3cret"), ("/new", "s3cret")]
+    server.location = "/api"
+    _, (answer,) = Chap(ENGINE, "1")._requests([{**request, "timeout": 5}])
+    assert answer.status == 302
+
+
+def test_a_line_says_that_all_is_asked(server: Server) -> None:
+    urls = [f"http://127.0.0.1:{server.server_port}/{path}" for path in ("health", "waits", "waits")]
+    words, pipe = [sys.executable, "-c", chap_scripts.REQUESTS], subprocess.PIPE
+    with subprocess.Popen(words, stdin=pipe, stdout=pipe) as program:
+        assert program.stdin and program.stdout
+        program.stdin.write(json.dumps([{"url": url, "timeout": 5} for url in urls]).encode())
+        program.stdin.close()
+        assert program.stdout.readline() == b"\n"
+        server.goes_on.set()
+        _, answers = answers_of(program.stdout.read().decode(), 3)
+    assert [answer.status for answer in answers] == [200, 200, 200]
