@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from dataclasses import asdict, replace
 from datetime import datetime
 from functools import partial
@@ -34,11 +33,11 @@ from compose_chap.image import release_key, release_tag
 from compose_chap.model import Stack
 from compose_chap.operations import guard
 from compose_chap.records.files import durable
-from compose_chap.restore import observation, restore, source
-from compose_chap.restore.observation import Observed
-from compose_chap.restore.restore import Restored, RestorePlan
+from compose_chap.restore import restore, source
+from compose_chap.restore.restore import Outlook, Restored, RestorePlan
 from compose_chap.restore.source import Source
 from compose_chap.stack import observe, releases
+from compose_chap.transaction.run.baseline import baseline_of
 
 
 @command("restore")
@@ -95,8 +94,8 @@ def restore_command(
     chosen = source.recognise(wanted, folder, world.engine.origin(stack.project.name))
 
     with world.parallel(1) as (pool, beside):
-        # It is looked at while the lock is made, if no other run is waited for.
-        asked = None if call.wait_lock else pool.submit(observation.observe, beside, stack, chosen)
+        # CHAP takes a second to say how it is. It is asked while the lock is made, if no other run is waited for.
+        asked = None if call.wait_lock else pool.submit(baseline_of, beside, stack)
         with guarded(call, world, stack, find) as (stack, attempt):
             started = []
             if name := restore.stopped_database(stack):
@@ -106,15 +105,15 @@ def restore_command(
                 started = [sentences.started_database(name)]
             plan = _plan(call, world, stack, chosen, output, trust=trust, with_version=with_version)
             plan = replace(plan, empty=allow_empty)
-            observed = asked.result() if asked else observation.observe(world, stack, chosen)
-            notes = (*started, *observation.notes(world, stack, chosen, plan.expected, observed))
-            call.propose(_plan_text(plan, observed, notes, world.clock()))
+            outlook = restore.foresee(world, plan, asked)
+            outlook = replace(outlook, notes=(*started, *outlook.notes))
+            call.propose(_plan_text(plan, outlook, world.clock()))
             call.confirm(sentences.ask_restore(chosen.name), yes=yes)
             attempt.learn(chosen.name, source=chosen.name)
             credentials = dhis2_credentials(call, dhis2_user)
             call.hand_over(stack.project.directory)
-            done = restore.execute(world, plan, observed.baseline, credentials)
-    call.result(_data(done, observed, notes), _text(done, chosen))
+            done = restore.execute(world, plan, outlook.baseline, credentials)
+    call.result(_data(done, outlook), _text(done, chosen))
 
 
 def _fetched(call: Call, world: World, stack: Stack, folder: Path, wanted: str, restic: Restic) -> str:
@@ -155,7 +154,7 @@ def _release_of(chosen: Source) -> str:
     return tag if release_key(tag) and releases.reported_version(tag) == chosen.version else f"v{chosen.version}"
 
 
-def _plan_text(plan: RestorePlan, observed: Observed, notes: Sequence[str], now: datetime) -> str:
+def _plan_text(plan: RestorePlan, outlook: Outlook, now: datetime) -> str:
     """Return what an operator reads before the question: what comes back, over what, what to know, the price."""
     made, stack = plan.source.backup, plan.stack
     from_ = [("from", plan.source.name)]
@@ -167,32 +166,34 @@ def _plan_text(plan: RestorePlan, observed: Observed, notes: Sequence[str], now:
         ]
     else:
         from_ += [("holds", sentences.dump_of(units.size(plan.source.size)))]
-    running = observed.baseline.version or sentences.UNKNOWN_VERSION
+    running = outlook.baseline.version or sentences.UNKNOWN_VERSION
     after = sentences.becomes(plan.expected) if plan.images_after else ""
     over = [
         ("over", f"database {stack.access.name} of {stack.project.name}"),
         ("CHAP", f"{running}{after}"),
-        ("holds", rows_text(observed.rows) if observed.rows is not None else sentences.NO_ROWS_KNOWN),
+        ("holds", rows_text(outlook.rows) if outlook.rows is not None else sentences.NO_ROWS_KNOWN),
     ]
-    known = [paragraph(sentences.note(note), sys.stderr) for note in (*notes, *map(session_ends, observed.sessions))]
+    notes = [
+        paragraph(sentences.note(note), sys.stderr) for note in (*outlook.notes, *map(session_ends, outlook.sessions))
+    ]
     blocks = [
         facts(from_, sys.stderr),
         facts(over, sys.stderr),
-        "\n".join(known),
+        "\n".join(notes),
         paragraph(sentences.RESTORE_PRICE, sys.stderr),
     ]
     return "\n\n".join(filter(None, blocks))
 
 
-def _data(done: Restored, observed: Observed, notes: Sequence[str]) -> dict[str, Any]:
+def _data(done: Restored, outlook: Outlook) -> dict[str, Any]:
     return {
         "run": done.run,
         "source": str(done.source),
         "tables": dict(done.tables),
         "kept_database": done.kept,
         "downtime_seconds": done.downtime,
-        "notes": list(notes),
-        "sessions_ended": [asdict(session) for session in observed.sessions],
+        "notes": list(outlook.notes),
+        "sessions_ended": [asdict(session) for session in outlook.sessions],
         "checks": [asdict(check) for check in done.checks],
     }
 

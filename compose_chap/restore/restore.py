@@ -7,6 +7,7 @@ stays under another name.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,19 +18,20 @@ from compose_chap.edit import Edit
 from compose_chap.engine import process, pull
 from compose_chap.engine.engine import UP_ALONE
 from compose_chap.engine.world import World
-from compose_chap.errors import DumpError, StackError
-from compose_chap.image import Reference
+from compose_chap.errors import DatabaseError, DumpError, StackError
+from compose_chap.image import Reference, release_key
 from compose_chap.model import Role, Stack
 from compose_chap.postgres.database_schema import MARK_TABLE
-from compose_chap.postgres.server import Server
+from compose_chap.postgres.server import Server, Session
 from compose_chap.records import lock, run_records
 from compose_chap.records.run_records import Journal
-from compose_chap.restore import fitness, observation, side_database
+from compose_chap.restore import fitness, side_database, source, version_guard
 from compose_chap.restore.source import Source
-from compose_chap.stack.databases import server_of
+from compose_chap.stack.databases import refuse_irreversible, server_of
+from compose_chap.stack.jobs import lost_jobs
 from compose_chap.transaction import forward, prepare
 from compose_chap.transaction.run import kept
-from compose_chap.transaction.run.baseline import Baseline
+from compose_chap.transaction.run.baseline import Baseline, baseline_of, other_sessions
 from compose_chap.transaction.run.change import Change, describe
 
 # Seconds that a started database may take to answer: it may have to replay its log.
@@ -53,6 +55,20 @@ class RestorePlan:
 
 
 @dataclass(frozen=True)
+class Outlook:
+    """What an operator should know before confirming: notes, and the sessions that will be disconnected.
+
+    `baseline` is the state of the stack now, which the restore preserves; `rows` are those of the live database by
+    table, None where there is none or it is damaged.
+    """
+
+    notes: tuple[str, ...]
+    sessions: tuple[Session, ...]
+    baseline: Baseline
+    rows: Mapping[str, int] | None = None
+
+
+@dataclass(frozen=True)
 class Restored:
     """The result of a restore; `kept` is the name of the previous live database, empty if there was none."""
 
@@ -62,6 +78,63 @@ class Restored:
     tables: Mapping[str, int]
     downtime: float
     checks: tuple[Check, ...]
+
+
+def foresee(world: World, plan: RestorePlan, asked: Future[Baseline] | None = None) -> Outlook:
+    """Return the outlook of a restore, changing nothing. Raise DumpError or DatabaseError when it is impossible.
+
+    `asked` is the baseline where it is being asked for already.
+    """
+    stack, server = plan.stack, server_of(world.engine, plan.stack)
+    live, notes = stack.access.name, []
+    refuse_irreversible(server, live)
+    # Each query starts a program in a container: in parallel, they take as long as the slowest.
+    with ThreadPoolExecutor() as pool:
+        asked = asked or pool.submit(baseline_of, world, stack)
+        of_database = pool.submit(_database_notes, plan, server, live)
+        sessions, jobs = pool.submit(other_sessions, server, stack), pool.submit(lost_jobs, world, stack)
+        source.check_room(plan.source, server)
+        if plan.source.backup:
+            source.check_server(plan.source.backup.manifest.server.version // 10000, server)
+    baseline = asked.result()
+    running = plan.expected or version_guard.version_here(world, stack, plan.source, baseline)
+    version_guard.refuse_version(plan.source.version, running)
+
+    old, new = release_key(plan.source.version), release_key(running)
+    if old and new and old < new:
+        notes.append(
+            f"The backup was made by CHAP {plan.source.version}. CHAP {running} will migrate it when it starts."
+            " To bring the old version back too: --with-version"
+        )
+    rows, about_rows = of_database.result()
+    origin = world.engine.origin(stack.project.name)
+    notes += [*source.notes(plan.source, origin, world.clock()), *about_rows]
+    notes += filter(None, [version_guard.not_known(world, stack, plan.source, running, baseline), jobs.result()])
+    return Outlook(tuple(notes), sessions.result(), baseline, rows)
+
+
+def _database_notes(plan: RestorePlan, server: Server, live: str) -> tuple[Mapping[str, int] | None, list[str]]:
+    """Return the rows of the live database by table, and what to know of it."""
+    databases = server.databases()
+    if live not in databases:
+        lost = f"There is no database {live} now: no previous data can be kept, and no rows can be compared."
+        alone = f"{lost} A dump alone does not know the database's settings and privileges."
+        return None, [lost if plan.source.backup else alone]
+    try:
+        rows = server.counts(live)
+    except DatabaseError as error:
+        return None, [f"The database {live} is damaged: it is kept as it is, without comparing rows. {error.message}"]
+    notes = []
+    in_backup = plan.source.backup.tables if plan.source.backup else {}
+    if more := [f"{table} {rows[table] - of:+}" for table, of in in_backup.items() if rows.get(table, 0) > of]:
+        notes.append(f"The live data have more rows than the backup: {', '.join(more)}. They are kept, not merged.")
+    made_with = plan.source.backup.manifest.database.collation_version if plan.source.backup else ""
+    if made_with and made_with != databases[live].collation_version_now:
+        notes.append(
+            f"The server sorts text by version {databases[live].collation_version_now or 'unknown'} of its locale, the"
+            f" backup was made with {made_with}. This does no harm: all indexes are built again."
+        )
+    return rows, notes
 
 
 def execute(world: World, plan: RestorePlan, baseline: Baseline, credentials: Mapping[str, str]) -> Restored:
@@ -83,9 +156,8 @@ def execute(world: World, plan: RestorePlan, baseline: Baseline, credentials: Ma
             side_database.remove(server, journal.id, planned.incoming)
             kept.untag_kept_images(world, journal.id, planned.project.name)
 
-        with prepare.preparing(planned, journal, clean_up, _UNCHANGED), world.parallel(1) as (pool, beside):
+        with prepare.preparing(planned, journal, clean_up, _UNCHANGED):
             _protect_images(world, stack, change, journal)
-            ready = pool.submit(observation.is_ready, beside, stack)
             with side_database.made(world, server, plan.source, change, journal, trust=plan.trust) as made:
                 if not plan.images_after:
                     change = replace(
@@ -95,8 +167,7 @@ def execute(world: World, plan: RestorePlan, baseline: Baseline, credentials: Ma
                 # What was mended may have taken a table away.
                 tables = server.counts(change.incoming) if change.repairs else made.tables
                 accepted = fitness.judge(world, plan.stack, server, change, trust=plan.trust)
-            baseline = replace(baseline, ready=ready.result())
-            change = replace(change, tables=tables, accepted=accepted, baseline=baseline)
+            change = replace(change, tables=tables, accepted=accepted)
             journal.learn(**change.to_facts())
         done = forward.run(world, change, journal, credentials)
     kept_database = change.kept if server.exists(change.kept) else ""

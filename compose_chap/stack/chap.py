@@ -136,12 +136,6 @@ class Chap:
         version, answers = self._ask(*paths, on_sent=on_sent)
         return Overview(version, _health(*answers[:2]), models_in(answers[2]), _listed(answers[3]))
 
-    def introduction(self) -> Overview:
-        """Return what CHAP's API reports at once: version, model services, and whether it answers."""
-        version, (alive, models) = self._ask("/health", "/v2/services")
-        level = "answering" if alive.status else "silent"
-        return Overview(version, Health(level, {}), models_in(models), {})
-
     def health(self) -> Health:
         """Return CHAP's health. `/health` alone proves nothing: it is 200 with database and broker dead."""
         return _health(*self.get("/health", "/health/ready", timeout=5))
