@@ -173,10 +173,10 @@ IDLE = (
 names = os.environ["CHAP_WORKERS"].split()
 asked = {"destination": names, "timeout": 1, "limit": len(names)}
 inspect = application.control.inspect(**asked)
-queues = {queue["name"] for answer in (inspect.active_queues() or {}).values() for queue in answer}
-for queue in queues:
+taken = inspect.active_queues() or {}
+idle = set(taken) == set(names)
+for queue in {queue["name"] for queues in taken.values() for queue in queues}:
     application.control.cancel_consumer(queue, reply=True, **asked)
-idle = bool(queues)
 for question in (inspect.active_queues, inspect.scheduled, inspect.reserved, inspect.active):
     answers = (idle and question()) or {}
     idle = set(answers) == set(names) and not any(answers.values())

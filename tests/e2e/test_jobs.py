@@ -4,14 +4,46 @@ from __future__ import annotations
 
 import json
 import time
+from datetime import datetime, timezone
 from pathlib import Path
 from signal import SIGINT
 
 import pytest
 
+from compose_chap.detection import detect
+from compose_chap.engine.engine import Engine
+from compose_chap.engine.world import World
+from compose_chap.model import Role
+from compose_chap.stack.jobs import take_no_more
 from tests.e2e.calls import chap
 from tests.e2e.faults import Picture, Run, assert_old
-from tests.sample.stack import SampleStack
+from tests.sample.stack import SampleStack, environment
+
+
+def test_a_worker_that_takes_no_more_jobs_has_none_and_takes_them_when_it_is_started_again(
+    small: SampleStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in environment().items():
+        monkeypatch.setenv(name, value)
+    engine = Engine()
+    world = World(engine, lambda: datetime.now(timezone.utc), time.sleep, lambda *_: None)
+    stack = detect(engine.containers(small.project))[0]
+    worker = stack.of(Role.WORKER)[0].containers[0].id
+    job = small.start_job(4)
+    small.wait_job(job, "STARTED")
+    assert not take_no_more(world, stack)
+
+    # It finishes what it has, and leaves what is queued from then on.
+    small.wait_job(job, "SUCCESS")
+    assert take_no_more(world, stack)
+    queued = [small.start_job(0.1) for _ in range(3)]
+    time.sleep(1.5)
+    assert [small.jobs()[identity] for identity in queued] == ["PENDING"] * 3
+    engine.stop(worker, at_once=True)
+    assert not take_no_more(world, stack)
+    engine.start(worker)
+    for identity in queued:
+        small.wait_job(identity, "SUCCESS")
 
 
 def test_a_job_that_begins_during_the_backup_is_not_lost(small: SampleStack) -> None:

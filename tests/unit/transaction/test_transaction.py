@@ -629,6 +629,13 @@ def test_a_job_that_is_queued_while_the_workers_stop_is_named(engine: FakeEngine
     assert check["status"] == "warn" and "j1" in check["message"]
 
 
+@pytest.mark.parametrize("busy", [False, True])
+def test_only_a_worker_without_a_job_is_stopped_at_once(engine: FakeEngine, busy: bool) -> None:
+    engine.busy = busy
+    run_upgrade(engine)
+    assert engine.stops == [("worker", not busy), ("chap", False)]
+
+
 def test_an_old_mark_is_dropped_only_once_the_way_back_brings_it_again(engine: FakeEngine) -> None:
     rows = engine.databases["chap_core"].rows
     rows["public.alembic_version"], engine.makes = 1, MADE
