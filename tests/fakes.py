@@ -334,7 +334,8 @@ class FakeEngine(Engine):
         if chap_scripts.ACTIVE_JOBS in command:
             return Finished(0, json.dumps({"workers": ["celery@worker"], "jobs": []}), "")
         if chap_scripts.IDLE in command:
-            return Finished(0, json.dumps({"idle": not self.busy}), "")
+            names = (environment or {})["CHAP_WORKERS"].split()
+            return Finished(0, json.dumps({"idle": [] if self.busy else names}), "")
         if chap_scripts.PING in command:
             return Finished(0, json.dumps({"workers": int(self._worker_answers(version))}), "")
         raise unknown(command)

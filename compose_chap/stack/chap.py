@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +18,6 @@ from compose_chap import reading
 from compose_chap.engine.engine import Engine
 from compose_chap.engine.process import Finished
 from compose_chap.errors import EngineError
-from compose_chap.model import Container
 from compose_chap.reading import Value
 from compose_chap.stack import chap_scripts
 from compose_chap.stack.chap_answers import Answer, Job, answers_of, checks_in, jobs_in, models_in
@@ -188,19 +187,18 @@ class Chap:
         script, answer = chap_scripts.ACTIVE_JOBS, "What the workers answered"
         return _active(python(self.engine, self.container, script, answer, CHAP_WORKERS=str(workers)))
 
-    def idle(self, workers: Sequence[Container]) -> bool:
-        """Let workers take no more jobs, and return whether all of them answered and none has a job.
+    def idle(self, workers: Iterable[str]) -> frozenset[str]:
+        """Tell workers, by container id, to take no more jobs, and return those that surely have none.
 
-        They take jobs again when they are started again.
+        They take jobs again when they are started again. Those that do not answer within a second count as busy.
         """
         # Celery calls a worker by its host, and Docker the host by the container, unless somebody set another name.
-        names = " ".join(f"celery@{container.id[:12]}" for container in workers)
+        names = {f"celery@{worker[:12]}": worker for worker in workers}
+        script, answer = chap_scripts.IDLE, "What the workers answered"
         with suppress(EngineError):
-            answer = python(
-                self.engine, self.container, chap_scripts.IDLE, "What the workers answered", CHAP_WORKERS=names
-            )
-            return answer.at("idle").flag()
-        return False
+            idle = python(self.engine, self.container, script, answer, CHAP_WORKERS=" ".join(names))
+            return frozenset(names[name] for name in idle.at("idle").texts() if name in names)
+        return frozenset()
 
     def get(self, *paths: str, timeout: float = 10) -> list[Answer]:
         """Send GET requests to CHAP's own REST API."""

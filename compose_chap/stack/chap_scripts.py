@@ -165,22 +165,34 @@ print(json.dumps({"workers": sorted(answers), "jobs": jobs}), file=out)
 """
 )
 
-# Workers that take no more jobs, and whether they have none. A job goes from those that a worker holds to those that it
-# runs, so they are asked for in this order.
+# Tells workers to take no more jobs, and prints those that surely have none.
 IDLE = (
-    _CELERY
+    """
+import signal
+signal.alarm(5)
+"""
+    + _CELERY
     + """
 names = os.environ["CHAP_WORKERS"].split()
 asked = {"destination": names, "timeout": 1, "limit": len(names)}
 inspect = application.control.inspect(**asked)
 taken = inspect.active_queues() or {}
-idle = set(taken) == set(names)
 for queue in {queue["name"] for queues in taken.values() for queue in queues}:
     application.control.cancel_consumer(queue, reply=True, **asked)
+if taken:
+    # A worker still waits, up to a second, for the job that it asked the broker for last. If it were killed then, a job
+    # that comes at that moment would be lost. So the broker ends all such waiting; who takes jobs asks again at once.
+    with application.connection_for_read() as connection:
+        broker = connection.default_channel.client
+        for client in broker.client_list():
+            if client["cmd"] == "brpop":
+                broker.client_unblock(client["id"])
+idle = set(taken)
+# A job goes from those that a worker holds to those that it runs, so those that it holds are asked for first.
 for question in (inspect.active_queues, inspect.scheduled, inspect.reserved, inspect.active):
     answers = (idle and question()) or {}
-    idle = set(answers) == set(names) and not any(answers.values())
-print(json.dumps({"idle": idle}), file=out)
+    idle &= {name for name, jobs in answers.items() if not jobs}
+print(json.dumps({"idle": sorted(idle)}), file=out)
 """
 )
 

@@ -39,15 +39,15 @@ def waiting_jobs(world: World, stack: Stack) -> Jobs | None:
     return None
 
 
-def take_no_more(world: World, stack: Stack) -> bool:
-    """Let the workers take no more jobs; return whether that is certain, and none of them has a job.
+def take_no_more(world: World, stack: Stack) -> frozenset[str]:
+    """Tell the workers to take no more jobs; return the containers of those that surely have none.
 
-    Then nothing is lost when they are killed: what is queued from now on waits in the broker for the next workers.
+    Nothing is lost when these are killed: what is queued from now on waits in the broker for the next workers.
     """
-    api, workers = stack.api.containers[0], [c for worker in stack.of(Role.WORKER) for c in worker.containers]
+    api, workers = stack.api.containers[0], [c.id for worker in stack.of(Role.WORKER) for c in worker.containers]
     # Without the broker's address CHAP's own code would have to be imported: that takes longer than a worker's stop.
-    asked = api.running and api.environment.get("CELERY_BROKER")
-    return bool(asked) and Chap(world.engine, api.id).idle(workers)
+    asked = workers and api.running and api.environment.get("CELERY_BROKER")
+    return Chap(world.engine, api.id).idle(workers) if asked else frozenset()
 
 
 def own_jobs(jobs: Jobs) -> str:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 
 from compose_chap.engine.engine import UP_ALONE
 from compose_chap.engine.process import check as succeeded
@@ -45,11 +44,11 @@ def stop_services(
     hooked: Hooks,
     *,
     forgiving: bool = False,
-    at_once: bool = False,
+    at_once: Collection[str] = (),
 ) -> None:
     """Stop services, whatever containers they have now, in parallel: each may take ten seconds.
 
-    Their pre-stop hooks run first; with `forgiving` a hook may fail. With `at_once` they have nothing to finish.
+    Their pre-stop hooks run first; with `forgiving` a hook may fail. Containers in `at_once` have nothing to finish.
     """
     containers = [container for name in services for container in containers_of(world, change.project, name)]
     for container in containers:
@@ -59,7 +58,7 @@ def stop_services(
         container.id for container in containers if container.running or container.state in ("restarting", "paused")
     ]
     with ThreadPoolExecutor() as pool:
-        list(pool.map(partial(world.engine.stop, at_once=at_once), running))
+        list(pool.map(lambda identity: world.engine.stop(identity, at_once=identity in at_once), running))
 
 
 def start_service(world: World, change: Change, name: str, hooked: Hooks, *, forgiving: bool = False) -> None:

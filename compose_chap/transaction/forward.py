@@ -90,13 +90,13 @@ def _forward(world: World, change: Change, journal: Journal, credentials: Mappin
     stack = refreshed(world.engine, change.project.name)
     api, *workers = change.writers
     begin(world, journal, Step.STOP, ", ".join(workers))
-    with world.parallel(3) as (pool, _):
+    with world.parallel(2) as (pool, _):
         getting_ready = pool.submit(previous.get_ready, server)
-        asked, ending = pool.submit(waiting_jobs, world, stack), pool.submit(take_no_more, world, stack)
+        ending = pool.submit(lambda: (waiting_jobs(world, stack), take_no_more(world, stack)))
         hooked = hooks.of(world, change.project)
+        waited, idle = ending.result()
         # A worker that may have a job takes seconds to stop. The API does not: it serves until they have stopped.
-        stop_services(world, change, workers, hooked, at_once=ending.result())
-        waited = asked.result()
+        stop_services(world, change, workers, hooked, at_once=idle)
         getting_ready.result()
     file_changes.apply(world, journal)
     # Last before the API stops, so that hardly any job can be queued after it.
@@ -113,7 +113,7 @@ def _forward(world: World, change: Change, journal: Journal, credentials: Mappin
     with world.parallel(2) as (pool, beside):
         # Where the workers run already, all that is left to ask is asked now.
         everything = pool.submit(_look_at_all, beside, change, credentials) if together else None
-        rows = start_up.rows_at_first(world, change, answering, journal)
+        rows = start_up.first_rows(world, change, journal)
         repaired = repairs.after_migration(server, change.live, change.repairs, old_values.put_back)
         compared = pool.submit(_values, server, change, journal, old_values.compared)
         checks = [*repaired, *_look_at_api(world, change, journal, answering.stack, rows)]

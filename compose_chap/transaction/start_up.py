@@ -26,14 +26,10 @@ from compose_chap.transaction.run.facts import facts_of
 
 @dataclass(frozen=True)
 class Answering:
-    """The stack when its API answers, and since when it does.
-
-    `silent` says that it was silent when it was asked first, None that it still is.
-    """
+    """The stack when its API answers, and since when it does."""
 
     stack: Stack
     since: datetime
-    silent: bool | None
 
 
 @dataclass(frozen=True)
@@ -71,7 +67,7 @@ def start(
         try:
             journal.learn(old_tables=counting.result() or facts_of(journal).old_tables)
             begin(world, journal, Step.VERIFY_API)
-            answering = first_answer(world, change)
+            answering = first_answer(world, change, journal)
         finally:
             if starting:
                 futures.wait([starting])  # what Compose is in the middle of cannot be undone yet
@@ -94,22 +90,27 @@ def bring_up(world: World, change: Change, services: Sequence[str], hooked: Hook
         start_service(world, change, name, hooked)
 
 
-def first_answer(world: World, change: Change) -> Answering:
-    """Wait until the API answers, or nothing happens any more: then the checks that follow fail."""
+def first_answer(world: World, change: Change, journal: Journal | None = None) -> Answering:
+    """Wait until the API answers, or nothing happens any more: then the checks that follow fail.
+
+    With a `journal`, that moment is recorded: later changes are users' work.
+    """
     stack = refreshed(world.engine, change.project.name)
     silent = wait.wait_for_answer(world, stack)
-    return Answering(stack, world.clock(), silent)
-
-
-def rows_at_first(world: World, change: Change, answering: Answering, journal: Journal) -> dict[str, int]:
-    """Return the rows of each table, and record them with the moment: later changes are users' work."""
-    server = server_of(world, change)
-    # Where it answered sooner than anybody looked, what it did at its start counts too.
-    moment = server.moment() if answering.silent else facts_of(journal).since
-    rows = server.counts(change.live)
+    answering = Answering(stack, world.clock())
     # Without an answer nobody could write either: all that changes is the migration's work.
-    if answering.silent is not None:
-        journal.learn(answered={"since": moment, "tables": rows})
+    if journal and silent is not None:
+        # Where it answered sooner than anybody looked, what it did at its start counts too.
+        moment = server_of(world, change).moment() if silent else facts_of(journal).since
+        journal.learn(answered={"since": moment, "tables": {}})
+    return answering
+
+
+def first_rows(world: World, change: Change, journal: Journal) -> dict[str, int]:
+    """Return the rows of each table, and record them with the moment of the first answer, of which they are."""
+    rows = server_of(world, change).counts(change.live)
+    if answered := facts_of(journal).answered:
+        journal.learn(answered={"since": answered.since, "tables": rows})
     return rows
 
 

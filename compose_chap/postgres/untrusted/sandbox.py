@@ -194,13 +194,13 @@ class Quarantine:
         return {privileges_of(line) for line in failed} or ({SOME_PRIVILEGES} if finished.status else set())
 
     def analyze(self, database: str, role: str, password: str) -> None:
-        """Let PostgreSQL look at the rows as `role`, with a process for each processor, for its plans of queries.
+        """Let PostgreSQL collect its planner's statistics as `role`, with a process for each processor.
 
-        No error when that fails: the server does so later.
+        No error when that fails: autovacuum does it later.
         """
         jobs = min(_MOST_JOBS, self.server.processors())
-        command = ["vacuumdb", "--analyze-only", "--quiet", f"--jobs={jobs}", "-U", role, "-d", connection(database)]
-        self._run(command, self._login(password))
+        options = ["--analyze-only", "--quiet", f"--jobs={jobs}", "-U", role, "-d", connection(database)]
+        self._run([*LITTLE_MEMORY, "vacuumdb", *options], self._login(password))
 
     def _pg_restore(self, path: str, entries: str, database: str, role: str, password: str, *options: str) -> Finished:
         command = [*LITTLE_MEMORY, "pg_restore", "-U", role, "-d", connection(database), "--no-owner", *options]

@@ -182,7 +182,7 @@ def _images(value: Value) -> dict[str, dict[str, str]]:
 
 
 def _baseline(value: Value) -> Baseline:
-    untouched = value.at("untouched").members()
+    untouched, schema = value.at("untouched").members(), value.get("schema")
     return Baseline(
         version=value.at("version").text(),
         worker_versions={name: member.text() for name, member in value.at("worker_versions").members().items()},
@@ -194,6 +194,7 @@ def _baseline(value: Value) -> Baseline:
             service: {name: ran.flag() for name, ran in containers.members().items()}
             for service, containers in untouched.items()
         },
+        schema=schema.text() if schema else "",
     )
 
 
