@@ -54,6 +54,16 @@ def test_the_speed_of_a_copy_is_measured_and_nothing_is_left(small: SampleStack)
     small.sql("DROP TABLE filler")
 
 
+def test_a_database_without_a_collation_version_is_copied(small: SampleStack) -> None:
+    # As every one is on Alpine, and everywhere those of the locales C and C.UTF-8.
+    server = server_of(small)
+    small.sql("CREATE DATABASE plain TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'", "postgres")
+    server.copy("plain", "copied", small.user)
+    assert {"plain", "copied"} <= {*small.databases()}
+    for name in ("plain", "copied"):
+        server.drop(name)
+
+
 @pytest.mark.torture
 def test_a_measurement_that_cannot_be_made_says_so(small: SampleStack) -> None:
     server = server_of(small)
