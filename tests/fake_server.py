@@ -180,6 +180,10 @@ class FakeServer(Server):
         with self._changing(database) as databases:
             databases[database].closed = False
 
+    def unwritten(self, database: str, mark: str) -> bool:
+        self.empty(database)
+        return self.engine.quiet and mark == self.mark()
+
     def allow_connections(self, *databases: str) -> None:
         with self._changing() as present:
             for name in {*databases} & {*present}:

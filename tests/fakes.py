@@ -96,6 +96,7 @@ class FakeEngine(Engine):
         self.makes: dict[str, int] = {}  # rows of tables that v2's migration makes
         self.port = "8000"  # that Compose gives to containers which are made now
         self.room = 1 << 20  # KiB that are free on the server's disk
+        self.quiet = True  # nobody writes to the database during a backup
         self.jobs: list[dict[str, str]] = []  # those of CHAP's own list
         self.busy = False  # whether the worker has a job
         self.stops: list[tuple[str, bool]] = []  # the services that were stopped, and whether at once
@@ -119,6 +120,7 @@ class FakeEngine(Engine):
         twin.images, twin.databases = copy.deepcopy((self.images, self.databases))
         twin.log, twin.makes = self.log, self.makes
         twin.boxes, twin.made, twin.sick, twin.room = dict(self.boxes), self.made, self.sick, self.room
+        twin.quiet = self.quiet
         return twin
 
     def _make(self, service: str, image: str, files: tuple[Path, ...] = ()) -> Container:
@@ -342,7 +344,8 @@ class FakeEngine(Engine):
         names = ["a"] if version == "v1" else ["a", "b"]
         columns = [{"name": name, "type": "INTEGER", "nullable": True, "default": False} for name in names]
         tables = {"observation": columns}
-        return {"version": version.removeprefix("v"), "tables": tables, "foreign_keys": [], "chain": [], "heads": []}
+        nothing: dict[str, Any] = {"foreign_keys": [], "chain": [], "heads": []}
+        return {"version": version.removeprefix("v"), "tables": tables, **nothing, "seconds": 1.85}
 
     def _worker_answers(self, version: str) -> bool:
         worker = any(box.service == "worker" and box.state == "running" for box in self.boxes.values())

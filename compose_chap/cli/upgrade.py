@@ -43,8 +43,10 @@ from compose_chap.stack import observe
 from compose_chap.stack.jobs import wait_for_jobs
 from compose_chap.transaction import evidence
 
-# How the plan says where the old data are kept, by whether that has to be a dump.
-_KEPT = {False: sentences.COPY_KEPT, True: sentences.DUMP_KEPT}
+# How the plan says where the old data are kept.
+_KEPT = {"copy": sentences.COPY_KEPT, "dump": sentences.DUMP_KEPT, "backup": sentences.BACKUP_KEPT}
+# Seconds of a copy from which on the plan says what it costs, and what to do without it.
+_LONG_COPY = 30
 
 
 def _road_options(function: Callable[..., None]) -> Callable[..., None]:
@@ -78,6 +80,12 @@ def _road_options(function: Callable[..., None]) -> Callable[..., None]:
     is_flag=True,
     help="Let the upgrade repair what is known to go wrong with the data: the checks name it.",
 )
+@click.option(
+    "--no-copy",
+    is_flag=True,
+    help="For a large database: make no copy of it while CHAP is down, and go back by restoring the backup. A copy is"
+    " made all the same if something was written after the backup began.",
+)
 @click.option("--no-cache", is_flag=True, help="From source: build every layer again.")
 @dhis2_options
 @common
@@ -91,6 +99,7 @@ def upgrade_command(
     drain: float,
     dhis2_user: str,
     no_cache: bool,
+    no_copy: bool,
     repair: bool,
     allow_unmounted: bool,
     **allow: bool,
@@ -121,7 +130,7 @@ def upgrade_command(
             text = sentences.already_running(subject.version)
             call.result({"changed": False, "chap_version": subject.version}, text)
             return
-        plan = plan_upgrade(subject, made, allowed, drain=drain, repair=repair, no_cache=no_cache)
+        plan = plan_upgrade(subject, made, allowed, drain=drain, repair=repair, no_cache=no_cache, no_copy=no_copy)
         text = _plan_text(subject, plan, checks)
         if dry_run:
             document = {"plan": _plan_json(subject, plan), "checks": [asdict(check) for check in checks]}
@@ -198,7 +207,7 @@ def _refuse(call: Call, checks: Sequence[Check], words: str) -> None:
 def _plan_text(subject: Subject, plan: UpgradePlan, checks: Sequence[Check]) -> str:
     """Return what an operator reads before the question: the changes, what is not good, the steps, the price."""
     title = sentences.upgrade_title(subject.version, subject.target.removeprefix("v"))
-    price = (sentences.expected_downtime(units.duration(plan.forecast.downtime)), sentences.CANNOT_BE_UNDONE)
+    price = (sentences.expected_downtime(units.duration(plan.downtime)), *_price(plan), sentences.CANNOT_BE_UNDONE)
     return "\n\n".join(
         [
             f"{sentences.CHANGES}\n{_diff(subject).rstrip() or f'  {sentences.NO_CHANGES}'}",
@@ -207,6 +216,17 @@ def _plan_text(subject: Subject, plan: UpgradePlan, checks: Sequence[Check]) -> 
             "\n".join(paragraph(sentence, sys.stderr) for sentence in price),
         ]
     )
+
+
+def _price(plan: UpgradePlan) -> tuple[str, ...]:
+    """Return what a long copy costs, and what it costs to do without one."""
+    expected = plan.forecast
+    rest, downtime, back = map(units.duration, (expected.rest, expected.downtime, expected.restoring))
+    if plan.no_copy:
+        return (sentences.price_without_copy(downtime, back),)
+    if not plan.by_dump and expected.preserving >= _LONG_COPY:
+        return (sentences.price_of_copy(units.duration(expected.preserving), rest, back),)
+    return ()
 
 
 def _steps(subject: Subject, plan: UpgradePlan) -> list[str]:
@@ -222,7 +242,7 @@ def _steps(subject: Subject, plan: UpgradePlan) -> list[str]:
         ("back up", f"database {subject.database.name} ({size}) to {subject.backups}"),
         *build,
         ("stop", writers),
-        ("keep", _KEPT[plan.by_dump].format(subject.database.name)),
+        ("keep", _KEPT[plan.kept_as].format(subject.database.name)),
         ("recreate", sentences.only_recreated(writers)),
         ("verify", sentences.VERIFIED_PARTS),
     ]
@@ -243,7 +263,8 @@ def _plan_json(subject: Subject, plan: UpgradePlan) -> dict[str, Any]:
         "diff": _diff(subject),
         "checkout": subject.move.to_json() if subject.move else None,
         "database_bytes": subject.database.size,
-        "expected_downtime_seconds": round(plan.forecast.downtime, 1),
-        "keep": "dump" if plan.by_dump else "copy",
+        "expected_downtime_seconds": round(plan.downtime, 1),
+        "keep": plan.kept_as,
+        "expected_seconds": {key: round(value, 1) for key, value in asdict(plan.forecast).items()},
         "backups": str(subject.backups),
     }

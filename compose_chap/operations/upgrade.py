@@ -80,7 +80,7 @@ def _open_journal(world: World, plan: UpgradePlan, change: Change) -> Journal:
         "stack": world.engine.origin(name).to_json(),
         "from": plan.baseline.version,
         "to": plan.target,
-        "expected_downtime": round(plan.forecast.downtime, 1),
+        "expected_downtime": round(plan.downtime, 1),
         "database_bytes": plan.size,
         "overridden": list(plan.overridden),
         "repairs": list(plan.repairs),
@@ -94,8 +94,9 @@ def _prepare(world: World, plan: UpgradePlan, change: Change, journal: Journal) 
         kept.protect_image(world, service.containers[0].image_id, change.project.name, journal.id, service.name)
     if not plan.move:
         change = _with_images(world, change, _pull(world, plan, journal))
-    if plan.by_dump:
-        change = replace(change, mark=server_of(world, change).mark())
+    if plan.by_dump or plan.no_copy:
+        # Without a mark, because somebody writes right now, it is as if they wrote later.
+        change = replace(change, mark=server_of(world, change).mark() or "somebody writes")
     taken = _back_up(world, plan, journal)
     if plan.move:
         # The backup holds the previous files and their commit, so the checkout comes after it.

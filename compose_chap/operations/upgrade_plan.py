@@ -20,8 +20,9 @@ from compose_chap.records.downtime import Forecast, forecast
 from compose_chap.stack import model_schema, releases
 from compose_chap.transaction.run.baseline import Baseline
 
-# The start of the new API takes about this many times as long as importing the models of the running image took here.
-_START_TO_IMPORT = 1.2
+# The start of the new API takes about this many times what importing the models of the running image took a processor
+# here: it imports the rest of CHAP too.
+_START_TO_IMPORT = 2.0
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class UpgradePlan:
     `images` is the new reference of each writer. `project_files` are the files for the backup. `overridden`
     names the checks that the operator overrides. `drain` is how many seconds to wait for jobs,
     None where they may be lost or cannot be read. With `by_dump` the old data are kept as a second dump.
+    With `no_copy` the backup is kept alone, if nothing is written from its beginning on.
     `forecast` says for how long CHAP will be down, with a database of `size` bytes.
     `move` is the move of the checkout that CHAP is built from, None for images; its `edits` are of env files. With
     `no_cache` every layer is built again. `repairs` are the known faults to repair, by name.
@@ -47,15 +49,33 @@ class UpgradePlan:
     overridden: tuple[str, ...] = ()
     drain: float | None = None
     by_dump: bool = False
+    no_copy: bool = False
     size: int = 0
-    forecast: Forecast = Forecast(0.0, 0.0)
+    forecast: Forecast = Forecast(0.0, 0.0, 0.0)
     move: Move | None = None
     no_cache: bool = False
     repairs: tuple[str, ...] = ()
 
+    @property
+    def downtime(self) -> float:
+        """For how many seconds CHAP will be down, if all goes as planned."""
+        return self.forecast.rest if self.no_copy else self.forecast.downtime
+
+    @property
+    def kept_as(self) -> str:
+        """In what the old data are kept, if all goes as planned: dump, backup or copy."""
+        return "dump" if self.by_dump else "backup" if self.no_copy else "copy"
+
 
 def plan_upgrade(
-    subject: Subject, checks: Sequence[Check], allowed: Collection[str], *, drain: float, repair: bool, no_cache: bool
+    subject: Subject,
+    checks: Sequence[Check],
+    allowed: Collection[str],
+    *,
+    drain: float,
+    repair: bool,
+    no_cache: bool,
+    no_copy: bool,
 ) -> UpgradePlan:
     """Return the plan for what was examined; the operator has overridden the `checks` that failed.
 
@@ -74,6 +94,7 @@ def plan_upgrade(
         overridden=tuple(check.name for check in checks if check.failed),
         drain=_drain(checks, allowed, drain),
         by_dump=by_dump,
+        no_copy=no_copy and not by_dump,
         size=subject.database.size,
         forecast=_forecast(subject, by_dump=by_dump),
         move=subject.move,

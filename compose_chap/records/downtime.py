@@ -25,16 +25,21 @@ _COPIED_PER_SECOND = 200e6
 # quick for the first seconds only. Measured: 0.35 to 0.65.
 _LONG_TO_SHORT = 0.5
 _DUMPED_PER_SECOND = 40e6
+_RESTORED_PER_SECOND = 45e6
 # A copy takes that long whatever the size: PostgreSQL writes down what was changed, before it and after it.
 _COPY_AT_LEAST = 0.2
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """What is expected of an upgrade, in seconds: `preserving` the old data, and the `rest` of the downtime."""
+    """What is expected of an upgrade, in seconds: `preserving` the old data, and the `rest` of the downtime.
+
+    `restoring` is how long it would take to bring the old data back from a dump.
+    """
 
     preserving: float
     rest: float
+    restoring: float
 
     @property
     def downtime(self) -> float:
@@ -69,14 +74,15 @@ def forecast(
     rest = _STOP_SECONDS + (start or _START_SECONDS)
     if earlier and not rehearsed:
         rest = median(run.rest for run in earlier)
+    restoring = size / _RESTORED_PER_SECOND
     if by_dump:
-        return Forecast(size / _DUMPED_PER_SECOND, rest)
+        return Forecast(size / _DUMPED_PER_SECOND, rest, restoring)
     rates = [run.rate for run in earlier if run.rate]
     if rates:
         rate = median(rates)
     else:
         rate = (size >= LARGE and measure() * _LONG_TO_SHORT) or _COPIED_PER_SECOND
-    return Forecast(_COPY_AT_LEAST + size / rate, rest)
+    return Forecast(_COPY_AT_LEAST + size / rate, rest, restoring)
 
 
 def _of_run(run: Mapping[str, Any]) -> _Earlier | None:

@@ -89,7 +89,7 @@ STAY = "import signal; signal.pause()"
 # The tables that the models of the installed code need, and its Alembic revisions. No database is used: the URL is
 # set only because some releases need one at import.
 MODELS = """
-import json, logging, os, sys
+import json, logging, os, sys, time
 out = sys.stdout
 sys.stdout = sys.stderr
 os.environ.setdefault("CHAP_DATABASE_URL", "postgresql://nobody@127.0.0.1:9/nothing")
@@ -134,7 +134,7 @@ try:
 except Exception:
     version = ""
 print(json.dumps({"version": version, "tables": tables, "foreign_keys": sorted(keys, key=str),
-                  "chain": chain, "heads": heads}), file=out)
+                  "chain": chain, "heads": heads, "seconds": time.process_time()}), file=out)
 """
 
 # CHAP's Celery application, as `application`.

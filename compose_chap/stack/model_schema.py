@@ -109,7 +109,7 @@ def of_stack(world: World, stack: Stack) -> ModelSchema:
 
 
 def import_seconds(world: World, stack: Stack) -> float:
-    """Return in how many seconds the code of a stack's API was imported on this server, 0 where nobody knows."""
+    """Return how many seconds of a processor importing the models of a stack's API took here, 0 for unknown."""
     image = stack.api.containers[0].image_id
     with suppress(StateError):
         record = cache.recall(_name(image), world.environment)
@@ -132,7 +132,7 @@ def _name(image: str) -> str:
 
 
 def _ask(world: World, image: str, container: str) -> tuple[ModelSchema, float]:
-    """Return the answer, and in how many seconds it came."""
+    """Return the answer, and how many seconds of a processor it took: what else the server did does not count."""
     throwaway.remove_abandoned(world.engine)
     recipe = Recipe(image, {}, entrypoint=chap_scripts.PYTHON, command=[chap_scripts.STAY])
     try:
@@ -145,6 +145,6 @@ def _ask(world: World, image: str, container: str) -> tuple[ModelSchema, float]:
 
 
 def _ask_in(world: World, container: str) -> tuple[ModelSchema, float]:
-    begun = world.clock()
     answer = python(world.engine, container, chap_scripts.MODELS, _ANSWER)
-    return ModelSchema.from_json(answer), (world.clock() - begun).total_seconds()
+    seconds = answer.get("seconds")
+    return ModelSchema.from_json(answer), seconds.number() if seconds else 0.0

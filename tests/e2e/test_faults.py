@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import random
 import re
@@ -11,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 from _pytest.mark.structures import ParameterSet
@@ -67,6 +69,7 @@ STEPS = {
     # In a jail, which takes some seconds to start.
     "restore of plain SQL": {"read dump": 12.0},
     "recover": {"go back": 12.0},
+    "upgrade without a copy": {"keep": 0.3, "start api": 2.5, "verify api": 5.0, "verify": 4.0},
 }
 
 
@@ -112,15 +115,20 @@ class Subject:
         else:
             words = {
                 "upgrade": ("upgrade", "v2.1.0", "--yes"),
+                "upgrade without a copy": ("upgrade", "v2.1.0", "--no-copy", "--yes"),
                 "rollback": ("rollback", "--yes"),
                 "restore": ("restore", "latest", "--yes"),
                 "restore of plain SQL": ("restore", str(self.ways.plain_dump), "--yes"),
             }[operation]
         # The databases that are kept besides are looked at by what `status` says.
-        after = "v2.1.0" if operation == "upgrade" else self.at_first
+        after = "v2.1.0" if operation.startswith("upgrade") else self.at_first
         outcome = break_and_look(self.stack, operation, words, step, fault, delay, before, after, self.ways)
         if outcome.state == "all new":
             self.upgraded = operation == "upgrade"
+            if operation == "upgrade without a copy":
+                kept = self._chap("history")["runs"][-1]["facts"]["kept_dump"]
+                self._chap("restore", Path(kept).name, "--with-version", "--yes")
+                assert_old(self.stack, before)
         return outcome
 
     def _prepare(self, operation: str) -> None:
@@ -129,6 +137,10 @@ class Subject:
             self.upgraded = True
         elif operation != "rollback":
             self.to_the_old_version()
+        if operation == "upgrade without a copy":
+            # Nobody writes here, and PostgreSQL itself does not either.
+            self.stack.sql("ALTER SYSTEM SET autovacuum = off", "postgres")
+            self.stack.sql("SELECT pg_reload_conf()", "postgres")
         if operation == "restore of plain SQL" and not self.ways.plain_dump.exists():
             self.ways.plain_dump.write_bytes(self.stack.inside("pg_dump", "-U", self.stack.user, self.stack.database))
         if operation == "restore" and not list(self.stack.folder.glob("backups/*/manifest.json")):
@@ -152,9 +164,10 @@ class Subject:
                 return
         raise AssertionError("the upgrade could not be interrupted")
 
-    def _chap(self, *words: str) -> None:
+    def _chap(self, *words: str) -> Any:
         done = self.stack.docker("chap", *words, "--json", check=False)
         assert done.returncode == 0, done.stdout + done.stderr
+        return json.loads(done.stdout)
 
 
 @pytest.fixture(scope="module")

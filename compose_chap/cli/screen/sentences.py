@@ -42,6 +42,7 @@ DECLINED = "You said no. Nothing was changed."
 CHANGES, NO_CHANGES = "Changes to the files", "none"
 COPY_KEPT = "a copy of {} inside the database server"
 DUMP_KEPT = "a second dump of {}, because there is no room for a copy: going back takes as long as a restore"
+BACKUP_KEPT = "the backup alone, if nothing is written to {} after it begins; else a copy inside the database server"
 VERIFIED_PARTS = "versions, schema, rows, readiness, models, route, other containers"
 CANNOT_BE_UNDONE = (
     "This cannot be undone: a job that is running when CHAP stops is lost. After a rollback, rows that were written"
@@ -55,6 +56,16 @@ def upgrade_title(before: str, after: str) -> str:
 
 def expected_downtime(duration: str) -> str:
     return f"CHAP will be down for about {duration}. DHIS2 and all other services keep running."
+
+
+def price_of_copy(copy: str, without: str, back: str) -> str:
+    price = f"down for about {without}, and about {back} longer if it has to go back: the backup is restored then."
+    return f"For about {copy} of that the database is copied: going back takes seconds. With --no-copy CHAP is {price}"
+
+
+def price_without_copy(with_copy: str, back: str) -> str:
+    price = f"If it has to go back, it is down about {back} longer: the backup is restored then."
+    return f"{price} If anything is written after the backup begins, a copy is made: down for about {with_copy}."
 
 
 def only_recreated(services: str) -> str:

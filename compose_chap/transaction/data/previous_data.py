@@ -107,7 +107,10 @@ class PreviousData(ABC):
 
 
 class CopyInServer(PreviousData):
-    """A copy inside the server: quick, and restored by a rename."""
+    """A copy inside the server: quick, and restored by a rename.
+
+    Where the change has a mark, the backup is kept alone if nothing was written since it began, and no copy is made.
+    """
 
     @property
     def kind(self) -> DataKind:
@@ -119,7 +122,14 @@ class CopyInServer(PreviousData):
             server.checkpoint()
 
     def preserve(self, world: World, server: Server, journal: Journal) -> None:
-        begin(world, journal, Step.KEEP, f"{self.change.live} as {self.change.kept}")
+        dump = ProvenDump(self.change, self.facts)
+        if self.change.mark:
+            begin_to_preserve(world, self.change, server, journal)
+            if dump.rely_on_backup(server, journal):
+                return
+            world.notify(Step.KEEP.value, "something was written since the backup began, so a copy is made")
+        else:
+            begin(world, journal, Step.KEEP, f"{self.change.live} as {self.change.kept}")
         try:
             server.copy(self.change.live, self.change.kept, self.change.owner)
         except StuckSessions:
@@ -130,7 +140,7 @@ class CopyInServer(PreviousData):
             # A disk that filled up since it was looked at.
             server.drop(self.change.kept)
             world.notify(Step.KEEP.value, f"no copy: {error.message}")
-            ProvenDump(self.change, self.facts).dump(world, server, journal)
+            dump.dump(world, server, journal)
 
 
 class ProvenDump(PreviousData):
@@ -151,13 +161,29 @@ class ProvenDump(PreviousData):
 
     def preserve(self, world: World, server: Server, journal: Journal) -> None:
         begin_to_preserve(world, self.change, server, journal)
-        server.empty(self.change.live)
-        self.dump(world, server, journal)
+        if not self.rely_on_backup(server, journal):
+            self.dump(world, server, journal)
+
+    def rely_on_backup(self, server: Server, journal: Journal) -> bool:
+        """Let the earlier backup be what is kept, and return True, if nothing was written since it began.
+
+        Every session in the live database is ended. Raise StuckSessions when one does not end.
+        """
+        first = self._first()
+        if not server.unwritten(self.change.live, self.change.mark) or first.fault:
+            return False
+        _record(journal, first)
+        return True
 
     def dump(self, world: World, server: Server, journal: Journal) -> None:
         """Make a dump of exactly the data that are live now, and record which dump that is."""
-        made = self._dump(world, server, journal)
-        journal.learn(kept_dump=str(made.folder), backup=str(made.folder), old_tables=made.tables)
+        first, folder = self._first(), self.facts.backups
+        assert folder  # an upgrade makes its backup first
+        stack = replace(refreshed(world.engine, self.change.project.name), project=self.change.project)
+        reason = f"the last rows before {journal.id}"
+        made = backup.take(world, backup.Scope(stack, self.facts.project_files, reason), folder)
+        # CHAP is stopped and cannot say what it is; it is what it was a moment ago.
+        _record(journal, catalogue.amend(made, chap=first.manifest.chap))
 
     def come_back(self, world: World, server: Server, journal: Journal) -> None:
         if self.way_back(server.databases(), journal.steps).from_dump:
@@ -173,17 +199,9 @@ class ProvenDump(PreviousData):
             hint=f"Restore it with its version: docker chap restore {name} --with-version",
         )
 
-    def _dump(self, world: World, server: Server, journal: Journal) -> Backup:
-        """Return a backup of the live data: the earlier backup, if nothing was written since."""
-        assert self.facts.backup and self.facts.backups  # an upgrade makes its backup first
-        first = catalogue.load(self.facts.backup)
-        if self.change.mark and server.mark() == self.change.mark and not first.fault:
-            return first
-        stack = replace(refreshed(world.engine, self.change.project.name), project=self.change.project)
-        reason = f"the last rows before {journal.id}"
-        made = backup.take(world, backup.Scope(stack, self.facts.project_files, reason), self.facts.backups)
-        # CHAP is stopped and cannot say what it is; it is what it was a moment ago.
-        return catalogue.amend(made, chap=first.manifest.chap)
+    def _first(self) -> Backup:
+        assert self.facts.backup  # an upgrade makes its backup first
+        return catalogue.load(self.facts.backup)
 
     def _restore(self, world: World, server: Server) -> None:
         """Make the kept database again from the dump. Safe to run again after it was cut off anywhere.
@@ -252,6 +270,10 @@ def begin_to_preserve(world: World, change: Change, server: Server, journal: Jou
     begin(world, journal, Step.KEEP, f"{change.live} as {change.kept}")
     # Here there is still nothing to go back from.
     refuse_irreversible(server, change.live)
+
+
+def _record(journal: Journal, made: Backup) -> None:
+    journal.learn(kept_dump=str(made.folder), backup=str(made.folder), old_tables=made.tables)
 
 
 def carry_out(server: Server, plan: DataPlan) -> None:

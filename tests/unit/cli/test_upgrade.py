@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from compose_chap.cli import app
+from compose_chap.cli import upgrade as upgrade_command
 from compose_chap.cli.call import Call
 from compose_chap.cli.screen.status import status_text
 from compose_chap.detection import detect
@@ -21,6 +22,7 @@ from compose_chap.model import Origin
 from compose_chap.operations import prune, status, upgrade_plan
 from compose_chap.postgres.server import Session
 from compose_chap.records import engine_lock, run_records
+from compose_chap.records.downtime import Forecast
 from compose_chap.records.files import durable
 from compose_chap.stack.databases import server_of
 from compose_chap.transaction.run.baseline import baseline_of
@@ -177,3 +179,22 @@ def test_a_run_that_was_cut_off_is_in_the_history(
         assert results() == ["done"]
     monkeypatch.setattr(FakeEngine, "origin", lambda engine, project: Origin(project, "engine-2", "south"))
     assert results() == ["done"]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "preserving", "words"),
+    [
+        ({}, 11.9, []),
+        ({}, 111.0, ["For about 1m51s of that", "With --no-copy CHAP is down for about 3s, and about 10m25s longer"]),
+        ({"no_copy": True}, 111.0, ["about 10m25s longer", "a copy is made: down for about 1m54s."]),
+        ({"by_dump": True}, 1250.0, []),
+    ],
+)
+def test_the_plan_names_the_price_of_a_long_copy_and_of_none(
+    chosen: dict[str, bool], preserving: float, words: list[str]
+) -> None:
+    # 50 GB, at 450 MB/s.
+    expected = Forecast(preserving, 2.6, 625.0)
+    plan: Any = SimpleNamespace(**{"no_copy": False, "by_dump": False, **chosen}, forecast=expected)
+    text = " ".join(upgrade_command._price(plan))
+    assert all(part in text for part in words) and bool(text) == bool(words), text

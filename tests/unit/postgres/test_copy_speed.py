@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from compose_chap.postgres.copy_speed import measured
@@ -10,9 +12,13 @@ GNU = "512+0 records in\n512+0 records out\n33554432 bytes (34 MB, 32 MiB) copie
 BUSYBOX = "512+0 records in\n512+0 records out\n33554432 bytes (32.0MB) copied, 0.074565 seconds, 429.2MB/s\n"
 
 
-@pytest.mark.parametrize("output", [GNU, GNU * 4, BUSYBOX * 4])
-def test_the_rate_is_that_of_all_pieces(output: str) -> None:
+@pytest.mark.parametrize("output", [GNU, GNU * 4, BUSYBOX * 4, GNU.replace("0.07", "1.07") + GNU])
+def test_the_rate_is_that_of_the_fastest_piece(output: str) -> None:
     assert measured(output) == pytest.approx(450e6, rel=1e-3)
+
+
+def test_a_clone_takes_no_time() -> None:
+    assert measured("cloned\n") == math.inf
 
 
 @pytest.mark.parametrize(

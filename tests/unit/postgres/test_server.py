@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from compose_chap.engine.process import Finished
-from compose_chap.errors import DatabaseError
+from compose_chap.errors import DatabaseError, StuckSessions
 from compose_chap.postgres.psql import counted
 from compose_chap.postgres.reach import connection
 from compose_chap.postgres.server import Server
@@ -298,3 +298,35 @@ def test_a_psql_that_lost_its_connection_is_not_asked_again() -> None:
     assert server.query("SELECT 2") == [[1]]
     assert [opened.closed for opened in engine.opened] == [True, False]
     assert [sql for _, _, sql in engine.sent if "SELECT 2" in sql] == [engine.sent[-1][2]]
+
+
+class Copying(Server):
+    """A server of which only the SQL of its copies is seen; the first of them fail with these errors."""
+
+    def __init__(self, version: int, *errors: DatabaseError) -> None:
+        self._version, self._errors, self.ran = version, list(errors), list[str]()
+
+    def version(self) -> int:
+        return self._version
+
+    def _exclusively(self, databases: Sequence[str], sql: str) -> None:
+        self.ran.append(sql)
+        if self._errors:
+            raise self._errors.pop(0)
+
+
+def test_a_copy_is_a_clone_where_postgresql_can() -> None:
+    cannot = DatabaseError('PostgreSQL refused: could not clone file "base/1/2": Operation not supported')
+    for server, clones in (
+        (Copying(170006), [False]),
+        (Copying(180006), [True]),
+        (Copying(180006, cannot), [True, False]),  # this system cannot clone, and does not copy instead
+    ):
+        server.copy("chap_core", "kept", "chap")
+        assert ["SET file_copy_method = clone" in sql for sql in server.ran] == clones
+        assert all("FILE_COPY" in sql for sql in server.ran)
+    for version, errors in ((180006, [cannot, cannot]), (170006, [cannot]), (180006, [StuckSessions("held")])):
+        server = Copying(version, *errors)
+        with pytest.raises(DatabaseError):
+            server.copy("chap_core", "kept", "chap")
+        assert len(server.ran) == len(errors)

@@ -127,7 +127,9 @@ def watch_files(
         monkeypatch.setattr(name, watched(write))
 
 
-def run_upgrade(engine: FakeEngine, *, by_dump: bool = False, repairs: tuple[str, ...] = ()) -> None:
+def run_upgrade(
+    engine: FakeEngine, *, by_dump: bool = False, no_copy: bool = False, repairs: tuple[str, ...] = ()
+) -> None:
     """Upgrade from v1 to v2."""
     here = world(engine)
     (stack,) = detect(engine.containers())
@@ -141,6 +143,7 @@ def run_upgrade(engine: FakeEngine, *, by_dump: bool = False, repairs: tuple[str
         "linux/amd64",
         baseline_of(here, stack),
         by_dump=by_dump,
+        no_copy=no_copy,
         repairs=repairs,
     )
     upgrade.execute(here, plan, {})
@@ -308,6 +311,38 @@ def test_upgrade_that_keeps_a_dump_and_whose_recovery_is_killed_too(
     new = theorem.new(run, engine)
     engine.room = room
     assert theorem.prove(run, engine, new, kill, recovery_killed_at=at)["old"] > 50
+
+
+@pytest.mark.parametrize("fault", [error, interruption, kill])
+@pytest.mark.parametrize("quiet", [True, False])
+@pytest.mark.parametrize("sick", ["", "loses rows"])
+def test_upgrade_that_keeps_the_backup_alone(
+    engine: FakeEngine, theorem: Theorem, fault: Callable[[str], None], sick: str, quiet: bool
+) -> None:
+    run = functools.partial(run_upgrade, no_copy=True)
+    engine.quiet = quiet
+    new = theorem.new(run, engine)
+    engine.sick = sick
+    result = theorem.prove(run, engine, new, fault)
+    assert result["old"] > 50 and ("new" in result) == (not sick)
+
+
+@pytest.mark.parametrize("at", [5, 15, 25, 35, 45])
+def test_upgrade_that_keeps_the_backup_alone_and_whose_recovery_is_killed_too(
+    engine: FakeEngine, theorem: Theorem, at: int
+) -> None:
+    run = functools.partial(run_upgrade, no_copy=True)
+    new = theorem.new(run, engine)
+    assert theorem.prove(run, engine, new, kill, recovery_killed_at=at)["old"] > 50
+
+
+@pytest.mark.parametrize("quiet", [True, False])
+def test_the_backup_is_kept_alone_only_where_nothing_was_written_since(engine: FakeEngine, quiet: bool) -> None:
+    engine.quiet = quiet
+    run_upgrade(engine, no_copy=True)
+    assert len(kept_databases(set(engine.databases))) == (0 if quiet else 1)
+    (run,) = run_records.history(engine.folder)
+    assert ("kept_dump" in run["facts"]) == quiet
 
 
 @pytest.mark.parametrize("at", [5, 15, 25, 35, 45])
