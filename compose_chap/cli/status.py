@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from compose_chap.operations.status import Status
 
 # How many seconds the other questions wait at most until CHAP was asked: they would take the processor from that.
-_HEAD_START = 0.5
+_HEAD_START = 0.25
 
 
 @command("status")

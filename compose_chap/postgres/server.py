@@ -239,8 +239,8 @@ class Server(Psql):
 
     def _copy(self, database: str, to: str, owner: str, method: str = "") -> None:
         recent = self.version() >= 150000
-        # The copy keeps the collation version, even if the C library now sorts differently.
-        version = " || coalesce(format(' COLLATION_VERSION %L', datcollversion), '')" if recent else ""
+        # The copy keeps the collation version, even if the C library now sorts differently. Alpine's has none.
+        version = " || coalesce(' COLLATION_VERSION ' || quote_literal(datcollversion), '')" if recent else ""
         copying = (
             f"SELECT format('CREATE DATABASE %I TEMPLATE %I OWNER %I{' STRATEGY FILE_COPY' if recent else ''}',"
             f" {literal(to)}, datname, {literal(owner)}){version}"

@@ -25,7 +25,7 @@ _COPIED_PER_SECOND = 200e6
 # quick for the first seconds only. Measured: 0.35 to 0.65.
 _LONG_TO_SHORT = 0.5
 _DUMPED_PER_SECOND = 40e6
-_RESTORED_PER_SECOND = 80e6
+_RESTORED_PER_SECOND = 45e6
 # A copy takes that long whatever the size: PostgreSQL writes down what was changed, before it and after it.
 _COPY_AT_LEAST = 0.2
 

@@ -17,6 +17,7 @@ from compose_chap.engine.engine import Engine
 from compose_chap.postgres.copy_speed import copied_per_second
 from compose_chap.postgres.server import Server
 from tests.e2e.calls import chap
+from tests.e2e.conftest import running
 from tests.e2e.faults import Picture, Run, assert_new, assert_old
 from tests.sample.stack import SampleStack, environment
 
@@ -51,6 +52,16 @@ def test_the_speed_of_a_copy_is_measured_and_nothing_is_left(small: SampleStack)
     # PostgreSQL can use the folder that was made for it.
     small.sql("SET work_mem = '64kB'; SELECT t FROM filler ORDER BY t DESC LIMIT 1")
     small.sql("DROP TABLE filler")
+
+
+def test_a_database_without_a_collation_version_is_copied(small: SampleStack) -> None:
+    # As every one is on Alpine, and everywhere those of the locales C and C.UTF-8.
+    server = server_of(small)
+    small.sql("CREATE DATABASE plain TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'", "postgres")
+    server.copy("plain", "copied", small.user)
+    assert {"plain", "copied"} <= {*small.databases()}
+    for name in ("plain", "copied"):
+        server.drop(name)
 
 
 @pytest.mark.torture
@@ -175,3 +186,39 @@ def test_a_copy_is_made_after_all_where_something_was_written(quiet: SampleStack
     chap(quiet, "rollback", "--yes")
     before.databases = []
     assert_old(quiet, before)
+
+
+# Of the suite that is being made, a mirror may have a copy that is some weeks old. Its C library has no other locales.
+POSTGRES_18 = """\
+FROM docker-chap-test/postgres:17
+RUN cat /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null | sed 's/trixie/forky/g' >/tmp/forky \\
+ && mv /tmp/forky /etc/apt/sources.list.d/forky.list \\
+ && apt-get -o Acquire::Check-Valid-Until=false update \\
+ && mkdir -p /etc/postgresql-common && echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.conf \\
+ && apt-get install -y --no-install-recommends -t forky postgresql-18
+ENV PATH=/usr/lib/postgresql/18/bin:$PATH LANG=C.UTF-8 PG_MAJOR=18
+LABEL docker-chap.test=1
+"""
+
+
+@pytest.mark.torture
+def test_postgresql_18_clones_what_it_can_and_copies_the_rest(tmp_path: Path) -> None:
+    image = "docker-chap-test/postgres:18"
+    build = ["docker", "build", "-q", "-t", image, "-"]
+    subprocess.run(build, input=POSTGRES_18.encode(), env=environment(), check=True, capture_output=True)
+    stack = SampleStack.create(tmp_path)
+    file = stack.files[0]
+    file.write_text(file.read_text().replace("docker-chap-test/postgres:17", image))
+    for started in running(stack):
+        assert started.sql("SHOW server_version_num")[0][0].startswith("18")
+        started.sql("ALTER SYSTEM SET log_statement = 'all'")
+        started.sql("SELECT pg_reload_conf()")
+        before = Picture.of(started)
+        kept = chap(started, "upgrade", "v2.1.0", "--yes")["kept_database"]
+        assert_new(started, before, "v2.1.0")
+        log = started.compose("logs", "--no-log-prefix", started.database_service).stdout
+        assert log.count("STRATEGY FILE_COPY") and "SET file_copy_method = clone" in log
+        assert "could not clone" not in log and kept in started.databases()
+        chap(started, "rollback", "--yes")
+        before.databases = []
+        assert_old(started, before)
