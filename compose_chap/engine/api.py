@@ -65,11 +65,14 @@ class Http:
     def look_up(self, path: str) -> dict[str, Any] | None:
         """Return what the engine has at a path, which may have a name of it, None where it has nothing."""
         try:
-            return dict(self.get(quote(path, safe="/:")))
+            answer = self.get(quote(path, safe="/:"))
         except Refused as error:
             if error.status == 404:
                 return None
             raise
+        if not isinstance(answer, dict):
+            raise http.client.HTTPException("no JSON object")
+        return answer
 
     def post(self, path: str, body: Mapping[str, Any]) -> Any:
         """Return the answer to a request, parsed."""
@@ -98,7 +101,9 @@ class Http:
             while True:
                 connection = self._idle.pop()
                 # An idle connection has nothing to read but its end.
-                if not select.select([connection.sock], [], [], 0)[0]:
+                ended = select.poll()
+                ended.register(connection.sock, select.POLLIN)
+                if not ended.poll(0):
                     return connection
                 connection.close()
         return _Connection(self._path)

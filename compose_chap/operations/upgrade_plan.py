@@ -94,7 +94,8 @@ def plan_upgrade(
         overridden=tuple(check.name for check in checks if check.failed),
         drain=_drain(checks, allowed, drain),
         by_dump=by_dump,
-        no_copy=no_copy and not by_dump,
+        # Only a database with a locale of the C library can be made again from a backup.
+        no_copy=no_copy and not by_dump and subject.database.provider == "c",
         size=subject.database.size,
         forecast=_forecast(subject, by_dump=by_dump),
         move=subject.move,

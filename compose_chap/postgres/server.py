@@ -186,8 +186,9 @@ class Server(Psql):
         return [f"{gid} of {owner}" for gid, owner in rows]
 
     def mark(self) -> str:
-        """Return a value that stays the same exactly as long as no transaction writes; empty while one is writing."""
-        # Only a writing transaction gets a number. The snapshot has the oldest running, the next, and those between.
+        """Return a value that changes whenever a transaction that wrote ends; empty while one is seen to write."""
+        # Only a writing transaction gets a number. The snapshot has the oldest running, the one after the newest that
+        # ended, and those between: it cannot see one that runs and has that last number.
         snapshot = str(self.query("SELECT txid_current_snapshot()")[0][0])
         oldest, following, _ = snapshot.split(":")
         return snapshot if oldest == following else ""

@@ -95,7 +95,7 @@ def undo(world: World, change: Change, journal: Journal, *, cut_off: bool = Fals
     world.notify("containers back", ", ".join(change.writers))
     checks = _chap_back(world, change, journal, server, left)
     checks += _configuration_checks(change, facts.configurations, configurations_of(world, change))
-    checks += _failed_data(server, change, written, previous.disposable)
+    checks += _failed_data(server, change, written, previous.disposable, facts.new_data)
     if left:
         raise _for_a_person(change, left, "CHAP runs again as before, on the old data and with the old images.")
     checks += _left_to_others(reverted)
@@ -118,9 +118,14 @@ def _chap_back(
         raise
 
 
-def _failed_data(server: Server, change: Change, written: Written, disposable: str) -> list[Check]:
-    """Drop the failed data, or report that they are kept: nothing that a user wrote is thrown away."""
+def _failed_data(
+    server: Server, change: Change, written: Written, disposable: str, saved_in: Path | None
+) -> list[Check]:
+    """Drop the failed data, or report that they are kept, or `saved_in` a backup: nothing that a user wrote is lost."""
     if written.anything:
+        if saved_in:
+            message = f"There was no room for the new data. They are in backup {saved_in.name}, with what users wrote."
+            return [Check("written_meanwhile", "warn", message, details={"backup": str(saved_in)})]
         if not server.exists(change.failed):
             return []
         message = (

@@ -170,24 +170,20 @@ class ProvenDump(PreviousData):
         Every session in the live database is ended. Raise StuckSessions when one does not end.
         """
         first = self._first()
-        if not server.unwritten(self.change.live, self.change.mark) or first.fault:
+        if not server.unwritten(self.change.live, self.change.mark) or first.fault or not _has_dump(first):
             return False
         _record(journal, first)
         return True
 
     def dump(self, world: World, server: Server, journal: Journal) -> None:
         """Make a dump of exactly the data that are live now, and record which dump that is."""
-        first, folder = self._first(), self.facts.backups
-        assert folder  # an upgrade makes its backup first
-        stack = replace(refreshed(world.engine, self.change.project.name), project=self.change.project)
-        reason = f"the last rows before {journal.id}"
-        made = backup.take(world, backup.Scope(stack, self.facts.project_files, reason), folder)
+        made = self._back_up(world, f"the last rows before {journal.id}")
         # CHAP is stopped and cannot say what it is; it is what it was a moment ago.
-        _record(journal, catalogue.amend(made, chap=first.manifest.chap))
+        _record(journal, catalogue.amend(made, chap=self._first().manifest.chap))
 
     def come_back(self, world: World, server: Server, journal: Journal) -> None:
         if self.way_back(server.databases(), journal.steps).from_dump:
-            self._restore(world, server)
+            self._restore(world, server, journal)
         super().come_back(world, server, journal)
         if self.facts.kept_dump:
             journal.learn(data_came_back=True)
@@ -199,11 +195,16 @@ class ProvenDump(PreviousData):
             hint=f"Restore it with its version: docker chap restore {name} --with-version",
         )
 
+    def _back_up(self, world: World, reason: str) -> Backup:
+        assert self.facts.backups  # an upgrade makes its backup first
+        stack = replace(refreshed(world.engine, self.change.project.name), project=self.change.project)
+        return backup.take(world, backup.Scope(stack, self.facts.project_files, reason), self.facts.backups)
+
     def _first(self) -> Backup:
         assert self.facts.backup  # an upgrade makes its backup first
         return catalogue.load(self.facts.backup)
 
-    def _restore(self, world: World, server: Server) -> None:
+    def _restore(self, world: World, server: Server, journal: Journal) -> None:
         """Make the kept database again from the dump. Safe to run again after it was cut off anywhere.
 
         Raise ChapError when the dump does not give every row; the live database is then as it was, except where the
@@ -214,7 +215,7 @@ class ProvenDump(PreviousData):
         made = catalogue.load(self.facts.kept_dump)
         proof.check_sums(world, made)
         side = side_name(self.change.kept)
-        self._make_side(server, side, made)
+        self._make_side(world, server, side, made, journal)
         # Where the migrated one went in an earlier try, this one has its settings, and all of the rows or none.
         if not server.counts(side):
             tell = partial(world.notify, Step.GO_BACK.value, f"restoring {made.id}")
@@ -223,7 +224,7 @@ class ProvenDump(PreviousData):
         proof.compare(server.counts(side), made.tables)
         server.rename((side, self.change.kept))
 
-    def _make_side(self, server: Server, side: str, made: Backup) -> None:
+    def _make_side(self, world: World, server: Server, side: str, made: Backup, journal: Journal) -> None:
         """Make an empty database that is like the migrated one. That one goes where there is no room for both."""
         live, failed, present = self.change.live, self.change.failed, server.databases()
         now = live if live in present else failed
@@ -234,6 +235,11 @@ class ProvenDump(PreviousData):
         server.carry(now, side)
         if server.free_space() < made.manifest.database.size * _ROOM:
             if now == live:
+                # CHAP may have served on it since the run was cut off: nothing that a user wrote is thrown away.
+                if "failure" not in journal.record:
+                    world.notify(Step.GO_BACK.value, "backing up the new data, which go for want of room")
+                    saved = self._back_up(world, f"the new data of {journal.id}, which was cut off")
+                    journal.learn(new_data=str(saved.folder))
                 server.rename((live, failed))
             server.drop(failed)
 
@@ -270,6 +276,13 @@ def begin_to_preserve(world: World, change: Change, server: Server, journal: Jou
     begin(world, journal, Step.KEEP, f"{change.live} as {change.kept}")
     # Here there is still nothing to go back from.
     refuse_irreversible(server, change.live)
+
+
+def _has_dump(made: Backup) -> bool:
+    """Whether the dump still lies in its folder, as long as it was: hours may have passed since it was proven."""
+    with suppress(OSError):
+        return made.dump.stat().st_size == made.manifest.dump.size
+    return False
 
 
 def _record(journal: Journal, made: Backup) -> None:

@@ -36,7 +36,8 @@ class RunFacts:
     """The facts that a run recorded, besides its change.
 
     `backup` was made before it, into the folder `backups`, with `project_files`. `kept_dump` is the backup that
-    holds the previous data where no database does, and `data_came_back` says that it was restored since. `old_tables`
+    holds the previous data where no database does, and `data_came_back` says that it was restored since. `new_data` is
+    a backup of the new data where there was no room to keep them. `old_tables`
     are the rows of the previous data, `new_tables` those after the migration, `configurations` those of each writer's
     container. `had_live` says that there was a live database before a swap, None where nobody wrote that down.
     `since` is the transaction from which on the new API may write, and `answered` tells of its first answer.
@@ -48,6 +49,7 @@ class RunFacts:
     backups: Path | None
     project_files: tuple[Path, ...]
     kept_dump: Path | None
+    new_data: Path | None
     data_came_back: bool
     old_tables: Mapping[str, int]
     new_tables: Mapping[str, int]
@@ -77,6 +79,7 @@ def read_facts(value: Value) -> RunFacts:
         backups=_path(value, "backups"),
         project_files=tuple(map(Path, project_files.texts())) if project_files else (),
         kept_dump=_path(value, "kept_dump"),
+        new_data=_path(value, "new_data"),
         data_came_back=came_back.flag() if came_back else False,
         old_tables=_numbers(old) if old else {},
         new_tables=_numbers(new) if new else {},

@@ -15,6 +15,7 @@ import shlex
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,8 @@ def engine(base_folder: Path, monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
     (folder / "compose.yml").write_bytes(OLD)
 
     saved: list[Database] = []
+    (folder / "backups" / "1").mkdir(parents=True)
+    (folder / "backups" / "1" / "a.dump").write_bytes(b"d")
 
     def made() -> catalogue.Backup:
         return catalogue.Backup(
@@ -82,6 +85,8 @@ def engine(base_folder: Path, monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
         here = world.engine
         assert isinstance(here, FakeEngine)
         here.at("backup")
+        if args[0].reason.endswith("cut off"):
+            return replace(made(), folder=folder / "backups" / "new")
         saved.append(copy.deepcopy(here.databases["chap_core"]))
         return made()
 
@@ -311,6 +316,30 @@ def test_upgrade_that_keeps_a_dump_and_whose_recovery_is_killed_too(
     new = theorem.new(run, engine)
     engine.room = room
     assert theorem.prove(run, engine, new, kill, recovery_killed_at=at)["old"] > 50
+
+
+@pytest.mark.parametrize("room", [1 << 20, 0])
+def test_new_data_that_users_may_have_written_to_are_kept_also_where_there_is_no_room(
+    engine: FakeEngine, monkeypatch: pytest.MonkeyPatch, room: int
+) -> None:
+    watch_files(monkeypatch, engine, before := writers())
+
+    def strike(call: int, name: str) -> None:
+        if any(box.image == f"{WORKER}:v2" and box.state == "running" for box in engine.boxes.values()):
+            raise Killed
+
+    engine.strike, engine.room = strike, room
+    with pytest.raises(Killed):
+        run_upgrade(engine, by_dump=True)
+    for name, write in before.items():
+        monkeypatch.setattr(name, write)
+    later = engine.copy()
+    run_recover(later)
+    (check,) = (
+        check for check in run_records.history(engine.folder)[-1]["checks"] if check["name"] == "written_meanwhile"
+    )
+    kept = [name for name in later.databases if name.endswith("_failed")]
+    assert bool(kept) == bool(room) and ("backup new" in check["message"]) == (not room)
 
 
 @pytest.mark.parametrize("fault", [error, interruption, kill])
