@@ -187,8 +187,7 @@ class Server(Psql):
 
     def mark(self) -> str:
         """Return a value that changes whenever a transaction that wrote ends; empty while one is seen to write."""
-        # Only a writing transaction gets a number. The snapshot has the oldest running, the one after the newest that
-        # ended, and those between: it cannot see one that runs and has that last number.
+        # Only a writer gets a number. The snapshot has the oldest that runs, and the one after the newest that ended.
         snapshot = str(self.query("SELECT txid_current_snapshot()")[0][0])
         oldest, following, _ = snapshot.split(":")
         return snapshot if oldest == following else ""

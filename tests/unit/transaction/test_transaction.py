@@ -86,6 +86,7 @@ def engine(base_folder: Path, monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
         assert isinstance(here, FakeEngine)
         here.at("backup")
         if args[0].reason.endswith("cut off"):
+            # Of the new data; the old ones stay what comes back.
             return replace(made(), folder=folder / "backups" / "new")
         saved.append(copy.deepcopy(here.databases["chap_core"]))
         return made()
@@ -319,7 +320,7 @@ def test_upgrade_that_keeps_a_dump_and_whose_recovery_is_killed_too(
 
 
 @pytest.mark.parametrize("room", [1 << 20, 0])
-def test_new_data_that_users_may_have_written_to_are_kept_also_where_there_is_no_room(
+def test_new_data_that_users_may_have_written_to_are_kept_also_without_room(
     engine: FakeEngine, monkeypatch: pytest.MonkeyPatch, room: int
 ) -> None:
     watch_files(monkeypatch, engine, before := writers())
