@@ -220,7 +220,8 @@ def with_local_models(stack: SampleStack, reference: str) -> None:
         )
 
 
-@pytest.mark.parametrize("reference", [pytest.param("main", marks=pytest.mark.torture), PINNED[:7]])
+@pytest.mark.torture
+@pytest.mark.parametrize("reference", ["main", PINNED[:7]])
 def test_a_model_that_can_move_is_refused_and_what_was_overridden_is_recorded(tmp_path: Path, reference: str) -> None:
     stack = SampleStack.create(tmp_path, version="v2.3.1", settings={"CHAP_TEST_BASELINE_SECONDS": "600"})
     with_local_models(stack, reference)

@@ -137,6 +137,7 @@ def open_databases(stack: SampleStack) -> bool:
     return not stack.sql(closed, "postgres")
 
 
+@pytest.mark.torture
 def test_upgrade_and_rollback_with_odd_names(odd: SampleStack) -> None:
     before, lost = Picture.of(odd), odd.containers()["lost"]
     checks = {check["name"]: check for check in chap(odd, "check", "v2.1.0")["checks"]}
