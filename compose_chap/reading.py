@@ -95,8 +95,8 @@ def read_file(
 def read_private(path: Path, most: int, what: str, option: str, secret: str) -> str:
     """Return the text of a file of at most `most` bytes that an operator names, and that holds a secret.
 
-    `what` is what the file has, `option` how it is named, `secret` what nobody else may read. Raise UsageError when it
-    cannot be read, or when others may read it.
+    `what` is the content of the file and `secret` what must stay secret in it, both for messages; `option` names the
+    file on the command line. Raise UsageError when it cannot be read, or when others may read it.
     """
     try:
         status = path.stat()

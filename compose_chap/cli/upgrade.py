@@ -50,7 +50,7 @@ _LONG_COPY = 30
 
 
 def _road_options(function: Callable[..., None]) -> Callable[..., None]:
-    """Give the command a flag for each way that is known to go wrong, to go it all the same."""
+    """Give the command a flag for each way that is known to go wrong, to take it anyway."""
     for road in reversed(ROADS):
         if road.allow:
             help_text = f"Upgrade even though this is known to go wrong: {road.summary}."
@@ -84,7 +84,7 @@ def _road_options(function: Callable[..., None]) -> Callable[..., None]:
     "--no-copy",
     is_flag=True,
     help="For a large database: make no copy of it while CHAP is down, and go back by restoring the backup. A copy is"
-    " made all the same if something was written after the backup began.",
+    " made anyway if something was written after the backup began.",
 )
 @click.option("--no-cache", is_flag=True, help="From source: build every layer again.")
 @dhis2_options

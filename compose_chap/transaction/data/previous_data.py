@@ -237,7 +237,7 @@ class ProvenDump(PreviousData):
             if now == live:
                 # CHAP may have served on it since the run was cut off: nothing that a user wrote is thrown away.
                 if "failure" not in journal.record:
-                    world.notify(Step.GO_BACK.value, "backing up the new data, which go for want of room")
+                    world.notify(Step.GO_BACK.value, "backing up the new data: there is no room for both")
                     saved = self._back_up(world, f"the new data of {journal.id}, which was cut off")
                     journal.learn(new_data=str(saved.folder))
                 server.rename((live, failed))

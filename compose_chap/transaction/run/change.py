@@ -32,10 +32,10 @@ class Change:
     they are not those of the kept data.
     `accepted` is a verdict on the schema that does not stop the change though it is a bad one: old data come back as
     they were. `images_after` is what the recreated writers must run. With `by_dump` no copy of the database is tried;
-    `mark` is what the server said of its transactions before the backup, which is kept alone if nothing was written
-    since; empty where it is not to be. `move` is the way of the checkout that the writers are built from, None where
-    they are not built; `edits` are then settings that its new files need. `repairs` are the known faults of the new
-    version that are mended, by name.
+    `mark` is the state of the server's transactions before the backup, which is kept alone if nothing was written
+    since; it is empty where a copy is always made. `move` is the way of the checkout that the writers are built from,
+    None where they are not built; `edits` are then settings that its new files need. `repairs` are the known faults of
+    the new version that are mended, by name.
     `admin` and `port` are those that the database's server gave for itself.
     """
 

@@ -16,7 +16,7 @@ BEGUN = datetime(2026, 11, 28, 12, tzinfo=timezone.utc)
 def upgrade(
     downtime: float, keeping: float, size: int | None = LARGE, kept_dump: str | None = None, **more: Any
 ) -> dict[str, Any]:
-    """Return the record of an upgrade that kept the old data for so many seconds; `size` is missing in old records."""
+    """Return the record of an upgrade that took `keeping` seconds to keep the old data; old records have no `size`."""
     moments = (("stop", 0.0), ("keep", 3.0), ("start api", 3.0 + keeping), ("finish", 60.0))
     steps = [{"step": step, "at": (BEGUN + timedelta(seconds=at)).isoformat()} for step, at in moments]
     facts = {"kept_dump": kept_dump} if kept_dump else {}
