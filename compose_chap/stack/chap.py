@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from compose_chap import reading
@@ -231,6 +231,8 @@ class Chap:
 
 # A Python warning with its source line. CHAP prints some at every start: they are never why it failed.
 _WARNING = re.compile(r"^.*:\d+: \w*Warning: .*\n?(?:[ \t]+.*\n?)?", re.MULTILINE)
+# The frames of a traceback, and the module that defines its error: what is left is for people.
+_FRAMES = re.compile(r"\A(?:[ \t].*\n)+(?:\w+\.)*")
 _KILLED = 137
 
 
@@ -238,7 +240,9 @@ def _failure_reason(finished: Finished) -> str:
     """Return why a program in a container gave no answer, for people."""
     if finished.status == _KILLED:
         return "its container is stopping, or has no memory left"
-    return _WARNING.sub("", finished.last_lines).strip() or f"it gave no output (exit status {finished.status})"
+    last_error = finished.stderr.rpartition("Traceback (most recent call last):\n")[2]
+    printed = replace(finished, stderr=_FRAMES.sub("", _WARNING.sub("", last_error)))
+    return printed.last_lines or f"it gave no output (exit status {finished.status})"
 
 
 def _active(answer: Value) -> Active:

@@ -40,6 +40,7 @@ services:
   chap:
     image: {registry}/docker-chap-test/chap-core:v2.0.0
     environment: {{CHAP_DATABASE_URL: 'postgresql://chap:chap@data:5432/neighbour', REDIS_HOST: nowhere}}
+    healthcheck: {{test: [CMD, bash, -c, "exec 3<>/dev/tcp/127.0.0.1/8000"], interval: 1s, start_period: 2m}}
     networks: [hospital]
 networks:
   hospital: {{name: {project}-hospital, external: true}}

@@ -58,10 +58,12 @@ def clipped(text: str, most: int) -> str:
 
 
 def hanging(text: str, indent: int, width: int) -> str:
-    """Return text in lines that fit behind an indent; as it is where the width is 0."""
-    if not width or cells(text) <= width - indent:
-        return text
-    return ("\n" + " " * indent).join(_wrapped(text, max(width - indent, 20)))
+    """Return text in lines that fit behind an indent; where the width is 0, each of its lines stays whole."""
+    lines: list[str] = []
+    for line in text.splitlines():
+        fits = not width or cells(line) <= width - indent
+        lines += [line] if fits else _wrapped(line, max(width - indent, 20))
+    return ("\n" + " " * indent).join(lines)
 
 
 def paragraph(text: str, stream: TextIO | None = None) -> str:

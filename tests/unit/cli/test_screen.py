@@ -35,6 +35,11 @@ def columns(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> 
     return width
 
 
+def test_each_line_of_a_message_stands_in_its_column() -> None:
+    lines = checks_text([Check("jobs", "fail", "It could not be asked: first line\nsecond line")]).splitlines()
+    assert lines[1].index("second") == lines[0].index("It could")
+
+
 @pytest.mark.parametrize("columns", [40, 59, 60, 80, 200], indirect=True)
 def test_lines_fit_the_terminal_and_lose_no_word(columns: int) -> None:
     failed = ChapError("The upgrade failed for a reason that takes long to tell. " * 3, state="All is as it was. " * 5)

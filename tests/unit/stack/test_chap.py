@@ -19,6 +19,18 @@ from compose_chap.stack.jobs import own_jobs
 
 WARNING = "/app/chap_core/geometry.py:41: SyntaxWarning: invalid escape sequence '\\d'\n"
 SHOWN = "/app/a.py:7: DeprecationWarning: old\n  old()\n"
+TRACEBACK = """Traceback (most recent call last):
+  File "/app/a.py", line 7, in ask
+    redis()
+    ~~~~~^^
+redis.exceptions.ConnectionError: Error -2
+The above exception was the direct cause of the following exception:
+
+Traceback (most recent call last):
+  File "<string>", line 20, in <module>
+kombu.exceptions.OperationalError: Error -2 connecting to redis:6379. Name not known.
+It is down.
+"""
 
 
 @pytest.mark.parametrize(
@@ -27,9 +39,10 @@ SHOWN = "/app/a.py:7: DeprecationWarning: old\n  old()\n"
         (137, WARNING, "its container is stopping, or has no memory left"),
         (1, WARNING, "it gave no output (exit status 1)"),
         (1, WARNING + SHOWN + "ImportError: no chap_core", "ImportError: no chap_core"),
+        (1, WARNING + TRACEBACK, "OperationalError: Error -2 connecting to redis:6379. Name not known.\nIt is down."),
     ],
 )
-def test_a_warning_of_python_is_never_why_chap_gave_no_answer(status: int, message: str, expected: str) -> None:
+def test_no_warning_of_python_and_no_frame_is_why_chap_gave_no_answer(status: int, message: str, expected: str) -> None:
     engine: Any = SimpleNamespace(run=lambda *words, **kwargs: Finished(status, "", message))
     with pytest.raises(EngineError) as failed:
         Chap(engine, "1").active(1)
