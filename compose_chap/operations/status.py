@@ -131,8 +131,7 @@ def look(world: World, stack: Stack, overview: Future[Overview] | None = None) -
     """
     with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
         attempts = _Attempts(pool)
-        if not (api := stack.api.containers[0]).running:
-            attempts.problems.append(f"The API container {api.name} is not running (it is {api.state}).")
+        attempts.problems += _not_running(stack)
         answers = pool.submit(_look_at_containers, world, stack, attempts, overview)
         recorded = _look_at_records(world, stack, attempts)
         running = answers.result()
@@ -209,6 +208,15 @@ def _look_at_records(world: World, stack: Stack, attempts: _Attempts) -> _Record
         disks=room.result() or Disks(),
         routine=attempts.ask(lambda: _routine(world, stack, origin)) or Routine(),
     )
+
+
+def _not_running(stack: Stack) -> Iterator[str]:
+    # What asks the database says that of its container.
+    for service in stack.services:
+        if kind := {Role.API: "API", Role.WORKER: "worker", Role.BROKER: "broker"}.get(service.role):
+            for container in service.containers:
+                if not container.running:
+                    yield f"The {kind} container {container.name} is not running (it is {container.state})."
 
 
 def _problems(
