@@ -10,8 +10,8 @@ from functools import cached_property
 from typing import Any
 
 from compose_chap import timeline
-from compose_chap.engine.api import Execution
 from compose_chap.engine.engine import Engine
+from compose_chap.engine.execution import Execution
 from compose_chap.engine.process import Finished
 from compose_chap.errors import DatabaseError, EngineError
 from compose_chap.postgres import reach

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import BinaryIO
 
 from compose_chap import units
-from compose_chap.engine.api import Execution
+from compose_chap.engine.execution import Execution
 from compose_chap.engine.process import Finished
 from compose_chap.errors import DatabaseError, DumpError, EngineError
 from compose_chap.postgres import dump_format
