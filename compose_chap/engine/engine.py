@@ -20,19 +20,19 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from compose_chap import compose_labels, timeline
-from compose_chap.engine import process
 from compose_chap.engine.description import container_of
 from compose_chap.engine.execution import Execution, bounded
 from compose_chap.engine.execution import watched as under_watchdog
 from compose_chap.engine.failures import engine_errors
 from compose_chap.engine.http import Http
 from compose_chap.engine.link import Link, link_of
-from compose_chap.engine.process import Finished
 from compose_chap.engine.registries import docker_login
 from compose_chap.engine.registries.address import is_loopback, is_within
 from compose_chap.engine.sdk import connect
 from compose_chap.errors import EngineError
 from compose_chap.model import Container, Origin, Project
+from compose_chap.processes import process
+from compose_chap.processes.process import Finished
 
 if TYPE_CHECKING:
     from docker import APIClient

@@ -24,8 +24,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from compose_chap.engine import process
 from compose_chap.errors import EngineError
+from compose_chap.processes import process
 
 _LOGIN_LIMIT = 30
 # Where Docker's CLI looks for the engine, if no option, none of these variables and no configuration names another.
