@@ -35,7 +35,6 @@ class Listeners:
     monitor: str = ""
     addresses: tuple[str, ...] = ()
     file: str = ""
-    digest: str = ""
 
     def check(self) -> None:
         """Raise UsageError for what cannot be reached, whatever happens."""
@@ -46,8 +45,6 @@ class Listeners:
             )
         if self.addresses and self.file:
             raise UsageError("Use --alarm or --alarm-file, not both.", hint="Write all addresses into the file.")
-        if self.digest and not (self.addresses or self.file):
-            raise UsageError("--digest is about alarms.", hint="Name where they go: --alarm URL")
         if self.addresses or self.file:
             _check_services(self.addresses or addresses.read(Path(self.file)))
 

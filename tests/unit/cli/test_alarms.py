@@ -135,7 +135,7 @@ def test_off_forgets_addresses_and_messages(
     call(capsys, "off")
     assert not [path.name for path in (tmp_path / ".docker-chap").iterdir() if path.name.startswith("alarms")]
     on(capsys, web)
-    call(capsys, "on", "--by", "cron")
+    assert call(capsys, "on", "--without", "alarm")["removed"] == ["alarm"]
     assert call(capsys)["scheduled"]["alarms"] == []
     assert not (tmp_path / ".docker-chap" / "alarms.addresses").exists()
 
@@ -294,7 +294,7 @@ def test_what_the_schedule_no_longer_does_does_not_fail_for_ever(
     plan.write(tmp_path, replace(schedule, metrics_file=str(tmp_path / "x.prom")))
     call(capsys, "run", expect=1)
     assert [each.subject for each in ledger.read(tmp_path).failing] == ["nightly metrics"]
-    on(capsys, web)
+    call(capsys, "on", "--without", "metrics-file")
     call(capsys, "run")
     assert ledger.read(tmp_path).failing == () and titles(web) == ["nightly metrics fails"]
 
