@@ -117,7 +117,7 @@ class Alarms:
         after = replace(before, failing=change.failing)
         if not change.began and not change.ended:
             return after
-        text = wording.text(self.stack, self.schedule.folder, change, self._state(), now)
+        text = wording.text(self.stack, self.schedule.user, self.schedule.folder, change, self._state(), now)
         return after.with_message(
             Waiting(now, wording.title(self.stack, change), self.call.full_command(text), bool(change.failing), names)
         )

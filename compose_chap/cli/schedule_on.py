@@ -18,15 +18,15 @@ from compose_chap.cli.recorded import recorded
 from compose_chap.cli.screen import schedule as screen
 from compose_chap.copies.repository import PASSWORDS, Repository, read_keys, read_password, repository
 from compose_chap.copies.restic import Restic
-from compose_chap.errors import ChapError, StateError, UsageError
-from compose_chap.model import Stack
+from compose_chap.errors import ChapError, StackError, StateError, UsageError
+from compose_chap.model import Role, Stack
 from compose_chap.operations import guard
 from compose_chap.ownership import user_name
 from compose_chap.records import audit
 from compose_chap.records.files import own_folder
 from compose_chap.records.run_records import FOLDER
 from compose_chap.schedule import amend, plan, routine, sheet, timers
-from compose_chap.schedule.amend import Given
+from compose_chap.schedule.amend import Difference, Given
 from compose_chap.schedule.plan import PASSWORD_FILE, CopyStore, Schedule
 from compose_chap.schedule.timers import Timers
 from compose_chap.stack import observe
@@ -49,6 +49,12 @@ def switch_on(call: Call, given: Given, listeners: Listeners, by: str) -> None:
         refuse_others(before)
         starter = timers.timers(by or (before.by if before else ""))
         given = replace(given, alarm_file=listeners.alarm_file(directory))
+        if given.with_dhis2 and not _has_dhis2(stack):
+            raise StackError(
+                f"Project '{stack.project.name}' has no database of DHIS2.",
+                state="Nothing was changed.",
+                hint="Where DHIS2 runs elsewhere, its database needs backups of its own.",
+            )
         schedule = amend.merged(_called(call, stack, starter, before), given)
         if schedule.store:
             schedule = replace(schedule, store=_with_password(schedule.store, directory))
@@ -60,15 +66,18 @@ def switch_on(call: Call, given: Given, listeners: Listeners, by: str) -> None:
             # Before the timers: one may begin the work at once.
             plan.write(directory, schedule)
             written = _install(starter, schedule, before)
-        difference = amend.difference(before, schedule, earlier, _addresses(schedule)) if before else None
-        changed = asdict(difference) if difference else {}
+        difference = amend.difference(before, schedule, earlier, _addresses(schedule))
         at = f"{schedule.hour:02}:{schedule.minute:02}"
-        attempt.learn(f"on, by {starter.name}", at=at, timers=written, **changed)
+        attempt.learn(f"on, by {starter.name}", at=at, timers=written, **asdict(difference))
     kinds = routine.kinds_of_work(audit.entries(directory, origin), schedule, starter, call.clock())
     heard = Alarms(call, directory, origin, schedule).document()
-    text = screen.begun_text(schedule, kinds, heard, call.clock(), difference, sheet_text)
+    notes = list(_notes(stack, schedule, difference))
+    shown = difference if before else None
+    text = screen.begun_text(schedule, kinds, heard, call.clock(), shown, notes, sheet_text)
     document = {**screen.schedule_document(schedule, kinds), **heard}
-    call.result({"scheduled": document, "written": written, "sheet": sheet_text, **changed}, text)
+    call.result(
+        {"scheduled": document, "written": written, "sheet": sheet_text, "notes": notes, **asdict(difference)}, text
+    )
 
 
 def refuse_others(schedule: Schedule | None) -> None:
@@ -86,7 +95,7 @@ def show_sheet(call: Call, schedule: Schedule) -> None:
     if not schedule.store:
         raise UsageError("There is no recovery sheet: this schedule makes no copies.", hint=screen.ON_THIS_MACHINE_ONLY)
     stack = observe.find_local_stack(call.world().engine, call.where())
-    text = _sheet(call, stack, schedule.store, _repository(schedule))
+    text = _sheet(call, stack, schedule, schedule.store)
     call.result({"sheet": text}, text)
 
 
@@ -139,12 +148,11 @@ def _asked(call: Call, stack: Stack, schedule: Schedule, before: Schedule | None
     same = amend.same_store(before.store if before else None, schedule.store)
     if same and not given.names_store:
         return ""
-    asked = _repository(schedule)
-    restic = Restic(asked)
+    restic = Restic(_repository(schedule))
     call.world().notify("schedule", f"ask {restic.location}")
     restic.make_if_missing()
     warn_of_same_disk(call, restic, stack.project.directory)
-    return "" if same else _sheet(call, stack, schedule.store, asked)
+    return "" if same else _sheet(call, stack, schedule, schedule.store)
 
 
 def _repository(schedule: Schedule) -> Repository:
@@ -152,11 +160,25 @@ def _repository(schedule: Schedule) -> Repository:
     return repository(store.repository, store.password_file, store.keys_file, schedule.environment)
 
 
-def _sheet(call: Call, stack: Stack, store: CopyStore, asked: Repository) -> str:
+def _sheet(call: Call, stack: Stack, schedule: Schedule, store: CopyStore) -> str:
     server = server_of(call.world().engine, stack)
     password = read_password(Path(store.password_file))
     keys = set(read_keys(Path(store.keys_file)) if store.keys_file else ()) - {*PASSWORDS, "RESTIC_REPOSITORY"}
-    return sheet.text(stack, asked, password, keys, server.port, server.admin)
+    contents = sheet.CopiedData(schedule.with_dhis2, schedule.with_volumes, _has_dhis2(stack))
+    return sheet.text(stack, _repository(schedule), password, keys, server.port, server.admin, contents)
+
+
+def _has_dhis2(stack: Stack) -> bool:
+    return bool(stack.of(Role.DHIS2_DATABASE))
+
+
+def _notes(stack: Stack, schedule: Schedule, difference: Difference) -> Iterator[str]:
+    """Yield what a person should know of what the backups hold."""
+    if _has_dhis2(stack) and not schedule.with_dhis2:
+        yield screen.WITHOUT_DHIS2
+    touched = {*difference.changed, *difference.removed}
+    if touched & {"dhis2", "volumes"} and schedule.store and "copy-to" not in touched:
+        yield screen.SHEET_CHANGED
 
 
 def _addresses(schedule: Schedule | None) -> tuple[str, ...]:

@@ -119,10 +119,13 @@ def same_store(before: CopyStore | None, after: CopyStore) -> bool:
 
 
 def difference(
-    before: Schedule, after: Schedule, addresses_before: tuple[str, ...], addresses: tuple[str, ...]
+    before: Schedule | None, after: Schedule, addresses_before: tuple[str, ...], addresses: tuple[str, ...]
 ) -> Difference:
-    """Return what makes two schedules differ; the addresses are those of their alarms."""
-    old, new = _named(before, addresses_before), _named(after, addresses)
+    """Return what makes two schedules differ; the addresses are those of their alarms.
+
+    Without a schedule before, all is new.
+    """
+    old, new = _named(before, addresses_before) if before else {}, _named(after, addresses)
     return Difference(
         tuple(name for name in new if old.get(name) != new[name]),
         tuple(name for name in old if name not in new),

@@ -19,6 +19,8 @@ ON_THIS_MACHINE_ONLY = (
     " docker chap schedule on --copy-to REPOSITORY"
 )
 NO_ALARM = "When it fails, nobody hears of it. To send alarms: docker chap schedule on --alarm URL"
+WITHOUT_DHIS2 = "DHIS2's own data are not in these backups. To add its database: docker chap schedule on --with-dhis2"
+SHEET_CHANGED = "The recovery sheet changed with what the copies hold. To print it again: docker chap schedule --sheet"
 NOTHING = "Nothing is scheduled."
 OFF = "Nothing is scheduled any more. Backups and copies stay."
 
@@ -29,6 +31,7 @@ def begun_text(
     heard: Mapping[str, Any],
     now: datetime,
     difference: Difference | None,
+    notes: Sequence[str],
     sheet: str,
 ) -> str:
     """Return what is shown of a schedule that has just begun.
@@ -39,6 +42,7 @@ def begun_text(
     text = f"The work is scheduled with {schedule.by}. To see it: docker chap schedule\n"
     text += f"{_difference_text(difference)}\n" if difference else ""
     text += f"\n{schedule_text(schedule, kinds, heard, now)}"
+    text += "".join(f"\n{paragraph(note)}" for note in notes)
     if heard["alarms"]:
         text += "\nTo try it: docker chap schedule --test-alarm"
     return f"{text}\n\n{sheet}" if sheet else text

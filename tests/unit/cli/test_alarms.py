@@ -16,6 +16,7 @@ import pytest
 from compose_chap.alarms import ledger
 from compose_chap.cli import app
 from compose_chap.cli.call import Call
+from compose_chap.ownership import user_name
 from compose_chap.records import audit, lock
 from compose_chap.schedule import plan
 from tests.monitor import monitoring
@@ -58,8 +59,9 @@ def test_a_single_alarm_for_each_change_and_none_between(
     assert titles(web) == ["nightly backup fails"]
     text = web.received[0][1]["message"]
     assert "FAILS: nightly backup\nThe database does not answer." in text and "Newest backup: none" in text
-    assert "Then: docker chap schedule run nightly" in text
-    assert re.search(rf"Next, on that server, in {re.escape(str(tmp_path))}:\n", text)
+    user = re.escape(user_name(os.geteuid()))
+    lines = rf"Next, on that server, as user {user}:\ncd {re.escape(str(tmp_path))}\ndocker chap schedule run nightly\Z"
+    assert re.search(lines, text)
     (programs / "failing").write_text("backup prune --deep")
     call(capsys, "run", expect=1)
     call(capsys, "run", "weekly", expect=1)

@@ -13,6 +13,7 @@ import pytest
 from compose_chap.cli import app
 from compose_chap.records import audit, lock
 from compose_chap.schedule import plan
+from tests.fakes import FakeEngine
 from tests.monitor import Monitor, monitoring
 
 
@@ -194,7 +195,7 @@ def test_on_again_changes_only_what_is_given(
                   "--digest", "weekly", "--with-volumes")  # fmt: skip
     made = on(capsys, *everything)
     password = (tmp_path / ".docker-chap" / "copies.password").read_text().strip()
-    assert password in made["sheet"] and "kept" not in made
+    assert password in made["sheet"] and made["kept"] == []
     before, addresses = plan.read(tmp_path), tmp_path / ".docker-chap" / "alarms.addresses"
     # What the messages of this tool propose: each alone, and nothing at all.
     asked.unlink()
@@ -229,6 +230,29 @@ def test_what_was_kept_and_changed_is_shown(programs: Path, capsys: pytest.Captu
     assert "\nTaken away: ping.\nKept: at, by.\n" in capsys.readouterr().out
     assert app.main(["schedule", "on"]) == 0
     assert "\nChanged: nothing.\nKept: at, by.\n" in capsys.readouterr().out
+
+
+def test_what_dhis2_has_is_in_the_backups_where_that_is_wanted(
+    engine: FakeEngine, programs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = call(capsys, "on", "--by", "cron", "--with-dhis2", expect=1)["error"]
+    assert "no database of DHIS2" in error["message"] and plan.read(tmp_path) is None
+    assert on(capsys)["notes"] == []
+    database = engine._make("dhis2-db", "postgres:17")
+    engine._set(database.id, environment={"POSTGRES_DB": "dhis"})
+    assert "docker --context north chap schedule on --with-dhis2" in " ".join(shown(capsys, "on").split())
+    made = call(capsys, "on", "--with-dhis2", "--with-volumes")
+    assert made["changed"] == ["dhis2", "volumes"] and made["notes"] == [] and made["scheduled"]["with_dhis2"]
+    assert "Backups include DHIS2's database and the volumes." in shown(capsys)
+    assert "DHIS2" not in shown(capsys, "on", "--at", "03:00").replace("include DHIS2's", "")
+    call(capsys, "run")
+    assert "--with-dhis2 --with-volumes" in (programs / "asked").read_text().splitlines()[0]
+
+
+def shown(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    capsys.readouterr()
+    assert app.main(["schedule", *words], ("docker", "--context", "north")) == 0
+    return capsys.readouterr().out
 
 
 def test_the_compose_files_that_were_named_stay(

@@ -73,7 +73,7 @@ def test_what_is_taken_away_takes_nothing_else_along(name: str) -> None:
     assert amend.merged(BARE, given) == BARE
 
 
-def test_a_setting_is_given_where_there_was_none() -> None:
+def test_a_setting_is_given_that_the_schedule_lacked() -> None:
     given = Given(
         at=(2, 10), repository="/disk", limit_upload=9, ping="https://x/y", alarm_file="/a", digest="weekly",
         with_dhis2=True,
@@ -117,5 +117,6 @@ def test_what_was_changed_taken_away_and_kept() -> None:
 def test_the_sheet_is_that_of_a_way_into_a_repository() -> None:
     assert amend.same_store(STORE, replace(STORE, limit_upload=0))
     assert not amend.same_store(None, STORE)
-    for other in ({"repository": "/x"}, {"password_file": "/x"}, {"keys_file": ""}):
+    others: list[dict[str, Any]] = [{"repository": "/x"}, {"password_file": "/x"}, {"keys_file": ""}]
+    for other in others:
         assert not amend.same_store(STORE, replace(STORE, **other))
