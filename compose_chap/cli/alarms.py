@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from compose_chap import units
-from compose_chap.alarms import addresses, changes, delivery, ledger, wording
+from compose_chap.alarms import addresses, changes, delivery, ledger, ping, wording
 from compose_chap.alarms.changes import Sign
 from compose_chap.alarms.ledger import Ledger, Waiting
 from compose_chap.alarms.wording import AlarmText
 from compose_chap.cli.call import Call
-from compose_chap.engine import ping
 from compose_chap.errors import ScheduleError, StateError, UsageError
 from compose_chap.model import Origin
 from compose_chap.ownership import user_name

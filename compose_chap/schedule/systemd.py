@@ -9,8 +9,8 @@ from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
 
-from compose_chap.engine import process
 from compose_chap.errors import EngineError, StateError
+from compose_chap.processes import process
 from compose_chap.records.files import durable
 from compose_chap.schedule.plan import KINDS, MONTHLY, NIGHTLY, WEEKLY, Schedule
 

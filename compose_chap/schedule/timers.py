@@ -11,8 +11,8 @@ from pathlib import Path
 from shlex import quote
 from typing import Protocol
 
-from compose_chap.engine import background
 from compose_chap.errors import EngineError, StateError, UsageError
+from compose_chap.processes import background
 from compose_chap.schedule import plan
 from compose_chap.schedule.crontab import Crontab
 from compose_chap.schedule.plan import Schedule

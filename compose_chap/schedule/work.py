@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from compose_chap.engine import process
-from compose_chap.engine.process import Finished
 from compose_chap.errors import EngineError
+from compose_chap.processes import process
+from compose_chap.processes.process import Finished
 from compose_chap.schedule.plan import MONTHLY, NIGHTLY, Schedule
 
 # Seconds to wait for another run on the stack, or in the repository: a first copy over a slow link takes hours.

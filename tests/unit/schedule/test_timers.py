@@ -188,7 +188,7 @@ def test_cron_that_refuses_is_named(table: Path) -> None:
 
 def test_what_starts_the_work_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr("compose_chap.engine.background.systemd_options", lambda: None)
+    monkeypatch.setattr("compose_chap.processes.background.systemd_options", lambda: None)
     with pytest.raises(EngineError, match="neither systemd nor cron") as caught:
         timers.timers()
     assert "enable-linger" in caught.value.hint
@@ -201,7 +201,7 @@ def test_what_starts_the_work_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     for options, folder in (([], "/etc/systemd/system"), (["--user"], "/home/anna/.config/systemd/user")):
         monkeypatch.setenv("HOME", "/home/anna")
         monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
-        monkeypatch.setattr("compose_chap.engine.background.systemd_options", lambda given=options: given)
+        monkeypatch.setattr("compose_chap.processes.background.systemd_options", lambda given=options: given)
         starter = timers.timers()
         assert isinstance(starter, Systemd) and str(starter.units) == folder
 
