@@ -40,14 +40,16 @@ _LEAST_PATIENCE = 30
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
-limit_option = click.option(
-    "--limit-upload",
-    type=int,
-    callback=at_least(0),
-    default=0,
-    metavar="KIB",
-    help="Send at most this many KiB a second.",
-)
+def limit_option(default: int | None = 0) -> Callable[[_Function], _Function]:
+    """Give a command the option that limits what it sends."""
+    return click.option(
+        "--limit-upload",
+        type=int,
+        callback=at_least(0),
+        default=default,
+        metavar="KIB",
+        help="Send at most this many KiB a second.",
+    )
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,7 @@ def warn_of_same_disk(call: Call, restic: Restic, folder: Path) -> None:
 @click.argument("wanted", shell_complete=backups, metavar="[BACKUP]", default="latest")
 @to_repository()
 @click.option("--init", "new", is_flag=True, help="Make the repository if it does not exist yet.")
-@limit_option
+@limit_option()
 @output_option
 @wait_lock_option
 @common
