@@ -21,6 +21,23 @@ def test_every_link_leads_to_a_file(document: Path) -> None:
     assert not [link for link in links if not (document.parent / link).exists()]
 
 
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_link_into_a_document_leads_to_a_heading(document: Path) -> None:
+    links = re.findall(r"\]\((?!https?://)([^)#]*)#([^)]+)\)", document.read_text())
+    wrong = [
+        f"{file}#{anchor}"
+        for file, anchor in links
+        if anchor not in _anchors(document.parent / file if file else document)
+    ]
+    assert not wrong
+
+
+def _anchors(document: Path) -> set[str]:
+    """Return what the headings of a document are called in links, as GitHub makes that."""
+    headings = re.findall(r"^#+ (.*)$", document.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
 def test_every_document_can_be_reached_from_readme() -> None:
     readme = (ROOT / "README.md").read_text()
     assert not [path.name for path in DOCUMENTS[1:] if f"(docs/{path.name})" not in readme]
