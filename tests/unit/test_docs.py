@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import compose_chap
+from tests.unit.test_sentences import STUMBLES
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -36,6 +37,13 @@ def _anchors(document: Path) -> set[str]:
     """Return what the headings of a document are called in links, as GitHub makes that."""
     headings = re.findall(r"^#+ (.*)$", document.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("words", STUMBLES)
+def test_documents_are_plain(words: str) -> None:
+    texts = {document.name: " ".join(document.read_text().split()) for document in DOCUMENTS}
+    wrong = [name for name, text in texts.items() if re.search(words, text, re.IGNORECASE)]
+    assert not wrong, f"say it plainly: {STUMBLES[words]}"
 
 
 def test_every_document_can_be_reached_from_readme() -> None:
