@@ -34,7 +34,6 @@ class Listeners:
     monitor: str = ""
     addresses: tuple[str, ...] = ()
     file: str = ""
-    digest: str = ""
 
     def check(self) -> None:
         """Raise UsageError for what cannot be reached, whatever happens."""
@@ -45,8 +44,6 @@ class Listeners:
             )
         if self.addresses and self.file:
             raise UsageError("Use --alarm or --alarm-file, not both.", hint="Write all addresses into the file.")
-        if self.digest and not (self.addresses or self.file):
-            raise UsageError("--digest is about alarms.", hint="Name where they go: --alarm URL")
         if self.addresses or self.file:
             _check_services(self.addresses or addresses.read(Path(self.file)))
 
@@ -119,7 +116,7 @@ class Alarms:
         after = replace(before, failing=change.failing)
         if not change.began and not change.ended:
             return after
-        text = wording.text(self.stack, self.schedule.folder, change, self._state(), now)
+        text = wording.text(self.stack, self.schedule.user, self.schedule.folder, change, self._state(), now)
         return after.with_message(
             Waiting(now, wording.title(self.stack, change), self.call.full_command(text), bool(change.failing), names)
         )

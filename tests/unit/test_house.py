@@ -87,7 +87,7 @@ LARGER = {
     "preflight": 12,
     "backups": 12,
     "operations": 13,
-    "cli": 26,
+    "cli": 27,
     "cli.screen": 16,
 }
 LONGEST = 300
