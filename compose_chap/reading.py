@@ -44,6 +44,14 @@ _KINDS = (
 # Files
 
 
+def unreadable(path: Path | str, error: Exception, failure: Failure) -> ChapError:
+    """Return the error for a file that the system does not let this user read, or that ends too early."""
+    refused = failure(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}.")
+    if isinstance(error, PermissionError):
+        refused.hint = "Run it as root, or with sudo."
+    return refused
+
+
 def open_file(path: Path | str, failure: Failure, *, within: int | None = None, links: bool = False) -> int:
     """Open a regular file for reading and return its descriptor, without ever waiting for it.
 
@@ -55,6 +63,8 @@ def open_file(path: Path | str, failure: Failure, *, within: int | None = None, 
         descriptor = os.open(path, flags, dir_fd=within)
     except FileNotFoundError:
         raise
+    except PermissionError as error:
+        raise unreadable(path, error, failure) from None
     except (OSError, ValueError) as error:
         raise failure(f"{path} cannot be read: {_why_not_opened(error)}.") from None
     status = os.fstat(descriptor)

@@ -179,7 +179,10 @@ def _folders(folder: Path) -> list[str]:
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
-        raise StateError(f"The backups in {folder} cannot be read: {error.strerror}.") from None
+        raise StateError(
+            f"The backups in {folder} cannot be read: {error.strerror}.",
+            hint=f"See whose folder it is: ls -ld {quote(str(folder))}",
+        ) from None
 
 
 class Missing(DumpError):
@@ -209,8 +212,8 @@ def load(folder: Path) -> Backup:
 
 def _how_to_own(folder: Path) -> str:
     return (
-        f"If you trust what is in it, make it your own: chown -R $(id -u) {quote(str(folder))} &&"
-        f" chmod -R go-w {quote(str(folder))}\nIts dump alone needs no trust: docker chap restore DUMP-FILE"
+        f"If you trust what is in it, make it your own: {own_folder.how_to_own(folder)}\n"
+        "Its dump alone needs no trust: docker chap restore DUMP-FILE"
     )
 
 

@@ -22,6 +22,7 @@ from urllib.parse import quote, urlencode
 from compose_chap import timeline
 from compose_chap.engine.link import Link
 from compose_chap.errors import EngineError
+from compose_chap.ownership import as_root
 
 if TYPE_CHECKING:
     from docker import APIClient
@@ -276,7 +277,7 @@ def engine_errors(doing: str, link: Link | None = None) -> Iterator[None]:
             f"Cannot {doing}: the Docker engine{f' at {link.address}' if link else ''} does not answer."
             + (f"\n{last_error}" if last_error else ""),
             state="The state of the stack is unknown until the engine runs.",
-            hint="Start it (for example: sudo systemctl start docker), or point to another with --context."
+            hint=f"Name another with --context, or start it: {as_root('systemctl start docker')}"
             if not link or link.local
             else "See whether Docker alone reaches it, with the same options: docker version",
         ) from None

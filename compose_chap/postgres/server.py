@@ -213,7 +213,11 @@ class Server(Psql):
         Raise DatabaseError for a locale of another provider than the C library, which CHAP never has.
         """
         if like.provider != "c":
-            raise DatabaseError(f"Database '{like.name}' has an ICU or builtin locale. This tool does not know those.")
+            raise DatabaseError(
+                f"Database '{like.name}' has an ICU or builtin locale. This tool does not know those.",
+                state="Nothing was changed.",
+                hint="Copy it by hand, with pg_dump and pg_restore.",
+            )
         self.command(
             f"CREATE DATABASE {identifier(database)} TEMPLATE template0 ENCODING {literal(like.encoding)}"
             f" LC_COLLATE {literal(like.collate)} LC_CTYPE {literal(like.ctype)} OWNER {identifier(like.owner)};"

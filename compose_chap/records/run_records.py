@@ -276,7 +276,11 @@ def undo_record(directory: Path, run: str) -> dict[str, Any]:
     try:
         return _read(undo_file(directory, run))
     except FileNotFoundError:
-        raise StateError(f"The journal of {run} is gone: {undo_file(directory, run)}.") from None
+        raise StateError(
+            f"The journal of {run} is gone: {undo_file(directory, run)}.",
+            state="Nothing was changed.",
+            hint="Without it the run cannot be undone. To restore a backup instead, list them: docker chap backups",
+        ) from None
 
 
 def undo_file(directory: Path, run: str) -> Path:

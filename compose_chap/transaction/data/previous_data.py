@@ -30,6 +30,8 @@ from compose_chap.transaction.run.kept import side_name
 
 # Beside the restored rows their indexes are sorted, and the log of the server grows.
 _ROOM = 1.3
+# An upgrade is undone with the version that made the backup: the newer one would migrate the data again.
+_BY_BACKUP = "Go back with its backup: docker chap restore {} --with-version"
 
 
 class PreviousData(ABC):
@@ -100,9 +102,11 @@ class PreviousData(ABC):
         """Raise StateError when a rollback could not bring the previous data back."""
         if not server.exists(self.change.kept):
             name = self.facts.backup.name if self.facts.backup else "latest"
+            upgrade = self.change.operation == "upgrade"
             raise StateError(
                 f"The database {self.change.kept}, which the {self.change.operation} kept, is gone.",
-                hint=f"Restore a backup instead: docker chap restore {name}",
+                state="Nothing was changed.",
+                hint=_BY_BACKUP.format(name) if upgrade else f"Restore a backup instead: docker chap restore {name}",
             )
 
 
@@ -192,7 +196,8 @@ class ProvenDump(PreviousData):
         name = self.facts.kept_dump.name if self.facts.kept_dump else "latest"
         raise StateError(
             f"The {self.change.operation} kept the old data as a backup, {name}, and not as a database.",
-            hint=f"Restore it with its version: docker chap restore {name} --with-version",
+            state="Nothing was changed.",
+            hint=_BY_BACKUP.format(name),
         )
 
     def _back_up(self, world: World, reason: str) -> Backup:
