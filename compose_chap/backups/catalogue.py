@@ -201,20 +201,15 @@ def load(folder: Path) -> Backup:
     except FileNotFoundError:
         raise Missing(f"{folder} has no {FILE}: it is not a finished backup.") from None
     except DumpError as error:
-        raise DumpError(f"{folder} cannot be used as a backup: {error.message}", hint=_how_to_own(folder)) from None
+        own = f"If you trust what is in it, make it your own: {own_folder.how_to_own(folder)}\n"
+        alone = "Its dump alone needs no trust: docker chap restore DUMP-FILE"
+        raise DumpError(f"{folder} cannot be used as a backup: {error.message}", hint=own + alone) from None
     made = Backup(folder, manifest_reader.read(reading.parse(content, str(folder / FILE), DumpError), folder))
     for file in (verdict.FILE, PIN_FILE, *(part.file for part in made.manifest.parts)):
         # Resolve links, so that none leads out of the folder.
         if not Path(os.path.realpath(folder / file)).is_relative_to(os.path.realpath(folder)):
             raise DumpError(f"The manifest in {folder} names a file outside of it: {file}.")
     return made
-
-
-def _how_to_own(folder: Path) -> str:
-    return (
-        f"If you trust what is in it, make it your own: {own_folder.how_to_own(folder)}\n"
-        "Its dump alone needs no trust: docker chap restore DUMP-FILE"
-    )
 
 
 def amend(made: Backup, **facts: Any) -> Backup:

@@ -44,10 +44,9 @@ class Repository:
         """Return the options that name this repository in a command, without any password: `--from REPOSITORY …`."""
         files = {"--password-file": self.password_file, "--keys": self.keys_file}
         words = [word for name, file in files.items() if file for word in (name, file)]
-        if redact(self.location) == self.location:
-            return shlex.join([option, self.location, *words])
-        # What holds a password is not repeated. A file of keys names the repository by itself.
-        return shlex.join(words) if self.keys_file else shlex.join([option, "REPOSITORY", *words])
+        # What holds a password is not repeated.
+        location = self.location if redact(self.location) == self.location else "REPOSITORY"
+        return shlex.join([option, location, *words])
 
     def variables(self) -> dict[str, str]:
         """Return the whole environment for restic. Raise CopyError when the disk is not mounted."""

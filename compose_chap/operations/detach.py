@@ -50,7 +50,7 @@ def hand_over(
         background.start_apart(watch, environment, detached.unit_of(folder), f"docker chap {words[0]}")
         if not world.until(lambda _: True if detached.taken(folder) else None, _STARTS, pause=0.05):
             raise EngineError(
-                f"The run did not start in the background within {_STARTS:.0f} seconds.",
+                f"The run could not be started in the background within {_STARTS:.0f} seconds.",
                 state="Nothing was changed.",
                 hint="Run the command again without --detach.",
             )

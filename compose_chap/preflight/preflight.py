@@ -90,8 +90,7 @@ def _stack(subject: Subject) -> Finding:
     stopped = [service.name for service in (*stack.writers, stack.database) if not service.running]
     if stopped:
         names = " ".join(stopped)
-        hint = f"Start them: docker compose -p {stack.project.name} start {names}"
-        return fail(f"Not running: {', '.join(stopped)}.", hint)
+        return fail(f"Not running: {', '.join(stopped)}.", f"docker compose -p {stack.project.name} start {names}")
     if len(stack.writers) < 2:
         hint = f"See every container: docker compose -p {stack.project.name} ps -a"
         return fail(f"Project '{stack.project.name}' has no container of a CHAP worker.", hint)

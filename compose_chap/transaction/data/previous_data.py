@@ -30,8 +30,9 @@ from compose_chap.transaction.run.kept import side_name
 
 # Beside the restored rows their indexes are sorted, and the log of the server grows.
 _ROOM = 1.3
-# An upgrade is undone with the version that made the backup: the newer one would migrate the data again.
+# Without its version, the newer CHAP would migrate the data of the backup again.
 _BY_BACKUP = "Go back with its backup: docker chap restore {} --with-version"
+_BACKUP_INSTEAD = "Restore a backup instead: docker chap restore {}"
 
 
 class PreviousData(ABC):
@@ -102,12 +103,9 @@ class PreviousData(ABC):
         """Raise StateError when a rollback could not bring the previous data back."""
         if not server.exists(self.change.kept):
             name = self.facts.backup.name if self.facts.backup else "latest"
-            upgrade = self.change.operation == "upgrade"
-            raise StateError(
-                f"The database {self.change.kept}, which the {self.change.operation} kept, is gone.",
-                state="Nothing was changed.",
-                hint=_BY_BACKUP.format(name) if upgrade else f"Restore a backup instead: docker chap restore {name}",
-            )
+            by_backup = _BY_BACKUP if self.change.operation == "upgrade" else _BACKUP_INSTEAD
+            gone = f"The database {self.change.kept}, which the {self.change.operation} kept, is gone."
+            raise StateError(gone, state="Nothing was changed.", hint=by_backup.format(name))
 
 
 class CopyInServer(PreviousData):
