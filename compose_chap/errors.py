@@ -31,7 +31,7 @@ class ChapError(Exception):
     """A failure that an operator can act on: what failed, the state now, the command to run next.
 
     `code` is a stable word for scripts, `details` are further fields of the JSON document. `exit_status` is that of
-    the process: 1 means refused or failed with nothing changed.
+    the process: 1 means refused or failed, and CHAP itself was not changed.
     """
 
     code = "failed"

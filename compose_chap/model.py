@@ -79,7 +79,8 @@ class Origin:
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> Origin:
         """Return the origin in a run's record, empty parts where the record lacks them."""
-        return cls(**(record.get("stack") or {}))
+        stack = record.get("stack") or {}
+        return cls(*(str(stack.get(part, "")) for part in ("project", "engine", "server")))
 
     def owns(self, other: Origin) -> bool:
         """Whether a record with the origin `other` belongs to this stack."""

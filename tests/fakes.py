@@ -18,10 +18,10 @@ from typing import Any
 
 from compose_chap.backups.manifest import ChapFacts, DatabaseFacts, DumpPart, Manifest, ProjectFacts, ServerFacts
 from compose_chap.engine.engine import Engine, Image
-from compose_chap.engine.process import Finished
 from compose_chap.engine.world import World
 from compose_chap.errors import EngineError
 from compose_chap.model import Container, Origin, Project
+from compose_chap.processes.process import Finished
 from compose_chap.stack import chap_scripts
 from tests.fake_server import Database, unknown
 

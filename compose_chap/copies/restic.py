@@ -17,9 +17,9 @@ from compose_chap.copies import answers, failures
 from compose_chap.copies.answers import Added, Stored, StoredSnapshot
 from compose_chap.copies.failures import NoRepository
 from compose_chap.copies.repository import Repository, shares_disk
-from compose_chap.engine import process, streams
 from compose_chap.errors import CopyError, EngineError
 from compose_chap.ownership import as_root
+from compose_chap.processes import process, streams
 from compose_chap.redact import redact
 
 # The first version that compresses, which is what makes an uncompressed dump cheap to keep.

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from compose_chap.engine import background
 from compose_chap.engine.world import World
 from compose_chap.errors import ChapError, EngineError
+from compose_chap.processes import background
 from compose_chap.records import detached
 from compose_chap.records.detached import ERR, OUT, Detached, Invocation
 from compose_chap.records.files import own_folder

@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from compose_chap import compose_labels
 from compose_chap.check import Finding, fail, ok
 from compose_chap.engine.engine import UP_ALONE
-from compose_chap.engine.process import check as succeeded
 from compose_chap.model import Service
 from compose_chap.preflight.subject import Subject
+from compose_chap.processes.process import check as succeeded
 from compose_chap.stack import drift
 
 

@@ -15,7 +15,7 @@ from compose_chap.backups import proof
 from compose_chap.backups.catalogue import Backup
 from compose_chap.check import Check
 from compose_chap.edit import Edit
-from compose_chap.engine import process, pull
+from compose_chap.engine import pull
 from compose_chap.engine.engine import UP_ALONE
 from compose_chap.engine.world import World
 from compose_chap.errors import DatabaseError, DumpError, StackError
@@ -23,6 +23,7 @@ from compose_chap.image import Reference, release_key
 from compose_chap.model import Role, Stack
 from compose_chap.postgres.database_schema import MARK_TABLE
 from compose_chap.postgres.server import Server, Session
+from compose_chap.processes import process
 from compose_chap.records import lock, run_records
 from compose_chap.records.run_records import Journal
 from compose_chap.restore import fitness, side_database, source, version_guard

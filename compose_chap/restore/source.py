@@ -19,7 +19,6 @@ from typing import IO, BinaryIO, cast
 from compose_chap import units
 from compose_chap.backups import catalogue
 from compose_chap.backups.catalogue import Backup
-from compose_chap.engine import process
 from compose_chap.errors import DatabaseError, DumpError, EngineError
 from compose_chap.model import Origin
 from compose_chap.postgres import dump_format
@@ -27,6 +26,7 @@ from compose_chap.postgres.dump_format import Contents, Kind, Packing
 from compose_chap.postgres.server import Server
 from compose_chap.postgres.untrusted import unexpected
 from compose_chap.postgres.untrusted.sandbox import Quarantine
+from compose_chap.processes import process
 from compose_chap.reading import unreadable
 from compose_chap.records import order
 

@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from compose_chap.engine import process
-from compose_chap.engine.process import Finished
 from compose_chap.errors import EngineError
+from compose_chap.processes import process
+from compose_chap.processes.process import Finished
 from compose_chap.schedule.plan import MONTHLY, NIGHTLY, Schedule
 
 # Seconds to wait for another run on the stack, or in the repository: a first copy over a slow link takes hours.
@@ -62,8 +62,12 @@ def parts(schedule: Schedule, kind: str) -> list[WorkPart]:
     store = schedule.store
     limit = ["--limit-upload", str(store.limit_upload)] if store and store.limit_upload else []
     if kind == NIGHTLY:
+        besides = [
+            *(["--with-dhis2"] if schedule.with_dhis2 else []),
+            *(["--with-volumes"] if schedule.with_volumes else []),
+        ]
         work = [
-            _part("backup", "backup", "--reason", "nightly", *output, *wait),
+            _part("backup", "backup", "--reason", "nightly", *besides, *output, *wait),
             *([_part("copy", "copy", "latest", *store.words("--to"), *limit, *output, *wait)] if store else []),
             _part("prune", "prune", "--yes", *output, *wait, needs="backup"),
             *(

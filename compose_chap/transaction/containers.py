@@ -7,12 +7,12 @@ from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from compose_chap.engine.engine import UP_ALONE
-from compose_chap.engine.process import check as succeeded
 from compose_chap.engine.world import World
 from compose_chap.errors import ChapError, EngineError, StackError
 from compose_chap.image import Reference
 from compose_chap.model import Container, Project
 from compose_chap.postgres.server import Server
+from compose_chap.processes.process import check as succeeded
 from compose_chap.transaction import hooks
 from compose_chap.transaction.hooks import Hooks
 from compose_chap.transaction.run.change import Change

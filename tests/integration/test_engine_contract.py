@@ -11,10 +11,10 @@ import pytest
 
 from compose_chap.detection import detect
 from compose_chap.engine.engine import Engine
-from compose_chap.engine.process import check
 from compose_chap.errors import EngineError
 from compose_chap.model import Project, Stack
 from compose_chap.postgres.server import Server
+from compose_chap.processes.process import check
 from tests.fake_server import FakeServer
 from tests.fakes import API, WORKER, FakeEngine
 from tests.sample.stack import SampleStack, environment

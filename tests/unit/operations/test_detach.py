@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from compose_chap.engine import background
 from compose_chap.engine.engine import Engine
 from compose_chap.engine.world import World
 from compose_chap.errors import EngineError, StateError
 from compose_chap.operations import detach
+from compose_chap.processes import background
 from compose_chap.records import detached
 from compose_chap.records.detached import Detached
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from compose_chap.engine.ping import Signal, is_address, ping
+from compose_chap.alarms.ping import Signal, is_address, ping
 from tests.monitor import Monitor, monitoring
 
 
