@@ -88,6 +88,7 @@ class Backup:
             "dump_size": self.manifest.dump.size,
             "size": self.size,
             **({"tables": tables} if len(tables) <= _MOST_TABLES else {}),
+            **({"fault": self.fault} if self.fault else {}),
         }
 
     @property
@@ -171,11 +172,8 @@ def _folders(folder: Path) -> list[str]:
     """Return the names of the subfolders that may be finished backups; links do not count."""
     try:
         with os.scandir(folder) as entries:
-            return sorted(
-                entry.name
-                for entry in entries
-                if not entry.name.endswith(PARTIAL) and entry.is_dir(follow_symlinks=False)
-            )
+            folders = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+            return sorted(name for name in folders if not name.endswith(PARTIAL))
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:

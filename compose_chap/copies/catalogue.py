@@ -24,6 +24,7 @@ SQL_FILE = "dump.sql"
 _LISTED = 5
 _FORMAT = "%Y%m%dT%H%M%SZ"
 _ID = re.compile(r"\d{8}T\d{6}Z", re.ASCII)
+_YEARS = range(1971, 9000)
 _SIZE = re.compile(r"\d{1,18}", re.ASCII)
 # The tags that both snapshots of a copy have.
 _SHARED = ("backup", "order", "project", "engine")
@@ -179,10 +180,11 @@ def _copy(snapshot: StoredSnapshot, snapshots: Sequence[StoredSnapshot]) -> Copy
         return None
     try:
         order = datetime.fromisoformat(tags.get("order", ""))
-        datetime.strptime(tags["backup"], _FORMAT)
+        created = datetime.strptime(tags["backup"], _FORMAT)
     except ValueError:
         return None
-    if order.tzinfo is None:
+    # Whoever may write to the repository chose them: what no clock here can count with is no backup of this tool.
+    if order.tzinfo is None or not all(moment.year in _YEARS for moment in (order, created)):
         return None
     return Copy(tags["backup"], _origin(snapshot), order, snapshot.id, sql[0].id, int(tags["size"]), tags["sha256"])
 

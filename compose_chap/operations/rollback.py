@@ -24,9 +24,10 @@ from compose_chap.stack import model_schema, schema
 from compose_chap.stack.databases import refuse_irreversible
 from compose_chap.stack.jobs import lost_jobs
 from compose_chap.stack.schema import Schema
-from compose_chap.transaction import forward, undo
+from compose_chap.transaction import forward
 from compose_chap.transaction.containers import server_of
 from compose_chap.transaction.data.previous_data import previous_data_of
+from compose_chap.transaction.data.written import rows_since
 from compose_chap.transaction.file_changes import file_changes_of
 from compose_chap.transaction.run import kept
 from compose_chap.transaction.run.baseline import baseline_of
@@ -86,7 +87,7 @@ def plan_rollback(world: World, stack: Stack, operation: str) -> RollbackPlan:
     refuse_irreversible(server, done.live)
     refuse_irreversible(server, done.kept)
     rows = server.counts(done.kept)
-    written = undo.rows_since(facts.new_tables or done.tables or rows, server.counts(done.live))
+    written = rows_since(facts.new_tables or done.tables or rows, server.counts(done.live))
 
     fault = _schema_fault(world, server, done)
     change = Change(
