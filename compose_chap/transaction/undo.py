@@ -182,9 +182,9 @@ def _configuration_checks(
     if not any(differences.values()):
         return []
     message = ". ".join(f"{name}: {', '.join(names_)}" for name, names_ in differences.items() if names_)
-    hint = "Set the variables that were set in the shell that started CHAP, then run: docker compose up -d --no-deps "
-    names = " ".join(name for name, names_ in differences.items() if names_)
-    return [Check("settings", "warn", f"Not every setting is as before. {message}.", hint + names)]
+    again = change.project.by_hand("up", "-d", "--no-deps", *(name for name, names_ in differences.items() if names_))
+    hint = f"Set the variables that were set in the shell that started CHAP, then run: {again}"
+    return [Check("settings", "warn", f"Not every setting is as before. {message}.", hint)]
 
 
 def look(world: World, change: Change, server: Server, tables: Mapping[str, int]) -> list[Check]:

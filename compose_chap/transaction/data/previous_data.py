@@ -23,6 +23,10 @@ from compose_chap.transaction.data.data_plan import DataKind, DataPlan, Names
 from compose_chap.transaction.run.change import Change, begin
 from compose_chap.transaction.run.facts import RunFacts
 
+# Without its version, the newer CHAP would migrate the data of the backup again.
+_BY_BACKUP = "Go back with its backup: docker chap restore {} --with-version"
+_BACKUP_INSTEAD = "Restore a backup instead: docker chap restore {}"
+
 
 class PreviousData(ABC):
     """The data that were live before a change, and the way in which they are kept.
@@ -95,10 +99,9 @@ class PreviousData(ABC):
         """Raise StateError when a rollback could not bring the previous data back."""
         if not server.exists(self.change.kept):
             name = self.facts.backup.name if self.facts.backup else "latest"
-            raise StateError(
-                f"The database {self.change.kept}, which the {self.change.operation} kept, is gone.",
-                hint=f"Restore a backup instead: docker chap restore {name}",
-            )
+            by_backup = _BY_BACKUP if self.change.operation == "upgrade" else _BACKUP_INSTEAD
+            gone = f"The database {self.change.kept}, which the {self.change.operation} kept, is gone."
+            raise StateError(gone, state="Nothing was changed.", hint=by_backup.format(name))
 
 
 class CopyInServer(PreviousData):
@@ -187,7 +190,8 @@ class ProvenDump(PreviousData):
         name = self.facts.kept_dump.name if self.facts.kept_dump else "latest"
         raise StateError(
             f"The {self.change.operation} kept the old data as a backup, {name}, and not as a database.",
-            hint=f"Restore it with its version: docker chap restore {name} --with-version",
+            state="Nothing was changed.",
+            hint=_BY_BACKUP.format(name),
         )
 
     def _first(self) -> Backup:
