@@ -97,7 +97,21 @@ def previous_data_kept(kept: str) -> str:
 
 
 def newer_data_kept(database: str) -> str:
-    return f"The newer data are kept in database {database}."
+    return (
+        f"The newer data are kept in database {database}. After a week `docker chap prune` offers to remove it;"
+        " the nightly work leaves it."
+    )
+
+
+NOWHERE_ELSE = "Their rows may be nowhere else:"
+
+
+def set_aside(database: str, size: str) -> str:
+    """Say why a database stays that is old, and how to remove it."""
+    return (
+        f"Database {database} ({size}) is kept: its rows may be nowhere else, so only a person removes it."
+        " When nobody needs it: docker chap prune"
+    )
 
 
 def report_at(path: object) -> str:
