@@ -89,3 +89,11 @@ def copy_document(copy: Copy) -> dict[str, Any]:
         "size": copy.sql_size,
         "sha256": copy.sql_sha256,
     }
+
+
+def append_only(count: int, location: str) -> str:
+    """Say that old copies stay where this machine may remove nothing."""
+    return (
+        f"{units.several(count, 'old copy', 'old copies')} in {location} could not be removed: it is append-only."
+        " Remove old copies on that server, with restic forget."
+    )
