@@ -233,7 +233,7 @@ def prune_repository(
             except AppendOnly:
                 if not yes:
                     raise
-                notes = [screen.append_only(len(chosen.copies), restic.location)]
+                notes = [screen.append_only(restic.location)]
                 attempt.learn("removed nothing: the repository is append-only", copies=[])
                 text = paragraph(notes[0])
     for warning in chosen.warnings:

@@ -91,9 +91,9 @@ def copy_document(copy: Copy) -> dict[str, Any]:
     }
 
 
-def append_only(count: int, location: str) -> str:
+def append_only(location: str) -> str:
     """Say that old copies stay where this machine may remove nothing."""
     return (
-        f"{units.several(count, 'old copy', 'old copies')} in {location} could not be removed: it is append-only."
-        " Remove old copies on that server, with restic forget."
+        f"Old copies in {location} could not be removed: it is append-only. Remove them on that server, with restic"
+        " forget."
     )
