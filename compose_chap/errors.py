@@ -106,7 +106,9 @@ class DumpError(ChapError):
 
     code = "dump"
 
-    def __init__(self, message: str, *, state: str = "", hint: str = "Use another one: docker chap backups") -> None:
+    def __init__(
+        self, message: str, *, state: str = "", hint: str = "Use another backup. To list them: docker chap backups"
+    ) -> None:
         super().__init__(message, state=state, hint=hint)
 
 
