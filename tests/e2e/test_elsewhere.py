@@ -84,16 +84,16 @@ def test_a_backup_without_the_files_says_so(small: SampleStack, away: Path, tmp_
 def test_a_copy_needs_no_more_than_a_folder_for_the_backups(small: SampleStack, away: Path, tmp_path: Path) -> None:
     here, password = ("-p", small.project), tmp_path / "copies.password"
     password.write_text("secret")
-    there = (str(tmp_path / "copies"), "--password-file", str(password))
+    repository = (str(tmp_path / "copies"), "--password-file", str(password))
     kept = ("-o", str(tmp_path / "kept"))
     assert document(tmp_path, *here, "backup", "--dump-only", str(tmp_path / "alone.dump"))["dump"]["size"]
     made = document(tmp_path, *here, "backup", *kept)["backup"]
     for words in (("copy", "--to"), ("prune", "--yes", "--from")):
-        assert "-o FOLDER" in document(tmp_path, *here, *words, *there, expect=1)["error"]["hint"]
-    assert document(tmp_path, *here, "copy", "--init", *kept, "--to", *there)["copy"]["id"] == made["id"]
-    assert [item["id"] for item in document(tmp_path, *here, "copies", "--from", *there)["copies"]] == [made["id"]]
-    assert document(tmp_path, *here, "verify", *kept, "--from", *there)["tables"] == made["tables"]
-    assert not document(tmp_path, *here, "prune", "--yes", *kept, "--from", *there)["removed"]
+        assert "-o FOLDER" in document(tmp_path, *here, *words, *repository, expect=1)["error"]["hint"]
+    assert document(tmp_path, *here, "copy", "--init", *kept, "--to", *repository)["copy"]["id"] == made["id"]
+    assert [item["id"] for item in document(tmp_path, *here, "copies", "--from", *repository)["copies"]] == [made["id"]]
+    assert document(tmp_path, *here, "verify", *kept, "--from", *repository)["tables"] == made["tables"]
+    assert not document(tmp_path, *here, "prune", "--yes", *kept, "--from", *repository)["removed"]
 
 
 def test_what_changes_the_stack_is_refused_without_the_files(small: SampleStack, away: Path, tmp_path: Path) -> None:
