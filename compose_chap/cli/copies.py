@@ -113,7 +113,7 @@ def wanted_copy(call: Call, restic: Restic, wanted: str) -> Copy:
     engine, origin = call.world().engine, Origin()
     with suppress(ChapError):
         origin = engine.origin(observe.find_stack(engine, call.where()).project.name)
-    return catalogue.find(wanted, catalogue.scan(restic), origin)
+    return catalogue.find(wanted, catalogue.scan(restic), origin, restic.named)
 
 
 def warn_of_same_disk(call: Call, restic: Restic, folder: Path) -> None:

@@ -120,7 +120,10 @@ def _outcome(schedule: Schedule, part: WorkPart) -> WorkOutcome:
         return WorkOutcome(part.name, 1, message=error.message)
     facts = {name: _short(document[name]) for name in _TELLING if name in document}
     if finished.status == 0:
-        return WorkOutcome(part.name, 0, message="\n".join(document.get("notes", ())), facts=facts)
+        fault = _fault(document)
+        return WorkOutcome(
+            part.name, 1 if fault else 0, message=fault or "\n".join(document.get("notes", ())), facts=facts
+        )
     failure = document.get("error", {})
     message = str(failure.get("message") or finished.last_lines)
     return WorkOutcome(part.name, finished.status, 0, message, facts, str(failure.get("hint") or ""))
@@ -141,6 +144,13 @@ def _call(schedule: Schedule, *words: str) -> tuple[Finished, dict[str, Any]]:
         document = json.loads(finished.stdout)
         return finished, document if isinstance(document, dict) else {}
     return finished, {}
+
+
+def _fault(document: Mapping[str, Any]) -> str:
+    """Return why the backup that a command made cannot be relied on, empty when it can."""
+    made = document.get("backup")
+    fault = made.get("fault") if isinstance(made, dict) else ""
+    return f"Backup {_short(made)} cannot be relied on. {fault}" if fault else ""
 
 
 def _short(value: Any) -> Any:

@@ -13,7 +13,6 @@ from compose_chap.check import Check, Finding, answered, fail, failures, ok, ski
 from compose_chap.engine.world import World
 from compose_chap.errors import ChapError
 from compose_chap.model import Role, Stack
-from compose_chap.postgres.database_schema import MARK_TABLE
 from compose_chap.stack import schema
 from compose_chap.stack.chap import Chap, Jobs, version_in
 from compose_chap.stack.databases import server_of
@@ -25,13 +24,6 @@ from compose_chap.transaction.run.baseline import Baseline, route_of
 # A model service registers again within this time after CHAP is back: a keepalive of 10 to 15 s must fail first,
 # then 30 s of grace, and a few seconds (observed with servicekit).
 MODELS_BACK = 100.0
-
-# Tables in which CHAP itself adds rows: more rows there are not users' work. The last is Alembic's mark.
-NOBODYS = (
-    *("public.modeltemplatedb", "public.configuredmodeldb", "public.specificationbaseline"),
-    MARK_TABLE,
-)
-
 
 _NOT_RUNNING = "not running"
 _Question = Callable[[World], Finding]

@@ -101,6 +101,40 @@ def test_a_database_is_copied_renamed_and_dropped(site: Site) -> None:
     server.end_own_sessions()
 
 
+HOSTILE = """
+CREATE ROLE ordinary;
+CREATE DATABASE hostile OWNER ordinary;
+ALTER DATABASE hostile SET "app.user" = 'it''s';
+SET SESSION AUTHORIZATION ordinary;
+ALTER DATABASE hostile SET search_path = '$user', public, 'a, "b"';
+ALTER DATABASE hostile SET temp_tablespaces = '';
+SELECT set_config('local_preload_libraries', 'x; ALTER ROLE ordinary SUPERUSER; --, "y; z"', false);
+ALTER DATABASE hostile SET local_preload_libraries FROM CURRENT;
+"""
+
+
+def test_settings_that_mean_harm_are_carried_as_what_they_are(site: Site) -> None:
+    server = site.server
+    if isinstance(site.engine, FakeEngine):
+        pytest.skip("it has no SQL")
+    server.command(HOSTILE)
+    before = settings_of(server, "hostile")
+    assert len(before) == 4
+    server.copy("hostile", "carried", "ordinary")
+    assert settings_of(server, "carried") == before
+    assert server.query("SELECT rolsuper FROM pg_roles WHERE rolname = 'ordinary'") == [[False]]
+    server.drop("carried")
+    server.drop("hostile")
+    server.end_own_sessions()
+
+
+def settings_of(server: Server, database: str) -> list[str]:
+    """Return the settings of a database, without the quotes around names that need not have them."""
+    asked = "SELECT unnest(setconfig) FROM pg_db_role_setting JOIN pg_database d ON d.oid = setdatabase"
+    values = server.query(f"{asked} WHERE datname = '{database}' ORDER BY 1")
+    return [str(value).replace('"', "") for (value,) in values]
+
+
 def test_only_the_named_service_is_recreated_and_only_when_it_differs(site: Site) -> None:
     api, others = site.stack.api, {service.name: service.containers[0].id for service in site.stack.services}
     up = ("up", "-d", "--no-deps", "--no-build", "--pull", "never", api.name)

@@ -179,6 +179,16 @@ def test_only_the_last_runs_are_kept(world: World, tmp_path: Path) -> None:
     assert [run.folder for run in detached.runs(tmp_path)] == made[-10:]
 
 
+def test_an_order_that_nobody_took_does_not_stay(world: World, tmp_path: Path) -> None:
+    order = detached.Invocation(("true",), str(tmp_path), 0o22, {"DHIS2_PASSWORD": "district"})
+    left, begun = (detached.prepare(tmp_path, order, ("backup",), datetime.now(timezone.utc)) for _ in range(2))
+    detached.take(begun)
+    detached.prepare(tmp_path, order, ("backup",), datetime.now(timezone.utc) + timedelta(seconds=50))
+    assert left.exists()
+    detached.prepare(tmp_path, order, ("backup",), datetime.now(timezone.utc) + timedelta(seconds=70))
+    assert not left.exists() and begun.exists()
+
+
 def test_another_run_in_the_same_second_has_its_own_name(world: World, tmp_path: Path) -> None:
     still = replace(world, clock=lambda: datetime(2026, 11, 23, tzinfo=timezone.utc))
     order = detached.Invocation(("true",), str(tmp_path), 0o22, {})

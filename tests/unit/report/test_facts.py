@@ -106,6 +106,13 @@ def test_a_bad_backup_does_not_count_as_proven(tmp_path: Path, read: Read) -> No
     assert seen.reached[0].proven == 2 and "BAD: Its last check failed" in page(seen)
 
 
+def test_a_bad_backup_that_is_gone_does_not_count_either() -> None:
+    facts = {"backup": "20261127T013000Z", "fault": "It is missing public.prediction."}
+    (line,) = lines.backup_lines([], [years.entry("backup", years.NOW - DAY, 1, facts=facts)])
+    assert line.fault == "It is missing public.prediction."
+    assert reached(known(backups=(line,), promise=NIGHTLY))[0].proven == 0
+
+
 def test_a_run_that_was_cut_off_is_a_problem_also_while_chap_answers(engine: FakeEngine) -> None:
     cut = cut_off(engine, "verify")
     stack = detect(cut.containers())[0]

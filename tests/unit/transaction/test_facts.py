@@ -15,10 +15,10 @@ from compose_chap import redact
 from compose_chap.errors import StateError
 from compose_chap.model import Container, Project, Role, Service, Stack
 from compose_chap.operations import rollback
-from compose_chap.postgres import server
+from compose_chap.postgres import reach
 from compose_chap.preflight import release_notes
 from compose_chap.records import run_records
-from compose_chap.transaction import undo
+from compose_chap.transaction.data.written import rows_since
 from compose_chap.transaction.evidence import secrets_of
 from compose_chap.transaction.run.kept import kept_name
 from tests.fakes import run_record
@@ -63,7 +63,7 @@ def test_the_last_effective_run_is_undone(tmp_path: Path) -> None:
 def test_rows_since_tell_of_tables_that_shrank_too() -> None:
     old = {"public.a": 5, "public.b": 5, "public.gone": 2, "public.modeltemplatedb": 1}
     new = {"public.a": 7, "public.b": 4, "public.new": 1, "public.modeltemplatedb": 3}
-    assert undo.rows_since(old, new) == {"public.a": 2, "public.b": -1, "public.gone": -2, "public.new": 1}
+    assert rows_since(old, new) == {"public.a": 2, "public.b": -1, "public.gone": -2, "public.new": 1}
 
 
 def test_passwords_are_taken_out_of_evidence() -> None:
@@ -110,8 +110,8 @@ def test_only_the_notes_between_two_versions_are_shown() -> None:
 def test_a_warning_is_no_reason_for_a_failure() -> None:
     warning = 'WARNING:  database "chap_core" has a collation version mismatch, indexes may be invalid'
     error = "pg_restore: error: could not read from input file: end of file"
-    assert server.first_error(f"{warning}\n{error}\n") == error
-    assert server.first_error(f"{warning}\n") == warning
+    assert reach.first_error(f"{warning}\n{error}\n") == error
+    assert reach.first_error(f"{warning}\n") == warning
 
 
 RUN = "20261123T041500Z"
