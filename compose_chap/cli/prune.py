@@ -18,7 +18,7 @@ from compose_chap.cli.copies import Store, from_repository, limit_option, prune_
 from compose_chap.cli.options import at_least, output_option, wait_lock_option, yes_option
 from compose_chap.cli.recorded import guarded
 from compose_chap.cli.screen import sentences
-from compose_chap.cli.screen.databases import rows_text
+from compose_chap.cli.screen.databases import NOWHERE_ELSE, rows_text, set_aside_text
 from compose_chap.cli.screen.layout import paragraph, table
 from compose_chap.errors import UsageError
 from compose_chap.operations import prune
@@ -105,7 +105,7 @@ def prune_command(
             with lock.signals_ignored():
                 prune.execute(world, stack, server, chosen)
             text = text.replace(sentences.WOULD_BE_REMOVED, sentences.REMOVED, 1)
-    notes = [sentences.set_aside(name, units.size(databases[name].size)) for name in chosen.left]
+    notes = [set_aside_text(name, units.size(databases[name].size)) for name in chosen.left]
     text = "\n\n".join([text, *map(paragraph, notes)])
     call.result(
         {
@@ -149,7 +149,7 @@ def _text(chosen: PrunePlan, days: int, held: Mapping[str, str]) -> str:
     else:
         parts.append(sentences.NOTHING_TO_REMOVE)
     if held:
-        parts.append(f"{sentences.NOWHERE_ELSE}\n{table([list(row) for row in held.items()])}")
+        parts.append(f"{NOWHERE_ELSE}\n{table([list(row) for row in held.items()])}")
     if staying:
         parts.append(f"{sentences.STAYS}\n{table(staying)}")
     return "\n\n".join(parts)

@@ -103,17 +103,6 @@ def newer_data_kept(database: str) -> str:
     )
 
 
-NOWHERE_ELSE = "Their rows may be nowhere else:"
-
-
-def set_aside(database: str, size: str) -> str:
-    """Say why a database stays that is old, and how to remove it."""
-    return (
-        f"Database {database} ({size}) is kept: its rows may be nowhere else, so only a person removes it."
-        " When nobody needs it: docker chap prune"
-    )
-
-
 def report_at(path: object) -> str:
     return f"Report: {path}"
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from compose_chap import units
 from compose_chap.cli.screen import sentences
+from compose_chap.cli.screen.databases import set_aside_text
 from compose_chap.cli.screen.detached import detached_text, is_news
 from compose_chap.cli.screen.layout import NARROW, cells, facts, hanging, paragraph, table, width_of
 from compose_chap.errors import ChapError
@@ -157,7 +158,7 @@ def status_text(seen: Status, now: datetime) -> str:
         live = _access_name(stack) or ""
         rows = [[name, units.size(bytes_), _age_of(name, live, now)] for name, bytes_ in seen.kept.items()]
         parts.append("Kept databases\n" + table(rows))
-        parts += [paragraph(sentences.set_aside(name, units.size(seen.kept[name]))) for name in seen.undecided]
+        parts += [paragraph(set_aside_text(name, units.size(seen.kept[name]))) for name in seen.undecided]
     if seen.kept_images:
         parts.append("Kept images\n" + table([[f"{kept.KEPT_IMAGES}:{tag}"] for tag in seen.kept_images]))
     if seen.working:
