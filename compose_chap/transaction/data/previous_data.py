@@ -11,6 +11,7 @@ from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from shlex import quote
 
 from compose_chap.backups import backup, catalogue, dump_file, proof
 from compose_chap.backups.catalogue import Backup
@@ -99,7 +100,7 @@ class PreviousData(ABC):
     def refuse_what_is_gone(self, server: Server) -> None:
         """Raise StateError when a rollback could not bring the previous data back."""
         if not server.exists(self.change.kept):
-            name = self.facts.backup.name if self.facts.backup else "latest"
+            name = quote(str(self.facts.backup or "latest"))
             raise StateError(
                 f"The database {self.change.kept}, which the {self.change.operation} kept, is gone.",
                 hint=f"Restore a backup instead: docker chap restore {name}",
@@ -189,10 +190,10 @@ class ProvenDump(PreviousData):
             journal.learn(data_came_back=True)
 
     def refuse_what_is_gone(self, server: Server) -> None:
-        name = self.facts.kept_dump.name if self.facts.kept_dump else "latest"
+        wanted = quote(str(self.facts.kept_dump or "latest"))
         raise StateError(
-            f"The {self.change.operation} kept the old data as a backup, {name}, and not as a database.",
-            hint=f"Restore it with its version: docker chap restore {name} --with-version",
+            f"The {self.change.operation} kept the old data as a backup, {wanted}, and not as a database.",
+            hint=f"Restore it with its version: docker chap restore {wanted} --with-version",
         )
 
     def _back_up(self, world: World, reason: str) -> Backup:

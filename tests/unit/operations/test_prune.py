@@ -84,10 +84,10 @@ def test_a_word_against_a_backup_stands_until_as_good_a_proof(tmp_path: Path) ->
         catalogue.record_verdict(proven, NOW, weaker)
         assert proven.proof.how == verdict.BAD and "Rows are missing." in proven.fault
     with pytest.raises(DumpError, match="Rows are missing"):
-        catalogue.find("latest", tmp_path, sound=True)
-    assert catalogue.find("latest", tmp_path).id == catalogue.find(proven.id, tmp_path, sound=True).id == proven.id
+        catalogue.find("latest", [tmp_path], sound=True)
+    assert catalogue.find("latest", [tmp_path]).id == catalogue.find(proven.id, [tmp_path], sound=True).id == proven.id
     catalogue.record_verdict(proven, NOW, verdict.RESTORED)
-    assert not proven.fault and catalogue.find("latest", tmp_path, sound=True).id == proven.id
+    assert not proven.fault and catalogue.find("latest", [tmp_path], sound=True).id == proven.id
     catalogue.record_verdict(proven, NOW, verdict.CHECKSUMS, "A file is damaged.")
     catalogue.record_verdict(proven, NOW, verdict.CHECKSUMS)
     assert proven.proof == verdict.Proof(NOW, verdict.RESTORED, restored_at=NOW)
@@ -299,4 +299,4 @@ def sized(*names: str) -> Any:
 
 def planned(stack: Any, folder: Path, databases: Any, retention: Retention, tags: Sequence[str] = ()) -> PrunePlan:
     """Plan for what there is."""
-    return plan(stack, Inventory.of(stack, HERE, folder, databases, tags), retention, NOW)
+    return plan(stack, Inventory.of(stack, HERE, [folder], databases, tags), retention, NOW)
