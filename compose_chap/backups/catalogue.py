@@ -221,8 +221,11 @@ def find(
             f"No backup in {places} can be relied on. The newest is {own[-1].id}. {own[-1].fault}",
             hint=f"See all: docker chap backups\n{_last_resort(own[-1])}",
         )
-    # A backup may lie in two folders, copied by hand; a sound copy comes first.
-    everything = {backup.id: backup for backup in sorted(list_backups(folders), key=lambda each: not each.fault)}
+    everything: dict[str, Backup] = {}
+    for backup in list_backups(folders):
+        # It may lie in two folders, copied by hand.
+        if backup.id not in everything or everything[backup.id].fault:
+            everything[backup.id] = backup
     if wanted in everything:
         return everything[wanted]
     if wanted != "latest" and Path(wanted).is_dir():

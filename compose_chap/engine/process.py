@@ -185,11 +185,14 @@ def end_all(children: Sequence[subprocess.Popen[bytes]]) -> None:
 def run_into(
     command: Sequence[str],
     target: BinaryIO,
+    source: BinaryIO | None = None,
     *,
     environment: Mapping[str, str] | None = None,
     owner: int | None = None,
 ) -> None:
-    """Run a command with its standard output going into a file; an `environment` replaces that of this process.
+    """Run a command with its standard output going into a file, and its input coming from another, byte for byte.
+
+    An `environment` replaces that of this process.
 
     Raise EngineError when the command is missing or fails.
     """
@@ -197,7 +200,7 @@ def run_into(
         finished = subprocess.run(
             command,
             env={**(os.environ if environment is None else environment), **_home(owner)},
-            stdin=subprocess.DEVNULL,
+            stdin=source or subprocess.DEVNULL,
             stdout=target,
             stderr=subprocess.PIPE,
             check=False,
