@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 
 from compose_chap import timeline
 from compose_chap.errors import CommandFailed, EngineError
+from compose_chap.redact import without_content
 
 # The last lines of a failed child name the cause; the rest is noise on a slow terminal.
 _LAST_LINES = 25
@@ -59,6 +60,12 @@ class Finished:
         """The last lines of stderr or, where that is empty, of stdout."""
         text = self.stderr.strip() or self.stdout.strip()
         return "\n".join(text.splitlines()[-_LAST_LINES:])
+
+    def without_content(self) -> Finished:
+        """Return it without what a failed Compose quotes from its files, which may be a password."""
+        if self.status == 0:
+            return self
+        return Finished(self.status, without_content(self.stdout), without_content(self.stderr))
 
 
 def run(
