@@ -31,7 +31,7 @@ class ChapError(Exception):
     """A failure that an operator can act on: what failed, the state now, the command to run next.
 
     `code` is a stable word for scripts, `details` are further fields of the JSON document. `exit_status` is that of
-    the process: 1 means refused or failed with nothing changed.
+    the process: 1 means refused or failed, and CHAP itself was not changed.
     """
 
     code = "failed"
@@ -106,7 +106,9 @@ class DumpError(ChapError):
 
     code = "dump"
 
-    def __init__(self, message: str, *, state: str = "", hint: str = "Use another one: docker chap backups") -> None:
+    def __init__(
+        self, message: str, *, state: str = "", hint: str = "Use another backup. To list them: docker chap backups"
+    ) -> None:
         super().__init__(message, state=state, hint=hint)
 
 

@@ -32,9 +32,9 @@ def stopwatch(seconds: float) -> str:
     return f"{seconds:.1f}s" if seconds < 59.95 else duration(seconds)
 
 
-def several(count: int, noun: str) -> str:
-    """Return a number of things: `1 check`, `2 checks`."""
-    return f"{count} {noun}{'' if count == 1 else 's'}"
+def several(count: int, noun: str, plural: str = "") -> str:
+    """Return a number of things: `1 check`, `2 checks`, `2 copies`."""
+    return f"{count} {noun if count == 1 else plural or noun + 's'}"
 
 
 def age(then: datetime, now: datetime) -> str:

@@ -18,10 +18,10 @@ from typing import Any
 
 from compose_chap.backups.manifest import ChapFacts, DatabaseFacts, DumpPart, Manifest, ProjectFacts, ServerFacts
 from compose_chap.engine.engine import Engine, Image
-from compose_chap.engine.process import Finished
 from compose_chap.engine.world import World
 from compose_chap.errors import EngineError
 from compose_chap.model import Container, Origin, Project
+from compose_chap.processes.process import Finished
 from compose_chap.stack import chap_scripts
 from tests.fake_server import Database, unknown
 
@@ -100,6 +100,7 @@ class FakeEngine(Engine):
         self.jobs: list[dict[str, str]] = []  # those of CHAP's own list
         self.busy = False  # whether the worker has a job
         self.stops: list[tuple[str, bool]] = []  # the services that were stopped, and whether at once
+        self.backups_of_new_data: list[Database] = []  # made where there was no room for it beside the old
 
     # What happens at a call
 
@@ -120,7 +121,7 @@ class FakeEngine(Engine):
         twin.images, twin.databases = copy.deepcopy((self.images, self.databases))
         twin.log, twin.makes = self.log, self.makes
         twin.boxes, twin.made, twin.sick, twin.room = dict(self.boxes), self.made, self.sick, self.room
-        twin.quiet = self.quiet
+        twin.quiet, twin.backups_of_new_data = self.quiet, self.backups_of_new_data
         return twin
 
     def _make(self, service: str, image: str, files: tuple[Path, ...] = ()) -> Container:

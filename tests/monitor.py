@@ -15,6 +15,7 @@ class Monitor(HTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.received: list[tuple[str, str]] = []
         self.refusals = 0
+        self.status = 200
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -26,7 +27,8 @@ class Handler(BaseHTTPRequestHandler):
         refused, self.server.refusals = self.server.refusals > 0, self.server.refusals - 1
         if not refused:
             self.server.received.append((self.path, body))
-        self.send_response(503 if refused else 200)
+        self.send_response(503 if refused else self.server.status)
+        self.send_header("Location", "https://elsewhere.example/")
         self.end_headers()
 
     def log_message(self, format: str, *args: object) -> None: ...

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from shlex import quote
 
 from compose_chap import units
 from compose_chap.alarms.changes import Failing, StateChange
@@ -28,8 +29,13 @@ def title(stack: str, change: StateChange) -> str:
     return f"CHAP {stack}: {', '.join(parts)}"
 
 
-def text(stack: str, folder: str, change: StateChange, state: Sequence[tuple[str, str]], now: datetime) -> str:
-    """Return the message about a change, as of `now`; `state` is what things are in, as names and values."""
+def text(
+    stack: str, user: str, folder: str, change: StateChange, state: Sequence[tuple[str, str]], now: datetime
+) -> str:
+    """Return the message about a change, as of `now`; `state` is what things are in, as names and values.
+
+    `user` and `folder` are those of the schedule.
+    """
     blocks = [f"CHAP {stack}, {units.moment(now)}"]
     blocks += [f"FAILS: {failing.subject}\n{_reason(failing.fault)}" for failing in change.began]
     blocks += [
@@ -40,7 +46,7 @@ def text(stack: str, folder: str, change: StateChange, state: Sequence[tuple[str
     blocks += [f"Still fails, since {units.moment(failing.since)}: {failing.subject}" for failing in old]
     blocks.append("\n".join(f"{name}: {value}" for name, value in state))
     if hints := list(dict.fromkeys(failing.hint for failing in (*change.began, *old) if failing.hint)):
-        blocks.append("\n".join([f"Next, on that server, in {folder}:", *hints]))
+        blocks.append("\n".join([f"Next, on that server, as user {user}:", f"cd {quote(folder)}", *hints]))
     else:
         blocks.append("Nothing fails now. There is nothing to do.")
     return redact("\n\n".join(block for block in blocks if block))

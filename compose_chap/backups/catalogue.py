@@ -88,6 +88,7 @@ class Backup:
             "dump_size": self.manifest.dump.size,
             "size": self.size,
             **({"tables": tables} if len(tables) <= _MOST_TABLES else {}),
+            **({"fault": self.fault} if self.fault else {}),
         }
 
     @property
@@ -154,15 +155,15 @@ def _folders(folder: Path) -> list[str]:
     """Return the names of the subfolders that may be finished backups; links do not count."""
     try:
         with os.scandir(folder) as entries:
-            return sorted(
-                entry.name
-                for entry in entries
-                if not entry.name.endswith(PARTIAL) and entry.is_dir(follow_symlinks=False)
-            )
+            folders = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+            return sorted(name for name in folders if not name.endswith(PARTIAL))
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
-        raise StateError(f"The backups in {folder} cannot be read: {error.strerror}.") from None
+        raise StateError(
+            f"The backups in {folder} cannot be read: {error.strerror}.",
+            hint=f"See whose folder it is: ls -ld {quote(str(folder))}",
+        ) from None
 
 
 class Missing(DumpError):
@@ -181,20 +182,15 @@ def load(folder: Path) -> Backup:
     except FileNotFoundError:
         raise Missing(f"{folder} has no {FILE}: it is not a finished backup.") from None
     except DumpError as error:
-        raise DumpError(f"{folder} cannot be used as a backup: {error.message}", hint=_how_to_own(folder)) from None
+        own = f"If you trust what is in it, make it your own: {own_folder.how_to_own(folder)}\n"
+        alone = "Its dump alone needs no trust: docker chap restore DUMP-FILE"
+        raise DumpError(f"{folder} cannot be used as a backup: {error.message}", hint=own + alone) from None
     made = Backup(folder, manifest_reader.read(reading.parse(content, str(folder / FILE), DumpError), folder))
     for file in (verdict.FILE, PIN_FILE, *(part.file for part in made.manifest.parts)):
         # Resolve links, so that none leads out of the folder.
         if not Path(os.path.realpath(folder / file)).is_relative_to(os.path.realpath(folder)):
             raise DumpError(f"The manifest in {folder} names a file outside of it: {file}.")
     return made
-
-
-def _how_to_own(folder: Path) -> str:
-    return (
-        f"If you trust what is in it, make it your own: chown -R $(id -u) {quote(str(folder))} &&"
-        f" chmod -R go-w {quote(str(folder))}\nIts dump alone needs no trust: docker chap restore DUMP-FILE"
-    )
 
 
 def amend(made: Backup, **facts: Any) -> Backup:

@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from compose_chap import units
-from compose_chap.alarms import addresses, changes, delivery, ledger, wording
+from compose_chap.alarms import addresses, changes, delivery, ledger, ping, wording
 from compose_chap.alarms.changes import Sign
 from compose_chap.alarms.ledger import Ledger, Waiting
 from compose_chap.alarms.wording import AlarmText
 from compose_chap.cli.call import Call
-from compose_chap.engine import ping
 from compose_chap.errors import ScheduleError, StateError, UsageError
 from compose_chap.model import Origin
 from compose_chap.ownership import user_name
@@ -35,7 +34,6 @@ class Listeners:
     monitor: str = ""
     addresses: tuple[str, ...] = ()
     file: str = ""
-    digest: str = ""
 
     def check(self) -> None:
         """Raise UsageError for what cannot be reached, whatever happens."""
@@ -46,8 +44,6 @@ class Listeners:
             )
         if self.addresses and self.file:
             raise UsageError("Use --alarm or --alarm-file, not both.", hint="Write all addresses into the file.")
-        if self.digest and not (self.addresses or self.file):
-            raise UsageError("--digest is about alarms.", hint="Name where they go: --alarm URL")
         if self.addresses or self.file:
             _check_services(self.addresses or addresses.read(Path(self.file)))
 
@@ -120,7 +116,7 @@ class Alarms:
         after = replace(before, failing=change.failing)
         if not change.began and not change.ended:
             return after
-        text = wording.text(self.stack, self.schedule.folder, change, self._state(), now)
+        text = wording.text(self.stack, self.schedule.user, self.schedule.folder, change, self._state(), now)
         return after.with_message(
             Waiting(now, wording.title(self.stack, change), self.call.full_command(text), bool(change.failing), names)
         )

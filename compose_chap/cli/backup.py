@@ -7,7 +7,6 @@ import sys
 from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -18,13 +17,15 @@ from compose_chap.backups.dump_only import DumpOnly
 from compose_chap.cli.call import Call, common
 from compose_chap.cli.commands import command
 from compose_chap.cli.options import allow_unmounted_option, detach_option, output_file, output_option, wait_lock_option
-from compose_chap.cli.recorded import guarded
+from compose_chap.cli.recorded import guarded, recorded
 from compose_chap.cli.screen import sentences
 from compose_chap.cli.screen.backups import backup_document
 from compose_chap.cli.screen.databases import rows_text
 from compose_chap.cli.screen.layout import paragraph
 from compose_chap.cli.values import files
+from compose_chap.engine.world import World
 from compose_chap.errors import DumpError, UsageError
+from compose_chap.model import Stack
 from compose_chap.postgres.untrusted import unexpected
 from compose_chap.records.files.mounted import refuse_unmounted
 from compose_chap.schedule.folders import folder_for
@@ -105,18 +106,26 @@ def _warn(call: Call, warnings: Iterable[str]) -> None:
         call.tell(paragraph(sentences.warning(warning), sys.stderr))
 
 
-def _dump_only(call: Call, world: Any, stack: Any, wanted: str) -> None:
-    if wanted == "-":
-        if sys.stdout.isatty():
-            raise UsageError("A dump cannot be written to a terminal.", hint="Write it to a file: --dump-only FILE")
-        made = dump_only.into(world.engine, stack, _write_out, world.notify)
-        _warn(call, _dump_warnings(made))
-        return
-    target = Path(wanted).absolute()
-    if target.is_dir():
+def _dump_only(call: Call, world: World, stack: Stack, wanted: str) -> None:
+    """Write a dump, and write that down: nothing else would show that the data left."""
+    piped, target = wanted == "-", Path(wanted).absolute()
+    if piped and sys.stdout.isatty():
+        raise UsageError("A dump cannot be written to a terminal.", hint="Write it to a file: --dump-only FILE")
+    if not piped and target.is_dir():
         raise UsageError(f"{target} is a folder.", state="Nothing was written.", hint="Give a file: --dump-only FILE")
-    made = dump_only.into_file(world.engine, stack, target, world.notify)
+    where = "standard output" if piped else str(target)
+    directory = stack.project.directory if stack.project.local else None
+    # Not as a backup: what counts those counts no dump.
+    with recorded(call, directory, world.engine.origin(stack.project.name), "dump", unlocked=True) as attempt:
+        attempt.learn(f"to {where}", dump=where)
+        if piped:
+            made = dump_only.into(world.engine, stack, _write_out, world.notify)
+        else:
+            made = dump_only.into_file(world.engine, stack, target, world.notify)
+        attempt.learn(size=made.size, tables=len(made.tables), rows=sum(made.tables.values()))
     _warn(call, _dump_warnings(made))
+    if piped:
+        return
     summary = sentences.dump_made(rows_text(made.tables), units.size(made.size))
     text = paragraph(summary) + f"\n{target}"
     facts = {"tables": made.tables, "size": made.size, "foreign": made.unexpected, "lost_tables": made.lost_tables}

@@ -50,7 +50,7 @@ class Call:
     output: Path | None = None
 
     def world(self) -> World:
-        """Return engine, clock and progress for this call; every call gets the same progress."""
+        """Return engine, clock and progress for this call; every call gets the same engine and progress."""
         from compose_chap import timeline
         from compose_chap.cli.screen.progress import Progress
         from compose_chap.cli.screen.render import now
@@ -61,10 +61,9 @@ class Call:
         if "progress" not in context.meta:
             mode = "quiet" if self.json and self.progress == "auto" else self.progress
             context.meta["progress"] = context.with_resource(Progress(sys.stderr, mode))
-        notify = context.meta["progress"]
-        return World(
-            Engine(self.docker), now, time.sleep, timeline.stepped(notify), self.patience, environment=dict(os.environ)
-        )
+            context.meta["engine"] = Engine(self.docker)
+        engine, notify = context.meta["engine"], context.meta["progress"]
+        return World(engine, now, time.sleep, timeline.stepped(notify), self.patience, environment=dict(os.environ))
 
     def clock(self) -> datetime:
         """Return the time."""

@@ -91,7 +91,7 @@ COMMANDS = {
     "history": CommandEntry("history", "Show what was done, when, by whom, with which result.", ("history",)),
     "report": CommandEntry(
         "report",
-        "Write a page of evidence: what runs, every backup and copy with its proof, and what was done.",
+        "Write an audit report: what runs, every backup and copy with its proof, and what was done.",
         ("report", "report -o /srv/www/chap.html", "report --json"),
     ),
     "version": CommandEntry("app", "Show the version of this tool.", ("version",)),
@@ -99,12 +99,12 @@ COMMANDS = {
 
 EXIT_STATUSES = {
     0: "Done.",
-    1: "Refused or failed; nothing was changed.",
+    1: "Refused, failed, or a check found a fault. CHAP itself was not changed.",
     2: "The command was not understood.",
     3: "It failed, and everything was put back and verified.",
     4: "It failed, and could not be put back. The message says what state each part is in.",
-    5: "Another run works on this stack, or one was cut off: `docker chap recover`.",
-    130: "Cancelled; everything was put back.",
+    5: "Another run works on this stack, or a run was killed or cut off: `docker chap recover`.",
+    130: "Cancelled, or answered with no. CHAP is as it was before.",
 }
 
 # Columns of a help.

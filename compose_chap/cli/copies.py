@@ -41,14 +41,16 @@ _LEAST_PATIENCE = 30
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
-limit_option = click.option(
-    "--limit-upload",
-    type=int,
-    callback=at_least(0),
-    default=0,
-    metavar="KIB",
-    help="Send at most this many KiB a second.",
-)
+def limit_option(default: int | None = 0) -> Callable[[_Function], _Function]:
+    """Give a command the option that limits what it sends."""
+    return click.option(
+        "--limit-upload",
+        type=int,
+        callback=at_least(0),
+        default=default,
+        metavar="KIB",
+        help="Send at most this many KiB a second.",
+    )
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,7 @@ def wanted_copy(call: Call, restic: Restic, wanted: str) -> Copy:
     engine, origin = call.world().engine, Origin()
     with suppress(ChapError):
         origin = engine.origin(observe.find_stack(engine, call.where()).project.name)
-    return catalogue.find(wanted, catalogue.scan(restic), origin)
+    return catalogue.find(wanted, catalogue.scan(restic), origin, restic.named)
 
 
 def warn_of_same_disk(call: Call, restic: Restic, folder: Path) -> None:
@@ -124,7 +126,7 @@ def warn_of_same_disk(call: Call, restic: Restic, folder: Path) -> None:
 @click.argument("wanted", shell_complete=backups, metavar="[BACKUP]", default="latest")
 @to_repository()
 @click.option("--init", "new", is_flag=True, help="Make the repository if it does not exist yet.")
-@limit_option
+@limit_option()
 @output_option
 @wait_lock_option
 @common
@@ -139,7 +141,7 @@ def copy_command(call: Call, wanted: str, store: Store, new: bool, limit_upload:
     stack = observe.find_stack(world.engine, where)
     origin, directory = world.engine.origin(stack.project.name), stack.project.directory
     folders = all_folders(stack, output, where.environment)
-    with recorded(call, directory if stack.project.local else None, origin) as attempt:
+    with recorded(call, directory if stack.project.local else None, origin, unlocked=True) as attempt:
         backup = backup_catalogue.find(wanted, folders, origin, sound=True)
         attempt.learn(backup.id, backup=backup.id, repository=restic.location)
         made = new and restic.make_if_missing()
@@ -207,20 +209,22 @@ def prune_repository(
     restic = store.open(call, limit_upload)
     world, where = call.world(), call.where()
     stack = observe.find_stack(world.engine, where)
-    origin, directory = world.engine.origin(stack.project.name), stack.project.directory
+    origin = world.engine.origin(stack.project.name)
     # A pin counts in whichever folder the backup is, the chosen one or another.
-    folders = [*all_folders(stack, output, where.environment), *folders_beside(directory, None, where.environment)]
+    others = folders_beside(stack.project.directory, None, where.environment)
+    folders = [*all_folders(stack, output, where.environment), *others]
     pinned = {backup.id for backup in backup_catalogue.list_backups(folders, origin) if backup.pinned}
     restic.check_reachable()
     chosen = prune_copies.plan(catalogue.scan(restic).of(origin), rules, pinned, call.clock())
     text = screen.prune_text(chosen)
-    with recorded(call, stack.project.directory if stack.project.local else None, origin) as attempt:
+    directory = stack.project.directory if stack.project.local else None
+    with recorded(call, directory, origin, unlocked=True) as attempt:
         if not (chosen.empty or dry_run):
             if not (call.json or yes):
                 call.tell(f"{text}\n")
             call.confirm(sentences.ASK_REMOVE, yes=yes)
             removed = [copy.id for copy in chosen.copies]
-            summary = f"removed {units.several(len(removed), 'copie')}"
+            summary = f"removed {units.several(len(removed), 'copy', 'copies')}"
             attempt.learn(summary, repository=restic.location, copies=removed)
             world.notify("prune copies", restic.location)
             restic.forget(chosen.snapshots)

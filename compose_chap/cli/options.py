@@ -28,7 +28,8 @@ def at_least(least: int) -> Callable[[click.Context, click.Parameter, _Number], 
     """Return the check of a number; click's own types would write `x>=0` into the help. It raises BadParameter."""
 
     def check(_context: click.Context, _parameter: click.Parameter, value: _Number) -> _Number:
-        if not value >= least:  # nan is not either
+        # Where an option has no default, it is None when it was not given.
+        if value is not None and not value >= least:  # nan is not either
             raise click.BadParameter(f"{value} is less than {least}.")
         return value
 

@@ -13,7 +13,8 @@ from compose_chap.cli.options import wait_lock_option
 from compose_chap.cli.recorded import recorded
 from compose_chap.cli.screen import render, sentences
 from compose_chap.cli.values import versions
-from compose_chap.engine.registries.registry import Registry, is_loopback
+from compose_chap.engine.registries.address import is_loopback
+from compose_chap.engine.registries.registry import Registry
 from compose_chap.errors import RegistryError
 from compose_chap.image import Reference, release_tag
 from compose_chap.operations import guard

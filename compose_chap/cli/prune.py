@@ -44,7 +44,7 @@ def _number(name: str, default: int, text: str, least: int = 0) -> Callable[[_Fu
 @_number("--floor", 1, "Never keep fewer than N backups.", least=1)
 @click.option("--dry-run", is_flag=True, help="Show what would be removed and why, but remove nothing.")
 @from_repository
-@limit_option
+@limit_option()
 @yes_option
 @output_option
 @wait_lock_option

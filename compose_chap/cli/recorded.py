@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
@@ -12,6 +13,7 @@ import click
 
 from compose_chap import units
 from compose_chap.cli.call import Call, HandedOver
+from compose_chap.cli.screen.layout import paragraph
 from compose_chap.engine.world import World
 from compose_chap.errors import (
     Cancelled,
@@ -73,11 +75,16 @@ def guarded(
 
 
 @contextmanager
-def recorded(call: Call, directory: Path | None, origin: Origin = Origin(), operation: str = "") -> Iterator[Attempt]:
-    """Write down that a command begins, and when the block has ended, how. What is only shown is not written down."""
+def recorded(
+    call: Call, directory: Path | None, origin: Origin = Origin(), operation: str = "", *, unlocked: bool = False
+) -> Iterator[Attempt]:
+    """Write down that a command begins, and when the block has ended, how. What is only shown is not written down.
+
+    With `unlocked` no lock follows that would refuse where nothing can be written; then a warning says so.
+    """
     dry = click.get_current_context().params.get("dry_run")
     folder = None if dry else directory
-    attempt = Attempt(_begun(call, folder, origin, operation or call.command))
+    attempt = Attempt(_begun(call, folder, origin, operation or call.command, unlocked=unlocked))
     click.get_current_context().meta["recorded"] = True
     try:
         yield attempt
@@ -98,12 +105,15 @@ def record_refusal(call: Call, error: ChapError) -> None:
         raise error
 
 
-def _begun(call: Call, directory: Path | None, origin: Origin, operation: str) -> AuditEntry | None:
-    # What keeps it from being written keeps the command from taking the lock too, and that says so.
-    with suppress(StateError):
-        words = tuple(map(redact, without_values(call.words, _SECRET)))
+def _begun(call: Call, directory: Path | None, origin: Origin, operation: str, *, unlocked: bool) -> AuditEntry | None:
+    words = tuple(map(redact, without_values(call.words, _SECRET)))
+    try:
         return audit.begin(directory, operation, words, origin, call.clock()) if directory else None
-    return None
+    except StateError as error:
+        # What keeps it from being written keeps a command from taking the lock too, and that says so.
+        if unlocked:
+            call.tell(paragraph(f"Warning: this could not be recorded: {error.message}", sys.stderr))
+        return None
 
 
 def _ended(call: Call, directory: Path | None, attempt: Attempt, error: BaseException | None) -> None:

@@ -1,4 +1,4 @@
-"""The command that writes a page of evidence: report."""
+"""The command that writes an audit report: report."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _DEFAULT = "report.html"
 )
 @common
 def report_command(call: Call, output: str | None) -> None:
-    """Write a page of evidence: what runs, every backup and copy with its proof, and what was done.
+    """Write an audit report: what runs, every backup and copy with its proof, and what was done.
 
     It is one HTML file that loads nothing: it can be read offline and on a telephone, printed and mailed. It says what
     is wrong now, what was promised and what was reached, how the data grew, and who did what. It holds no secret. While

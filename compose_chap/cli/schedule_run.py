@@ -5,11 +5,11 @@ from __future__ import annotations
 from contextlib import nullcontext
 from pathlib import Path
 
+from compose_chap.alarms.ping import Signal, ping
 from compose_chap.cli.alarms import Alarms
 from compose_chap.cli.call import Call
 from compose_chap.cli.recorded import recorded
 from compose_chap.cli.screen import schedule as screen
-from compose_chap.engine.ping import Signal, ping
 from compose_chap.errors import Cancelled, Locked, ScheduleError, StateError
 from compose_chap.model import Origin
 from compose_chap.records import audit, lock

@@ -1,4 +1,4 @@
-"""Docker and Compose: the engine API, processes, throwaway containers, and the world of a procedure.
+"""Docker and Compose: the engine's API, processes in containers, throwaway containers, and the world of a procedure.
 
-Start at `engine.Engine`. Only this folder imports `docker`, `httpx` and `subprocess`; nothing here knows of CHAP.
+Start at `engine.Engine`. Only this folder imports `docker`; nothing here knows of CHAP.
 """

@@ -11,7 +11,7 @@ import re
 import socket
 import time
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -20,14 +20,19 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from compose_chap import compose_labels, timeline
-from compose_chap.engine import process
-from compose_chap.engine.api import Execution, Http, connect, engine_errors
 from compose_chap.engine.description import container_of
+from compose_chap.engine.execution import Execution, bounded
+from compose_chap.engine.execution import watched as under_watchdog
+from compose_chap.engine.failures import engine_errors
+from compose_chap.engine.http import Http
 from compose_chap.engine.link import Link, link_of
-from compose_chap.engine.process import Finished
 from compose_chap.engine.registries import docker_login
+from compose_chap.engine.registries.address import is_loopback, is_within
+from compose_chap.engine.sdk import connect
 from compose_chap.errors import EngineError
 from compose_chap.model import Container, Origin, Project
+from compose_chap.processes import process
+from compose_chap.processes.process import Finished
 
 if TYPE_CHECKING:
     from docker import APIClient
@@ -38,17 +43,6 @@ OLDEST_COMPOSE = (2, 20)
 
 _CHUNK = 64 * 1024
 _SIDE_BY_SIDE = 6
-
-# Docker leaves a process in a container running when its client dies. So the client keeps the standard input open
-# only as a sign of life, and this wrapper ends the process as soon as that input closes. It waits for both of its
-# children: an orphan becomes a child of the container's first process. Where that is PostgreSQL, it takes a child
-# that was ended by a signal for a crash, and restarts with every session lost.
-_WATCHDOG = (
-    "exec 3<&0 </dev/null; "
-    '"$@" 3<&- & p=$!; '
-    "( exec >/dev/null 2>&1; while read -r _; do :; done <&3; kill -TERM $p ) & w=$!; "
-    "exec 3<&-; wait $p; rc=$?; kill $w 2>/dev/null; wait $w 2>/dev/null; exit $rc"
-)
 
 
 @dataclass(frozen=True)
@@ -89,16 +83,12 @@ class Engine:
         return Http(self._link.socket)
 
     @cached_property
-    def _api(self) -> APIClient:
-        return connect(self._link)
-
-    @property
     def api(self) -> APIClient:
         """The SDK's client, for the other modules of this folder."""
-        return self._api
+        return connect(self._link)
 
     def errors(self, doing: str) -> AbstractContextManager[None]:
-        """Turn what the SDK raises in the block into EngineErrors, for the other modules of this folder."""
+        """Turn what the engine's clients raise in the block into EngineErrors."""
         return engine_errors(doing, self._link)
 
     @cached_property
@@ -122,13 +112,13 @@ class Engine:
 
     def version(self) -> str:
         """Return the engine's version. Raise EngineError when it does not answer."""
-        with engine_errors("ask the Docker engine for its version", self._link):
+        with self.errors("ask the Docker engine for its version"):
             return str(self._http.get("/version")["Version"])
 
     @cached_property
     def _info(self) -> dict[str, Any]:
         # The answer of `docker info`.
-        with engine_errors("ask the Docker engine about itself", self._link):
+        with self.errors("ask the Docker engine about itself"):
             return dict(self._http.get("/info"))
 
     @property
@@ -139,7 +129,7 @@ class Engine:
     def containers(self, project: str = "") -> tuple[Container, ...]:
         """Return the Compose containers of the engine, running and stopped, of one project or of all."""
         label = compose_labels.PROJECT + (f"={project}" if project else "")
-        with engine_errors("list the containers", self._link):
+        with self.errors("list the containers"):
             listed = self._http.get("/containers/json", all=1, filters=json.dumps({"label": [label]}))
         with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
             inspected = pool.map(self._inspect, [summary["Id"] for summary in listed])
@@ -156,11 +146,11 @@ class Engine:
         return list((facts.get("State", {}).get("Health") or {}).get("Log") or [])
 
     def _inspect(self, identity: str) -> dict[str, Any] | None:
-        with engine_errors("inspect a container", self._link):
+        with self.errors("inspect a container"):
             return self._http.look_up(f"/containers/{identity}/json")
 
     def _inspect_image(self, reference: str) -> dict[str, Any] | None:
-        with engine_errors("inspect an image", self._link):
+        with self.errors("inspect an image"):
             return self._http.look_up(f"/images/{reference}/json")
 
     def creation(self, identity: str) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -176,8 +166,8 @@ class Engine:
 
     def logs(self, identity: str, lines: int = 200) -> str:
         """Return the last lines that a container wrote, with times."""
-        with engine_errors("read the logs of a container", self._link):
-            text: bytes = self._api.logs(identity, tail=lines, timestamps=True)
+        with self.errors("read the logs of a container"):
+            text: bytes = self.api.logs(identity, tail=lines, timestamps=True)
         return text.decode(errors="replace")
 
     def volumes(self, identity: str) -> list[tuple[str, str]]:
@@ -192,29 +182,31 @@ class Engine:
 
     def archive(self, identity: str, path: str) -> Iterator[bytes]:
         """Yield a tar archive of a file or folder of a container, running or not."""
-        with engine_errors(f"read {path} of a container", self._link):
-            pieces, _ = self._api.get_archive(identity, path, chunk_size=_CHUNK)
+        with self.errors(f"read {path} of a container"):
+            pieces, _ = self.api.get_archive(identity, path, chunk_size=_CHUNK)
             yield from pieces
 
     def changed_files(self, identity: str) -> list[str]:
         """Return what was added to or changed in a container's own layer, folders included."""
-        with engine_errors("compare a container with its image", self._link):
-            return sorted(change["Path"] for change in self._api.diff(identity) or () if change["Kind"] != 2)
+        with self.errors("compare a container with its image"):
+            return sorted(change["Path"] for change in self.api.diff(identity) or () if change["Kind"] != 2)
 
     def start(self, identity: str) -> None:
         """Start a stopped container; it keeps its id, files and network."""
-        with engine_errors("start a container", self._link):
-            self._api.start(identity)
+        with self.errors("start a container"):
+            self.api.start(identity)
 
     def rename(self, identity: str, name: str) -> None:
         """Give a container another name."""
-        with engine_errors("rename a container", self._link):
-            self._api.rename(identity, name)
+        with self.errors("rename a container"):
+            self.api.rename(identity, name)
 
     def stop(self, identity: str, *, at_once: bool = False) -> None:
         """Stop a container, by its own stop signal and time limit, or `at_once` if it has nothing to finish."""
-        with engine_errors("stop a container", self._link):
-            self._api.stop(identity, timeout=0 if at_once else None)
+        limit = ((self._inspect(identity) or {}).get("Config") or {}).get("StopTimeout")
+        with self.errors("stop a container"):
+            # Without its own limit here, the SDK would not wait longer than 70 seconds for the engine's answer.
+            self.api.stop(identity, timeout=0 if at_once else limit)
 
     def image(self, reference: str) -> Image | None:
         """Return an image of the engine by reference or id, None where it does not have it."""
@@ -232,12 +224,12 @@ class Engine:
 
     def tag(self, image_id: str, repository: str, tag: str) -> None:
         """Add a tag to an image; when another image had that tag, it moves to this one."""
-        with engine_errors(f"tag an image as {repository}:{tag}", self._link):
-            self._api.tag(image_id, repository, tag)
+        with self.errors(f"tag an image as {repository}:{tag}"):
+            self.api.tag(image_id, repository, tag)
 
     def tags(self, repository: str) -> dict[str, str]:
         """Return the image id of each tag of a repository that the engine has."""
-        with engine_errors("list images", self._link):
+        with self.errors("list images"):
             images = self._http.get("/images/json", filters=json.dumps({"reference": [repository]}))
         return {name: image["Id"] for image in images for name in image.get("RepoTags") or ()}
 
@@ -245,9 +237,9 @@ class Engine:
         """Remove a tag; the image itself goes with its last tag. No error where the tag is gone already."""
         import docker.errors
 
-        with engine_errors(f"remove the tag {reference}", self._link):
+        with self.errors(f"remove the tag {reference}"):
             try:
-                self._api.remove_image(reference, noprune=True)
+                self.api.remove_image(reference, noprune=True)
             except docker.errors.ImageNotFound:
                 pass
 
@@ -259,13 +251,16 @@ class Engine:
         """
         layers: dict[str, tuple[int, int]] = {}
 
-        with engine_errors(f"pull {repository}:{tag}", self._link):
+        with self.errors(f"pull {repository}:{tag}"):
             login = docker_login.stored(self.docker, docker_login.registry_of(repository))
-            for event in self._api.pull(
+            for event in self.api.pull(
                 repository, tag=tag, platform=platform, stream=True, decode=True, auth_config=login
             ):
                 if "error" in event:
-                    raise EngineError(f"Cannot pull {repository}:{tag}: {event['error']}")
+                    raise EngineError(
+                        f"Cannot pull {repository}:{tag}: {event['error']}",
+                        hint=f"Try it by hand: docker pull {repository}:{tag}",
+                    )
                 detail = event.get("progressDetail") or {}
                 if event.get("status") == "Downloading" and "total" in detail:
                     layers[event["id"]] = (detail["current"], detail["total"])
@@ -275,8 +270,8 @@ class Engine:
         """Return whether the engine speaks plain HTTP to this registry (`host:port`)."""
         configured = self._info.get("RegistryConfig") or {}
         index = (configured.get("IndexConfigs") or {}).get(registry) or {}
-        host = registry.rpartition(":")[0] or registry
-        return index.get("Secure") is False or host == "localhost" or host.startswith("127.")
+        networks = configured.get("InsecureRegistryCIDRs") or ()
+        return index.get("Secure") is False or is_loopback(registry) or is_within(registry, networks)
 
     def credentials(self, registry: str) -> tuple[str, str] | None:
         """Return the user and password that `docker login` stored for a registry, None where there are none."""
@@ -305,8 +300,8 @@ class Engine:
         called = timeline.program(command)
         with timeline.during("question", called):
             if watched:
-                command = ["sh", "-c", _WATCHDOG, "docker-chap", *command]
-            with engine_errors(f"run {called} in a container", self._link):
+                command = under_watchdog(command)
+            with self.errors(f"run {called} in a container"):
                 request = {
                     **dict.fromkeys(("AttachStdin", "AttachStdout", "AttachStderr"), True),
                     "Cmd": list(command),
@@ -316,7 +311,7 @@ class Engine:
                     "Privileged": privileged,
                 }
                 identity = self._http.post(f"/containers/{container}/exec", request)["Id"]
-                execution = Execution(self._http, identity)
+                execution = Execution(self._http, self._link, identity)
             try:
                 yield execution
             finally:
@@ -336,7 +331,8 @@ class Engine:
     ) -> Finished:
         """Run a command in a container to its end, with `stdin` as its standard input, and return what it did.
 
-        `on_output` is called whenever it has written something. Raise EngineError when it writes more than 64 MiB.
+        The command has to read `stdin` before it writes much. `on_output` is called whenever it has written something.
+        Raise EngineError when it writes more than 64 MiB.
         """
         watched = stdin is None
         with self.execute(
@@ -349,9 +345,8 @@ class Engine:
             privileged=privileged,
         ) as execution:
             if stdin is not None:
-                execution.send(stdin)
-                execution.end_input()
-            stdout = b"".join(_bounded(execution.output(), on_output))
+                execution.feed([stdin])
+            stdout = b"".join(bounded(execution.output(), on_output))
             status = execution.status()
         return Finished(status, stdout.decode(errors="replace"), execution.stderr.decode(errors="replace"))
 
@@ -359,10 +354,10 @@ class Engine:
         """Remove a container and its anonymous volumes, running or not. No error where it is gone."""
         import docker.errors
 
-        with engine_errors("remove a container", self._link):
+        with self.errors("remove a container"):
             for _ in range(300):
                 try:
-                    return self._api.remove_container(identity, force=True, v=True)
+                    return self.api.remove_container(identity, force=True, v=True)
                 except docker.errors.NotFound:
                     return
                 except docker.errors.APIError as error:
@@ -399,7 +394,7 @@ class Engine:
 
         All profiles are on, because a running service may be in any. A caller that starts something names the services.
         """
-        words = (*compose_command(project), "--profile", "*", *arguments)
+        words = (*project.compose, "--profile", "*", *arguments)
         return self._docker(*words, on_line=on_line).without_content()
 
     def _docker(self, *words: str, on_line: Callable[[str], None] | None = None) -> Finished:
@@ -412,29 +407,5 @@ class Engine:
         return dict(json.loads(process.check(finished, "Reading the Compose files with docker compose")))
 
 
-# The container that answers may be one that nobody trusts.
-_LONGEST_ANSWER = 64 << 20
-
-
-def _bounded(pieces: Iterable[bytes], on_piece: Callable[[], None]) -> Iterator[bytes]:
-    size = 0
-    for data in pieces:
-        on_piece()
-        size += len(data)
-        if size > _LONGEST_ANSWER:
-            raise EngineError("A command in a container wrote far too much.")
-        yield data
-
-
 # How services are started; their names follow. Without dependencies, and never with a pull or a build.
 UP_ALONE = ("up", "-d", "--no-deps", "--no-build", "--pull", "never")
-
-
-def compose_command(project: Project) -> tuple[str, ...]:
-    """Return the arguments after `docker` that point Compose at exactly this project."""
-    words = ["compose", "-p", project.name, "--project-directory", str(project.directory)]
-    for file in project.files:
-        words += ["-f", str(file)]
-    for file in project.env_files:
-        words += ["--env-file", str(file)]
-    return tuple(words)

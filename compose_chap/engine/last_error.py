@@ -9,12 +9,13 @@ import re
 from collections.abc import Iterator, Sequence
 
 _LONGEST = 300
+_MOST = 1 << 20  # letters at the end of a log that are read
 
 # Colours, and the time that the engine puts before a line.
 _DECORATION = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|^\d{4}-\d\d-\d\dT[\d:.]+(?:Z|[+-]\d\d:\d\d) ?", re.MULTILINE)
 # What SQLAlchemy adds to a message: statement, parameters and a link. A statement may hold any word.
 _STATEMENT = re.compile(
-    r"^\[SQL:\s.*?(?:^\(Background on this error at: [^\n]*\)$|(?=^[\s|+]*Traceback \()|\Z)", re.M | re.S
+    r"^\[SQL:\s.*?(?:^\(Background on this error at: [^\n]*\)$|(?=^[ \t|+]*Traceback \()|\Z)", re.M | re.S
 )
 _TRACEBACK = re.compile(
     r"^(?P<margin>[\s|+]*)(?![\s|+])(?:\S+ +)*?(?:Exception Group )?Traceback \(most recent call last\):\s*$"
@@ -33,7 +34,7 @@ _AFTERMATH = re.compile(
 
 def last_error(log: str) -> str:
     """Return why the program that wrote a log ended, in one line of at most 300 characters; empty for an empty log."""
-    lines = [line.rstrip() for line in _cleaned(log).splitlines()]
+    lines = [line.rstrip() for line in _cleaned(log[-_MOST:]).splitlines()]
     reasons = [reason for reason in _reasons(lines) if not _AFTERMATH.search(reason)]
     reasons = reasons or [line.strip() for line in lines if line.strip() and not _AFTERMATH.search(line)]
     # Where nothing else is left, these lines are better than none.

@@ -19,12 +19,13 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from compose_chap.engine import process
 from compose_chap.errors import EngineError
+from compose_chap.processes import process
 
 _LOGIN_LIMIT = 30
 # Where Docker's CLI looks for the engine, if no option, none of these variables and no configuration names another.
@@ -119,7 +120,10 @@ def _bridge(command: Sequence[str], folder: Path, environment: Mapping[str, str]
     def accept() -> None:
         while True:
             connection, _ = listener.accept()
-            with connection, open(folder / "stderr", "ab") as stderr:
+            # Asking how they are ends those that have ended.
+            children[:] = [child for child in children if child.poll() is None]
+            # Without a process behind it, the connection closes, and whoever asked is answered with that.
+            with connection, suppress(OSError), open(folder / "stderr", "ab") as stderr:
                 fd = connection.fileno()
                 children.append(
                     subprocess.Popen(
@@ -150,6 +154,8 @@ def _share_ssh(address: str, folder: Path) -> dict[str, str]:
 
     shared = f"ControlPath={folder}/%C"
     options = ["-o", "ControlMaster=yes", "-o", shared, "-o", f"ConnectTimeout={_LOGIN_LIMIT}", "-T"]
+    # A line that is dead for two minutes ends every session on it. Without that, a backup would wait for hours.
+    options += ["-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=8"]
     with open(folder / "stderr", "ab") as stderr:
         # A command that waits for its standard input: when this process dies, the input closes, and ssh ends.
         login = subprocess.Popen(

@@ -8,11 +8,12 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from compose_chap.engine.engine import Engine
+from compose_chap.errors import EngineError
 
 _LABEL = "docker-chap.throwaway"
 _MOST_MEMORY = 2 << 30
@@ -70,7 +71,9 @@ def throwaway(engine: Engine, recipe: Recipe) -> Iterator[str]:
             engine.start(created)
             yield created
     finally:
-        engine.discard(created)
+        # Its work is done, or has failed for its own reason. What cannot be removed now, a later run removes.
+        with suppress(EngineError):
+            engine.discard(created)
 
 
 def _confinement(memory: int) -> dict[str, Any]:

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from compose_chap.engine import background
 from compose_chap.engine.world import World
 from compose_chap.errors import ChapError, EngineError
+from compose_chap.processes import background
 from compose_chap.records import detached
 from compose_chap.records.detached import ERR, OUT, Detached, Invocation
 from compose_chap.records.files import own_folder
@@ -49,13 +49,21 @@ def hand_over(
         watch = [*program, WATCH, str(folder)]
         background.start_apart(watch, environment, detached.unit_of(folder), f"docker chap {words[0]}")
         if not world.until(lambda _: True if detached.taken(folder) else None, _STARTS, pause=0.05):
-            raise EngineError("The run could not be started in the background: it did not start.")
+            raise EngineError(
+                f"The run could not be started in the background within {_STARTS:.0f} seconds.",
+                state="Nothing was changed.",
+                hint="Run the command again without --detach.",
+            )
         return detached.look(folder)
     except (OSError, ChapError) as error:
         detached.forget(folder)
         if isinstance(error, ChapError):
             raise
-        raise EngineError(f"The run could not be started in the background: {error.strerror}.") from None
+        raise EngineError(
+            f"The run could not be started in the background: {error.strerror}.",
+            state="Nothing was changed.",
+            hint="Run the command again without --detach.",
+        ) from None
 
 
 def watch_over(folder: Path, clock: Callable[[], datetime]) -> int:

@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from compose_chap.engine import process
-from compose_chap.engine.process import Finished
 from compose_chap.errors import EngineError, UsageError
+from compose_chap.processes import process
+from compose_chap.processes.process import Finished
 
 _ASK = ("chap", "status", "--all-stacks", "--json")
 

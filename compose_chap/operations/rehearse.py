@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any
 from urllib.parse import unquote
 
-from compose_chap import redact
+from compose_chap import redact, units
 from compose_chap.backups import dump_file, proof
 from compose_chap.backups.catalogue import Backup
 from compose_chap.check import Check
@@ -115,7 +115,11 @@ def _bring_data(world: World, plan: RehearsalPlan, server: Server, live: Databas
     access, made = plan.stack.access, plan.source
     size = made.manifest.database.size if made else live.size
     if server.free_space() < size * _ROOM:
-        raise DatabaseError(f"The engine's disk has no room for the copy: {int(size * _ROOM) >> 20} MiB are needed.")
+        raise DatabaseError(
+            f"The engine's disk has no room for the copy: about {units.size(int(size * _ROOM))} are needed.",
+            state="The stack was not touched.",
+            hint="Make room: docker image prune, docker chap prune",
+        )
     quarantine = Quarantine(server, "rehearsal")
     quarantine.make()
     done = 0

@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 from compose_chap.backups import catalogue
@@ -132,8 +133,7 @@ def look(world: World, stack: Stack, overview: Future[Overview] | None = None) -
     """
     with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
         attempts = _Attempts(pool)
-        if not (api := stack.api.containers[0]).running:
-            attempts.problems.append(f"The API container {api.name} is not running (it is {api.state}).")
+        attempts.problems += _not_running(stack)
         answers = pool.submit(_look_at_containers, world, stack, attempts, overview)
         recorded = _look_at_records(world, stack, attempts)
         running = answers.result()
@@ -196,20 +196,33 @@ def _look_at_containers(world: World, stack: Stack, attempts: _Attempts, asked: 
 
 def _look_at_records(world: World, stack: Stack, attempts: _Attempts) -> _Recorded:
     checkout_status = attempts.begin(lambda: _checkout(stack))
-    origin = world.engine.origin(stack.project.name)
+    directory, origin = stack.project.directory, world.engine.origin(stack.project.name)
     listing = attempts.ask(lambda: _backups(world, stack, origin))
     backups = listing.backups if listing else []
     room = attempts.begin(lambda: disks.look(world, stack, backups))
+
+    def read(question: Callable[[], T | None]) -> T | None:
+        return attempts.ask(question) if stack.project.local else None
+
     return _Recorded(
         listing=listing,
-        open_run=attempts.ask(lambda: _open_run(world, stack, origin)),
-        last_test_restore=attempts.ask(lambda: _last_test_restore(stack, origin, backups)),
-        last_run=attempts.ask(lambda: _last_run(stack, origin)),
-        detached=attempts.ask(lambda: _detached(stack)),
+        open_run=read(lambda: _open_run(world, directory, origin)),
+        last_test_restore=read(lambda: _last_test_restore(directory, origin, backups)),
+        last_run=read(lambda: next(reversed(run_records.history(directory, origin)), None)),
+        detached=read(lambda: next(reversed(detached.runs(directory)), None)),
         checkout=checkout_status.result(),
         disks=room.result() or Disks(),
-        routine=attempts.ask(lambda: _routine(world, stack, origin)) or Routine(),
+        routine=read(lambda: routine.look(directory, origin, world.clock())) or Routine(),
     )
+
+
+def _not_running(stack: Stack) -> Iterator[str]:
+    # What asks the database says that of its container.
+    for service in stack.services:
+        if kind := {Role.API: "API", Role.WORKER: "worker", Role.BROKER: "broker"}.get(service.role):
+            for container in service.containers:
+                if not container.running:
+                    yield f"The {kind} container {container.name} is not running (it is {container.state})."
 
 
 def _problems(
@@ -225,15 +238,6 @@ def _problems(
     made = {backup.id: backup.created_at for backup in recorded.listing.backups} if recorded.listing else {}
     yield from order.warnings("Backup", made, world.clock())
     yield from kept.dated_ahead(running.databases, database, world.clock())
-
-
-def _routine(world: World, stack: Stack, origin: Origin) -> Routine:
-    return routine.look(stack.project.directory, origin, world.clock()) if stack.project.local else Routine()
-
-
-def _last_run(stack: Stack, origin: Origin) -> Mapping[str, Any] | None:
-    runs = run_records.history(stack.project.directory, origin) if stack.project.local else []
-    return runs[-1] if runs else None
 
 
 def _last_sound(listing: catalogue.Listing | None) -> tuple[Backup | None, list[str]]:
@@ -273,25 +277,18 @@ def _backups(world: World, stack: Stack, origin: Origin) -> catalogue.Listing:
     return catalogue.scan(all_folders(stack, None, world.environment), origin)
 
 
-def _last_test_restore(stack: Stack, origin: Origin, backups: Sequence[Backup]) -> datetime | None:
+def _last_test_restore(directory: Path, origin: Origin, backups: Sequence[Backup]) -> datetime | None:
     """Return when a backup was last restored as a test, even if it was removed since; None for never."""
-    trail = audit.entries(stack.project.directory, origin) if stack.project.local else []
     proofs = [
         entry.ended_at
-        for entry in trail
+        for entry in audit.entries(directory, origin)
         if entry.operation == "verify" and entry.result == audit.DONE and entry.facts.get("proof") == RESTORED
     ]
     dates = [*proofs, *(backup.proof.restored_at for backup in backups)]
     return max(filter(None, dates), default=None)
 
 
-def _detached(stack: Stack) -> Detached | None:
-    return next(reversed(detached.runs(stack.project.directory)), None) if stack.project.local else None
-
-
-def _open_run(world: World, stack: Stack, origin: Origin) -> Mapping[str, Any] | None:
-    if not stack.project.local:
-        return None
-    journal = run_records.open_run(stack.project.directory, world.clock)
+def _open_run(world: World, directory: Path, origin: Origin) -> Mapping[str, Any] | None:
+    journal = run_records.open_run(directory, world.clock)
     record = journal.record if journal and origin.owns(Origin.of(journal.record)) else {}
     return {key: value for key, value in record.items() if key != "facts"}

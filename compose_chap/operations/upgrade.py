@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from compose_chap.backups import backup, catalogue
 from compose_chap.backups.catalogue import Backup
 from compose_chap.check import Check
-from compose_chap.engine.process import check as succeeded
 from compose_chap.engine.pull import pull
 from compose_chap.engine.world import World
 from compose_chap.errors import ChapError, EngineError, RolledBack
 from compose_chap.image import Reference
 from compose_chap.operations.upgrade_plan import UpgradePlan
 from compose_chap.preflight import roads
+from compose_chap.processes.process import check as succeeded
 from compose_chap.records import lock, run_records
 from compose_chap.records.run_records import Journal
 from compose_chap.records.steps import Step

@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
-from compose_chap.engine.api import Execution
+from compose_chap.engine.execution import Execution
 from compose_chap.errors import DatabaseError, DumpError
 from compose_chap.postgres.psql import counted
 from compose_chap.postgres.reach import WITH_PASSWORD, connection, first_error
@@ -65,7 +65,8 @@ class Snapshot:
     def counts(self) -> dict[str, int]:
         """Return the rows of every table at the moment of the snapshot, and end the transaction."""
         self._execution.end_input()
-        text = "".join(data.decode() for data in self._output)
+        # A letter may lie in two pieces.
+        text = b"".join(self._output).decode()
         if self._execution.status() != 0:
             raise DatabaseError(f"Counting rows failed: {first_error(self._execution.stderr.decode())}")
         return counted(text)

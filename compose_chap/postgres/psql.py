@@ -10,12 +10,12 @@ from functools import cached_property
 from typing import Any
 
 from compose_chap import timeline
-from compose_chap.engine.api import Execution
 from compose_chap.engine.engine import Engine
-from compose_chap.engine.process import Finished
+from compose_chap.engine.execution import Execution
 from compose_chap.errors import DatabaseError, EngineError
 from compose_chap.postgres import reach
 from compose_chap.postgres.reach import WITH_PASSWORD, Administrator, connection, first_error
+from compose_chap.processes.process import Finished
 
 # Every row is a line of JSON, so no value can look like this separator, which is not JSON.
 _NEXT_ANSWER = "--"

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from compose_chap.engine.engine import Engine
-from compose_chap.engine.process import Finished
 from compose_chap.errors import DatabaseError
+from compose_chap.processes.process import Finished
 
 STANDARD_PORT = 5432
 

@@ -21,7 +21,8 @@ NEWER = (
 )
 
 # What neither CREATE DATABASE … TEMPLATE nor pg_dump copies: settings, privileges, comment, connection limit.
-# Settings that are lists of names are stored with quotes already (see variable_is_guc_list_quote in PostgreSQL).
+# A setting that is a list of names is stored as it was written (see variable_is_guc_list_quote in PostgreSQL), and each
+# name of it is quoted again: the owner of the database, whom nobody need trust, chose it, and we run this.
 CARRY = r"""
 WITH old AS (SELECT * FROM pg_database WHERE datname = {old}), setting AS (
   SELECT coalesce(r.rolname, '') AS role, split_part(entry, '=', 1) AS name,
@@ -30,9 +31,15 @@ WITH old AS (SELECT * FROM pg_database WHERE datname = {old}), setting AS (
        unnest(s.setconfig) AS entry)
 SELECT CASE WHEN role = '' THEN format('ALTER DATABASE %I SET ', {new}::text)
             ELSE format('ALTER ROLE %I IN DATABASE %I SET ', role, {new}::text) END
-       || name || ' = ' || CASE WHEN name IN ('search_path', 'temp_tablespaces', 'session_preload_libraries',
-          'local_preload_libraries', 'shared_preload_libraries', 'unix_socket_directories')
-          AND value <> '' THEN value ELSE quote_literal(value) END
+       || quote_ident(name) || ' = '
+       || CASE WHEN name IN ('search_path', 'temp_tablespaces', 'session_preload_libraries',
+                             'local_preload_libraries', 'shared_preload_libraries', 'unix_socket_directories')
+          AND value <> ''
+          THEN (SELECT string_agg(quote_literal(CASE WHEN item LIKE '"%' THEN replace(trim(item, '"'), '""', '"')
+                                                ELSE trim(item) END), ', ' ORDER BY at)
+                FROM regexp_matches(value, '"(?:[^"]|"")*"|[^",]*[^", ][^",]*', 'g')
+                     WITH ORDINALITY AS matched (items, at), unnest(items) AS item)
+          ELSE quote_literal(value) END
 FROM setting
 UNION ALL SELECT format('COMMENT ON DATABASE %I IS %L', {new}::text, shobj_description(oid, 'pg_database'))
 FROM old WHERE shobj_description(oid, 'pg_database') IS NOT NULL

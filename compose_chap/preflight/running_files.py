@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from compose_chap import compose_labels
 from compose_chap.check import Finding, fail, ok
 from compose_chap.engine.engine import UP_ALONE
-from compose_chap.engine.process import check as succeeded
 from compose_chap.model import Service
 from compose_chap.preflight.subject import Subject
+from compose_chap.processes.process import check as succeeded
 from compose_chap.stack import drift
 
 
@@ -28,11 +28,11 @@ def _named_images(subject: Subject) -> Finding:
         if str(wanted) != container.image
     }
     if differing:
-        names = " ".join(dict.fromkeys(differing.values()))
+        names = dict.fromkeys(differing.values())
         return fail(
             f"{'. '.join(differing)}. An upgrade that fails could not go back to what runs.",
-            "Let the files name what runs: docker chap pin VERSION. Or let what they name run first:"
-            f" docker compose up -d --no-deps {names}",
+            "Let the files name what runs: docker chap pin VERSION\nOr first run what they name: "
+            + subject.stack.project.by_hand("up", "-d", "--no-deps", *names),
         )
     return ok("The files name the images that run.")
 

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from compose_chap import ownership
-from compose_chap.engine import process
 from compose_chap.errors import CommandFailed, StackError
 from compose_chap.image import release_key
+from compose_chap.processes import process
 from compose_chap.project.project_file import read_project_file
 
 _GIT = (

@@ -33,6 +33,7 @@ OUT, ERR = "out", "err"
 _ORDER, _ABOUT, _TAKEN, _ENDED = "order.json", "about.json", "taken.json", "ended.json"
 _LARGEST = 4 << 20  # bytes
 _KEPT = 10
+_ORDER_AGE = 60.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class Detached:
 def prepare(directory: Path, order: Invocation, words: tuple[str, ...], now: datetime) -> Path:
     """Write an order down and return the folder of the run that will be. Raise StateError."""
     above = own_folder.make(own_folder.make(directory / FOLDER) / "detached")
-    _remove_old(above)
+    _remove_old(above, now)
     folder = _new_folder(above, run_id(now))
     try:
         about = {"version": 1, "id": folder.name, "words": words, "by": operator(), "began_at": now.isoformat()}
@@ -191,7 +192,17 @@ def _new_folder(above: Path, name: str) -> Path:
     raise StateError(f"Cannot make a folder for the run in {above}.")
 
 
-def _remove_old(above: Path) -> None:
-    ended = [name for name in own_folder.names(above) if (above / name / _ENDED).exists()]
-    for name in ended[: -_KEPT + 1]:
-        shutil.rmtree(above / name, ignore_errors=True)
+def _remove_old(above: Path, now: datetime) -> None:
+    names = own_folder.names(above)
+    ended = [name for name in names if (above / name / _ENDED).exists()]
+    # An order holds the whole environment. Nobody takes it later.
+    left = [name for name in names if _age(above / name / _ORDER, now) > _ORDER_AGE and not taken(above / name)]
+    for name in (*ended[: -_KEPT + 1], *left):
+        forget(above / name)
+
+
+def _age(file: Path, now: datetime) -> float:
+    """Return how many seconds ago a file was written, 0 where it is not there."""
+    with suppress(FileNotFoundError, NotADirectoryError):
+        return now.timestamp() - file.lstat().st_mtime
+    return 0.0

@@ -276,7 +276,9 @@ def undo_record(directory: Path, run: str) -> dict[str, Any]:
     try:
         return _read(undo_file(directory, run))
     except FileNotFoundError:
-        raise StateError(f"The journal of {run} is gone: {undo_file(directory, run)}.") from None
+        gone = f"The journal of {run} is gone, so it cannot be undone: {undo_file(directory, run)}."
+        hint = "Restore a backup instead. To list them: docker chap backups"
+        raise StateError(gone, state="Nothing was changed.", hint=hint) from None
 
 
 def undo_file(directory: Path, run: str) -> Path:

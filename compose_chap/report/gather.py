@@ -59,8 +59,8 @@ def gather(world: World, directory: Path, origin: Origin, stack: Stack | None, w
     )
     known = _with_status(known, seen) if seen else _with_records(known, kept)
     known = replace(known, reached=reached(known))
-    early = seen.problems if seen else (_not_asked(why), *_recorded_problems(world, directory, origin, kept, runs))
-    return replace(known, problems=tuple(dict.fromkeys([*early, *wrong, *problems(known)])))
+    early = seen.problems if seen else (_not_asked(why), *_recorded_problems(world, directory, origin, kept))
+    return replace(known, problems=tuple(dict.fromkeys([*_cut_off(runs), *early, *wrong, *problems(known)])))
 
 
 def _read(question: Callable[[], T], otherwise: T, wrong: list[str]) -> T:
@@ -164,12 +164,14 @@ def _not_asked(why: str) -> str:
     return f"CHAP could not be asked, and this report is made from its records alone. {why}"
 
 
-def _recorded_problems(
-    world: World, directory: Path, origin: Origin, kept: Sequence[Backup], runs: Sequence[Mapping[str, Any]]
-) -> list[str]:
-    """Return what the records say is wrong, as a status would."""
+def _cut_off(runs: Sequence[Mapping[str, Any]]) -> list[str]:
     cut_off = [run for run in runs if run["result"] == audit.CUT_OFF]
-    wrong = [f"The {run['operation']} was cut off. Finish or undo it: docker chap recover" for run in cut_off]
+    return [f"The {run['operation']} was cut off. Finish or undo it: docker chap recover" for run in cut_off]
+
+
+def _recorded_problems(world: World, directory: Path, origin: Origin, kept: Sequence[Backup]) -> list[str]:
+    """Return what the records say is wrong, as a status would."""
+    wrong: list[str] = []
     with suppress(ChapError):
         wrong += routine.look(directory, origin, world.clock()).problems
     wrong += [f"Backup {backup.id} cannot be relied on. {backup.fault}" for backup in kept if backup.fault]

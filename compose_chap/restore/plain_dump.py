@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from itertools import chain
 
 from compose_chap import units
-from compose_chap.engine.api import Execution
+from compose_chap.engine.execution import Execution
 from compose_chap.engine.world import World
 from compose_chap.errors import DatabaseError, DumpError, EngineError
 from compose_chap.postgres import pg_tools

@@ -15,7 +15,7 @@ from compose_chap.backups import proof
 from compose_chap.backups.catalogue import Backup
 from compose_chap.check import Check
 from compose_chap.edit import Edit
-from compose_chap.engine import process, pull
+from compose_chap.engine import pull
 from compose_chap.engine.engine import UP_ALONE
 from compose_chap.engine.world import World
 from compose_chap.errors import DatabaseError, DumpError, StackError
@@ -23,6 +23,7 @@ from compose_chap.image import Reference, release_key
 from compose_chap.model import Role, Stack
 from compose_chap.postgres.database_schema import MARK_TABLE
 from compose_chap.postgres.server import Server, Session
+from compose_chap.processes import process
 from compose_chap.records import lock, run_records
 from compose_chap.records.run_records import Journal
 from compose_chap.restore import fitness, side_database, source, version_guard
@@ -177,7 +178,8 @@ def execute(world: World, plan: RestorePlan, baseline: Baseline, credentials: Ma
 
 def _left_out(names: Sequence[str], live: str) -> tuple[Check, ...]:
     message = f"Not everything came back that belongs to database {live}: {', '.join(names)}."
-    return (Check("properties", "warn", message, hint="Set them again yourself."),) if names else ()
+    hint = "Set them again with psql: ALTER DATABASE … SET …, GRANT …"
+    return (Check("properties", "warn", message, hint=hint),) if names else ()
 
 
 def _protect_images(world: World, stack: Stack, change: Change, journal: Journal) -> None:
@@ -244,7 +246,10 @@ def start_database(world: World, stack: Stack) -> None:
         return bool(running) and Server(world.engine, running[0].id, admin).listening() or None
 
     if not world.until(listening, _DATABASE_STARTS):
-        raise StackError(f"The database service {name} was started and does not answer.", hint="Look at its logs.")
+        raise StackError(
+            f"The database service {name} was started and does not answer.",
+            hint=f"See what it wrote last: docker compose -p {stack.project.name} logs --tail 50 {name}",
+        )
 
 
 def _change(plan: RestorePlan, server: Server, baseline: Baseline, journal: Journal) -> Change:
@@ -279,5 +284,5 @@ def _compare(plan: RestorePlan, tables: Mapping[str, int]) -> None:
     elif not plan.empty and not any(rows for table, rows in tables.items() if table != MARK_TABLE):
         raise DumpError(
             f"{plan.source.path} has {len(tables)} tables and not one row: it was made without data (pg_dump -s?).",
-            hint="Use another one: docker chap backups. If an empty CHAP is what you want: --allow-empty",
+            hint="Use another backup. To list them: docker chap backups\nIf you want an empty CHAP: --allow-empty",
         )

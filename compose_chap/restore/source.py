@@ -19,7 +19,6 @@ from typing import IO, BinaryIO, cast
 from compose_chap import units
 from compose_chap.backups import catalogue
 from compose_chap.backups.catalogue import Backup
-from compose_chap.engine import process
 from compose_chap.errors import DatabaseError, DumpError, EngineError
 from compose_chap.model import Origin
 from compose_chap.postgres import dump_format
@@ -27,6 +26,8 @@ from compose_chap.postgres.dump_format import Contents, Kind, Packing
 from compose_chap.postgres.server import Server
 from compose_chap.postgres.untrusted import unexpected
 from compose_chap.postgres.untrusted.sandbox import Quarantine
+from compose_chap.processes import process
+from compose_chap.reading import unreadable
 from compose_chap.records import order
 
 # The size of the restored database relative to the compressed dump, with indexes.
@@ -110,7 +111,7 @@ def _recognise_file(path: Path) -> Source:
             with gzip.open(path) as unpacked:
                 head = unpacked.read(_HEAD)
     except (OSError, EOFError, zlib.error) as error:
-        raise DumpError(f"Cannot read {path}: {error}.") from None
+        raise unreadable(path, error, DumpError) from None
     # The content of a Zstandard file is known only after the database's container has unpacked it.
     kind = Kind.CUSTOM if packing is Packing.ZSTD else dump_format.kind(head, str(path))
     return Source(path, kind, packing)
@@ -190,7 +191,7 @@ def _pack(folder: Path, send: Callable[[bytes], None], progress: Callable[[int],
                     member.size = os.fstat(file.fileno()).st_size
                     archive.addfile(member, file)
     except (OSError, ValueError) as error:
-        raise DumpError(f"{folder} cannot be read: {error}.") from None
+        raise unreadable(folder, error, DumpError) from None
 
 
 def _parts(folder: Path) -> list[Path]:

@@ -7,8 +7,8 @@ import shlex
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
-from compose_chap.engine import process
 from compose_chap.errors import EngineError
+from compose_chap.processes import process
 from compose_chap.schedule.plan import KINDS, MONTHLY, WEEKLY, Schedule
 
 # What cron of Debian, cronie, BusyBox and fcron say.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,7 @@ class Schedule:
     starts it. `output` is the folder of the backups and `metrics_file` what Prometheus reads, empty for the usual one
     and for none. `ping` is the address of a monitor, which only the monitor and we should know. `alarm_file` is the
     file with the addresses of alarms, and `digest` whether they get a summary: `weekly`, or empty for none.
+    `with_dhis2` and `with_volumes` say what the backups hold besides. `environment` is what the work is given.
     """
 
     project: str
@@ -70,6 +72,9 @@ class Schedule:
     ping: str = ""
     alarm_file: str = ""
     digest: str = ""
+    with_dhis2: bool = False
+    with_volumes: bool = False
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     def time(self, kind: str) -> tuple[int, int]:
         """Return hour and minute at which the work of a kind begins."""
@@ -121,7 +126,11 @@ def mark(directory: Path, kind: str) -> Path:
 def _read(value: Value) -> Schedule:
     store = value.get("store")
     names = ("output", "metrics_file", "ping", "alarm_file", "digest")
-    texts: dict[str, Any] = {name: member.text() for name in names if (member := value.get(name))}
+    others: dict[str, Any] = {name: member.text() for name in names if (member := value.get(name))}
+    # Schedules of earlier versions lack some.
+    others |= {name: member.flag() for name in ("with_dhis2", "with_volumes") if (member := value.get(name))}
+    if environment := value.get("environment"):
+        others["environment"] = {name: member.text() for name, member in environment.members().items()}
     return Schedule(
         value.at("project").filled(),
         value.at("user").filled(),
@@ -132,7 +141,7 @@ def _read(value: Value) -> Schedule:
         value.at("options").texts(),
         value.at("folder").filled(),
         _store(store) if store else None,
-        **texts,
+        **others,
     )
 
 

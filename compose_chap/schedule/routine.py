@@ -16,6 +16,7 @@ from compose_chap.records import audit
 from compose_chap.records.audit import AuditEntry
 from compose_chap.schedule import plan, timers
 from compose_chap.schedule.plan import KINDS, NIGHTLY, Schedule
+from compose_chap.schedule.timers import Timers
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,24 @@ class Routine:
     next_run: datetime | None = None
     problems: tuple[str, ...] = ()
     last_backup: datetime | None = None
+
+
+@dataclass(frozen=True)
+class KindOfWork:
+    """When the work of a kind begins next, None for never, and how it ended last, None before the first time."""
+
+    upcoming: datetime | None
+    last: AuditEntry | None
+
+
+def kinds_of_work(
+    trail: Sequence[AuditEntry], schedule: Schedule, starter: Timers | None, now: datetime
+) -> dict[str, KindOfWork]:
+    """Return it for each kind. `starter` is None where what starts the work is no longer on this machine."""
+    return {
+        kind: KindOfWork(starter.next_run(schedule, kind, now) if starter else None, last_run(trail, kind))
+        for kind in KINDS
+    }
 
 
 def look(directory: Path, origin: Origin, now: datetime) -> Routine:

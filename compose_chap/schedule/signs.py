@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
@@ -16,6 +17,12 @@ from compose_chap.schedule.work import WorkOutcome
 # When a run of a kind is missing. The next may wait for a long restore, and its timer waits some minutes at random.
 _LATEST = {NIGHTLY: timedelta(hours=36), WEEKLY: timedelta(days=9), MONTHLY: timedelta(days=34)}
 CLOCK = "the clock"
+# A hint speaks of the command that failed. Whoever reads an alarm ran none.
+_AGAIN = (
+    (re.compile("Run the command again when "), "Wait until "),
+    (re.compile(r",? then run the command again"), ""),
+    (re.compile(r"(Then r|R)un the command again(\.|: )?"), ""),
+)
 
 
 def at_begin(trail: Sequence[AuditEntry], kind: str, now: datetime) -> list[Sign]:
@@ -44,12 +51,20 @@ def at_end(kind: str, outcomes: Sequence[WorkOutcome]) -> list[Sign]:
         Sign(
             f"{kind} {outcome.name}",
             (outcome.message or f"It ended with status {outcome.exit_status}.") if outcome.failed else "",
-            f"{outcome.hint}\nThen: docker chap schedule run {kind}".strip() if outcome.failed else "",
+            _next(kind, outcome.hint) if outcome.failed else "",
         )
         for outcome in outcomes
         if outcome.exit_status is not None
     ]
     return [Sign(_whole(kind)), *parts]
+
+
+def _next(kind: str, hint: str) -> str:
+    """Return what to do about a part that failed: its hint, in which the command to run again is that of the work."""
+    for pattern, instead in _AGAIN:
+        hint = pattern.sub(instead, hint)
+    again = f"docker chap schedule run {kind}"
+    return f"{hint[:1].upper()}{hint[1:].strip()}\nThen: {again}" if hint.strip() else again
 
 
 def subjects(schedule: Schedule) -> set[str]:

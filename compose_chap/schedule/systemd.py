@@ -9,8 +9,8 @@ from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
 
-from compose_chap.engine import process
 from compose_chap.errors import EngineError, StateError
+from compose_chap.processes import process
 from compose_chap.records.files import durable
 from compose_chap.schedule.plan import KINDS, MONTHLY, NIGHTLY, WEEKLY, Schedule
 
@@ -78,23 +78,54 @@ class Systemd:
         self.units = Path(home) / "systemd/user" if options else _SYSTEM
 
     def install(self, schedule: Schedule, environment: Mapping[str, str]) -> list[str]:
-        """Make the timers and start them, and return their files. Raise StateError or EngineError."""
-        written = []
+        """Make the timers and start them, and return their files.
+
+        Raise StateError or EngineError; then all is as before.
+        """
+        texts = {
+            self.units / name: text.encode()
+            for kind in KINDS
+            for name, text in files(schedule, kind, environment).items()
+        }
+        timers = [f"{unit_name(schedule.project, kind)}.timer" for kind in KINDS]
+        earlier = {path: _content(path) for path in texts}
+        try:
+            self._write(texts)
+            self._start(timers)
+        except BaseException:
+            self._put_back(earlier, timers)
+            raise
+        return list(map(str, texts))
+
+    def _write(self, texts: Mapping[Path, bytes]) -> None:
         try:
             self.units.mkdir(parents=True, exist_ok=True)
-            for kind in KINDS:
-                for name, text in files(schedule, kind, environment).items():
-                    durable.write_file(self.units / name, text.encode())
-                    (self.units / name).chmod(0o644)
-                    written.append(str(self.units / name))
+            for path, content in texts.items():
+                durable.write_file(path, content)
+                path.chmod(0o644)
         except OSError as error:
             raise StateError(f"Cannot write the timers in {self.units}: {error.strerror}.") from None
+
+    def _start(self, timers: Sequence[str]) -> None:
         self._call("daemon-reload")
-        timers = [f"{unit_name(schedule.project, kind)}.timer" for kind in KINDS]
         self._call("enable", "--now", "--quiet", *timers)
         # A timer that was there before goes by its old time until then.
         self._call("restart", *timers)
-        return written
+
+    def _put_back(self, earlier: Mapping[Path, bytes | None], timers: Sequence[str]) -> None:
+        """Put the units back as they were, as far as that can be done: what failed is reported by what failed first."""
+        before = [timer for timer in timers if earlier[self.units / timer] is not None]
+        if added := [timer for timer in timers if timer not in before]:
+            with suppress(EngineError):
+                self._call("disable", "--now", "--quiet", *added)
+        with suppress(StateError):
+            self._write({path: content for path, content in earlier.items() if content is not None})
+        for path, content in earlier.items():
+            if content is None:
+                with suppress(OSError):
+                    path.unlink(missing_ok=True)
+        with suppress(EngineError):
+            self._start(before) if before else self._call("daemon-reload")
 
     def remove(self, project: str) -> None:
         """Stop the timers and remove them. What a timer has begun goes on. Raise StateError or EngineError."""
@@ -132,6 +163,12 @@ class Systemd:
         finished = process.run(["systemctl", *self._options, *words])
         if finished.status != 0:
             raise EngineError(f"systemd refuses to {words[0]} the timers: {finished.last_lines}")
+
+
+def _content(path: Path) -> bytes | None:
+    with suppress(OSError):
+        return path.read_bytes()
+    return None
 
 
 def _when(schedule: Schedule, kind: str) -> str:

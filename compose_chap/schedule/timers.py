@@ -11,8 +11,8 @@ from pathlib import Path
 from shlex import quote
 from typing import Protocol
 
-from compose_chap.engine import background
 from compose_chap.errors import EngineError, StateError, UsageError
+from compose_chap.processes import background
 from compose_chap.schedule import plan
 from compose_chap.schedule.crontab import Crontab
 from compose_chap.schedule.plan import Schedule
@@ -26,6 +26,8 @@ _HANDED_ON = (
 )
 # Without them a monitor, the services of alarms and the server of copies may be out of reach.
 _PROXIES = tuple(spelled for name in ("HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY") for spelled in (name, name.lower()))
+# What an operator sets once, in one shell: it stays until it is set to something else, or to nothing.
+_KEPT = (*_PROXIES, "DOCKER_CHAP_BACKUPS")
 _FOLDERS = ("DOCKER_CONFIG", "DOCKER_CERT_PATH", "DOCKER_CHAP_BACKUPS")
 
 
@@ -82,13 +84,21 @@ def refuse_namesake(starter: Timers, schedule: Schedule) -> None:
             )
 
 
-def environment(own: Mapping[str, str]) -> dict[str, str]:
-    """Return what of this process's environment the work gets; a proxy with a password stays out of it."""
+def environment(own: Mapping[str, str], earlier: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return what of this process's environment the work gets; a proxy with a password stays out of it.
+
+    Of an `earlier` schedule's environment the proxies and the folder of the backups stay, unless they are set here.
+    """
     handed = {name: own[name] for name in _HANDED_ON if own.get(name)}
     handed |= {name: own[name] for name in _PROXIES if own.get(name) and "@" not in own[name]}
     # The work is done in the stack's folder, wherever this was called.
     handed |= {name: os.path.abspath(handed[name]) for name in _FOLDERS if name in handed}
-    return handed | ({} if own.get("HOME") else {"HOME": _home()})
+    kept = {name: value for name, value in (earlier or {}).items() if name in _KEPT and not _is_set(name, own)}
+    return kept | handed | ({} if own.get("HOME") else {"HOME": _home()})
+
+
+def _is_set(name: str, own: Mapping[str, str]) -> bool:
+    return bool({name, name.upper(), name.lower()} & own.keys())
 
 
 def _home() -> str:

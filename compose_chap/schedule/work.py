@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from compose_chap.engine import process
-from compose_chap.engine.process import Finished
 from compose_chap.errors import EngineError
+from compose_chap.processes import process
+from compose_chap.processes.process import Finished
 from compose_chap.schedule.plan import MONTHLY, NIGHTLY, Schedule
 
 # Seconds to wait for another run on the stack, or in the repository: a first copy over a slow link takes hours.
@@ -62,8 +62,12 @@ def parts(schedule: Schedule, kind: str) -> list[WorkPart]:
     store = schedule.store
     limit = ["--limit-upload", str(store.limit_upload)] if store and store.limit_upload else []
     if kind == NIGHTLY:
+        besides = [
+            *(["--with-dhis2"] if schedule.with_dhis2 else []),
+            *(["--with-volumes"] if schedule.with_volumes else []),
+        ]
         work = [
-            _part("backup", "backup", "--reason", "nightly", *output, *wait),
+            _part("backup", "backup", "--reason", "nightly", *besides, *output, *wait),
             *([_part("copy", "copy", "latest", *store.words("--to"), *limit, *output, *wait)] if store else []),
             _part("prune", "prune", "--yes", *output, *wait, needs="backup"),
             *(
@@ -115,7 +119,8 @@ def _outcome(schedule: Schedule, part: WorkPart) -> WorkOutcome:
         return WorkOutcome(part.name, 1, message=error.message)
     facts = {name: _short(document[name]) for name in _TELLING if name in document}
     if finished.status == 0:
-        return WorkOutcome(part.name, 0, facts=facts)
+        fault = _fault(document)
+        return WorkOutcome(part.name, 1 if fault else 0, message=fault, facts=facts)
     failure = document.get("error", {})
     message = str(failure.get("message") or finished.last_lines)
     return WorkOutcome(part.name, finished.status, 0, message, facts, str(failure.get("hint") or ""))
@@ -136,6 +141,13 @@ def _call(schedule: Schedule, *words: str) -> tuple[Finished, dict[str, Any]]:
         document = json.loads(finished.stdout)
         return finished, document if isinstance(document, dict) else {}
     return finished, {}
+
+
+def _fault(document: Mapping[str, Any]) -> str:
+    """Return why the backup that a command made cannot be relied on, empty when it can."""
+    made = document.get("backup")
+    fault = made.get("fault") if isinstance(made, dict) else ""
+    return f"Backup {_short(made)} cannot be relied on. {fault}" if fault else ""
 
 
 def _short(value: Any) -> Any:

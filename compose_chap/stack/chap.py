@@ -11,13 +11,14 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from compose_chap import reading
 from compose_chap.engine.engine import Engine
-from compose_chap.engine.process import Finished
+from compose_chap.engine.last_error import last_error
 from compose_chap.errors import EngineError
+from compose_chap.processes.process import Finished
 from compose_chap.reading import Value
 from compose_chap.stack import chap_scripts
 from compose_chap.stack.chap_answers import Answer, Job, answers_of, checks_in, jobs_in, models_in
@@ -231,8 +232,6 @@ class Chap:
 
 # A Python warning with its source line. CHAP prints some at every start: they are never why it failed.
 _WARNING = re.compile(r"^.*:\d+: \w*Warning: .*\n?(?:[ \t]+.*\n?)?", re.MULTILINE)
-# The frames of a traceback, and the module that defines its error: what is left is for people.
-_FRAMES = re.compile(r"\A(?:[ \t].*\n)+(?:\w+\.)*")
 _KILLED = 137
 
 
@@ -240,9 +239,7 @@ def _failure_reason(finished: Finished) -> str:
     """Return why a program in a container gave no answer, for people."""
     if finished.status == _KILLED:
         return "its container is stopping, or has no memory left"
-    last_error = finished.stderr.rpartition("Traceback (most recent call last):\n")[2]
-    printed = replace(finished, stderr=_FRAMES.sub("", _WARNING.sub("", last_error)))
-    return printed.last_lines or f"it gave no output (exit status {finished.status})"
+    return last_error(_WARNING.sub("", finished.stderr)) or f"it gave no output (exit status {finished.status})"
 
 
 def _active(answer: Value) -> Active:

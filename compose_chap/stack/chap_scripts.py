@@ -177,8 +177,11 @@ names = os.environ["CHAP_WORKERS"].split()
 asked = {"destination": names, "timeout": 1, "limit": len(names)}
 inspect = application.control.inspect(**asked)
 taken = inspect.active_queues() or {}
+idle = set(taken)
 for queue in {queue["name"] for queues in taken.values() for queue in queues}:
-    application.control.cancel_consumer(queue, reply=True, **asked)
+    # Who does not confirm it may still ask the broker for a job after this.
+    replies = application.control.cancel_consumer(queue, reply=True, **asked) or []
+    idle &= {name for reply in replies for name, answer in reply.items() if "ok" in answer}
 if taken:
     # A worker still waits, up to a second, for the job that it asked the broker for last. If it were killed then, a job
     # that comes at that moment would be lost. So the broker ends all such waiting; who takes jobs asks again at once.
@@ -187,7 +190,6 @@ if taken:
         for client in broker.client_list():
             if client["cmd"] == "brpop":
                 broker.client_unblock(client["id"])
-idle = set(taken)
 # A job goes from those that a worker holds to those that it runs, so those that it holds are asked for first.
 for question in (inspect.active_queues, inspect.scheduled, inspect.reserved, inspect.active):
     answers = (idle and question()) or {}

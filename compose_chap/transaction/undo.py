@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,30 +31,14 @@ from compose_chap.transaction.containers import (
     wait_for_server,
 )
 from compose_chap.transaction.data.previous_data import previous_data_of
+from compose_chap.transaction.data.written import Written, written_to
 from compose_chap.transaction.file_changes import Reverted, file_changes_of
 from compose_chap.transaction.run import kept
 from compose_chap.transaction.run.change import Change, begin
-from compose_chap.transaction.run.facts import Answered, facts_of
+from compose_chap.transaction.run.facts import facts_of
 
 # A Compose file of our own, beside what is kept of the run.
 _ON_TOP = "images-of-before.yml"
-
-
-@dataclass(frozen=True)
-class Written:
-    """What was written to the failed data: rows by table that were `added`, and that were `changed`.
-
-    `served` says that CHAP ran on them unobserved, so that more may have been written.
-    """
-
-    added: Mapping[str, int]
-    changed: Mapping[str, int]
-    served: bool
-
-    @property
-    def anything(self) -> bool:
-        """Whether something was written, or may have been."""
-        return bool(self.added or self.changed or self.served)
 
 
 def undo(world: World, change: Change, journal: Journal, *, cut_off: bool = False) -> list[Check]:
@@ -80,15 +64,9 @@ def undo(world: World, change: Change, journal: Journal, *, cut_off: bool = Fals
     reverted = file_changes.revert(world, journal)
     world.notify("data back", change.live)
     previous = previous_data_of(change, facts_of(journal))
-    previous.come_back(world, server, journal)
+    previous.come_back(world, server, journal, cut_off=cut_off)
     facts = facts_of(journal)
-    written = Written(
-        _set_aside(server, change, facts.new_tables or change.tables or facts.old_tables),
-        # Once everything ran, users may have written where CHAP itself does at its start.
-        _changed(server, change, facts.answered, everywhere=journal.began(Step.START_WORKER)),
-        # What it did in its time nobody looked at.
-        served=cut_off or (journal.began(Step.START_WORKER) and not facts.answered),
-    )
+    written = written_to(server, change.failed, change, journal, cut_off=cut_off)
 
     start_what_ran(world, change)
     left = reverted.left if file_changes.name_others(world, reverted.left) else ()
@@ -122,10 +100,10 @@ def _failed_data(
     server: Server, change: Change, written: Written, disposable: str, saved_in: Path | None
 ) -> list[Check]:
     """Drop the failed data, or report that they are kept, or `saved_in` a backup: nothing that a user wrote is lost."""
+    if saved_in:
+        message = f"There was no room for the new data. They are in backup {saved_in.name}, with what users wrote."
+        return [Check("written_meanwhile", "warn", message, details={"backup": str(saved_in)})]
     if written.anything:
-        if saved_in:
-            message = f"There was no room for the new data. They are in backup {saved_in.name}, with what users wrote."
-            return [Check("written_meanwhile", "warn", message, details={"backup": str(saved_in)})]
         if not server.exists(change.failed):
             return []
         message = (
@@ -204,9 +182,9 @@ def _configuration_checks(
     if not any(differences.values()):
         return []
     message = ". ".join(f"{name}: {', '.join(names_)}" for name, names_ in differences.items() if names_)
-    hint = "Set the variables that were set in the shell that started CHAP, then run: docker compose up -d --no-deps "
-    names = " ".join(name for name, names_ in differences.items() if names_)
-    return [Check("settings", "warn", f"Not every setting is as before. {message}.", hint + names)]
+    again = change.project.by_hand("up", "-d", "--no-deps", *(name for name, names_ in differences.items() if names_))
+    hint = f"Set the variables that were set in the shell that started CHAP, then run: {again}"
+    return [Check("settings", "warn", f"Not every setting is as before. {message}.", hint)]
 
 
 def look(world: World, change: Change, server: Server, tables: Mapping[str, int]) -> list[Check]:
@@ -226,39 +204,3 @@ def look(world: World, change: Change, server: Server, tables: Mapping[str, int]
     else:
         checks = []
     return checks
-
-
-def _set_aside(server: Server, change: Change, old: Mapping[str, int]) -> dict[str, int]:
-    """Return how many more rows, by table, the failed data have than the old data.
-
-    Call it before anything is started: rows written to the old data from then on would hide the difference.
-    """
-    databases = server.databases()
-    if change.failed not in databases or change.live not in databases:
-        return {}
-    old = old or server.counts(change.live)
-    since = rows_since(old, server.counts(change.failed))
-    # Rows in tables that only the new version has were made from the old rows.
-    return {table: rows for table, rows in since.items() if rows > 0 and table in old}
-
-
-def _changed(server: Server, change: Change, answered: Answered | None, *, everywhere: bool) -> dict[str, int]:
-    """Return how many rows of each table of the failed data changed since the new API first answered.
-
-    New and changed rows count. Tables that CHAP itself writes at its start count only if `everywhere`.
-    """
-    if not answered or not server.exists(change.failed):
-        return {}
-    newer = server.newer_rows(change.failed, answered.since)
-    gone = {name: rows - newer[name][0] for name, rows in answered.tables.items() if name in newer}
-    return {
-        name: since or gone.get(name, 0)
-        for name, (_, since) in newer.items()
-        if (everywhere or name not in verify.NOBODYS) and (since or gone.get(name, 0) > 0)
-    }
-
-
-def rows_since(old: Mapping[str, int], new: Mapping[str, int]) -> dict[str, int]:
-    """Return by how many rows each table grew (negative: shrank); rows that CHAP itself adds do not count."""
-    more = {table: new.get(table, 0) - old.get(table, 0) for table in sorted({*old, *new})}
-    return {table: rows for table, rows in more.items() if rows < 0 or (rows and table not in verify.NOBODYS)}

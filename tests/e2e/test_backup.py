@@ -128,6 +128,9 @@ def test_a_dump_alone_goes_to_a_file_or_a_pipe(small: SampleStack) -> None:
         small.sql("DROP VIEW of_mine")
     assert (small.folder / "alone.dump").stat().st_mode & 0o777 == 0o600
     assert made["foreign"] == ["VIEW of_mine"] and made["lost_tables"] == []
+    dumps = [entry for entry in chap(small, "history")["entries"] if entry["operation"] == "dump"]
+    assert [entry["facts"]["dump"] for entry in dumps] == [str(small.folder / "alone.dump"), "standard output"]
+    assert [entry["facts"]["size"] for entry in dumps] == [made["size"], len(piped.stdout)]
     assert made["size"] == (small.folder / "alone.dump").stat().st_size
     assert piped.returncode == 0 and b"VIEW of_mine. A restore needs --trust." in b" ".join(piped.stderr.split())
     for content in ((small.folder / "alone.dump").read_bytes(), piped.stdout):

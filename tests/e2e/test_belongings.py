@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.calls import chap
+from tests.e2e.calls import chap, own_crontab
 from tests.e2e.conftest import running
 from tests.sample.stack import SampleStack, environment
 
@@ -39,6 +39,17 @@ def made(bundled: SampleStack) -> Iterator[Any]:
         "mkdir -p /data/runs/7 && echo trained > /data/runs/7/model && echo line > /data/logs/chap.log",
     )
     yield chap(bundled, "backup", "--with-dhis2", "--with-volumes")["backup"]
+
+
+def test_a_night_backs_up_what_the_schedule_was_given(bundled: SampleStack, made: Any, tmp_path: Path) -> None:
+    path = f"{own_crontab(tmp_path)}:{environment()['PATH']}"
+    on = chap(bundled, "schedule", "on", "--by", "cron", "--with-dhis2", "--with-volumes", PATH=path)
+    assert on["notes"] == []
+    backup, *_ = chap(bundled, "schedule", "run", "nightly")["parts"]
+    chap(bundled, "schedule", "off", PATH=path)
+    last = chap(bundled, "backups")["backups"][-1]
+    assert last["id"] == backup["facts"]["backup"]
+    assert (Path(last["folder"]) / "dhis.dump").exists() and any((Path(last["folder"]) / "volumes").iterdir())
 
 
 def test_volumes_hold_the_very_files_and_no_caches(bundled: SampleStack, made: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -77,12 +78,16 @@ EXAMPLES = [
 
 @pytest.mark.parametrize(("name", "line"), EXAMPLES)
 def test_the_example_runs(small: SampleStack, repository: Path, name: str, line: str, tmp_path: Path) -> None:
+    words = shlex.split(line)
+    assert "--yes" not in words
     if name == "rollback":
         # There must be something to undo.
         small.docker("chap", "upgrade", "v2.1.0", "--yes")
+    if name in ("rollback", "restore"):
+        # What a person would answer; a --yes in README would be copied into a terminal, where it skips the question.
+        words.append("--yes")
     if name == "attach":
         small.docker("chap", "backup", "--detach")
-    words = shlex.split(line)
     variables = environment()
     if name in ("copy", "copies"):
         # The place that the example names is nobody's: a folder of this machine stands for it.
@@ -94,3 +99,52 @@ def test_the_example_runs(small: SampleStack, repository: Path, name: str, line:
         variables |= {"PATH": f"{own_crontab(tmp_path)}:{variables['PATH']}"}
     done = run_in(small.folder, *words, env=variables)
     assert done.returncode == 0 and done.stdout.strip(), done.stdout + done.stderr
+
+
+@pytest.mark.torture
+def test_a_new_machine_gets_everything_back_by_the_commands_of_the_docs(small: SampleStack, tmp_path: Path) -> None:
+    """Lose the server, and follow docs/copies.md, from the first password on."""
+    docs = (ROOT / "docs/copies.md").read_text()
+    password, repository = tmp_path / "copies.password", tmp_path / "copies"
+    first = docs.partition("## Begin")[2].partition("```\n")[2].partition("```")[0]
+    first = first.replace("/etc/chap-copies.password", str(password))
+    small.docker("chap", "backup")
+    shell(small.folder, first.replace("sftp:chap@backup.example.org:/srv/chap", str(repository)))
+    rows, files = small.checksum(), {file: file.read_bytes() for file in (*small.files, small.folder / ".env")}
+
+    small.compose("down", "--volumes")
+    stays = small.folder.rename(small.folder.with_name("lost"))
+    try:
+        blocks = re.findall(r"```\n(.*?)```", docs.partition("## On a new machine")[2], re.DOTALL)
+        assert len(blocks) == 3, "the files, a checkout, the data"
+        known = {
+            "/root/copies.password": password,
+            "/srv/chap-copy": tmp_path / "copy",
+            "-r REPOSITORY": f"-r {repository}",
+            "--from REPOSITORY": f"--from {repository} --yes",
+            "PROJECT": small.project,
+        }
+        for name, value in known.items():
+            blocks = [block.replace(name, str(value)) for block in blocks]
+        exports, listing, bring = blocks[0].strip().splitlines()
+        listed = shell(tmp_path, f"{exports}\n{listing}").splitlines()
+        newest = [line for line in listed if re.match(r"[0-9a-f]{8} ", line)][-1].split()[0]
+        shell(tmp_path, f"{exports}\n{bring.replace(' ID ', f' {newest} ')}")
+        for file in json.loads((tmp_path / "copy/manifest.json").read_text())["files"]:
+            Path(file["path"]).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(tmp_path / "copy" / file["file"], file["path"])
+        assert {file: file.read_bytes() for file in files} == files
+        shell(small.folder, blocks[2])
+        assert small.checksum() == rows
+    finally:
+        small.folder.mkdir(exist_ok=True)
+        for path in stays.iterdir():
+            if not (small.folder / path.name).exists():
+                path.rename(small.folder / path.name)
+
+
+def shell(folder: Path, script: str) -> str:
+    """Run commands as a person types them into a terminal, each of which has to succeed."""
+    done = run_in(folder, "bash", "-euc", script, env=environment())
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout

@@ -1,4 +1,4 @@
-"""The page of evidence of a real stack: while CHAP runs, and from the records alone while its engine is away."""
+"""The audit report of a real stack: while CHAP runs, and from the records alone while its engine is away."""
 
 from __future__ import annotations
 

@@ -88,9 +88,15 @@ def test_it_is_on_with_a_password_that_only_the_sheet_shows(
     assert len(lines) == 3 and lines[0].startswith("10 2 * * * cd ") and password not in "".join(lines)
     shown = chap(small, "schedule", PATH=path)["scheduled"]
     assert shown["by"] == "cron" and all(shown["work"][kind]["next"] for kind in ("nightly", "weekly", "monthly"))
+    # What messages propose: every other setting stays.
+    later = chap(small, "schedule", "on", "--at", "03:05", PATH=path)
+    assert later["changed"] == ["at"] and {"copy-to", "metrics-file", "ping", "alarm"} <= set(later["kept"])
+    assert (root / "table").read_text().startswith("5 3 * * * cd ")
     again = chap(small, *words, PATH=path)
-    assert again["sheet"] == "" and len((root / "table").read_text().splitlines()) == 3
-    assert password not in json.dumps([again, shown, chap(small, "history")])
+    assert again["sheet"] == "" and again["changed"] == ["at"]
+    assert len((root / "table").read_text().splitlines()) == 3
+    assert password not in json.dumps([again, later, shown, chap(small, "history")])
+    assert chap(small, "schedule", "--sheet", PATH=path)["sheet"] == on["sheet"]
 
 
 @pytest.mark.torture

@@ -75,7 +75,7 @@ def test_apt_installs_the_package_with_docker_and_takes_all_of_it_away_again(roo
 
 def test_the_commands_of_readme_install_it_for_every_user(root: Root) -> None:
     needed, commands = install_commands()
-    root.run(f"apt-get -qq update; apt-get -qq install -y bash-completion man-db {needed}")
+    root.run(f"apt-get -qq update; apt-get -qq install -y sudo bash-completion man-db {needed}")
     root.run("command -v docker || apt-get -qq install -y docker-cli || apt-get -qq install -y docker.io")
     root.run("useradd --create-home --shell /bin/bash anna; echo 'anna ALL=(ALL) NOPASSWD: ALL' >>/etc/sudoers")
     root.trust()
@@ -104,10 +104,9 @@ def test_the_commands_of_readme_install_it_for_every_user(root: Root) -> None:
 def install_commands() -> tuple[str, str]:
     """Return the packages that README names for the build, and its commands that install."""
     section = README.partition("## Install")[2].partition("\n## ")[0]
-    commands = re.search(r"```\n(git clone .*?)```", section, re.DOTALL)
-    packages = re.search(r"`apt-get install ([a-z0-9 -]+)`", " ".join(section.split()))
-    assert commands and packages, section
-    return packages[1], commands[1]
+    block = re.search(r"```\nsudo apt-get install ([a-z0-9 -]+)\n(git clone .*?)```", section, re.DOTALL)
+    assert block, section
+    return block[1], block[2]
 
 
 def clone(target: Path) -> None:

@@ -18,9 +18,9 @@ from typing import Any
 
 import pytest
 
-from compose_chap.engine.process import Finished
 from compose_chap.errors import ComposeFileError
 from compose_chap.image import Reference
+from compose_chap.processes.process import Finished
 from compose_chap.project import compose_files, pin
 from tests.unit.project.composefiles.projects import Project
 from tests.unit.project.composefiles.projects import project as random_project
@@ -171,6 +171,6 @@ def test_what_compose_finds_wrong_is_shown_without_the_value(compose: Path, tmp_
     assert done.returncode and "hunter2" in done.stderr or "must be" in done.stderr, done.stderr
     assert "hunter2" not in shown.last_lines and WRONG[wrong] in " ".join(shown.last_lines.split()), shown.last_lines
     try:
-        compose_files.load([tmp_path / "c.yml"], None, [], Path.read_bytes, {})
+        compose_files.load([tmp_path / "c.yml"], None, [], {}, Path.read_bytes)
     except ComposeFileError as error:
         assert "hunter2" not in str(error)

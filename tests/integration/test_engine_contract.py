@@ -11,10 +11,10 @@ import pytest
 
 from compose_chap.detection import detect
 from compose_chap.engine.engine import Engine
-from compose_chap.engine.process import check
 from compose_chap.errors import EngineError
 from compose_chap.model import Project, Stack
 from compose_chap.postgres.server import Server
+from compose_chap.processes.process import check
 from tests.fake_server import FakeServer
 from tests.fakes import API, WORKER, FakeEngine
 from tests.sample.stack import SampleStack, environment
@@ -99,6 +99,40 @@ def test_a_database_is_copied_renamed_and_dropped(site: Site) -> None:
     server.drop("failed_one")
     assert not server.exists("failed_one")
     server.end_own_sessions()
+
+
+HOSTILE = """
+CREATE ROLE ordinary;
+CREATE DATABASE hostile OWNER ordinary;
+ALTER DATABASE hostile SET "app.user" = 'it''s';
+SET SESSION AUTHORIZATION ordinary;
+ALTER DATABASE hostile SET search_path = '$user', public, 'a, "b"';
+ALTER DATABASE hostile SET temp_tablespaces = '';
+SELECT set_config('local_preload_libraries', 'x; ALTER ROLE ordinary SUPERUSER; --, "y; z"', false);
+ALTER DATABASE hostile SET local_preload_libraries FROM CURRENT;
+"""
+
+
+def test_settings_that_mean_harm_are_carried_as_what_they_are(site: Site) -> None:
+    server = site.server
+    if isinstance(site.engine, FakeEngine):
+        pytest.skip("it has no SQL")
+    server.command(HOSTILE)
+    before = settings_of(server, "hostile")
+    assert len(before) == 4
+    server.copy("hostile", "carried", "ordinary")
+    assert settings_of(server, "carried") == before
+    assert server.query("SELECT rolsuper FROM pg_roles WHERE rolname = 'ordinary'") == [[False]]
+    server.drop("carried")
+    server.drop("hostile")
+    server.end_own_sessions()
+
+
+def settings_of(server: Server, database: str) -> list[str]:
+    """Return the settings of a database, without the quotes around names that need not have them."""
+    asked = "SELECT unnest(setconfig) FROM pg_db_role_setting JOIN pg_database d ON d.oid = setdatabase"
+    values = server.query(f"{asked} WHERE datname = '{database}' ORDER BY 1")
+    return [str(value).replace('"', "") for (value,) in values]
 
 
 def test_only_the_named_service_is_recreated_and_only_when_it_differs(site: Site) -> None:

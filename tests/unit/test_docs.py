@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import compose_chap
+from tests.unit.test_sentences import STUMBLES
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -19,6 +20,30 @@ ARCHITECTURE = (ROOT / "docs/architecture.md").read_text()
 def test_every_link_leads_to_a_file(document: Path) -> None:
     links = re.findall(r"\]\((?!https?://)([^)#]+)", document.read_text())
     assert not [link for link in links if not (document.parent / link).exists()]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_link_into_a_document_leads_to_a_heading(document: Path) -> None:
+    links = re.findall(r"\]\((?!https?://)([^)#]*)#([^)]+)\)", document.read_text())
+    wrong = [
+        f"{file}#{anchor}"
+        for file, anchor in links
+        if anchor not in _anchors(document.parent / file if file else document)
+    ]
+    assert not wrong
+
+
+def _anchors(document: Path) -> set[str]:
+    """Return what the headings of a document are called in links, as GitHub makes that."""
+    headings = re.findall(r"^#+ (.*)$", document.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("words", STUMBLES)
+def test_documents_are_plain(words: str) -> None:
+    texts = {document.name: " ".join(document.read_text().split()) for document in DOCUMENTS}
+    wrong = [name for name, text in texts.items() if re.search(words, text, re.IGNORECASE)]
+    assert not wrong, f"say it plainly: {STUMBLES[words]}"
 
 
 def test_every_document_can_be_reached_from_readme() -> None:

@@ -11,8 +11,8 @@ import pytest
 
 from compose_chap import timeline
 from compose_chap.cli import app
-from compose_chap.engine import process
 from compose_chap.errors import UsageError
+from compose_chap.processes import process
 from compose_chap.timeline import Timeline
 
 

@@ -218,9 +218,3 @@ def locate(repository: str) -> tuple[str, str]:
     if host not in ("docker.io", "index.docker.io"):
         return host, name
     return _HUB, name if "/" in name else f"library/{name}"
-
-
-def is_loopback(registry: str) -> bool:
-    """Whether a registry is on this machine; Docker speaks to it without TLS."""
-    host = registry.rpartition(":")[0] or registry
-    return host == "localhost" or host.startswith("127.")

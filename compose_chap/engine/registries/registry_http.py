@@ -53,7 +53,7 @@ class Response:
 
 
 class RegistryHttp:
-    """The only door of `httpx`."""
+    """Requests to a registry, by `httpx`."""
 
     def __init__(self, transport: httpx.BaseTransport | None, timeout: float) -> None:
         self._client = httpx.Client(transport=transport, timeout=timeout)

@@ -13,14 +13,14 @@ from contextlib import contextmanager
 from typing import BinaryIO
 
 from compose_chap import units
-from compose_chap.engine.api import Execution
-from compose_chap.engine.process import Finished
+from compose_chap.engine.execution import Execution
 from compose_chap.errors import DatabaseError, DumpError, EngineError
 from compose_chap.postgres import dump_format
 from compose_chap.postgres.pg_tools import LITTLE_MEMORY, MANY_OBJECTS, NOBODY, batched, unreadable
 from compose_chap.postgres.reach import WITH_PASSWORD, connection, first_error
 from compose_chap.postgres.server import Server
 from compose_chap.postgres.untrusted.script_errors import SOME_PRIVILEGES, privileges_of
+from compose_chap.processes.process import Finished
 
 _MOST_JOBS = 4
 # A small file may hold a table of contents of any length.

@@ -48,6 +48,7 @@ def _made(trail: Sequence[AuditEntry]) -> Iterator[BackupLine]:
             dump_size=fields.whole(entry.facts, "dump_size"),
             database_size=fields.whole(entry.facts, "database_size"),
             tables=fields.rows(entry.facts, "tables"),
+            fault=fields.text(entry.facts, "fault"),
         )
 
 

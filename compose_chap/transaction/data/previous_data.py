@@ -9,28 +9,24 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Collection
 from contextlib import suppress
-from dataclasses import replace
-from functools import partial
 from shlex import quote
 
-from compose_chap.backups import backup, catalogue, dump_file, proof
+from compose_chap.backups import catalogue
 from compose_chap.backups.catalogue import Backup
 from compose_chap.engine.world import World
 from compose_chap.errors import ChapError, DatabaseError, StateError, StuckSessions
-from compose_chap.postgres import pg_tools
 from compose_chap.postgres.server import Server
 from compose_chap.records.run_records import Journal
 from compose_chap.records.steps import Step
 from compose_chap.stack.databases import refuse_irreversible
-from compose_chap.stack.observe import refreshed
-from compose_chap.transaction.data import data_plan
+from compose_chap.transaction.data import data_plan, from_dump
 from compose_chap.transaction.data.data_plan import DataKind, DataPlan, Names
 from compose_chap.transaction.run.change import Change, begin
 from compose_chap.transaction.run.facts import RunFacts
-from compose_chap.transaction.run.kept import side_name
 
-# Beside the restored rows their indexes are sorted, and the log of the server grows.
-_ROOM = 1.3
+# Without its version, the newer CHAP would migrate the data of the backup again.
+_BY_BACKUP = "Go back with its backup: docker chap restore {} --with-version"
+_BACKUP_INSTEAD = "Restore a backup instead: docker chap restore {}"
 
 
 class PreviousData(ABC):
@@ -60,8 +56,11 @@ class PreviousData(ABC):
     def bring_in(self, world: World, server: Server, journal: Journal) -> None:
         """Make the incoming data live, if the change has any."""
 
-    def come_back(self, world: World, server: Server, journal: Journal) -> None:
-        """Make the previous data live again, even after an interruption. Raise ChapError when that fails."""
+    def come_back(self, world: World, server: Server, journal: Journal, *, cut_off: bool) -> None:
+        """Make the previous data live again, even after an interruption. Raise ChapError when that fails.
+
+        With `cut_off`, users may have written to the new data unobserved.
+        """
         carry_out(server, self.way_back(server.databases(), journal.steps))
 
     def way_back(self, present: Collection[str], begun: Collection[str]) -> DataPlan:
@@ -100,11 +99,10 @@ class PreviousData(ABC):
     def refuse_what_is_gone(self, server: Server) -> None:
         """Raise StateError when a rollback could not bring the previous data back."""
         if not server.exists(self.change.kept):
-            name = quote(str(self.facts.backup or "latest"))
-            raise StateError(
-                f"The database {self.change.kept}, which the {self.change.operation} kept, is gone.",
-                hint=f"Restore a backup instead: docker chap restore {name}",
-            )
+            wanted = quote(str(self.facts.backup or "latest"))
+            by_backup = _BY_BACKUP if self.change.operation == "upgrade" else _BACKUP_INSTEAD
+            gone = f"The database {self.change.kept}, which the {self.change.operation} kept, is gone."
+            raise StateError(gone, state="Nothing was changed.", hint=by_backup.format(wanted))
 
 
 class CopyInServer(PreviousData):
@@ -178,14 +176,14 @@ class ProvenDump(PreviousData):
 
     def dump(self, world: World, server: Server, journal: Journal) -> None:
         """Make a dump of exactly the data that are live now, and record which dump that is."""
-        made = self._back_up(world, f"the last rows before {journal.id}")
+        made = from_dump.back_up(world, self.change, self.facts, f"the last rows before {journal.id}")
         # CHAP is stopped and cannot say what it is; it is what it was a moment ago.
         _record(journal, catalogue.amend(made, chap=self._first().manifest.chap))
 
-    def come_back(self, world: World, server: Server, journal: Journal) -> None:
+    def come_back(self, world: World, server: Server, journal: Journal, *, cut_off: bool) -> None:
         if self.way_back(server.databases(), journal.steps).from_dump:
-            self._restore(world, server, journal)
-        super().come_back(world, server, journal)
+            from_dump.restore(world, server, self.change, journal, cut_off=cut_off)
+        super().come_back(world, server, journal, cut_off=cut_off)
         if self.facts.kept_dump:
             journal.learn(data_came_back=True)
 
@@ -193,56 +191,13 @@ class ProvenDump(PreviousData):
         wanted = quote(str(self.facts.kept_dump or "latest"))
         raise StateError(
             f"The {self.change.operation} kept the old data as a backup, {wanted}, and not as a database.",
-            hint=f"Restore it with its version: docker chap restore {wanted} --with-version",
+            state="Nothing was changed.",
+            hint=_BY_BACKUP.format(wanted),
         )
-
-    def _back_up(self, world: World, reason: str) -> Backup:
-        assert self.facts.backups  # an upgrade makes its backup first
-        stack = replace(refreshed(world.engine, self.change.project.name), project=self.change.project)
-        return backup.take(world, backup.Scope(stack, self.facts.project_files, reason), self.facts.backups)
 
     def _first(self) -> Backup:
         assert self.facts.backup  # an upgrade makes its backup first
         return catalogue.load(self.facts.backup)
-
-    def _restore(self, world: World, server: Server, journal: Journal) -> None:
-        """Make the kept database again from the dump. Safe to run again after it was cut off anywhere.
-
-        Raise ChapError when the dump does not give every row; the live database is then as it was, except where the
-        disk has no room for both: there it had to go first, and the dump is all there is.
-        """
-        if self.facts.kept_dump is None:
-            raise StateError("The journal does not say in which backup the previous data are.")
-        made = catalogue.load(self.facts.kept_dump)
-        proof.check_sums(world, made)
-        side = side_name(self.change.kept)
-        self._make_side(world, server, side, made, journal)
-        # Where the migrated one went in an earlier try, this one has its settings, and all of the rows or none.
-        if not server.counts(side):
-            tell = partial(world.notify, Step.GO_BACK.value, f"restoring {made.id}")
-            tell(0, 0)
-            pg_tools.fill(server, side, dump_file.pieces(made.dump, tell))
-        proof.compare(server.counts(side), made.tables)
-        server.rename((side, self.change.kept))
-
-    def _make_side(self, world: World, server: Server, side: str, made: Backup, journal: Journal) -> None:
-        """Make an empty database that is like the migrated one. That one goes where there is no room for both."""
-        live, failed, present = self.change.live, self.change.failed, server.databases()
-        now = live if live in present else failed
-        if now not in present:
-            return
-        server.drop(side)
-        server.create(side, replace(present[now], owner=self.change.owner))
-        server.carry(now, side)
-        if server.free_space() < made.manifest.database.size * _ROOM:
-            if now == live:
-                # CHAP may have served on it since the run was cut off: nothing that a user wrote is thrown away.
-                if "failure" not in journal.record:
-                    world.notify(Step.GO_BACK.value, "backing up the new data: there is no room for both")
-                    saved = self._back_up(world, f"the new data of {journal.id}, which was cut off")
-                    journal.learn(new_data=str(saved.folder))
-                server.rename((live, failed))
-            server.drop(failed)
 
 
 class SwappedOut(PreviousData):

@@ -20,7 +20,7 @@ from compose_chap.backups import catalogue, manifest_reader, proof, restore_txt,
 from compose_chap.backups.manifest import DatabaseFacts, Dhis2Facts, DumpPart, ImageFacts, ServerFacts, VolumePart
 from compose_chap.backups.volumes import unique_name
 from compose_chap.errors import DumpError
-from compose_chap.model import Role
+from compose_chap.model import Project, Role
 from compose_chap.operations import prune
 from compose_chap.reading import Value
 from compose_chap.records.retention import Retention
@@ -256,9 +256,7 @@ HOSTILE = [
 @pytest.mark.parametrize("name", HOSTILE)
 def test_what_stands_in_the_instructions_is_quoted_for_the_shell(name: str, tmp_path: Path) -> None:
     service = SimpleNamespace(name=name)
-    project: Any = SimpleNamespace(
-        name=name, directory=Path("/srv"), files=[Path("/srv", name)], env_files=[], absent=[]
-    )
+    project = Project(name, Path("/srv"), (Path("/srv", name),))
     stack: Any = SimpleNamespace(
         project=project,
         writers=[service],

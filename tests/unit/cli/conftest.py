@@ -16,6 +16,8 @@ DOCKER = f"""#!{sys.executable}
 import json, pathlib, sys
 failing = pathlib.Path(__file__).with_name("failing").read_text().split()
 bad = [word for word in failing if word in sys.argv]
+with open(pathlib.Path(__file__).with_name("asked"), "a") as asked:
+    asked.write(" ".join(sys.argv[1:]) + "\\n")
 print(json.dumps({{"error": {{"message": "The database does not answer."}}}} if bad else {{"ok": True}}))
 sys.exit(len(bad))
 """

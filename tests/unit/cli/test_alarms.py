@@ -16,6 +16,7 @@ import pytest
 from compose_chap.alarms import ledger
 from compose_chap.cli import app
 from compose_chap.cli.call import Call
+from compose_chap.ownership import user_name
 from compose_chap.records import audit, lock
 from compose_chap.schedule import plan
 from tests.monitor import monitoring
@@ -58,8 +59,9 @@ def test_a_single_alarm_for_each_change_and_none_between(
     assert titles(web) == ["nightly backup fails"]
     text = web.received[0][1]["message"]
     assert "FAILS: nightly backup\nThe database does not answer." in text and "Newest backup: none" in text
-    assert "Then: docker chap schedule run nightly" in text
-    assert re.search(rf"Next, on that server, in {re.escape(str(tmp_path))}:\n", text)
+    user = re.escape(user_name(os.geteuid()))
+    lines = rf"Next, on that server, as user {user}:\ncd {re.escape(str(tmp_path))}\ndocker chap schedule run nightly\Z"
+    assert re.search(lines, text)
     (programs / "failing").write_text("backup prune --deep")
     call(capsys, "run", expect=1)
     call(capsys, "run", "weekly", expect=1)
@@ -135,7 +137,7 @@ def test_off_forgets_addresses_and_messages(
     call(capsys, "off")
     assert not [path.name for path in (tmp_path / ".docker-chap").iterdir() if path.name.startswith("alarms")]
     on(capsys, web)
-    call(capsys, "on", "--by", "cron")
+    assert call(capsys, "on", "--without", "alarm")["removed"] == ["alarm"]
     assert call(capsys)["scheduled"]["alarms"] == []
     assert not (tmp_path / ".docker-chap" / "alarms.addresses").exists()
 
@@ -294,7 +296,7 @@ def test_what_the_schedule_no_longer_does_does_not_fail_for_ever(
     plan.write(tmp_path, replace(schedule, metrics_file=str(tmp_path / "x.prom")))
     call(capsys, "run", expect=1)
     assert [each.subject for each in ledger.read(tmp_path).failing] == ["nightly metrics"]
-    on(capsys, web)
+    call(capsys, "on", "--without", "metrics-file")
     call(capsys, "run")
     assert ledger.read(tmp_path).failing == () and titles(web) == ["nightly metrics fails"]
 

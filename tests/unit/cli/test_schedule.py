@@ -13,6 +13,7 @@ import pytest
 from compose_chap.cli import app
 from compose_chap.records import audit, lock
 from compose_chap.schedule import plan
+from tests.fakes import FakeEngine
 from tests.monitor import Monitor, monitoring
 
 
@@ -173,6 +174,97 @@ def test_what_is_not_understood(
 
 def test_nothing_is_run_that_is_not_scheduled(programs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "schedule on" in call(capsys, "run", expect=1)["error"]["hint"]
+
+
+RESTIC_THAT_OPENS = """#!/bin/sh
+[ "$1" = version ] && echo "restic 0.14.0 compiled with go1.19 on linux/amd64"
+echo "$*" >>'{asked}'
+exit 0
+"""
+
+
+def test_on_again_changes_only_what_is_given(
+    programs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = programs / "asked"
+    (programs / "restic").write_text(RESTIC_THAT_OPENS.format(asked=asked))
+    (programs / "restic").chmod(0o755)
+    everything = ("--at", "02:10", "--copy-to", "sftp:chap@north:/srv/chap", "--limit-upload", "300",
+                  "-o", str(tmp_path / "mnt"), "--metrics-file", str(tmp_path / "chap.prom"),
+                  "--ping", "https://hc-ping.com/secret-path", "--alarm", "json://ops:alarm-password@127.0.0.1/x",
+                  "--digest", "weekly", "--with-volumes")  # fmt: skip
+    made = on(capsys, *everything)
+    password = (tmp_path / ".docker-chap" / "copies.password").read_text().strip()
+    assert password in made["sheet"] and made["kept"] == []
+    before, addresses = plan.read(tmp_path), tmp_path / ".docker-chap" / "alarms.addresses"
+    # What the messages of this tool propose: each alone, and nothing at all.
+    asked.unlink()
+    for words, changed in ((("--at", "03:20"), ["at"]), ((), [])):
+        again = call(capsys, "on", *words)
+        assert again["changed"] == changed and again["sheet"] == "" and not again["removed"]
+        assert set(again["kept"]) >= {"copy-to", "password-file", "limit-upload", "alarm", "digest", "ping", "volumes"}
+        assert plan.read(tmp_path) == replace(before or pytest.fail("no schedule"), hour=3, minute=20)
+        assert addresses.read_text() == "json://ops:alarm-password@127.0.0.1/x\n"
+    assert not asked.exists(), "the link may be down"
+    assert call(capsys, "on", "--copy-to", "sftp:chap@north:/srv/chap")["sheet"] == "" and asked.exists()
+    again = call(capsys, "on", "--alarm", "json://127.0.0.1/other", "--alarm", "json://127.0.0.1/third")
+    assert again["changed"] == ["alarm"] and addresses.read_text().splitlines()[0] == "json://127.0.0.1/other"
+    assert addresses.stat().st_mode & 0o777 == 0o600
+    assert call(capsys, "--sheet")["sheet"] == made["sheet"]
+    other = call(capsys, "on", "--copy-to", str(tmp_path / "copies"), "--without", "digest", "--without", "volumes")
+    assert password in other["sheet"] and other["changed"] == ["copy-to"] and other["removed"] == ["volumes", "digest"]
+    last = call(capsys, "on", "--without", "copy-to", "--without", "alarm")
+    assert last["removed"] == ["copy-to", "password-file", "limit-upload", "alarm"] and not addresses.exists()
+    assert last["scheduled"]["repository"] is None and last["scheduled"]["at"] == "03:20"
+    assert "makes no copies" in call(capsys, "--sheet", expect=2)["error"]["message"]
+    written = (tmp_path / ".docker-chap" / "audit.jsonl").read_text() + (programs / "table").read_text()
+    assert not any(secret in written for secret in (password, "alarm-password", "secret-path"))
+
+
+def test_what_was_kept_and_changed_is_shown(programs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    on(capsys, "--ping", "https://hc-ping.com/x")
+    assert app.main(["schedule", "on", "--at", "04:00"]) == 0
+    shown = capsys.readouterr().out
+    assert "\nChanged: at.\nKept: by, ping.\n" in shown and "NEXT" in shown
+    assert app.main(["schedule", "on", "--without", "ping"]) == 0
+    assert "\nTaken away: ping.\nKept: at, by.\n" in capsys.readouterr().out
+    assert app.main(["schedule", "on"]) == 0
+    assert "\nChanged: nothing.\nKept: at, by.\n" in capsys.readouterr().out
+
+
+def test_what_dhis2_has_is_in_the_backups_where_that_is_wanted(
+    engine: FakeEngine, programs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = call(capsys, "on", "--by", "cron", "--with-dhis2", expect=1)["error"]
+    assert "no database of DHIS2" in error["message"] and plan.read(tmp_path) is None
+    assert on(capsys)["notes"] == []
+    database = engine._make("dhis2-db", "postgres:17")
+    engine._set(database.id, environment={"POSTGRES_DB": "dhis"})
+    assert "docker --context north chap schedule on --with-dhis2" in " ".join(shown(capsys, "on").split())
+    made = call(capsys, "on", "--with-dhis2", "--with-volumes")
+    assert made["changed"] == ["dhis2", "volumes"] and made["notes"] == [] and made["scheduled"]["with_dhis2"]
+    assert "Backups include DHIS2's database and the volumes." in shown(capsys)
+    assert "DHIS2" not in shown(capsys, "on", "--at", "03:00").replace("include DHIS2's", "")
+    call(capsys, "run")
+    assert "--with-dhis2 --with-volumes" in (programs / "asked").read_text().splitlines()[0]
+
+
+def shown(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    capsys.readouterr()
+    assert app.main(["schedule", *words], ("docker", "--context", "north")) == 0
+    return capsys.readouterr().out
+
+
+def test_the_compose_files_that_were_named_stay(
+    programs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    on(capsys, "-f", "compose.yml")
+    named = ("-f", str(tmp_path / "compose.yml"))
+    for words in (("--at", "04:00"), ("-f", "compose.yml")):
+        call(capsys, "on", *words)
+        schedule = plan.read(tmp_path)
+        assert schedule and schedule.options == (*named, "-p", schedule.project)
+    assert f" -f {tmp_path}/compose.yml -p " in (programs / "table").read_text()
 
 
 RESTIC = """#!/bin/sh

@@ -48,6 +48,8 @@ def test_a_copy_that_was_cut_off_does_not_count() -> None:
     "tags",
     [
         *({"backup": text} for text in ("../../etc", "", "2026112T010000Z", "٢٠٢٦١١٢٧T010000Z", "20261399T010000Z")),
+        *({"backup": text} for text in ("99991231T235959Z", "00010101T000000Z", "19700101T000000Z")),
+        *({"order": text} for text in ("9999-12-31T23:59:59+00:00", "0001-01-01T00:00:00+00:00")),
         *({"order": text} for text in ("soon", "2026-11-28", "2026-11-28T01:00:00")),
         *({"size": text} for text in ("many", "²", "-1", "9" * 5000)),
         {"sha256": ""},

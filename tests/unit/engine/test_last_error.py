@@ -133,6 +133,12 @@ def test_the_reason_is_the_last_error_of_the_log(log: str, reason: str) -> None:
     assert last_error(log) == reason
 
 
+def test_a_log_of_blanks_is_read_in_no_time() -> None:
+    # Nothing is measured: what takes the square of this takes hours.
+    blanks = (" " * 2000 + "\n") * 2000
+    assert last_error(f"[SQL: SELECT 1\n{blanks * 8}ValueError: x\n") == "ValueError: x"
+
+
 def test_a_reason_is_a_single_readable_line() -> None:
     result = last_error("ValueError: " + "word " * 200)
     assert len(result) == 300 and result.endswith("...") and "\n" not in result

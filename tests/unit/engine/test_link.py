@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import socket
 from pathlib import Path
 
 import pytest
 
-from compose_chap.engine.link import link_of
+from compose_chap.engine.link import link, link_of
 
 DEFAULT, CHOSEN = "unix:///var/run/docker.sock", "unix:///chosen.sock"
 
@@ -60,3 +61,25 @@ def test_a_context_in_use_is_the_clis_to_read(
 def test_a_configuration_that_cannot_be_read_is_the_clis_to_complain_of(docker: str, tmp_path: Path) -> None:
     (tmp_path / ".docker/config.json").mkdir(parents=True)
     assert link_of([docker]).address == CHOSEN
+
+
+def test_a_bridge_leaves_no_process_behind_and_outlives_a_failure(docker: str) -> None:
+    bridge = link([docker], "tcp://127.0.0.1:9").socket.removeprefix("unix://")
+
+    def answer() -> bytes:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(bridge)
+            return client.makefile("rb").read()
+
+    for _ in range(20):
+        assert answer()
+    Path(docker).rename(f"{docker}-away")
+    assert answer() == b""
+    Path(f"{docker}-away").rename(docker)
+    assert answer()
+    own = [Path(f"/proc/{child}/stat").read_text().split()[2] for child in _children()]
+    assert own.count("Z") <= 1
+
+
+def _children() -> list[str]:
+    return Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()

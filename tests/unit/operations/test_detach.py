@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from compose_chap.engine import background
 from compose_chap.engine.engine import Engine
 from compose_chap.engine.world import World
 from compose_chap.errors import EngineError, StateError
 from compose_chap.operations import detach
+from compose_chap.processes import background
 from compose_chap.records import detached
 from compose_chap.records.detached import Detached
 
@@ -177,6 +177,16 @@ def test_only_the_last_runs_are_kept(world: World, tmp_path: Path) -> None:
         detached.take(made[-1])
         detached.end(made[-1], 0, world.clock())
     assert [run.folder for run in detached.runs(tmp_path)] == made[-10:]
+
+
+def test_an_order_that_nobody_took_does_not_stay(world: World, tmp_path: Path) -> None:
+    order = detached.Invocation(("true",), str(tmp_path), 0o22, {"DHIS2_PASSWORD": "district"})
+    left, begun = (detached.prepare(tmp_path, order, ("backup",), datetime.now(timezone.utc)) for _ in range(2))
+    detached.take(begun)
+    detached.prepare(tmp_path, order, ("backup",), datetime.now(timezone.utc) + timedelta(seconds=50))
+    assert left.exists()
+    detached.prepare(tmp_path, order, ("backup",), datetime.now(timezone.utc) + timedelta(seconds=70))
+    assert not left.exists() and begun.exists()
 
 
 def test_another_run_in_the_same_second_has_its_own_name(world: World, tmp_path: Path) -> None:

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from compose_chap.cli.screen.fleet import contexts_text
-from compose_chap.engine import process
-from compose_chap.engine.process import Finished
 from compose_chap.errors import EngineError
 from compose_chap.operations import fleet
+from compose_chap.processes import process
+from compose_chap.processes.process import Finished
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=timezone.utc)
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from compose_chap.engine.process import Finished
 from compose_chap.errors import DatabaseError, StuckSessions
 from compose_chap.postgres.psql import counted
 from compose_chap.postgres.reach import connection
 from compose_chap.postgres.server import Server
+from compose_chap.processes.process import Finished
 
 AS_ROOT = Finished(0, '[true, 170006, 5432, ["root"], null]\n', "")
 

@@ -12,11 +12,11 @@ import pytest
 
 from compose_chap import revisions
 from compose_chap.detection import detect
-from compose_chap.engine.process import Finished
 from compose_chap.errors import DatabaseError, EngineError
 from compose_chap.model import Stack
 from compose_chap.preflight import preflight, release_notes, roads, unpinned
 from compose_chap.preflight.known_roads import ROADS, RoadFacts
+from compose_chap.processes.process import Finished
 from compose_chap.transaction.data import repairs
 from tests.fakes import FakeEngine
 

@@ -163,8 +163,18 @@ def test_a_change_that_would_be_lost_is_in_the_way(clone: Path, path: str, stage
     if stage == "add":
         git(clone, "add", path)
     assert checkout_move.blocking_files(move_of(clone)) == [path]
-    with pytest.raises(StackError, match=path):
+    with pytest.raises(StackError, match=path) as refused:
         checkout_move.refuse_what_cannot_move(move_of(clone))
+    follow_hint(refused.value.hint, clone, path)
+
+
+def follow_hint(hint: str, clone: Path, path: str) -> None:
+    """Put a change aside and get it back, with the commands that are shown."""
+    aside, back = (line.partition(": ")[2] for line in hint.splitlines())
+    subprocess.run(aside, shell=True, env={**os.environ, **WHO}, capture_output=True, check=True)
+    checkout_move.refuse_what_cannot_move(move_of(clone))
+    subprocess.run(back, shell=True, env={**os.environ, **WHO}, capture_output=True, check=True)
+    assert (clone / path).read_text() == "mine\n"
 
 
 def test_an_ignored_file_that_the_release_has_is_in_the_way_too(clone: Path) -> None:
@@ -178,6 +188,9 @@ def test_an_ignored_file_that_the_release_has_is_in_the_way_too(clone: Path) -> 
     git(source, "commit", "-qm", "c")
     git(source, "tag", "v1.11.0")
     assert checkout_move.blocking_files(move_of(clone, "v1.11.0")) == ["conf/mine.yaml"]
+    with pytest.raises(StackError) as refused:
+        checkout_move.refuse_what_cannot_move(move_of(clone, "v1.11.0"))
+    follow_hint(refused.value.hint, clone, "conf/mine.yaml")
 
 
 def test_changes_elsewhere_and_untracked_files_stay(clone: Path) -> None:

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from compose_chap import units
-from compose_chap.engine import process
 from compose_chap.errors import Locked
+from compose_chap.processes import process
 from compose_chap.records import lock, run_records
 from compose_chap.records.steps import Step
 

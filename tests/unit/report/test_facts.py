@@ -15,6 +15,7 @@ import pytest
 
 from compose_chap.backups import catalogue
 from compose_chap.backups.verdict import CHECKSUMS, RESTORED
+from compose_chap.detection import detect
 from compose_chap.engine.world import World
 from compose_chap.errors import UsageError
 from compose_chap.model import Origin
@@ -26,10 +27,14 @@ from compose_chap.report.facts import fields, lines
 from compose_chap.report.facts.known import Promise, ReportFacts
 from compose_chap.report.facts.reached import problems, reached
 from compose_chap.report.page import page
-from tests.fakes import run_record
+from tests.fakes import FakeEngine, run_record, world
 from tests.unit.operations.test_odd_records import ODD, read_spoiled
 from tests.unit.report import years
 from tests.unit.report.conftest import Read
+from tests.unit.transaction.test_transaction import base_folder, cut_off, engine
+
+# The fixtures of the other module, under their own names.
+__all__ = ["base_folder", "engine"]
 
 DAY = timedelta(days=1)
 NIGHTLY = Promise("cron", "01:30", years.STORE, {"nightly": None})
@@ -99,6 +104,22 @@ def test_a_bad_backup_does_not_count_as_proven(tmp_path: Path, read: Read) -> No
     assert seen.backups[-1].fault and seen.backups[-1].proven_at is None and seen.sound == seen.backups[-2]
     assert any("cannot be relied on" in problem for problem in seen.problems)
     assert seen.reached[0].proven == 2 and "BAD: Its last check failed" in page(seen)
+
+
+def test_a_bad_backup_that_is_gone_does_not_count_either() -> None:
+    facts = {"backup": "20261127T013000Z", "fault": "It is missing public.prediction."}
+    (line,) = lines.backup_lines([], [years.entry("backup", years.NOW - DAY, 1, facts=facts)])
+    assert line.fault == "It is missing public.prediction."
+    assert reached(known(backups=(line,), promise=NIGHTLY))[0].proven == 0
+
+
+def test_a_run_that_was_cut_off_is_a_problem_also_while_chap_answers(engine: FakeEngine) -> None:
+    cut = cut_off(engine, "verify")
+    stack = detect(cut.containers())[0]
+    origin = cut.origin(stack.project.name)
+    for live in (stack, None):
+        seen = gather.gather(world(cut), cut.folder, origin, live, "The engine does not answer.")
+        assert "The upgrade was cut off. Finish or undo it: docker chap recover" in seen.problems
 
 
 def test_a_change_that_was_refused_changed_nothing() -> None:

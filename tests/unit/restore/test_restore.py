@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from compose_chap.detection import detect
-from compose_chap.engine.process import Finished
 from compose_chap.errors import ChapError, StackError
+from compose_chap.processes.process import Finished
 from compose_chap.records import run_records
 from compose_chap.restore import restore
 from compose_chap.stack.databases import server_of

@@ -188,7 +188,7 @@ def test_cron_that_refuses_is_named(table: Path) -> None:
 
 def test_what_starts_the_work_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr("compose_chap.engine.background.systemd_options", lambda: None)
+    monkeypatch.setattr("compose_chap.processes.background.systemd_options", lambda: None)
     with pytest.raises(EngineError, match="neither systemd nor cron") as caught:
         timers.timers()
     assert "enable-linger" in caught.value.hint
@@ -201,7 +201,7 @@ def test_what_starts_the_work_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     for options, folder in (([], "/etc/systemd/system"), (["--user"], "/home/anna/.config/systemd/user")):
         monkeypatch.setenv("HOME", "/home/anna")
         monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
-        monkeypatch.setattr("compose_chap.engine.background.systemd_options", lambda given=options: given)
+        monkeypatch.setattr("compose_chap.processes.background.systemd_options", lambda given=options: given)
         starter = timers.timers()
         assert isinstance(starter, Systemd) and str(starter.units) == folder
 
@@ -219,3 +219,45 @@ def test_the_work_finds_its_folders_from_another_folder(tmp_path: Path, monkeypa
     monkeypatch.chdir(tmp_path)
     own = {"HOME": "/root", "DOCKER_CHAP_BACKUPS": "backups", "DOCKER_CONFIG": "/etc/docker"}
     assert timers.environment(own) == {**own, "DOCKER_CHAP_BACKUPS": f"{tmp_path}/backups"}
+
+
+def test_a_proxy_stays_until_it_is_set_again(tmp_path: Path) -> None:
+    earlier = {"PATH": "/bin", "HTTPS_PROXY": "http://p:1", "DOCKER_CHAP_BACKUPS": "/mnt", "DOCKER_HOST": "ssh://x"}
+    own = {"PATH": "/usr/bin", "HOME": "/root"}
+    assert timers.environment(own, earlier) == {
+        **own, "HTTPS_PROXY": "http://p:1", "DOCKER_CHAP_BACKUPS": "/mnt"
+    }  # fmt: skip
+    for name in ("HTTPS_PROXY", "https_proxy"):
+        assert timers.environment({**own, name: "http://q:2"}, earlier)[name] == "http://q:2"
+        assert "HTTPS_PROXY" not in timers.environment({**own, name: ""}, earlier)
+    assert "HTTPS_PROXY" not in timers.environment({**own, "HTTPS_PROXY": "http://me:secret@q:2"}, earlier)
+
+
+# Refuses whatever stands in the file `refused`, and writes down all it was asked.
+SYSTEMCTL = """#!/bin/sh
+echo "$*" >>'{folder}/asked'
+for word in $(cat '{folder}/refused'); do [ "$2" = "$word" ] && {{ echo "no" >&2; exit 1; }}; done
+exit 0
+"""
+
+
+@pytest.mark.parametrize("refused", ["daemon-reload", "enable", "restart"])
+def test_systemd_that_refuses_leaves_the_units_as_they_were(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: str
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    (tmp_path / "systemctl").write_text(SYSTEMCTL.format(folder=tmp_path))
+    (tmp_path / "systemctl").chmod(0o755)
+    (tmp_path / "refused").write_text(refused)
+    starter = Systemd(["--user"])
+    with pytest.raises(EngineError, match=f"refuses to {refused}"):
+        starter.install(ODD, {"PATH": "/bin"})
+    assert not list(starter.units.iterdir())
+    (tmp_path / "refused").write_text("")
+    assert sorted(starter.install(ODD, {"PATH": "/bin"})) == sorted(map(str, starter.units.iterdir()))
+    before = {path: path.read_bytes() for path in starter.units.iterdir()}
+    (tmp_path / "refused").write_text(refused)
+    with pytest.raises(EngineError, match=f"refuses to {refused}"):
+        starter.install(replace(ODD, hour=9), {"PATH": "/sbin"})
+    assert {path: path.read_bytes() for path in starter.units.iterdir()} == before

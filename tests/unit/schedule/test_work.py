@@ -105,6 +105,15 @@ def test_a_failed_backup_removes_nothing_and_the_rest_is_done(docker: Path) -> N
     assert not any("prune" in words and "--from" not in words for words in asked(docker))
 
 
+def test_a_backup_that_lost_a_table_is_a_failure_of_the_night(docker: Path) -> None:
+    made = {"backup": {"id": "20261128T013000Z", "fault": "It is missing public.prediction."}}
+    outcomes = run(docker, {"backup": [0, made]})
+    assert outcomes["backup"].failed and outcomes["backup"].facts == {"backup": "20261128T013000Z"}
+    fault = "Backup 20261128T013000Z cannot be relied on. It is missing public.prediction."
+    assert outcomes["backup"].message == fault
+    assert not any("prune" in words and "--from" not in words for words in asked(docker))
+
+
 def test_a_link_that_is_down_costs_no_copy(docker: Path) -> None:
     outcomes = run(docker, {"copy": [1, {"error": {"message": "The repository cannot be reached."}}]})
     assert outcomes["prune copies"].exit_status is None and outcomes["prune"].exit_status == 0

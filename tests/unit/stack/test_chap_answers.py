@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from compose_chap.engine.process import Finished
 from compose_chap.errors import EngineError
+from compose_chap.processes.process import Finished
 from compose_chap.stack import chap, chap_scripts
 from compose_chap.stack.chap import Chap
 from compose_chap.stack.chap_answers import Answer, Job, answers_of

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from compose_chap.detection import detect
-from compose_chap.engine.process import Finished
 from compose_chap.engine.world import World
 from compose_chap.errors import EngineError
 from compose_chap.postgres.database_schema import Column
+from compose_chap.processes.process import Finished
 from compose_chap.stack import model_schema
 from tests.fakes import FakeEngine, world
 

@@ -18,7 +18,7 @@ from compose_chap.operations import rollback
 from compose_chap.postgres import server
 from compose_chap.preflight import release_notes
 from compose_chap.records import run_records
-from compose_chap.transaction import undo
+from compose_chap.transaction.data.written import rows_since
 from compose_chap.transaction.evidence import secrets_of
 from compose_chap.transaction.run.kept import kept_name
 from tests.fakes import run_record
@@ -63,7 +63,7 @@ def test_the_last_effective_run_is_undone(tmp_path: Path) -> None:
 def test_rows_since_tell_of_tables_that_shrank_too() -> None:
     old = {"public.a": 5, "public.b": 5, "public.gone": 2, "public.modeltemplatedb": 1}
     new = {"public.a": 7, "public.b": 4, "public.new": 1, "public.modeltemplatedb": 3}
-    assert undo.rows_since(old, new) == {"public.a": 2, "public.b": -1, "public.gone": -2, "public.new": 1}
+    assert rows_since(old, new) == {"public.a": 2, "public.b": -1, "public.gone": -2, "public.new": 1}
 
 
 def test_passwords_are_taken_out_of_evidence() -> None:

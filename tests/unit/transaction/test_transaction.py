@@ -72,6 +72,7 @@ def engine(base_folder: Path, monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
     (folder / "compose.yml").write_bytes(OLD)
 
     saved: list[Database] = []
+    new: list[Database] = []
     (folder / "backups" / "1").mkdir(parents=True)
     (folder / "backups" / "1" / "a.dump").write_bytes(b"d")
 
@@ -85,8 +86,9 @@ def engine(base_folder: Path, monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
         here = world.engine
         assert isinstance(here, FakeEngine)
         here.at("backup")
-        if args[0].reason.endswith("cut off"):
-            # Of the new data; the old ones stay what comes back.
+        if args[0].reason.startswith("the new data"):
+            # The old ones stay what comes back.
+            new.append(copy.deepcopy(here.databases["chap_core"]))
             return replace(made(), folder=folder / "backups" / "new")
         saved.append(copy.deepcopy(here.databases["chap_core"]))
         return made()
@@ -107,7 +109,9 @@ def engine(base_folder: Path, monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
     # A real power cut is not played here, and a disk is slow.
     monkeypatch.setattr("os.fsync", lambda descriptor: None)
     monkeypatch.setattr(run_records, "_ROOM", 16)
-    return FakeEngine(folder)
+    engine = FakeEngine(folder)
+    engine.backups_of_new_data = new
+    return engine
 
 
 def writers() -> dict[str, Callable[..., None]]:
@@ -341,6 +345,63 @@ def test_new_data_that_users_may_have_written_to_are_kept_also_without_room(
     )
     kept = [name for name in later.databases if name.endswith("_failed")]
     assert bool(kept) == bool(room) and ("backup new" in check["message"]) == (not room)
+
+
+def journal_now(engine: FakeEngine) -> dict[str, Any]:
+    """Return the record of the open run; without steps where none is open."""
+    path = engine.folder / ".docker-chap" / "journal.json"
+    return dict(json.loads(path.read_text())) if path.exists() else {"steps": []}
+
+
+def steps_now(engine: FakeEngine) -> list[str]:
+    """Return the steps that the open run began."""
+    return [step["step"] for step in journal_now(engine)["steps"]]
+
+
+def rows_of_new_data(engine: FakeEngine) -> list[int]:
+    """Return the rows of the new data wherever they are kept: in a database, or in a backup."""
+    aside = [database for name, database in engine.databases.items() if name.endswith("_failed")]
+    return [database.rows["public.observation"] for database in (*aside, *engine.backups_of_new_data)]
+
+
+@pytest.mark.parametrize("room", [1 << 20, 0])
+@pytest.mark.parametrize("how", ["added", "changed", ""])
+def test_what_users_wrote_until_the_verification_failed_is_kept_also_without_room(
+    engine: FakeEngine, how: str, room: int
+) -> None:
+    def write(call: int, name: str) -> None:
+        if "verify" in steps_now(engine) and "failure" not in journal_now(engine):
+            live = engine.databases["chap_core"]
+            if how == "added":
+                live.rows["public.observation"] = 15
+            elif how == "changed":
+                live.edited["public.observation"] = 1
+
+    engine.sick, engine.room, engine.strike = "never ready", room, write
+    with pytest.raises(RolledBack) as failure:
+        run_upgrade(engine, by_dump=True)
+    assert rows_of_new_data(engine) == ([{"added": 15, "changed": 10}[how]] if how else [])
+    warned = [check for check in failure.value.details["checks"] if check["name"] == "written_meanwhile"]
+    assert len(warned) == bool(how) and all(check["message"] in failure.value.state for check in warned)
+    assert engine.databases["chap_core"].rows["public.observation"] == 10
+
+
+@pytest.mark.parametrize("room", [1 << 20, 0])
+def test_what_users_wrote_after_a_failed_run_was_killed_is_kept_also_without_room(
+    engine: FakeEngine, room: int
+) -> None:
+    def strike(call: int, name: str) -> None:
+        if "failure" in journal_now(engine):
+            raise Killed
+
+    engine.sick, engine.room, engine.strike = "never ready", room, strike
+    with pytest.raises(Killed):
+        run_upgrade(engine, by_dump=True)
+    later = engine.copy()
+    later.databases["chap_core"].rows["public.observation"] = 510
+    run_recover(later)
+    assert rows_of_new_data(later) == [510] and later.databases["chap_core"].rows["public.observation"] == 10
+    assert "written_meanwhile" in [check["name"] for check in run_records.history(engine.folder)[-1]["checks"]]
 
 
 @pytest.mark.parametrize("fault", [error, interruption, kill])
@@ -721,7 +782,8 @@ def test_other_settings_after_the_way_back_are_named(engine: FakeEngine) -> None
     record = run_records.history(engine.folder)[-1]
     (check,) = (check for check in record["checks"] if check["name"] == "settings")
     assert "chap: ports (8000->8000 before, 9000->8000 now)" in check["message"]
-    assert "docker compose up -d --no-deps chap worker" in check["hint"]
+    assert f"docker compose -p p --project-directory {engine.folder} -f " in check["hint"]
+    assert check["hint"].endswith(" up -d --no-deps chap worker")
 
 
 def by_hand(engine: FakeEngine, hint: str) -> None:

@@ -12,11 +12,11 @@ from typing import Any
 import httpx
 import pytest
 
-from compose_chap.engine.api import connect
 from compose_chap.engine.engine import Engine
 from compose_chap.engine.link import Link
 from compose_chap.engine.registries.docker_login import credentials
 from compose_chap.engine.registries.registry import Registry, locate
+from compose_chap.engine.sdk import connect
 from compose_chap.errors import RegistryError
 
 REGISTRY = "127.0.0.1:5900"
@@ -109,7 +109,7 @@ def test_a_pull_takes_the_same_login(host: str, tmp_path: Path) -> None:
 
     for name in ("in", "out"):
         engine = Engine(("docker", "--config", str(tmp_path / name)))
-        engine.__dict__.update(_api=SimpleNamespace(pull=pull), _link=None)
+        engine.__dict__.update(api=SimpleNamespace(pull=pull), _link=None)
         login(tmp_path / "in", host)
         engine.pull(f"{host}/chap/chap-core", "v2.1.0", "linux/amd64", lambda done, total: None)
     assert [entry.get("password") for entry in logins] == ["s3cret:too", None]

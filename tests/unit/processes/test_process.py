@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from compose_chap.engine import process
+from compose_chap.processes import process
 
 
 def test_a_child_that_says_much_on_both_ways_does_not_stand_still() -> None:

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import BinaryIO
 
-from compose_chap.engine.process import Finished, end_all, not_started, text_of
+from compose_chap.processes.process import Finished, end_all, not_started, text_of
 
 _PIECE = 1 << 18  # bytes
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import socket
+import threading
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
-from compose_chap.engine.ping import Signal, is_address, ping
+from compose_chap.alarms import ping as ping_module
+from compose_chap.alarms.ping import Signal, is_address, ping
 from tests.monitor import Monitor, monitoring
 
 
@@ -36,6 +41,34 @@ def test_it_tries_again_and_says_why_it_could_not(monitor: Monitor) -> None:
     assert ping(url, Signal.SUCCESS) == "127.0.0.1 answers with HTTP 503"
     why = ping("http://127.0.0.1:9/secret", Signal.SUCCESS)
     assert why == "127.0.0.1 cannot be reached (ConnectError)"
+
+
+def test_an_answer_elsewhere_is_no_arrival(monitor: Monitor) -> None:
+    monitor.status = 301
+    why = ping(f"http://127.0.0.1:{monitor.server_port}/secret", Signal.SUCCESS)
+    assert why == "127.0.0.1 answers with HTTP 301: write the address that it redirects to"
+    assert len(monitor.received) == 1
+
+
+@pytest.mark.parametrize("first", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n"])
+def test_a_monitor_whose_answer_drips_holds_nothing_up(first: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ping_module, "_LONGEST", 1.0)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=drip, args=[listener, first], daemon=True).start()
+        why = ping(f"http://127.0.0.1:{listener.getsockname()[1]}/secret", Signal.START)
+    # A status is an answer, whatever follows it.
+    assert why == ("" if first else "127.0.0.1 does not finish its answer")
+
+
+def drip(listener: socket.socket, first: bytes) -> None:
+    """Answer with `first` and then, slowly, with letters without end."""
+    with suppress(OSError):
+        connection, _ = listener.accept()
+        with connection:
+            connection.sendall(first)
+            while True:
+                connection.sendall(b"H")
+                time.sleep(0.1)
 
 
 def test_what_is_no_address() -> None:

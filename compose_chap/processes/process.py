@@ -1,4 +1,4 @@
-"""Run a program on this machine: `docker`, `docker compose`, `git`. The only door of `subprocess`."""
+"""Run a program on this machine: `docker`, `docker compose`, `git`."""
 
 from __future__ import annotations
 

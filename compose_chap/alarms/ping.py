@@ -6,6 +6,8 @@ The monitor raises the alarm, also when nothing reaches it for too long: this ma
 from __future__ import annotations
 
 from enum import Enum
+from queue import Empty, SimpleQueue
+from threading import Thread
 
 import httpx
 
@@ -13,6 +15,7 @@ from compose_chap import timeline
 
 _TRIES = 3
 _SECONDS = 15.0
+_LONGEST = 60.0  # seconds for all tries, however an answer drips
 _LARGEST = 10_000  # bytes of a reason; healthchecks.io keeps that much
 
 
@@ -43,14 +46,29 @@ def ping(url: str, signal: Signal, reason: str = "", transport: httpx.BaseTransp
     """Send a signal with a reason, and return why it did not arrive, empty when it did. It never raises."""
     address = httpx.URL(url)
     address = address.copy_with(path=address.path.rstrip("/") + signal.value)
-    body, why = reason.encode()[-_LARGEST:].decode(errors="ignore"), ""
-    with timeline.during("question", "monitor"), httpx.Client(transport=transport, timeout=_SECONDS) as client:
+    body = reason.encode()[-_LARGEST:].decode(errors="ignore")
+    # httpx limits the time of each read. What waits for the monitor is a backup.
+    results: SimpleQueue[str] = SimpleQueue()
+    with timeline.during("question", "monitor"):
+        Thread(target=lambda: results.put(_send(address, body, transport)), daemon=True).start()
+        try:
+            return results.get(timeout=_LONGEST)
+        except Empty:
+            return f"{address.host} does not finish its answer"
+
+
+def _send(address: httpx.URL, body: str, transport: httpx.BaseTransport | None) -> str:
+    why = ""
+    with httpx.Client(transport=transport, timeout=_SECONDS) as client:
         for _ in range(_TRIES):
             try:
-                answer = client.post(address, content=body)
-                if answer.status_code < 400:
-                    return ""
-                why = f"{address.host} answers with HTTP {answer.status_code}"
+                # Its status is the answer; nobody reads the rest.
+                with client.stream("POST", address, content=body) as answer:
+                    if answer.is_success:
+                        return ""
+                    why = f"{address.host} answers with HTTP {answer.status_code}"
+                if answer.has_redirect_location:
+                    return f"{why}: write the address that it redirects to"
             except httpx.HTTPError as error:
                 # Not the error's own text: it may hold the address, whose path is the only secret.
                 why = f"{address.host} cannot be reached ({type(error).__name__})"
