@@ -45,6 +45,6 @@ def folders_beside(directory: Path, chosen: Path | None, environment: Mapping[st
     if not chosen:
         with suppress(StateError):  # which is reported where the schedule is looked at
             schedule = plan.read(directory)
-            output = schedule.output if schedule else ""
+            output = schedule.output or schedule.environment.get("DOCKER_CHAP_BACKUPS", "") if schedule else ""
     apart = output and os.path.realpath(output) != os.path.realpath(folder)
     return [folder, Path(output)] if apart else [folder]

@@ -76,5 +76,8 @@ def test_backups_are_looked_for_where_the_schedule_puts_them_too(tmp_path: Path)
     assert folders_beside(tmp_path, Path("/srv/b"), {}) == [Path("/srv/b")], "a chosen folder alone"
     (tmp_path / "link").symlink_to("/mnt")
     assert folders_beside(tmp_path, None, {"DOCKER_CHAP_BACKUPS": f"{tmp_path}/link/usb"}) == [tmp_path / "link/usb"]
+    elsewhere = {"DOCKER_CHAP_BACKUPS": "/mnt/nas"}
+    plan.write(tmp_path, Schedule("chap", "root", "cron", 1, 30, ("docker",), (), "/", environment=elsewhere))
+    assert folders_beside(tmp_path, None, {}) == [tmp_path / "backups", Path("/mnt/nas")], "the schedule's variable"
     (tmp_path / ".docker-chap" / "schedule.json").write_text("{")
     assert folders_beside(tmp_path, None, {}) == [tmp_path / "backups"]
