@@ -192,7 +192,7 @@ def end_all(children: Sequence[subprocess.Popen[bytes]]) -> None:
 def run_into(
     command: Sequence[str],
     target: BinaryIO,
-    source: BinaryIO | None = None,
+    stdin: BinaryIO | None = None,
     *,
     environment: Mapping[str, str] | None = None,
     owner: int | None = None,
@@ -207,7 +207,7 @@ def run_into(
         finished = subprocess.run(
             command,
             env={**(os.environ if environment is None else environment), **_home(owner)},
-            stdin=source or subprocess.DEVNULL,
+            stdin=stdin or subprocess.DEVNULL,
             stdout=target,
             stderr=subprocess.PIPE,
             check=False,

@@ -240,11 +240,11 @@ def content(move: Move, name: str) -> bytes:
 
 def _output_of(folder: Path, *words: str, stdin: bytes = b"") -> bytes:
     """Run Git in a checkout and return its output, byte for byte. Raise EngineError when it fails."""
-    with tempfile.TemporaryFile() as target, tempfile.TemporaryFile() as source:
-        source.write(stdin)
-        source.seek(0)
+    with tempfile.TemporaryFile() as target, tempfile.TemporaryFile() as given:
+        given.write(stdin)
+        given.seek(0)
         runs_as = owner(folder)
-        command, files = (*_GIT, "-C", str(folder), *words), (cast(BinaryIO, target), cast(BinaryIO, source))
+        command, files = (*_GIT, "-C", str(folder), *words), (cast(BinaryIO, target), cast(BinaryIO, given))
         process.run_into(command, *files, environment=_clean(runs_as), owner=runs_as)
         target.seek(0)
         return target.read()
