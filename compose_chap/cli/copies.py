@@ -32,6 +32,7 @@ from compose_chap.errors import ChapError, UsageError
 from compose_chap.model import Origin
 from compose_chap.operations import prune_copies
 from compose_chap.records.retention import Retention
+from compose_chap.schedule.folders import all_folders, folders_beside
 from compose_chap.stack import observe
 from compose_chap.stack.databases import server_of
 
@@ -140,14 +141,14 @@ def copy_command(call: Call, wanted: str, store: Store, new: bool, limit_upload:
     world, where = call.world(), call.where()
     stack = observe.find_stack(world.engine, where)
     origin, directory = world.engine.origin(stack.project.name), stack.project.directory
-    folder = backup_catalogue.folder_for(stack, output, where.environment)
+    folders = all_folders(stack, output, where.environment)
     with recorded(call, directory if stack.project.local else None, origin, unlocked=True) as attempt:
-        backup = backup_catalogue.find(wanted, folder, origin, sound=True)
+        backup = backup_catalogue.find(wanted, folders, origin, sound=True)
         attempt.learn(backup.id, backup=backup.id, repository=restic.location)
         made = new and restic.make_if_missing()
         sent = send.send(world, restic, backup, server_of(world.engine, stack))
         attempt.learn(sent=sent.added, sql_size=sent.copy.sql_size)
-    warn_of_same_disk(call, restic, folder)
+    warn_of_same_disk(call, restic, backup.folder)
     text = screen.sent(sent, restic.location) + (f" {screen.NEW_REPOSITORY}" if made else "")
     call.result({"copy": screen.copy_document(sent.copy), "sent": sent.added, "existed": sent.existed}, paragraph(text))
 
@@ -211,8 +212,10 @@ def prune_repository(
     world, where = call.world(), call.where()
     stack = observe.find_stack(world.engine, where)
     origin = world.engine.origin(stack.project.name)
-    folder = backup_catalogue.folder_for(stack, output, where.environment)
-    pinned = {backup.id for backup in backup_catalogue.list_backups(folder, origin) if backup.pinned}
+    # A pin counts in whichever folder the backup is, the chosen one or another.
+    others = folders_beside(stack.project.directory, None, where.environment)
+    folders = [*all_folders(stack, output, where.environment), *others]
+    pinned = {backup.id for backup in backup_catalogue.list_backups(folders, origin) if backup.pinned}
     restic.check_reachable()
     chosen = prune_copies.plan(catalogue.scan(restic).of(origin), rules, pinned, call.clock())
     text = screen.prune_text(chosen)

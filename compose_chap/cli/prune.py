@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 import click
 
 from compose_chap import units
-from compose_chap.backups import catalogue
 from compose_chap.cli.call import Call, common
 from compose_chap.cli.commands import command
 from compose_chap.cli.copies import Store, from_repository, limit_option, prune_repository
@@ -25,6 +24,7 @@ from compose_chap.operations import prune
 from compose_chap.operations.prune import PrunePlan
 from compose_chap.postgres.server import Server
 from compose_chap.records import lock, retention
+from compose_chap.schedule.folders import all_folders
 from compose_chap.stack import observe
 from compose_chap.stack.databases import server_of
 from compose_chap.transaction.run import kept
@@ -87,12 +87,12 @@ def prune_command(
     world, where = call.world(), call.where()
     find = partial(observe.find_local_stack, world.engine, where)
     stack = find()
-    folder = catalogue.folder_for(stack, output, where.environment)
+    folders = all_folders(stack, output, where.environment)
 
     with guarded(call, world, stack, find) as (stack, attempt):
         server, origin = server_of(world.engine, stack), world.engine.origin(stack.project.name)
         images, databases = kept.kept_images(world, stack.project.name), server.databases()
-        inventory = prune.Inventory.of(stack, origin, folder, databases, images)
+        inventory = prune.Inventory.of(stack, origin, folders, databases, images)
         chosen = prune.plan(stack, inventory, rules, world.clock(), with_set_aside=set_aside or not yes)
         text = _text(chosen, keep_databases, {} if yes else _held(server, chosen))
         for warning in chosen.warnings:

@@ -42,14 +42,14 @@ class Inventory:
         cls,
         stack: Stack,
         origin: Origin,
-        folder: Path,
+        folders: Sequence[Path],
         databases: Mapping[str, Database],
         images: Iterable[str] = (),
     ) -> Inventory:
-        """Return it for the stack that has this origin, and its backups in this folder. Raise StateError."""
+        """Return it for the stack that has this origin, and its backups in these folders. Raise StateError."""
         runs = run_records.effective_runs(stack.project.directory, origin)
         history = tuple(run_records.history(stack.project.directory, origin))
-        backups, of_failed = tuple(catalogue.list_backups(folder, origin)), _of_failed_runs(history)
+        backups, of_failed = tuple(catalogue.list_backups(folders, origin)), _of_failed_runs(history)
         in_use = frozenset(backup.id for backup in backups if lock.in_use(backup.folder))
         return cls(backups, tuple(runs), databases, tuple(images), of_failed, history, in_use)
 

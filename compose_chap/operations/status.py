@@ -25,7 +25,8 @@ from compose_chap.records import audit, detached, engine_lock, order, run_record
 from compose_chap.records.detached import Detached
 from compose_chap.records.files import durable
 from compose_chap.records.retention import Retention
-from compose_chap.schedule import plan, routine
+from compose_chap.schedule import routine
+from compose_chap.schedule.folders import all_folders
 from compose_chap.schedule.routine import Routine
 from compose_chap.stack import schema
 from compose_chap.stack.chap import Active, Chap, Health, Jobs, Overview, version_in
@@ -277,10 +278,9 @@ def _backups(world: World, stack: Stack, origin: Origin) -> catalogue.Listing:
         durable.check_readable(file)
     if not stack.project.local:  # the files, and so the backups, are not on this machine
         with suppress(StackError):
-            return catalogue.scan(catalogue.folder_for(stack, None, world.environment), origin)
+            return catalogue.scan(all_folders(stack, None, world.environment), origin)
         return catalogue.Listing([], [])
-    folders = plan.backup_folders(stack.project.directory, world.environment)
-    return catalogue.merged([catalogue.scan(folder, origin) for folder in folders])
+    return catalogue.scan(all_folders(stack, None, world.environment), origin)
 
 
 def _last_test_restore(directory: Path, origin: Origin, backups: Sequence[Backup]) -> datetime | None:

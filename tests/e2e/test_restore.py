@@ -78,7 +78,7 @@ def restore_beside(
     """Carry a restore out until the swap, and return the checksums of the side database, or what `look` sees in it."""
     world = World(Engine(), lambda: datetime.now(timezone.utc), time.sleep, lambda *_: None)
     stack_now = observe.find_stack(world.engine, Where((), stack.project, None, (), stack.folder, environment()))
-    plan = restore.RestorePlan(stack_now, source.recognise(str(path), stack.folder / "backups"), trust)
+    plan = restore.RestorePlan(stack_now, source.recognise(str(path), [stack.folder / "backups"]), trust)
     # Nothing that CHAP says of itself is looked at before the swap.
     nothing_asked = Baseline("", {}, (), "", ready=False, has_data=True, untouched={})
     journal = run_records.begin_run(stack.folder, "restore", {}, world.clock)

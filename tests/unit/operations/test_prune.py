@@ -84,10 +84,10 @@ def test_a_word_against_a_backup_stands_until_as_good_a_proof(tmp_path: Path) ->
         catalogue.record_verdict(proven, NOW, weaker)
         assert proven.proof.how == verdict.BAD and "Rows are missing." in proven.fault
     with pytest.raises(DumpError, match="Rows are missing"):
-        catalogue.find("latest", tmp_path, sound=True)
-    assert catalogue.find("latest", tmp_path).id == catalogue.find(proven.id, tmp_path, sound=True).id == proven.id
+        catalogue.find("latest", [tmp_path], sound=True)
+    assert catalogue.find("latest", [tmp_path]).id == catalogue.find(proven.id, [tmp_path], sound=True).id == proven.id
     catalogue.record_verdict(proven, NOW, verdict.RESTORED)
-    assert not proven.fault and catalogue.find("latest", tmp_path, sound=True).id == proven.id
+    assert not proven.fault and catalogue.find("latest", [tmp_path], sound=True).id == proven.id
     catalogue.record_verdict(proven, NOW, verdict.CHECKSUMS, "A file is damaged.")
     catalogue.record_verdict(proven, NOW, verdict.CHECKSUMS)
     assert proven.proof == verdict.Proof(NOW, verdict.RESTORED, restored_at=NOW)
@@ -331,4 +331,4 @@ def planned(
     stack: Any, folder: Path, databases: Any, retention: Retention, tags: Sequence[str] = (), *, decided: bool = True
 ) -> PrunePlan:
     """Plan for what there is; `decided` says that a person is asked."""
-    return plan(stack, Inventory.of(stack, HERE, folder, databases, tags), retention, NOW, with_set_aside=decided)
+    return plan(stack, Inventory.of(stack, HERE, [folder], databases, tags), retention, NOW, with_set_aside=decided)
