@@ -351,7 +351,7 @@ class FakeEngine(Engine):
 
     def _worker_answers(self, version: str) -> bool:
         worker = any(box.service == "worker" and box.state == "running" for box in self.boxes.values())
-        return worker and not (self.sick == "never ready" and version == "v2")
+        return worker and not (self.sick == "never ready" and version == "v2") and self.sick != "broken"
 
     def _requests(self, version: str, wanted: list[Any]) -> Finished:
         well = self._worker_answers(version)

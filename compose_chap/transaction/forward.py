@@ -16,6 +16,7 @@ from compose_chap import redact
 from compose_chap.check import Check
 from compose_chap.engine.world import World
 from compose_chap.errors import Cancelled, ChapError, DatabaseError, NeedsPerson, RolledBack, StateError
+from compose_chap.image import release_key
 from compose_chap.model import Stack
 from compose_chap.postgres.server import Server
 from compose_chap.records import lock
@@ -98,7 +99,6 @@ def _forward(world: World, change: Change, journal: Journal, credentials: Mappin
         # A worker that may have a job takes seconds to stop. The API does not: it serves until they have stopped.
         stop_services(world, change, workers, hooked, at_once=idle)
         getting_ready.result()
-    file_changes.apply(world, journal)
     # Last before the API stops, so that hardly any job can be queued after it.
     waiting = waiting_jobs(world, stack)
     down = world.clock()
@@ -106,7 +106,13 @@ def _forward(world: World, change: Change, journal: Journal, credentials: Mappin
     stop_services(world, change, [api], hooked)
 
     previous.preserve(world, server, journal)
-    previous.bring_in(world, server, journal)
+    # Somebody may call Compose while this run is cut off: newer code may not meet older data then.
+    newer = _is_newer(change)
+    if newer:
+        previous.bring_in(world, server, journal)
+    file_changes.apply(world, journal)
+    if not newer:
+        previous.bring_in(world, server, journal)
     # Where no job waits, a worker has nothing to do until the API serves, which is after its migration.
     together = waiting is not None and not (waiting.waiting or waiting.own)
     answering, old_values = start_up.start(world, change, journal, hooked, workers=together)
@@ -118,6 +124,7 @@ def _forward(world: World, change: Change, journal: Journal, credentials: Mappin
         compared = pool.submit(_values, server, change, journal, old_values.compared)
         checks = [*repaired, *_look_at_api(world, change, journal, answering.stack, rows)]
         checks += compared.result()
+        file_changes.check(world)
         checks += verify.queued(waited, waiting)
         # A run that is cut off from here on is finished by `recover`, which cannot see these again.
         journal.learn(early_checks=[asdict(check) for check in checks if check.name in _ONCE])
@@ -129,6 +136,12 @@ def _forward(world: World, change: Change, journal: Journal, credentials: Mappin
         begin(world, journal, Step.VERIFY)
         checks_of_all = everything.result() if everything else _look_at_all(world, change, credentials)
     return Done((*checks, *verify.raise_if_failed(checks_of_all)), (answering.since - down).total_seconds())
+
+
+def _is_newer(change: Change) -> bool:
+    """Whether a change brings a newer version than the one before, as far as their numbers say."""
+    before, after = release_key(change.baseline.version), release_key(change.expected)
+    return bool(before and after and before < after)
 
 
 def look_again(world: World, change: Change, journal: Journal) -> Done | None:

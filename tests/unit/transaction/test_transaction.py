@@ -39,6 +39,8 @@ from tests.fakes import API, WORKER, FakeEngine, Killed, manifest, world
 
 OLD = f"chap {API}:v1\nworker {WORKER}:v1\ndb postgres:17\nredis valkey:8\n".encode()
 NEW = OLD.replace(b":v1", b":v2")
+# What writes the files of a stack: beside them, in their place, and both.
+DURABLE = ("write_draft", "place_draft", "write_file")
 
 
 def error(name: str) -> None:
@@ -114,22 +116,23 @@ def engine(base_folder: Path, monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
     return engine
 
 
-def writers() -> dict[str, Callable[..., None]]:
+def writers() -> dict[str, Callable[..., object]]:
     """Return what writes files: those of the stack, and our own."""
-    modules = {"compose_chap.records.files.durable.write_file": durable.write_file}
-    return {**modules, "compose_chap.records.files.own_folder.write": own_folder.write}
+    files = {f"compose_chap.records.files.durable.{name}": getattr(durable, name) for name in DURABLE}
+    return {**files, "compose_chap.records.files.own_folder.write": own_folder.write}
 
 
 def watch_files(
-    monkeypatch: pytest.MonkeyPatch, engine: FakeEngine, writers: Mapping[str, Callable[..., None]]
+    monkeypatch: pytest.MonkeyPatch, engine: FakeEngine, writers: Mapping[str, Callable[..., object]]
 ) -> None:
     """Make every file that is written a place where a fault can strike, before and after."""
 
-    def watched(write: Callable[..., None]) -> Callable[[Path, bytes], None]:
-        def writes(path: Path, content: bytes) -> None:
+    def watched(write: Callable[..., object]) -> Callable[..., object]:
+        def writes(path: Path, *content: bytes) -> object:
             engine.at(f"write {path.name}")
-            write(path, content)
+            draft: object = write(path, *content)
             engine.at(f"wrote {path.name}")
+            return draft
 
         return writes
 
@@ -600,6 +603,113 @@ def test_what_a_run_that_was_cut_off_had_served_is_set_aside_whatever_its_rows_n
         check for check in run_records.history(engine.folder)[-1]["checks"] if check["name"] == "written_meanwhile"
     )
     assert aside in check["message"] and "prune" in check["message"]
+
+
+def compose_up(engine: FakeEngine) -> None:
+    """Call `docker compose up -d`, as somebody does after a power cut, or a unit at the boot."""
+    (stack,) = detect(engine.containers())
+    engine.compose(stack.project, "up", "-d", *("chap", "worker"))
+
+
+@pytest.mark.parametrize("by_dump", [False, True])
+@pytest.mark.parametrize("again", [0, 10, 20, 30])
+def test_somebody_may_call_compose_wherever_a_run_is_cut_off(
+    engine: FakeEngine, theorem: Theorem, by_dump: bool, again: int
+) -> None:
+    run, start = functools.partial(run_upgrade, by_dump=by_dump), engine.folder.with_name("start")
+    shutil.copytree(engine.folder, start)
+    migrated = undone = 0
+    for number in range(1, 10_000):
+        shutil.rmtree(engine.folder)
+        shutil.copytree(start, engine.folder)
+        cut = engine.copy()
+        struck, _ = theorem.run(run, cut, number, kill)
+        if not struck:
+            break
+        later, steps = cut.copy(), steps_now(cut)
+        compose_up(later)
+        live = later.databases["chap_core"]
+        live.settings, before_start = "a user was here", "start api" not in steps
+        assert not before_start or "b" not in live.columns or "rewrite" in steps
+        migrated += before_start and "b" in live.columns
+        if again:
+            theorem.run(run_recover, later, again, kill)
+            later = later.copy()
+        run_recover(later)
+        if (engine.folder / "compose.yml").read_bytes() == NEW:
+            continue
+        undone += 1
+        # The old code has the old columns, and what a user did is live, or set aside.
+        assert later.databases["chap_core"].columns == {"a"}, steps
+        live = later.databases["chap_core"]
+        aside = [database for name, database in later.databases.items() if name.endswith("_failed")]
+        assert "a user was here" in [database.settings for database in (live, *aside)], steps
+        assert later.boxes and {box.image for box in later.boxes.values() if box.service == "chap"} == {f"{API}:v1"}
+    assert undone > 50 and migrated
+
+
+def test_a_new_version_that_somebody_started_before_the_data_were_kept_is_named(engine: FakeEngine) -> None:
+    engine = cut_off(engine, "stop")
+    (api,) = (box for box in engine.boxes.values() if box.service == "chap")
+    engine.discard(api.id)
+    engine._boot(engine._make("chap", f"{API}:v2"))
+    run_recover(engine)
+    record = run_records.history(engine.folder)[-1]
+    (check,) = (check for check in record["checks"] if check["name"] == "data")
+    assert check["status"] == "warn" and "chap_core" in check["message"] and "docker chap restore 1" in check["hint"]
+    assert {box.image for box in engine.boxes.values() if box.service == "chap"} == {f"{API}:v1"}
+
+
+@pytest.mark.parametrize("fault", [error, interruption, kill])
+@pytest.mark.parametrize("at", [1, 2])
+def test_what_fails_before_the_stop_stops_nothing(engine: FakeEngine, fault: Callable[[str], None], at: int) -> None:
+    before, configs = copy.deepcopy(picture(engine)), 0
+
+    def strike(call: int, name: str) -> None:
+        nonlocal configs
+        if name == "compose config" and "backup" in steps_now(engine):
+            configs += 1
+            if configs == at:
+                fault(name)
+
+    engine.strike = strike
+    with pytest.raises((RolledBack, Cancelled, Killed)):
+        run_upgrade(engine)
+    assert configs >= at
+    after = engine.copy() if fault is kill else engine
+    run_recover(after)
+    assert (engine.stops, after.stops) == ([], []) and picture(after) == before
+    assert not list(engine.folder.glob(".compose*"))
+    assert not kept_databases(set(after.databases)) and not [name for name in after.images if "kept" in name]
+
+
+def test_files_name_newer_code_only_once_the_older_data_are_kept(engine: FakeEngine) -> None:
+    seen: list[tuple[bool, bool]] = []
+
+    def look(call: int, name: str) -> None:
+        named = (engine.folder / "compose.yml").read_bytes() == NEW
+        seen.append((named, any("_before_" in database for database in engine.databases)))
+
+    engine.strike = look
+    run_upgrade(engine)
+    assert (True, False) not in seen and (False, True) in seen
+    # On the way back older code comes, which changes nothing.
+    seen.clear()
+    run_rollback(engine)
+    assert (False, True) in seen and (True, False) not in seen
+
+
+def test_the_copy_stays_until_the_old_state_is_verified(engine: FakeEngine) -> None:
+    engine = cut_off(engine, "keep")
+    (copied,) = kept_databases(set(engine.databases)) or [""]
+    engine.databases[kept := copied or f"chap_core_before_{journal_now(engine)['id'].lower()}"] = Database({})
+    engine.log, engine.sick = "", "broken"
+    with pytest.raises(NeedsPerson):
+        run_recover(engine)
+    assert kept in engine.databases
+    engine.sick = ""
+    run_recover(engine)
+    assert kept not in engine.databases and picture(engine)[0] == OLD
 
 
 @pytest.mark.parametrize("step", ["verify api", "verify"])
