@@ -82,9 +82,10 @@ def foresee(world: World, journal: Journal) -> Prospect:
     return Prospect(journal.id, journal.operation, reached, outcome, files, renames)
 
 
-def recover(world: World, journal: Journal, patience: float = 0) -> Recovered:
+def recover(world: World, journal: Journal, patience: float = 0, folder: Path | None = None) -> Recovered:
     """Finish an interrupted run if it is complete and good, else undo it.
 
+    A backup that has to be made is written to `folder`; None is the folder of the run's own backups.
     Safe to run again. Raise Locked when a run on another machine works on the stack, Interrupted when the run belongs
     to another engine, NeedsPerson when the way back fails: then the journal stays open.
     """
@@ -101,6 +102,8 @@ def recover(world: World, journal: Journal, patience: float = 0) -> Recovered:
         )
     if not project:
         return _recover(world, journal)  # it was cut off before it knew what to change
+    if folder:
+        journal.learn(backups=str(folder))
     images = [container.image_id for container in world.engine.containers(project)]
     lock_it = partial(engine_lock.locked_on_engine, world, project, images, "recover")
     with guard.waited_for(world, patience, lock_it):

@@ -134,7 +134,7 @@ def _back_while_serving(world: World, change: Change, journal: Journal) -> list[
 def _failed_data(server: Server, change: Change, written: Written, saved_in: Path | None) -> list[Check]:
     """Report where the new data are kept, or `saved_in` which backup: nothing that a user wrote is lost."""
     if saved_in:
-        message = f"There was no room for the new data. They are in backup {saved_in.name}, with what users wrote."
+        message = f"There was no room for the new data. They are in the backup {saved_in}, with what users wrote."
         return [Check("written_meanwhile", "warn", message, details={"backup": str(saved_in)})]
     if not written.anything or not server.exists(change.failed):
         return []

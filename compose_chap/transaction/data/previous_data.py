@@ -144,6 +144,7 @@ class CopyInServer(PreviousData):
         try:
             server.copy(self.change.live, self.change.kept, self.change.owner)
         except StuckSessions:
+            # It would hold the database on the way back too, where it has to be renamed. Nothing was changed yet.
             raise
         except DatabaseError as error:
             # Prepared transactions end a copy too: asked only now, they take nothing of the downtime.
