@@ -870,6 +870,24 @@ def test_a_new_worker_gets_no_job_before_the_new_data_are_verified(
     assert "start worker" not in [step["step"] for step in run_records.history(engine.folder)[-1]["steps"]]
 
 
+@pytest.mark.parametrize("queue", [0, 1, None])
+def test_a_job_that_is_queued_while_the_api_stops_waits_for_the_verification_too(
+    engine: FakeEngine, queue: int | None
+) -> None:
+    engine.sick = "loses rows"
+    running: set[str] = set()
+
+    def strike(call: int, name: str) -> None:
+        running.update(box.image for box in engine.boxes.values() if box.service == "worker" and box.state == "running")
+        if name == "stop" and engine.stops and engine.stops[-1][0] == "worker":
+            engine.queue = queue
+
+    engine.strike = strike
+    with pytest.raises(RolledBack):
+        run_upgrade(engine)
+    assert (f"{WORKER}:v2" in running) == (queue == 0)
+
+
 def test_a_job_that_is_queued_while_the_workers_stop_is_named(engine: FakeEngine) -> None:
     def queue(call: int, name: str) -> None:
         if any(box.service == "worker" and box.state == "exited" for box in engine.boxes.values()):
