@@ -17,7 +17,8 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -33,9 +34,11 @@ from compose_chap.postgres import pg_tools
 from compose_chap.postgres.server import Server
 from compose_chap.records import run_records
 from compose_chap.records.files import durable, own_folder
+from compose_chap.transaction import forward
 from compose_chap.transaction.run.baseline import baseline_of
 from tests.fake_server import Database
 from tests.fakes import API, WORKER, FakeEngine, Killed, manifest, world
+from tests.unit.transaction.run.test_journal_facts import CHANGE
 
 OLD = f"chap {API}:v1\nworker {WORKER}:v1\ndb postgres:17\nredis valkey:8\n".encode()
 NEW = OLD.replace(b":v1", b":v2")
@@ -748,6 +751,22 @@ def test_files_name_newer_code_only_once_the_older_data_are_kept(engine: FakeEng
     seen.clear()
     run_rollback(engine)
     assert (False, True) in seen and (True, False) not in seen
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "first"),
+    [("2.0.0", "2.1.0", "data"), ("2.1.0", "2.0.0", "files"), ("2.1.0", "2.1.0", "files"), ("", "main", "files")],
+)
+def test_newer_code_comes_after_the_data_that_it_is_for_and_older_code_before(
+    before: str, after: str, first: str
+) -> None:
+    change = replace(CHANGE, expected=after, baseline=replace(CHANGE.baseline, version=before))
+    done: list[str] = []
+    files = SimpleNamespace(change=change, apply=lambda *given: done.append("files"))
+    data = SimpleNamespace(bring_in=lambda *given: done.append("data"))
+    nothing: Any = None
+    forward._put_in_place(nothing, nothing, nothing, cast(Any, files), cast(Any, data))
+    assert done[0] == first and len(done) == 2
 
 
 def test_the_copy_stays_until_the_old_state_is_verified(engine: FakeEngine) -> None:
