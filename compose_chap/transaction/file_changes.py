@@ -96,7 +96,7 @@ class TagEdits(FileChanges):
     def apply(self, world: World, journal: Journal) -> None:
         if self.change.edits:
             begin(world, journal, Step.REWRITE, self._files)
-            durable.place_edits(self.change.edits)
+            durable.replace_by_drafts(self.change.edits)
 
     def check(self, world: World) -> None:
         project = self.change.project

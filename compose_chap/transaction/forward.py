@@ -109,7 +109,7 @@ def _forward(world: World, change: Change, journal: Journal, credentials: Mappin
         # The API may have queued a job until its end, and nobody can ask it any more.
         asking = pool.submit(queued_jobs, beside, stack)
         previous.preserve(world, server, journal)
-        _put_in_place(world, journal, server, file_changes, previous)
+        _change_files_and_data(world, journal, server, file_changes, previous)
         queued = asking.result()
     # Where no job waits, a worker has nothing to do until the API serves, which is after its migration.
     together = queued == 0 and waiting is not None and not (waiting.waiting or waiting.own)
@@ -136,7 +136,7 @@ def _forward(world: World, change: Change, journal: Journal, credentials: Mappin
     return Done((*checks, *verify.raise_if_failed(checks_of_all)), (answering.since - down).total_seconds())
 
 
-def _put_in_place(
+def _change_files_and_data(
     world: World, journal: Journal, server: Server, file_changes: FileChanges, previous: PreviousData
 ) -> None:
     """Change the files, and let incoming data be the live ones."""

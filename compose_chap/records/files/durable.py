@@ -33,11 +33,11 @@ def write_file(path: Path, content: bytes) -> None:
     A new file gets mode 0600. Raise StateError when it cannot be written; then the old content is unchanged.
     """
     write_draft(path, content)
-    place_draft(path)
+    replace_by_draft(path)
 
 
 def write_draft(path: Path, content: bytes) -> Path:
-    """Write beside a file, durably, what `place_draft` puts in its place, and return where. Raise StateError."""
+    """Write beside a file, durably, what `replace_by_draft` puts in its place, and return where. Raise StateError."""
     _refuse_link_of_others(path)
     target, draft = Path(os.path.realpath(path)), _draft(path)
     try:
@@ -60,7 +60,7 @@ def write_draft(path: Path, content: bytes) -> Path:
     return draft
 
 
-def place_draft(path: Path) -> None:
+def replace_by_draft(path: Path) -> None:
     """Let the draft of a file take its place. Raise StateError; then the old content is unchanged."""
     target, draft = Path(os.path.realpath(path)), _draft(path)
     try:
@@ -183,7 +183,7 @@ def apply_edits(edits: Iterable[Edit]) -> None:
 
 
 def draft_edits(edits: Iterable[Edit]) -> dict[Path, Path]:
-    """Write drafts of edited files; return where, by file. `place_edits` has hardly anything left to do then.
+    """Write drafts of edited files; return where, by file. `replace_by_drafts` has hardly anything left to do then.
 
     Raise StateError, with no draft left, when a file is not as it was, or cannot be written.
     """
@@ -196,14 +196,14 @@ def draft_edits(edits: Iterable[Edit]) -> dict[Path, Path]:
         raise
 
 
-def place_edits(edits: Iterable[Edit]) -> None:
+def replace_by_drafts(edits: Iterable[Edit]) -> None:
     """Let the drafts of `draft_edits` take the place of their files, as `apply_edits` does."""
     edits = tuple(edits)
     _refuse_changed(edits)
     for edit in edits:
         # Only what was planned: a draft lies beside its file, where others may write too.
         if content_of(_draft(edit.path)) == edit.after:
-            place_draft(edit.path)
+            replace_by_draft(edit.path)
         else:
             _set_content(edit.path, edit.after)
 

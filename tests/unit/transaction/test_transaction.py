@@ -43,7 +43,7 @@ from tests.unit.transaction.run.test_journal_facts import CHANGE
 OLD = f"chap {API}:v1\nworker {WORKER}:v1\ndb postgres:17\nredis valkey:8\n".encode()
 NEW = OLD.replace(b":v1", b":v2")
 # What writes the files of a stack: beside them, in their place, and both.
-DURABLE = ("write_draft", "place_draft", "write_file")
+DURABLE = ("write_draft", "replace_by_draft", "write_file")
 
 
 def error(name: str) -> None:
@@ -765,7 +765,7 @@ def test_newer_code_comes_after_the_data_that_it_is_for_and_older_code_before(
     files = SimpleNamespace(change=change, apply=lambda *given: done.append("files"))
     data = SimpleNamespace(bring_in=lambda *given: done.append("data"))
     nothing: Any = None
-    forward._put_in_place(nothing, nothing, nothing, cast(Any, files), cast(Any, data))
+    forward._change_files_and_data(nothing, nothing, nothing, cast(Any, files), cast(Any, data))
     assert done[0] == first and len(done) == 2
 
 
