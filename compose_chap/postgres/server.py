@@ -14,10 +14,8 @@ from typing import Any
 
 from compose_chap.errors import DatabaseError, StuckSessions
 from compose_chap.postgres import reach, statements
-from compose_chap.postgres.psql import Psql
-from compose_chap.postgres.psql import counted as counted
-from compose_chap.postgres.reach import WITH_PASSWORD as WITH_PASSWORD
-from compose_chap.postgres.reach import first_error as first_error
+from compose_chap.postgres.psql import Psql, counted
+from compose_chap.postgres.reach import first_error
 
 # Waits, as PostgreSQL itself does before it renames a database, and fails when somebody is still connected.
 _WAIT_UNTIL_UNUSED = """

@@ -213,10 +213,7 @@ def check(finished: Finished, doing: str, *, hint: str = "") -> str:
     """Return the standard output of a command that succeeded. Raise CommandFailed with its last lines otherwise."""
     if finished.status != 0:
         raise CommandFailed(
-            f"{doing} failed (exit status {finished.status}).\n{finished.last_lines}".rstrip(),
-            status=finished.status,
-            output=finished.last_lines,
-            hint=hint,
+            f"{doing} failed (exit status {finished.status}).\n{finished.last_lines}".rstrip(), hint=hint
         )
     return finished.stdout
 
@@ -240,9 +237,9 @@ def _environment(own: Mapping[str, str], more: Mapping[str, str | None], owner: 
 
 
 def _home(owner: int | None) -> dict[str, str]:
-    user = _user(owner) if owner is not None else None
     if owner is None:
         return {}
+    user = _user(owner)
     return {"HOME": user.pw_dir if user else "/nonexistent"}
 
 

@@ -273,8 +273,6 @@ def git_output(folder: Path, doing: str, *words: str, stdin: str | None = None) 
         )
     if finished.status:
         raise CommandFailed(
-            f"{doing} failed: git {words[0]} ended with {finished.status}.\n{finished.last_lines}".rstrip(),
-            status=finished.status,
-            output=finished.last_lines,
+            f"{doing} failed: git {words[0]} ended with {finished.status}.\n{finished.last_lines}".rstrip()
         )
     return finished.stdout

@@ -8,7 +8,6 @@ import json
 import os
 import signal
 import stat
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
@@ -69,20 +68,17 @@ def _handled(
 
 
 @contextmanager
-def locked(directory: Path, operation: str, now: datetime, patience: float = 0) -> Iterator[None]:
+def locked(directory: Path, operation: str, now: datetime) -> Iterator[None]:
     """Hold the lock of the stack whose main folder is `directory` while the block runs.
 
     The kernel releases it when this process and the children that inherited it have ended, however that happens.
-    Raise Locked, naming the holder, when another run still holds it after `patience` seconds.
+    Raise Locked, naming the holder, when another run holds it.
     """
     path = own_folder.make(directory / FOLDER) / "lock"
     descriptor = _open_lock(path)
     try:
-        while not _try_lock(descriptor, path):
-            if patience <= 0:
-                raise _locked_by(os.pread(descriptor, 4096, 0), directory)
-            time.sleep(0.25)
-            patience -= 0.25
+        if not _try_lock(descriptor, path):
+            raise _locked_by(os.pread(descriptor, 4096, 0), directory)
         # A `docker compose` that outlives this process still works on the stack: it inherits the lock.
         os.set_inheritable(descriptor, True)
         owner = {"operation": operation, "by": operator(), "since": now.isoformat()}

@@ -97,7 +97,7 @@ def _backup(last: Backup | None, now: datetime) -> dict[str, Any] | None:
     }
 
 
-def containers_text(stack: Stack, server: str = "") -> str:
+def containers_text(stack: Stack) -> str:
     """Return what is known at once: the project, and how each of its services runs."""
     services = sorted(stack.services, key=lambda service: (list(Role).index(service.role), service.name))
     ended = [service for service in services if service.role is Role.OTHER and _ended_well(service)]
@@ -107,7 +107,7 @@ def containers_text(stack: Stack, server: str = "") -> str:
     if ended:
         names = ", ".join(service.name for service in ended)
         text += "\n" + paragraph(f"Finished, as expected: {names}.")
-    return f"{facts([('Project', stack.project.name + (f' on {server}' if server else ''))])}\n\n{text}"
+    return f"{facts([('Project', stack.project.name)])}\n\n{text}"
 
 
 def _fitting(rows: list[list[str]], images: list[str], names: list[str]) -> str:
