@@ -13,7 +13,7 @@ import click
 from compose_chap import units
 from compose_chap.backups import catalogue, proof, verdict
 from compose_chap.backups.catalogue import Backup
-from compose_chap.cli.backups import folder_of_backups
+from compose_chap.cli.backups import folders_of_backups
 from compose_chap.cli.call import Call, common
 from compose_chap.cli.commands import command
 from compose_chap.cli.copies import Store, from_repository, stack_records, wanted_copy
@@ -117,8 +117,8 @@ def _verify_copy(call: Call, restic: Restic, wanted: str, output: Path | None) -
             f"copy {copy.id}: {verdict.RESTORED}", copy=copy.id, repository=restic.location, proof=verdict.RESTORED
         )
         call.hand_over(directory)
-        folder, _ = folder_of_backups(call, output)
-        drill = fetch.drill(call.world(), restic, copy, folder, _image(call))
+        folders, _ = folders_of_backups(call, output)
+        drill = fetch.drill(call.world(), restic, copy, folders[0], _image(call))
         attempt.learn(tables=len(drill.tables), rows=sum(drill.tables.values()))
     call.result(
         {"copy": copies.copy_document(copy), "proven_by": verdict.RESTORED, "tables": dict(drill.tables)},
@@ -128,14 +128,14 @@ def _verify_copy(call: Call, restic: Restic, wanted: str, output: Path | None) -
 
 def _find(call: Call, wanted: str, output: Path | None) -> Backup:
     try:
-        folder, origin = folder_of_backups(call, output)
+        folders, origin = folders_of_backups(call, output)
     except StackError:
         # Nobody can say where backups lie; one that is named by its folder needs no other.
         if Path(wanted).is_dir():
             return catalogue.load(Path(wanted))
         raise
-    backup = catalogue.find(wanted, folder, origin, sound=True, or_file=True)
-    for note in catalogue.skipped_newer(wanted, backup, folder, origin):
+    backup = catalogue.find(wanted, folders, origin, sound=True, or_file=True)
+    for note in catalogue.skipped_newer(wanted, backup, folders, origin):
         call.tell(paragraph(sentences.note(note), sys.stderr))
     return backup
 

@@ -394,7 +394,8 @@ class Engine:
 
         All profiles are on, because a running service may be in any. A caller that starts something names the services.
         """
-        return self._docker(*project.compose, "--profile", "*", *arguments, on_line=on_line)
+        words = (*project.compose, "--profile", "*", *arguments)
+        return self._docker(*words, on_line=on_line).without_content()
 
     def _docker(self, *words: str, on_line: Callable[[str], None] | None = None) -> Finished:
         environment = {**process.FOR_COMPOSE, **self._link.environment}

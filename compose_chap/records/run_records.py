@@ -255,9 +255,7 @@ def history(directory: Path, origin: Origin = Origin()) -> list[dict[str, Any]]:
 
 def effective_runs(directory: Path, origin: Origin = Origin()) -> list[dict[str, Any]]:
     """Return the records of a stack's runs that succeeded and were not undone since, oldest first, without `pin`."""
-    done = [run for run in history(directory, origin) if run["result"] == "done"]
-    undone = {run.get("undoes") for run in done if run["operation"] == "rollback"}
-    return [run for run in done if run["operation"] not in ("rollback", "pin") and run["id"] not in undone]
+    return order.effective(history(directory, origin))
 
 
 def run_id(now: datetime) -> str:

@@ -9,7 +9,7 @@ import shutil
 import tarfile
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -78,15 +78,15 @@ def dump_alone(wanted: str) -> Source | None:
     return Source(path, Kind.DIRECTORY, Packing.NONE) if (path / "toc.dat").is_file() else None
 
 
-def recognise(wanted: str, folder: Path, origin: Origin = Origin()) -> Source:
+def recognise(wanted: str, folders: Sequence[Path], origin: Origin = Origin()) -> Source:
     """Return the source that the operator means: a backup's id, `latest`, its folder, or any dump file or folder.
 
     Raise DumpError when it is missing, empty, or not a dump.
     """
     if dump := dump_alone(wanted):
         return dump
-    backup = catalogue.find(wanted, folder, origin, sound=True, or_file=True)
-    skipped = catalogue.skipped_newer(wanted, backup, folder, origin)
+    backup = catalogue.find(wanted, folders, origin, sound=True, or_file=True)
+    skipped = catalogue.skipped_newer(wanted, backup, folders, origin)
     return replace(_recognise_file(backup.dump), backup=backup, skipped=tuple(skipped))
 
 

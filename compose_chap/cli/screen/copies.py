@@ -89,3 +89,11 @@ def copy_document(copy: Copy) -> dict[str, Any]:
         "size": copy.sql_size,
         "sha256": copy.sql_sha256,
     }
+
+
+def append_only(location: str) -> str:
+    """Say that old copies stay where this machine may remove nothing."""
+    return (
+        f"Old copies in {location} could not be removed: it is append-only. Remove them on that server, with restic"
+        " forget."
+    )

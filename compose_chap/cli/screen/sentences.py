@@ -7,7 +7,7 @@ condition beside them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 # Questions: what they are about stands above them.
 
@@ -98,7 +98,10 @@ def previous_data_kept(kept: str) -> str:
 
 
 def newer_data_kept(database: str) -> str:
-    return f"The newer data are kept in database {database}."
+    return (
+        f"The newer data are kept in database {database}. After a week `docker chap prune` offers to remove it;"
+        " the nightly work leaves it."
+    )
 
 
 def report_at(path: object) -> str:
@@ -171,8 +174,8 @@ def tables_not_included(tables: Sequence[str]) -> str:
     return f"Not in this backup, although an earlier one or CHAP has them: {', '.join(tables)}."
 
 
-def no_backups(folder: object) -> str:
-    return f"No backups in {folder}."
+def no_backups(folders: Iterable[object]) -> str:
+    return f"No backups in {' or '.join(map(str, folders))}."
 
 
 def unreliable(identity: str, fault: str) -> str:

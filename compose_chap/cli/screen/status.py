@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from compose_chap import units
 from compose_chap.cli.screen import sentences
+from compose_chap.cli.screen.databases import set_aside_text
 from compose_chap.cli.screen.detached import detached_text, is_news
 from compose_chap.cli.screen.layout import NARROW, cells, facts, hanging, paragraph, table, width_of
 from compose_chap.errors import ChapError
@@ -52,7 +53,12 @@ def status_document(seen: Status, now: datetime) -> dict[str, Any]:
         "health": {"level": seen.health.level, "checks": dict(seen.health.checks)} if seen.health else None,
         "schema": seen.schema.to_json() if seen.schema else None,
         "jobs": asdict(seen.jobs) if seen.jobs else None,
-        "database": {"name": _access_name(stack), "size": seen.database_size, "kept": dict(seen.kept)},
+        "database": {
+            "name": _access_name(stack),
+            "size": seen.database_size,
+            "kept": dict(seen.kept),
+            "undecided": list(seen.undecided),
+        },
         "kept_images": list(seen.kept_images),
         "last_backup": _backup(seen.last_backup, now),
         "last_test_restore": seen.last_test_restore.isoformat() if seen.last_test_restore else None,
@@ -153,6 +159,7 @@ def status_text(seen: Status, now: datetime) -> str:
         live = _access_name(stack) or ""
         rows = [[name, units.size(bytes_), _age_of(name, live, now)] for name, bytes_ in seen.kept.items()]
         parts.append("Kept databases\n" + table(rows))
+        parts += [paragraph(set_aside_text(name, units.size(seen.kept[name]))) for name in seen.undecided]
     if seen.kept_images:
         parts.append("Kept images\n" + table([[f"{kept.KEPT_IMAGES}:{tag}"] for tag in seen.kept_images]))
     if seen.working:

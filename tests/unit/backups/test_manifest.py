@@ -203,12 +203,12 @@ def test_a_bad_backup_hides_no_other_and_stops_nothing(tmp_path: Path) -> None:
     (folder / "large").mkdir(mode=0o755)
     (folder / "nothing" / "large").rename(folder / "large" / "manifest.json")
 
-    listing = catalogue.scan(folder)
+    listing = catalogue.scan([folder])
     assert [backup.folder for backup in listing.backups] == [good]
     assert len(listing.unusable) == len(BAD) + 4 and all("\n" not in why for why in listing.unusable)
-    assert catalogue.find("latest", folder).folder == good
+    assert catalogue.find("latest", [folder]).folder == good
     here = stack_in(tmp_path, "chap_core")
-    chosen = prune.plan(here, prune.Inventory.of(here, HERE, folder, {}), Retention(0, 0, 0, 0), NOW)
+    chosen = prune.plan(here, prune.Inventory.of(here, HERE, [folder], {}), Retention(0, 0, 0, 0), NOW)
     assert [backup.folder for backup in chosen.backups] == [] and dict(chosen.kept)[good.name]
     catalogue.remove_abandoned(folder)
     assert len(list(folder.iterdir())) == len(BAD) + 6
@@ -220,7 +220,7 @@ def test_a_bad_backup_hides_no_other_and_stops_nothing(tmp_path: Path) -> None:
 def test_a_word_about_a_backup_that_cannot_be_read_says_nothing(word: str, tmp_path: Path) -> None:
     path = write(tmp_path, NOW)
     (path / "proof.json").write_text(word)
-    (backup,) = catalogue.list_backups(tmp_path)
+    (backup,) = catalogue.list_backups([tmp_path])
     assert backup.proof.how == verdict.READ_BACK and not backup.fault
 
 

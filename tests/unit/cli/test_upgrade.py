@@ -147,7 +147,7 @@ def test_a_removal_that_has_begun_is_finished_whatever_the_operator_presses(
             removed.append(name)
 
     chosen = prune.PrunePlan((), (("chap_core_before_20260101t000000z", 1),), (), ())
-    monkeypatch.setattr(prune, "plan", lambda *args: chosen)
+    monkeypatch.setattr(prune, "plan", lambda *args, **options: chosen)
     monkeypatch.setattr(prune, "execute", execute)
     assert app.main(["prune", "--yes"]) == 0
     captured = capsys.readouterr()

@@ -98,7 +98,7 @@ def test_a_copy_is_drilled_and_later_removed() -> None:
 
 def test_a_bad_backup_does_not_count_as_proven(tmp_path: Path, read: Read) -> None:
     years.write(tmp_path, 3)
-    last = catalogue.scan(tmp_path / "backups").backups[-1]
+    last = catalogue.scan([tmp_path / "backups"]).backups[-1]
     catalogue.record_verdict(last, years.NOW, CHECKSUMS, "the dump has changed.")
     seen = read()
     assert seen.backups[-1].fault and seen.backups[-1].proven_at is None and seen.sound == seen.backups[-2]
