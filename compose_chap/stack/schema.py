@@ -1,4 +1,4 @@
-"""The verdict on a database: does it fit the models of a CHAP image? Pure, except for `inspect`.
+"""The verdict on a database: does it fit the models of a CHAP image? Pure, except for `inspect` and `of_stack`.
 
 Alembic's mark alone cannot be trusted. Up to v2.1.0 Alembic never succeeds, which does no harm; v2.2.0 to v2.3.1
 swallow a failed migration, or do not commit it; from v2.4.0 on a failure ends the API. So the tables that the models
