@@ -59,14 +59,9 @@ class EngineError(ChapError):
 
 
 class CommandFailed(EngineError):
-    """A process ended with a failure; `status` is its exit status, `output` the end of what it wrote."""
+    """A process ended with a failure."""
 
     code = "command"
-
-    def __init__(self, message: str, *, status: int | None, output: str = "", state: str = "", hint: str = "") -> None:
-        super().__init__(message, state=state, hint=hint)
-        self.status = status
-        self.output = output
 
 
 class StackError(ChapError):
@@ -106,7 +101,9 @@ class DumpError(ChapError):
 
     code = "dump"
 
-    def __init__(self, message: str, *, state: str = "", hint: str = "Use another one: docker chap backups") -> None:
+    def __init__(
+        self, message: str, *, state: str = "", hint: str = "Use another backup. To list them: docker chap backups"
+    ) -> None:
         super().__init__(message, state=state, hint=hint)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -49,6 +50,18 @@ class Project:
     def local(self) -> bool:
         """Whether the main file, and with it the folder of records, is on this machine."""
         return not self.absent or self.absent[0] != self.files[0]
+
+    @property
+    def compose(self) -> tuple[str, ...]:
+        """The arguments after `docker` that point Compose at exactly this project, from any folder."""
+        words = ["compose", "-p", self.name, "--project-directory", str(self.directory)]
+        words += [word for file in self.files for word in ("-f", str(file))]
+        words += [word for file in self.env_files for word in ("--env-file", str(file))]
+        return tuple(words)
+
+    def by_hand(self, *words: str) -> str:
+        """Return the shell command with which a person, in any folder, runs `docker compose` with these words."""
+        return shlex.join(["docker", *self.compose, *words])
 
 
 @dataclass(frozen=True)
@@ -212,16 +225,19 @@ class Stack:
         if not candidates and (pooler := self.pooler):
             raise StackError(
                 f"CHAP reaches its database through '{pooler.name}' ({pooler.image}), a connection pooler. Which server"
-                " is behind it cannot be seen, and it holds sessions open that would stand in the way.",
-                hint="Let CHAP_DATABASE_URL name the PostgreSQL service itself, then recreate CHAP:"
-                f" docker compose up -d --no-deps {' '.join(service.name for service in self.writers)}",
+                " is behind it cannot be seen, and it keeps connections open, which block the change.",
+                hint="Let CHAP_DATABASE_URL name the PostgreSQL service itself, then recreate CHAP: "
+                + self.project.by_hand("up", "-d", "--no-deps", *(service.name for service in self.writers)),
             )
         if not candidates:
-            host = self.database_host or "nowhere"
+            host = self.database_host
+            create = (
+                f"If its container is gone: {self.project.by_hand('up', '-d', '--no-deps', host)}\n" if host else ""
+            )
             raise StackError(
-                f"CHAP's database is at '{host}', and project '{self.project.name}' has no container of that name.",
-                hint=f"If its container is gone: cd {self.project.directory} && docker compose up -d --no-deps {host}\n"
-                "If it is outside of the project, this tool leaves it alone: back it up where it runs.",
+                f"CHAP's database is at '{host or 'nowhere'}', and project '{self.project.name}' has no container of"
+                " that name.",
+                hint=f"{create}If it is outside of the project, this tool leaves it alone: back it up where it runs.",
             )
         return self.single(Role.DATABASE)
 

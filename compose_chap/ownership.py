@@ -20,6 +20,11 @@ def not_own(status: os.stat_result) -> str:
     return ""
 
 
+def as_root(command: str) -> str:
+    """Return a command that only root may run, as this user has to type it."""
+    return command if os.geteuid() == 0 else f"sudo {command}"
+
+
 def user_name(number: int) -> str:
     """Return the name of a user, or the number where there is no name."""
     import pwd

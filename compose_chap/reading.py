@@ -56,7 +56,7 @@ def open_file(path: Path | str, failure: Failure, *, within: int | None = None, 
     except FileNotFoundError:
         raise
     except (OSError, ValueError) as error:
-        raise failure(f"{path} cannot be read: {_why_not_opened(error)}.") from None
+        raise unreadable(path, error, failure) from None
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode) and not _is_null(status):
         os.close(descriptor)
@@ -123,12 +123,15 @@ def _is_null(status: os.stat_result) -> bool:
     return stat.S_ISCHR(status.st_mode) and status.st_rdev == os.makedev(1, 3)
 
 
-def _why_not_opened(error: OSError | ValueError) -> str:
+def unreadable(path: Path | str, error: Exception, failure: Failure) -> ChapError:
+    """Return the error for a file that cannot be opened or read to its end."""
+    why = "it is a link" if getattr(error, "errno", 0) == errno.ELOOP else getattr(error, "strerror", "") or str(error)
     if isinstance(error, ValueError):
-        return "it has a name that no file can have"
-    if error.errno == errno.ELOOP:
-        return "it is a link"
-    return error.strerror or str(error)
+        why = "it has a name that no file can have"
+    refused = failure(f"{path} cannot be read: {why}.")
+    if isinstance(error, PermissionError):
+        refused.hint = "Run it as root, or with sudo."
+    return refused
 
 
 # Documents

@@ -19,6 +19,33 @@ _ASSIGNED = re.compile(
 )
 _QUOTED = re.compile(rf"""(?i)(["']{_NAMED}["']\s*:\s*)("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')""")
 
+# What a parser found wrong: it quotes a value, which may be a password with a `$` or a quote in it. The reason stays.
+_QUOTING = tuple(
+    (re.compile(pattern, re.DOTALL), reason)
+    for pattern, reason in (
+        (r"(invalid interpolation format for \S+)\.\n.*", r"\1."),
+        (r"(unterminated quoted value) .*", r"\1"),
+        (r"(unexpected character \S+) (?:in variable name|near) .*", r"\1 in the name of a variable"),
+        (r"(Invalid template): .*", r"\1"),
+        (r"strconv\.\w+: parsing .*?: (?=invalid syntax|value out of range)", ""),
+        (r"(invalid duration|in duration|unknown unit) (?:\"[^\n]*\"|'[^\n]*')", r"\1"),
+        (r"(?i)\b(invalid (?!syntax|reference)[\w ,]+|no port specified): [^\n]*", r"\1"),
+        (r"((?:unknown anchor|found undefined alias)) '[^\n]*'", r"\1"),
+        (r"'[^\n]*' (?=does not match|is not valid)", ""),
+        (r"contains [^\n]*, which is an invalid type", "contains an invalid type"),
+        (r"(, value): [^\n]*", r"\1 not shown"),
+        (r"(cannot unmarshal !!\w+) `[^`]*`", r"\1"),
+        (r"(?m)^[^\n]*level=warning[^\n]*variable is not set[^\n]*\n?", ""),
+    )
+)
+
+
+def without_content(text: str) -> str:
+    """Return what Compose, or a parser, found wrong in a file: where and why, without what is written there."""
+    for pattern, reason in _QUOTING:
+        text = pattern.sub(reason, text)
+    return text
+
 
 def redact(text: str, hidden: Iterable[str] = ()) -> str:
     """Return a text without passwords: those in URLs, in `password=...` and the like, and those in `hidden`."""

@@ -131,7 +131,9 @@ def _unpacked_into(stack: ExitStack, content: bytes) -> str:
                 packed.extractall(folder)
             stack.push(attempt.pop_all())
             return folder
-    raise StateError("There is no room to load what sends alarms.", hint="Make room: df -h /tmp")
+    raise StateError(
+        "There is no room to load the part that sends alarms.", hint="See which disk is full: df -h /tmp /dev/shm"
+    )
 
 
 def _sweep(own: Path) -> None:
@@ -149,7 +151,10 @@ def _imported() -> Any:
             import apprise
     # Whatever is wrong with it, the work goes on.
     except Exception as error:
-        raise StateError(f"What sends alarms cannot be loaded ({type(error).__name__}).") from None
+        raise StateError(
+            f"The part that sends alarms cannot be loaded ({type(error).__name__}).",
+            hint="Install docker-chap again.",
+        ) from None
     return apprise
 
 

@@ -100,7 +100,7 @@ def take(world: World, scope: Scope, folder: Path) -> Backup:
             dhis2 = _dhis2_database(world.engine, scope.stack)
     durable.private_folder(folder)
     remove_abandoned(folder)
-    earlier = list_backups(folder, origin.result())
+    earlier = list_backups([folder], origin.result())
     _check_space(folder, _expected_size(world.engine, scope, chap, dhis2, earlier))
 
     begun, partial = _new_folder(folder, world.clock())

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -19,8 +19,8 @@ from compose_chap import reading
 from compose_chap.backups import dump_file, manifest_reader, verdict
 from compose_chap.backups.manifest import FILE, Manifest
 from compose_chap.backups.verdict import BAD, CHECKSUMS, Proof
-from compose_chap.errors import DumpError, StackError, StateError
-from compose_chap.model import Origin, Stack
+from compose_chap.errors import DumpError, StateError
+from compose_chap.model import Origin
 from compose_chap.records import lock
 from compose_chap.records.files import durable, own_folder
 
@@ -109,35 +109,14 @@ class Backup:
         return f"It is missing {', '.join(lost)}." if (lost := self.manifest.lost_tables) else ""
 
 
-def folder_for(stack: Stack, chosen: Path | None, environment: Mapping[str, str]) -> Path:
-    """Return the folder for backups of a stack: the chosen one, DOCKER_CHAP_BACKUPS, or beside the Compose file."""
-    if not (stack.project.local or chosen or environment.get("DOCKER_CHAP_BACKUPS")):
-        raise StackError(
-            f"Backups of '{stack.project.name}' are kept beside its Compose files, which are not on this machine:"
-            f" {stack.project.files[0]}.",
-            state="Nothing was changed.",
-            hint="Name a folder on this machine with -o FOLDER, or in the environment variable DOCKER_CHAP_BACKUPS.",
-        )
-    return folder_beside(stack.project.directory, chosen, environment)
-
-
-def folder_beside(directory: Path, chosen: Path | None, environment: Mapping[str, str]) -> Path:
-    """Return the folder for backups of the stack whose main folder is `directory`."""
-    if chosen:
-        return chosen.absolute()
-    if environment.get("DOCKER_CHAP_BACKUPS"):
-        return Path(environment["DOCKER_CHAP_BACKUPS"]).absolute()
-    return directory / "backups"
-
-
-def list_backups(folder: Path, origin: Origin = Origin()) -> list[Backup]:
-    """Return the backups below a folder, of one stack or of all, oldest first. See `scan`."""
-    return scan(folder, origin).backups
+def list_backups(folders: Sequence[Path], origin: Origin = Origin()) -> list[Backup]:
+    """Return the backups in these folders, of one stack or of all, oldest first. See `scan`."""
+    return scan(folders, origin).backups
 
 
 @dataclass(frozen=True)
 class Listing:
-    """The backups below a folder, oldest first, and for each unusable backup there the reason."""
+    """Backups, oldest first, and for each unusable backup beside them the reason."""
 
     backups: list[Backup]
     unusable: list[str]
@@ -152,11 +131,15 @@ def merged(listings: Sequence[Listing]) -> Listing:
     )
 
 
-def scan(folder: Path, origin: Origin = Origin()) -> Listing:
-    """Return the backups below a folder, of one stack or of all; an unusable backup never hides the others.
+def scan(folders: Sequence[Path], origin: Origin = Origin()) -> Listing:
+    """Return the backups in these folders, of one stack or of all; an unusable backup never hides the others.
 
-    Raise StateError when this user may not read the folder.
+    Raise StateError when this user may not read a folder.
     """
+    return merged([_scan(folder, origin) for folder in folders])
+
+
+def _scan(folder: Path, origin: Origin) -> Listing:
     durable.check_readable(folder)
     backups, unusable = [], []
     for name in _folders(folder):
@@ -177,7 +160,10 @@ def _folders(folder: Path) -> list[str]:
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
-        raise StateError(f"The backups in {folder} cannot be read: {error.strerror}.") from None
+        raise StateError(
+            f"The backups in {folder} cannot be read: {error.strerror}.",
+            hint=f"See whose folder it is: ls -ld {quote(str(folder))}",
+        ) from None
 
 
 class Missing(DumpError):
@@ -196,20 +182,15 @@ def load(folder: Path) -> Backup:
     except FileNotFoundError:
         raise Missing(f"{folder} has no {FILE}: it is not a finished backup.") from None
     except DumpError as error:
-        raise DumpError(f"{folder} cannot be used as a backup: {error.message}", hint=_how_to_own(folder)) from None
+        own = f"If you trust what is in it, make it your own: {own_folder.how_to_own(folder)}\n"
+        alone = "Its dump alone needs no trust: docker chap restore DUMP-FILE"
+        raise DumpError(f"{folder} cannot be used as a backup: {error.message}", hint=own + alone) from None
     made = Backup(folder, manifest_reader.read(reading.parse(content, str(folder / FILE), DumpError), folder))
     for file in (verdict.FILE, PIN_FILE, *(part.file for part in made.manifest.parts)):
         # Resolve links, so that none leads out of the folder.
         if not Path(os.path.realpath(folder / file)).is_relative_to(os.path.realpath(folder)):
             raise DumpError(f"The manifest in {folder} names a file outside of it: {file}.")
     return made
-
-
-def _how_to_own(folder: Path) -> str:
-    return (
-        f"If you trust what is in it, make it your own: chown -R $(id -u) {quote(str(folder))} &&"
-        f" chmod -R go-w {quote(str(folder))}\nIts dump alone needs no trust: docker chap restore DUMP-FILE"
-    )
 
 
 def amend(made: Backup, **facts: Any) -> Backup:
@@ -219,28 +200,33 @@ def amend(made: Backup, **facts: Any) -> Backup:
     return amended
 
 
-def find(wanted: str, folder: Path, origin: Origin = Origin(), *, sound: bool = False, or_file: bool = False) -> Backup:
+def find(
+    wanted: str, folders: Sequence[Path], origin: Origin = Origin(), *, sound: bool = False, or_file: bool = False
+) -> Backup:
     """Return the backup that the operator means: an id or its unique beginning, `latest` of a stack, or a folder.
 
     With `sound`, `latest` is the newest without a fault. Raise DumpError with a list of the backups; with `or_file`
     it says that there is no such file either.
     """
-    own = list_backups(folder, origin)
+    own, places = list_backups(folders, origin), " and ".join(map(str, folders))
     newest = [candidate for candidate in own if not (sound and candidate.fault)][-1:]
     if wanted == "latest" and newest:
         return newest[0]
     if wanted == "latest" and own:
         raise DumpError(
-            f"No backup in {folder} can be relied on. The newest is {own[-1].id}. {own[-1].fault}",
+            f"No backup in {places} can be relied on. The newest is {own[-1].id}. {own[-1].fault}",
             hint=f"See all: docker chap backups\n{_last_resort(own[-1])}",
         )
-    everything = list_backups(folder)
-    for backup in everything:
-        if backup.id == wanted:
-            return backup
+    everything: dict[str, Backup] = {}
+    for backup in list_backups(folders):
+        # It may lie in two folders, copied by hand.
+        if backup.id not in everything or everything[backup.id].fault:
+            everything[backup.id] = backup
+    if wanted in everything:
+        return everything[wanted]
     if wanted != "latest" and Path(wanted).is_dir():
         return load(Path(wanted).resolve())
-    beginning = [backup for backup in everything if wanted and backup.id.startswith(wanted.upper())]
+    beginning = [backup for backup in everything.values() if wanted and backup.id.startswith(wanted.upper())]
     if len(beginning) == 1:
         return beginning[0]
     if beginning:
@@ -250,16 +236,21 @@ def find(wanted: str, folder: Path, origin: Origin = Origin(), *, sound: bool = 
         )
     missing = f"file {wanted}, and no backup of that name" if or_file and wanted != "latest" else f"backup '{wanted}'"
     if not own:
-        raise DumpError(f"There is no {missing}: {folder} has no backups.", hint="Make one: docker chap backup")
+        raise DumpError(f"There is no {missing}. No backups are in {places}.", hint="Make one: docker chap backup")
     listing = ", ".join(backup.id for backup in own[-_LISTED:])
     older = f" and {len(own) - _LISTED} older" if len(own) > _LISTED else ""
-    raise DumpError(f"There is no {missing}. In {folder}: {listing}{older}.", hint="List them: docker chap backups")
+    raise DumpError(f"There is no {missing}. In {places}: {listing}{older}.", hint="List them: docker chap backups")
 
 
-def skipped_newer(wanted: str, used: Backup, folder: Path, origin: Origin) -> list[str]:
-    """Return a note for each newer backup that `latest` skipped; empty when the backup was named."""
-    newer = [backup for backup in list_backups(folder, origin) if wanted == "latest" and backup.order > used.order]
-    return [f"Backup {backup.id} is newer, but was skipped. {backup.fault}" for backup in newer]
+def skipped_newer(wanted: str, used: Backup, folders: Sequence[Path], origin: Origin) -> list[str]:
+    """Return a note for each newer backup that `latest` skipped or may not see; empty when the backup was named."""
+    if wanted != "latest":
+        return []
+    newer = [backup for backup in list_backups(folders, origin) if backup.order > used.order]
+    empty = [folder for folder in folders[1:] if not list_backups([folder])]
+    return [f"Backup {backup.id} is newer, but was skipped. {backup.fault}" for backup in newer] + [
+        f"The schedule puts backups in {folder}, but there are none now. Is its disk connected?" for folder in empty
+    ]
 
 
 def _last_resort(newest: Backup) -> str:

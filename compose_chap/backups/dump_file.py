@@ -18,7 +18,7 @@ from compose_chap.engine.world import Notify
 from compose_chap.errors import DumpError, StateError
 from compose_chap.postgres import pg_tools
 from compose_chap.postgres.server import Database, Server
-from compose_chap.reading import open_file
+from compose_chap.reading import open_file, unreadable
 from compose_chap.records.files import disk_check, own_folder
 
 # Pieces of a dump on their way to pg_restore: at most 4 MiB.
@@ -61,7 +61,8 @@ def dump_database(
         notify("backup", f"read back {detail}", written.size, written.size)
         if disk.sha256(written.size) != written.sha256:
             raise DumpError(
-                f"What was read back from {target.name} is not what was written to it.", hint="Check the disk."
+                f"What was read back from {target.name} is not what was written to it.",
+                hint="The disk may be failing. See what the kernel says: dmesg | tail",
             )
     proven = clock()
     return Dumped(
@@ -158,7 +159,7 @@ def sha256_of(path: Path, progress: Callable[[int], None] = lambda done: None) -
                 done += len(data)
                 progress(done)
     except OSError as error:
-        raise DumpError(f"Cannot read {path}: {error.strerror}.") from None
+        raise unreadable(path, error, DumpError) from None
     return digest.hexdigest()
 
 

@@ -7,12 +7,13 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from shlex import quote
 
 from compose_chap.backups.manifest import ChapFacts, CheckoutFacts, FilePart, ImageFacts, Part
 from compose_chap.detection import project
 from compose_chap.engine.engine import Engine
 from compose_chap.engine.world import World
-from compose_chap.errors import ChapError
+from compose_chap.errors import ChapError, DumpError, EngineError
 from compose_chap.model import Role, Stack
 from compose_chap.project import checkout
 from compose_chap.project.project_file import read_project_file
@@ -63,8 +64,16 @@ def copy_checkout(directory: Path, folder: Path) -> CheckoutFacts | None:
     if local_checkout is None or head is None:
         return None
     patch = None
-    if diff := local_checkout.diff:
-        content = diff.encode(errors="replace")
+    try:
+        content = local_checkout.diff
+    except EngineError as error:
+        raise DumpError(
+            f"The local changes in {local_checkout.folder} cannot be kept as a patch. {error.message}",
+            hint="Run the command again, in case somebody was just changing them."
+            f"\nSee what Git says: git -C {quote(str(local_checkout.folder))} diff --binary HEAD"
+            "\nA dump does not need them: docker chap backup --dump-only FILE",
+        ) from None
+    if content:
         own_folder.write(folder / "local-changes.diff", content)
         patch = Part("local-changes.diff", len(content), hashlib.sha256(content).hexdigest())
     return CheckoutFacts(head.commit, head.branch, local_checkout.name, local_checkout.address, patch)

@@ -104,7 +104,11 @@ def _needed(dump: Mapping[str, Any]) -> int:
 def _restored(world: World, backup: Backup, dump: Mapping[str, Any], server: Server) -> dict[str, int]:
     name, needed = dump["database"]["name"], _needed(dump)
     if server.free_space() < needed:
-        raise DatabaseError(f"The engine's disk has no room for the test: about {units.size(needed)} are needed.")
+        raise DatabaseError(
+            f"The engine's disk has no room for the test: about {units.size(needed)} are needed.",
+            state="The stack was not touched.",
+            hint="Make room: docker image prune, docker chap prune",
+        )
     quarantine = Quarantine(server, "proof")
     quarantine.make()
     with open(backup.folder / dump["dump"]["file"], "rb") as file:

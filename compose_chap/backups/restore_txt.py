@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from shlex import quote
 
 from compose_chap.backups.manifest import Manifest
-from compose_chap.engine.engine import compose_command
 from compose_chap.model import LONGEST_NAME, Role, Stack
 from compose_chap.postgres import reach
 from compose_chap.postgres.server import identifier
@@ -19,7 +18,7 @@ from compose_chap.units import clipped
 
 def text(stack: Stack, manifest: Manifest, admin: str, port: int) -> str:
     """Return the text of RESTORE.txt with the commands for this stack, whose server named `admin` and `port`."""
-    words = ["docker", *compose_command(stack.project)]
+    words = ["docker", *stack.project.compose]
     compose, inside = shlex.join(words), shlex.join(reach.inside(words, stack.database.name, port))
     writers = shlex.join(service.name for service in stack.writers)
     live, owner, admin = stack.access.name, quote(stack.access.owner), quote(admin)
@@ -30,7 +29,7 @@ def text(stack: Stack, manifest: Manifest, admin: str, port: int) -> str:
     compare, files = "with those in files/", ", ".join(_shown(str(file)) for file in stack.project.absent)
     if files:
         compare = "with your own copy of them"
-        files = f"\nThe Compose files are NOT in this backup. They are on the server: {files}\nGo there for this.\n"
+        files = f"\nThe Compose files are NOT in this backup. They are on the server: {files}\nDo these steps there.\n"
     chap = f"""\
 This folder is a backup of CHAP {_shown(manifest.chap.version)}, made {manifest.created_at.isoformat()}.
 The easy way to restore it:

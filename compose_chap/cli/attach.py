@@ -57,8 +57,8 @@ def attach_command(call: Call, run: str | None, lines: int) -> None:
     if ended.exit_status is None:
         raise Interrupted(
             f"The {background_run.words[0]} was killed before it could report an exit status.",
-            state="The stack may be half changed. See: docker chap status",
-            hint="If it was cut off: docker chap recover",
+            state="The stack may be partly changed.",
+            hint="See how things are: docker chap status\nIf a run was cut off: docker chap recover",
         )
     output = detach.result(ended)
     if call.json:

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from compose_chap import units
-from compose_chap.backups import backup, catalogue, dump_only
+from compose_chap.backups import backup, dump_only
 from compose_chap.backups.catalogue import Backup
 from compose_chap.backups.dump_only import DumpOnly
 from compose_chap.cli.call import Call, common
@@ -28,6 +28,7 @@ from compose_chap.errors import DumpError, UsageError
 from compose_chap.model import Stack
 from compose_chap.postgres.untrusted import unexpected
 from compose_chap.records.files.mounted import refuse_unmounted
+from compose_chap.schedule.folders import folder_for
 from compose_chap.stack import observe
 
 
@@ -71,7 +72,7 @@ def backup_command(
         _dump_only(call, world, stack, dump_only)
         return
     sources = tuple(observe.read_model(where, stack).contents)
-    folder = catalogue.folder_for(stack, output, where.environment)
+    folder = folder_for(stack, output, where.environment)
     if not allow_unmounted:
         refuse_unmounted(folder)
     with world.parallel(1) as (pool, _):

@@ -17,6 +17,7 @@ from compose_chap.cli.values import backups
 from compose_chap.errors import ChapError, SeveralStacks
 from compose_chap.model import Origin
 from compose_chap.records import order
+from compose_chap.schedule.folders import all_folders, folders_beside
 from compose_chap.stack import observe
 
 
@@ -30,13 +31,13 @@ def backups_command(call: Call, pin: str | None, unpin: str | None, output: Path
 
     A backup that is pinned is never removed by `docker chap prune`.
     """
-    folder, origin = folder_of_backups(call, output)
+    folders, origin = folders_of_backups(call, output)
     for wanted, pinned in ((pin, True), (unpin, False)):
         if wanted:
-            catalogue.pin(catalogue.find(wanted, folder, origin), pinned)
-    listing, now = catalogue.scan(folder), call.clock()
+            catalogue.pin(catalogue.find(wanted, folders, origin), pinned)
+    listing, now = catalogue.scan(folders), call.clock()
     backups_ = listing.backups
-    text = backups_table(backups_, origin, now) if backups_ else sentences.no_backups(folder)
+    text = backups_table(backups_, origin, now) if backups_ else sentences.no_backups(folders)
     if faults := [sentences.unreliable(backup.id, backup.fault) for backup in backups_ if backup.fault]:
         text += "\n\n" + "\n".join(paragraph(fault) for fault in faults)
     warnings = order.warnings("Backup", {backup.id: backup.created_at for backup in backups_}, now)
@@ -45,11 +46,12 @@ def backups_command(call: Call, pin: str | None, unpin: str | None, output: Path
     if listing.unusable:
         text += f"\n\n{sentences.NOT_COUNTED}\n" + "\n".join(paragraph(why) for why in listing.unusable)
     documents = [backup_document(backup) for backup in backups_]
-    call.result({"folder": str(folder), "backups": documents, "unusable": listing.unusable, "warnings": warnings}, text)
+    places = {"folder": str(folders[0]), "folders": [str(folder) for folder in folders]}
+    call.result({**places, "backups": documents, "unusable": listing.unusable, "warnings": warnings}, text)
 
 
-def folder_of_backups(call: Call, output: Path | None) -> tuple[Path, Origin]:
-    """Return the folder of the backups, and the stack's origin; without a stack, any origin."""
+def folders_of_backups(call: Call, output: Path | None) -> tuple[list[Path], Origin]:
+    """Return the folders of the backups, and the stack's origin; without a stack, any origin."""
     where, engine = call.where(), call.world().engine
     try:
         stack = observe.find_stack(engine, where)
@@ -57,5 +59,5 @@ def folder_of_backups(call: Call, output: Path | None) -> tuple[Path, Origin]:
     except ChapError as error:
         if isinstance(error, SeveralStacks) and not output:
             raise  # nobody can say whose backups are meant
-        return catalogue.folder_beside(where.directory or where.folder, output, where.environment), Origin(where.name)
-    return catalogue.folder_for(stack, output, where.environment), origin
+        return folders_beside(where.directory or where.folder, output, where.environment), Origin(where.name)
+    return all_folders(stack, output, where.environment), origin

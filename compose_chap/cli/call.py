@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
-import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -15,7 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from compose_chap.cli.commands import COMMON_NAMES
+from compose_chap.cli import commands
+from compose_chap.cli.commands import COMMON_NAMES, WITH_FOLDER
 from compose_chap.cli.options import path
 from compose_chap.cli.screen.plain import plain
 from compose_chap.cli.values import files, projects
@@ -28,9 +27,6 @@ if TYPE_CHECKING:
     from compose_chap.stack.location import Where
 
 _ANSWERS = " [y/N]: "
-
-# `docker chap` where a command follows it.
-_OWN_COMMAND = re.compile(r"\bdocker chap(?= [a-z]+\b)")
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -51,6 +47,7 @@ class Call:
     words: tuple[str, ...] = ()
     wait_lock: float = 0.0
     detach: bool = False
+    output: Path | None = None
 
     def world(self) -> World:
         """Return engine, clock and progress for this call; every call gets the same engine and progress."""
@@ -84,9 +81,9 @@ class Call:
 
     def subject(self, world: World, stack: Stack, target: str, output: Path | None, *, digest: bool = False) -> Subject:
         """Return the subject of the preflight."""
-        from compose_chap.backups import catalogue
         from compose_chap.engine.registries.registry import Registry
         from compose_chap.preflight.subject import Subject
+        from compose_chap.schedule.folders import folder_for
         from compose_chap.stack import observe
 
         where = self.where()
@@ -98,7 +95,7 @@ class Call:
             target,
             Registry(world.engine.insecure_registry, world.engine.credentials),
             # Without the files, no check needs the folder.
-            catalogue.folder_for(stack, output, where.environment) if stack.project.local else where.folder,
+            folder_for(stack, output, where.environment) if stack.project.local else where.folder,
             digest,
         )
 
@@ -137,14 +134,15 @@ class Call:
 
     def full_command(self, text: str) -> str:
         """Return a text with each command in it for the stack that this call is for, as it has to be typed here."""
+        if self.output and self.command in WITH_FOLDER:
+            text = commands.in_folder(text, self.output)
         options = [word for file in self.files for word in ("-f", str(file))]
         options += ["-p", self.project_name] if self.project_name else []
         options += ["--project-directory", str(self.project_directory)] if self.project_directory else []
         options += [word for file in self.env_files for word in ("--env-file", str(file))]
         if not options and len(self.docker) == 1:
             return text
-        name = shlex.join([os.path.basename(self.docker[0]), *self.docker[1:], "chap", *options])
-        return _OWN_COMMAND.sub(lambda _: name, text)
+        return commands.of_stack(text, [os.path.basename(self.docker[0]), *self.docker[1:], "chap", *options])
 
     def confirm(self, question: str, *, yes: bool) -> None:
         """Ask before something is changed. Raise UsageError when nobody can be asked, Cancelled on a no."""
@@ -280,6 +278,7 @@ def common(function: Callable[..., None]) -> Callable[..., None]:
     def wrapped(context: click.Context, /, **options: Any) -> None:
         call = replace(with_options(context.obj, options), command=context.info_name or "")
         timing = {name: options.pop(name, getattr(call, name)) for name in ("patience", "wait_lock", "detach")}
+        call = replace(call, output=options.get("output"))
         try:
             context.invoke(function, replace(call, **timing), **options)
         except ChapError as error:

@@ -1,10 +1,14 @@
-"""Which commands there are, in the order of help, what each exit status means, and how their help looks."""
+"""Which commands there are, in the order of help, what each exit status means, how their help looks, and how a command
+that is printed for a person to type is completed."""
 
 from __future__ import annotations
 
+import re
+import shlex
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import click
 
@@ -51,7 +55,7 @@ COMMANDS = {
     ),
     "schedule": CommandEntry(
         "schedule",
-        "Do every night what has to be done, and show it.",
+        "Back up, copy, prune and test on a schedule; show the schedule.",
         ("schedule on --at 01:30 --copy-to sftp:chap@backup.example.org:/srv/chap", "schedule", "schedule run"),
     ),
     "prune": CommandEntry(
@@ -108,6 +112,25 @@ _WIDEST, _NARROWEST = 100, 30
 
 # The options that every command has.
 COMMON_NAMES = ("files", "project_name", "project_directory", "env_files", "json", "progress")
+
+# The commands with -o FOLDER, the folder of the backups.
+WITH_FOLDER = ("backup", "backups", "check", "copy", "prune", "rehearse", "restore", "upgrade", "verify")
+
+# `docker chap` where a command follows it; the same where that needs the folder, and does not name it yet.
+_OWN_COMMAND = re.compile(r"\bdocker chap(?= [a-z]+\b)")
+_WITHOUT_FOLDER = re.compile(rf"\bdocker chap (?:{'|'.join(WITH_FOLDER)})(?![a-z])(?! --undo)(?!.* -o )")
+
+
+def of_stack(text: str, program: Sequence[str]) -> str:
+    """Return a text whose commands begin with the words of `program` in place of `docker chap`."""
+    name = shlex.join(program)
+    return _OWN_COMMAND.sub(lambda _: name, text)
+
+
+def in_folder(text: str, folder: Path) -> str:
+    """Return a text whose commands look for backups in this folder, and write them to it."""
+    option = f" -o {shlex.quote(str(folder))}"
+    return _WITHOUT_FOLDER.sub(lambda match: match[0] + option, text)
 
 
 class _HelpFormatter(click.HelpFormatter):

@@ -20,6 +20,7 @@ from compose_chap.errors import ChapError
 from compose_chap.image import Reference
 from compose_chap.project import checkout, pin
 from compose_chap.project.checkout import Checkout
+from compose_chap.schedule.folders import all_folders
 from compose_chap.stack import location, observe, releases
 from compose_chap.stack.location import Where
 
@@ -80,7 +81,7 @@ def _projects(call: Call) -> list[str]:
 def _backups(call: Call) -> dict[str, str]:
     where = call.where()
     stack = observe.find_stack(Engine(call.docker), where)
-    backups = catalogue.list_backups(catalogue.folder_for(stack, None, where.environment))
+    backups = catalogue.list_backups(all_folders(stack, None, where.environment))
     descriptions = {
         backup.id: f"{units.age(backup.created_at, call.clock())}, {units.size(backup.size)}, {backup.manifest.reason}"
         + (", bad" if backup.fault else "")

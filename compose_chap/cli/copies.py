@@ -25,12 +25,14 @@ from compose_chap.cli.screen.layout import paragraph
 from compose_chap.cli.values import backups, files
 from compose_chap.copies import catalogue, send
 from compose_chap.copies.catalogue import Copy
+from compose_chap.copies.failures import AppendOnly
 from compose_chap.copies.repository import repository
 from compose_chap.copies.restic import Restic
 from compose_chap.errors import ChapError, UsageError
 from compose_chap.model import Origin
 from compose_chap.operations import prune_copies
 from compose_chap.records.retention import Retention
+from compose_chap.schedule.folders import all_folders, folders_beside
 from compose_chap.stack import observe
 from compose_chap.stack.databases import server_of
 
@@ -112,7 +114,7 @@ def wanted_copy(call: Call, restic: Restic, wanted: str) -> Copy:
     engine, origin = call.world().engine, Origin()
     with suppress(ChapError):
         origin = engine.origin(observe.find_stack(engine, call.where()).project.name)
-    return catalogue.find(wanted, catalogue.scan(restic), origin)
+    return catalogue.find(wanted, catalogue.scan(restic), origin, restic.named)
 
 
 def warn_of_same_disk(call: Call, restic: Restic, folder: Path) -> None:
@@ -139,14 +141,14 @@ def copy_command(call: Call, wanted: str, store: Store, new: bool, limit_upload:
     world, where = call.world(), call.where()
     stack = observe.find_stack(world.engine, where)
     origin, directory = world.engine.origin(stack.project.name), stack.project.directory
-    folder = backup_catalogue.folder_for(stack, output, where.environment)
+    folders = all_folders(stack, output, where.environment)
     with recorded(call, directory if stack.project.local else None, origin, unlocked=True) as attempt:
-        backup = backup_catalogue.find(wanted, folder, origin, sound=True)
+        backup = backup_catalogue.find(wanted, folders, origin, sound=True)
         attempt.learn(backup.id, backup=backup.id, repository=restic.location)
         made = new and restic.make_if_missing()
         sent = send.send(world, restic, backup, server_of(world.engine, stack))
         attempt.learn(sent=sent.added, sql_size=sent.copy.sql_size)
-    warn_of_same_disk(call, restic, folder)
+    warn_of_same_disk(call, restic, backup.folder)
     text = screen.sent(sent, restic.location) + (f" {screen.NEW_REPOSITORY}" if made else "")
     call.result({"copy": screen.copy_document(sent.copy), "sent": sent.added, "existed": sent.existed}, paragraph(text))
 
@@ -203,18 +205,22 @@ def prune_repository(
 ) -> None:
     """Remove old copies from a repository by the rules for backups; what would be removed is shown first.
 
+    With `yes`, as in a schedule, an append-only repository is no failure: the other server removes what is old.
     What is left of a pack that others still need is sent once more, with at most `limit_upload` KiB a second.
     """
     restic = store.open(call, limit_upload)
     world, where = call.world(), call.where()
     stack = observe.find_stack(world.engine, where)
     origin = world.engine.origin(stack.project.name)
-    folder = backup_catalogue.folder_for(stack, output, where.environment)
-    pinned = {backup.id for backup in backup_catalogue.list_backups(folder, origin) if backup.pinned}
+    # A pin counts in whichever folder the backup is, the chosen one or another.
+    others = folders_beside(stack.project.directory, None, where.environment)
+    folders = [*all_folders(stack, output, where.environment), *others]
+    pinned = {backup.id for backup in backup_catalogue.list_backups(folders, origin) if backup.pinned}
     restic.check_reachable()
     chosen = prune_copies.plan(catalogue.scan(restic).of(origin), rules, pinned, call.clock())
     text = screen.prune_text(chosen)
     directory = stack.project.directory if stack.project.local else None
+    notes: list[str] = []
     with recorded(call, directory, origin, unlocked=True) as attempt:
         if not (chosen.empty or dry_run):
             if not (call.json or yes):
@@ -224,18 +230,26 @@ def prune_repository(
             summary = f"removed {units.several(len(removed), 'copy', 'copies')}"
             attempt.learn(summary, repository=restic.location, copies=removed)
             world.notify("prune copies", restic.location)
-            restic.forget(chosen.snapshots)
-            text = text.replace("Would be removed", "Removed", 1)
+            try:
+                restic.forget(chosen.snapshots)
+                text = text.replace("Would be removed", "Removed", 1)
+            except AppendOnly:
+                if not yes:
+                    raise
+                notes = [screen.append_only(restic.location)]
+                attempt.learn("removed nothing: the repository is append-only", copies=[])
+                text = paragraph(notes[0])
     for warning in chosen.warnings:
         call.tell(paragraph(f"Warning: {warning}", sys.stderr))
     call.result(
         {
-            "removed": not (chosen.empty or dry_run),
+            "removed": not (chosen.empty or dry_run or notes),
             "repository": restic.location,
             "copies": [copy.id for copy in chosen.copies],
             "incomplete": list(chosen.incomplete),
             "kept": dict(chosen.kept),
             "warnings": list(chosen.warnings),
+            "notes": notes,
         },
         text,
     )

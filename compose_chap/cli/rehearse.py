@@ -25,6 +25,7 @@ from compose_chap.image import release_tag
 from compose_chap.operations import rehearse
 from compose_chap.operations.rehearse import Rehearsal, RehearsalPlan
 from compose_chap.preflight import roads
+from compose_chap.schedule.folders import all_folders
 from compose_chap.stack import observe
 
 
@@ -76,7 +77,9 @@ def rehearse_command(call: Call, version: str, source: str, repair: bool, output
             target,
             subject.images[stack.api.name],
             subject.platform,
-            catalogue.find(source, subject.backups, origin, sound=True) if source else None,
+            catalogue.find(source, all_folders(stack, output, where.environment), origin, sound=True)
+            if source
+            else None,
             roads.repairs(known) if repair else (),
         )
         call.hand_over(stack.project.directory)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from datetime import datetime
 from functools import partial
@@ -12,7 +14,6 @@ from typing import Any
 import click
 
 from compose_chap import units
-from compose_chap.backups import catalogue
 from compose_chap.cli.call import Call, common
 from compose_chap.cli.commands import command
 from compose_chap.cli.copies import Store, from_repository, wanted_copy
@@ -36,6 +37,7 @@ from compose_chap.records.files import durable
 from compose_chap.restore import restore, source
 from compose_chap.restore.restore import Outlook, Restored, RestorePlan
 from compose_chap.restore.source import Source
+from compose_chap.schedule.folders import all_folders
 from compose_chap.stack import observe, releases
 from compose_chap.transaction.run.baseline import baseline_of
 
@@ -84,14 +86,14 @@ def restore_command(
     world, where = call.world(), call.where()
     find = partial(observe.find_local_stack, world.engine, where)
     stack = find()
-    folder = catalogue.folder_for(stack, output, where.environment)
+    folders = all_folders(stack, output, where.environment)
     if store.named:
         # What refuses the restore refuses it before hours of bringing the copy back.
         call.check_askable(yes=yes)
         with guard.guarded(world, stack, call.command, call.wait_lock):
             pass
-        wanted = _fetched(call, world, stack, folder, wanted, store.open(call))
-    chosen = source.recognise(wanted, folder, world.engine.origin(stack.project.name))
+        wanted = _fetched(call, world, stack, folders, wanted, store.open(call))
+    chosen = source.recognise(wanted, folders, world.engine.origin(stack.project.name))
 
     with world.parallel(1) as (pool, beside):
         # CHAP takes a second to say how it is. It is asked while the lock is made, if no other run is waited for.
@@ -116,9 +118,10 @@ def restore_command(
     call.result(_data(done, outlook), _text(done, chosen))
 
 
-def _fetched(call: Call, world: World, stack: Stack, folder: Path, wanted: str, restic: Restic) -> str:
-    """Bring a copy into the folder of the backups, unless its backup is in it already, and return the backup's id."""
+def _fetched(call: Call, world: World, stack: Stack, folders: Sequence[Path], wanted: str, restic: Restic) -> str:
+    """Bring a copy into the first folder, unless its backup is in one of them already, and return the backup's id."""
     copy = wanted_copy(call, restic, wanted)
+    folder = next((folder for folder in folders if os.path.lexists(folder / copy.id)), folders[0])
     return fetch.fetch(world, restic, copy, folder, stack.database.containers[0].image_id).id
 
 

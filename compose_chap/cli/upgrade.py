@@ -125,7 +125,7 @@ def upgrade_command(
         made = preflight.examine(subject)
         made = roads.repaired(made) if repair else made
         checks = preflight.overridden(made, allowed)
-        _refuse(call, checks, target + (f" -o {output}" if output else ""))
+        _refuse(call, checks, target)
         if runs_already(subject):
             text = sentences.already_running(subject.version)
             call.result({"changed": False, "chap_version": subject.version}, text)
@@ -188,7 +188,7 @@ def _to_go_back(done: Upgraded) -> list[str]:
     return [paragraph(sentences.previous_data_kept(kept)), f"  docker chap {command}"]
 
 
-def _refuse(call: Call, checks: Sequence[Check], words: str) -> None:
+def _refuse(call: Call, checks: Sequence[Check], target: str) -> None:
     failed = [check for check in checks if check.failed]
     if not failed:
         return
@@ -198,7 +198,7 @@ def _refuse(call: Call, checks: Sequence[Check], words: str) -> None:
     refused = ChapError(
         "\n".join(dict.fromkeys(check.message for check in failed)),
         state="Nothing was changed.",
-        hint=next((check.hint for check in failed if check.hint), f"See all checks: docker chap check {words}"),
+        hint=next((check.hint for check in failed if check.hint), f"See all checks: docker chap check {target}"),
     )
     refused.details = {"run": None, "report": None, "checks": [asdict(check) for check in checks]}
     raise refused

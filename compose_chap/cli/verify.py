@@ -13,7 +13,7 @@ import click
 from compose_chap import units
 from compose_chap.backups import catalogue, proof, verdict
 from compose_chap.backups.catalogue import Backup
-from compose_chap.cli.backups import folder_of_backups
+from compose_chap.cli.backups import folders_of_backups
 from compose_chap.cli.call import Call, common
 from compose_chap.cli.commands import command
 from compose_chap.cli.copies import Store, from_repository, stack_records, wanted_copy
@@ -37,7 +37,7 @@ from compose_chap.stack.databases import server_of
 
 @command("verify")
 @click.argument("wanted", type=usable, shell_complete=backups, metavar="[BACKUP]", default="latest")
-@click.option("--deep", is_flag=True, help="Restore it into a PostgreSQL that is thrown away, and count all rows.")
+@click.option("--deep", is_flag=True, help="Restore it into a throwaway PostgreSQL, and count all rows.")
 @from_repository
 @output_option
 @wait_lock_option
@@ -49,8 +49,7 @@ def verify_command(call: Call, wanted: str, deep: bool, store: Store, output: Pa
     Every checksum is compared, and PostgreSQL reads the dump from its first byte to its last. Without BACKUP it is
     `latest`, the newest one without a known fault. This works on another machine too, without the stack. BACKUP may
     also be the file of a dump, in any of PostgreSQL's formats: the stack shows which PostgreSQL should read it. With
-    --from a copy is read back from its repository, restored into a PostgreSQL that is thrown away, and all its rows are
-    counted.
+    --from a copy is read back from its repository, restored into a throwaway PostgreSQL, and all its rows are counted.
     """
     if store.named:
         _verify_copy(call, store.open(call), wanted, output)
@@ -118,8 +117,8 @@ def _verify_copy(call: Call, restic: Restic, wanted: str, output: Path | None) -
             f"copy {copy.id}: {verdict.RESTORED}", copy=copy.id, repository=restic.location, proof=verdict.RESTORED
         )
         call.hand_over(directory)
-        folder, _ = folder_of_backups(call, output)
-        drill = fetch.drill(call.world(), restic, copy, folder, _image(call))
+        folders, _ = folders_of_backups(call, output)
+        drill = fetch.drill(call.world(), restic, copy, folders[0], _image(call))
         attempt.learn(tables=len(drill.tables), rows=sum(drill.tables.values()))
     call.result(
         {"copy": copies.copy_document(copy), "proven_by": verdict.RESTORED, "tables": dict(drill.tables)},
@@ -129,14 +128,14 @@ def _verify_copy(call: Call, restic: Restic, wanted: str, output: Path | None) -
 
 def _find(call: Call, wanted: str, output: Path | None) -> Backup:
     try:
-        folder, origin = folder_of_backups(call, output)
+        folders, origin = folders_of_backups(call, output)
     except StackError:
         # Nobody can say where backups lie; one that is named by its folder needs no other.
         if Path(wanted).is_dir():
             return catalogue.load(Path(wanted))
         raise
-    backup = catalogue.find(wanted, folder, origin, sound=True, or_file=True)
-    for note in catalogue.skipped_newer(wanted, backup, folder, origin):
+    backup = catalogue.find(wanted, folders, origin, sound=True, or_file=True)
+    for note in catalogue.skipped_newer(wanted, backup, folders, origin):
         call.tell(paragraph(sentences.note(note), sys.stderr))
     return backup
 

@@ -10,18 +10,19 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 
 from compose_chap.backups.catalogue import Backup
 from compose_chap.copies.answers import StoredSnapshot
+from compose_chap.copies.repository import Named, unnamed
 from compose_chap.copies.restic import Restic
 from compose_chap.errors import CopyError
 from compose_chap.model import Origin
+from compose_chap.records.run_records import run_began
 
 TAG = "docker-chap"
 SQL_FILE = "dump.sql"
 _LISTED = 5
-_FORMAT = "%Y%m%dT%H%M%SZ"
 _ID = re.compile(r"\d{8}T\d{6}Z", re.ASCII)
 _YEARS = range(1971, 9000)
 _SIZE = re.compile(r"\d{1,18}", re.ASCII)
@@ -47,7 +48,7 @@ class Copy:
     @property
     def created_at(self) -> datetime:
         """When its backup was begun, which is what its id says."""
-        return datetime.strptime(self.id, _FORMAT).replace(tzinfo=timezone.utc)
+        return run_began(self.id)
 
 
 @dataclass(frozen=True)
@@ -109,17 +110,18 @@ def sort(snapshots: Sequence[StoredSnapshot]) -> CopyListing:
     )
 
 
-def find(wanted: str, listing: CopyListing, origin: Origin) -> Copy:
+def find(wanted: str, listing: CopyListing, origin: Origin, named: Named = unnamed) -> Copy:
     """Return the copy that `latest` of a stack or an id, or its unique beginning, means.
 
     On a new machine the stack's engine is another. Then the copies of the same project are meant, as long as they are
-    of one stack. Raise CopyError when it is not clear which is meant.
+    of one stack. `named` returns the options that name the repository in a command. Raise CopyError when it is not
+    clear which is meant.
     """
     copies = meant(listing, origin).copies
     if not copies:
-        raise CopyError("The repository holds no copies.", hint="Make one: docker chap copy --to REPOSITORY")
+        raise CopyError("The repository holds no copies.", hint=f"Make one: docker chap copy {named('--to')}")
     if wanted == "latest":
-        return _latest(copies, origin)
+        return _latest(copies, origin, named)
     # Two stacks may have made a backup in the same second: then one's own is meant.
     for candidates in (copies, listing.copies):
         fitting = [copy for copy in candidates if copy.id.startswith(wanted.upper())] if wanted else []
@@ -131,7 +133,7 @@ def find(wanted: str, listing: CopyListing, origin: Origin) -> Copy:
     problem = f"means several copies, of {_stacks(fitting)}" if fitting else "is not in the repository"
     raise CopyError(
         f"'{wanted}' {problem}. The newest copies: {newest}.",
-        hint="List them: docker chap copies --from REPOSITORY",
+        hint=f"List them: docker chap copies {named('--from')}",
     )
 
 
@@ -141,7 +143,7 @@ def meant(listing: CopyListing, origin: Origin) -> CopyListing:
     return next((fitting for fitting in wider if fitting.copies), listing)
 
 
-def _latest(copies: Sequence[Copy], origin: Origin) -> Copy:
+def _latest(copies: Sequence[Copy], origin: Origin, named: Named) -> Copy:
     """Return the last of the copies that are meant. Raise CopyError unless they are of this stack, or of one alone.
 
     The data of another project are restored only by an id.
@@ -153,7 +155,7 @@ def _latest(copies: Sequence[Copy], origin: Origin) -> Copy:
     if len({(copy.origin.project, copy.origin.engine) for copy in copies}) > 1:
         raise CopyError(
             f"The repository holds copies of several stacks: {_stacks(copies)}.",
-            hint="Name the copy by its id. To list them: docker chap copies --from REPOSITORY",
+            hint=f"Name the copy by its id. To list them: docker chap copies {named('--from')}",
         )
     if not Origin(origin.project).owns(newest.origin):
         raise CopyError(
@@ -178,7 +180,7 @@ def _copy(snapshot: StoredSnapshot, snapshots: Sequence[StoredSnapshot]) -> Copy
         return None
     try:
         order = datetime.fromisoformat(tags.get("order", ""))
-        created = datetime.strptime(tags["backup"], _FORMAT)
+        created = run_began(tags["backup"])
     except ValueError:
         return None
     # Whoever may write to the repository chose them: what no clock here can count with is no backup of this tool.

@@ -7,7 +7,9 @@ import re
 from collections.abc import Sequence
 from contextlib import suppress
 
+from compose_chap.copies.repository import Named, unnamed
 from compose_chap.errors import CopyError
+from compose_chap.ownership import as_root
 from compose_chap.redact import redact
 
 
@@ -17,6 +19,10 @@ class NoRepository(CopyError):
 
 class Denied(CopyError):
     """The server does not let this machine do it."""
+
+
+class AppendOnly(CopyError):
+    """This machine may add copies, and remove none."""
 
 
 class Unreachable(CopyError):
@@ -56,13 +62,13 @@ _MEANINGS: tuple[tuple[str, type[CopyError], str, str], ...] = (
         r"read-only file system",
         CopyError,
         "The repository is on a disk that is mounted read-only.",
-        "Mount it so that it can be written, then run the command again: mount -o remount,rw FOLDER",
+        "Mount it so that it can be written, then run the command again: {sudo}mount -o remount,rw FOLDER",
     ),
     (
         r"RequestTimeTooSkewed|certificate has expired or is not yet valid",
         CopyError,
         "The server and this machine do not agree on the time.",
-        "Set this machine's clock: timedatectl set-ntp true",
+        "Set this machine's clock: {sudo}timedatectl set-ntp true",
     ),
     (
         r"permission denied \(|host key verification failed|\b40[13]\b|access ?denied|unauthorized|forbidden"
@@ -90,30 +96,31 @@ _MEANINGS: tuple[tuple[str, type[CopyError], str, str], ...] = (
         r"no space left on device|quota|insufficient storage|\b507\b|disk full",
         NoRoom,
         "The repository has no room left.",
-        "Make room, or remove old copies: docker chap prune --from REPOSITORY",
+        "Make room, or remove old copies: docker chap prune {from_it}",
     ),
     (
         r"verification failed|hash mismatch|wrong data returned|does not match|contains errors|incomplete pack"
         r"|ciphertext|not found in (index|repository)|invalid data|load.*: invalid",
         CopyError,
         "The repository is damaged.",
-        "Do not rely on its copies until they are proven: docker chap verify latest --from REPOSITORY"
-        "\nWhat restic can mend: https://restic.readthedocs.io/en/stable/077_troubleshooting.html"
-        "\nOr begin another repository: docker chap copy --to REPOSITORY --init",
+        "Do not rely on its copies until they are proven: docker chap verify latest {from_it}"
+        "\nWhat restic can repair: https://restic.readthedocs.io/en/stable/077_troubleshooting.html"
+        "\nOr begin another repository: docker chap copy --to OTHER-REPOSITORY --init",
     ),
     (
         r"does not exist|no such file|\b404\b|is there a repository at",
         NoRepository,
         "There is no repository at this location.",
-        "Check the location. To make a new repository there: docker chap copy --to REPOSITORY --init",
+        "Check the location. To make a new repository there: docker chap copy {to_it} --init",
     ),
 )
 
 
-def meaning(text: str, location: str, real: str = "") -> CopyError:
+def meaning(text: str, location: str, real: str = "", named: Named = unnamed) -> CopyError:
     """Return the error that restic's words are about, with the last of these words.
 
-    `real` is the location that restic got, where that is not the `location` that people named.
+    `real` is the location that restic got, where that is not the `location` that people named. `named` returns the
+    options that name the repository in a command.
     """
     # A folder may be called `quota`, and a bucket 403.
     names = list(filter(None, (where.rpartition(":")[2].strip("/") for where in (location, real))))
@@ -121,13 +128,9 @@ def meaning(text: str, location: str, real: str = "") -> CopyError:
     for part in (_last_words(lines), lines):
         for pattern, kind, message, hint in _MEANINGS:
             if re.search(pattern, _without(names, "\n".join(part)), re.IGNORECASE):
+                hint = hint.format(sudo=as_root(""), from_it=named("--from"), to_it=named("--to"))
                 return kind(f"{message} ({location})\n{_telling(part)}", hint=hint)
     return CopyError(f"restic failed on {location}: {_telling(lines)}")
-
-
-def unreachable(why: str, location: str) -> CopyError:
-    """Return the error for a repository that does not answer."""
-    return meaning(why, location)
 
 
 def killed(number: int) -> CopyError:
@@ -138,9 +141,9 @@ def killed(number: int) -> CopyError:
     )
 
 
-def append_only(error: Denied, location: str) -> CopyError:
+def append_only(error: Denied, location: str) -> AppendOnly:
     """Return the error for a repository in which this machine may add, and remove nothing."""
-    return CopyError(
+    return AppendOnly(
         f"Nothing may be removed from {location} by this machine: it is append-only.\n{error.message.splitlines()[-1]}",
         state="Nothing was removed.",
         hint="That keeps an intruder from removing copies. Remove old ones on the server itself, with restic forget.",

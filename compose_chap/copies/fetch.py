@@ -8,9 +8,10 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from shlex import quote
 
@@ -30,6 +31,9 @@ from compose_chap.postgres.server import Database
 from compose_chap.records import lock
 from compose_chap.records.files import durable, own_folder
 from compose_chap.restore import plain_dump
+
+# Returns the error for a part of the copy that is not what was sent.
+_Bad = Callable[[str], CopyError]
 
 
 @dataclass(frozen=True)
@@ -115,32 +119,33 @@ def _disk_errors(folder: Path) -> Iterator[None]:
 
 def _bring(world: World, restic: Restic, copy: Copy, folder: Path, image: str) -> Manifest:
     world.notify("fetch", copy.id)
-    _check_contents(restic.contents(copy.snapshot), copy, folder)
+    bad = partial(damaged, copy, restic.named("--from"))
+    _check_contents(restic.contents(copy.snapshot), copy, folder, bad)
     restic.restore(copy.snapshot, folder)
     _own(folder)
     backup = backups.load(folder)
     manifest = backup.manifest
     if manifest.id != copy.id or not _is_of(backup, copy) or manifest.dump.file in (SQL_FILE, FILE):
-        raise damaged(copy, "its manifest")
+        raise bad("its manifest")
     sql = folder / SQL_FILE
-    pieces = _no_more(copy, restic.read(copy.sql_snapshot, SQL_FILE))
+    pieces = _no_more(copy, restic.read(copy.sql_snapshot, SQL_FILE), bad)
     written = dump_file.write_hashed(sql, pieces, lambda done: world.notify("fetch", "bring", done, copy.sql_size))
     if (written["size"], written["sha256"]) != (copy.sql_size, copy.sql_sha256):
-        raise damaged(copy, "its SQL")
+        raise bad("its SQL")
     manifest = replace(manifest, dump=_dump(world, backup, sql, image))
     sql.unlink()
     own_folder.write(folder / FILE, manifest.document())
     for part in manifest.parts:
         if dump_file.sha256_of(folder / part.file, lambda done: None) != part.sha256:
-            raise damaged(copy, part.file)
+            raise bad(part.file)
     return manifest
 
 
-def _check_contents(stored: Sequence[Stored], copy: Copy, folder: Path) -> None:
+def _check_contents(stored: Sequence[Stored], copy: Copy, folder: Path, bad: _Bad) -> None:
     """Refuse, before anything is written, what `send` never sends, and what this disk has no room for."""
     strange = [item.path for item in stored if item.kind not in ("file", "dir") or item.path[1:] in (*STAYS, SQL_FILE)]
     if strange:
-        raise damaged(copy, strange[0])
+        raise bad(strange[0])
     free, needed = shutil.disk_usage(folder).free, copy.sql_size * 2 + sum(item.size for item in stored)
     if free < needed:
         raise StateError(
@@ -150,13 +155,13 @@ def _check_contents(stored: Sequence[Stored], copy: Copy, folder: Path) -> None:
         )
 
 
-def _no_more(copy: Copy, pieces: Iterator[bytes]) -> Iterator[bytes]:
+def _no_more(copy: Copy, pieces: Iterator[bytes], bad: _Bad) -> Iterator[bytes]:
     """Yield the SQL, and stop where it is more than was sent: whoever wrote it may want to fill this disk."""
     size = 0
     for data in pieces:
         size += len(data)
         if size > copy.sql_size:
-            raise damaged(copy, "its SQL")
+            raise bad("its SQL")
         yield data
 
 
@@ -164,12 +169,12 @@ def _is_of(backup: Backup, copy: Copy) -> bool:
     return (backup.project, backup.origin.engine) == (copy.origin.project, copy.origin.engine)
 
 
-def damaged(copy: Copy, what: str) -> CopyError:
-    """Return the error for a copy in which something is not what was sent."""
+def damaged(copy: Copy, from_it: str, what: str) -> CopyError:
+    """Return the error for a copy in which something is not what was sent; `from_it` names its repository."""
     return CopyError(
         f"The copy of {copy.id} is damaged: {what} is not what was sent.",
         state="Nothing was restored from it.",
-        hint="Take an earlier one: docker chap copies --from REPOSITORY",
+        hint=f"Take an earlier copy. To list them: docker chap copies {from_it}",
     )
 
 

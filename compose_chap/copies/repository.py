@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+import shlex
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from shlex import quote
 
 from compose_chap import reading
 from compose_chap.errors import CopyError, UsageError
+from compose_chap.ownership import as_root
 from compose_chap.redact import redact
 
 _DISK = "disk:"
@@ -22,18 +23,30 @@ _WITH_PASSWORD = re.compile(r"://[^/@]*:[^/]*@")
 _LONGEST = 1 << 16  # bytes
 _KEY = re.compile(r"(?:export +)?([A-Za-z_]\w*) *= *(.*?) *", re.ASCII)
 
+# Returns the options that name a repository in a command, after the option for its location.
+Named = Callable[[str], str]
+
 
 @dataclass(frozen=True)
 class Repository:
     """A restic repository: its location as restic writes it, or `disk:LABEL/FOLDER`.
 
     `password_file` is empty where `environment` has the password. `environment` is all that restic gets beside it, such
-    as the keys of an S3 server.
+    as the keys of an S3 server. `keys_file` is the file that some of it is from, empty for none.
     """
 
     location: str
     password_file: str = ""
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    keys_file: str = ""
+
+    def named(self, option: str) -> str:
+        """Return the options that name this repository in a command, without any password: `--from REPOSITORY …`."""
+        files = {"--password-file": self.password_file, "--keys": self.keys_file}
+        words = [word for name, file in files.items() if file for word in (name, file)]
+        # What holds a password is not repeated.
+        location = self.location if redact(self.location) == self.location else "REPOSITORY"
+        return shlex.join([option, location, *words])
 
     def variables(self) -> dict[str, str]:
         """Return the whole environment for restic. Raise CopyError when the disk is not mounted."""
@@ -43,6 +56,11 @@ class Repository:
         if self.password_file:
             variables["RESTIC_PASSWORD_FILE"] = self.password_file
         return {**variables, "RESTIC_REPOSITORY": _resolved(self.location)}
+
+
+def unnamed(option: str) -> str:
+    """Return the options for a repository that is not known."""
+    return f"{option} REPOSITORY"
 
 
 def repository(location: str, password_file: str, keys_file: str, environment: Mapping[str, str]) -> Repository:
@@ -71,7 +89,8 @@ def repository(location: str, password_file: str, keys_file: str, environment: M
             "The password of the repository is not given.",
             hint="Write it into a file that only you can read, and add --password-file FILE.",
         )
-    return Repository(location, os.path.abspath(password_file) if password_file else "", environment)
+    password_file, keys_file = (os.path.abspath(path) if path else "" for path in (password_file, keys_file))
+    return Repository(location, password_file, environment, keys_file)
 
 
 def shares_disk(location: str, folder: Path) -> bool:
@@ -137,7 +156,7 @@ def mount_point(label: str, by_label: Path = _BY_LABEL, mounts: Path = _MOUNTS) 
         _, target = min(reversed(mounted), key=lambda root_and_target: len(root_and_target[0]))
         # The kernel writes a space in a path as \040.
         return Path(re.sub(r"\\([0-7]{3})", lambda digits: chr(int(digits[1], 8)), target))
+    mount = as_root(shlex.join(["mount", f"LABEL={label}", "/mnt"]))
     raise CopyError(
-        f"The disk '{label}' is connected, but not mounted.",
-        hint=f"Mount it, then run the command again: mount {quote(f'LABEL={label}')} /mnt",
+        f"The disk '{label}' is connected, but not mounted.", hint=f"Mount it, then run the command again: {mount}"
     )

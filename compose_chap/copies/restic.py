@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
+from shlex import quote
 from typing import TypeVar
 
 from compose_chap.copies import answers, failures
@@ -17,6 +18,7 @@ from compose_chap.copies.answers import Added, Stored, StoredSnapshot
 from compose_chap.copies.failures import NoRepository
 from compose_chap.copies.repository import Repository, shares_disk
 from compose_chap.errors import CopyError, EngineError
+from compose_chap.ownership import as_root
 from compose_chap.processes import process, streams
 from compose_chap.redact import redact
 
@@ -51,7 +53,7 @@ class Restic:
         patience: float = 0,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self.location = redact(repository.location)
+        self.location, self.named = redact(repository.location), repository.named
         self._patience, self._sleep = patience, sleep
         # Over a slow link a pack of restic's usual 16 MiB takes minutes, and one that was cut off is sent once more.
         # Without a terminal restic writes a line of progress sixty times a second.
@@ -117,7 +119,7 @@ class Restic:
         return streams.read(self._command("dump", *self._reading, snapshot, f"/{name}"), self._environment, self._check)
 
     def forget(self, snapshots: Sequence[str]) -> None:
-        """Remove snapshots, and the data that no other snapshot needs. Raise CopyError where that is not allowed."""
+        """Remove snapshots, and the data that no other snapshot needs. Raise AppendOnly where that is not allowed."""
         self._check_writable()
         try:
             self._run("forget", "--prune", *snapshots)
@@ -141,10 +143,12 @@ class Restic:
 
     def _check_writable(self) -> None:
         if self._read_only:
+            folder = quote(self._environment["RESTIC_REPOSITORY"].removeprefix("local:"))
+            look = f"ls -ld {folder}; findmnt -T {folder} -o TARGET,OPTIONS"
             raise CopyError(
                 f"The repository can only be read: {self.location}.",
                 state="Nothing was changed.",
-                hint="Is its disk mounted read-only? Or does the folder belong to another user?",
+                hint=f"See whose folder it is, and whether its disk is mounted read-only (ro): {look}",
             )
 
     @property
@@ -178,7 +182,8 @@ class Restic:
         try:
             finished = process.run(self._command(*words), environment=self._environment, alone=True, limit=limit)
         except process.TooLong:
-            raise failures.unreachable(f"no answer within {limit:.0f} seconds", self.location) from None
+            why = f"no answer within {limit:.0f} seconds"
+            raise failures.meaning(why, self.location, named=self.named) from None
         self._check(finished)
         return finished.stdout
 
@@ -188,7 +193,7 @@ class Restic:
             raise failures.killed(-finished.status)
         if finished.status != 0:
             real = self._environment["RESTIC_REPOSITORY"]
-            raise failures.meaning(finished.stderr or finished.stdout, self.location, real)
+            raise failures.meaning(finished.stderr or finished.stdout, self.location, real, self.named)
 
     def _stored(self) -> int:
         """Return the bytes that all copies take in the repository, or 0 where restic itself counts what it adds."""
@@ -218,7 +223,7 @@ def _checked_version() -> tuple[int, ...]:
         raise CopyError(
             "Copies are kept by restic, and restic is not installed.",
             state="Nothing was changed.",
-            hint="Install it, version 0.14 or later: apt install restic",
+            hint=f"Install it, version 0.14 or later: {as_root('apt install restic')}",
         ) from None
     match = _VERSION.search(text)
     version = tuple(map(int, match.groups())) if match else ()

@@ -42,7 +42,8 @@ def send(world: World, restic: Restic, backup: Backup, server: Server) -> SentCo
     """
     if backup.fault:
         raise DumpError(
-            f"Backup {backup.id} is not copied. {backup.fault}", hint="Copy another one: docker chap backups"
+            f"Backup {backup.id} is not copied. {backup.fault}",
+            hint="Copy another backup. To list them: docker chap backups",
         )
     world.notify("copy", "ask the repository")
     restic.check_reachable()
@@ -63,7 +64,7 @@ def _kept(backup: Backup) -> Iterator[None]:
         raise CopyError(
             f"Backup {backup.id} cannot be read: {error.strerror}.",
             state="It was not copied.",
-            hint="Which backups are there: docker chap backups",
+            hint="List the backups: docker chap backups",
         ) from None
 
 

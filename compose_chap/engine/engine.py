@@ -257,7 +257,10 @@ class Engine:
                 repository, tag=tag, platform=platform, stream=True, decode=True, auth_config=login
             ):
                 if "error" in event:
-                    raise EngineError(f"Cannot pull {repository}:{tag}: {event['error']}")
+                    raise EngineError(
+                        f"Cannot pull {repository}:{tag}: {event['error']}",
+                        hint=f"Try it by hand: docker pull {repository}:{tag}",
+                    )
                 detail = event.get("progressDetail") or {}
                 if event.get("status") == "Downloading" and "total" in detail:
                     layers[event["id"]] = (detail["current"], detail["total"])
@@ -391,7 +394,8 @@ class Engine:
 
         All profiles are on, because a running service may be in any. A caller that starts something names the services.
         """
-        return self._docker(*compose_command(project), "--profile", "*", *arguments, on_line=on_line)
+        words = (*project.compose, "--profile", "*", *arguments)
+        return self._docker(*words, on_line=on_line).without_content()
 
     def _docker(self, *words: str, on_line: Callable[[str], None] | None = None) -> Finished:
         environment = {**process.FOR_COMPOSE, **self._link.environment}
@@ -405,13 +409,3 @@ class Engine:
 
 # How services are started; their names follow. Without dependencies, and never with a pull or a build.
 UP_ALONE = ("up", "-d", "--no-deps", "--no-build", "--pull", "never")
-
-
-def compose_command(project: Project) -> tuple[str, ...]:
-    """Return the arguments after `docker` that point Compose at exactly this project."""
-    words = ["compose", "-p", project.name, "--project-directory", str(project.directory)]
-    for file in project.files:
-        words += ["-f", str(file)]
-    for file in project.env_files:
-        words += ["--env-file", str(file)]
-    return tuple(words)

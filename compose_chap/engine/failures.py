@@ -11,6 +11,7 @@ from compose_chap import timeline
 from compose_chap.engine.http import Refused
 from compose_chap.engine.link import Link
 from compose_chap.errors import EngineError
+from compose_chap.ownership import as_root
 
 
 @contextmanager
@@ -37,7 +38,7 @@ def engine_errors(doing: str, link: Link) -> Iterator[None]:
         raise EngineError(
             f"Cannot {doing}: the Docker engine at {link.address} does not answer.\n{link.last_error}".rstrip(),
             state="The state of the stack is unknown until the engine runs.",
-            hint="Start it (for example: sudo systemctl start docker), or point to another with --context."
+            hint=f"Name another with --context, or start it: {as_root('systemctl start docker')}"
             if link.local
             else "See whether Docker alone reaches it, with the same options: docker version",
         ) from None

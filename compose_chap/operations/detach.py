@@ -49,13 +49,21 @@ def hand_over(
         watch = [*program, WATCH, str(folder)]
         background.start_apart(watch, environment, detached.unit_of(folder), f"docker chap {words[0]}")
         if not world.until(lambda _: True if detached.taken(folder) else None, _STARTS, pause=0.05):
-            raise EngineError("The run could not be started in the background: it did not start.")
+            raise EngineError(
+                f"The run could not be started in the background within {_STARTS:.0f} seconds.",
+                state="Nothing was changed.",
+                hint="Run the command again without --detach.",
+            )
         return detached.look(folder)
     except (OSError, ChapError) as error:
         detached.forget(folder)
         if isinstance(error, ChapError):
             raise
-        raise EngineError(f"The run could not be started in the background: {error.strerror}.") from None
+        raise EngineError(
+            f"The run could not be started in the background: {error.strerror}.",
+            state="Nothing was changed.",
+            hint="Run the command again without --detach.",
+        ) from None
 
 
 def watch_over(folder: Path, clock: Callable[[], datetime]) -> int:

@@ -13,7 +13,7 @@ from compose_chap.backups.catalogue import Backup
 from compose_chap.engine.world import World
 from compose_chap.errors import ChapError
 from compose_chap.model import Stack
-from compose_chap.schedule import plan
+from compose_chap.schedule.folders import all_folders
 from compose_chap.stack.databases import server_of
 
 
@@ -36,7 +36,7 @@ def look(world: World, stack: Stack, backups: Sequence[Backup]) -> Disks:
         free = server_of(world.engine, stack).free_space()
     if stack.project.local and not world.engine.remote:
         with suppress(ChapError, OSError):
-            *_, folder = plan.backup_folders(stack.project.directory, world.environment)
+            *_, folder = all_folders(stack, None, world.environment)
             room = shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.exists())).free
             shared = _shared(world, stack, backups)
     return Disks(free, room, shared)

@@ -71,6 +71,3 @@ def _answer(name: str, address: str, done: Finished | None, limit: float) -> Con
 
 def _error(code: str, message: str, hint: str) -> dict[str, str]:
     return {"code": code, "message": message, "state": "", "hint": hint}
-
-
-# For people

@@ -159,7 +159,11 @@ def _undo(world: World, change: Change | None, journal: Journal) -> Recovered:
 def _unpin(journal: Journal) -> Recovered:
     changed_by_others = durable.revert_edits(read_edits(journal.known))
     if changed_by_others:
-        raise StateError(f"{changed_by_others[0]} was changed by someone else in the meantime, and was left as it is.")
+        raise StateError(
+            f"{changed_by_others[0]} was changed by someone else in the meantime, and was left as it is.",
+            state="The run stays open.",
+            hint="Remove the later changes from that file, then run again: docker chap recover",
+        )
     journal.end("undone", recovered=True)
     return Recovered(journal.id, journal.operation, "undone", "", ())
 

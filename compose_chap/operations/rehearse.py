@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any
 from urllib.parse import unquote
 
-from compose_chap import redact
+from compose_chap import redact, units
 from compose_chap.backups import dump_file, proof
 from compose_chap.backups.catalogue import Backup
 from compose_chap.check import Check
@@ -33,7 +33,7 @@ from compose_chap.postgres.untrusted.sandbox import Quarantine
 from compose_chap.project.variables import unescaped
 from compose_chap.records import lock, run_records
 from compose_chap.records.downtime import forecast
-from compose_chap.stack.chap_scripts import PYTHON
+from compose_chap.stack.chap_scripts import PYTHON, STAY
 from compose_chap.stack.databases import database_of, server_of
 from compose_chap.transaction import evidence, verify, wait
 from compose_chap.transaction.data import repairs, value_query, values
@@ -47,7 +47,6 @@ _LOG_LINES = 40
 _PORT = 5432
 # Up to v2.1.0 CHAP fetches its models from GitHub whenever it starts, after it has migrated, and ends when it cannot.
 _NO_MODELS = re.compile(r"assert content !=|raw\.githubusercontent\.com|MLproject")
-_STAY = "import signal; signal.pause()"
 
 
 @dataclass(frozen=True)
@@ -115,7 +114,11 @@ def _bring_data(world: World, plan: RehearsalPlan, server: Server, live: Databas
     access, made = plan.stack.access, plan.source
     size = made.manifest.database.size if made else live.size
     if server.free_space() < size * _ROOM:
-        raise DatabaseError(f"The engine's disk has no room for the copy: {int(size * _ROOM) >> 20} MiB are needed.")
+        raise DatabaseError(
+            f"The engine's disk has no room for the copy: about {units.size(int(size * _ROOM))} are needed.",
+            state="The stack was not touched.",
+            hint="Make room: docker image prune, docker chap prune",
+        )
     quarantine = Quarantine(server, "rehearsal")
     quarantine.make()
     done = 0
@@ -287,6 +290,6 @@ def _answering(world: World, stack: Stack, copy: Stack, recipe: Recipe, server: 
     if container and container.running:
         yield copy
         return
-    asleep = replace(recipe, entrypoint=PYTHON, command=[_STAY])
+    asleep = replace(recipe, entrypoint=PYTHON, command=[STAY])
     with throwaway.throwaway(world.engine, asleep) as identity:
         yield _stack_of(world, stack, identity, server)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from compose_chap.check import Check
@@ -103,7 +104,7 @@ def plan_rollback(world: World, stack: Stack, operation: str) -> RollbackPlan:
         baseline=baseline_of(world, stack),
         move=_way_back(done.move, operation),
     )
-    _refuse_what_cannot_go_back(world, change, operation)
+    _refuse_what_cannot_go_back(world, change, operation, facts.backup.name if facts.backup else "")
     before = f"The previous data were not in order either. {fault.summary}" if fault else ""
     return RollbackPlan(record, change, written, tuple(filter(None, (lost_jobs(world, stack), before))))
 
@@ -151,14 +152,14 @@ def _way_back(move: Move | None, operation: str) -> Move | None:
         raise StateError(
             f"The checkout {move.folder} is at {now}, and no longer at {move.after}, where the {operation} left it.",
             state="Nothing was changed.",
-            hint=f"Go there, then roll back: git -C {move.folder} checkout --detach {move.after.commit}",
+            hint=f"Go there, then roll back: git -C {quote(str(move.folder))} checkout --detach {move.after.commit}",
         )
     way = Move(move.folder, now, move.before)
     checkout_move.refuse_what_cannot_move(way)
     return way
 
 
-def _refuse_what_cannot_go_back(world: World, change: Change, operation: str) -> None:
+def _refuse_what_cannot_go_back(world: World, change: Change, operation: str, backup: str) -> None:
     for edit in change.edits:
         durable.check_writable(edit.path)
         if durable.content_of(edit.path) != edit.before:
@@ -172,5 +173,5 @@ def _refuse_what_cannot_go_back(world: World, change: Change, operation: str) ->
             raise StateError(
                 f"The image {image['reference']} that ran before ({image['id'][:19]}) is no longer on this server.",
                 state="Nothing was changed.",
-                hint=file_changes_of(change).how_to_get(image["reference"]),
+                hint=file_changes_of(change).how_to_get(image["reference"], backup),
             )

@@ -133,7 +133,6 @@ class TocEntry:
 class Contents:
     """The table of contents of an archive, from `pg_restore --list`."""
 
-    database: str
     server: str
     entries: tuple[TocEntry, ...]
 
@@ -277,7 +276,7 @@ def contents(listing: str) -> Contents:
     """Parse the output of `pg_restore --list`."""
     facts = dict(re.findall(r"^;\s+(dbname|Dumped from database version): (.*)$", listing, re.M))
     entries = tuple(_entry(line) for line in listing.split("\n") if _ENTRY.match(line))
-    return Contents(facts.get("dbname", ""), facts.get("Dumped from database version", ""), entries)
+    return Contents(facts.get("Dumped from database version", ""), entries)
 
 
 def _entry(line: str) -> TocEntry:

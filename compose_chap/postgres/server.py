@@ -14,10 +14,8 @@ from typing import Any
 
 from compose_chap.errors import DatabaseError, StuckSessions
 from compose_chap.postgres import reach, statements
-from compose_chap.postgres.psql import Psql
-from compose_chap.postgres.psql import counted as counted
-from compose_chap.postgres.reach import WITH_PASSWORD as WITH_PASSWORD
-from compose_chap.postgres.reach import first_error as first_error
+from compose_chap.postgres.psql import Psql, counted
+from compose_chap.postgres.reach import first_error
 
 # Waits, as PostgreSQL itself does before it renames a database, and fails when somebody is still connected.
 _WAIT_UNTIL_UNUSED = """
@@ -213,7 +211,8 @@ class Server(Psql):
         Raise DatabaseError for a locale of another provider than the C library, which CHAP never has.
         """
         if like.provider != "c":
-            raise DatabaseError(f"Database '{like.name}' has an ICU or builtin locale. This tool does not know those.")
+            known = f"Database '{like.name}' has an ICU or builtin locale. This tool does not know those."
+            raise DatabaseError(known, hint="Copy it by hand, with pg_dump and pg_restore.")
         self.command(
             f"CREATE DATABASE {identifier(database)} TEMPLATE template0 ENCODING {literal(like.encoding)}"
             f" LC_COLLATE {literal(like.collate)} LC_CTYPE {literal(like.ctype)} OWNER {identifier(like.owner)};"
@@ -261,7 +260,7 @@ class Server(Psql):
             if not self.query(f"SELECT pid, pg_terminate_backend(pid) FROM pg_stat_activity WHERE {ours}"):
                 return
             self.command("SELECT pg_sleep(0.1);")
-        raise DatabaseError("A session of an earlier run does not end.", hint="Restart the database's container.")
+        raise DatabaseError("A session of an earlier run does not end.", hint=f"docker restart {self.container[:12]}")
 
     def end_sessions(self, role: str) -> None:
         """End the sessions of a role."""
@@ -328,9 +327,8 @@ class Server(Psql):
                     f"{session.application or session.role} from {session.address} (pid {session.pid})"
                     for session in remaining
                 )
-                raise StuckSessions(
-                    f"{error.message} These sessions do not end: {names}.", hint="Restart the database's container."
-                ) from error
+                stuck = f"{error.message} These sessions do not end: {names}."
+                raise StuckSessions(stuck, hint=f"Restart the server: docker restart {self.container[:12]}") from error
 
     # Programs
 

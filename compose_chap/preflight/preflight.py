@@ -6,7 +6,6 @@ No check changes anything. A check whose prerequisite failed is skipped, and say
 from __future__ import annotations
 
 import re
-import shlex
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -14,7 +13,6 @@ from dataclasses import replace
 
 from compose_chap import units
 from compose_chap.check import Check, Finding, fail, ok, skipped, warn
-from compose_chap.engine.engine import compose_command
 from compose_chap.errors import ChapError
 from compose_chap.image import release_key
 from compose_chap.model import Role
@@ -94,7 +92,8 @@ def _stack(subject: Subject) -> Finding:
         names = " ".join(stopped)
         return fail(f"Not running: {', '.join(stopped)}.", f"docker compose -p {stack.project.name} start {names}")
     if len(stack.writers) < 2:
-        return fail(f"Project '{stack.project.name}' has no CHAP worker.")
+        hint = f"See every container: docker compose -p {stack.project.name} ps -a"
+        return fail(f"Project '{stack.project.name}' has no container of a CHAP worker.", hint)
     names = ", ".join(f"{service.name} ({service.role.value})" for service in (*stack.writers, stack.database))
     return ok(f"Project '{stack.project.name}': {names}.")
 
@@ -105,19 +104,19 @@ def _no_database(subject: Subject) -> Finding:
         _ = subject.stack.database  # raises an error about the pooler
     for service in subject.model.services.values():
         if host in (service.name, service.container_name):
-            up = shlex.join(["docker", *compose_command(project), "up", "-d", "--no-deps", service.name])
+            up = project.by_hand("up", "-d", "--no-deps", service.name)
             return fail(f"The database service {service.name} has no container.", f"Create it again: {up}")
-    writers = " ".join(service.name for service in subject.stack.writers)
+    writers = (service.name for service in subject.stack.writers)
     return fail(
         f"CHAP's database is at '{host or 'nowhere'}', outside of project '{project.name}': it could not be put back.",
-        "Back it up where it runs. Then upgrade by hand: docker chap pin VERSION, and"
-        f" docker compose up -d --no-deps {writers}",
+        f"Back it up where it runs. Then upgrade by hand: docker chap pin {subject.target or 'VERSION'}\n"
+        f"Then: {project.by_hand('up', '-d', '--no-deps', *writers)}",
     )
 
 
 def _interrupted(subject: Subject) -> Finding:
     if not subject.stack.project.local:
-        return skipped("Skipped, because of the Compose files.")
+        return skipped("Skipped: the Compose files are not on this machine.")
     run_records.refuse_open_run(subject.stack.project.directory)
     return ok("No earlier run was cut off.")
 
@@ -170,7 +169,11 @@ def _database(subject: Subject) -> Finding:
     text = f"Database '{name}' has {units.size(database.size)}."
     objects, lost = unexpected.inspect(subject.server, database.name)
     if lost:
-        return fail(f"{text} It has lost {', '.join(lost)}.", "Get them back: docker chap restore latest")
+        return fail(
+            f"{text} It has lost {', '.join(lost)}.",
+            "To get them back, restore the last good backup. Rows written since then go to a separate database and are"
+            " not merged: docker chap restore latest",
+        )
     if database.collation_version and database.collation_version != database.collation_version_now:
         return warn(
             f"{text} Its text indexes were made with another version of the C library"
@@ -218,8 +221,8 @@ def _room(subject: Subject) -> Finding:
         return warn(
             f"The server's disk has {units.size(in_server)} free; a copy of the database would need"
             f" {units.size(needed)}."
-            " An upgrade keeps the old data as a second dump instead: slower, and on a failure CHAP is down until it is"
-            " restored.",
+            " An upgrade keeps the old data as a second dump instead: slower, and if the upgrade fails, CHAP stays down"
+            " until that dump is restored.",
             "To make room: docker image prune, docker chap prune",
             {"keep": "dump"},
         )

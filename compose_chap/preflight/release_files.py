@@ -13,6 +13,7 @@ from pathlib import Path
 
 from compose_chap.check import Finding, fail, ok, skipped, warn
 from compose_chap.image import Reference
+from compose_chap.ownership import as_root
 from compose_chap.preflight import env_variables, service_changes
 from compose_chap.preflight.subject import Subject
 from compose_chap.project import checkout_move
@@ -56,13 +57,15 @@ def _services(subject: Subject) -> Finding:
             f"The files of {subject.target} no longer define what a file of yours uses: {'; '.join(lost)}.",
             "Define the network in your own file, or take it out there.",
         )
-    messages = [f"New, and not started by the upgrade: {name}." for name in service_changes.added(before, after)]
+    added = list(service_changes.added(before, after))
+    messages = [f"New, and not started by the upgrade: {name}." for name in added]
     messages += [
         f"No longer in the files, and left running: {name}." for name in service_changes.removed(before, after)
     ]
     messages += [f"Ports change: {port}." for port in service_changes.ports(before, after, needed)]
     if messages:
-        return warn(" ".join(messages), "After the upgrade: docker compose up -d, for all that is new.")
+        start = subject.stack.project.by_hand("up", "-d", "--no-deps", *added)
+        return warn(" ".join(messages), f"Start what is new after the upgrade: {start}" if added else "")
     return ok("The current and the new files have the same services.")
 
 
@@ -121,10 +124,11 @@ def _folders(subject: Subject) -> Finding:
     folders = service_changes.folders(subject.after, names) if local else []
     # Older Compose refuses to start such a service; newer Compose makes the folder as root, unwritable for CHAP.
     if missing := [folder for folder in folders if not Path(folder).exists()]:
-        give = f"chown $(docker compose exec {names[-1]} id -u) {shlex.quote(missing[0])}"
+        user = f"$(docker compose -p {subject.stack.project.name} exec -T {names[-1]} id -u)"
+        give = as_root(f"chown {user} {shlex.quote(missing[0])}")
         return fail(
-            f"The files of {subject.target} mount what is not there: {', '.join(missing)}.",
-            f"{shlex.join(['mkdir', '-p', *missing])}\nIf CHAP cannot write there afterwards: {give}",
+            f"The files of {subject.target} mount folders that do not exist: {', '.join(missing)}.",
+            f"Make them: {shlex.join(['mkdir', '-p', *missing])}\nIf CHAP cannot write there afterwards: {give}",
         )
     return ok("Every folder that CHAP mounts is there.")
 
@@ -151,7 +155,7 @@ def _postgresql(subject: Subject) -> Finding:
             "That is another image now. The next `docker compose up` would start it, and it may not read the data."
         )
         return Finding(wrong, f"{unclear} {consequence}", hint)
-    return warn(f"{unclear} This upgrade leaves the very image that runs; a later pull would not.", hint)
+    return warn(f"{unclear} This upgrade keeps the image that runs; a later pull would not.", hint)
 
 
 _POSTGRESQL = ("postgres", "postgis", "postgresql")

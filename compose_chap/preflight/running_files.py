@@ -28,11 +28,11 @@ def _named_images(subject: Subject) -> Finding:
         if str(wanted) != container.image
     }
     if differing:
-        names = " ".join(dict.fromkeys(differing.values()))
+        names = dict.fromkeys(differing.values())
         return fail(
             f"{'. '.join(differing)}. An upgrade that fails could not go back to what runs.",
-            "Let the files name what runs: docker chap pin VERSION. Or let what they name run first:"
-            f" docker compose up -d --no-deps {names}",
+            "Let the files name what runs: docker chap pin VERSION\nOr first run what they name: "
+            + subject.stack.project.by_hand("up", "-d", "--no-deps", *names),
         )
     return ok("The files name the images that run.")
 

@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 
 from compose_chap import timeline
 from compose_chap.errors import CommandFailed, EngineError
+from compose_chap.redact import without_content
 
 # The last lines of a failed child name the cause; the rest is noise on a slow terminal.
 _LAST_LINES = 25
@@ -59,6 +60,12 @@ class Finished:
         """The last lines of stderr or, where that is empty, of stdout."""
         text = self.stderr.strip() or self.stdout.strip()
         return "\n".join(text.splitlines()[-_LAST_LINES:])
+
+    def without_content(self) -> Finished:
+        """Return it without what a failed Compose quotes from its files, which may be a password."""
+        if self.status == 0:
+            return self
+        return Finished(self.status, without_content(self.stdout), without_content(self.stderr))
 
 
 def run(
@@ -185,11 +192,14 @@ def end_all(children: Sequence[subprocess.Popen[bytes]]) -> None:
 def run_into(
     command: Sequence[str],
     target: BinaryIO,
+    stdin: BinaryIO | None = None,
     *,
     environment: Mapping[str, str] | None = None,
     owner: int | None = None,
 ) -> None:
-    """Run a command with its standard output going into a file; an `environment` replaces that of this process.
+    """Run a command with its standard output going into a file, and its input coming from another, byte for byte.
+
+    An `environment` replaces that of this process.
 
     Raise EngineError when the command is missing or fails.
     """
@@ -197,7 +207,7 @@ def run_into(
         finished = subprocess.run(
             command,
             env={**(os.environ if environment is None else environment), **_home(owner)},
-            stdin=subprocess.DEVNULL,
+            stdin=stdin or subprocess.DEVNULL,
             stdout=target,
             stderr=subprocess.PIPE,
             check=False,
@@ -213,10 +223,7 @@ def check(finished: Finished, doing: str, *, hint: str = "") -> str:
     """Return the standard output of a command that succeeded. Raise CommandFailed with its last lines otherwise."""
     if finished.status != 0:
         raise CommandFailed(
-            f"{doing} failed (exit status {finished.status}).\n{finished.last_lines}".rstrip(),
-            status=finished.status,
-            output=finished.last_lines,
-            hint=hint,
+            f"{doing} failed (exit status {finished.status}).\n{finished.last_lines}".rstrip(), hint=hint
         )
     return finished.stdout
 
@@ -240,9 +247,9 @@ def _environment(own: Mapping[str, str], more: Mapping[str, str | None], owner: 
 
 
 def _home(owner: int | None) -> dict[str, str]:
-    user = _user(owner) if owner is not None else None
     if owner is None:
         return {}
+    user = _user(owner)
     return {"HOME": user.pw_dir if user else "/nonexistent"}
 
 

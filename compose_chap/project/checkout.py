@@ -36,6 +36,11 @@ _GIT = (
     "http.lowSpeedTime=30",
 )
 _QUIET = {"GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0", "GIT_LITERAL_PATHSPECS": "1", "LC_ALL": "C"}
+# What the user's configuration may change in a diff, so that `git apply` does not take it, is said here.
+_EXACT = ("--no-ext-diff", "--no-textconv", "--no-color")
+_COMPLETE = ("--binary", "--submodule=short", "--ignore-submodules=dirty", "--ita-visible-in-index")
+_FORM = ("--src-prefix=a/", "--dst-prefix=b/", "--unified=3", "--no-renames", "--no-relative")
+_CHECK = ("--check", "--reverse", "--binary", "--whitespace=nowarn", "-p1", "-")
 _RELEASE = re.compile(r"refs/tags/(v\d+\.\d+\.\d+)")
 
 
@@ -112,9 +117,15 @@ class Checkout:
         return re.sub(r"//[^/@]*@", "//", git(self.folder, "remote", "get-url", self.remote).stdout.strip())
 
     @property
-    def diff(self) -> str:
-        """Return the local changes of tracked files, as a patch for `git apply`."""
-        return git(self.folder, "diff", "--binary", "HEAD").stdout
+    def diff(self) -> bytes:
+        """Return the local changes of tracked files, as a patch for `git apply`, proven by undoing it in theory.
+
+        Raise EngineError when Git cannot make such a patch.
+        """
+        patch = _output_of(self.folder, "diff", *_EXACT, *_COMPLETE, *_FORM, "HEAD")
+        if patch:
+            _output_of(self.folder, "-c", "apply.ignoreWhitespace=no", "apply", *_CHECK, stdin=patch)
+        return patch
 
 
 def find(path: Path) -> Checkout | None:
@@ -196,9 +207,7 @@ def diff(move: Move, paths: Iterable[Path]) -> str:
         move.folder,
         "Comparing the releases",
         "diff",
-        "--no-ext-diff",
-        "--no-textconv",
-        "--no-color",
+        *_EXACT,
         move.before.commit,
         move.after.commit,
         "--",
@@ -226,12 +235,19 @@ def reader(move: Move) -> Callable[[Path], bytes]:
 
 def content(move: Move, name: str) -> bytes:
     """Return the content of a file after the move."""
-    with tempfile.TemporaryFile() as file:
-        runs_as, blob = owner(move.folder), f"{move.after.commit}:{name}"
-        command = (*_GIT, "-C", str(move.folder), "cat-file", "blob", blob)
-        process.run_into(command, cast(BinaryIO, file), environment=_clean(runs_as), owner=runs_as)
-        file.seek(0)
-        return file.read()
+    return _output_of(move.folder, "cat-file", "blob", f"{move.after.commit}:{name}")
+
+
+def _output_of(folder: Path, *words: str, stdin: bytes = b"") -> bytes:
+    """Run Git in a checkout and return its output, byte for byte. Raise EngineError when it fails."""
+    with tempfile.TemporaryFile() as target, tempfile.TemporaryFile() as given:
+        given.write(stdin)
+        given.seek(0)
+        runs_as = owner(folder)
+        command, files = (*_GIT, "-C", str(folder), *words), (cast(BinaryIO, target), cast(BinaryIO, given))
+        process.run_into(command, *files, environment=_clean(runs_as), owner=runs_as)
+        target.seek(0)
+        return target.read()
 
 
 def owner(folder: Path) -> int | None:
@@ -273,8 +289,6 @@ def git_output(folder: Path, doing: str, *words: str, stdin: str | None = None) 
         )
     if finished.status:
         raise CommandFailed(
-            f"{doing} failed: git {words[0]} ended with {finished.status}.\n{finished.last_lines}".rstrip(),
-            status=finished.status,
-            output=finished.last_lines,
+            f"{doing} failed: git {words[0]} ended with {finished.status}.\n{finished.last_lines}".rstrip()
         )
     return finished.stdout

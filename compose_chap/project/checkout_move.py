@@ -6,13 +6,18 @@ Only files that differ between the two are ever written: everything else, local 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+import shlex
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from compose_chap.errors import StackError
+from compose_chap.ownership import as_root
 from compose_chap.project import checkout
 from compose_chap.project.checkout import Checkout, Head, Move
+
+# The ways to hide a change from `git status`.
+_HIDE = ("assume-unchanged", "skip-worktree")
 
 
 def blocking_files(move: Move) -> list[str]:
@@ -24,15 +29,31 @@ def blocking_files(move: Move) -> list[str]:
     status = ("status", "--porcelain", "-z", "--untracked-files=no", "--no-renames")
     changes = checkout.git_output(move.folder, "Looking for changes", *status)
     dirty = {entry[3:] for entry in changes.split("\0") if entry}
-    listed = checkout.git_output(move.folder, "Looking for changes", "ls-files", "-v", "-z")
-    tracked = {line[2:]: line[0] for line in listed.split("\0") if line}
+    tracked = _tracked(move)
     # A change that someone hid with `git update-index` counts as well.
-    hidden = {path for path, mark in tracked.items() if mark.islower() or mark == "S"}
-    lost = {path for path in differing if path in dirty | hidden}
+    lost = {path for path in differing if path in dirty | _hidden(tracked)}
     for path, change in differing.items():
         if change == "A" and path not in tracked:
             lost |= _obstacles(move, path)
     return sorted(lost)
+
+
+def _tracked(move: Move) -> dict[str, str]:
+    """Return every file that Git tracks, with the letter that Git marks it with."""
+    listed = checkout.git_output(move.folder, "Looking for changes", "ls-files", "-v", "-z")
+    return {line[2:]: line[0] for line in listed.split("\0") if line}
+
+
+def _hidden(tracked: Mapping[str, str]) -> set[str]:
+    return {path for path, mark in tracked.items() if mark.islower() or mark == "S"}
+
+
+def _how_to_put_aside(move: Move, lost: Sequence[str]) -> str:
+    """Return the shell command that stashes files: changed, hidden, untracked or ignored."""
+    git = ["git", "-C", str(move.folder)]
+    hidden = sorted(_hidden(_tracked(move)).intersection(lost))
+    reveal = [[*git, "update-index", f"--no-{mark}", "--", *hidden] for mark in _HIDE if hidden]
+    return " && ".join(map(shlex.join, [*reveal, [*git, "stash", "push", "--all", "--", *lost]]))
 
 
 def _obstacles(move: Move, path: str) -> set[str]:
@@ -52,13 +73,13 @@ def _is_tracked(move: Move, path: Path) -> bool:
 
 def refuse_what_cannot_move(move: Move) -> None:
     """Raise StackError when local changes would be lost, or files cannot be written by the checkout's owner."""
-    lost = blocking_files(move)
+    lost, folder = blocking_files(move), shlex.quote(str(move.folder))
     if lost:
         raise StackError(
             f"The checkout has local changes that the move to {move.after} would lose: {', '.join(lost[:10])}"
             + (f" and {len(lost) - 10} more." if len(lost) > 10 else "."),
             state="Nothing was changed.",
-            hint=f"Save them, then remove them: cd {move.folder} && git diff > ../changes.diff && git stash",
+            hint=f"Put them aside: {_how_to_put_aside(move, lost)}\nTo get them back later: git -C {folder} stash pop",
         )
     if owner := checkout.owner(move.folder):
         folders = {Path(move.folder, path).parent for path in checkout.changed(move)} | {move.folder / ".git"}
@@ -67,7 +88,7 @@ def refuse_what_cannot_move(move: Move) -> None:
             raise StackError(
                 f"Not all of the checkout belongs to its owner: {others[0]}.",
                 state="Nothing was changed.",
-                hint=f"Give it back: chown -R --reference={move.folder} {move.folder}",
+                hint=f"Give it back: {as_root(f'chown -R --reference={folder} {folder}')}",
             )
 
 

@@ -19,6 +19,7 @@ from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from compose_chap.errors import ComposeFileError
 from compose_chap.project.variables import Piece, Text, filled, written
+from compose_chap.redact import without_content
 
 Data: TypeAlias = "Text | None | list[Data] | dict[str, Data]"
 Tree: TypeAlias = "dict[str, Data]"
@@ -132,7 +133,7 @@ def _nodes(text: str) -> tuple[Node, ...]:
         return tuple(node for node in YAML(typ="safe", pure=True).compose_all(text) if node is not None)
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        raise _Unreadable(str(error.problem or error.context), mark.line + 1 if mark else 0) from None
+        raise _Unreadable(without_content(str(error.problem or error.context)), mark.line + 1 if mark else 0) from None
     except Exception as error:  # on hostile input the parser raises nearly anything, RecursionError included
         raise _Unreadable(f"it is not YAML ({type(error).__name__})") from None
 
@@ -188,7 +189,7 @@ class _Conversion:
                 if not isinstance(key, ScalarNode):
                     raise _Unreadable("a key that is not a word", key.start_mark.line + 1)
                 if key.value in own:
-                    raise _Unreadable(f"the key {key.value!r} stands here twice", key.start_mark.line + 1)
+                    raise _Unreadable(f"the key {key.value!r} appears twice", key.start_mark.line + 1)
                 own[key.value] = value
             merge = own.pop("<<", None)
             bases = merge.value if isinstance(merge, SequenceNode) else [merge] if merge else []

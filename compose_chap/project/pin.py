@@ -152,7 +152,7 @@ def _image(model: Model, name: str) -> Text:
         raise ComposeFileError(
             f"service {name} has no image in these files",
             path=str(model.layout.files[0]),
-            hint="It is built from source: use docker chap upgrade." if service.build else "Give it an image.",
+            hint="It is built from source: use docker chap upgrade VERSION." if service.build else "Give it an image.",
         )
     origin = image.origin or Piece("")
     if image.problem:

@@ -8,7 +8,6 @@ import json
 import os
 import signal
 import stat
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
@@ -20,6 +19,7 @@ from compose_chap.ownership import not_own
 from compose_chap.reading import kind, parse
 from compose_chap.records.files import own_folder
 from compose_chap.records.run_records import FOLDER, LARGEST_JOURNAL, journal_file, operator
+from compose_chap.records.steps import reached
 from compose_chap.units import moment
 
 _LOOK = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
@@ -68,20 +68,17 @@ def _handled(
 
 
 @contextmanager
-def locked(directory: Path, operation: str, now: datetime, patience: float = 0) -> Iterator[None]:
+def locked(directory: Path, operation: str, now: datetime) -> Iterator[None]:
     """Hold the lock of the stack whose main folder is `directory` while the block runs.
 
     The kernel releases it when this process and the children that inherited it have ended, however that happens.
-    Raise Locked, naming the holder, when another run still holds it after `patience` seconds.
+    Raise Locked, naming the holder, when another run holds it.
     """
     path = own_folder.make(directory / FOLDER) / "lock"
     descriptor = _open_lock(path)
     try:
-        while not _try_lock(descriptor, path):
-            if patience <= 0:
-                raise _locked_by(os.pread(descriptor, 4096, 0), directory)
-            time.sleep(0.25)
-            patience -= 0.25
+        if not _try_lock(descriptor, path):
+            raise _locked_by(os.pread(descriptor, 4096, 0), directory)
         # A `docker compose` that outlives this process still works on the stack: it inherits the lock.
         os.set_inheritable(descriptor, True)
         owner = {"operation": operation, "by": operator(), "since": now.isoformat()}
@@ -121,14 +118,14 @@ def _try_lock(descriptor: int, path: Path) -> bool:
 
 
 def _locked_by(content: bytes, directory: Path) -> Locked:
-    who, step = "another docker chap", "start"
+    who, steps = "another docker chap", list[str]()
     with suppress(OSError, StateError, LookupError):
         journal = parse(own_folder.read(journal_file(directory), LARGEST_JOURNAL), "the journal", StateError)
-        step = list(journal.at("steps").items())[-1].at("step").text()
+        steps = [step.at("step").text() for step in journal.at("steps").items()]
     with suppress(StateError):
         owner = parse(content, "the lock", StateError)
         operation, by = owner.at("operation").text(), owner.at("by").text()
-        who = f"{operation} by {by}, since {moment(owner.at('since').moment())}, now at step '{step}'"
+        who = f"{operation} by {by}, since {moment(owner.at('since').moment())}, now {reached(steps)}"
     return Locked(
         f"Another run works on this stack: {who}.",
         state="This command changed nothing.",

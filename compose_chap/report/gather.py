@@ -23,6 +23,7 @@ from compose_chap.report.facts import fields, lines
 from compose_chap.report.facts.known import Promise, ReportFacts, ServiceLine
 from compose_chap.report.facts.reached import problems, reached
 from compose_chap.schedule import plan, routine, timers
+from compose_chap.schedule.folders import folders_beside
 from compose_chap.schedule.plan import KINDS, NIGHTLY, Schedule
 
 T = TypeVar("T")
@@ -86,8 +87,8 @@ def _project(origins: Sequence[Origin], wanted: Origin) -> Origin:
 
 def _backups(world: World, directory: Path, origin: Origin, wrong: list[str]) -> list[Backup]:
     """Return the backups; `wrong` gets what is wrong with them."""
-    folders, none = plan.backup_folders(directory, world.environment), catalogue.Listing([], [])
-    listing = catalogue.merged([_read(partial(catalogue.scan, folder, origin), none, wrong) for folder in folders])
+    folders, none = folders_beside(directory, None, world.environment), catalogue.Listing([], [])
+    listing = catalogue.merged([_read(partial(catalogue.scan, [folder], origin), none, wrong) for folder in folders])
     wrong += listing.unusable
     return listing.backups
 

@@ -48,6 +48,6 @@ def judge(world: World, stack: Stack, server: Server, change: Change, *, trust: 
     if not trust:
         raise DumpError(
             f"CHAP {comparison.version} cannot work with these data. {comparison.summary}",
-            hint="Use another one: docker chap backups. If you want these data as they are: --trust",
+            hint="Use another backup. To list them: docker chap backups\nIf you want these data as they are: --trust",
         )
     return comparison.verdict

@@ -18,8 +18,8 @@ from compose_chap.engine.world import World
 from compose_chap.errors import DatabaseError, DumpError, EngineError
 from compose_chap.postgres import pg_tools
 from compose_chap.postgres.pg_tools import NOBODY
-from compose_chap.postgres.reach import connection
-from compose_chap.postgres.server import Database, Server, first_error, identifier
+from compose_chap.postgres.reach import connection, first_error
+from compose_chap.postgres.server import Database, Server, identifier
 from compose_chap.postgres.untrusted import jail, script_errors, unexpected
 from compose_chap.postgres.untrusted.sandbox import Quarantine
 

@@ -178,7 +178,8 @@ def execute(world: World, plan: RestorePlan, baseline: Baseline, credentials: Ma
 
 def _left_out(names: Sequence[str], live: str) -> tuple[Check, ...]:
     message = f"Not everything came back that belongs to database {live}: {', '.join(names)}."
-    return (Check("properties", "warn", message, hint="Set them again yourself."),) if names else ()
+    hint = "Set them again with psql: ALTER DATABASE … SET …, GRANT …"
+    return (Check("properties", "warn", message, hint=hint),) if names else ()
 
 
 def _protect_images(world: World, stack: Stack, change: Change, journal: Journal) -> None:
@@ -245,7 +246,10 @@ def start_database(world: World, stack: Stack) -> None:
         return bool(running) and Server(world.engine, running[0].id, admin).listening() or None
 
     if not world.until(listening, _DATABASE_STARTS):
-        raise StackError(f"The database service {name} was started and does not answer.", hint="Look at its logs.")
+        raise StackError(
+            f"The database service {name} was started and does not answer.",
+            hint=f"See what it wrote last: docker compose -p {stack.project.name} logs --tail 50 {name}",
+        )
 
 
 def _change(plan: RestorePlan, server: Server, baseline: Baseline, journal: Journal) -> Change:
@@ -280,5 +284,5 @@ def _compare(plan: RestorePlan, tables: Mapping[str, int]) -> None:
     elif not plan.empty and not any(rows for table, rows in tables.items() if table != MARK_TABLE):
         raise DumpError(
             f"{plan.source.path} has {len(tables)} tables and not one row: it was made without data (pg_dump -s?).",
-            hint="Use another one: docker chap backups. If an empty CHAP is what you want: --allow-empty",
+            hint="Use another backup. To list them: docker chap backups\nIf you want an empty CHAP: --allow-empty",
         )

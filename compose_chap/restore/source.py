@@ -9,7 +9,7 @@ import shutil
 import tarfile
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -27,6 +27,7 @@ from compose_chap.postgres.server import Server
 from compose_chap.postgres.untrusted import unexpected
 from compose_chap.postgres.untrusted.sandbox import Quarantine
 from compose_chap.processes import process
+from compose_chap.reading import unreadable
 from compose_chap.records import order
 
 # The size of the restored database relative to the compressed dump, with indexes.
@@ -77,15 +78,15 @@ def dump_alone(wanted: str) -> Source | None:
     return Source(path, Kind.DIRECTORY, Packing.NONE) if (path / "toc.dat").is_file() else None
 
 
-def recognise(wanted: str, folder: Path, origin: Origin = Origin()) -> Source:
+def recognise(wanted: str, folders: Sequence[Path], origin: Origin = Origin()) -> Source:
     """Return the source that the operator means: a backup's id, `latest`, its folder, or any dump file or folder.
 
     Raise DumpError when it is missing, empty, or not a dump.
     """
     if dump := dump_alone(wanted):
         return dump
-    backup = catalogue.find(wanted, folder, origin, sound=True, or_file=True)
-    skipped = catalogue.skipped_newer(wanted, backup, folder, origin)
+    backup = catalogue.find(wanted, folders, origin, sound=True, or_file=True)
+    skipped = catalogue.skipped_newer(wanted, backup, folders, origin)
     return replace(_recognise_file(backup.dump), backup=backup, skipped=tuple(skipped))
 
 
@@ -110,7 +111,7 @@ def _recognise_file(path: Path) -> Source:
             with gzip.open(path) as unpacked:
                 head = unpacked.read(_HEAD)
     except (OSError, EOFError, zlib.error) as error:
-        raise DumpError(f"Cannot read {path}: {error}.") from None
+        raise unreadable(path, error, DumpError) from None
     # The content of a Zstandard file is known only after the database's container has unpacked it.
     kind = Kind.CUSTOM if packing is Packing.ZSTD else dump_format.kind(head, str(path))
     return Source(path, kind, packing)
@@ -190,7 +191,7 @@ def _pack(folder: Path, send: Callable[[bytes], None], progress: Callable[[int],
                     member.size = os.fstat(file.fileno()).st_size
                     archive.addfile(member, file)
     except (OSError, ValueError) as error:
-        raise DumpError(f"{folder} cannot be read: {error}.") from None
+        raise unreadable(folder, error, DumpError) from None
 
 
 def _parts(folder: Path) -> list[Path]:

@@ -7,7 +7,7 @@ from contextlib import suppress
 from compose_chap import revisions
 from compose_chap.engine.world import World
 from compose_chap.errors import DatabaseError, DumpError, EngineError
-from compose_chap.image import release_key
+from compose_chap.image import release_key, release_tag
 from compose_chap.model import Stack
 from compose_chap.postgres.server import Server
 from compose_chap.restore import marks
@@ -15,6 +15,8 @@ from compose_chap.restore.source import Source
 from compose_chap.stack import model_schema
 from compose_chap.transaction.run.baseline import Baseline
 from compose_chap.transaction.run.change import Change
+
+_UPGRADE_FIRST = "See the releases: docker chap versions\nUpgrade, then restore again: docker chap upgrade VERSION"
 
 
 def version_here(world: World, stack: Stack, source: Source, baseline: Baseline) -> str:
@@ -58,7 +60,8 @@ def refuse_version(made_by: str, running: str) -> None:
         raise DumpError(
             f"The backup was made by CHAP {made_by}, and CHAP {running} runs.",
             state="Nothing was changed.",
-            hint=f"Upgrade first: docker chap upgrade v{made_by}. Or bring that version back with it: --with-version",
+            hint=f"Upgrade, then restore again: docker chap upgrade {release_tag(made_by)}\n"
+            "Or bring that version back with it: --with-version",
         )
 
 
@@ -76,8 +79,8 @@ def refuse_newer(
     chain = marks.chain_of(world, stack, here)
     if mark := revisions.unknown(marks_in, chain):
         raise DumpError(
-            f"The dump is from a newer CHAP: the one that is here does not know its Alembic mark {mark[:40]!r}.",
-            hint="Upgrade first (docker chap upgrade), then restore.",
+            f"The dump is from a newer CHAP: the one that is here does not know its Alembic revision {mark[:40]!r}.",
+            hint=_UPGRADE_FIRST,
         )
     if not revisions.surely_older(marks_in, chain):
         _refuse_columns(world, stack, server, change)
@@ -100,7 +103,7 @@ def _refuse_columns(world: World, stack: Stack, server: Server, change: Change) 
     if more and _columns_of_code(world, stack):
         raise DumpError(
             f"The dump is from a newer CHAP: the one that runs does not know {', '.join(more[:5])}.",
-            hint="Upgrade first (docker chap upgrade), then restore.",
+            hint=_UPGRADE_FIRST,
         )
     if more:
         raise DumpError(

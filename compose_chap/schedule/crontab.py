@@ -24,10 +24,7 @@ def lines(schedule: Schedule, environment: Mapping[str, str]) -> list[str]:
         hour, minute = schedule.time(kind)
         days = {WEEKLY: "* * 0", MONTHLY: "1 * *"}.get(kind, "* * *")
         words = ["env", *(f"{name}={value}" for name, value in environment.items()), *schedule.command(kind, "quiet")]
-        # Quiet: every line would be mailed.
-        command = f"cd {shlex.quote(schedule.folder)} && {shlex.join(words)}".replace(
-            "--progress plain", "--progress quiet"
-        )
+        command = f"cd {shlex.quote(schedule.folder)} && {shlex.join(words)}"
         written.append(f"{minute} {hour} {days} {command} >/dev/null {_mark(schedule.project)}".replace("%", r"\%"))
     return written
 

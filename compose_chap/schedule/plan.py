@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from compose_chap import reading
-from compose_chap.backups import catalogue
 from compose_chap.errors import StateError, UsageError
 from compose_chap.reading import Value
 from compose_chap.records.files import own_folder
@@ -110,15 +108,6 @@ def read(directory: Path) -> Schedule | None:
         return _read(reading.parse(own_folder.read(path, _LONGEST), str(path), StateError))
     except FileNotFoundError:
         return None
-
-
-def backup_folders(directory: Path, environment: Mapping[str, str]) -> list[Path]:
-    """Return where the backups of a stack are: where they usually are, and where its schedule puts them."""
-    folders = [catalogue.folder_beside(directory, None, environment)]
-    with suppress(StateError):  # which is reported where the schedule is looked at
-        schedule = read(directory)
-        folders += [Path(schedule.output)] if schedule and schedule.output else []
-    return list(dict.fromkeys(folders))
 
 
 def remove(directory: Path) -> None:

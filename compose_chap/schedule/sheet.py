@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from shlex import quote
 
 from compose_chap.copies.repository import Repository
-from compose_chap.engine.engine import compose_command
 from compose_chap.model import Stack
 from compose_chap.postgres import reach
 
@@ -36,7 +35,7 @@ def text(
 ) -> str:
     """Return the sheet of a stack, whose server named `admin` and `port`. `keys` are the names in the file of keys."""
     location = str(repository.variables()["RESTIC_REPOSITORY"])
-    words = ["docker", *compose_command(stack.project)]
+    words = ["docker", *stack.project.compose]
     compose, database = shlex.join(words), stack.database.name
     inside = shlex.join(reach.inside(words, database, port))
     into = quote(reach.argument(stack.access.name))

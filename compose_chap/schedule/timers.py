@@ -22,12 +22,12 @@ from compose_chap.schedule.systemd import Systemd
 _HANDED_ON = (
     *("PATH", "HOME", "LANG", "TZ", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR"),
     *("DOCKER_CONFIG", "DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CERT_PATH", "DOCKER_TLS_VERIFY"),
-    "DOCKER_CHAP_BACKUPS",
+    *("DOCKER_CHAP_BACKUPS", "DOCKER_CHAP_ALLOW_UNMOUNTED"),
 )
 # Without them a monitor, the services of alarms and the server of copies may be out of reach.
 _PROXIES = tuple(spelled for name in ("HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY") for spelled in (name, name.lower()))
 # What an operator sets once, in one shell: it stays until it is set to something else, or to nothing.
-_KEPT = (*_PROXIES, "DOCKER_CHAP_BACKUPS")
+_KEPT = (*_PROXIES, "DOCKER_CHAP_BACKUPS", "DOCKER_CHAP_ALLOW_UNMOUNTED")
 _FOLDERS = ("DOCKER_CONFIG", "DOCKER_CERT_PATH", "DOCKER_CHAP_BACKUPS")
 
 
@@ -70,7 +70,7 @@ def timers(wanted: str = "") -> Timers:
 
 
 def refuse_namesake(starter: Timers, schedule: Schedule) -> None:
-    """Raise StateError where timers of this name are another stack's: two engines may have a project of one name."""
+    """Raise UsageError where timers of this name are another stack's: two engines may have a project of one name."""
     other = starter.folder(schedule.project)
     if not other or other == schedule.folder:
         return
@@ -94,12 +94,8 @@ def environment(own: Mapping[str, str], earlier: Mapping[str, str] | None = None
     # The work is done in the stack's folder, wherever this was called.
     handed |= {name: os.path.abspath(handed[name]) for name in _FOLDERS if name in handed}
     kept = {name: value for name, value in (earlier or {}).items() if name in _KEPT and not _is_set(name, own)}
-    return kept | handed | ({} if own.get("HOME") else {"HOME": _home()})
+    return kept | handed | ({} if own.get("HOME") else {"HOME": os.path.expanduser("~")})
 
 
 def _is_set(name: str, own: Mapping[str, str]) -> bool:
     return bool({name, name.upper(), name.lower()} & own.keys())
-
-
-def _home() -> str:
-    return os.path.expanduser("~")

@@ -48,5 +48,8 @@ def database_named(server: Server, name: str) -> Database:
     """Return a database of the server. Raise DatabaseError when the server does not have it."""
     databases = server.databases()
     if name not in databases:
-        raise DatabaseError(f"The server has no database '{name}'. It has: {', '.join(databases) or 'none'}.")
+        raise DatabaseError(
+            f"The server has no database '{name}'. It has: {', '.join(databases) or 'none'}.",
+            hint="CHAP names its database at the end of CHAP_DATABASE_URL: see whether that is right.",
+        )
     return databases[name]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from compose_chap import compose_labels
 from compose_chap.detection import detect
-from compose_chap.engine.engine import Engine, compose_command
+from compose_chap.engine.engine import Engine
 from compose_chap.errors import ChapError, Interrupted, SeveralStacks, StackError, StateError
 from compose_chap.model import Origin, Project, Role, Stack
 from compose_chap.project import project_file
@@ -166,30 +166,31 @@ def _select(stacks: Sequence[Stack], where: Where) -> Stack:
         matching = [stack for stack in stacks if wanted & {path.resolve() for path in stack.project.files}]
         if not matching and (missing := [path for path in files if not os.path.exists(path)]):
             raise _no_file(missing[0])
-        stacks = _require_match(stacks, matching, f"from {files[0]}", "-f")
+        stacks = _require_match(stacks, matching, f"from {files[0]}", ("-f", str(files[0])))
     if where.directory and not (where.name and files):
         directory = (folder / where.directory).resolve()
         matching = [stack for stack in stacks if stack.project.directory.resolve() == directory]
-        stacks = _require_match(stacks, matching, f"in {directory}", "--project-directory")
+        stacks = _require_match(stacks, matching, f"in {directory}", ("--project-directory", str(directory)))
     if len(stacks) > 1:
         stacks = _in_this_folder(stacks, where) or stacks
     return choose(stacks, name)
 
 
 def _require_match(
-    stacks: Sequence[Stack], matching: Sequence[Stack], description: str, option: str
+    stacks: Sequence[Stack], matching: Sequence[Stack], description: str, option: tuple[str, str]
 ) -> Sequence[Stack]:
     """Return the matching stacks, else those whose files are not on this machine: the option may name a copy."""
     candidates = matching or [stack for stack in stacks if stack.project.absent]
     if stacks and not candidates:
         projects = [stack.project for stack in stacks]
+        start = shlex.join(["docker", "compose", *option, "up", "-d"])
         listing = "; ".join(
             f"{project.name} in {project.directory}, from {', '.join(map(str, project.files))}" for project in projects
         )
         raise StackError(
             f"No CHAP stack was started {description}. There is: {listing}.",
             state="Nothing was changed.",
-            hint=f"Leave {option} out, or start that stack first with docker compose up -d.",
+            hint=f"Leave {option[0]} out, or start that stack first: {start}",
         )
     return candidates
 
@@ -245,11 +246,11 @@ def _refuse_without_api(engine: Engine, stack: Stack, where: Where) -> None:
     with suppress(ChapError):
         service = chap_services(read_model(where, stack))[0]
     names = ", ".join(service.name for service in stack.services)
-    up = shlex.join(["docker", *compose_command(project), "up", "-d", "--no-deps", service])
+
     raise StackError(
         f"The API's container of '{project.name}' is gone. Still running: {names}.",
         state="Nothing was changed.",
-        hint=f"Create it again: {up}",
+        hint=f"Create it again: {project.by_hand('up', '-d', '--no-deps', service)}",
     )
 
 

@@ -49,7 +49,8 @@ def server_of(world: World, change: Change) -> Server:
     """Return the stack's PostgreSQL. Raise StackError when its container is gone."""
     containers = containers_of(world, change.project, change.database)
     if not containers:
-        raise StackError(f"The database service '{change.database}' has no container.")
+        up = change.project.by_hand("up", "-d", "--no-deps", change.database)
+        raise StackError(f"The database service {change.database} has no container.", hint=f"Create it again: {up}")
     return Server(world.engine, containers[0].id, change.admin, change.owner)
 
 
@@ -102,7 +103,10 @@ def wait_for_server(world: World, change: Change) -> Server:
 
     The engine may be away for a moment too: an update of Docker restarts it.
     """
-    failure: ChapError = StackError("The database does not answer.", hint="Look at its logs with docker compose logs.")
+    logs = f"docker compose -p {change.project.name} logs --tail 50 {change.database}"
+    failure: ChapError = StackError(
+        f"The database service {change.database} does not answer.", hint=f"See what it wrote last: {logs}"
+    )
     silent = failure
 
     def answering(waited: float) -> Server | None:

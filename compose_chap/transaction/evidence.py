@@ -13,7 +13,7 @@ from typing import Any
 
 from compose_chap import units
 from compose_chap.check import Check
-from compose_chap.engine.engine import UP_ALONE, compose_command
+from compose_chap.engine.engine import UP_ALONE
 from compose_chap.engine.last_error import last_error
 from compose_chap.engine.world import World
 from compose_chap.errors import ChapError
@@ -117,12 +117,12 @@ def sql_command(change: Change, sql: str) -> str:
 
 
 def _inside(change: Change) -> list[str]:
-    return reach.inside(["docker", *compose_command(change.project)], change.database, change.port)
+    return reach.inside(["docker", *change.project.compose], change.database, change.port)
 
 
 def by_hand(world: World, change: Change, journal: Journal) -> str:
     """Return the commands that restore the old state by hand, for when `docker chap recover` cannot."""
-    compose = ["docker", *compose_command(change.project)]
+    compose = ["docker", *change.project.compose]
     psql = [*_inside(change), "psql", "-U", change.admin, "-d", reach.home_beside(change.live), "-c"]
     commands = [
         [*compose, *UP_ALONE, "--no-recreate", change.database],

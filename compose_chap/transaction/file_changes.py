@@ -11,6 +11,7 @@ from typing import Any
 
 from compose_chap.engine.world import World
 from compose_chap.errors import ChapError, StateError
+from compose_chap.image import release_key, release_tag
 from compose_chap.model import Project
 from compose_chap.project import checkout_move
 from compose_chap.project.checkout import Checkout, Move
@@ -58,8 +59,8 @@ class FileChanges(ABC):
         """Return the instructions to revert the files by hand."""
 
     @abstractmethod
-    def how_to_get(self, reference: str) -> str:
-        """Return how to get a previous image that is gone."""
+    def how_to_get(self, reference: str, backup: str) -> str:
+        """Return how to get a previous image that is gone; `backup`, empty for none, is from before the change."""
 
     def state(self) -> list[str]:
         """Return the state of each file, a line for each."""
@@ -125,12 +126,14 @@ class TagEdits(FileChanges):
     def by_hand(self) -> list[str]:
         return [f"# put the old image tags back into {self._files}"] if self.change.edits else []
 
-    def how_to_get(self, reference: str) -> str:
-        return f"Get it back: docker pull {reference}"
+    def how_to_get(self, reference: str, backup: str) -> str:
+        pull = f"Get it back: docker pull {reference}"
+        restore = f"Then use the backup: docker chap restore {backup} --with-version"
+        return f"{pull}\nIf the tag has moved since, this fetches another image. {restore}" if backup else pull
 
     def _compare(self, world: World, project: Project) -> None:
         if self._before != self._all_but_images(world, project):
-            raise StateError("In the edited files, Compose sees more changes than the images.")
+            raise StateError("The edit would change more than the image tags, so it was not used.")
 
     def _all_but_images(self, world: World, project: Project) -> dict[str, Any]:
         config = world.engine.compose_config(project)
@@ -188,8 +191,12 @@ class CheckoutMove(FileChanges):
         edits = [f"# remove again what was written into {self._files}"] if self.change.edits else []
         return [*edits, shlex.join(["git", "-C", str(self._move.folder), "checkout", start])]
 
-    def how_to_get(self, reference: str) -> str:
-        return "Restore the backup instead: docker chap backups"
+    def how_to_get(self, reference: str, backup: str) -> str:
+        version = self.change.expected
+        if not (backup and release_key(version)):
+            return "See which backups there are: docker chap backups"
+        build = f"docker chap upgrade {release_tag(version)} --allow-downgrade"
+        return f"Build that version again: {build}\nThen: docker chap restore {backup}"
 
 
 def file_changes_of(change: Change) -> FileChanges:

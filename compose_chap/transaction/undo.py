@@ -139,7 +139,8 @@ def _failed_data(server: Server, change: Change, written: Written, saved_in: Pat
     if not written.anything or not server.exists(change.failed):
         return []
     message = (
-        f"What was written in the meantime is kept in database {change.failed} until docker chap prune removes it."
+        f"What was written in the meantime is kept in database {change.failed}. After a week `docker chap prune`"
+        " offers to remove it; the nightly work leaves it."
     )
     details = {"tables": written.added, "changed": written.changed}
     return [Check("written_meanwhile", "warn", message, details=details)]
@@ -233,9 +234,9 @@ def _configuration_checks(
     if not any(differences.values()):
         return []
     message = ". ".join(f"{name}: {', '.join(names_)}" for name, names_ in differences.items() if names_)
-    hint = "Set the variables that were set in the shell that started CHAP, then run: docker compose up -d --no-deps "
-    names = " ".join(name for name, names_ in differences.items() if names_)
-    return [Check("settings", "warn", f"Not every setting is as before. {message}.", hint + names)]
+    again = change.project.by_hand("up", "-d", "--no-deps", *(name for name, names_ in differences.items() if names_))
+    hint = f"Set the variables that were set in the shell that started CHAP, then run: {again}"
+    return [Check("settings", "warn", f"Not every setting is as before. {message}.", hint)]
 
 
 def look(world: World, change: Change, server: Server, tables: Mapping[str, int]) -> list[Check]:

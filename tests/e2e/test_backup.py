@@ -17,6 +17,8 @@ from compose_chap.engine.engine import Engine
 from compose_chap.errors import DumpError
 from compose_chap.postgres import pg_tools
 from compose_chap.postgres.server import Server
+from compose_chap.schedule import plan
+from compose_chap.schedule.plan import Schedule
 from tests.e2e.calls import chap, kill, server_crashed, standstill, started, tools_running, until
 from tests.sample.stack import SampleStack, environment
 
@@ -63,6 +65,32 @@ def test_a_backup_is_complete_and_says_so(small: SampleStack) -> None:
     for path in [folder_path, *folder_path.rglob("*")]:
         assert path.stat().st_mode & 0o777 == (0o700 if path.is_dir() else 0o600), path
     assert "pg_restore" in (folder_path / "RESTORE.txt").read_text()
+
+
+def test_every_command_sees_the_backups_of_the_schedule_too(small: SampleStack, tmp_path: Path) -> None:
+    usb = tmp_path / "usb"
+    near = chap(small, "backup", "--reason", "near")["backup"]
+    plan.write(small.folder, Schedule(small.project, "root", "cron", 1, 30, ("docker",), (), "/", output=str(usb)))
+    try:
+        far = chap(small, "backup", "-o", str(usb), "--reason", "far")["backup"]
+        listed = {
+            each["id"]: Path(each["folder"]).parent for each in chap(small, "backups", "--pin", far["id"])["backups"]
+        }
+        assert listed[near["id"]] == small.folder / "backups" and listed[far["id"]] == usb
+        assert chap(small, "verify")["backup"]["id"] == far["id"]
+        kept = chap(small, "prune", "--dry-run", "--keep-last", "0", "--keep-daily", "0")["kept"]
+        assert kept[far["id"]] == "pinned"
+        table = subprocess.run(
+            ["docker", "chap", "-p", small.project, "backups"],
+            env=environment(),
+            cwd="/",
+            capture_output=True,
+            text=True,
+        ).stdout
+        assert "FOLDER" in table and str(usb) in table
+    finally:
+        plan.remove(small.folder)
+        shutil.rmtree(near["folder"])
 
 
 def test_rows_written_meanwhile_do_not_upset_the_counts(small: SampleStack) -> None:

@@ -80,12 +80,29 @@ def test_a_backup_without_the_files_says_so(small: SampleStack, away: Path, tmp_
     assert document(tmp_path, *here, "verify", made["folder"])["proven_by"] == "read back"
 
 
+@pytest.mark.torture
+def test_a_copy_needs_no_more_than_a_folder_for_the_backups(small: SampleStack, away: Path, tmp_path: Path) -> None:
+    here, password = ("-p", small.project), tmp_path / "copies.password"
+    password.write_text("secret")
+    repository = (str(tmp_path / "copies"), "--password-file", str(password))
+    kept = ("-o", str(tmp_path / "kept"))
+    assert document(tmp_path, *here, "backup", "--dump-only", str(tmp_path / "alone.dump"))["dump"]["size"]
+    made = document(tmp_path, *here, "backup", *kept)["backup"]
+    for words in (("copy", "--to"), ("prune", "--yes", "--from")):
+        assert "-o FOLDER" in document(tmp_path, *here, *words, *repository, expect=1)["error"]["hint"]
+    assert document(tmp_path, *here, "copy", "--init", *kept, "--to", *repository)["copy"]["id"] == made["id"]
+    assert [item["id"] for item in document(tmp_path, *here, "copies", "--from", *repository)["copies"]] == [made["id"]]
+    assert document(tmp_path, *here, "verify", *kept, "--from", *repository)["tables"] == made["tables"]
+    assert not document(tmp_path, *here, "prune", "--yes", *kept, "--from", *repository)["removed"]
+
+
 def test_what_changes_the_stack_is_refused_without_the_files(small: SampleStack, away: Path, tmp_path: Path) -> None:
     for words in (
         ("upgrade", "v2.1.0", "--yes"),
         ("restore", "latest", "--yes", "-o", str(tmp_path)),
         ("prune", "--yes", "-o", str(tmp_path)),
         ("rehearse", "v2.1.0"),
+        ("schedule", "on"),
     ):
         refused = document(tmp_path, "-p", small.project, *words, expect=1)["error"]
         assert str(small.folder / "compose.yml") in refused["message"], words

@@ -182,7 +182,8 @@ def test_a_database_whose_container_is_gone(stack: SampleStack) -> None:
     docker(stack.folder, "rm", "-f", stack.containers()["data"]["id"])
     refused = chap(stack, "upgrade", "v2.1.0", "--yes", expect=1)["error"]
     assert "The database service data has no container" in refused["message"]
-    assert "docker compose up -d --no-deps data" in chap(stack, "backup", expect=1)["error"]["hint"]
+    hint = chap(stack, "backup", expect=1)["error"]["hint"]
+    assert "docker compose -p " in hint and " up -d --no-deps data" in hint
     command = shlex.split(refused["hint"].partition(": ")[2])
     docker(stack.folder, *command[1:])
     stack.wait_ready()

@@ -20,6 +20,7 @@ import pytest
 
 from compose_chap.errors import ComposeFileError
 from compose_chap.image import Reference
+from compose_chap.processes.process import Finished
 from compose_chap.project import compose_files, pin
 from tests.unit.project.composefiles.projects import Project
 from tests.unit.project.composefiles.projects import project as random_project
@@ -133,3 +134,43 @@ def test_compose_agrees_before_and_after(compose: Path, tmp_path: Path) -> None:
     print(f"\n{COUNT} projects judged by Compose, {len(wrong)} disagreements: {counts.most_common()}")
     assert not wrong
     assert counts["edited"] >= 500
+
+
+# Where a password with a `$`, a quote or a bracket in it may stand, and what is still said of it.
+WRONG = {
+    "environment:\n      PW: hunter2${x": "invalid interpolation format for services.db.environment.PW.",
+    "environment:\n      - PW=hunter2${x": "invalid interpolation format for services.db.environment.[].",
+    "environment:\n      PW: ${A:-hunter2": "invalid interpolation format for services.db.environment.PW.",
+    "environment:\n      PW: *hunter2": "unknown anchor",
+    "environment:\n      PW: a$hunter2\n    cpus: x": "services.db.cpus",
+    "environment: hunter2": "services.db.environment must be a mapping",
+    "environment:\n      PW: [hunter2]": "services.db.environment.PW must be",
+    "ports: ['hunter2']": "Invalid containerPort",
+    "volumes: ['hunter2:']": "invalid spec",
+    "mem_limit: hunter2": "'services[db].mem_limit' invalid syntax",
+    "stop_grace_period: hunter2": "'services[db].stop_grace_period' time: invalid duration",
+    "cpus: hunter2": "services.db.cpus: failed to cast to expected type: invalid syntax",
+    "privileged: hunter2": "services.db.privileged: failed to cast to expected type: invalid boolean",
+    "healthcheck: {interval: hunter2}": "'services[db].healthcheck.interval' time: invalid duration",
+    "extra_hosts: ['hunter2']": "'services[db].extra_hosts' invalid additional host, missing IP",
+    "pull_policy: hunter2": "services.db.pull_policy does not match pattern",
+    "env_file: a.env": "a.env: line 2: unterminated quoted value",
+    "env_file: b.env": "unexpected character",
+    "env_file: c.env": "c.env: Invalid template",
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_what_compose_finds_wrong_is_shown_without_the_value(compose: Path, tmp_path: Path, wrong: str) -> None:
+    (tmp_path / "c.yml").write_text(f"services:\n  db:\n    image: x\n    {wrong}\n")
+    for name, text in {"a": "PW='hunter2\n", "b": "PW=x\nhunter2!=x hunter2\n", "c": "PW=hunter2${x\n"}.items():
+        (tmp_path / f"{name}.env").write_text(text)
+    command = [str(compose), *([] if compose.name == "docker-compose" else ["compose"]), "-f", "c.yml", "config"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    shown = Finished(done.returncode, done.stdout, done.stderr).without_content()
+    assert done.returncode and "hunter2" in done.stderr or "must be" in done.stderr, done.stderr
+    assert "hunter2" not in shown.last_lines and WRONG[wrong] in " ".join(shown.last_lines.split()), shown.last_lines
+    try:
+        compose_files.load([tmp_path / "c.yml"], None, [], {}, Path.read_bytes)
+    except ComposeFileError as error:
+        assert "hunter2" not in str(error)

@@ -192,3 +192,10 @@ def test_a_small_file_takes_little_memory_whatever_the_limit(tmp_path: Path) -> 
         assert tracemalloc.get_traced_memory()[1] < 1 << 20
     finally:
         tracemalloc.stop()
+
+
+def test_where_permission_is_missing_another_file_is_no_help() -> None:
+    refused = reading.unreadable("/root/x.dump", PermissionError(13, "Permission denied"), DumpError)
+    assert refused.message == "/root/x.dump cannot be read: Permission denied."
+    assert refused.hint == "Run it as root, or with sudo."
+    assert "docker chap backups" in reading.unreadable("x.dump", EOFError("It ends too early"), DumpError).hint

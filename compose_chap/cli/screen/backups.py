@@ -33,13 +33,14 @@ def backup_document(backup: Backup) -> dict[str, Any]:
 
 
 def backups_table(backups: Sequence[Backup], origin: Origin, now: datetime) -> str:
-    """Return a line for each backup; of which stack it is only where that is not the same for all."""
-    heads = ["BACKUP", "AGE", "SIZE", "CHAP", "PROVEN", "STACK", "REASON"]
+    """Return a line for each backup; of which stack it is, and where, only if that is not the same for all."""
+    heads = ["BACKUP", "AGE", "SIZE", "CHAP", "PROVEN", "STACK", "FOLDER", "REASON"]
     mixed = not all(origin.owns(backup.origin) for backup in backups)
-    return table([_row(backup, now, mixed) for backup in backups], heads)
+    apart = len({backup.folder.parent for backup in backups}) > 1
+    return table([_row(backup, now, mixed, apart) for backup in backups], heads)
 
 
-def _row(backup: Backup, now: datetime, mixed: bool) -> list[str]:
+def _row(backup: Backup, now: datetime, mixed: bool, apart: bool) -> list[str]:
     reason = backup.manifest.reason
     reason += ", pinned" if backup.pinned else ""
     reason += ", needs --trust" if backup.manifest.unexpected else ""
@@ -50,6 +51,7 @@ def _row(backup: Backup, now: datetime, mixed: bool) -> list[str]:
         backup.manifest.chap.version or "?",
         _proven(backup, now),
         str(backup.origin) if mixed else "",
+        str(backup.folder.parent) if apart else "",
         reason,
     ]
 

@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from compose_chap.engine.throwaway import Recipe, throwaway
 from compose_chap.engine.world import World
 from compose_chap.errors import DatabaseError
-from compose_chap.postgres.server import Server, first_error
+from compose_chap.postgres.reach import first_error
+from compose_chap.postgres.server import Server
 from compose_chap.postgres.untrusted import room
 
 _ADMIN = "docker_chap_jail"

@@ -7,8 +7,10 @@ import re
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
+from shlex import quote
 
 from compose_chap.errors import StateError
+from compose_chap.ownership import as_root
 
 # Where people and desktops mount disks. On a disk of its own each folder below is one.
 _FOR_DISKS = (Path("/mnt"), Path("/media"), Path("/run/media"))
@@ -26,7 +28,7 @@ def refuse_unmounted(folder: Path) -> None:
     raise StateError(
         f"No disk is mounted at {disk}: {folder} would be on the system's own disk.",
         state="Nothing was written.",
-        hint=f"Mount it first: mount {disk}\n"
+        hint=f"Mount it first: {as_root(f'mount {quote(str(disk))}')}\n"
         "If this is the right place, say so with --allow-unmounted, or set DOCKER_CHAP_ALLOW_UNMOUNTED=1.",
     )
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from shlex import quote
 
 from compose_chap.errors import StateError
-from compose_chap.ownership import not_own
+from compose_chap.ownership import as_root, not_own
 from compose_chap.reading import Failure, kind, open_file, read_file
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -57,8 +57,13 @@ def untrusted(path: Path, error: StateError) -> StateError:
         state=error.state or "Nothing was changed.",
         hint=error.hint
         or "Run this as the user who made them. Or, if you trust what is in them, make them your own:"
-        f" chown -R $(id -u) {quote(str(path))} && chmod -R go-w {quote(str(path))}",
+        f" {how_to_own(path)}",
     )
+
+
+def how_to_own(path: Path) -> str:
+    """Return the shell command that makes a folder this user's own, with all that is in it."""
+    return as_root(f"chown -R $(id -u) {quote(str(path))}") + " && " + as_root(f"chmod -R go-w {quote(str(path))}")
 
 
 def hide_from_git(folder: Path) -> None:

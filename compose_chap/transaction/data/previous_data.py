@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Collection
 from contextlib import suppress
+from shlex import quote
 
 from compose_chap.backups import catalogue
 from compose_chap.backups.catalogue import Backup
@@ -22,6 +23,10 @@ from compose_chap.transaction.data import data_plan, from_dump
 from compose_chap.transaction.data.data_plan import DataKind, DataPlan, Names
 from compose_chap.transaction.run.change import Change, begin
 from compose_chap.transaction.run.facts import RunFacts
+
+# Without its version, the newer CHAP would migrate the data of the backup again.
+_BY_BACKUP = "Go back with its backup: docker chap restore {} --with-version"
+_BACKUP_INSTEAD = "Restore a backup instead: docker chap restore {}"
 
 
 class PreviousData(ABC):
@@ -105,11 +110,10 @@ class PreviousData(ABC):
     def refuse_what_is_gone(self, server: Server) -> None:
         """Raise StateError when a rollback could not bring the previous data back."""
         if not server.exists(self.change.kept):
-            name = self.facts.backup.name if self.facts.backup else "latest"
-            raise StateError(
-                f"The database {self.change.kept}, which the {self.change.operation} kept, is gone.",
-                hint=f"Restore a backup instead: docker chap restore {name}",
-            )
+            wanted = quote(str(self.facts.backup or "latest"))
+            by_backup = _BY_BACKUP if self.change.operation == "upgrade" else _BACKUP_INSTEAD
+            gone = f"The database {self.change.kept}, which the {self.change.operation} kept, is gone."
+            raise StateError(gone, state="Nothing was changed.", hint=by_backup.format(wanted))
 
 
 class CopyInServer(PreviousData):
@@ -208,10 +212,11 @@ class ProvenDump(PreviousData):
         return drops
 
     def refuse_what_is_gone(self, server: Server) -> None:
-        name = self.facts.kept_dump.name if self.facts.kept_dump else "latest"
+        wanted = quote(str(self.facts.kept_dump or "latest"))
         raise StateError(
-            f"The {self.change.operation} kept the old data as a backup, {name}, and not as a database.",
-            hint=f"Restore it with its version: docker chap restore {name} --with-version",
+            f"The {self.change.operation} kept the old data as a backup, {wanted}, and not as a database.",
+            state="Nothing was changed.",
+            hint=_BY_BACKUP.format(wanted),
         )
 
     def _first(self) -> Backup:

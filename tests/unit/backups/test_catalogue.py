@@ -39,16 +39,16 @@ def test_a_whole_dump_in_a_backup_that_is_not_is_named(tmp_path: Path) -> None:
     with pytest.raises(DumpError, match="RESTORE.txt") as by_name:
         proof.check_sums(here, made)
     with pytest.raises(DumpError, match="can be relied on") as by_latest:
-        source.recognise("latest", folder)
+        source.recognise("latest", [folder])
     assert all(refusal.value.hint.endswith(command) for refusal in (by_name, by_latest))
     assert "name it" not in by_latest.value.hint
-    assert source.recognise(str(made.dump), folder).backup is None
+    assert source.recognise(str(made.dump), [folder]).backup is None
 
     made.dump.write_bytes(b"PGDMP, damaged")
     with pytest.raises(DumpError, match="a.dump") as by_name:
         proof.check_sums(here, made)
     with pytest.raises(DumpError, match="can be relied on") as by_latest:
-        source.recognise("latest", folder)
+        source.recognise("latest", [folder])
     assert all(command not in refusal.value.hint for refusal in (by_name, by_latest))
     assert by_latest.value.hint.endswith(f"docker chap verify {made.id}")
 
@@ -57,44 +57,66 @@ def test_a_backup_that_is_refused_only_as_latest_can_be_named(tmp_path: Path) ->
     made = whole(tmp_path)
     catalogue.amend(made, lost_tables=["public.a"])
     with pytest.raises(DumpError, match="It is missing public.a") as raised:
-        source.recognise("latest", tmp_path)
+        source.recognise("latest", [tmp_path])
     assert f"name it instead of latest: {made.id}" in raised.value.hint
-    assert source.recognise(made.id, tmp_path).backup
+    assert source.recognise(made.id, [tmp_path]).backup
 
 
 def test_backups_that_latest_skips_are_named(tmp_path: Path) -> None:
     old, bad = (catalogue.load(write(tmp_path, NOW + timedelta(days=day))) for day in (0, 1))
     catalogue.record_verdict(bad, NOW, verdict.CHECKSUMS, "It is damaged.")
-    [note] = catalogue.skipped_newer("latest", old, tmp_path, Origin())
+    [note] = catalogue.skipped_newer("latest", old, [tmp_path], Origin())
     assert note.startswith(f"Backup {bad.id} is newer, but was skipped.") and "It is damaged." in note
-    assert not catalogue.skipped_newer(old.id, old, tmp_path, Origin())
+    assert not catalogue.skipped_newer(old.id, old, [tmp_path], Origin())
 
 
 def test_a_missing_file_is_called_a_file_and_backups_are_listed(tmp_path: Path) -> None:
     for day in range(7):
         write(tmp_path, NOW + timedelta(days=day))
     with pytest.raises(DumpError, match="There is no file /no/such.dump, and no backup of that name") as raised:
-        source.recognise("/no/such.dump", tmp_path)
+        source.recognise("/no/such.dump", [tmp_path])
     assert "20261129T040000Z and 2 older." in raised.value.message
     with pytest.raises(DumpError, match="There is no backup 'x'"):
-        catalogue.find("x", tmp_path)
-    with pytest.raises(DumpError, match="There is no backup 'latest': .* has no backups"):
-        source.recognise("latest", tmp_path / "empty")
+        catalogue.find("x", [tmp_path])
+    with pytest.raises(DumpError, match="There is no backup 'latest'. No backups are in "):
+        source.recognise("latest", [tmp_path / "empty"])
 
 
 def test_a_unique_beginning_of_an_id_is_enough(tmp_path: Path) -> None:
     first, second = (catalogue.load(write(tmp_path, NOW + timedelta(days=day))) for day in (0, 1))
-    assert catalogue.find(second.id[:8], tmp_path).id == second.id
-    assert catalogue.find(first.id[:12].lower(), tmp_path).id == first.id
+    assert catalogue.find(second.id[:8], [tmp_path]).id == second.id
+    assert catalogue.find(first.id[:12].lower(), [tmp_path]).id == first.id
     with pytest.raises(DumpError, match=f"Several backups begin with 2026: {first.id}, {second.id}"):
-        catalogue.find("2026", tmp_path)
+        catalogue.find("2026", [tmp_path])
+
+
+def test_latest_ids_and_sound_copies_come_from_every_folder(tmp_path: Path) -> None:
+    here, usb = tmp_path / "backups", tmp_path / "usb"
+    for folder, days in ((here, 30), (usb, 1), (usb, 30)):
+        write(folder, NOW - timedelta(days=days))
+    old, new = catalogue.list_backups([here])[0], catalogue.list_backups([usb])[-1]
+    folders = [catalogue.find(wanted, [here, usb]).folder for wanted in ("latest", new.id, old.id[:8])]
+    assert folders == [new.folder, new.folder, old.folder]
+    catalogue.record_verdict(old, NOW, verdict.BAD, "damaged")
+    assert catalogue.find(old.id, [here, usb]).folder == usb / old.id, "the copy that is sound"
+    with pytest.raises(DumpError, match=f"In {here} and {usb}: "):
+        catalogue.find("x", [here, usb])
+
+
+def test_a_folder_of_the_schedule_without_a_backup_is_named(tmp_path: Path) -> None:
+    write(tmp_path / "backups", NOW)
+    folders = [tmp_path / "backups", tmp_path / "usb"]
+    used = catalogue.find("latest", folders)
+    [note] = catalogue.skipped_newer("latest", used, folders, Origin())
+    assert f"{tmp_path / 'usb'}, but there are none now. Is its disk connected?" in note
+    assert not catalogue.skipped_newer(used.id, used, folders, Origin())
 
 
 def test_the_backups_of_several_folders_make_a_list_by_age(tmp_path: Path) -> None:
     for folder, days in (("here", 3), ("here", 1), ("usb", 2)):
         write(tmp_path / folder, NOW - timedelta(days=days))
     (tmp_path / "usb" / "20260101T000000Z").mkdir()
-    listings = [catalogue.scan(tmp_path / folder) for folder in ("here", "usb", "here")]
+    listings = [catalogue.scan([tmp_path / folder]) for folder in ("here", "usb", "here")]
     both = catalogue.merged(listings)
     assert [backup.folder.parent.name for backup in both.backups] == ["here", "usb", "here"]
     assert both.unusable == listings[1].unusable

@@ -20,7 +20,7 @@ from compose_chap.backups import catalogue, manifest_reader, proof, restore_txt,
 from compose_chap.backups.manifest import DatabaseFacts, Dhis2Facts, DumpPart, ImageFacts, ServerFacts, VolumePart
 from compose_chap.backups.volumes import unique_name
 from compose_chap.errors import DumpError
-from compose_chap.model import Role
+from compose_chap.model import Project, Role
 from compose_chap.operations import prune
 from compose_chap.reading import Value
 from compose_chap.records.retention import Retention
@@ -203,12 +203,12 @@ def test_a_bad_backup_hides_no_other_and_stops_nothing(tmp_path: Path) -> None:
     (folder / "large").mkdir(mode=0o755)
     (folder / "nothing" / "large").rename(folder / "large" / "manifest.json")
 
-    listing = catalogue.scan(folder)
+    listing = catalogue.scan([folder])
     assert [backup.folder for backup in listing.backups] == [good]
     assert len(listing.unusable) == len(BAD) + 4 and all("\n" not in why for why in listing.unusable)
-    assert catalogue.find("latest", folder).folder == good
+    assert catalogue.find("latest", [folder]).folder == good
     here = stack_in(tmp_path, "chap_core")
-    chosen = prune.plan(here, prune.Inventory.of(here, HERE, folder, {}), Retention(0, 0, 0, 0), NOW)
+    chosen = prune.plan(here, prune.Inventory.of(here, HERE, [folder], {}), Retention(0, 0, 0, 0), NOW)
     assert [backup.folder for backup in chosen.backups] == [] and dict(chosen.kept)[good.name]
     catalogue.remove_abandoned(folder)
     assert len(list(folder.iterdir())) == len(BAD) + 6
@@ -220,7 +220,7 @@ def test_a_bad_backup_hides_no_other_and_stops_nothing(tmp_path: Path) -> None:
 def test_a_word_about_a_backup_that_cannot_be_read_says_nothing(word: str, tmp_path: Path) -> None:
     path = write(tmp_path, NOW)
     (path / "proof.json").write_text(word)
-    (backup,) = catalogue.list_backups(tmp_path)
+    (backup,) = catalogue.list_backups([tmp_path])
     assert backup.proof.how == verdict.READ_BACK and not backup.fault
 
 
@@ -256,9 +256,7 @@ HOSTILE = [
 @pytest.mark.parametrize("name", HOSTILE)
 def test_what_stands_in_the_instructions_is_quoted_for_the_shell(name: str, tmp_path: Path) -> None:
     service = SimpleNamespace(name=name)
-    project: Any = SimpleNamespace(
-        name=name, directory=Path("/srv"), files=[Path("/srv", name)], env_files=[], absent=[]
-    )
+    project = Project(name, Path("/srv"), (Path("/srv", name),))
     stack: Any = SimpleNamespace(
         project=project,
         writers=[service],

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from compose_chap.backups import restore_txt
-from compose_chap.model import Role
+from compose_chap.model import Project, Role
 from compose_chap.postgres import reach
 from tests.fakes import manifest
 
@@ -18,7 +18,7 @@ from tests.fakes import manifest
 def instructions(live: str, admin: str, port: int) -> list[list[str]]:
     """Return the commands of RESTORE.txt, as a shell reads them."""
     service = SimpleNamespace(name="db")
-    project = SimpleNamespace(name="p", directory=Path("/srv"), files=[Path("/srv/a.yml")], env_files=[], absent=[])
+    project = Project("p", Path("/srv"), (Path("/srv/a.yml"),))
     access = SimpleNamespace(name=live, owner="chap", admin="guessed")
     stack: Any = SimpleNamespace(project=project, writers=[service], database=service, access=access, of=lambda _: [])
     text = restore_txt.text(stack, manifest(), admin, port)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
+from dataclasses import replace
 from pathlib import Path
 
+import click
 import pytest
 
 from compose_chap.cli.call import Call
+from compose_chap.cli.commands import COMMANDS, WITH_FOLDER
 from compose_chap.cli.dhis2_login import dhis2_credentials
 from compose_chap.errors import UsageError
 from compose_chap.stack.chap import basic_credentials
@@ -53,3 +57,28 @@ def test_a_command_to_copy_is_whole_for_the_stack_that_was_named() -> None:
     assert complete == "Finish or undo it: docker --context north chap -f 'my file.yml' -p chap recover"
     assert CALL.full_command("See: docker chap status") == "See: docker chap status"
     assert call.full_command("A docker chap 0.1.0 made it.") == "A docker chap 0.1.0 made it."
+
+
+def test_a_command_to_copy_looks_in_the_folder_that_was_named() -> None:
+    call = Call(("docker",), "upgrade", output=Path("/mnt/my disk"))
+    for plain, complete in (
+        ("restore X --with-version", "restore -o '/mnt/my disk' X --with-version"),
+        ("backups", "backups -o '/mnt/my disk'"),
+        ("backup -o FOLDER", "backup -o FOLDER"),
+        ("rollback", "rollback"),
+        ("restore --undo", "restore --undo"),
+        ("copies", "copies"),
+    ):
+        assert call.full_command(f"Next: docker chap {plain}") == f"Next: docker chap {complete}"
+    assert replace(call, command="report").full_command("docker chap backups") == "docker chap backups"
+    north = replace(call, docker=("docker", "--context", "north"))
+    assert north.full_command("docker chap verify X") == "docker --context north chap verify -o '/mnt/my disk' X"
+
+
+def test_the_commands_with_a_folder_are_those_that_have_the_option() -> None:
+    for name, entry in COMMANDS.items():
+        module = importlib.import_module(f"compose_chap.cli.{entry.module}")
+        options = [
+            p.opts for c in vars(module).values() if isinstance(c, click.Command) and c.name == name for p in c.params
+        ]
+        assert (["-o", "--output"] in options and name not in ("report", "schedule")) == (name in WITH_FOLDER), name

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from compose_chap.cli import app, attach
+from compose_chap.cli.screen import render
+from compose_chap.cli.screen.detached import detached_text
 from compose_chap.engine.world import World
 from compose_chap.errors import EngineError
 from compose_chap.operations import detach
@@ -79,6 +83,14 @@ def test_a_run_that_does_not_start_is_a_failure(
     run_records.begin_run(tmp_path, "upgrade", {}, world(engine).clock)
     assert app.main(["recover", "--detach"]) == 1
     assert "could not be started" in capsys.readouterr().err
+
+
+def test_a_run_is_stopped_by_the_systemd_of_its_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Detached(tmp_path, "20261123T000000Z", ("backup",), "anna@here", render.now(), "docker-chap-x", 42, True)
+    for user, command in ((0, "systemctl stop docker-chap-x"), (1000, "systemctl --user stop docker-chap-x")):
+        monkeypatch.setattr(os, "geteuid", lambda user=user: user)
+        assert detached_text(run).endswith(f"\n  {command}")
+    assert detached_text(replace(run, unit="")).endswith("\n  kill 42")
 
 
 def test_attach_lists_the_runs(engine: FakeEngine, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -334,3 +334,31 @@ def test_what_started_the_work_is_gone(
     assert plan.read(tmp_path)
     assert app.main(["status", "--json"]) == 0
     assert "timer of the nightly work is gone" in " ".join(json.loads(capsys.readouterr().out)["problems"])
+
+
+def test_what_only_a_person_removes_is_named_every_night_and_in_the_status(
+    engine: FakeEngine, programs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    aside = "chap_core_after_20250101t000000z"
+    engine.databases[aside] = engine.databases["chap_core"]
+    capsys.readouterr()
+    for words in (["prune", "--yes"], ["prune", "--yes", "--json"]):
+        assert app.main(words) == 0
+        text = " ".join(capsys.readouterr().out.split())
+        assert f"Database {aside} (" in text and "only a person removes it" in text and "docker chap prune" in text
+    assert aside in engine.databases
+    assert app.main(["prune", "--dry-run"]) == 0
+    text = capsys.readouterr().out
+    assert (
+        f"Their rows may be nowhere else:\n{aside}  the newer data, from before a rollback: 10 rows in 1 table" in text
+    )
+    assert app.main(["status"]) == 0
+    assert f"Database {aside} (" in " ".join(capsys.readouterr().out.split())
+    assert app.main(["status", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["database"]["undecided"] == [aside]
+    # What a part that went well has to say is shown with it.
+    note = f"Database {aside} is kept."
+    (programs / "docker").write_text(f"#!/bin/sh\necho '{json.dumps({'ok': True, 'notes': [note]})}'\n")
+    on(capsys)
+    assert note in shown(capsys, "run")
+    assert app.main(["prune", "--yes", "--set-aside"]) == 0 and aside not in engine.databases

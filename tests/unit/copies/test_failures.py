@@ -90,3 +90,9 @@ def test_a_server_that_removes_nothing_is_append_only() -> None:
     denied = failures.meaning("blob not removed, server response: 403 Forbidden (403)", "REPO")
     assert isinstance(denied, Denied)
     assert "append-only" in failures.append_only(denied, "REPO").message
+
+
+def test_the_next_command_names_the_repository_as_it_was_named() -> None:
+    words = "Fatal: unable to open config file: stat /mnt/usb/config: no such file or directory"
+    error = failures.meaning(words, "/mnt/usb", named="{} /mnt/usb --password-file /root/p".format)
+    assert error.hint.endswith("docker chap copy --to /mnt/usb --password-file /root/p --init")

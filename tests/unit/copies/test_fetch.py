@@ -7,6 +7,7 @@ import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,9 @@ class FakeRestic:
     restored: bool = False
     sql: bytes = b""
     asked: list[str] = field(default_factory=list)
+
+    def named(self, option: str) -> str:
+        return f"{option} /mnt/usb"
 
     def contents(self, snapshot: str) -> Sequence[Stored]:
         return self.stored
@@ -92,10 +96,11 @@ def test_more_sql_than_was_sent_is_not_read_to_its_end() -> None:
         while True:
             yield b"12345"
 
-    read = fetch._no_more(COPY, endless())
+    read = fetch._no_more(COPY, endless(), partial(fetch.damaged, COPY, "--from /mnt/usb"))
     assert next(read) + next(read) == b"1234512345"
-    with pytest.raises(CopyError, match="damaged: its SQL"):
+    with pytest.raises(CopyError, match="damaged: its SQL") as caught:
         next(read)
+    assert caught.value.hint.endswith("docker chap copies --from /mnt/usb")
 
 
 def test_what_a_killed_run_left_goes_and_what_another_brings_stays(tmp_path: Path) -> None:

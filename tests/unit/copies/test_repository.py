@@ -120,3 +120,14 @@ def test_a_folder_on_the_disk_of_the_backups_is_known(tmp_path: Path) -> None:
     assert not shares_disk("/proc", tmp_path), "a disk of its own"
     assert not shares_disk(f"sftp:backup:{tmp_path}", tmp_path)
     assert not shares_disk(str(tmp_path / "not there"), tmp_path)
+
+
+def test_a_command_names_the_repository_and_never_its_password(tmp_path: Path) -> None:
+    (tmp_path / "keys").write_text("RESTIC_PASSWORD=x\nRESTIC_REPOSITORY=rest:https://me:hunter2@host/\n")
+    (tmp_path / "keys").chmod(0o600)
+    (tmp_path / "pass word").write_text("x")
+    given = repository("/mnt/usb", str(tmp_path / "pass word"), "", {})
+    assert given.named("--from") == f"--from /mnt/usb --password-file '{tmp_path}/pass word'"
+    assert repository("", "", str(tmp_path / "keys"), {}).named("--to") == f"--to REPOSITORY --keys {tmp_path}/keys"
+    by_environment = {"RESTIC_PASSWORD": "x", "RESTIC_REPOSITORY": "rest:https://me:hunter2@host/"}
+    assert repository("", "", "", by_environment).named("--from") == "--from REPOSITORY"

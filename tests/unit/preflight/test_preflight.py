@@ -42,7 +42,8 @@ def test_where_the_files_name_another_image_than_runs_nobody_may_go_on(tmp_path:
     assert result.status == "fail" and result.message.startswith(
         f"p-worker-1 runs {WORKER}:v1, the files say {WORKER}:v2."
     )
-    assert result.hint.endswith("docker compose up -d --no-deps worker")
+    assert f"docker compose -p p --project-directory {tmp_path} -f " in result.hint
+    assert result.hint.endswith(" up -d --no-deps worker")
     assert "named_images" not in preflight.OVERRIDES
     services["worker"].image = None  # what is built has the name that Compose gives it
     assert running_files._named_images(subject).status == "ok"

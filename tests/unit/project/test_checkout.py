@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from compose_chap.errors import StackError
+from compose_chap.backups import other_files
+from compose_chap.errors import DumpError, StackError
 from compose_chap.project import checkout, checkout_move
 from compose_chap.project.checkout import Checkout, Head, Move
 from compose_chap.records import lock
@@ -162,8 +163,18 @@ def test_a_change_that_would_be_lost_is_in_the_way(clone: Path, path: str, stage
     if stage == "add":
         git(clone, "add", path)
     assert checkout_move.blocking_files(move_of(clone)) == [path]
-    with pytest.raises(StackError, match=path):
+    with pytest.raises(StackError, match=path) as refused:
         checkout_move.refuse_what_cannot_move(move_of(clone))
+    follow_hint(refused.value.hint, clone, path)
+
+
+def follow_hint(hint: str, clone: Path, path: str) -> None:
+    """Put a change aside and get it back, with the commands that are shown."""
+    aside, back = (line.partition(": ")[2] for line in hint.splitlines())
+    subprocess.run(aside, shell=True, env={**os.environ, **WHO}, capture_output=True, check=True)
+    checkout_move.refuse_what_cannot_move(move_of(clone))
+    subprocess.run(back, shell=True, env={**os.environ, **WHO}, capture_output=True, check=True)
+    assert (clone / path).read_text() == "mine\n"
 
 
 def test_an_ignored_file_that_the_release_has_is_in_the_way_too(clone: Path) -> None:
@@ -177,6 +188,9 @@ def test_an_ignored_file_that_the_release_has_is_in_the_way_too(clone: Path) -> 
     git(source, "commit", "-qm", "c")
     git(source, "tag", "v1.11.0")
     assert checkout_move.blocking_files(move_of(clone, "v1.11.0")) == ["conf/mine.yaml"]
+    with pytest.raises(StackError) as refused:
+        checkout_move.refuse_what_cannot_move(move_of(clone, "v1.11.0"))
+    follow_hint(refused.value.hint, clone, "conf/mine.yaml")
 
 
 def test_changes_elsewhere_and_untracked_files_stay(clone: Path) -> None:
@@ -230,6 +244,58 @@ def test_root_leaves_the_owner_the_owner(clone: Path) -> None:
         checkout_move.refuse_what_cannot_move(move)
 
 
+SETTINGS = {
+    "color.ui": "always",
+    "diff.noprefix": "true",
+    "diff.mnemonicPrefix": "true",
+    "diff.external": "false",
+    "diff.context": "0",
+    "diff.renames": "copies",
+    "diff.submodule": "log",
+    "core.autocrlf": "input",
+    "core.quotePath": "false",
+    "apply.whitespace": "error",
+    "apply.ignoreWhitespace": "change",
+}
+CHANGES = {
+    "compose.yml": b"services: {a: {image: z}}\r\n\r\nx: 1\n",
+    "same.txt": b"# caf\xe9, Latin-1\n",
+    "binary": b"\0\1\2",
+    "unended": b"services: {} \t",
+    "mac": b"a\rb\r",
+    "empty": b"",
+}
+
+
+@pytest.mark.parametrize("setting", ["", *SETTINGS])
+def test_the_local_changes_are_a_patch_that_brings_them_back(clone: Path, tmp_path: Path, setting: str) -> None:
+    """The user's configuration, ends of lines and encodings change nothing of it."""
+    if setting:
+        git(clone, "config", setting, SETTINGS[setting])
+    for name, content in CHANGES.items():
+        (clone / name).write_bytes(content)
+    (clone / "same.txt").chmod(0o755)
+    (clone / "old/only.txt").rename(clone / "moved.txt")
+    git(clone, "add", "-N", ".")
+    changed = tree(clone)
+    (tmp_path / "patch").write_bytes(Checkout(clone).diff)
+
+    git(tmp_path, "clone", "-qb", "stable", f"file://{tmp_path / 'source'}", "fresh")
+    git(tmp_path / "fresh", "apply", str(tmp_path / "patch"))
+    assert tree(tmp_path / "fresh") == changed
+    assert os.access(tmp_path / "fresh" / "same.txt", os.X_OK)
+
+
+def test_changes_that_git_cannot_show_are_not_taken_for_none(clone: Path, tmp_path: Path) -> None:
+    (clone / "compose.yml").write_text("services: {}\n")
+    git(clone, "config", "filter.no.clean", "false")
+    git(clone, "config", "filter.no.required", "true")
+    (clone / ".git/info/attributes").write_text("*.yml filter=no\n")
+    with pytest.raises(DumpError, match="The local changes in .* cannot be kept as a patch") as refused:
+        other_files.copy_checkout(clone, tmp_path)
+    assert "--dump-only" in refused.value.hint and not (tmp_path / "local-changes.diff").exists()
+
+
 @pytest.mark.parametrize(
     "as_owner", [False, pytest.param(True, marks=pytest.mark.skipif(os.geteuid() != 0, reason="root"))]
 )
@@ -256,7 +322,7 @@ def test_programs_that_a_checkout_has_git_run_get_nothing_of_ours(
         monkeypatch.setenv(name, value)
     with lock.locked(tmp_path, "upgrade", datetime(2026, 11, 23, tzinfo=timezone.utc)):
         diff = Checkout(clone).diff
-    assert "image: z" in diff
+    assert b"image: z" in diff
     environment, descriptors = (seen / "env").read_text(), (seen / "fd").read_text()
     assert "PATH=" in environment and not [name for name in secrets if f"{name}=" in environment]
     assert "lock" not in descriptors and ".docker-chap" not in descriptors

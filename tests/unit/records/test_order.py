@@ -30,7 +30,7 @@ AHEAD = NOW.replace(year=2038)
 
 def back_up(folder: Path, clock: datetime, **facts: Any) -> str:
     """Write a backup as this tool does at this time of the clock, and return its id."""
-    earlier = [backup.order for backup in catalogue.list_backups(folder)]
+    earlier = [backup.order for backup in catalogue.list_backups([folder])]
     made = manifest(
         id=run_records.run_id(clock),
         created_at=clock,
@@ -53,18 +53,18 @@ def run(folder: Path, operation: str, clock: datetime, **facts: Any) -> str:
 def test_latest_is_the_backup_that_was_made_last(tmp_path: Path, off: timedelta) -> None:
     clocks = [NOW - DAY, NOW + off, NOW, NOW + timedelta(seconds=30), NOW + DAY]
     made = [back_up(tmp_path, clock) for clock in clocks]
-    assert [backup.id for backup in catalogue.list_backups(tmp_path)] == made
-    latest = catalogue.find("latest", tmp_path)
-    assert latest.id == made[-1] and not catalogue.skipped_newer("latest", latest, tmp_path, Origin())
+    assert [backup.id for backup in catalogue.list_backups([tmp_path])] == made
+    latest = catalogue.find("latest", [tmp_path])
+    assert latest.id == made[-1] and not catalogue.skipped_newer("latest", latest, [tmp_path], Origin())
     # The ids are what the clock said.
     assert made[-1] == run_records.run_id(NOW + DAY)
 
 
 def test_records_without_an_order_go_by_their_time(tmp_path: Path) -> None:
     old = [back_up(tmp_path, clock, order=None) for clock in (NOW - DAY, AHEAD, NOW)]
-    assert [backup.id for backup in catalogue.list_backups(tmp_path)] == [old[0], old[2], old[1]]
+    assert [backup.id for backup in catalogue.list_backups([tmp_path])] == [old[0], old[2], old[1]]
     new = back_up(tmp_path, NOW + DAY)
-    assert catalogue.find("latest", tmp_path).id == new
+    assert catalogue.find("latest", [tmp_path]).id == new
 
 
 def test_a_manifest_without_an_order_is_read_and_so_is_the_last_of_times(tmp_path: Path) -> None:
@@ -74,7 +74,7 @@ def test_a_manifest_without_an_order_is_read_and_so_is_the_last_of_times(tmp_pat
     assert document.pop("order") is None
     old.write_text(json.dumps(document))
     back_up(tmp_path, NOW)
-    assert len(catalogue.scan(tmp_path).backups) == 2 and not catalogue.scan(tmp_path).unusable
+    assert len(catalogue.scan([tmp_path]).backups) == 2 and not catalogue.scan([tmp_path]).unusable
 
 
 def test_a_run_is_undone_although_an_earlier_run_is_dated_later(tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ def test_a_run_that_was_undone_stays_undone_whatever_the_dates_say(tmp_path: Pat
 def test_retention_goes_by_the_order(tmp_path: Path) -> None:
     ahead = back_up(tmp_path, AHEAD)
     made = [back_up(tmp_path, NOW + DAY * day) for day in range(3)]
-    backups = catalogue.list_backups(tmp_path)
+    backups = catalogue.list_backups([tmp_path])
     assert set(prune.kept_by_retention(backups, Retention(2, 0, 0, 0))) == set(made[1:])
     # It takes no day's place for ever.
     assert ahead not in prune.kept_by_retention(backups, Retention(0, 3, 0, 0))

@@ -55,14 +55,14 @@ def test_the_backups_of_another_server_are_neither_latest_nor_pruned(tmp_path: P
         manifest["engine"] = {"id": origin.engine, "name": origin.server}
         (path / "manifest.json").write_text(json.dumps(manifest))
 
-    assert catalogue.find("latest", folder, NORTH).folder == own
-    assert catalogue.find(other_stack.name, folder, NORTH).folder == other_stack, (
+    assert catalogue.find("latest", [folder], NORTH).folder == own
+    assert catalogue.find(other_stack.name, [folder], NORTH).folder == other_stack, (
         "one that is named is found all the same"
     )
-    assert [backup.folder for backup in catalogue.list_backups(folder, SOUTH)] == [old, other_stack]
+    assert [backup.folder for backup in catalogue.list_backups([folder], SOUTH)] == [old, other_stack]
     none = Retention(0, 0, 0, 0, floor=1)
     here = stack_in(tmp_path, "chap_core")
-    chosen = prune.plan(here, prune.Inventory.of(here, NORTH, folder, {}), none, NOW)
+    chosen = prune.plan(here, prune.Inventory.of(here, NORTH, [folder], {}), none, NOW)
     assert [backup.folder for backup in chosen.backups] == [old]
 
 
@@ -71,7 +71,8 @@ def test_a_database_that_this_server_needs_is_known_by_its_own_runs(tmp_path: Pa
     record(tmp_path, "1", NORTH, kept=needed)
     record(tmp_path, "2", SOUTH, kept=later)
     here, databases = stack_in(tmp_path, "chap_core"), sized("chap_core", needed, later)
-    chosen = prune.plan(here, prune.Inventory.of(here, NORTH, tmp_path / "backups", databases), Retention(), NOW)
+    inventory = prune.Inventory.of(here, NORTH, [tmp_path / "backups"], databases)
+    chosen = prune.plan(here, inventory, Retention(), NOW, with_set_aside=True)
     assert [name for name, _ in chosen.databases] == [later]
 
 

@@ -333,7 +333,7 @@ def test_backups_of_others_do_not_count_and_hide_no_other(folder: Path, victim: 
     (linked / "manifest.json").rename(folder / "elsewhere.json")
     (linked / "manifest.json").symlink_to(folder / "elsewhere.json")
     (backups / "link").symlink_to(mine)
-    listing = catalogue.scan(backups)
+    listing = catalogue.scan([backups])
     assert [backup.folder for backup in listing.backups] == [mine]
     assert [
         "belongs to another user" in why or "may be written" in why or "is a link" in why for why in listing.unusable

@@ -98,7 +98,7 @@ def test_a_copy_is_drilled_and_later_removed() -> None:
 
 def test_a_bad_backup_does_not_count_as_proven(tmp_path: Path, read: Read) -> None:
     years.write(tmp_path, 3)
-    last = catalogue.scan(tmp_path / "backups").backups[-1]
+    last = catalogue.scan([tmp_path / "backups"]).backups[-1]
     catalogue.record_verdict(last, years.NOW, CHECKSUMS, "the dump has changed.")
     seen = read()
     assert seen.backups[-1].fault and seen.backups[-1].proven_at is None and seen.sound == seen.backups[-2]
@@ -178,7 +178,7 @@ def test_problems_are_those_that_are_open() -> None:
     assert not [text for text in problems(backed_up(years.NOW + 9 * DAY)) if "newest" in text]
     old = years.entry("verify", years.NOW - 40 * DAY, 1, facts={"copy": "x", "proof": RESTORED})
     drilled = replace(backed_up(years.NOW), proofs=lines.proof_lines([old]))
-    assert any("last drill was 40 days ago" in text for text in problems(drilled))
+    assert any("last test restore of a copy was 40 days ago" in text for text in problems(drilled))
 
 
 @pytest.mark.parametrize("value", [*ODD, True, 2**70, float("inf"), "20261301T000000Z", {"a": {"b": 1}}])

@@ -36,7 +36,7 @@ def test_only_files_of_a_folder_are_taken_in(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to("loop")
     (tmp_path / "below").mkdir()
     os.mkfifo(tmp_path / "fifo")
-    dump = source.recognise(str(tmp_path), tmp_path / "backups")
+    dump = source.recognise(str(tmp_path), [tmp_path / "backups"])
     assert dump.kind is Kind.DIRECTORY and dump.size == 15
     assert packed(tmp_path) == dict.fromkeys(("1.dat", "toc.dat", odd), b"PGDMP")
 

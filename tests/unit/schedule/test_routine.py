@@ -13,6 +13,7 @@ from compose_chap.model import Origin
 from compose_chap.records import audit
 from compose_chap.schedule import crontab, plan, routine, timers
 from compose_chap.schedule.crontab import Crontab
+from compose_chap.schedule.folders import folders_beside
 from compose_chap.schedule.plan import Schedule
 
 NOW = datetime(2026, 11, 28, 4, tzinfo=timezone.utc)
@@ -68,9 +69,15 @@ def test_work_that_failed_is_a_problem_until_it_succeeds(tmp_path: Path, schedul
 
 
 def test_backups_are_looked_for_where_the_schedule_puts_them_too(tmp_path: Path) -> None:
-    assert plan.backup_folders(tmp_path, {}) == [tmp_path / "backups"]
+    assert folders_beside(tmp_path, None, {}) == [tmp_path / "backups"]
     plan.write(tmp_path, Schedule("chap", "root", "cron", 1, 30, ("docker",), (), "/", output="/mnt/usb"))
-    assert plan.backup_folders(tmp_path, {}) == [tmp_path / "backups", Path("/mnt/usb")]
-    assert plan.backup_folders(tmp_path, {"DOCKER_CHAP_BACKUPS": "/mnt/usb"}) == [Path("/mnt/usb")]
+    assert folders_beside(tmp_path, None, {}) == [tmp_path / "backups", Path("/mnt/usb")]
+    assert folders_beside(tmp_path, None, {"DOCKER_CHAP_BACKUPS": "/mnt/usb"}) == [Path("/mnt/usb")]
+    assert folders_beside(tmp_path, Path("/srv/b"), {}) == [Path("/srv/b")], "a chosen folder alone"
+    (tmp_path / "link").symlink_to("/mnt")
+    assert folders_beside(tmp_path, None, {"DOCKER_CHAP_BACKUPS": f"{tmp_path}/link/usb"}) == [tmp_path / "link/usb"]
+    elsewhere = {"DOCKER_CHAP_BACKUPS": "/mnt/nas"}
+    plan.write(tmp_path, Schedule("chap", "root", "cron", 1, 30, ("docker",), (), "/", environment=elsewhere))
+    assert folders_beside(tmp_path, None, {}) == [tmp_path / "backups", Path("/mnt/nas")], "the schedule's variable"
     (tmp_path / ".docker-chap" / "schedule.json").write_text("{")
-    assert plan.backup_folders(tmp_path, {}) == [tmp_path / "backups"]
+    assert folders_beside(tmp_path, None, {}) == [tmp_path / "backups"]

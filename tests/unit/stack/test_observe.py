@@ -272,7 +272,7 @@ def test_unreadable_records_are_reported(of_root: Path) -> None:
             with pytest.raises(StateError, match=r"/p/\.docker-chap cannot be read by this user") as refused:
                 find_local_stack(engine, where)
             assert "sudo" in refused.value.hint and not isinstance(refused.value, Interrupted)
-        for read in (lambda: history(of_root), lambda: catalogue.list_backups(of_root / "backups")):
+        for read in (lambda: history(of_root), lambda: catalogue.list_backups([of_root / "backups"])):
             with pytest.raises(StateError, match="cannot be read by this user"):
                 read()
         # Without the stack of this folder nobody knows whether it was cut off: another one is not changed for it.

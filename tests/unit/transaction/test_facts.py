@@ -15,7 +15,7 @@ from compose_chap import redact
 from compose_chap.errors import StateError
 from compose_chap.model import Container, Project, Role, Service, Stack
 from compose_chap.operations import rollback
-from compose_chap.postgres import server
+from compose_chap.postgres import reach
 from compose_chap.preflight import release_notes
 from compose_chap.records import run_records
 from compose_chap.transaction.data.written import rows_since
@@ -110,8 +110,8 @@ def test_only_the_notes_between_two_versions_are_shown() -> None:
 def test_a_warning_is_no_reason_for_a_failure() -> None:
     warning = 'WARNING:  database "chap_core" has a collation version mismatch, indexes may be invalid'
     error = "pg_restore: error: could not read from input file: end of file"
-    assert server.first_error(f"{warning}\n{error}\n") == error
-    assert server.first_error(f"{warning}\n") == warning
+    assert reach.first_error(f"{warning}\n{error}\n") == error
+    assert reach.first_error(f"{warning}\n") == warning
 
 
 RUN = "20261123T041500Z"

@@ -980,7 +980,8 @@ def test_other_settings_after_the_way_back_are_named(engine: FakeEngine) -> None
     record = run_records.history(engine.folder)[-1]
     (check,) = (check for check in record["checks"] if check["name"] == "settings")
     assert "chap: ports (8000->8000 before, 9000->8000 now)" in check["message"]
-    assert "docker compose up -d --no-deps chap worker" in check["hint"]
+    assert f"docker compose -p p --project-directory {engine.folder} -f " in check["hint"]
+    assert check["hint"].endswith(" up -d --no-deps chap worker")
 
 
 def by_hand(engine: FakeEngine, hint: str) -> None:

@@ -42,10 +42,14 @@ def test_a_rollback_needs_a_database_and_gives_a_hint_without_it() -> None:
     previous_data_of(CHANGE, NOTHING).refuse_what_is_gone(server(CHANGE.kept))
     with pytest.raises(StateError, match="is gone") as gone:
         previous_data_of(CHANGE, replace(NOTHING, backup=Path("/b/1"))).refuse_what_is_gone(server())
-    assert gone.value.hint.endswith("docker chap restore 1")
-    with pytest.raises(StateError, match="as a backup, 2") as dumped:
+    assert gone.value.hint.endswith("docker chap restore /b/1 --with-version"), "the newer CHAP would migrate it again"
+    assert gone.value.state == "Nothing was changed."
+    with pytest.raises(StateError, match="is gone") as gone:
+        previous_data_of(replace(CHANGE, operation="restore"), NOTHING).refuse_what_is_gone(server())
+    assert gone.value.hint.endswith("docker chap restore latest")
+    with pytest.raises(StateError, match="as a backup, /b/2") as dumped:
         previous_data_of(CHANGE, DUMPED).refuse_what_is_gone(server(CHANGE.kept))
-    assert dumped.value.hint.endswith("docker chap restore 2 --with-version")
+    assert dumped.value.hint.endswith("docker chap restore /b/2 --with-version")
     assert previous_data_of(CHANGE, DUMPED).database == "" and previous_data_of(CHANGE, DUMPED).location == "/b/2"
 
 
