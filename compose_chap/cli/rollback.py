@@ -28,6 +28,7 @@ from compose_chap.operations import guard, recover, rollback
 from compose_chap.operations.recover import Prospect
 from compose_chap.operations.rollback import RollbackPlan
 from compose_chap.records import lock, run_records
+from compose_chap.records.steps import reached
 from compose_chap.stack import observe
 from compose_chap.stack.databases import server_of
 from compose_chap.transaction.run import baseline
@@ -161,7 +162,8 @@ def recover_command(call: Call, dry_run: bool) -> None:
 
 
 def _prospect_text(prospect: Prospect, directory: Path) -> str:
-    summary = sentences.would_recover(prospect.operation, prospect.run, prospect.reached, prospect.outcome)
+    where = reached([prospect.reached] if prospect.reached else [])
+    summary = sentences.would_recover(prospect.operation, prospect.run, where, prospect.outcome)
     lines = [
         f"{directory}:",
         paragraph(summary),

@@ -70,7 +70,7 @@ def timers(wanted: str = "") -> Timers:
 
 
 def refuse_namesake(starter: Timers, schedule: Schedule) -> None:
-    """Raise StateError where timers of this name are another stack's: two engines may have a project of one name."""
+    """Raise UsageError where timers of this name are another stack's: two engines may have a project of one name."""
     other = starter.folder(schedule.project)
     if not other or other == schedule.folder:
         return
