@@ -65,7 +65,7 @@ def timers(wanted: str = "") -> Timers:
         f"Nothing on this machine can start the work at its time: {wanted or 'neither systemd nor cron'} is"
         f"{' not' if wanted else ''} at work for this user.",
         state="Nothing was changed.",
-        hint="Run it as root, where systemd runs. Or: loginctl enable-linger, or apt install cron",
+        hint="Run it as root, where systemd runs. Or: loginctl enable-linger, or sudo apt install cron",
     )
 
 

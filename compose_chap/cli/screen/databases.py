@@ -17,8 +17,8 @@ def rows_text(tables: Mapping[str, int]) -> str:
 
 def session_ends(session: Session) -> str:
     """Say who will be disconnected from the database."""
-    who = f"{session.application or 'unnamed'} of {session.role} from {session.address}"
-    return f"this session will be ended: {who}."
+    who = f"{session.application or 'unnamed'} (role {session.role}, from {session.address})"
+    return f"this connection will be closed: {who}."
 
 
 def set_aside_text(database: str, size: str) -> str:
