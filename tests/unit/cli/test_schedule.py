@@ -12,6 +12,7 @@ import pytest
 
 from compose_chap.cli import app
 from compose_chap.records import audit, lock
+from compose_chap.records.files import mounted
 from compose_chap.schedule import plan
 from tests.fakes import FakeEngine
 from tests.monitor import Monitor, monitoring
@@ -56,6 +57,21 @@ def test_a_folder_is_meant_where_it_was_named(
     schedule = plan.read(tmp_path)
     assert schedule and schedule.output == f"{tmp_path}/elsewhere/backups"
     assert schedule.metrics_file == f"{tmp_path}/elsewhere/chap.prom"
+
+
+def test_a_disk_that_is_not_mounted_is_asked_about_now_and_not_each_night(
+    programs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    (tmp_path / "fstab").write_text(f"UUID=1 {disk} ext4 defaults 0 2\n")
+    monkeypatch.setattr(mounted, "_FSTAB", tmp_path / "fstab")
+    refused = call(capsys, "on", "--by", "cron", "-o", str(disk / "backups"), expect=1)["error"]
+    assert f"No disk is mounted at {disk}" in refused["message"] and plan.read(tmp_path) is None
+    monkeypatch.setenv("DOCKER_CHAP_ALLOW_UNMOUNTED", "1")
+    on(capsys, "-o", str(disk / "backups"))
+    # The work is handed the same answer.
+    assert " DOCKER_CHAP_ALLOW_UNMOUNTED=1 " in (programs / "table").read_text()
 
 
 def test_what_is_written_down_is_what_the_timers_do(
