@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from compose_chap.cli import app, attach
+from compose_chap.cli import app
+from compose_chap.cli.commands import attach
 from compose_chap.cli.screen import render
 from compose_chap.cli.screen.detached import detached_text
 from compose_chap.engine.world import World
