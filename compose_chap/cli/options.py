@@ -74,10 +74,11 @@ output_option = click.option(
     metavar="FOLDER",
     help="The folder of the backups, instead of backups/ beside the Compose file.",
 )
+ALLOW_UNMOUNTED = "DOCKER_CHAP_ALLOW_UNMOUNTED"
 allow_unmounted_option = click.option(
     "--allow-unmounted",
     is_flag=True,
-    envvar="DOCKER_CHAP_ALLOW_UNMOUNTED",
+    envvar=ALLOW_UNMOUNTED,
     help="Write backups to FOLDER even if no disk seems to be mounted there.",
 )
 patience_option = click.option(

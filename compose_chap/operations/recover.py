@@ -101,21 +101,21 @@ def recover(world: World, journal: Journal, patience: float = 0, folder: Path | 
             hint=f"Call docker with the context of {whose.server}: docker --context NAME chap recover",
         )
     if not project:
-        return _recover(world, journal)  # it was cut off before it knew what to change
-    if folder:
-        journal.learn(backups=str(folder))
+        return _recover(world, journal, None)  # it was cut off before it knew what to change
     images = [container.image_id for container in world.engine.containers(project)]
     lock_it = partial(engine_lock.locked_on_engine, world, project, images, "recover")
     with guard.waited_for(world, patience, lock_it):
-        return _recover(world, journal)
+        return _recover(world, journal, folder)
 
 
-def _recover(world: World, journal: Journal) -> Recovered:
+def _recover(world: World, journal: Journal, folder: Path | None) -> Recovered:
     journal.release_reserve()
     throwaway.remove_abandoned(world.engine)
     change = read_change(journal.known) if journal.known.get("baseline") else None
     try:
         with lock.signals_ignored():
+            if folder:
+                journal.learn(backups=str(folder))
             return (change and _finish(world, change, journal)) or _undo(world, change, journal)
     except NeedsPerson:
         raise
