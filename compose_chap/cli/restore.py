@@ -18,7 +18,15 @@ from compose_chap.cli.call import Call, common
 from compose_chap.cli.commands import command
 from compose_chap.cli.copies import Store, from_repository, wanted_copy
 from compose_chap.cli.dhis2_login import dhis2_credentials, dhis2_options
-from compose_chap.cli.options import detach_option, output_option, patience_option, usable, wait_lock_option, yes_option
+from compose_chap.cli.options import (
+    allow_drift_option,
+    detach_option,
+    output_option,
+    patience_option,
+    usable,
+    wait_lock_option,
+    yes_option,
+)
 from compose_chap.cli.recorded import guarded
 from compose_chap.cli.rollback import roll_back
 from compose_chap.cli.screen import sentences
@@ -38,7 +46,7 @@ from compose_chap.restore import restore, source
 from compose_chap.restore.restore import Outlook, Restored, RestorePlan
 from compose_chap.restore.source import Source
 from compose_chap.schedule.folders import all_folders
-from compose_chap.stack import observe, releases
+from compose_chap.stack import observe, releases, would_differ
 from compose_chap.transaction.run.baseline import baseline_of
 
 
@@ -50,6 +58,7 @@ from compose_chap.transaction.run.baseline import baseline_of
 @yes_option
 @output_option
 @click.option("--trust", is_flag=True, help="Restore a dump that holds things that CHAP does not have.")
+@allow_drift_option
 @click.option("--allow-empty", is_flag=True, help="Restore a dump that has no rows at all.")
 @patience_option
 @wait_lock_option
@@ -65,6 +74,7 @@ def restore_command(
     yes: bool,
     output: Path | None,
     trust: bool,
+    allow_drift: bool,
     allow_empty: bool,
     dhis2_user: str,
 ) -> None:
@@ -77,7 +87,7 @@ def restore_command(
     if undo and wanted:
         raise UsageError("--undo undoes the last restore. Do not name a backup with it.")
     if undo:
-        roll_back(call, "restore", yes, dhis2_user)
+        roll_back(call, "restore", yes, dhis2_user, allow_drift=allow_drift)
         return
     if not wanted:
         raise UsageError(
@@ -107,6 +117,9 @@ def restore_command(
                 started = [sentences.started_database(name)]
             plan = _plan(call, world, stack, chosen, output, trust=trust, with_version=with_version)
             plan = replace(plan, empty=allow_empty)
+            if plan.images_after and not allow_drift:
+                containers = {service.name: service.containers for service in stack.writers}
+                would_differ.refuse(world.engine, stack.project, containers)
             outlook = restore.foresee(world, plan, asked)
             outlook = replace(outlook, notes=(*started, *outlook.notes))
             call.propose(_plan_text(plan, outlook, world.clock()))

@@ -19,8 +19,9 @@ from compose_chap.records.files import durable
 from compose_chap.records.run_records import Journal
 from compose_chap.records.steps import Step
 from compose_chap.restore import side_database
+from compose_chap.stack import would_differ
 from compose_chap.transaction import evidence, forward, hooks, undo
-from compose_chap.transaction.containers import server_of, start_service, wait_for_server
+from compose_chap.transaction.containers import containers_of, server_of, start_service, wait_for_server
 from compose_chap.transaction.data.previous_data import previous_data_of
 from compose_chap.transaction.file_changes import file_changes_of
 from compose_chap.transaction.run import kept
@@ -82,8 +83,10 @@ def foresee(world: World, journal: Journal) -> Prospect:
     return Prospect(journal.id, journal.operation, reached, outcome, files, renames)
 
 
-def recover(world: World, journal: Journal, patience: float = 0) -> Recovered:
+def recover(world: World, journal: Journal, patience: float = 0, *, allow_drift: bool = False) -> Recovered:
     """Finish an interrupted run if it is complete and good, else undo it.
+
+    Without `allow_drift` it is not undone where that would give CHAP other variables, from another shell.
 
     Safe to run again. Raise Locked when a run on another machine works on the stack, Interrupted when the run belongs
     to another engine, NeedsPerson when the way back fails: then the journal stays open.
@@ -100,20 +103,20 @@ def recover(world: World, journal: Journal, patience: float = 0) -> Recovered:
             hint=f"Call docker with the context of {whose.server}: docker --context NAME chap recover",
         )
     if not project:
-        return _recover(world, journal)  # it was cut off before it knew what to change
+        return _recover(world, journal, allow_drift)  # it was cut off before it knew what to change
     images = [container.image_id for container in world.engine.containers(project)]
     lock_it = partial(engine_lock.locked_on_engine, world, project, images, "recover")
     with guard.waited_for(world, patience, lock_it):
-        return _recover(world, journal)
+        return _recover(world, journal, allow_drift)
 
 
-def _recover(world: World, journal: Journal) -> Recovered:
+def _recover(world: World, journal: Journal, allow_drift: bool) -> Recovered:
     journal.release_reserve()
     throwaway.remove_abandoned(world.engine)
     change = read_change(journal.known) if journal.known.get("baseline") else None
     try:
         with lock.signals_ignored():
-            return (change and _finish(world, change, journal)) or _undo(world, change, journal)
+            return (change and _finish(world, change, journal)) or _undo(world, change, journal, allow_drift)
     except NeedsPerson:
         raise
     except ChapError as error:
@@ -145,8 +148,8 @@ def _finish(world: World, change: Change, journal: Journal) -> Recovered | None:
     return Recovered(journal.id, journal.operation, "finished", change.project.name, done.checks)
 
 
-def _undo(world: World, change: Change | None, journal: Journal) -> Recovered:
-    checks = _back(world, change, journal) if change else []
+def _undo(world: World, change: Change | None, journal: Journal, allow_drift: bool) -> Recovered:
+    checks = _back(world, change, journal, allow_drift) if change else []
     _remove_leftovers(world, journal, change)
     outcome = "undone" if journal.began(Step.STOP) or journal.began(Step.CHECKOUT) else "nothing changed"
     journal.end(outcome, checks=[asdict(check) for check in checks], recovered=True)
@@ -165,8 +168,10 @@ def _unpin(journal: Journal) -> Recovered:
     return Recovered(journal.id, journal.operation, "undone", "", ())
 
 
-def _back(world: World, change: Change, journal: Journal) -> list[Check]:
+def _back(world: World, change: Change, journal: Journal, allow_drift: bool) -> list[Check]:
     if journal.began(Step.STOP):
+        if not allow_drift:
+            _refuse_other_variables(world, change, journal)
         return undo.undo(world, change, journal, cut_off=True)
     file_changes_of(change).revert(world, journal)
     # Pull, build, backup and a side database leave the running stack alone. Only a restart of the engine stops it.
@@ -181,6 +186,15 @@ def _back(world: World, change: Change, journal: Journal) -> list[Check]:
     except ChapError as error:
         # The run had no part in this: it is named, and does not stand in the way.
         return [Check("ready", "error", error.message, error.hint)]
+
+
+def _refuse_other_variables(world: World, change: Change, journal: Journal) -> None:
+    """Raise StateError when containers that the run has made would be replaced by some with other variables."""
+    if change.move and journal.began(Step.GO_BACK):
+        return  # the files are those of another release than the containers
+    containers = {name: containers_of(world, change.project, name) for name in change.writers}
+    made = {name: of for name, of in containers.items() if not {each.id for each in of} & set(change.containers[name])}
+    would_differ.refuse(world.engine, change.project, made, variables_only=True)
 
 
 def _remove_leftovers(world: World, journal: Journal, change: Change | None) -> None:

@@ -169,7 +169,7 @@ def test_an_upgrade_without_a_copy_is_gone_back_from_by_a_restore(quiet: SampleS
     assert_new(quiet, before, "v2.1.0")
     identity = Path(done["backup"]).name
     message = chap(quiet, "rollback", "--yes", expect=1)["error"]
-    assert f"docker chap restore {identity} --with-version" in message["hint"]
+    assert f"docker chap restore {done['backup']} --with-version" in message["hint"]
     chap(quiet, "restore", identity, "--with-version", "--yes")
     before.databases = []
     assert_old(quiet, before)

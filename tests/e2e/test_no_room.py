@@ -138,7 +138,7 @@ def test_an_upgrade_that_kept_a_dump_is_undone_by_a_restore(stack: SampleStack) 
     assert backups(stack) - made in (1, 2) and run.document["kept_database"] == ""
     kept = json.loads(Path(run.document["backup"], "manifest.json").read_text())
     message = chap(stack, "rollback", "--yes", expect=1)["error"]
-    assert f"docker chap restore {kept['id']} --with-version" in message["hint"]
+    assert f"docker chap restore {run.document['backup']} --with-version" in message["hint"]
     restored = Run(stack, "restore", kept["id"], "--with-version", "--yes")
     assert restored.end() == 0, restored.stdout + restored.stderr[-3000:]
     # The database that the restore replaced is kept; everything else is as it was before the upgrade.

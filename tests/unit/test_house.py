@@ -87,6 +87,7 @@ LARGER = {
     "preflight": 12,
     "backups": 12,
     "operations": 13,
+    "stack": 12,
     "cli": 27,
     "cli.screen": 16,
 }
