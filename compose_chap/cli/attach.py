@@ -70,10 +70,12 @@ def attach_command(call: Call, run: str | None, lines: int) -> None:
     raise click.exceptions.Exit(ended.exit_status)
 
 
-def begin_apart(call: Call, directory: Path) -> None:
+def begin_apart(call: Call, directory: Path, confirmed: str) -> None:
     """Let the command of this call run in the background, and say how to follow it."""
     world = call.world()
-    secrets = click.get_current_context().meta.get("secrets", {})
+    secrets = dict(click.get_current_context().meta.get("secrets", {}))
+    if confirmed:
+        secrets[detach.CONFIRMED] = confirmed
     run = detach.hand_over(world, directory, _program(), call.words, call.docker[1:], secrets)
     call.result({"detached": run.to_json()}, detached_text(run))
 

@@ -40,7 +40,7 @@ from compose_chap.engine.world import World
 from compose_chap.errors import UsageError
 from compose_chap.image import release_key, release_tag
 from compose_chap.model import Stack
-from compose_chap.operations import guard
+from compose_chap.operations import detach, guard
 from compose_chap.records.files import durable
 from compose_chap.restore import restore, source
 from compose_chap.restore.restore import Outlook, Restored, RestorePlan
@@ -97,7 +97,9 @@ def restore_command(
     find = partial(observe.find_local_stack, world.engine, where)
     stack = find()
     folders = all_folders(stack, output, where.environment)
-    if store.named:
+    if detach.confirmed():
+        wanted = detach.confirmed()
+    elif store.named:
         # What refuses the restore refuses it before hours of bringing the copy back.
         call.check_askable(yes=yes)
         with guard.guarded(world, stack, call.command, call.wait_lock):
@@ -126,7 +128,7 @@ def restore_command(
             call.confirm(sentences.ask_restore(chosen.name), yes=yes)
             attempt.learn(chosen.name, source=chosen.name)
             credentials = dhis2_credentials(call, dhis2_user)
-            call.hand_over(stack.project.directory)
+            call.hand_over(stack.project.directory, str(chosen.location.absolute()))
             done = restore.execute(world, plan, outlook.baseline, credentials)
     call.result(_data(done, outlook), _text(done, chosen))
 

@@ -23,8 +23,8 @@ from compose_chap.cli.screen.checks import concerns_text
 from compose_chap.cli.screen.databases import session_ends
 from compose_chap.cli.screen.layout import paragraph
 from compose_chap.engine import throwaway
-from compose_chap.errors import EngineError
-from compose_chap.operations import guard, recover, rollback
+from compose_chap.errors import EngineError, StateError
+from compose_chap.operations import detach, guard, recover, rollback
 from compose_chap.operations.recover import Prospect
 from compose_chap.operations.rollback import RollbackPlan
 from compose_chap.records import lock, run_records
@@ -62,6 +62,12 @@ def roll_back(call: Call, operation: str, yes: bool, dhis2_user: str, *, allow_d
 
     with guarded(call, world, stack, find, "rollback") as (stack, attempt):
         plan = rollback.plan_rollback(world, stack, operation, allow_drift=allow_drift)
+        if detach.confirmed() and detach.confirmed() != plan.undone["id"]:
+            raise StateError(
+                f"There was another run since you confirmed to undo {detach.confirmed()}: {plan.undone['id']}.",
+                state="Nothing was changed.",
+                hint="See what was done: docker chap history",
+            )
         sessions = baseline.other_sessions(server_of(world.engine, stack), stack)
         notes = [_written(plan.written_since, operation), *map(sentences.note, plan.notes)]
         notes += [sentences.note(session_ends(session)) for session in sessions]
@@ -69,7 +75,7 @@ def roll_back(call: Call, operation: str, yes: bool, dhis2_user: str, *, allow_d
         call.confirm(_question(plan, operation, world.clock()), yes=yes)
         attempt.learn(f"{operation} {plan.undone['id']}", undone=plan.undone["id"])
         credentials = dhis2_credentials(call, dhis2_user)
-        call.hand_over(directory)
+        call.hand_over(directory, str(plan.undone["id"]))
         done = rollback.roll_back(world, plan, credentials)
     call.result(
         {
