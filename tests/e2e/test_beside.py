@@ -66,7 +66,7 @@ def test_a_run_from_a_clock_that_was_ahead_does_not_stand_in_the_way_of_a_rollba
 @pytest.mark.torture
 def test_a_run_is_not_undone_with_the_variables_of_another_shell(small: SampleStack) -> None:
     before = Picture.of(small)
-    run = Run(small, "upgrade", "v2.1.0", "--yes", at="verify", hit=lambda run: run.signal(signal.SIGKILL))
+    run = Run(small, "upgrade", "v2.1.0", "--yes", at="start worker", hit=lambda run: run.signal(signal.SIGKILL))
     assert run.end() == -signal.SIGKILL, run.stderr[-3000:]
     ids = {name: each["id"] for name, each in small.containers().items()}
     refused = chap(small, "recover", expect=4, CHAP_API_TOKEN="an0ther")["error"]
