@@ -10,6 +10,28 @@ from typing import Any
 
 from compose_chap.errors import ChapError
 
+# Names of checks are identifiers for scripts. Where their words alone do not say it, it is said here.
+_WORDS = {
+    "compose_files": "files readable",
+    "failed_data": "new data",
+    "good_way": "upgrade path",
+    "healthy_now": "health",
+    "interrupted_run": "unfinished run",
+    "old_mark": "old revision",
+    "mark_behind": "revision behind",
+    "roads": "upgrade path",
+    "release_files": "files of release",
+    "room": "free space",
+    "same_version": "one version",
+    "version_path": "version",
+    "written_meanwhile": "newer data",
+}
+
+
+def words_of(name: str) -> str:
+    """Return the name of a check in words."""
+    return "note" if name.startswith("note_") else _WORDS.get(name, name.replace("_", " "))
+
 
 @dataclass(frozen=True)
 class Finding:

@@ -225,7 +225,7 @@ class Stack:
         if not candidates and (pooler := self.pooler):
             raise StackError(
                 f"CHAP reaches its database through '{pooler.name}' ({pooler.image}), a connection pooler. Which server"
-                " is behind it cannot be seen, and it holds sessions open that would stand in the way.",
+                " is behind it cannot be seen, and it keeps connections open, which block the change.",
                 hint="Let CHAP_DATABASE_URL name the PostgreSQL service itself, then recreate CHAP: "
                 + self.project.by_hand("up", "-d", "--no-deps", *(service.name for service in self.writers)),
             )

@@ -98,6 +98,7 @@ class FakeEngine(Engine):
         self.room = 1 << 20  # KiB that are free on the server's disk
         self.quiet = True  # nobody writes to the database during a backup
         self.jobs: list[dict[str, str]] = []  # those of CHAP's own list
+        self.queue: int | None = 0  # jobs in the broker, None where it does not answer
         self.busy = False  # whether the worker has a job
         self.stops: list[tuple[str, bool]] = []  # the services that were stopped, and whether at once
         self.backups_of_new_data: list[Database] = []  # made where there was no room for it beside the old
@@ -323,6 +324,9 @@ class FakeEngine(Engine):
         box = self.boxes.get(container)
         if box is None or box.state != "running":
             raise EngineError(f"Docker could not run that: container {container} is not running.")
+        if "LLEN" in " ".join(command):
+            assert box.service == "redis"
+            return Finished(0, f"{self.queue}\n", "") if self.queue is not None else Finished(127, "", "")
         if any("df -Pk" in word for word in command):
             return Finished(0, f"disk 9 9 {self.room} 9% /data", "")
         version = box.image.rpartition(":")[2]
@@ -351,7 +355,7 @@ class FakeEngine(Engine):
 
     def _worker_answers(self, version: str) -> bool:
         worker = any(box.service == "worker" and box.state == "running" for box in self.boxes.values())
-        return worker and not (self.sick == "never ready" and version == "v2")
+        return worker and not (self.sick == "never ready" and version == "v2") and self.sick != "broken"
 
     def _requests(self, version: str, wanted: list[Any]) -> Finished:
         well = self._worker_answers(version)

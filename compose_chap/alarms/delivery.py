@@ -122,7 +122,7 @@ def _without(names: Sequence[str], name: str) -> tuple[str, ...]:
 def _as_sent(message: Waiting, name: str, now: datetime) -> AlarmText:
     notes = []
     if now - message.at > _LATE:
-        notes.append(f"This message is of {units.moment(message.at)}. It could not be sent before.")
+        notes.append(f"This message was written at {units.moment(message.at)}. It could not be sent before.")
     if name in message.begun:
         notes.append("It may have arrived already: sending it was cut off.")
     if message.dropped:

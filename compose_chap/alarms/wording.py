@@ -39,7 +39,7 @@ def text(
     blocks = [f"CHAP {stack}, {units.moment(now)}"]
     blocks += [f"FAILS: {failing.subject}\n{_reason(failing.fault)}" for failing in change.began]
     blocks += [
-        f"WORKS AGAIN: {failing.subject}\nIt had failed since {units.moment(failing.since)}."
+        f"WORKS AGAIN: {failing.subject}\nIt had been failing since {units.moment(failing.since)}."
         for failing in change.ended
     ]
     old = [failing for failing in change.failing if failing not in change.began]

@@ -29,7 +29,7 @@ def text(stack: Stack, manifest: Manifest, admin: str, port: int) -> str:
     compare, files = "with those in files/", ", ".join(_shown(str(file)) for file in stack.project.absent)
     if files:
         compare = "with your own copy of them"
-        files = f"\nThe Compose files are NOT in this backup. They are on the server: {files}\nGo there for this.\n"
+        files = f"\nThe Compose files are NOT in this backup. They are on the server: {files}\nDo these steps there.\n"
     chap = f"""\
 This folder is a backup of CHAP {_shown(manifest.chap.version)}, made {manifest.created_at.isoformat()}.
 The easy way to restore it:

@@ -146,7 +146,7 @@ class Alarms:
             return [("State", error.message)]
         ages = [("Newest backup", seen.last_backup)]
         ages += [("Newest copy elsewhere", seen.last_copy)] if self.schedule.store else []
-        ages += [("Last restore of a copy", seen.last_drill)] if self.schedule.store else []
+        ages += [("Last test restore of a copy", seen.last_drill)] if self.schedule.store else []
         return [(name, units.dated(when, now)) for name, when in ages]
 
     def document(self) -> dict[str, object]:

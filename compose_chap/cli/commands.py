@@ -55,7 +55,7 @@ COMMANDS = {
     ),
     "schedule": CommandEntry(
         "schedule",
-        "Do every night what has to be done, and show it.",
+        "Back up, copy, prune and test on a schedule; show the schedule.",
         ("schedule on --at 01:30 --copy-to sftp:chap@backup.example.org:/srv/chap", "schedule", "schedule run"),
     ),
     "prune": CommandEntry(

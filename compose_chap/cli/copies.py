@@ -25,6 +25,7 @@ from compose_chap.cli.screen.layout import paragraph
 from compose_chap.cli.values import backups, files
 from compose_chap.copies import catalogue, send
 from compose_chap.copies.catalogue import Copy
+from compose_chap.copies.failures import AppendOnly
 from compose_chap.copies.repository import repository
 from compose_chap.copies.restic import Restic
 from compose_chap.errors import ChapError, UsageError
@@ -204,6 +205,7 @@ def prune_repository(
 ) -> None:
     """Remove old copies from a repository by the rules for backups; what would be removed is shown first.
 
+    With `yes`, as in a schedule, an append-only repository is no failure: the other server removes what is old.
     What is left of a pack that others still need is sent once more, with at most `limit_upload` KiB a second.
     """
     restic = store.open(call, limit_upload)
@@ -218,6 +220,7 @@ def prune_repository(
     chosen = prune_copies.plan(catalogue.scan(restic).of(origin), rules, pinned, call.clock())
     text = screen.prune_text(chosen)
     directory = stack.project.directory if stack.project.local else None
+    notes: list[str] = []
     with recorded(call, directory, origin, unlocked=True) as attempt:
         if not (chosen.empty or dry_run):
             if not (call.json or yes):
@@ -227,18 +230,26 @@ def prune_repository(
             summary = f"removed {units.several(len(removed), 'copy', 'copies')}"
             attempt.learn(summary, repository=restic.location, copies=removed)
             world.notify("prune copies", restic.location)
-            restic.forget(chosen.snapshots)
-            text = text.replace("Would be removed", "Removed", 1)
+            try:
+                restic.forget(chosen.snapshots)
+                text = text.replace("Would be removed", "Removed", 1)
+            except AppendOnly:
+                if not yes:
+                    raise
+                notes = [screen.append_only(restic.location)]
+                attempt.learn("removed nothing: the repository is append-only", copies=[])
+                text = paragraph(notes[0])
     for warning in chosen.warnings:
         call.tell(paragraph(f"Warning: {warning}", sys.stderr))
     call.result(
         {
-            "removed": not (chosen.empty or dry_run),
+            "removed": not (chosen.empty or dry_run or notes),
             "repository": restic.location,
             "copies": [copy.id for copy in chosen.copies],
             "incomplete": list(chosen.incomplete),
             "kept": dict(chosen.kept),
             "warnings": list(chosen.warnings),
+            "notes": notes,
         },
         text,
     )

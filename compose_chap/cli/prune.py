@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,10 +17,12 @@ from compose_chap.cli.copies import Store, from_repository, limit_option, prune_
 from compose_chap.cli.options import at_least, output_option, wait_lock_option, yes_option
 from compose_chap.cli.recorded import guarded
 from compose_chap.cli.screen import sentences
+from compose_chap.cli.screen.databases import NOWHERE_ELSE, rows_text, set_aside_text
 from compose_chap.cli.screen.layout import paragraph, table
 from compose_chap.errors import UsageError
 from compose_chap.operations import prune
 from compose_chap.operations.prune import PrunePlan
+from compose_chap.postgres.server import Server
 from compose_chap.records import lock, retention
 from compose_chap.schedule.folders import all_folders
 from compose_chap.stack import observe
@@ -42,6 +44,11 @@ def _number(name: str, default: int, text: str, least: int = 0) -> Callable[[_Fu
 @_number("--keep-monthly", 6, "Keep the newest backup of each of the last N months.")
 @_number("--keep-databases", 7, "Keep databases of earlier runs for N days.")
 @_number("--floor", 1, "Never keep fewer than N backups.", least=1)
+@click.option(
+    "--set-aside",
+    is_flag=True,
+    help="With --yes, also remove databases whose rows may be nowhere else: what a rollback or a restore set aside.",
+)
 @click.option("--dry-run", is_flag=True, help="Show what would be removed and why, but remove nothing.")
 @from_repository
 @limit_option()
@@ -57,6 +64,7 @@ def prune_command(
     keep_monthly: int,
     keep_databases: int,
     floor: int,
+    set_aside: bool,
     dry_run: bool,
     store: Store,
     limit_upload: int,
@@ -67,6 +75,7 @@ def prune_command(
 
     Pinned backups stay, the newest one, and everything that `docker chap rollback` or `docker chap restore --undo`
     still needs. Backups that a failed upgrade made for itself go first. What would be removed is shown first.
+    Databases whose rows may be nowhere else are named with what they hold; with --yes, as in a schedule, they stay.
     With --from old copies in that repository are removed instead, by the same rules.
     """
     rules = retention.Retention(keep_last, keep_daily, keep_weekly, keep_monthly, floor, keep_databases)
@@ -84,8 +93,8 @@ def prune_command(
         server, origin = server_of(world.engine, stack), world.engine.origin(stack.project.name)
         images, databases = kept.kept_images(world, stack.project.name), server.databases()
         inventory = prune.Inventory.of(stack, origin, folders, databases, images)
-        chosen = prune.plan(stack, inventory, rules, world.clock())
-        text = _text(chosen, keep_databases)
+        chosen = prune.plan(stack, inventory, rules, world.clock(), with_set_aside=set_aside or not yes)
+        text = _text(chosen, keep_databases, {} if yes else _held(server, chosen))
         for warning in chosen.warnings:
             call.tell(paragraph(sentences.warning(warning), sys.stderr))
         if not (chosen.empty or dry_run):
@@ -96,19 +105,34 @@ def prune_command(
             with lock.signals_ignored():
                 prune.execute(world, stack, server, chosen)
             text = text.replace(sentences.WOULD_BE_REMOVED, sentences.REMOVED, 1)
+    notes = [set_aside_text(name, units.size(databases[name].size)) for name in chosen.left]
+    text = "\n\n".join([text, *map(paragraph, notes)])
     call.result(
         {
             "removed": not (chosen.empty or dry_run),
             **_facts(chosen),
             "kept": dict(chosen.kept),
             "warnings": list(chosen.warnings),
+            "notes": notes,
         },
         text,
     )
 
 
-def _text(chosen: PrunePlan, days: int) -> str:
-    """Return what would go by which rule, with the sum, and what stays and why."""
+def _held(server: Server, chosen: PrunePlan) -> dict[str, str]:
+    """Return what the databases hold that would go and whose rows may be nowhere else."""
+    return {
+        name: f"{held}: {rows_text(server.counts(name))}"
+        for name, held in chosen.set_aside.items()
+        if name not in chosen.left
+    }
+
+
+def _text(chosen: PrunePlan, days: int, held: Mapping[str, str]) -> str:
+    """Return what would go by which rule, with the sum, and what stays and why.
+
+    `held` is what the databases hold that would go and whose rows may be nowhere else.
+    """
     going = [
         ["backup", backup.id, units.size(backup.size), chosen.reasons.get(backup.id, "")] for backup in chosen.backups
     ]
@@ -124,6 +148,8 @@ def _text(chosen: PrunePlan, days: int) -> str:
         parts.append(f"{sentences.WOULD_BE_REMOVED}: {units.size(chosen.size)}{images}\n{table(going)}")
     else:
         parts.append(sentences.NOTHING_TO_REMOVE)
+    if held:
+        parts.append(f"{NOWHERE_ELSE}\n{table([list(row) for row in held.items()])}")
     if staying:
         parts.append(f"{sentences.STAYS}\n{table(staying)}")
     return "\n\n".join(parts)

@@ -39,7 +39,7 @@ def report_command(call: Call, output: str | None) -> None:
     """Write an audit report: what runs, every backup and copy with its proof, and what was done.
 
     It is one HTML file that loads nothing: it can be read offline and on a telephone, printed and mailed. It says what
-    is wrong now, what was promised and what was reached, how the data grew, and who did what. It holds no secret. While
+    is wrong now, what is scheduled and what was done, how the data grew, and who did what. It holds no secret. While
     CHAP or its engine is down, it is made from the records alone, and says so. With --json the facts are printed, and a
     page is written only where -o says so.
     """

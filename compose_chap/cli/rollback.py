@@ -16,18 +16,27 @@ from compose_chap import units
 from compose_chap.cli.call import Call, common
 from compose_chap.cli.commands import command
 from compose_chap.cli.dhis2_login import dhis2_credentials, dhis2_options
-from compose_chap.cli.options import allow_drift_option, detach_option, patience_option, wait_lock_option, yes_option
+from compose_chap.cli.options import (
+    allow_drift_option,
+    detach_option,
+    path,
+    patience_option,
+    wait_lock_option,
+    yes_option,
+)
 from compose_chap.cli.recorded import guarded, recorded
 from compose_chap.cli.screen import sentences
 from compose_chap.cli.screen.checks import concerns_text
 from compose_chap.cli.screen.databases import session_ends
 from compose_chap.cli.screen.layout import paragraph
+from compose_chap.cli.values import files
 from compose_chap.engine import throwaway
 from compose_chap.errors import EngineError, StateError
 from compose_chap.operations import detach, guard, recover, rollback
 from compose_chap.operations.recover import Prospect
 from compose_chap.operations.rollback import RollbackPlan
 from compose_chap.records import lock, run_records
+from compose_chap.records.steps import reached
 from compose_chap.stack import observe
 from compose_chap.stack.databases import server_of
 from compose_chap.transaction.run import baseline
@@ -113,11 +122,19 @@ def _question(plan: RollbackPlan, operation: str, now: datetime) -> str:
 @command("recover")
 @click.option("--dry-run", is_flag=True, help="Show what would be done, but change nothing.")
 @allow_drift_option
+@click.option(
+    "-o",
+    "--output",
+    type=path,
+    shell_complete=files,
+    metavar="FOLDER",
+    help="Where to back new data up that have no room beside the old, instead of the folder of the run's backup.",
+)
 @patience_option
 @wait_lock_option
 @detach_option
 @common
-def recover_command(call: Call, dry_run: bool, allow_drift: bool) -> None:
+def recover_command(call: Call, dry_run: bool, allow_drift: bool, output: Path | None) -> None:
     """Finish or undo a run that was cut off.
 
     After a power cut, or when docker chap was killed: it reads the journal of that run, looks at the stack, and brings
@@ -143,7 +160,8 @@ def recover_command(call: Call, dry_run: bool, allow_drift: bool) -> None:
             call.result({"changed": False, "would": asdict(prospect)}, _prospect_text(prospect, directory))
             return
         call.hand_over(directory)
-        done = recover.recover(world, journal, call.wait_lock, allow_drift=allow_drift)
+        folder = output and output.absolute()
+        done = recover.recover(world, journal, call.wait_lock, folder, allow_drift=allow_drift)
         attempt.learn(f"{done.operation} {done.run}: {done.outcome}", outcome=done.outcome, recovered=done.run)
     call.result(
         {
@@ -169,7 +187,8 @@ def recover_command(call: Call, dry_run: bool, allow_drift: bool) -> None:
 
 
 def _prospect_text(prospect: Prospect, directory: Path) -> str:
-    summary = sentences.would_recover(prospect.operation, prospect.run, prospect.reached, prospect.outcome)
+    where = reached([prospect.reached] if prospect.reached else [])
+    summary = sentences.would_recover(prospect.operation, prospect.run, where, prospect.outcome)
     lines = [
         f"{directory}:",
         paragraph(summary),

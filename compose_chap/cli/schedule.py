@@ -105,7 +105,7 @@ def schedule_command(
     test_alarm: bool,
     sheet: bool,
 ) -> None:
-    """Do every night what has to be done, and show it.
+    """Back up, copy, prune and test on a schedule; show the schedule.
 
     `schedule on` makes timers of systemd, or lines for cron. Nightly: backup, copy, prune. Weekly: the newest backup is
     test-restored, and a part of the repository is read back. Monthly: a copy is brought back from the repository,

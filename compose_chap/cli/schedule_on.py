@@ -24,9 +24,11 @@ from compose_chap.operations import guard
 from compose_chap.ownership import user_name
 from compose_chap.records import audit
 from compose_chap.records.files import own_folder
+from compose_chap.records.files.mounted import refuse_unmounted
 from compose_chap.records.run_records import FOLDER
 from compose_chap.schedule import amend, plan, routine, sheet, timers
 from compose_chap.schedule.amend import Difference, Given
+from compose_chap.schedule.folders import folder_beside
 from compose_chap.schedule.plan import PASSWORD_FILE, CopyStore, Schedule
 from compose_chap.schedule.timers import Timers
 from compose_chap.stack import observe
@@ -58,6 +60,10 @@ def switch_on(call: Call, given: Given, listeners: Listeners, by: str) -> None:
         schedule = amend.merged(_called(call, stack, starter, before), given)
         if schedule.store:
             schedule = replace(schedule, store=_with_password(schedule.store, directory))
+        if not schedule.environment.get("DOCKER_CHAP_ALLOW_UNMOUNTED"):
+            # Asked now, by a person: each night would be refused.
+            chosen = Path(schedule.output) if schedule.output else None
+            refuse_unmounted(folder_beside(directory, chosen, schedule.environment))
         sheet_text = _asked(call, stack, schedule, before, given)
         timers.refuse_namesake(starter, schedule)
         earlier = _addresses(before)

@@ -37,7 +37,7 @@ from compose_chap.stack.databases import server_of
 
 @command("verify")
 @click.argument("wanted", type=usable, shell_complete=backups, metavar="[BACKUP]", default="latest")
-@click.option("--deep", is_flag=True, help="Restore it into a PostgreSQL that is thrown away, and count all rows.")
+@click.option("--deep", is_flag=True, help="Restore it into a throwaway PostgreSQL, and count all rows.")
 @from_repository
 @output_option
 @wait_lock_option
@@ -49,8 +49,7 @@ def verify_command(call: Call, wanted: str, deep: bool, store: Store, output: Pa
     Every checksum is compared, and PostgreSQL reads the dump from its first byte to its last. Without BACKUP it is
     `latest`, the newest one without a known fault. This works on another machine too, without the stack. BACKUP may
     also be the file of a dump, in any of PostgreSQL's formats: the stack shows which PostgreSQL should read it. With
-    --from a copy is read back from its repository, restored into a PostgreSQL that is thrown away, and all its rows are
-    counted.
+    --from a copy is read back from its repository, restored into a throwaway PostgreSQL, and all its rows are counted.
     """
     if store.named:
         _verify_copy(call, store.open(call), wanted, output)

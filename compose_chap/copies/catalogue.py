@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 
 from compose_chap.backups.catalogue import Backup
 from compose_chap.copies.answers import StoredSnapshot
@@ -18,11 +18,11 @@ from compose_chap.copies.repository import Named, unnamed
 from compose_chap.copies.restic import Restic
 from compose_chap.errors import CopyError
 from compose_chap.model import Origin
+from compose_chap.records.run_records import run_began
 
 TAG = "docker-chap"
 SQL_FILE = "dump.sql"
 _LISTED = 5
-_FORMAT = "%Y%m%dT%H%M%SZ"
 _ID = re.compile(r"\d{8}T\d{6}Z", re.ASCII)
 _YEARS = range(1971, 9000)
 _SIZE = re.compile(r"\d{1,18}", re.ASCII)
@@ -48,7 +48,7 @@ class Copy:
     @property
     def created_at(self) -> datetime:
         """When its backup was begun, which is what its id says."""
-        return datetime.strptime(self.id, _FORMAT).replace(tzinfo=timezone.utc)
+        return run_began(self.id)
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,7 @@ def _copy(snapshot: StoredSnapshot, snapshots: Sequence[StoredSnapshot]) -> Copy
         return None
     try:
         order = datetime.fromisoformat(tags.get("order", ""))
-        created = datetime.strptime(tags["backup"], _FORMAT)
+        created = run_began(tags["backup"])
     except ValueError:
         return None
     # Whoever may write to the repository chose them: what no clock here can count with is no backup of this tool.

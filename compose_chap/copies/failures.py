@@ -21,6 +21,10 @@ class Denied(CopyError):
     """The server does not let this machine do it."""
 
 
+class AppendOnly(CopyError):
+    """This machine may add copies, and remove none."""
+
+
 class Unreachable(CopyError):
     """The link is down, or the server is."""
 
@@ -137,9 +141,9 @@ def killed(number: int) -> CopyError:
     )
 
 
-def append_only(error: Denied, location: str) -> CopyError:
+def append_only(error: Denied, location: str) -> AppendOnly:
     """Return the error for a repository in which this machine may add, and remove nothing."""
-    return CopyError(
+    return AppendOnly(
         f"Nothing may be removed from {location} by this machine: it is append-only.\n{error.message.splitlines()[-1]}",
         state="Nothing was removed.",
         hint="That keeps an intruder from removing copies. Remove old ones on the server itself, with restic forget.",

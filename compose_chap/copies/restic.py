@@ -119,7 +119,7 @@ class Restic:
         return streams.read(self._command("dump", *self._reading, snapshot, f"/{name}"), self._environment, self._check)
 
     def forget(self, snapshots: Sequence[str]) -> None:
-        """Remove snapshots, and the data that no other snapshot needs. Raise CopyError where that is not allowed."""
+        """Remove snapshots, and the data that no other snapshot needs. Raise AppendOnly where that is not allowed."""
         self._check_writable()
         try:
             self._run("forget", "--prune", *snapshots)

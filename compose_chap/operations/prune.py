@@ -34,7 +34,7 @@ class Inventory:
     databases: Mapping[str, Database]
     images: tuple[str, ...]
     of_failed: frozenset[str] = frozenset()
-    history: tuple[Mapping[str, Any], ...] = ()
+    history: tuple[dict[str, Any], ...] = ()
     in_use: frozenset[str] = frozenset()
 
     @classmethod
@@ -59,7 +59,8 @@ class PrunePlan:
     """What would be removed, and why the rest stays: ids of backups and names of databases, with the reason.
 
     `reasons` says for each removed backup why no rule keeps it, `warnings` lists dates in the future. `records`
-    are the runs of which nothing is kept any more.
+    are the runs of which nothing is kept any more. `set_aside` are the databases that are old enough to go and whose
+    rows may be nowhere else, with what they hold: they are removed only where a person decides that.
     """
 
     backups: tuple[Backup, ...]
@@ -70,6 +71,13 @@ class PrunePlan:
     reasons: Mapping[str, str] = field(default_factory=dict)
     kept_databases: tuple[tuple[str, str], ...] = ()
     records: tuple[str, ...] = ()
+    set_aside: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def left(self) -> tuple[str, ...]:
+        """The databases that stay only because nobody decided."""
+        going = {name for name, _ in self.databases}
+        return tuple(name for name in self.set_aside if name not in going)
 
     @property
     def empty(self) -> bool:
@@ -103,8 +111,13 @@ def _of_failed_runs(runs: Iterable[Mapping[str, Any]]) -> frozenset[str]:
     return frozenset(filter(None, made))
 
 
-def plan(stack: Stack, inventory: Inventory, retention: Retention, now: datetime) -> PrunePlan:
-    """Return the plan. Runs that can still be undone keep their backup, database and images; pinned backups stay."""
+def plan(
+    stack: Stack, inventory: Inventory, retention: Retention, now: datetime, *, with_set_aside: bool = False
+) -> PrunePlan:
+    """Return the plan. Runs that can still be undone keep their backup, database and images; pinned backups stay.
+
+    Databases whose rows may be nowhere else go only `with_set_aside`.
+    """
     staying = kept_by_retention(inventory.backups, retention, inventory.of_failed)
     needed = kept.needed_runs(inventory.runs)
     # By name: the folder that a run wrote down may have been spelled in another way.
@@ -119,7 +132,11 @@ def plan(stack: Stack, inventory: Inventory, retention: Retention, now: datetime
             staying[backup.id] = "it is being copied"
 
     live, age = stack.access.name, timedelta(days=retention.databases_days)
-    going = kept.droppable(inventory.databases, live, needed, age, now)
+    old = kept.droppable(inventory.databases, live, needed, age, now)
+    set_aside = {
+        name: held for name, held in kept.set_aside(inventory.databases, live, inventory.history).items() if name in old
+    }
+    going = [name for name in old if with_set_aside or name not in set_aside]
     # Images stay as long as the data that they belong to.
     needed_runs = {
         kept.run_of(name, live) for name in kept.kept_databases(inventory.databases, live) if name not in going
@@ -134,8 +151,9 @@ def plan(stack: Stack, inventory: Inventory, retention: Retention, now: datetime
         tuple((backup.id, staying[backup.id]) for backup in inventory.backups if backup.id in staying),
         (*order.warnings("Backup", dated, now), *kept.dated_ahead(inventory.databases, live, now)),
         {backup.id: _reason(backup, inventory.of_failed) for backup in removed},
-        tuple(_kept_databases(inventory.databases, live, going, needed, retention.databases_days)),
+        tuple(_kept_databases(inventory.databases, live, going, needed, set_aside, retention.databases_days)),
         tuple(retained.old_runs(inventory.history, {str(run["id"]) for run in needed})),
+        set_aside,
     )
 
 
@@ -146,12 +164,19 @@ def _reason(backup: Backup, of_failed: Collection[str]) -> str:
 
 
 def _kept_databases(
-    databases: Iterable[str], live: str, going: Collection[str], needed: Iterable[Mapping[str, Any]], days: int
+    databases: Iterable[str],
+    live: str,
+    going: Collection[str],
+    needed: Iterable[Mapping[str, Any]],
+    set_aside: Collection[str],
+    days: int,
 ) -> Iterator[tuple[str, str]]:
     of_runs = {str(run["facts"].get("kept", "")) for run in needed}
     for name in kept.kept_databases(databases, live):
-        if name not in going:
-            yield name, "a rollback needs it" if name in of_runs else f"kept for {days} days"
+        if name in of_runs:
+            yield name, "a rollback needs it"
+        elif name not in going:
+            yield name, "its rows may be nowhere else" if name in set_aside else f"kept for {days} days"
 
 
 def execute(world: World, stack: Stack, server: Server, chosen: PrunePlan) -> None:

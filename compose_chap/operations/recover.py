@@ -20,10 +20,9 @@ from compose_chap.records.run_records import Journal
 from compose_chap.records.steps import Step
 from compose_chap.restore import side_database
 from compose_chap.stack import would_differ
-from compose_chap.transaction import evidence, forward, hooks, undo
-from compose_chap.transaction.containers import containers_of, server_of, start_service, wait_for_server
+from compose_chap.transaction import evidence, forward, undo
+from compose_chap.transaction.containers import containers_of, may_be_changed, server_of
 from compose_chap.transaction.data.previous_data import previous_data_of
-from compose_chap.transaction.file_changes import file_changes_of
 from compose_chap.transaction.run import kept
 from compose_chap.transaction.run.change import Change
 from compose_chap.transaction.run.facts import facts_of, read_change, read_edits
@@ -78,16 +77,19 @@ def foresee(world: World, journal: Journal) -> Prospect:
     change = read_change(journal.known) if journal.known.get("baseline") else None
     with suppress(ChapError):
         if change:
-            databases = server_of(world, change).databases()
-            renames = previous_data_of(change, facts_of(journal)).way_back(databases, journal.steps).renames
+            databases, previous = server_of(world, change).databases(), previous_data_of(change, facts_of(journal))
+            changed = may_be_changed(world, change, journal.steps)
+            renames = previous.way_back(databases, journal.steps, changed=changed).renames
     return Prospect(journal.id, journal.operation, reached, outcome, files, renames)
 
 
-def recover(world: World, journal: Journal, patience: float = 0, *, allow_drift: bool = False) -> Recovered:
+def recover(
+    world: World, journal: Journal, patience: float = 0, folder: Path | None = None, *, allow_drift: bool = False
+) -> Recovered:
     """Finish an interrupted run if it is complete and good, else undo it.
 
-    Without `allow_drift` it is not undone where that would give CHAP other variables, from another shell.
-
+    A backup that has to be made is written to `folder`; None is the folder of the run's own backups. Without
+    `allow_drift` nothing is undone where that would give CHAP other variables, from another shell.
     Safe to run again. Raise Locked when a run on another machine works on the stack, Interrupted when the run belongs
     to another engine, NeedsPerson when the way back fails: then the journal stays open.
     """
@@ -104,6 +106,8 @@ def recover(world: World, journal: Journal, patience: float = 0, *, allow_drift:
         )
     if not project:
         return _recover(world, journal, allow_drift)  # it was cut off before it knew what to change
+    if folder:
+        journal.learn(backups=str(folder))
     images = [container.image_id for container in world.engine.containers(project)]
     lock_it = partial(engine_lock.locked_on_engine, world, project, images, "recover")
     with guard.waited_for(world, patience, lock_it):
@@ -149,7 +153,9 @@ def _finish(world: World, change: Change, journal: Journal) -> Recovered | None:
 
 
 def _undo(world: World, change: Change | None, journal: Journal, allow_drift: bool) -> Recovered:
-    checks = _back(world, change, journal, allow_drift) if change else []
+    if change and not allow_drift:
+        _refuse_other_variables(world, change, journal)
+    checks = undo.undo(world, change, journal, cut_off=True) if change else []
     _remove_leftovers(world, journal, change)
     outcome = "undone" if journal.began(Step.STOP) or journal.began(Step.CHECKOUT) else "nothing changed"
     journal.end(outcome, checks=[asdict(check) for check in checks], recovered=True)
@@ -166,26 +172,6 @@ def _unpin(journal: Journal) -> Recovered:
         )
     journal.end("undone", recovered=True)
     return Recovered(journal.id, journal.operation, "undone", "", ())
-
-
-def _back(world: World, change: Change, journal: Journal, allow_drift: bool) -> list[Check]:
-    if journal.began(Step.STOP):
-        if not allow_drift:
-            _refuse_other_variables(world, change, journal)
-        return undo.undo(world, change, journal, cut_off=True)
-    file_changes_of(change).revert(world, journal)
-    # Pull, build, backup and a side database leave the running stack alone. Only a restart of the engine stops it.
-    server = wait_for_server(world, change)
-    server.end_own_sessions()
-    if change.baseline.version:
-        hooked = hooks.of(world, change.project)
-        for name in change.writers:
-            start_service(world, change, name, hooked, forgiving=True)
-    try:
-        return undo.look(world, change, server, {})
-    except ChapError as error:
-        # The run had no part in this: it is named, and does not stand in the way.
-        return [Check("ready", "error", error.message, error.hint)]
 
 
 def _refuse_other_variables(world: World, change: Change, journal: Journal) -> None:

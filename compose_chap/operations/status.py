@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,6 +24,7 @@ from compose_chap.project import checkout
 from compose_chap.records import audit, detached, engine_lock, order, run_records
 from compose_chap.records.detached import Detached
 from compose_chap.records.files import durable
+from compose_chap.records.retention import Retention
 from compose_chap.schedule import routine
 from compose_chap.schedule.folders import all_folders
 from compose_chap.schedule.routine import Routine
@@ -36,6 +37,7 @@ from compose_chap.transaction.run import kept
 T = TypeVar("T")
 
 _SIDE_BY_SIDE = 16
+_AGE = timedelta(days=Retention.databases_days)
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ class Status:
     jobs: Jobs | None
     database_size: int | None
     kept: Mapping[str, int]
+    undecided: tuple[str, ...]  # of these, the old ones that only a person removes
     kept_images: tuple[str, ...]
     last_backup: Backup | None  # the last sound one
     backups_known: bool
@@ -100,7 +103,7 @@ class _Recorded:
     last_test_restore: datetime | None
     checkout: CheckoutStatus | None
     open_run: Mapping[str, Any] | None
-    last_run: Mapping[str, Any] | None
+    history: tuple[dict[str, Any], ...]
     detached: Detached | None
     disks: Disks
     routine: Routine
@@ -151,6 +154,9 @@ def look(world: World, stack: Stack, overview: Future[Overview] | None = None) -
         jobs=Jobs.of(listed, running.active) if running.active and isinstance(listed, Mapping) else None,
         database_size=databases[name].size if name in databases else None,
         kept={other: databases[other].size for other in kept.databases_of_runs(databases, name)},
+        undecided=tuple(
+            kept.undecided(databases, name, recorded.history, _AGE, world.clock()) if stack.project.local else ()
+        ),
         kept_images=running.kept_images,
         last_backup=sound,
         backups_known=stack.project.local and recorded.listing is not None,
@@ -161,7 +167,7 @@ def look(world: World, stack: Stack, overview: Future[Overview] | None = None) -
         detached=recorded.detached,
         problems=tuple(dict.fromkeys(problems)),
         disks=recorded.disks,
-        last_run=recorded.last_run,
+        last_run=next(reversed(recorded.history), None),
         routine=recorded.routine,
     )
 
@@ -208,7 +214,7 @@ def _look_at_records(world: World, stack: Stack, attempts: _Attempts) -> _Record
         listing=listing,
         open_run=read(lambda: _open_run(world, directory, origin)),
         last_test_restore=read(lambda: _last_test_restore(directory, origin, backups)),
-        last_run=read(lambda: next(reversed(run_records.history(directory, origin)), None)),
+        history=tuple(read(lambda: run_records.history(directory, origin)) or ()),
         detached=read(lambda: next(reversed(detached.runs(directory)), None)),
         checkout=checkout_status.result(),
         disks=room.result() or Disks(),

@@ -102,12 +102,12 @@ ROADS = (
     ),
     Road(
         repairs.OLD_MARK,
-        "Alembic's mark is too old for v2.2.0 or later",
+        "Alembic's revision is too old for v2.2.0 or later",
         now=(ANY, EVER),
         target=("2.2.0", EVER),
         on=lambda facts: bool(set(facts.marks) & set(revisions.OLD)),
-        what="Alembic's mark in the database ({facts.marks[0]}) is older than what v2.1.0 makes of it: {target} would"
-        " migrate from there, and fail on what exists already.",
+        what="Alembic's revision in the database ({facts.marks[0]}) is older than the one that v2.1.0 uses: {target}"
+        " would migrate from there, and fail on what exists already.",
         instead="Let the upgrade drop the table alembic_version, which up to v2.1.0 CHAP does not use: --repair."
         " A rollback brings it back.",
         evidence="databases that booted v1.1.1 to v1.1.4, run with 2.2.0 and 2.5.1; with the table dropped they"
@@ -153,12 +153,12 @@ ROADS = (
     ),
     Road(
         "mark_behind",
-        "Alembic's mark stays behind",
+        "Alembic's revision stays behind",
         now=("2.3.0", "2.3.0"),
         target=("2.3.1", "2.3.1"),
         on=lambda facts: bool(facts.marks),
-        what="{target} does not commit its migration of a database of {now}, so that Alembic's mark stays behind. That"
-        " does no harm: it concerns one column that may be empty.",
+        what="{target} does not commit its migration of a database of {now}, so that Alembic's revision stays behind."
+        " That does no harm: it concerns one column that may be empty.",
         instead="Go to v2.4.0 or later, or ignore it: the next upgrade repairs it.",
         evidence="2.3.0 -> 2.3.1, run with the real packages",
     ),

@@ -29,7 +29,8 @@ def between(stack: Stack, now: str, target: str) -> list[Check]:
 def _number_of_another(target: str) -> Iterator[Check]:
     if (says := reported_version(target)) != target.removeprefix("v"):
         message = (
-            f"{target} says of itself that it is {says}: its number was not raised. So {says} is right afterwards."
+            f"{target} reports version {says} (CHAP did not change the number). After the upgrade, {says} is the"
+            " expected version."
         )
         yield Check("note_number", "warn", message)
 

@@ -92,7 +92,7 @@ def seen(
     """
     reasons = " ".join(check.message for check in tried if check.failed)
     hint = hint_after(reasons, now, target, repairs)
-    good = [Check("good_way", "warn", f"There is a known way from {now} to {target}.", hint)] if hint else []
+    good = [Check("good_way", "warn", f"There is a known upgrade path from {now} to {target}:", hint)] if hint else []
     return [replace(check, status="warn") if check.failed else check for check in checks] + good
 
 

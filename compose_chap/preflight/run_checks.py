@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
-from compose_chap.check import Check, Finding, answered
+from compose_chap.check import Check, Finding, answered, words_of
 from compose_chap.preflight.subject import Subject
 
 CheckFunction = Callable[[Subject], Finding]
@@ -35,6 +35,6 @@ def run(subject: Subject, checks: Sequence[tuple[str, Sequence[str], CheckFuncti
 
 def _run(subject: Subject, name: str, before: Mapping[str, Future[Examined]], function: CheckFunction) -> Examined:
     if missing := [other for other, future in before.items() if future.result().blocks]:
-        return Examined(Check(name, "skipped", f"Skipped, because of {missing[0].replace('_', ' ')}."), True)
+        return Examined(Check(name, "skipped", f"Skipped, because '{words_of(missing[0])}' did not pass."), True)
     check = answered(name, subject.world.clock, lambda: function(subject), if_raised="fail")
     return Examined(check, check.failed)

@@ -29,12 +29,12 @@ def _images(subject: Subject) -> Finding:
     absent = [str(subject.images[name]) for name, manifest in manifests.items() if manifest is None]
     if absent and not all(engine.image(reference) for reference in absent):
         partly = len(absent) < len(manifests)
-        note = " The other image has that tag: it may still be being published." if partly else ""
+        note = " The other image has that tag: this one may not be published yet." if partly else ""
         return fail(f"The registry does not have {', '.join(absent)}.{note}", _suggest(subject))
     size, age = to_pull(subject), _age(subject)
     pull = f"To pull: at most {units.size(size)}." if size else "Nothing to pull."
     if age is not None and age < _YOUNG_DAYS:
-        message = f"Both images exist; they were made {_days(age)}: few have used them yet."
+        message = f"Both images exist. They are very new: they were made {_days(age)}."
         return warn(f"{message} {pull}")
     return ok(f"Both images exist. {pull}", details={"bytes": size})
 

@@ -189,7 +189,7 @@ class _Conversion:
                 if not isinstance(key, ScalarNode):
                     raise _Unreadable("a key that is not a word", key.start_mark.line + 1)
                 if key.value in own:
-                    raise _Unreadable(f"the key {key.value!r} stands here twice", key.start_mark.line + 1)
+                    raise _Unreadable(f"the key {key.value!r} appears twice", key.start_mark.line + 1)
                 own[key.value] = value
             merge = own.pop("<<", None)
             bases = merge.value if isinstance(merge, SequenceNode) else [merge] if merge else []

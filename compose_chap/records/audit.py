@@ -24,7 +24,7 @@ from compose_chap.model import Origin
 from compose_chap.ownership import not_own, user_name
 from compose_chap.reading import Value
 from compose_chap.records.files import own_folder
-from compose_chap.records.run_records import FOLDER, operator
+from compose_chap.records.run_records import FOLDER, operator, run_id
 
 FILE, OLDER = "audit.jsonl", "audit.{}.jsonl"
 
@@ -89,7 +89,7 @@ class AuditEntry:
 def begin(directory: Path, operation: str, words: Sequence[str], origin: Origin, now: datetime) -> AuditEntry:
     """Write down that an attempt begins on the stack whose main folder is `directory`. Raise StateError."""
     entry = AuditEntry(
-        id=f"{now.strftime('%Y%m%dT%H%M%SZ')}-{secrets.token_hex(3)}",
+        id=f"{run_id(now)}-{secrets.token_hex(3)}",
         operation=operation,
         # A word may be the name of a file in another encoding, and that is no text.
         words=tuple(word.encode(errors="replace").decode() for word in words),

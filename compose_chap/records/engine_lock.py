@@ -81,7 +81,7 @@ class _UnusableImage(Exception):
 
 
 def _acquire(engine: Engine, name: str, image: str, labels: Mapping[str, str]) -> Any:
-    """Return the connection that holds the lock. Raise Locked when another run has it, _Unfit."""
+    """Return the connection that holds the lock. Raise Locked when another run has it, _UnusableImage."""
     patience = _REMOVAL_SECONDS
     while True:
         if connection := _create(engine, name, image, labels):

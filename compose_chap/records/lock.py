@@ -19,6 +19,7 @@ from compose_chap.ownership import not_own
 from compose_chap.reading import kind, parse
 from compose_chap.records.files import own_folder
 from compose_chap.records.run_records import FOLDER, LARGEST_JOURNAL, journal_file, operator
+from compose_chap.records.steps import reached
 from compose_chap.units import moment
 
 _LOOK = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
@@ -117,14 +118,14 @@ def _try_lock(descriptor: int, path: Path) -> bool:
 
 
 def _locked_by(content: bytes, directory: Path) -> Locked:
-    who, step = "another docker chap", "start"
+    who, steps = "another docker chap", list[str]()
     with suppress(OSError, StateError, LookupError):
         journal = parse(own_folder.read(journal_file(directory), LARGEST_JOURNAL), "the journal", StateError)
-        step = list(journal.at("steps").items())[-1].at("step").text()
+        steps = [step.at("step").text() for step in journal.at("steps").items()]
     with suppress(StateError):
         owner = parse(content, "the lock", StateError)
         operation, by = owner.at("operation").text(), owner.at("by").text()
-        who = f"{operation} by {by}, since {moment(owner.at('since').moment())}, now at step '{step}'"
+        who = f"{operation} by {by}, since {moment(owner.at('since').moment())}, now {reached(steps)}"
     return Locked(
         f"Another run works on this stack: {who}.",
         state="This command changed nothing.",

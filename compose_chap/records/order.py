@@ -47,3 +47,10 @@ def warnings(kind: str, dated: Mapping[str, datetime], now: datetime) -> list[st
         for name, when in dated.items()
         if units.ahead(when, now)
     ]
+
+
+def effective(runs: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return of ended runs those that succeeded and were not undone since, without `pin`."""
+    done = [run for run in runs if run["result"] == "done"]
+    undone = {run.get("undoes") for run in done if run["operation"] == "rollback"}
+    return [run for run in done if run["operation"] not in ("rollback", "pin") and run["id"] not in undone]

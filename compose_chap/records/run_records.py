@@ -29,7 +29,7 @@ from compose_chap.ownership import not_own
 from compose_chap.reading import Value, parse
 from compose_chap.records import order
 from compose_chap.records.files import own_folder
-from compose_chap.records.steps import Step
+from compose_chap.records.steps import Step, reached
 from compose_chap.units import moment
 
 FOLDER = ".docker-chap"
@@ -231,13 +231,12 @@ def refuse_open_run(directory: Path) -> None:
     """Raise Interrupted when an earlier run was interrupted."""
     journal = open_run(directory, lambda: datetime.now(timezone.utc))
     if journal:
-        reached = journal.steps[-1] if journal.steps else "start"
         whose = Origin.of(journal.record)
         of = f" of {whose}" if whose.project else ""
         raise Interrupted(
             f"The {journal.operation}{of} that {journal.record['by']} began at {moment(journal.record['started_at'])}"
-            f" was cut off at step '{reached}'.",
-            state="The stack may be half changed. Nothing was changed by this command.",
+            f" was cut off {reached(journal.steps)}.",
+            state="The stack may be partly changed. This command changed nothing.",
             hint="Finish or undo it first: docker chap recover",
         )
 
@@ -256,9 +255,7 @@ def history(directory: Path, origin: Origin = Origin()) -> list[dict[str, Any]]:
 
 def effective_runs(directory: Path, origin: Origin = Origin()) -> list[dict[str, Any]]:
     """Return the records of a stack's runs that succeeded and were not undone since, oldest first, without `pin`."""
-    done = [run for run in history(directory, origin) if run["result"] == "done"]
-    undone = {run.get("undoes") for run in done if run["operation"] == "rollback"}
-    return [run for run in done if run["operation"] not in ("rollback", "pin") and run["id"] not in undone]
+    return order.effective(history(directory, origin))
 
 
 def run_id(now: datetime) -> str:

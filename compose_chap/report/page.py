@@ -22,12 +22,12 @@ def page(known: ReportFacts) -> str:
     """Return the report as an HTML document."""
     parts = [
         _section("glance", "At a glance", facts(_glance(known))),
-        _section("promise", "Promised and reached", sections.promise(known)),
+        _section("promise", "Scheduled and done", sections.promise(known)),
         _section("runs", "What runs", sections.services(known)),
         _section("changes", "Changes of CHAP", sections.changes(known)),
         _section("backups", "Backups", sections.backups(known)),
-        _section("copies", "Copies in another place", sections.copies(known)),
-        _section("drills", "Drills and test-restores", sections.proofs(known)),
+        _section("copies", "Copies in a repository", sections.copies(known)),
+        _section("drills", "Test restores and checks", sections.proofs(known)),
         _section("size", "Sizes and downtimes", growth.sizes(known)),
         _section("rows", "Rows of each table over time", growth.rows(known)),
         _section("history", "Everything that was done", work.history(known)),
@@ -98,9 +98,9 @@ def _glance(known: ReportFacts) -> Iterator[tuple[str, Content]]:
         yield "Schema", known.schema or UNKNOWN
     yield "Database", size(known.database_size) or UNKNOWN
     yield "Newest proven backup", _backup(known, known.sound)
-    yield "Newest copy elsewhere", _copy(known, known.copy)
-    yield "Last test-restore", _proof(known, known.test)
-    yield "Last drill from a copy", _proof(known, known.drill)
+    yield "Newest copy in a repository", _copy(known, known.copy)
+    yield "Last test restore of a backup", _proof(known, known.test)
+    yield "Last test restore of a copy", _proof(known, known.drill)
     month = known.reached[0] if known.reached else None
     if month and month.nights:
         nights = "nights" if known.promise else "days"
@@ -139,8 +139,8 @@ def _footer(known: ReportFacts) -> Element:
             "p",
             f"{asked}; all else is from the records and backups beside {known.directory}. A backup is proven when"
             " PostgreSQL's own tools have read it from its first byte to its last (read back), or have restored it in a"
-            " server that was thrown away, where the rows of every table were counted (test-restored). A drill does"
-            " the latter with a copy that was brought back from its repository.",
+            " throwaway PostgreSQL, where the rows of every table were counted (test-restored). A test restore of a"
+            " copy does the latter with a copy that was brought back from its repository.",
         ),
         element("p", f"Made by docker chap {known.tool}. This page loads nothing and runs nothing."),
     )

@@ -27,12 +27,12 @@ def promise(known: ReportFacts) -> Content:
     """Return what the schedule promises, and what came of it."""
     plan = known.promise
     if plan is None:
-        about: Content = element("p", "Nothing is promised: no work is scheduled. This is what was reached anyway.")
+        about: Content = element("p", "No work is scheduled. This was done by hand.")
     else:
         to = f" Copies go to {plan.repository}." if plan.repository else " No copies are made."
         about = element("p", f"The work is started by {plan.by}, every night at {plan.at} by this server's clock.{to}")
     rows = _promised(known)
-    heads = headings("What", "Promised", "Last", *(number(f"{window.days} days") for window in known.reached))
+    heads = headings("What", "Scheduled", "Last", *(number(f"{window.days} days") for window in known.reached))
     upcoming = [
         [
             _NEXT[kind].capitalize(),
@@ -41,11 +41,11 @@ def promise(known: ReportFacts) -> Content:
         for kind, moment in (plan.upcoming.items() if plan else ())
     ]
     following = table("When the work begins next", headings("Work", "Next"), upcoming) if upcoming else None
-    return [about, table("What was promised, and what was reached", heads, rows), following]
+    return [about, table("What is scheduled, and what was done", heads, rows), following]
 
 
 def _promised(known: ReportFacts) -> list[list[Content]]:
-    plan, now = known.promise, known.made_at
+    plan, now, windows = known.promise, known.made_at, known.reached
     nightly, elsewhere = plan is not None, bool(plan and plan.repository)
     last = [
         known.sound.made_at if known.sound else None,
@@ -55,15 +55,25 @@ def _promised(known: ReportFacts) -> list[list[Content]]:
     ]
     ages: list[Content] = [age(moment, now) if moment else "never" for moment in last]
     return [
-        ["Proven backup", "every night" if nightly else "", ages[0], *(_part(of, of.proven) for of in known.reached)],
+        ["Proven backup", "every night" if nightly else "", ages[0], *(_part(of, of.proven) for of in windows)],
         [
-            "Copy elsewhere",
+            "Copy in a repository",
             "every night" if elsewhere else "",
             ages[1],
-            *(_part(of, of.copied) for of in known.reached),
+            *(_part(of, of.copied) for of in windows),
         ],
-        ["Test-restore", "every week" if nightly else "", ages[2], *(str(of.tests) for of in known.reached)],
-        ["Drill from a copy", "every month" if elsewhere else "", ages[3], *(str(of.drills) for of in known.reached)],
+        [
+            "Test restore of a backup",
+            "every week" if nightly else "",
+            ages[2],
+            *(str(of.tests) for of in known.reached),
+        ],
+        [
+            "Test restore of a copy",
+            "every month" if elsewhere else "",
+            ages[3],
+            *(str(of.drills) for of in known.reached),
+        ],
     ]
 
 
@@ -148,7 +158,7 @@ def backups(known: ReportFacts) -> Content:
             [month, count(len(lines)), count(_tested(lines)), size(max((line.size or 0 for line in lines)) or None)]
             for month, lines in months
         ]
-        monthly = headings("Month", number("Proven backups"), number("Of these test-restored"), number("Largest"))
+        monthly = headings("Month", number("Proven backups"), number("Of these restored as a test"), number("Largest"))
         caption = "Backups that were made and proven, and have been removed since"
         parts.append(folded(f"{caption}: {len(gone)}", table(caption, monthly, rows)))
     return parts
@@ -187,10 +197,12 @@ def _proven(line: BackupLine) -> Content:
 def copies(known: ReportFacts) -> Content:
     """Return every copy that the records know of."""
     if not known.copies:
-        return element("p", "There are no copies outside of this server, as far as the records say.")
+        return element("p", "There are no copies in a repository, as far as the records say.")
     stay = [line for line in known.copies if line.removed_at is None]
     gone = len(known.copies) - len(stay)
-    heads = headings(when("Backup made"), when("Copied"), number("Sent"), number("As SQL"), when("Last drill"), "Where")
+    heads = headings(
+        when("Backup made"), when("Copied"), number("Sent"), number("As SQL"), when("Last test restore"), "Where"
+    )
     places = {line.repository for line in stay}
     # A place that is the same for all is named once.
     rows = [[*_copy(line), line.repository if len(places) > 1 else ""] for line in stay]
@@ -210,18 +222,18 @@ def _copy(line: CopyLine) -> list[Content]:
 
 
 def proofs(known: ReportFacts) -> Content:
-    """Return every drill, test-restore and check of a repository."""
+    """Return every test restore, and every check of a repository."""
     if not known.proofs:
-        return element("p", "No backup was test-restored and no copy was brought back so far.")
+        return element("p", "There was no test restore so far, of a backup or of a copy.")
     heads = headings(when("When"), "What", "Result", number("Tables compared"), number("Rows compared"))
     caption = f"{len(known.proofs)} in all, the newest first; {_good(known.proofs)} went well"
     return _newest_first(caption, heads, [_proof(line) for line in known.proofs])
 
 
 _KINDS = {
-    "copy": "drill: copy of {} brought back and restored",
-    "backup": "test-restore of backup {}",
-    "dump": "test-restore of the file {}",
+    "copy": "test restore of the copy of {}",
+    "backup": "test restore of backup {}",
+    "dump": "test restore of the file {}",
     "repository": "check of {}",
 }
 

@@ -42,7 +42,7 @@ def history(known: ReportFacts) -> Content:
         table(caption, _HEADS, [_row(entry) for entry in reversed(recent)]) if recent else None,
     ]
     if not recent:
-        parts.append(element("p", "Nothing was done lately."))
+        parts.append(element("p", "Nothing was done in this period."))
     return [*parts, *_older(known, older)]
 
 
@@ -60,7 +60,7 @@ def _older(known: ReportFacts, entries: Sequence[AuditEntry]) -> Iterator[Conten
             if month.startswith(f"{year:04}")
         ]
         yield folded(
-            f"{year}: what was routine, in numbers"
+            f"{year}: routine work, as numbers"
             + (f"; {units.several(len(single), 'line')} about all else" if single else ""),
             table(f"What went well in {year}, by month", _MONTHLY, rows) if rows else None,
             table(f"Changes, failures and refusals in {year}", _HEADS, map(_row, single)) if single else None,

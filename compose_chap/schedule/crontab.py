@@ -94,4 +94,7 @@ def _read() -> str:
 def _write(text: str) -> None:
     finished = process.run(["crontab", "-"], stdin=text)
     if finished.status != 0:
-        raise EngineError(f"cron does not take the schedule: {finished.last_lines}")
+        raise EngineError(
+            f"cron does not take the schedule: {finished.last_lines}",
+            hint="Is this user allowed to use cron? See /etc/cron.allow and /etc/cron.deny.",
+        )

@@ -36,7 +36,7 @@ def facts(
         ("Test restores", _count(week, "verify")),
         ("Newest backup", units.dated(seen.last_backup, now)),
         ("Newest copy elsewhere", units.dated(seen.last_copy, now)),
-        ("Last restore of a copy", units.dated(seen.last_drill, now)),
+        ("Last test restore of a copy", units.dated(seen.last_drill, now)),
     ]
     return [*counted, *_of_status(reading.Value(dict(status), "the status", StateError))]
 

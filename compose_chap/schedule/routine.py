@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime
 from pathlib import Path
 
 from compose_chap import units
@@ -14,6 +14,7 @@ from compose_chap.errors import EngineError, StateError, UsageError
 from compose_chap.model import Origin
 from compose_chap.records import audit
 from compose_chap.records.audit import AuditEntry
+from compose_chap.records.run_records import run_began
 from compose_chap.schedule import plan, timers
 from compose_chap.schedule.plan import KINDS, NIGHTLY, Schedule
 from compose_chap.schedule.timers import Timers
@@ -134,7 +135,7 @@ def _failures(trail: Sequence[AuditEntry], besides: str = "") -> list[str]:
 def _made(entry: AuditEntry) -> datetime | None:
     """Return when the backup was made that an entry is about, which is what its id says."""
     with suppress(ValueError):
-        return datetime.strptime(str(entry.facts.get("backup")), "%Y%m%dT%H%M%SZ").replace(tzinfo=timezone.utc)
+        return run_began(str(entry.facts.get("backup")))
     return None
 
 

@@ -100,4 +100,4 @@ def _joined(names: Sequence[str]) -> str:
 
 
 def _keys(keys: Collection[str]) -> str:
-    return f"Keys        {', '.join(sorted(keys))}: write their values down here too\n" if keys else ""
+    return f"Keys        {', '.join(sorted(keys))}: write their values here by hand\n" if keys else ""

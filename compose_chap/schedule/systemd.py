@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timezone
@@ -162,7 +163,10 @@ class Systemd:
     def _call(self, *words: str) -> None:
         finished = process.run(["systemctl", *self._options, *words])
         if finished.status != 0:
-            raise EngineError(f"systemd refuses to {words[0]} the timers: {finished.last_lines}")
+            raise EngineError(
+                f"systemd refuses to {words[0]} the timers: {finished.last_lines}",
+                hint=f"See what it says: {shlex.join(['journalctl', *self._options, '-n', '20'])}",
+            )
 
 
 def _content(path: Path) -> bytes | None:

@@ -65,12 +65,12 @@ def timers(wanted: str = "") -> Timers:
         f"Nothing on this machine can start the work at its time: {wanted or 'neither systemd nor cron'} is"
         f"{' not' if wanted else ''} at work for this user.",
         state="Nothing was changed.",
-        hint="Run it as root, where systemd runs. Or: loginctl enable-linger, or apt install cron",
+        hint="Run it as root, where systemd runs. Or: loginctl enable-linger, or sudo apt install cron",
     )
 
 
 def refuse_namesake(starter: Timers, schedule: Schedule) -> None:
-    """Raise StateError where timers of this name are another stack's: two engines may have a project of one name."""
+    """Raise UsageError where timers of this name are another stack's: two engines may have a project of one name."""
     other = starter.folder(schedule.project)
     if not other or other == schedule.folder:
         return

@@ -33,9 +33,10 @@ class WorkPart:
 
 @dataclass(frozen=True)
 class WorkOutcome:
-    """How a part ended. `exit_status` is None for a part that was left out; `message` says why it failed.
+    """How a part ended. `exit_status` is None for a part that was left out.
 
-    `hint` says what to do about it, empty for nothing that is known.
+    `message` says why it failed or was left out, and of one that is done what a person should know; `hint` says what
+    to do about a failure, empty for nothing that is known.
     """
 
     name: str
@@ -120,7 +121,9 @@ def _outcome(schedule: Schedule, part: WorkPart) -> WorkOutcome:
     facts = {name: _short(document[name]) for name in _TELLING if name in document}
     if finished.status == 0:
         fault = _fault(document)
-        return WorkOutcome(part.name, 1 if fault else 0, message=fault, facts=facts)
+        return WorkOutcome(
+            part.name, 1 if fault else 0, message=fault or "\n".join(document.get("notes", ())), facts=facts
+        )
     failure = document.get("error", {})
     message = str(failure.get("message") or finished.last_lines)
     return WorkOutcome(part.name, finished.status, 0, message, facts, str(failure.get("hint") or ""))

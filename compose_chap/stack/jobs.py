@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from urllib.parse import unquote, urlsplit
 
 from compose_chap.engine.world import World
 from compose_chap.errors import EngineError
 from compose_chap.model import Role, Stack
 from compose_chap.stack.chap import Chap, Jobs
+
+# The queue of Celery that CHAP's jobs wait in.
+_QUEUE = "celery"
+# Without a password no user is named either. `$AUTH` is not an argument: those of a process can be seen by others.
+_QUEUED = (
+    "sh",
+    "-c",
+    "for client in valkey-cli redis-cli; do if command -v $client >/dev/null; then"
+    ' [ -z "$REDISCLI_AUTH" ] || user="--user $3";'
+    ' exec timeout 2 $client -p "$1" -n "$2" $user LLEN "$4"; fi; done; exit 127',
+    "sh",
+)
 
 
 def wait_for_jobs(world: World, stack: Stack, limit: float) -> Jobs:
@@ -36,6 +49,24 @@ def waiting_jobs(world: World, stack: Stack) -> Jobs | None:
         return None
     with suppress(EngineError):
         return Chap(world.engine, stack.api.containers[0].id).waiting_jobs()
+    return None
+
+
+def queued_jobs(world: World, stack: Stack) -> int | None:
+    """Return how many jobs wait in the broker, asked with its own client; CHAP need not run.
+
+    None where the broker is not in this project, or its client cannot ask it.
+    """
+    with suppress(EngineError, ValueError):
+        url = urlsplit(stack.api.containers[0].environment.get("CELERY_BROKER", ""))
+        brokers = [service.containers[0] for service in stack.of(Role.BROKER) if service.containers]
+        named = [container for container in brokers if url.hostname in container.names]
+        if url.scheme == "redis" and named:
+            question = [str(url.port or 6379), url.path.strip("/") or "0", unquote(url.username or "default"), _QUEUE]
+            password = unquote(url.password or "")
+            environment = {"REDISCLI_AUTH": password, "VALKEYCLI_AUTH": password} if password else {}
+            asked = world.engine.run(named[0].id, [*_QUEUED, *question], environment=environment)
+            return int(asked.stdout)
     return None
 
 

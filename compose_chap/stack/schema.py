@@ -1,4 +1,4 @@
-"""The verdict on a database: does it fit the models of a CHAP image? Pure, except for `inspect`.
+"""The verdict on a database: does it fit the models of a CHAP image? Pure, except for `inspect` and `of_stack`.
 
 Alembic's mark alone cannot be trusted. Up to v2.1.0 Alembic never succeeds, which does no harm; v2.2.0 to v2.3.1
 swallow a failed migration, or do not commit it; from v2.4.0 on a failure ends the API. So the tables that the models
@@ -123,15 +123,15 @@ class Schema:
     def _mark(self, code: str) -> Iterator[str]:
         now, wanted = ", ".join(self.alembic) or "missing", ", ".join(self.heads) or "not known"
         if self.unknown_marks:
-            yield f"{code} does not know Alembic's mark {', '.join(self.unknown_marks)}: a newer release made it"
+            yield f"{code} does not know Alembic's revision {', '.join(self.unknown_marks)}: a newer release made it"
         elif self.pending and set(self.pending) <= _HARMLESS:
-            yield f"Alembic's mark is {now}, not {wanted}, which does no harm here"
+            yield f"Alembic's revision is {now}, not {wanted}, which does no harm here"
         elif self.pending:
-            yield f"Alembic's mark is {now}, and {code} wants {wanted}"
+            yield f"Alembic's revision is {now}, and {code} wants {wanted}"
         elif self.verdict == MARK_BEHIND:
-            yield f"whether Alembic's mark ({now}) is right cannot be seen: the image has no revisions"
+            yield f"whether Alembic's revision ({now}) is right cannot be seen: the image lists none"
         elif self.verdict == ALEMBIC_BEHIND:
-            yield "Alembic's own mark is behind, as in most CHAP installations; up to v2.1.0 CHAP does not use it"
+            yield "Alembic's revision is behind, as in most CHAP installations; up to v2.1.0 CHAP does not use it"
 
 
 def of_stack(world: World, stack: Stack) -> Schema:

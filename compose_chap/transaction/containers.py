@@ -13,6 +13,7 @@ from compose_chap.image import Reference
 from compose_chap.model import Container, Project
 from compose_chap.postgres.server import Server
 from compose_chap.processes.process import check as succeeded
+from compose_chap.records.steps import Step
 from compose_chap.transaction import hooks
 from compose_chap.transaction.hooks import Hooks
 from compose_chap.transaction.run.change import Change
@@ -27,6 +28,21 @@ _UNFINISHED = re.compile(r"[0-9a-f]{12}_(.+)")
 def containers_of(world: World, project: Project, service: str) -> list[Container]:
     """Return the containers of one service as they are now."""
     return [container for container in world.engine.containers(project.name) if container.service == service]
+
+
+def has_own(world: World, change: Change, service: str) -> bool:
+    """Whether a writer has exactly the containers that it had before the change: nobody created or removed one."""
+    return {container.id for container in containers_of(world, change.project, service)} == {
+        *change.containers[service]
+    }
+
+
+def may_be_changed(world: World, change: Change, begun: Collection[str]) -> bool:
+    """Whether the new version may have changed the live data: the run has started it, or somebody else has.
+
+    Whoever calls Compose while the files name the new version starts it; which one it was, nobody knows later.
+    """
+    return Step.START_API in begun or not all(has_own(world, change, name) for name in change.writers)
 
 
 def server_of(world: World, change: Change) -> Server:

@@ -22,7 +22,7 @@ from compose_chap.postgres import reach
 from compose_chap.postgres.server import identifier
 from compose_chap.records.run_records import Journal, report_file
 from compose_chap.redact import passwords_in, redact
-from compose_chap.transaction.containers import containers_of, server_of
+from compose_chap.transaction.containers import containers_of, may_be_changed, server_of
 from compose_chap.transaction.data.data_plan import DataPlan
 from compose_chap.transaction.data.previous_data import previous_data_of
 from compose_chap.transaction.file_changes import file_changes_of
@@ -131,26 +131,31 @@ def by_hand(world: World, change: Change, journal: Journal) -> str:
 
     previous, plan, remarks = previous_data_of(change, facts_of(journal)), DataPlan(), []
     try:
-        plan = previous.way_back(server_of(world, change).databases(), journal.steps)
+        changed = may_be_changed(world, change, journal.steps)
+        plan = previous.way_back(server_of(world, change).databases(), journal.steps, changed=changed)
     except ChapError as error:
         # The database may be what failed.
         remarks.append(f"# {error.message.splitlines()[0]} The old data are in {previous.location}.")
     if plan.from_dump:
         remarks.append(f"# the old data are in {previous.location}: steps 2 and 3 of RESTORE.txt there")
-    commands += [[*psql, statement] for statement in statements(plan)]
+    commands += [[*psql, statement] for statement in renames(plan)]
     for name in change.writers:
         image = change.images[name]
         commands.append(["docker", "tag", image["id"], image["reference"].partition("@")[0]])
     commands.append([*compose, *UP_ALONE, *change.writers])
+    # Not before CHAP runs on the old data.
+    commands += [[*psql, statement] for statement in drops(plan)]
 
     lines = [shlex.join(command) for command in commands]
     lines[2:2] = [*remarks, *file_changes_of(change).by_hand()]
     return "\n".join(lines)
 
 
-def statements(plan: DataPlan) -> list[str]:
-    """Return the SQL statements of a plan for the databases."""
-    return [
-        *(f"ALTER DATABASE {identifier(old)} RENAME TO {identifier(new)}" for old, new in plan.renames),
-        *(f"DROP DATABASE IF EXISTS {identifier(name)}" for name in plan.drops),
-    ]
+def renames(plan: DataPlan) -> list[str]:
+    """Return the SQL statements that rename databases as a plan says."""
+    return [f"ALTER DATABASE {identifier(old)} RENAME TO {identifier(new)}" for old, new in plan.renames]
+
+
+def drops(plan: DataPlan) -> list[str]:
+    """Return the SQL statements that drop what a plan no longer needs."""
+    return [f"DROP DATABASE IF EXISTS {identifier(name)}" for name in plan.drops]

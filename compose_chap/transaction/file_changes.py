@@ -5,13 +5,14 @@ from __future__ import annotations
 import shlex
 from abc import ABC, abstractmethod
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from compose_chap.engine.world import World
 from compose_chap.errors import ChapError, StateError
 from compose_chap.image import release_key, release_tag
+from compose_chap.model import Project
 from compose_chap.project import checkout_move
 from compose_chap.project.checkout import Checkout, Move
 from compose_chap.records.files import durable
@@ -35,13 +36,15 @@ class FileChanges(ABC):
     def __init__(self, change: Change) -> None:
         self.change = change
 
-    @abstractmethod
     def prepare(self, world: World) -> None:
-        """Read, while CHAP still serves, what is compared later."""
+        """Do, while CHAP still serves, what takes time. Raise ChapError when the result would not be as planned."""
 
     @abstractmethod
     def apply(self, world: World, journal: Journal) -> None:
-        """Change the files. Raise ChapError when they changed since the plan, or the result is not as planned."""
+        """Change the files. Raise ChapError when they changed since the plan."""
+
+    def check(self, world: World) -> None:
+        """Look, once CHAP answers, at what could not be looked at before. Raise ChapError as `prepare` does."""
 
     @abstractmethod
     def revert(self, world: World, journal: Journal) -> Reverted:
@@ -83,19 +86,31 @@ class TagEdits(FileChanges):
 
     def prepare(self, world: World) -> None:
         if self.change.edits:
-            self._before = self._all_but_images(world)
+            project = self.change.project
+            self._before = self._all_but_images(world, project)
+            drafts = durable.draft_edits(self.change.edits)
+            files, env_files = (
+                tuple(drafts.get(path, path) for path in paths) for paths in (project.files, project.env_files)
+            )
+            self._compare(world, replace(project, files=files, env_files=env_files))
 
     def apply(self, world: World, journal: Journal) -> None:
-        if not self.change.edits:
-            return
-        begin(world, journal, Step.REWRITE, self._files)
-        durable.apply_edits(self.change.edits)
-        if self._before != self._all_but_images(world):
-            raise StateError("The edit would change more than the image tags, so it was not used.")
+        if self.change.edits:
+            begin(world, journal, Step.REWRITE, self._files)
+            durable.replace_by_drafts(self.change.edits)
+
+    def check(self, world: World) -> None:
+        project = self.change.project
+        # Compose finds `.env`, and what a file includes or extends, under their own names only.
+        if not {edit.path for edit in self.change.edits} <= {*project.files, *project.env_files}:
+            self._compare(world, project)
 
     def revert(self, world: World, journal: Journal) -> Reverted:
-        # Before the stop we wrote nothing, so changes in the files then are somebody else's.
-        return Reverted(tuple(durable.revert_edits(self.change.edits))) if journal.began(Step.STOP) else Reverted()
+        if journal.began(Step.STOP):
+            return Reverted(tuple(durable.revert_edits(self.change.edits)))
+        # Before the stop we wrote nothing but drafts, so changes in the files then are somebody else's.
+        durable.remove_drafts(self.change.edits)
+        return Reverted()
 
     def name_others(self, world: World, files: tuple[Path, ...]) -> bool:
         if not files:
@@ -116,8 +131,12 @@ class TagEdits(FileChanges):
         restore = f"Then use the backup: docker chap restore {backup} --with-version"
         return f"{pull}\nIf the tag has moved since, this fetches another image. {restore}" if backup else pull
 
-    def _all_but_images(self, world: World) -> dict[str, Any]:
-        config = world.engine.compose_config(self.change.project)
+    def _compare(self, world: World, project: Project) -> None:
+        if self._before != self._all_but_images(world, project):
+            raise StateError("The edit would change more than the image tags, so it was not used.")
+
+    def _all_but_images(self, world: World, project: Project) -> dict[str, Any]:
+        config = world.engine.compose_config(project)
         for name in self.change.writers:
             config["services"][name].pop("image", None)
         # Extensions are prose to Compose: an anchor that holds an image may stand there.
@@ -134,9 +153,6 @@ class CheckoutMove(FileChanges):
     def __init__(self, change: Change, move: Move) -> None:
         super().__init__(change)
         self._move = move
-
-    def prepare(self, world: World) -> None:
-        """Nothing is compared: another release may change anything."""
 
     def apply(self, world: World, journal: Journal) -> None:
         if journal.began(Step.CHECKOUT):

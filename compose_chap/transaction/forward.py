@@ -16,19 +16,20 @@ from compose_chap import redact
 from compose_chap.check import Check
 from compose_chap.engine.world import World
 from compose_chap.errors import Cancelled, ChapError, DatabaseError, NeedsPerson, RolledBack, StateError
+from compose_chap.image import release_key
 from compose_chap.model import Stack
 from compose_chap.postgres.server import Server
 from compose_chap.records import lock
 from compose_chap.records.run_records import Journal
 from compose_chap.records.steps import Step
-from compose_chap.stack.jobs import take_no_more, waiting_jobs
+from compose_chap.stack.jobs import queued_jobs, take_no_more, waiting_jobs
 from compose_chap.stack.observe import refreshed
 from compose_chap.transaction import evidence, hooks, start_up, undo, verify
 from compose_chap.transaction.containers import server_of, start_service, stop_services, wait_for_server
 from compose_chap.transaction.data import repairs, value_query, values
-from compose_chap.transaction.data.previous_data import previous_data_of
+from compose_chap.transaction.data.previous_data import PreviousData, previous_data_of
 from compose_chap.transaction.data.value_query import Before
-from compose_chap.transaction.file_changes import file_changes_of
+from compose_chap.transaction.file_changes import FileChanges, file_changes_of
 from compose_chap.transaction.run.change import Change, begin
 from compose_chap.transaction.run.facts import facts_of
 from compose_chap.transaction.verify import VerifyFailed
@@ -98,17 +99,20 @@ def _forward(world: World, change: Change, journal: Journal, credentials: Mappin
         # A worker that may have a job takes seconds to stop. The API does not: it serves until they have stopped.
         stop_services(world, change, workers, hooked, at_once=idle)
         getting_ready.result()
-    file_changes.apply(world, journal)
     # Last before the API stops, so that hardly any job can be queued after it.
     waiting = waiting_jobs(world, stack)
     down = world.clock()
     world.notify(Step.STOP.value, api)
     stop_services(world, change, [api], hooked)
 
-    previous.preserve(world, server, journal)
-    previous.bring_in(world, server, journal)
+    with world.parallel(1) as (pool, beside):
+        # The API may have queued a job until its end, and nobody can ask it any more.
+        asking = pool.submit(queued_jobs, beside, stack)
+        previous.preserve(world, server, journal)
+        _change_files_and_data(world, journal, server, file_changes, previous)
+        queued = asking.result()
     # Where no job waits, a worker has nothing to do until the API serves, which is after its migration.
-    together = waiting is not None and not (waiting.waiting or waiting.own)
+    together = queued == 0 and waiting is not None and not (waiting.waiting or waiting.own)
     answering, old_values = start_up.start(world, change, journal, hooked, workers=together)
     with world.parallel(2) as (pool, beside):
         # Where the workers run already, all that is left to ask is asked now.
@@ -118,6 +122,7 @@ def _forward(world: World, change: Change, journal: Journal, credentials: Mappin
         compared = pool.submit(_values, server, change, journal, old_values.compared)
         checks = [*repaired, *_look_at_api(world, change, journal, answering.stack, rows)]
         checks += compared.result()
+        file_changes.check(world)
         checks += verify.queued(waited, waiting)
         # A run that is cut off from here on is finished by `recover`, which cannot see these again.
         journal.learn(early_checks=[asdict(check) for check in checks if check.name in _ONCE])
@@ -129,6 +134,25 @@ def _forward(world: World, change: Change, journal: Journal, credentials: Mappin
         begin(world, journal, Step.VERIFY)
         checks_of_all = everything.result() if everything else _look_at_all(world, change, credentials)
     return Done((*checks, *verify.raise_if_failed(checks_of_all)), (answering.since - down).total_seconds())
+
+
+def _change_files_and_data(
+    world: World, journal: Journal, server: Server, file_changes: FileChanges, previous: PreviousData
+) -> None:
+    """Change the files, and let incoming data be the live ones."""
+    # Somebody may call Compose while this run is cut off: newer code may not meet older data then.
+    newer = _is_newer(file_changes.change)
+    if newer:
+        previous.bring_in(world, server, journal)
+    file_changes.apply(world, journal)
+    if not newer:
+        previous.bring_in(world, server, journal)
+
+
+def _is_newer(change: Change) -> bool:
+    """Whether a change brings a newer version than the one before, as far as their numbers say."""
+    before, after = release_key(change.baseline.version), release_key(change.expected)
+    return bool(before and after and before < after)
 
 
 def look_again(world: World, change: Change, journal: Journal) -> Done | None:

@@ -24,6 +24,8 @@ from compose_chap.stack.observe import refreshed
 from compose_chap.transaction import hooks, verify, wait
 from compose_chap.transaction.containers import (
     containers_of,
+    has_own,
+    may_be_changed,
     recreate,
     start_service,
     start_what_ran,
@@ -35,7 +37,7 @@ from compose_chap.transaction.data.written import Written, written_to
 from compose_chap.transaction.file_changes import Reverted, file_changes_of
 from compose_chap.transaction.run import kept
 from compose_chap.transaction.run.change import Change, begin
-from compose_chap.transaction.run.facts import facts_of
+from compose_chap.transaction.run.facts import RunFacts, facts_of
 
 # A Compose file of our own, beside what is kept of the run.
 _ON_TOP = "images-of-before.yml"
@@ -50,6 +52,8 @@ def undo(world: World, change: Change, journal: Journal, *, cut_off: bool = Fals
     # The operator's patience (--wait) is for the new version, not for the old one.
     world = replace(world, patience=max(world.patience, World.patience))
     journal.release_reserve()
+    if not journal.began(Step.STOP) and _still_serves(world, change, journal):
+        return _back_while_serving(world, change, journal)
     with suppress(StateError):
         # A full disk must not block this: everything it needs is in the journal already.
         begin(world, journal, Step.GO_BACK)
@@ -64,7 +68,8 @@ def undo(world: World, change: Change, journal: Journal, *, cut_off: bool = Fals
     reverted = file_changes.revert(world, journal)
     world.notify("data back", change.live)
     previous = previous_data_of(change, facts_of(journal))
-    previous.come_back(world, server, journal, cut_off=cut_off)
+    changed = may_be_changed(world, change, journal.steps)
+    drops = previous.come_back(world, server, journal, changed=changed, cut_off=cut_off)
     facts = facts_of(journal)
     written = written_to(server, change.failed, change, journal, cut_off=cut_off)
 
@@ -73,7 +78,11 @@ def undo(world: World, change: Change, journal: Journal, *, cut_off: bool = Fals
     world.notify("containers back", ", ".join(change.writers))
     checks = _chap_back(world, change, journal, server, left)
     checks += _configuration_checks(change, facts.configurations, configurations_of(world, change))
-    checks += _failed_data(server, change, written, previous.disposable, facts.new_data)
+    checks += _failed_data(server, change, written, facts.new_data)
+    # Not before the old state is verified: until then, this may be the only copy of the old data.
+    checks += _drop(server, drops if written.anything else (*drops, previous.disposable))
+    if changed and not journal.began(Step.START_API):
+        checks += _started_by_others(server, change, facts)
     if left:
         raise _for_a_person(change, left, "CHAP runs again as before, on the old data and with the old images.")
     checks += _left_to_others(reverted)
@@ -96,28 +105,71 @@ def _chap_back(
         raise
 
 
-def _failed_data(
-    server: Server, change: Change, written: Written, disposable: str, saved_in: Path | None
-) -> list[Check]:
-    """Drop the failed data, or report that they are kept, or `saved_in` a backup: nothing that a user wrote is lost."""
+def _still_serves(world: World, change: Change, journal: Journal) -> bool:
+    """Whether the run, which stopped nothing, and all others left CHAP's containers to serve as they did."""
+    # Before a checkout moves, whoever creates containers creates them as they were.
+    return not journal.began(Step.CHECKOUT) or all(has_own(world, change, name) for name in change.writers)
+
+
+def _back_while_serving(world: World, change: Change, journal: Journal) -> list[Check]:
+    """Put back what was changed beside a CHAP that serves, and look at it, without stopping anything."""
+    file_changes_of(change).revert(world, journal)
+    # Pull, build, backup and a side database leave the running stack alone. Only a restart of the engine stops it.
+    server = wait_for_server(world, change)
+    server.end_own_sessions()
+    plan = previous_data_of(change, facts_of(journal)).way_back(server.databases(), journal.steps, changed=False)
+    if change.baseline.version:
+        hooked = hooks.of(world, change.project)
+        for name in change.writers:
+            start_service(world, change, name, hooked, forgiving=True)
+    try:
+        checks = look(world, change, server, {})
+    except ChapError as error:
+        # The run had no part in this: it is named, and does not stand in the way.
+        checks = [Check("ready", "error", error.message, error.hint)]
+    kept.untag_kept_images(world, journal.id, change.project.name)
+    return [*checks, *_drop(server, plan.drops)]
+
+
+def _failed_data(server: Server, change: Change, written: Written, saved_in: Path | None) -> list[Check]:
+    """Report where the new data are kept, or `saved_in` which backup: nothing that a user wrote is lost."""
     if saved_in:
-        message = f"There was no room for the new data. They are in backup {saved_in.name}, with what users wrote."
+        message = f"There was no room for the new data. They are in the backup {saved_in}, with what users wrote."
         return [Check("written_meanwhile", "warn", message, details={"backup": str(saved_in)})]
-    if written.anything:
-        if not server.exists(change.failed):
-            return []
-        message = (
-            f"What was written in the meantime is kept in database {change.failed} until docker chap prune removes it."
-        )
-        details = {"tables": written.added, "changed": written.changed}
-        return [Check("written_meanwhile", "warn", message, details=details)]
-    if disposable:
+    if not written.anything or not server.exists(change.failed):
+        return []
+    message = (
+        f"What was written in the meantime is kept in database {change.failed}. After a week `docker chap prune`"
+        " offers to remove it; the nightly work leaves it."
+    )
+    details = {"tables": written.added, "changed": written.changed}
+    return [Check("written_meanwhile", "warn", message, details=details)]
+
+
+def _drop(server: Server, names: Sequence[str]) -> list[Check]:
+    """Drop databases that hold nothing new; return a warning for each that could not be removed."""
+    checks = []
+    for name in filter(None, names):
         try:
-            server.drop(disposable)
+            server.drop(name)
         except DatabaseError as error:
-            message = f"The database {disposable} holds nothing new and could not be removed: {error.message}"
-            return [Check("failed_data", "warn", message, "When nothing holds it any more: docker chap prune")]
-    return []
+            message = f"The database {name} holds nothing new and could not be removed: {error.message}"
+            checks.append(Check("failed_data", "warn", message, "When nothing holds it any more: docker chap prune"))
+    return checks
+
+
+def _started_by_others(server: Server, change: Change, facts: RunFacts) -> list[Check]:
+    """Return a warning where others created containers of CHAP before the data were kept, so that none came back."""
+    if change.incoming or facts.kept_dump or server.exists(change.failed):
+        return []
+    message = (
+        "Someone else created CHAP's containers during the run, before the data were kept. If they ran the new version,"
+        f" it has changed the database {change.live}."
+    )
+    backup = facts.backup.name if facts.backup else "latest"
+    return [
+        Check("data", "warn", message, f"Look at the data. Those from before the run: docker chap restore {backup}")
+    ]
 
 
 def _left_to_others(reverted: Reverted) -> list[Check]:
@@ -155,7 +207,7 @@ def _containers_back(world: World, change: Change, journal: Journal, *, files_le
     hooked = hooks.of(world, start_change.project)
     for name in change.writers:
         containers = containers_of(world, change.project, name)
-        if {container.id for container in containers} == set(change.containers[name]):
+        if has_own(world, change, name):
             start_service(world, change, name, hooked, forgiving=True)
         else:
             # Compose would leave a container alone that has the right image, and with it the mention of our file.

@@ -144,6 +144,21 @@ def test_old_copies_go_by_the_rules_for_backups(small: SampleStack, copied: Stor
     assert chap(small, "history")["entries"][-1]["summary"] == "read 100% of the repository back"
 
 
+@pytest.mark.torture  # restic tries for most of a minute
+def test_where_nothing_may_be_removed_a_schedule_goes_on(
+    small: SampleStack, made: dict[str, Any], tmp_path: Path
+) -> None:
+    with repositories.rest(tmp_path, "--append-only") as store:
+        for identity in (made["id"], chap(small, "backup")["backup"]["id"]):
+            chap(small, "copy", identity, "--to", store.location, *store.words, "--init")
+        keep = [word for name in ("last", "daily", "weekly", "monthly") for word in (f"--keep-{name}", "0")]
+        pruned = chap(small, "prune", *from_(store), *keep, "--yes")
+        assert not pruned["removed"] and "append-only" in pruned["notes"][0] and store.location in pruned["notes"][0]
+        assert len(chap(small, "copies", *from_(store))["copies"]) == 2
+        last = chap(small, "history")["entries"][-1]
+        assert last["result"] == "done" and last["summary"].startswith("removed nothing")
+
+
 @pytest.mark.torture
 def test_a_killed_copy_does_not_count_and_the_next_is_complete(
     small: SampleStack, made: dict[str, Any], copied: Store

@@ -75,7 +75,7 @@ def strange(small: SampleStack) -> Iterator[SampleStack]:
     chap(small, "restore", made["id"], "--yes")
     for path in (small.folder / "backups").glob("2*"):
         shutil.rmtree(path)
-    chap(small, "prune", "--keep-databases", "0", "--yes")
+    chap(small, "prune", "--keep-databases", "0", "--yes", "--set-aside")
 
 
 def server_of(stack: SampleStack) -> Server:

@@ -271,7 +271,7 @@ def test_a_restore_keeps_what_belongs_to_the_database(small: SampleStack) -> Non
     assert small.counts(done["kept_database"])["observation"] == 0
     assert done["kept_database"] in chap(small, "status")["database"]["kept"]
     # It is needed as long as the restore can be undone.
-    assert chap(small, "prune", "--keep-databases", "0", "--yes")["databases"] == []
+    assert chap(small, "prune", "--keep-databases", "0", "--yes", "--set-aside")["databases"] == []
     chap(small, "restore", "--undo", "--yes")
     assert small.counts()["observation"] == 0 and small.sql(what, "postgres") == before
     restores = [run for run in chap(small, "history")["runs"] if run["operation"] == "restore"]
@@ -279,7 +279,7 @@ def test_a_restore_keeps_what_belongs_to_the_database(small: SampleStack) -> Non
     # What was kept is the live one again; the rows that were restored are aside.
     kept = [name for name in small.databases() if name != small.database and name.startswith(small.database)]
     assert len(kept) == 1 and small.checksum(kept[0]) == at_first
-    assert chap(small, "prune", "--keep-databases", "0", "--yes")["databases"] == kept
+    assert chap(small, "prune", "--keep-databases", "0", "--yes", "--set-aside")["databases"] == kept
 
 
 def test_a_newer_backup_is_refused(small: SampleStack, backup_folder: Path, tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def test_a_damaged_database_does_not_block_a_restore(small: SampleStack, backup:
     # What is left of the damaged one is not thrown away by us.
     assert done["kept_database"] in small.databases()
     small.wait_ready()
-    chap(small, "prune", "--keep-databases", "0", "--yes")
+    chap(small, "prune", "--keep-databases", "0", "--yes", "--set-aside")
 
 
 def test_a_lost_database_gets_back_what_belonged_to_it(small: SampleStack, backup: str) -> None:

@@ -14,7 +14,7 @@ from tests.e2e.conftest import running
 from tests.sample.stack import SampleStack
 
 STATUSES = ("ok", "warn", "fail")
-BOTH_REVISIONS = "Alembic's mark is e1f2a3b4c5d6, and CHAP 2.3.1 wants a3b4c5d6e7f2."
+BOTH_REVISIONS = "Alembic's revision is e1f2a3b4c5d6, and CHAP 2.3.1 wants a3b4c5d6e7f2."
 
 
 @pytest.fixture(scope="module")

@@ -82,7 +82,6 @@ ALSO = {
 }
 
 MOST_IN_A_FOLDER = 11
-# One module for each command.
 LARGER = {
     "preflight": 12,
     "backups": 12,

@@ -8,38 +8,19 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import TextIO
 
-from compose_chap.check import Check
+from compose_chap.check import Check, words_of
 from compose_chap.cli.screen.layout import NARROW, colourful, hanging, painted, width_of
 from compose_chap.units import several
 
 _MARKS = {"ok": "ok", "warn": "warn", "fail": "FAIL", "error": "FAIL", "skipped": "skip"}
 _COLOURS = {"ok": "32", "warn": "33", "fail": "31", "error": "31", "skipped": "2"}
 
-# Names of checks are identifiers for scripts. Where their words alone do not say it, it is said here.
-_WORDS = {
-    "compose_files": "files readable",
-    "failed_data": "new data",
-    "healthy_now": "health",
-    "interrupted_run": "unfinished run",
-    "release_files": "files of release",
-    "room": "free space",
-    "same_version": "one version",
-    "start": "start",
-    "stop": "stop",
-    "version_path": "version",
-    "written_meanwhile": "newer data",
-}
 _NAME_WIDTH = 16
 
 # A command in a hint, to the end of its sentence. It is copied from the screen, so it has a line of its own, unbroken.
-_PROGRAMS = "docker|mkdir|chown|chmod|mount|git|rm|mv|cp|df|ls"
+_PROGRAMS = "docker|mkdir|chown|chmod|mount|systemctl|timedatectl|apt|git|cd|rm|mv|cp|df|ls|dmesg"
 _COMMAND = re.compile(rf"(?:^|(?<=: ))((?:sudo |DOCKER_\w+=\S+ )?(?:{_PROGRAMS}) .+?)\.?(?:$| (?=[A-Z][a-z]+[ :]))")
 _SEVERAL = re.compile(r", (?=docker )")
-
-
-def name_of(check: Check) -> str:
-    """Return the name of a check in words."""
-    return "note" if check.name.startswith("note_") else _WORDS.get(check.name, check.name.replace("_", " "))
 
 
 def checks_text(checks: Iterable[Check], stream: TextIO | None = None) -> str:
@@ -53,7 +34,7 @@ def checks_text(checks: Iterable[Check], stream: TextIO | None = None) -> str:
     indent = 8 if narrow else 8 + _NAME_WIDTH + 1
     lines = []
     for (status, message, hint), alike in groupby(checks, lambda check: (check.status, check.message, check.hint)):
-        names = ", ".join(dict.fromkeys(name_of(check) for check in alike))
+        names = ", ".join(dict.fromkeys(words_of(check.name) for check in alike))
         mark = painted(_MARKS[status].ljust(4), _COLOURS[status], wanted=colour)
         alone = narrow or len(names) > _NAME_WIDTH
         name = f"{hanging(names, 8, width)}\n{'':<{indent}}" if alone else f"{names:<{_NAME_WIDTH}} "

@@ -54,9 +54,9 @@ def listing_text(listing: CopyListing, repository: str, now: datetime, others: i
     text = table(rows, ["COPY", "AGE", "AS SQL", "STACK"]) if rows else f"No copies in {repository}."
     if count := len(listing.incomplete):
         text += "\n\n" + paragraph(
-            f"Not counted: what {count} unfinished copies have sent."
+            f"Not counted: the data of {count} unfinished copies."
             if count > 1
-            else "Not counted: what an unfinished copy has sent."
+            else "Not counted: the data of an unfinished copy."
         )
     if others:
         text += "\n\n" + paragraph(f"Not listed: {copies(others)} of other stacks.")
@@ -74,7 +74,7 @@ def prune_text(chosen: CopyPrunePlan) -> str:
     going += [["snapshot", identity[:8], "its copy was cut off"] for identity in chosen.incomplete]
     staying = [["copy", identity, why] for identity, why in chosen.kept.items()]
     parts = [f"Would be removed\n{table(going)}" if going else "Nothing to remove."]
-    parts += [f"Stays\n{table(staying)}"] if staying else []
+    parts += [f"Kept\n{table(staying)}"] if staying else []
     return "\n\n".join(parts)
 
 
@@ -89,3 +89,11 @@ def copy_document(copy: Copy) -> dict[str, Any]:
         "size": copy.sql_size,
         "sha256": copy.sql_sha256,
     }
+
+
+def append_only(location: str) -> str:
+    """Say that old copies stay where this machine may remove nothing."""
+    return (
+        f"Old copies in {location} could not be removed: it is append-only. Remove them on that server, with restic"
+        " forget."
+    )

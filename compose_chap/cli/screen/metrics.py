@@ -46,14 +46,14 @@ def _lines(seen: Status | None, update: str | None, now: datetime) -> Iterator[_
     restored = _past(seen.last_test_restore, now) if seen.last_test_restore else never
     yield (
         "docker_chap_last_test_restore_timestamp_seconds",
-        f"When a backup was test-restored, {_NEVER}.",
+        f"When a backup was last restored as a test, {_NEVER}.",
         restored,
     )
     routine = seen.routine
     copied = _past(routine.last_copy, now) if routine.last_copy else never
     yield "docker_chap_last_copy_timestamp_seconds", f"When the newest copied backup was made, {_NEVER}.", copied
     drilled = _past(routine.last_drill, now) if routine.last_drill else never
-    yield "docker_chap_last_drill_timestamp_seconds", f"When a copy was test-restored, {_NEVER}.", drilled
+    yield "docker_chap_last_drill_timestamp_seconds", f"When a copy was last restored as a test, {_NEVER}.", drilled
     upcoming = routine.next_run.timestamp() if routine.next_run else None
     yield "docker_chap_next_run_timestamp_seconds", "When the nightly work begins next.", upcoming
     yield "docker_chap_last_backup_size_bytes", "The size of the newest backup.", last.size if last else None

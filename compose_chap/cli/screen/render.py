@@ -58,7 +58,7 @@ def failure_facts(error: ChapError) -> dict[str, Any]:
 
 
 def failure_document(command: str, error: ChapError) -> str:
-    """Return the part of a JSON document that describes a failure."""
+    """Return the JSON document of a command that failed."""
     return document(command, {"ok": False, **failure_facts(error), **error.details})
 
 

@@ -35,18 +35,18 @@ def ask_password(user: str) -> str:
 
 
 ASK_REMOVE = "Remove these for good?"
-DECLINED = "You said no. Nothing was changed."
+DECLINED = "Cancelled. Nothing was changed."
 
 # The plan of an upgrade
 
 CHANGES, NO_CHANGES = "Changes to the files", "none"
-COPY_KEPT = "a copy of {} inside the database server"
+COPY_KEPT = "a copy of the database {} inside the server"
 DUMP_KEPT = "a second dump of {}, because there is no room for a copy: going back takes as long as a restore"
-BACKUP_KEPT = "the backup alone, if nothing is written to {} after it begins; else a copy inside the database server"
+BACKUP_KEPT = "the backup alone, if nothing is written to {} after it begins; else a copy of the database"
 VERIFIED_PARTS = "versions, schema, rows, readiness, models, route, other containers"
 CANNOT_BE_UNDONE = (
     "This cannot be undone: a job that is running when CHAP stops is lost. After a rollback, rows that were written"
-    " since the upgrade are kept in a separate database, not merged into the previous data."
+    " since the upgrade are kept in a separate database. They are not merged into the previous data."
 )
 
 
@@ -65,7 +65,8 @@ def price_of_copy(copy: str, without: str, back: str) -> str:
 
 def price_without_copy(with_copy: str, back: str) -> str:
     price = f"If it has to go back, it is down about {back} longer: the backup is restored then."
-    return f"{price} If anything is written after the backup begins, a copy is made: down for about {with_copy}."
+    more = f"a copy of the database is made: down for about {with_copy}."
+    return f"{price} If anything is written after the backup begins, {more}"
 
 
 def only_recreated(services: str) -> str:
@@ -97,7 +98,10 @@ def previous_data_kept(kept: str) -> str:
 
 
 def newer_data_kept(database: str) -> str:
-    return f"The newer data are kept in database {database}."
+    return (
+        f"The newer data are kept in database {database}. After a week `docker chap prune` offers to remove it;"
+        " the nightly work leaves it."
+    )
 
 
 def report_at(path: object) -> str:
@@ -211,7 +215,7 @@ def still_unreliable(fault: str) -> str:
 
 NOTHING_TO_REMOVE = "Nothing to remove."
 WOULD_BE_REMOVED, REMOVED = "Would be removed", "Removed"
-IMAGES_FREE_TOO = ", and what the images free"
+IMAGES_FREE_TOO = ", plus the space of the images"
 STAYS, DATA_GONE = "Kept", "its data are gone"
 
 
@@ -291,9 +295,8 @@ def recovered(operation: str, run: str, outcome: str) -> str:
     return f"The {operation} of {run} {RECOVERED[outcome]}"
 
 
-def would_recover(operation: str, run: str, step: str, outcome: str) -> str:
-    reached = f"at step '{step}'" if step else "before its first step"
-    return f"The {operation} of {run} was cut off {reached}. {WOULD_RECOVER[outcome]}"
+def would_recover(operation: str, run: str, where: str, outcome: str) -> str:
+    return f"The {operation} of {run} was cut off {where}. {WOULD_RECOVER[outcome]}"
 
 
 def files_name_it(tag: str, services: Sequence[str]) -> str:

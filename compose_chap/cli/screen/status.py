@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from compose_chap import units
 from compose_chap.cli.screen import sentences
+from compose_chap.cli.screen.databases import set_aside_text
 from compose_chap.cli.screen.detached import detached_text, is_news
 from compose_chap.cli.screen.layout import NARROW, cells, facts, hanging, paragraph, table, width_of
 from compose_chap.errors import ChapError
 from compose_chap.model import Role, Service, Stack
+from compose_chap.records.steps import reached
 
 # The first lines are on the screen before this is needed.
 if TYPE_CHECKING:
@@ -51,7 +53,12 @@ def status_document(seen: Status, now: datetime) -> dict[str, Any]:
         "health": {"level": seen.health.level, "checks": dict(seen.health.checks)} if seen.health else None,
         "schema": seen.schema.to_json() if seen.schema else None,
         "jobs": asdict(seen.jobs) if seen.jobs else None,
-        "database": {"name": _access_name(stack), "size": seen.database_size, "kept": dict(seen.kept)},
+        "database": {
+            "name": _access_name(stack),
+            "size": seen.database_size,
+            "kept": dict(seen.kept),
+            "undecided": list(seen.undecided),
+        },
         "kept_images": list(seen.kept_images),
         "last_backup": _backup(seen.last_backup, now),
         "last_test_restore": seen.last_test_restore.isoformat() if seen.last_test_restore else None,
@@ -152,18 +159,16 @@ def status_text(seen: Status, now: datetime) -> str:
         live = _access_name(stack) or ""
         rows = [[name, units.size(bytes_), _age_of(name, live, now)] for name, bytes_ in seen.kept.items()]
         parts.append("Kept databases\n" + table(rows))
+        parts += [paragraph(set_aside_text(name, units.size(seen.kept[name]))) for name in seen.undecided]
     if seen.kept_images:
         parts.append("Kept images\n" + table([[f"{kept.KEPT_IMAGES}:{tag}"] for tag in seen.kept_images]))
     if seen.working:
         since = units.moment(seen.working["since"]) if seen.working["since"] else "an unknown time"
         parts.append(f"Running now: {seen.working['operation']} by {seen.working['by']}, since {since}.")
     elif seen.open_run:
-        steps = seen.open_run["steps"]
-        reached = steps[-1]["step"] if steps else "start"
-        parts.append(
-            paragraph(f"The {seen.open_run['operation']} was cut off at step '{reached}'. Finish or undo it:")
-            + "\n  docker chap recover"
-        )
+        where = reached([step["step"] for step in seen.open_run["steps"]])
+        cut_off = f"The {seen.open_run['operation']} was cut off {where}. Finish or undo it:"
+        parts.append(f"{paragraph(cut_off)}\n  docker chap recover")
     if seen.disks.shared:
         parts.append(paragraph(sentences.warning(sentences.SAME_DISK)) + "\n  docker chap backup -o FOLDER")
     if seen.detached and is_news(seen.detached, now):
@@ -256,8 +261,8 @@ def _last_backup(seen: Status, now: datetime) -> str:
 def _routine(routine: Routine, now: datetime) -> Iterator[tuple[str, str]]:
     """Yield what there is to say of copies and of the schedule, where there are any."""
     if routine.last_copy:
-        drill = f"last drill {units.age(routine.last_drill, now)}" if routine.last_drill else "no drill yet"
-        yield "Last copy", f"of the backup made {units.age(routine.last_copy, now)}; {drill}"
+        tested = f"last test restore {units.age(routine.last_drill, now)}" if routine.last_drill else ""
+        yield "Last copy", f"of the backup made {units.age(routine.last_copy, now)}; {tested or 'no test restore yet'}"
     if routine.next_run:
         yield "Next work", units.moment(routine.next_run)
 

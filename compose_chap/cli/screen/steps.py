@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from compose_chap.records.steps import WORDS
+
 
 @dataclass(frozen=True)
 class StepWords:
@@ -19,30 +21,15 @@ class StepWords:
 STEPS = {
     step: StepWords(doing, done)
     for step, doing, done in (
+        *((step.value, *words) for step, words in WORDS.items()),
         ("check", "Checking", ""),
         ("look", "Looking at CHAP and its data", ""),
         ("ask", "Asking", ""),
-        ("pull", "Pulling", "Pulled"),
-        ("checkout", "Checking out", "Checked out"),
-        ("build", "Building", "Built"),
-        ("backup", "Backing up", "Backed up"),
-        ("stop", "Stopping CHAP", "Stopped CHAP"),
-        ("keep", "Keeping the data", "Kept the data"),
-        ("rewrite", "Changing the files", "Changed the files"),
-        ("swap", "Swapping the databases", "Swapped the databases"),
-        ("start api", "Starting the API", "Started the API"),
-        ("verify api", "Verifying the API", "Verified the API"),
-        ("start worker", "Starting the worker", "Started the worker"),
-        ("verify", "Verifying everything", "Verified everything"),
-        ("go back", "Putting everything back", "Everything is back"),
         ("stop again", "Stopping what was started", "Stopped what was started"),
         ("files back", "Putting the files back", "The files are back"),
         ("data back", "Putting the data back", "The data are back"),
         ("containers back", "Starting the previous containers", "Started the previous containers"),
         ("verify back", "Verifying that all is as before", "Everything is as before"),
-        ("read dump", "Reading the dump", "Read the dump"),
-        ("restore beside", "Restoring beside the live database", "Restored beside the live database"),
-        ("check beside", "Checking what was restored", "Checked what was restored"),
         ("start database", "Starting the database", "Started the database"),
         ("start throwaway", "Starting a throwaway PostgreSQL", "Started a throwaway PostgreSQL"),
         ("prove", "Verifying the backup", "Verified the backup"),

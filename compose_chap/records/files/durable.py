@@ -32,9 +32,14 @@ def write_file(path: Path, content: bytes) -> None:
 
     A new file gets mode 0600. Raise StateError when it cannot be written; then the old content is unchanged.
     """
+    write_draft(path, content)
+    replace_by_draft(path)
+
+
+def write_draft(path: Path, content: bytes) -> Path:
+    """Write beside a file, durably, what `replace_by_draft` puts in its place, and return where. Raise StateError."""
     _refuse_link_of_others(path)
     target, draft = Path(os.path.realpath(path)), _draft(path)
-
     try:
         try:
             draft.unlink(missing_ok=True)
@@ -47,13 +52,30 @@ def write_file(path: Path, content: bytes) -> None:
                         os.fchown(file.fileno(), old.st_uid, old.st_gid)
                 file.flush()
                 os.fsync(file.fileno())
+        except BaseException:
+            draft.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise _cannot_write(path, error) from None
+    return draft
+
+
+def replace_by_draft(path: Path) -> None:
+    """Let the draft of a file take its place. Raise StateError; then the old content is unchanged."""
+    target, draft = Path(os.path.realpath(path)), _draft(path)
+    try:
+        try:
             os.replace(draft, target)
         except BaseException:
             draft.unlink(missing_ok=True)
             raise
         sync_folder(target.parent)
     except OSError as error:
-        raise StateError(f"Cannot write {path}: {error.strerror}.", hint="Check owner and free space.") from None
+        raise _cannot_write(path, error) from None
+
+
+def _cannot_write(path: Path, error: OSError) -> StateError:
+    return StateError(f"Cannot write {path}: {error.strerror}.", hint="Check owner and free space.")
 
 
 def _refuse_link_of_others(path: Path) -> None:
@@ -155,19 +177,56 @@ def apply_edits(edits: Iterable[Edit]) -> None:
     The caller has the edits in an open journal, so that `revert_edits` can undo a crash between two files.
     """
     edits = tuple(edits)
-    for edit in edits:
-        check_writable(edit.path)
-        if content_of(edit.path) != edit.before:
-            raise StateError(f"{edit.path} was changed by someone else in the meantime.", hint="Run the command again.")
+    _refuse_changed(edits)
     for edit in edits:
         _set_content(edit.path, edit.after)
 
 
-def revert_edits(edits: Iterable[Edit]) -> list[Path]:
-    """Restore the old bytes in every file that has the new ones; return the files with neither, left as they are."""
-    changed_by_others = []
+def draft_edits(edits: Iterable[Edit]) -> dict[Path, Path]:
+    """Write drafts of edited files; return where, by file. `replace_by_drafts` has hardly anything left to do then.
+
+    Raise StateError, with no draft left, when a file is not as it was, or cannot be written.
+    """
+    edits = tuple(edits)
+    _refuse_changed(edits)
+    try:
+        return {edit.path: write_draft(edit.path, edit.after or b"") for edit in edits}
+    except BaseException:
+        remove_drafts(edits)
+        raise
+
+
+def replace_by_drafts(edits: Iterable[Edit]) -> None:
+    """Let the drafts of `draft_edits` take the place of their files, as `apply_edits` does."""
+    edits = tuple(edits)
+    _refuse_changed(edits)
+    for edit in edits:
+        # Only what was planned: a draft lies beside its file, where others may write too.
+        if content_of(_draft(edit.path)) == edit.after:
+            replace_by_draft(edit.path)
+        else:
+            _set_content(edit.path, edit.after)
+
+
+def remove_drafts(edits: Iterable[Edit]) -> None:
+    """Remove what a killed run has written beside the files."""
     for edit in edits:
         _draft(edit.path).unlink(missing_ok=True)
+
+
+def _refuse_changed(edits: Iterable[Edit]) -> None:
+    """Raise StateError when a file is no longer what its edit begins with, or cannot be written."""
+    for edit in edits:
+        check_writable(edit.path)
+        if content_of(edit.path) != edit.before:
+            raise StateError(f"{edit.path} was changed by someone else in the meantime.", hint="Run the command again.")
+
+
+def revert_edits(edits: Iterable[Edit]) -> list[Path]:
+    """Restore the old bytes in every file that has the new ones; return the files with neither, left as they are."""
+    edits, changed_by_others = tuple(edits), []
+    remove_drafts(edits)
+    for edit in edits:
         content = content_of(edit.path)
         if content == edit.after:
             _set_content(edit.path, edit.before)

@@ -9,6 +9,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from compose_chap import reading
+from compose_chap.records.run_records import run_began
 
 
 def text(record: Mapping[str, Any], name: str) -> str:
@@ -40,7 +41,7 @@ def rows(record: Mapping[str, Any], name: str) -> dict[str, int]:
 def moment_of(identity: str) -> datetime | None:
     """Return when a backup was begun, which is what its id says; None for what is no id."""
     with suppress(ValueError):
-        return datetime.strptime(identity, "%Y%m%dT%H%M%SZ").replace(tzinfo=timezone.utc)
+        return run_began(identity)
     return None
 
 

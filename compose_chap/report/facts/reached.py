@@ -77,7 +77,7 @@ def _of_promise(facts: ReportFacts, promise: Promise | None) -> Iterator[str]:
         )
     if facts.copy is None:
         yield (
-            "There is no copy outside of this server: whatever destroys the server destroys every backup."
+            "There is no copy in a repository: whatever destroys the server destroys every backup."
             " To send them elsewhere: docker chap schedule on --copy-to REPOSITORY"
         )
     if promise is None:
@@ -85,8 +85,10 @@ def _of_promise(facts: ReportFacts, promise: Promise | None) -> Iterator[str]:
     if promise.repository:
         copy, drill = facts.copy, facts.drill
         yield from _overdue(facts, copy.made_at if copy else None, _NIGHTLY, "The newest copied backup was made {}.")
-        yield from _overdue(facts, drill.at if drill else None, _MONTHLY, "The last drill was {}.")
-    yield from _overdue(facts, facts.test.at if facts.test else None, _WEEKLY, "The last test-restore was {}.")
+        yield from _overdue(facts, drill.at if drill else None, _MONTHLY, "The last test restore of a copy was {}.")
+    yield from _overdue(
+        facts, facts.test.at if facts.test else None, _WEEKLY, "The last test restore of a backup was {}."
+    )
 
 
 def _overdue(facts: ReportFacts, last: datetime | None, most: timedelta, sentence: str) -> Iterator[str]:

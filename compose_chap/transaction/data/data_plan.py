@@ -48,7 +48,7 @@ class Names:
 
 @dataclass(frozen=True)
 class DataPlan:
-    """Renames (from, to) that are done in this order, all or none, and databases to drop after them.
+    """Renames (from, to) that are done in this order, all or none, and databases to drop once the result is verified.
 
     With `from_dump`, the old data are only in the dump: they are restored as the kept database, and a new plan is made.
     """
@@ -70,17 +70,18 @@ def way_back(
     present: Collection[str],
     begun: Collection[str],
     *,
+    changed: bool,
     had_live: bool = True,
     came_back: bool = False,
 ) -> DataPlan:
     """Return the plan by which the old data become live again; empty when they are live.
 
-    `present` are the databases of the server, `begun` the steps that have begun. `had_live` says that there was a
-    live database before the run, `came_back` that a dump was restored and is live. Raise StateError when the name
-    for the data that failed is taken.
+    `present` are the databases of the server, `begun` the steps that have begun. `changed` says that the new version
+    may have changed the live data, `had_live` that there was a live database before the run, `came_back` that a dump
+    was restored and is live. Raise StateError when the name for the data that failed is taken.
     """
     if kind in (DataKind.COPY, DataKind.DUMP):
-        return _unmigrated(kind, names, present, begun, came_back)
+        return _unmigrated(kind, names, present, changed, came_back)
     return _swapped_back(kind, names, present, begun, had_live)
 
 
@@ -92,11 +93,7 @@ def disposable(kind: DataKind, names: Names) -> str:
     return "" if kind is DataKind.ROLLBACK else names.failed
 
 
-def _unmigrated(
-    kind: DataKind, names: Names, present: Collection[str], begun: Collection[str], came_back: bool
-) -> DataPlan:
-    # From its start on the new version may have changed the live data.
-    changed = Step.START_API in begun
+def _unmigrated(kind: DataKind, names: Names, present: Collection[str], changed: bool, came_back: bool) -> DataPlan:
     if names.kept in present:
         if names.live in present and not changed:
             return DataPlan(drops=(names.kept,))

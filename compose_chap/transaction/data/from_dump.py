@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
-from compose_chap.backups import backup, catalogue, dump_file, proof
+from compose_chap.backups import backup, catalogue, dump_file, dump_only, proof
 from compose_chap.backups.catalogue import Backup
 from compose_chap.engine.world import World
 from compose_chap.errors import StateError
 from compose_chap.postgres import pg_tools
 from compose_chap.postgres.server import Server
+from compose_chap.records.files import durable
 from compose_chap.records.run_records import Journal
 from compose_chap.records.steps import Step
 from compose_chap.stack.observe import refreshed
@@ -28,6 +30,25 @@ def back_up(world: World, change: Change, facts: RunFacts, reason: str) -> Backu
     assert facts.backups  # an upgrade makes its backup first
     stack = replace(refreshed(world.engine, change.project.name), project=change.project)
     return backup.take(world, backup.Scope(stack, facts.project_files, reason), facts.backups)
+
+
+def _save_new_data(world: World, change: Change, journal: Journal) -> Path:
+    """Make a backup of the new data, or where that cannot be, a dump alone; return its path. Raise ChapError."""
+    facts = facts_of(journal)
+    try:
+        return back_up(world, change, facts, f"the new data of {journal.id}").folder
+    except StateError as error:
+        # The rows are what counts: files of the project may be gone meanwhile, and its estimate of the room too high.
+        world.notify(Step.GO_BACK.value, f"a dump alone: {error.message}")
+    assert facts.backups  # an upgrade makes its backup first
+    try:
+        folder = durable.private_folder(facts.backups)
+        target = folder / f"{journal.id}-new-data.dump"
+        dump_only.into_file(world.engine, refreshed(world.engine, change.project.name), target, world.notify)
+    except StateError as error:
+        hint = f"Make room in {facts.backups}, or write elsewhere: docker chap recover -o FOLDER"
+        raise StateError(f"The new data could not be saved: {error.message}", hint=hint) from error
+    return target
 
 
 def restore(world: World, server: Server, change: Change, journal: Journal, *, cut_off: bool) -> None:
@@ -70,7 +91,6 @@ def _give_way(world: World, server: Server, change: Change, journal: Journal, *,
     if server.exists(change.live):
         if written_to(server, change.live, change, journal, cut_off=cut_off).anything:
             world.notify(Step.GO_BACK.value, "backing up the new data: there is no room for both")
-            saved = back_up(world, change, facts_of(journal), f"the new data of {journal.id}")
-            journal.learn(new_data=str(saved.folder))
+            journal.learn(new_data=str(_save_new_data(world, change, journal)))
         server.rename((change.live, change.failed))
     server.drop(change.failed)

@@ -56,14 +56,24 @@ class PreviousData(ABC):
     def bring_in(self, world: World, server: Server, journal: Journal) -> None:
         """Make the incoming data live, if the change has any."""
 
-    def come_back(self, world: World, server: Server, journal: Journal, *, cut_off: bool) -> None:
+    def come_back(
+        self, world: World, server: Server, journal: Journal, *, changed: bool, cut_off: bool
+    ) -> tuple[str, ...]:
         """Make the previous data live again, even after an interruption. Raise ChapError when that fails.
 
-        With `cut_off`, users may have written to the new data unobserved.
+        Return the databases to drop once that is verified. With `changed`, the new version may have changed the live
+        data; with `cut_off`, users may have written to them unobserved.
         """
-        carry_out(server, self.way_back(server.databases(), journal.steps))
+        plan = self.way_back(server.databases(), journal.steps, changed=changed)
+        if plan.renames:
+            server.rename(*plan.renames, carrying=self._to_carry(plan, journal))
+        return plan.drops
 
-    def way_back(self, present: Collection[str], begun: Collection[str]) -> DataPlan:
+    def _to_carry(self, plan: DataPlan, journal: Journal) -> tuple[str, str] | None:
+        """Return the databases from which and to which the properties are still to be carried, None for none."""
+        return None
+
+    def way_back(self, present: Collection[str], begun: Collection[str], *, changed: bool) -> DataPlan:
         """Return the plan by which the previous data become live again, from `data_plan.way_back`."""
         # Version 0.1.0 did not write down whether there was a live database.
         known = self.facts.had_live
@@ -72,6 +82,7 @@ class PreviousData(ABC):
             self.names,
             present,
             begun,
+            changed=changed,
             had_live=self.change.baseline.has_data if known is None else known,
             came_back=self.facts.data_came_back,
         )
@@ -120,6 +131,11 @@ class CopyInServer(PreviousData):
         with suppress(ChapError):
             server.checkpoint()
 
+    def _to_carry(self, plan: DataPlan, journal: Journal) -> tuple[str, str] | None:
+        # A copy that was cut off has every row, but maybe not all of the properties.
+        unfinished = not journal.began(Step.START_API) and (self.change.kept, self.change.live) in plan.renames
+        return (self.change.live, self.change.kept) if unfinished and len(plan.renames) > 1 else None
+
     def preserve(self, world: World, server: Server, journal: Journal) -> None:
         dump = ProvenDump(self.change, self.facts)
         if self.change.mark:
@@ -132,6 +148,7 @@ class CopyInServer(PreviousData):
         try:
             server.copy(self.change.live, self.change.kept, self.change.owner)
         except StuckSessions:
+            # It would hold the database on the way back too, where it has to be renamed. Nothing was changed yet.
             raise
         except DatabaseError as error:
             # Prepared transactions end a copy too: asked only now, they take nothing of the downtime.
@@ -180,12 +197,19 @@ class ProvenDump(PreviousData):
         # CHAP is stopped and cannot say what it is; it is what it was a moment ago.
         _record(journal, catalogue.amend(made, chap=self._first().manifest.chap))
 
-    def come_back(self, world: World, server: Server, journal: Journal, *, cut_off: bool) -> None:
-        if self.way_back(server.databases(), journal.steps).from_dump:
+    def way_back(self, present: Collection[str], begun: Collection[str], *, changed: bool) -> DataPlan:
+        # Without a record of a dump, nothing is kept yet.
+        return super().way_back(present, begun, changed=changed and self.facts.kept_dump is not None)
+
+    def come_back(
+        self, world: World, server: Server, journal: Journal, *, changed: bool, cut_off: bool
+    ) -> tuple[str, ...]:
+        if self.way_back(server.databases(), journal.steps, changed=changed).from_dump:
             from_dump.restore(world, server, self.change, journal, cut_off=cut_off)
-        super().come_back(world, server, journal, cut_off=cut_off)
+        drops = super().come_back(world, server, journal, changed=changed, cut_off=cut_off)
         if self.facts.kept_dump:
             journal.learn(data_came_back=True)
+        return drops
 
     def refuse_what_is_gone(self, server: Server) -> None:
         wanted = quote(str(self.facts.kept_dump or "latest"))
@@ -243,11 +267,3 @@ def _has_dump(made: Backup) -> bool:
 
 def _record(journal: Journal, made: Backup) -> None:
     journal.learn(kept_dump=str(made.folder), backup=str(made.folder), old_tables=made.tables)
-
-
-def carry_out(server: Server, plan: DataPlan) -> None:
-    """Carry out a plan for the databases. Raise DatabaseError."""
-    if plan.renames:
-        server.rename(*plan.renames)
-    for name in plan.drops:
-        server.drop(name)

@@ -37,7 +37,7 @@ class RunFacts:
 
     `backup` was made before it, into the folder `backups`, with `project_files`. `kept_dump` is the backup that
     holds the previous data where no database does, and `data_came_back` says that it was restored since. `new_data` is
-    a backup of the new data where there was no room to keep them. `old_tables`
+    a backup, or a dump, of the new data where there was no room to keep them. `old_tables`
     are the rows of the previous data, `new_tables` those after the migration, `configurations` those of each writer's
     container. `had_live` says that there was a live database before a swap, None where nobody wrote that down.
     `since` is the transaction from which on the new API may write, and `answered` tells of its first answer.

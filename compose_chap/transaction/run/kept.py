@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
@@ -78,6 +78,29 @@ def kept_since(database: str, live: str) -> datetime | None:
     return run_records.run_began(run) if run else None
 
 
+def set_aside(databases: Iterable[str], live: str, runs: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Return the kept databases whose rows may be nowhere else, each with what it holds, for people.
+
+    These are all but the previous data of an upgrade, which stand in its backup, and which the live data were made
+    of. `runs` are the records of the stack's runs: a database of a run that is not known is taken for such a one.
+    """
+    known = {str(run["id"]): run for run in runs}
+    held = {name: _held(name, live, known.get(run_of(name, live))) for name in kept_databases(databases, live)}
+    return {name: what for name, what in held.items() if what}
+
+
+def _held(database: str, live: str, run: Mapping[str, Any] | None) -> str:
+    """Return what a kept database holds that may be nowhere else, empty for nothing."""
+    match = _of_a_run(database, live)
+    if match and match[3]:
+        return "what was written before a run failed"
+    if match and match[1] == AFTER:
+        return "the newer data, from before a rollback"
+    if run and run["operation"] == "upgrade" and run["result"] == "done":
+        return ""
+    return f"the data from before the {run['operation']}" if run else "the data from before a run"
+
+
 def dated_ahead(databases: Iterable[str], live: str, now: datetime) -> list[str]:
     """Return a warning for each kept database whose name has a time in the future: it never gets old."""
     dated = {name: run_records.run_began(run_of(name, live)) for name in databases_of_runs(databases, live)}
@@ -112,6 +135,17 @@ def droppable(
     return [
         name for name in kept_databases(databases, live) if name not in staying and is_old(run_of(name, live), age, now)
     ]
+
+
+def undecided(
+    databases: Collection[str], live: str, runs: Sequence[dict[str, Any]], age: timedelta, now: datetime
+) -> dict[str, str]:
+    """Return the databases that are old enough to go, and whose rows may be nowhere else: a person has to decide.
+
+    `runs` are the records of all runs of the stack, oldest first. Each comes with what it holds, for people.
+    """
+    old = droppable(databases, live, needed_runs(order.effective(runs)), age, now)
+    return {name: held for name, held in set_aside(databases, live, runs).items() if name in old}
 
 
 def droppable_images(

@@ -82,8 +82,8 @@ def test_what_did_not_arrive_is_sent_later_in_order_and_to_nobody_twice(tmp_path
     assert post.titles(MAIL) == ["one", "two", "three"] == post.titles(CHAT)
     late, new = (text.body for to, text in post.sent[-2:])
     first = post.sent[3][1].body
-    assert "This message is of 2026-11-28" in first and "text of one" in first
-    assert "This message is of" not in new and "text of three" in new, late
+    assert "This message was written at 2026-11-28" in first and "text of one" in first
+    assert "This message was written at" not in new and "text of three" in new, late
     assert ledger.read(tmp_path).waiting == ()
     assert deliver(tmp_path, post) == ([], []) and post.loaded == 3
 

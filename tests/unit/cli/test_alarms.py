@@ -69,7 +69,10 @@ def test_a_single_alarm_for_each_change_and_none_between(
     (programs / "failing").write_text("--deep")
     call(capsys, "run")
     assert titles(web)[2:] == ["nightly backup works again"]
-    assert "It had failed since" in web.received[2][1]["message"] and "weekly verify" in web.received[2][1]["message"]
+    assert (
+        "It had been failing since" in web.received[2][1]["message"]
+        and "weekly verify" in web.received[2][1]["message"]
+    )
     (programs / "failing").write_text("")
     call(capsys, "run", "weekly")
     call(capsys, "run")

@@ -50,6 +50,9 @@ def test_what_prune_removed_is_written_down(
     assert shown() == []
     assert app.main(["prune", "--yes"]) == 0
     (entry,) = shown()
+    assert entry["result"] == "done" and entry["summary"] == "", "nobody decided"
+    assert app.main(["prune", "--yes", "--set-aside"]) == 0
+    *_, entry = shown()
     assert entry["result"] == "done" and entry["summary"] == "removed 1 kept database"
     assert entry["facts"]["databases"] == ["chap_core_before_20250101t000000z"]
 

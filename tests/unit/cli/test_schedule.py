@@ -12,6 +12,7 @@ import pytest
 
 from compose_chap.cli import app
 from compose_chap.records import audit, lock
+from compose_chap.records.files import mounted
 from compose_chap.schedule import plan
 from tests.fakes import FakeEngine
 from tests.monitor import Monitor, monitoring
@@ -56,6 +57,21 @@ def test_a_folder_is_meant_where_it_was_named(
     schedule = plan.read(tmp_path)
     assert schedule and schedule.output == f"{tmp_path}/elsewhere/backups"
     assert schedule.metrics_file == f"{tmp_path}/elsewhere/chap.prom"
+
+
+def test_a_disk_that_is_not_mounted_is_asked_about_now_and_not_each_night(
+    programs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    (tmp_path / "fstab").write_text(f"UUID=1 {disk} ext4 defaults 0 2\n")
+    monkeypatch.setattr(mounted, "_FSTAB", tmp_path / "fstab")
+    refused = call(capsys, "on", "--by", "cron", "-o", str(disk / "backups"), expect=1)["error"]
+    assert f"No disk is mounted at {disk}" in refused["message"] and plan.read(tmp_path) is None
+    monkeypatch.setenv("DOCKER_CHAP_ALLOW_UNMOUNTED", "1")
+    on(capsys, "-o", str(disk / "backups"))
+    # The work is handed the same answer.
+    assert " DOCKER_CHAP_ALLOW_UNMOUNTED=1 " in (programs / "table").read_text()
 
 
 def test_what_is_written_down_is_what_the_timers_do(
@@ -334,3 +350,31 @@ def test_what_started_the_work_is_gone(
     assert plan.read(tmp_path)
     assert app.main(["status", "--json"]) == 0
     assert "timer of the nightly work is gone" in " ".join(json.loads(capsys.readouterr().out)["problems"])
+
+
+def test_what_only_a_person_removes_is_named_every_night_and_in_the_status(
+    engine: FakeEngine, programs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    aside = "chap_core_after_20250101t000000z"
+    engine.databases[aside] = engine.databases["chap_core"]
+    capsys.readouterr()
+    for words in (["prune", "--yes"], ["prune", "--yes", "--json"]):
+        assert app.main(words) == 0
+        text = " ".join(capsys.readouterr().out.split())
+        assert f"Database {aside} (" in text and "only a person removes it" in text and "docker chap prune" in text
+    assert aside in engine.databases
+    assert app.main(["prune", "--dry-run"]) == 0
+    text = capsys.readouterr().out
+    assert (
+        f"Their rows may be nowhere else:\n{aside}  the newer data, from before a rollback: 10 rows in 1 table" in text
+    )
+    assert app.main(["status"]) == 0
+    assert f"Database {aside} (" in " ".join(capsys.readouterr().out.split())
+    assert app.main(["status", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["database"]["undecided"] == [aside]
+    # What a part that went well has to say is shown with it.
+    note = f"Database {aside} is kept."
+    (programs / "docker").write_text(f"#!/bin/sh\necho '{json.dumps({'ok': True, 'notes': [note]})}'\n")
+    on(capsys)
+    assert note in shown(capsys, "run")
+    assert app.main(["prune", "--yes", "--set-aside"]) == 0 and aside not in engine.databases

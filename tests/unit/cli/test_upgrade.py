@@ -109,7 +109,7 @@ def test_who_will_be_disconnected_is_named_before_the_question(
             engine._set(identity, addresses=frozenset({"172.18.0.5"}))
     assert app.main(words) == 2  # there is nobody to ask
     output = capsys.readouterr().err
-    assert "this session will be ended: psql of anna from 10.0.0.9." in output and "172.18.0.5" not in output
+    assert "this connection will be closed: psql (role anna, from 10.0.0.9)." in output and "172.18.0.5" not in output
 
 
 def test_nothing_to_do_needs_every_writer_to_be_new() -> None:
@@ -147,7 +147,7 @@ def test_a_removal_that_has_begun_is_finished_whatever_the_operator_presses(
             removed.append(name)
 
     chosen = prune.PrunePlan((), (("chap_core_before_20260101t000000z", 1),), (), ())
-    monkeypatch.setattr(prune, "plan", lambda *args: chosen)
+    monkeypatch.setattr(prune, "plan", lambda *args, **options: chosen)
     monkeypatch.setattr(prune, "execute", execute)
     assert app.main(["prune", "--yes"]) == 0
     captured = capsys.readouterr()
@@ -173,7 +173,7 @@ def test_a_run_that_was_cut_off_is_in_the_history(
     run_records.begin_run(engine.folder, "restore", {"edits": "secret"}, world(engine).clock, stack=stack.to_json())
     assert results() == results("-p", "p") == ["done", "cut off"]
     here = status.look(world(engine), detect(engine.containers())[0])
-    assert "The restore was cut off at step 'start'" in status_text(here, world(engine).clock())
+    assert "The restore was cut off before its first step." in status_text(here, world(engine).clock())
     with monkeypatch.context() as patch:
         patch.setattr(engine_lock, "holder", lambda engine, project: {"operation": "restore"})
         assert results() == ["done"]
@@ -186,7 +186,7 @@ def test_a_run_that_was_cut_off_is_in_the_history(
     [
         ({}, 11.9, []),
         ({}, 111.0, ["For about 1m51s of that", "With --no-copy CHAP is down for about 3s, and about 10m25s longer"]),
-        ({"no_copy": True}, 111.0, ["about 10m25s longer", "a copy is made: down for about 1m54s."]),
+        ({"no_copy": True}, 111.0, ["about 10m25s longer", "a copy of the database is made: down for about 1m54s."]),
         ({"by_dump": True}, 1250.0, []),
     ],
 )

@@ -209,6 +209,7 @@ def test_pinned_and_needed_backups_stay_whatever_retention_says(
     assert not chosen.databases
     (runs / "1.json").unlink()
     later = planned(stack_in(directory, live), folder, databases, retention)
+    assert not planned(stack_in(directory, live), folder, databases, retention, decided=False).databases
     assert [name for name, _ in later.databases] == [aside]
 
 
@@ -241,6 +242,35 @@ def test_what_successive_undos_need_stays(tmp_path: Path, operations: tuple[str,
     none = Retention(0, 0, 0, 0, databases_days=0)
     chosen = planned(stack_in(tmp_path, "chap_core"), tmp_path, sized(*names), none, tags)
     assert [name for name, _ in chosen.databases] == names[:going] and chosen.image_runs == RUNS[:going]
+
+
+def test_only_a_person_removes_rows_that_may_be_nowhere_else(tmp_path: Path) -> None:
+    before_upgrade, before_restore, _ = recorded(tmp_path, "upgrade", "restore", "upgrade")
+    after = "chap_core_after_20260101t120000z"
+    failed, of_failed_upgrade = (f"chap_core_before_2026010{day}t130000z" for day in (1, 2))
+    unknown = "chap_core_before_20250101t000000z"
+    (tmp_path / ".docker-chap" / "runs" / "x.json").write_text(
+        json.dumps(run_record(id=of_failed_upgrade[-16:].upper(), result="rolled back"))
+    )
+    held = {
+        before_restore: "the data from before the restore",
+        after: "the newer data, from before a rollback",
+        f"{failed}_failed": "what was written before a run failed",
+        of_failed_upgrade: "the data from before the upgrade",
+        unknown: "the data from before a run",
+    }
+    databases = sized("chap_core", "postgres", before_upgrade, *held)
+    stack, rules = stack_in(tmp_path, "chap_core"), Retention(databases_days=7)
+    nightly = planned(stack, tmp_path, databases, rules, decided=False)
+    assert [name for name, _ in nightly.databases] == [before_upgrade]
+    assert dict(nightly.set_aside) == held and set(nightly.left) == set(held)
+    assert dict(nightly.kept_databases) == dict.fromkeys(held, "its rows may be nowhere else")
+    by_hand = planned(stack, tmp_path, databases, rules)
+    assert {name for name, _ in by_hand.databases} == {before_upgrade, *held} and by_hand.left == ()
+    # What is young, or needed to undo something, nobody has to decide.
+    assert not planned(stack, tmp_path, databases, Retention(databases_days=9999), decided=False).left
+    recorded_last = sized("chap_core", recorded(tmp_path / "other", "upgrade", "upgrade", "restore")[2])
+    assert not planned(stack_in(tmp_path / "other", "chap_core"), tmp_path, recorded_last, rules, decided=False).left
 
 
 def test_a_needed_backup_is_known_however_its_folder_is_spelled(tmp_path: Path) -> None:
@@ -297,6 +327,8 @@ def sized(*names: str) -> Any:
     return {name: SimpleNamespace(size=1) for name in names}
 
 
-def planned(stack: Any, folder: Path, databases: Any, retention: Retention, tags: Sequence[str] = ()) -> PrunePlan:
-    """Plan for what there is."""
-    return plan(stack, Inventory.of(stack, HERE, [folder], databases, tags), retention, NOW)
+def planned(
+    stack: Any, folder: Path, databases: Any, retention: Retention, tags: Sequence[str] = (), *, decided: bool = True
+) -> PrunePlan:
+    """Plan for what there is; `decided` says that a person is asked."""
+    return plan(stack, Inventory.of(stack, HERE, [folder], databases, tags), retention, NOW, with_set_aside=decided)

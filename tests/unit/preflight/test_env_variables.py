@@ -190,5 +190,5 @@ def test_releases_that_say_they_are_another() -> None:
         releases.reported_version("v1.1.2") == releases.reported_version("v1.1.3") == "1.1.1"
         and releases.reported_version("v1.1.4") == "1.1.4"
     )
-    assert "says of itself that it is 1.1.1" in notes_by_name("1.1.0", "v1.1.3")["note_number"].message
+    assert "reports version 1.1.1" in notes_by_name("1.1.0", "v1.1.3")["note_number"].message
     assert "note_number" not in notes_by_name("1.1.3", "v1.1.4")

@@ -37,7 +37,7 @@ def test_what_is_required_and_failed_is_named_and_those_behind_it_are_skipped(tm
     assert list(result) == ["stack", "files", "database", "room"]
     assert [entry.check.status for entry in result.values()] == ["fail", "ok", "skipped", "skipped"]
     assert result["stack"].check.hint == "Start it."
-    assert result["room"].check.message == "Skipped, because of database."
+    assert result["room"].check.message == "Skipped, because 'database' did not pass."
     assert [name for name, entry in result.items() if entry.blocks] == ["stack", "database", "room"]
     assert not requests
 

@@ -28,7 +28,9 @@ def test_the_second_run_learns_who_holds_the_lock(tmp_path: Path) -> None:
         journal.begin(Step.KEEP)
         with pytest.raises(Locked) as refused, lock.locked(tmp_path, "backup", NOW):
             pass
-    assert f"upgrade by {run_records.operator()}, since {units.moment(NOW)}, now at step 'keep'" in str(refused.value)
+    assert f"upgrade by {run_records.operator()}, since {units.moment(NOW)}, now at the step 'Keeping the data'" in str(
+        refused.value
+    )
     with lock.locked(tmp_path, "recover", NOW):
         pass
 

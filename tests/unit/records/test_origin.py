@@ -71,7 +71,8 @@ def test_a_database_that_this_server_needs_is_known_by_its_own_runs(tmp_path: Pa
     record(tmp_path, "1", NORTH, kept=needed)
     record(tmp_path, "2", SOUTH, kept=later)
     here, databases = stack_in(tmp_path, "chap_core"), sized("chap_core", needed, later)
-    chosen = prune.plan(here, prune.Inventory.of(here, NORTH, [tmp_path / "backups"], databases), Retention(), NOW)
+    inventory = prune.Inventory.of(here, NORTH, [tmp_path / "backups"], databases)
+    chosen = prune.plan(here, inventory, Retention(), NOW, with_set_aside=True)
     assert [name for name, _ in chosen.databases] == [later]
 
 

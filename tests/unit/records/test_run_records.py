@@ -27,7 +27,9 @@ def open_run(directory: Path, record: dict[str, Any]) -> None:
 
 def test_an_open_run_stands_in_the_way_and_says_whose_it_is(tmp_path: Path) -> None:
     open_run(tmp_path, run_record(steps=[{"step": "stop", "at": "2026-01-01T00:00:00+00:00"}]))
-    with pytest.raises(Interrupted, match=r"The upgrade that ops@host began at 2026-01-01 .* at step 'stop'"):
+    with pytest.raises(
+        Interrupted, match=r"The upgrade that ops@host began at 2026-01-01 .* at the step 'Stopping CHAP'\."
+    ):
         run_records.refuse_open_run(tmp_path)
 
 

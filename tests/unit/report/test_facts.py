@@ -178,7 +178,7 @@ def test_problems_are_those_that_are_open() -> None:
     assert not [text for text in problems(backed_up(years.NOW + 9 * DAY)) if "newest" in text]
     old = years.entry("verify", years.NOW - 40 * DAY, 1, facts={"copy": "x", "proof": RESTORED})
     drilled = replace(backed_up(years.NOW), proofs=lines.proof_lines([old]))
-    assert any("last drill was 40 days ago" in text for text in problems(drilled))
+    assert any("last test restore of a copy was 40 days ago" in text for text in problems(drilled))
 
 
 @pytest.mark.parametrize("value", [*ODD, True, 2**70, float("inf"), "20261301T000000Z", {"a": {"b": 1}}])

@@ -102,7 +102,7 @@ def test_the_broken_state_is_not_migrated_and_says_everything_that_is_wrong() ->
         "The database is not migrated to CHAP 2.3.1."
         " CHAP 2.3.1 cannot save rows, because it does not fill backtest.n_periods (NOT NULL)."
         " Rows refer to rows that do not exist: backtest.specification_id (3 rows)."
-        " Alembic's mark is e1f2a3b4c5d6, and CHAP 2.3.1 wants a3b4c5d6e7f2."
+        " Alembic's revision is e1f2a3b4c5d6, and CHAP 2.3.1 wants a3b4c5d6e7f2."
     )
 
 
@@ -112,9 +112,9 @@ def test_the_broken_state_is_not_migrated_and_says_everything_that_is_wrong() ->
     [
         (replace(BROKEN, orphans={}, marks=("a3b4c5d6e7f2",)), "does not fill backtest.n_periods"),
         (database("2.3.1", orphans={"backtest.specification_id": 1}), "backtest.specification_id (1 row)"),
-        (database("2.3.1", "e1f2a3b4c5d6"), "mark is e1f2a3b4c5d6, and CHAP 2.3.1 wants a3b4c5d6e7f2"),
-        (database("2.3.1", None), "mark is missing, and CHAP 2.3.1 wants a3b4c5d6e7f2"),
-        (database("2.3.1", "ff2b1bbb8418"), "mark is ff2b1bbb8418, and CHAP 2.3.1 wants a3b4c5d6e7f2"),
+        (database("2.3.1", "e1f2a3b4c5d6"), "revision is e1f2a3b4c5d6, and CHAP 2.3.1 wants a3b4c5d6e7f2"),
+        (database("2.3.1", None), "revision is missing, and CHAP 2.3.1 wants a3b4c5d6e7f2"),
+        (database("2.3.1", "ff2b1bbb8418"), "revision is ff2b1bbb8418, and CHAP 2.3.1 wants a3b4c5d6e7f2"),
     ],
 )
 def test_a_rule_alone_is_enough(has: DatabaseSchema, words: str) -> None:
@@ -157,7 +157,7 @@ def test_old_code_on_newer_data_is_not_migrated_and_its_start_does_not_help() ->
     result = schema.compare(models("2.1.0"), database("2.5.1"))
     assert result.verdict == schema.NOT_MIGRATED
     assert "does not fill backtest.specification_id" in result.summary
-    assert "CHAP 2.1.0 does not know Alembic's mark de7478f3ff6d: a newer release made it." in result.summary
+    assert "CHAP 2.1.0 does not know Alembic's revision de7478f3ff6d: a newer release made it." in result.summary
     assert not result.start_migrates
 
 
@@ -174,13 +174,13 @@ def test_what_is_missing_is_named() -> None:
 def test_a_mark_of_a_newer_release_is_named() -> None:
     result = schema.compare(models("2.5.1"), database("2.5.1", "0123456789ab"))
     assert (result.verdict, result.status) == (schema.MARK_UNKNOWN, "warn")
-    assert "CHAP 2.5.1 does not know Alembic's mark 0123456789ab: a newer release made it." in result.summary
+    assert "CHAP 2.5.1 does not know Alembic's revision 0123456789ab: a newer release made it." in result.summary
 
 
 def test_a_mark_that_is_behind_without_harm_is_a_warning_with_both_revisions() -> None:
     result = schema.compare(models("2.3.1"), database("2.3.1", "f2a3b4c5d6e1"))
     assert (result.verdict, result.status) == (schema.MARK_BEHIND, "warn")
-    assert "Alembic's mark is f2a3b4c5d6e1, not a3b4c5d6e7f2, which does no harm here." in result.summary
+    assert "Alembic's revision is f2a3b4c5d6e1, not a3b4c5d6e7f2, which does no harm here." in result.summary
 
 
 def test_releases_from_2_2_0_on_use_the_mark() -> None:

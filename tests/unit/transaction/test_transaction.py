@@ -17,15 +17,16 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
-from compose_chap.backups import backup, catalogue, proof
+from compose_chap.backups import backup, catalogue, dump_only, proof
 from compose_chap.detection import detect
 from compose_chap.edit import Edit
 from compose_chap.engine.world import World
-from compose_chap.errors import Cancelled, ChapError, EngineError, NeedsPerson, RolledBack, StateError
+from compose_chap.errors import Cancelled, ChapError, EngineError, NeedsPerson, RolledBack, StateError, StuckSessions
 from compose_chap.image import Reference
 from compose_chap.operations import recover, rollback, upgrade
 from compose_chap.operations.upgrade_plan import UpgradePlan
@@ -33,12 +34,16 @@ from compose_chap.postgres import pg_tools
 from compose_chap.postgres.server import Server
 from compose_chap.records import run_records
 from compose_chap.records.files import durable, own_folder
+from compose_chap.transaction import forward
 from compose_chap.transaction.run.baseline import baseline_of
 from tests.fake_server import Database
 from tests.fakes import API, WORKER, FakeEngine, Killed, manifest, world
+from tests.unit.transaction.run.test_journal_facts import CHANGE
 
 OLD = f"chap {API}:v1\nworker {WORKER}:v1\ndb postgres:17\nredis valkey:8\n".encode()
 NEW = OLD.replace(b":v1", b":v2")
+# What writes the files of a stack: beside them, in their place, and both.
+DURABLE = ("write_draft", "replace_by_draft", "write_file")
 
 
 def error(name: str) -> None:
@@ -114,22 +119,23 @@ def engine(base_folder: Path, monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
     return engine
 
 
-def writers() -> dict[str, Callable[..., None]]:
+def writers() -> dict[str, Callable[..., object]]:
     """Return what writes files: those of the stack, and our own."""
-    modules = {"compose_chap.records.files.durable.write_file": durable.write_file}
-    return {**modules, "compose_chap.records.files.own_folder.write": own_folder.write}
+    files = {f"compose_chap.records.files.durable.{name}": getattr(durable, name) for name in DURABLE}
+    return {**files, "compose_chap.records.files.own_folder.write": own_folder.write}
 
 
 def watch_files(
-    monkeypatch: pytest.MonkeyPatch, engine: FakeEngine, writers: Mapping[str, Callable[..., None]]
+    monkeypatch: pytest.MonkeyPatch, engine: FakeEngine, writers: Mapping[str, Callable[..., object]]
 ) -> None:
     """Make every file that is written a place where a fault can strike, before and after."""
 
-    def watched(write: Callable[..., None]) -> Callable[[Path, bytes], None]:
-        def writes(path: Path, content: bytes) -> None:
+    def watched(write: Callable[..., object]) -> Callable[..., object]:
+        def writes(path: Path, *content: bytes) -> object:
             engine.at(f"write {path.name}")
-            write(path, content)
+            draft: object = write(path, *content)
             engine.at(f"wrote {path.name}")
+            return draft
 
         return writes
 
@@ -166,12 +172,12 @@ def run_rollback(engine: FakeEngine) -> None:
     rollback.roll_back(here, rollback.plan_rollback(here, stack, "upgrade"), {})
 
 
-def run_recover(engine: FakeEngine) -> None:
+def run_recover(engine: FakeEngine, folder: Path | None = None) -> None:
     """Finish or undo what is open, if anything is."""
     here = world(engine)
     journal = run_records.open_run(engine.folder, here.clock)
     if journal:
-        recover.recover(here, journal)
+        recover.recover(here, journal, folder=folder)
 
 
 def picture(engine: FakeEngine) -> Any:
@@ -344,7 +350,7 @@ def test_new_data_that_users_may_have_written_to_are_kept_also_without_room(
         check for check in run_records.history(engine.folder)[-1]["checks"] if check["name"] == "written_meanwhile"
     )
     kept = [name for name in later.databases if name.endswith("_failed")]
-    assert bool(kept) == bool(room) and ("backup new" in check["message"]) == (not room)
+    assert bool(kept) == bool(room) and ("backups/new" in check["message"]) == (not room)
 
 
 def journal_now(engine: FakeEngine) -> dict[str, Any]:
@@ -402,6 +408,57 @@ def test_what_users_wrote_after_a_failed_run_was_killed_is_kept_also_without_roo
     run_recover(later)
     assert rows_of_new_data(later) == [510] and later.databases["chap_core"].rows["public.observation"] == 10
     assert "written_meanwhile" in [check["name"] for check in run_records.history(engine.folder)[-1]["checks"]]
+
+
+@pytest.mark.parametrize("room", [True, False])
+def test_new_data_without_a_whole_backup_are_dumped_alone(
+    engine: FakeEngine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, room: bool
+) -> None:
+    engine.room, take = 0, backup.take
+    cut = cut_off(engine, "verify api", by_dump=True)
+    cut.databases["chap_core"].rows["public.observation"] = 15
+
+    def no_room(world: World, scope: backup.Scope, folder: Path) -> catalogue.Backup:
+        if scope.reason.startswith("the new data"):
+            raise StateError("Not enough room", hint="docker chap backup -o FOLDER")
+        return take(world, scope, folder)
+
+    def dump(engine: Any, stack: Any, target: Path, notify: Any) -> None:
+        if not room and target.parent != tmp_path / "elsewhere":
+            raise StateError("The disk is full", hint="docker chap backup --dump-only FILE")
+        target.write_text(str(cut.databases["chap_core"].rows["public.observation"]))
+
+    monkeypatch.setattr(backup, "take", no_room)
+    monkeypatch.setattr(dump_only, "into_file", dump)
+    elsewhere = None
+    if not room:
+        with pytest.raises(NeedsPerson) as failure:
+            run_recover(cut)
+        assert "docker chap recover -o FOLDER" in failure.value.hint and "chap backup" not in failure.value.hint
+        assert cut.databases["chap_core"].rows["public.observation"] == 15
+        elsewhere = tmp_path / "elsewhere"
+    run_recover(cut, elsewhere)
+    (check,) = (
+        check for check in run_records.history(engine.folder)[-1]["checks"] if check["name"] == "written_meanwhile"
+    )
+    saved = Path(check["details"]["backup"])
+    assert saved.read_text() == "15" and str(saved) in check["message"]
+    assert saved.parent == (elsewhere or engine.folder / "backups")
+    assert cut.databases["chap_core"].rows["public.observation"] == 10
+
+
+@pytest.mark.parametrize("ways", [{}, {"by_dump": True}, {"no_copy": True}])
+def test_a_session_that_does_not_end_lets_everything_stay_as_it_is(engine: FakeEngine, ways: Any) -> None:
+    before = copy.deepcopy(picture(engine))
+
+    def hold(call: int, name: str) -> None:
+        if name == "closed" and steps_now(engine)[-1] == "keep":
+            raise StuckSessions("A session does not end.")
+
+    engine.strike = hold
+    with pytest.raises(RolledBack, match="A session does not end"):
+        run_upgrade(engine, **ways)
+    assert picture(engine) == before and not kept_databases(set(engine.databases))
 
 
 @pytest.mark.parametrize("fault", [error, interruption, kill])
@@ -556,7 +613,7 @@ def test_a_rollback_keeps_the_newer_data_under_its_own_id(engine: FakeEngine) ->
     assert (record["from"], record["to"], record["undoes"]) == ("2", "1", plan.undone["id"])
 
 
-def cut_off(engine: FakeEngine, step: str) -> FakeEngine:
+def cut_off(engine: FakeEngine, step: str, **ways: Any) -> FakeEngine:
     """Kill an upgrade right after it began a step, and return the engine as the next process finds it."""
 
     def strike(call: int, name: str) -> None:
@@ -568,7 +625,7 @@ def cut_off(engine: FakeEngine, step: str) -> FakeEngine:
     engine.strike = strike
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
         watch_files(patch, engine, writers())
-        run_upgrade(engine)
+        run_upgrade(engine, **ways)
     return engine.copy()
 
 
@@ -600,6 +657,129 @@ def test_what_a_run_that_was_cut_off_had_served_is_set_aside_whatever_its_rows_n
         check for check in run_records.history(engine.folder)[-1]["checks"] if check["name"] == "written_meanwhile"
     )
     assert aside in check["message"] and "prune" in check["message"]
+
+
+def compose_up(engine: FakeEngine) -> None:
+    """Call `docker compose up -d`, as somebody does after a power cut, or a unit at the boot."""
+    (stack,) = detect(engine.containers())
+    engine.compose(stack.project, "up", "-d", *("chap", "worker"))
+
+
+@pytest.mark.parametrize("by_dump", [False, True])
+@pytest.mark.parametrize("again", [0, 20])
+def test_somebody_may_call_compose_wherever_a_run_is_cut_off(
+    engine: FakeEngine, theorem: Theorem, by_dump: bool, again: int
+) -> None:
+    run, start = functools.partial(run_upgrade, by_dump=by_dump), engine.folder.with_name("start")
+    shutil.copytree(engine.folder, start)
+    migrated = undone = 0
+    for number in range(1, 10_000):
+        shutil.rmtree(engine.folder)
+        shutil.copytree(start, engine.folder)
+        cut = engine.copy()
+        struck, _ = theorem.run(run, cut, number, kill)
+        if not struck:
+            break
+        later, steps = cut.copy(), steps_now(cut)
+        compose_up(later)
+        live = later.databases["chap_core"]
+        live.settings, before_start = "a user was here", "start api" not in steps
+        assert not before_start or "b" not in live.columns or "rewrite" in steps
+        migrated += before_start and "b" in live.columns
+        if again:
+            theorem.run(run_recover, later, again, kill)
+            later = later.copy()
+        run_recover(later)
+        if (engine.folder / "compose.yml").read_bytes() == NEW:
+            continue
+        undone += 1
+        # The old code has the old columns, and what a user did is live, or set aside.
+        assert later.databases["chap_core"].columns == {"a"}, steps
+        live = later.databases["chap_core"]
+        aside = [database for name, database in later.databases.items() if name.endswith("_failed")]
+        assert "a user was here" in [database.settings for database in (live, *aside)], steps
+        assert later.boxes and {box.image for box in later.boxes.values() if box.service == "chap"} == {f"{API}:v1"}
+    assert undone > 50 and migrated
+
+
+def test_a_new_version_that_somebody_started_before_the_data_were_kept_is_named(engine: FakeEngine) -> None:
+    engine = cut_off(engine, "stop")
+    (api,) = (box for box in engine.boxes.values() if box.service == "chap")
+    engine.discard(api.id)
+    engine._boot(engine._make("chap", f"{API}:v2"))
+    run_recover(engine)
+    record = run_records.history(engine.folder)[-1]
+    (check,) = (check for check in record["checks"] if check["name"] == "data")
+    assert check["status"] == "warn" and "chap_core" in check["message"] and "docker chap restore 1" in check["hint"]
+    assert {box.image for box in engine.boxes.values() if box.service == "chap"} == {f"{API}:v1"}
+
+
+@pytest.mark.parametrize("fault", [error, interruption, kill])
+@pytest.mark.parametrize("at", [1, 2])
+def test_what_fails_before_the_stop_stops_nothing(engine: FakeEngine, fault: Callable[[str], None], at: int) -> None:
+    before, configs = copy.deepcopy(picture(engine)), 0
+
+    def strike(call: int, name: str) -> None:
+        nonlocal configs
+        if name == "compose config" and "backup" in steps_now(engine):
+            configs += 1
+            if configs == at:
+                fault(name)
+
+    engine.strike = strike
+    with pytest.raises((RolledBack, Cancelled, Killed)):
+        run_upgrade(engine)
+    assert configs >= at
+    after = engine.copy() if fault is kill else engine
+    run_recover(after)
+    assert (engine.stops, after.stops) == ([], []) and picture(after) == before
+    assert not list(engine.folder.glob(".compose*"))
+    assert not kept_databases(set(after.databases)) and not [name for name in after.images if "kept" in name]
+
+
+def test_files_name_newer_code_only_once_the_older_data_are_kept(engine: FakeEngine) -> None:
+    seen: list[tuple[bool, bool]] = []
+
+    def look(call: int, name: str) -> None:
+        named = (engine.folder / "compose.yml").read_bytes() == NEW
+        seen.append((named, any("_before_" in database for database in engine.databases)))
+
+    engine.strike = look
+    run_upgrade(engine)
+    assert (True, False) not in seen and (False, True) in seen
+    # On the way back older code comes, which changes nothing.
+    seen.clear()
+    run_rollback(engine)
+    assert (False, True) in seen and (True, False) not in seen
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "first"),
+    [("2.0.0", "2.1.0", "data"), ("2.1.0", "2.0.0", "files"), ("2.1.0", "2.1.0", "files"), ("", "main", "files")],
+)
+def test_newer_code_comes_after_the_data_that_it_is_for_and_older_code_before(
+    before: str, after: str, first: str
+) -> None:
+    change = replace(CHANGE, expected=after, baseline=replace(CHANGE.baseline, version=before))
+    done: list[str] = []
+    files = SimpleNamespace(change=change, apply=lambda *given: done.append("files"))
+    data = SimpleNamespace(bring_in=lambda *given: done.append("data"))
+    nothing: Any = None
+    forward._change_files_and_data(nothing, nothing, nothing, cast(Any, files), cast(Any, data))
+    assert done[0] == first and len(done) == 2
+
+
+def test_the_copy_stays_until_the_old_state_is_verified(engine: FakeEngine) -> None:
+    engine = cut_off(engine, "keep")
+    (copied,) = kept_databases(set(engine.databases)) or [""]
+    engine.databases[kept := copied or f"chap_core_before_{journal_now(engine)['id'].lower()}"] = Database({})
+    engine.log, engine.sick = "", "broken"
+    with pytest.raises(NeedsPerson):
+        run_recover(engine)
+    assert kept in engine.databases
+    engine.sick = ""
+    run_recover(engine)
+    assert kept not in engine.databases and picture(engine)[0] == OLD
 
 
 @pytest.mark.parametrize("step", ["verify api", "verify"])
@@ -707,6 +887,24 @@ def test_a_new_worker_gets_no_job_before_the_new_data_are_verified(
     assert (f"{WORKER}:v2" in running) == (not jobs)
     assert picture(engine) == before
     assert "start worker" not in [step["step"] for step in run_records.history(engine.folder)[-1]["steps"]]
+
+
+@pytest.mark.parametrize("queue", [0, 1, None])
+def test_a_job_that_is_queued_while_the_api_stops_waits_for_the_verification_too(
+    engine: FakeEngine, queue: int | None
+) -> None:
+    engine.sick = "loses rows"
+    running: set[str] = set()
+
+    def strike(call: int, name: str) -> None:
+        running.update(box.image for box in engine.boxes.values() if box.service == "worker" and box.state == "running")
+        if name == "stop" and engine.stops and engine.stops[-1][0] == "worker":
+            engine.queue = queue
+
+    engine.strike = strike
+    with pytest.raises(RolledBack):
+        run_upgrade(engine)
+    assert (f"{WORKER}:v2" in running) == (queue == 0)
 
 
 def test_a_job_that_is_queued_while_the_workers_stop_is_named(engine: FakeEngine) -> None:

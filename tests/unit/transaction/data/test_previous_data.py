@@ -12,7 +12,7 @@ import pytest
 from compose_chap.errors import StateError
 from compose_chap.reading import Value
 from compose_chap.records.steps import Step
-from compose_chap.transaction.data.data_plan import DataKind
+from compose_chap.transaction.data.data_plan import DataKind, DataPlan
 from compose_chap.transaction.data.previous_data import CopyInServer, ProvenDump, SwappedOut, previous_data_of
 from compose_chap.transaction.run.facts import read_facts
 from tests.unit.transaction.run.test_journal_facts import CHANGE
@@ -54,8 +54,11 @@ def test_a_rollback_needs_a_database_and_gives_a_hint_without_it() -> None:
 
 
 def test_a_dump_comes_back_only_once_and_only_where_the_live_data_may_have_changed() -> None:
-    present, begun = {"chap_core", "postgres"}, [Step.STOP, Step.KEEP, Step.START_API]
-    assert previous_data_of(CHANGE, DUMPED).way_back(present, begun).from_dump
-    assert not previous_data_of(CHANGE, DUMPED).way_back(present, begun[:2]).from_dump
-    assert not previous_data_of(CHANGE, replace(DUMPED, data_came_back=True)).way_back(present, begun).from_dump
-    assert not previous_data_of(CHANGE, NOTHING).way_back(present, begun).from_dump
+    present, begun = {"chap_core", "postgres"}, [Step.STOP, Step.KEEP]
+    assert previous_data_of(CHANGE, DUMPED).way_back(present, begun, changed=True).from_dump
+    assert not previous_data_of(CHANGE, DUMPED).way_back(present, begun, changed=False).from_dump
+    came_back = replace(DUMPED, data_came_back=True)
+    assert not previous_data_of(CHANGE, came_back).way_back(present, begun, changed=True).from_dump
+    # Nothing was kept yet.
+    for way in (CHANGE, replace(CHANGE, by_dump=True)):
+        assert previous_data_of(way, NOTHING).way_back(present, begun, changed=True) == DataPlan()
