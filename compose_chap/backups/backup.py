@@ -28,7 +28,7 @@ from pathlib import Path
 
 from compose_chap import __version__, units
 from compose_chap.backups import dump_file, other_files, restore_txt, volumes
-from compose_chap.backups.catalogue import PARTIAL, Backup, list_backups, remove_abandoned
+from compose_chap.backups.catalogue import PARTIAL, Backup, list_backups
 from compose_chap.backups.manifest import (
     FILE,
     Dhis2Facts,
@@ -288,3 +288,10 @@ def _check_space(folder: Path, needed: int) -> None:
             state="Nothing was changed.",
             hint="Make room (docker chap prune), or write elsewhere: docker chap backup -o FOLDER",
         )
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Remove the partial backups of killed runs below a folder, but none that is in progress."""
+    for partial in folder.glob(f"*{PARTIAL}"):
+        if partial.is_dir() and lock.abandoned(partial):
+            shutil.rmtree(partial, ignore_errors=True)

@@ -6,7 +6,6 @@ The module `backup` explains the folder of a backup and its manifest, `verdict` 
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -21,7 +20,6 @@ from compose_chap.backups.manifest import FILE, Manifest
 from compose_chap.backups.verdict import BAD, CHECKSUMS, Proof
 from compose_chap.errors import DumpError, StateError
 from compose_chap.model import Origin
-from compose_chap.records import lock
 from compose_chap.records.files import durable, own_folder
 
 PARTIAL = ".partial"
@@ -108,6 +106,11 @@ class Backup:
             return f"Its last check failed: {self.proof.why}"
         return f"It is missing {', '.join(lost)}." if (lost := self.manifest.lost_tables) else ""
 
+    @property
+    def warning(self) -> str:
+        """A sentence for people about its fault."""
+        return f"Backup {self.id} cannot be relied on. {self.fault}"
+
 
 def list_backups(folders: Sequence[Path], origin: Origin = Origin()) -> list[Backup]:
     """Return the backups in these folders, of one stack or of all, oldest first. See `scan`."""
@@ -120,6 +123,17 @@ class Listing:
 
     backups: list[Backup]
     unusable: list[str]
+
+    @property
+    def last_sound(self) -> Backup | None:
+        """The newest backup without a fault."""
+        return next((backup for backup in reversed(self.backups) if not backup.fault), None)
+
+    @property
+    def newer_faulty(self) -> list[Backup]:
+        """The backups that are newer than the last sound one."""
+        sound = self.last_sound
+        return self.backups[self.backups.index(sound) + 1 :] if sound else self.backups
 
 
 def merged(listings: Sequence[Listing]) -> Listing:
@@ -280,10 +294,3 @@ def pin(backup: Backup, pinned: bool) -> None:
         own_folder.write(backup.folder / PIN_FILE, b"")
     else:
         own_folder.remove(backup.folder / PIN_FILE)
-
-
-def remove_abandoned(folder: Path) -> None:
-    """Remove the partial backups of killed runs below a folder, but none that is in progress."""
-    for partial in folder.glob(f"*{PARTIAL}"):
-        if partial.is_dir() and lock.abandoned(partial):
-            shutil.rmtree(partial, ignore_errors=True)

@@ -18,6 +18,7 @@ from shlex import quote
 from compose_chap import units
 from compose_chap.backups import catalogue as backups
 from compose_chap.backups import dump_file, proof
+from compose_chap.backups.backup import remove_abandoned
 from compose_chap.backups.catalogue import PARTIAL, Backup
 from compose_chap.backups.manifest import FILE, DatabaseFacts, DumpPart, Manifest
 from compose_chap.backups.verdict import RESTORED
@@ -94,7 +95,7 @@ def drill(world: World, restic: Restic, copy: Copy, folder: Path, image: str = "
 @contextmanager
 def _unfinished(folder: Path, identity: str) -> Iterator[Path]:
     durable.private_folder(folder)
-    backups.remove_abandoned(folder)
+    remove_abandoned(folder)
     # A name of its own: another run may bring the same copy, and a restic that outlived its run still write.
     path = Path(tempfile.mkdtemp(PARTIAL, f"{identity}-", folder))
     try:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from compose_chap.backups import catalogue
+from compose_chap.backups.backup import remove_abandoned
 from compose_chap.backups.catalogue import Backup
 from compose_chap.backups.verdict import RESTORED
 from compose_chap.engine.world import World
@@ -99,8 +100,7 @@ def kept_by_retention(
     """
     # A faulty backup never counts, so that it does not displace a sound one.
     sound = [backup for backup in backups if not backup.fault]
-    newer = backups[backups.index(sound[-1]) + 1 :] if sound else backups
-    kept = {backup.id: "no good backup is newer" for backup in newer}
+    kept = {backup.id: "no good backup is newer" for backup in catalogue.Listing([*backups], []).newer_faulty}
     lesser = {backup.id for backup in sound if backup.id in of_failed and backup.proof.best != RESTORED}
     return kept | retained.kept_by_rule({backup.id: backup.created_at for backup in sound}, retention, lesser)
 
@@ -182,7 +182,7 @@ def _kept_databases(
 def execute(world: World, stack: Stack, server: Server, chosen: PrunePlan) -> None:
     """Remove what the plan says, and the leftovers of killed backups."""
     for folder in {backup.folder.parent for backup in chosen.backups}:
-        catalogue.remove_abandoned(folder)
+        remove_abandoned(folder)
     for backup in chosen.backups:
         # Rename first: a half removed folder must not look like a backup.
         doomed = backup.folder.with_name(backup.folder.name + catalogue.PARTIAL)

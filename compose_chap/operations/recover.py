@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
-from compose_chap.backups import catalogue
+from compose_chap.backups.backup import remove_abandoned
 from compose_chap.check import Check
 from compose_chap.engine import throwaway
 from compose_chap.engine.world import World
@@ -185,7 +185,7 @@ def _refuse_other_variables(world: World, change: Change, journal: Journal) -> N
 
 def _remove_leftovers(world: World, journal: Journal, change: Change | None) -> None:
     if folder := facts_of(journal).backups:
-        catalogue.remove_abandoned(folder)
+        remove_abandoned(folder)
     if change is None:
         return
     kept.untag_kept_images(world, journal.id, change.project.name)

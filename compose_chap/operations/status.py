@@ -141,10 +141,10 @@ def look(world: World, stack: Stack, overview: Future[Overview] | None = None) -
         recorded = _look_at_records(world, stack, attempts)
         running = answers.result()
     name = attempts.ask(lambda: stack.access.name) or ""
-    sound, faults = _last_sound(recorded.listing)
+    listing = recorded.listing or catalogue.Listing([], [])
     seen, databases = running.overview, running.databases
     listed = seen.listed if seen else None
-    problems = [*attempts.problems, *_problems(world, running, recorded, name, faults)]
+    problems = [*attempts.problems, *_problems(world, running, recorded, name)]
     return Status(
         stack=stack,
         digests=running.digests,
@@ -158,7 +158,7 @@ def look(world: World, stack: Stack, overview: Future[Overview] | None = None) -
             kept.undecided(databases, name, recorded.history, _AGE, world.clock()) if stack.project.local else ()
         ),
         kept_images=running.kept_images,
-        last_backup=sound,
+        last_backup=listing.last_sound,
         backups_known=stack.project.local and recorded.listing is not None,
         last_test_restore=recorded.last_test_restore,
         checkout=recorded.checkout,
@@ -231,29 +231,19 @@ def _not_running(stack: Stack) -> Iterator[str]:
                     yield f"The {kind} container {container.name} is not running (it is {container.state})."
 
 
-def _problems(
-    world: World, running: _Running, recorded: _Recorded, database: str, faults: Sequence[str]
-) -> Iterator[str]:
+def _problems(world: World, running: _Running, recorded: _Recorded, database: str) -> Iterator[str]:
     """Yield what is wrong, though every question was answered."""
     if running.overview and isinstance(running.overview.listed, EngineError):
         yield running.overview.listed.message
     yield from recorded.routine.problems
     if running.schema and running.schema.status != "ok":
         yield running.schema.summary
-    yield from faults
-    made = {backup.id: backup.created_at for backup in recorded.listing.backups} if recorded.listing else {}
-    yield from order.warnings("Backup", made, world.clock())
+    if recorded.listing:
+        yield from recorded.listing.unusable
+        yield from (backup.warning for backup in recorded.listing.newer_faulty)
+        made = {backup.id: backup.created_at for backup in recorded.listing.backups}
+        yield from order.warnings("Backup", made, world.clock())
     yield from kept.dated_ahead(running.databases, database, world.clock())
-
-
-def _last_sound(listing: catalogue.Listing | None) -> tuple[Backup | None, list[str]]:
-    """Return the last backup without a fault, and the faults of newer backups, for people."""
-    if listing is None:
-        return None, []
-    sound = [backup for backup in listing.backups if not backup.fault]
-    newer = listing.backups[listing.backups.index(sound[-1]) + 1 :] if sound else listing.backups
-    faults = [f"Backup {backup.id} cannot be relied on. {backup.fault}" for backup in newer]
-    return (sound[-1] if sound else None), [*listing.unusable, *faults]
 
 
 def _digest(world: World, service: Service) -> str:

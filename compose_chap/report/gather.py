@@ -174,5 +174,5 @@ def _recorded_problems(world: World, directory: Path, origin: Origin, kept: Sequ
     wrong: list[str] = []
     with suppress(ChapError):
         wrong += routine.look(directory, origin, world.clock()).problems
-    wrong += [f"Backup {backup.id} cannot be relied on. {backup.fault}" for backup in kept if backup.fault]
+    wrong += [backup.warning for backup in catalogue.Listing([*kept], []).newer_faulty]
     return wrong + order.warnings("Backup", {backup.id: backup.created_at for backup in kept}, world.clock())

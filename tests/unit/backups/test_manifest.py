@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from compose_chap.backups import catalogue, manifest_reader, proof, restore_txt, verdict
+from compose_chap.backups.backup import remove_abandoned
 from compose_chap.backups.manifest import DatabaseFacts, Dhis2Facts, DumpPart, ImageFacts, ServerFacts, VolumePart
 from compose_chap.backups.volumes import unique_name
 from compose_chap.errors import DumpError
@@ -210,7 +211,7 @@ def test_a_bad_backup_hides_no_other_and_stops_nothing(tmp_path: Path) -> None:
     here = stack_in(tmp_path, "chap_core")
     chosen = prune.plan(here, prune.Inventory.of(here, HERE, [folder], {}), Retention(0, 0, 0, 0), NOW)
     assert [backup.folder for backup in chosen.backups] == [] and dict(chosen.kept)[good.name]
-    catalogue.remove_abandoned(folder)
+    remove_abandoned(folder)
     assert len(list(folder.iterdir())) == len(BAD) + 6
 
 

@@ -16,6 +16,7 @@ import pytest
 
 from compose_chap import ownership
 from compose_chap.backups import catalogue
+from compose_chap.backups.backup import remove_abandoned
 from compose_chap.errors import DumpError, StateError
 from compose_chap.project import checkout
 from compose_chap.records import lock, run_records
@@ -374,7 +375,7 @@ def test_only_our_own_leftovers_are_removed(tmp_path: Path) -> None:
         give(tmp_path / f"{name}.partial", owner)
     os.mkfifo(tmp_path / "3.partial")
     (tmp_path / "4.partial").symlink_to(tmp_path)
-    catalogue.remove_abandoned(tmp_path)
+    remove_abandoned(tmp_path)
     assert not (tmp_path / "1.partial").exists()
     assert (tmp_path / "2.partial").exists() or os.geteuid() != 0
     assert (tmp_path / "4.partial").is_symlink() and tmp_path.exists()
