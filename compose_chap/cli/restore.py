@@ -111,19 +111,19 @@ def restore_command(
         # CHAP takes a second to say how it is. It is asked while the lock is made, if no other run is waited for.
         asked = None if call.wait_lock else pool.submit(baseline_of, beside, stack)
         with guarded(call, world, stack, find) as (stack, attempt):
-            started = []
+            notes: list[str] = []
             if name := restore.stopped_database(stack):
                 call.confirm(sentences.ask_start_database(name), yes=yes)
                 restore.start_database(world, stack)
                 stack, asked = observe.find_local_stack(world.engine, where), None
-                started = [sentences.started_database(name)]
+                notes = [sentences.started_database(name)]
             plan = _plan(call, world, stack, chosen, output, trust=trust, with_version=with_version)
             plan = replace(plan, empty=allow_empty)
             if plan.images_after and not allow_drift:
                 containers = {service.name: service.containers for service in stack.writers}
-                would_differ.refuse(world.engine, stack.project, containers)
+                notes += filter(None, [would_differ.refuse(world.engine, stack.project, containers)])
             outlook = restore.foresee(world, plan, asked)
-            outlook = replace(outlook, notes=(*started, *outlook.notes))
+            outlook = replace(outlook, notes=(*notes, *outlook.notes))
             call.propose(_plan_text(plan, outlook, world.clock()))
             call.confirm(sentences.ask_restore(chosen.name), yes=yes)
             attempt.learn(chosen.name, source=chosen.name)

@@ -153,9 +153,8 @@ def _finish(world: World, change: Change, journal: Journal) -> Recovered | None:
 
 
 def _undo(world: World, change: Change | None, journal: Journal, allow_drift: bool) -> Recovered:
-    if change and not allow_drift:
-        _refuse_other_variables(world, change, journal)
-    checks = undo.undo(world, change, journal, cut_off=True) if change else []
+    checks = _refuse_other_variables(world, change, journal) if change and not allow_drift else []
+    checks += undo.undo(world, change, journal, cut_off=True) if change else []
     _remove_leftovers(world, journal, change)
     outcome = "undone" if journal.began(Step.STOP) or journal.began(Step.CHECKOUT) else "nothing changed"
     journal.end(outcome, checks=[asdict(check) for check in checks], recovered=True)
@@ -174,13 +173,25 @@ def _unpin(journal: Journal) -> Recovered:
     return Recovered(journal.id, journal.operation, "undone", "", ())
 
 
-def _refuse_other_variables(world: World, change: Change, journal: Journal) -> None:
-    """Raise StateError when containers that the run has made would be replaced by some with other variables."""
-    if change.move and journal.began(Step.GO_BACK):
-        return  # the files are those of another release than the containers
+def _refuse_other_variables(world: World, change: Change, journal: Journal) -> list[Check]:
+    """Raise StateError when containers that the run has made would be replaced by some with other variables.
+
+    Return a warning where that cannot be compared: a run is not left open for that alone.
+    """
     containers = {name: containers_of(world, change.project, name) for name in change.writers}
     made = {name: of for name, of in containers.items() if not {each.id for each in of} & set(change.containers[name])}
-    would_differ.refuse(world.engine, change.project, made, variables_only=True)
+    if made and _may_be_reverted(change, journal):
+        unchecked = f"{would_differ.NOT_COMPARED} The files are not those that the containers were made from."
+    else:
+        unchecked = would_differ.refuse(world.engine, change.project, made, variables_only=True)
+    return [Check("variables", "warn", unchecked)] if unchecked else []
+
+
+def _may_be_reverted(change: Change, journal: Journal) -> bool:
+    """Whether an earlier way back may have changed the files since containers were made."""
+    if not journal.began(Step.GO_BACK):
+        return False
+    return bool(change.move) or any(durable.content_of(edit.path) != edit.after for edit in change.edits)
 
 
 def _remove_leftovers(world: World, journal: Journal, change: Change | None) -> None:

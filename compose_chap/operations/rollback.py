@@ -106,11 +106,12 @@ def plan_rollback(world: World, stack: Stack, operation: str, *, allow_drift: bo
         move=_way_back(done.move, operation),
     )
     _refuse_what_cannot_go_back(world, change, operation, facts.backup.name if facts.backup else "")
+    unchecked = ""
     if change.recreate and not allow_drift:
         containers = {service.name: service.containers for service in stack.writers}
-        would_differ.refuse(world.engine, stack.project, containers)
+        unchecked = would_differ.refuse(world.engine, stack.project, containers)
     before = f"The previous data were not in order either. {fault.summary}" if fault else ""
-    return RollbackPlan(record, change, written, tuple(filter(None, (lost_jobs(world, stack), before))))
+    return RollbackPlan(record, change, written, tuple(filter(None, (lost_jobs(world, stack), before, unchecked))))
 
 
 def roll_back(world: World, plan: RollbackPlan, credentials: Mapping[str, str]) -> Undone:

@@ -11,13 +11,19 @@ from collections.abc import Mapping, Sequence
 
 from compose_chap import compose_labels
 from compose_chap.engine.engine import UP_ALONE, Engine
-from compose_chap.errors import StateError
+from compose_chap.errors import ChapError, StateError
 from compose_chap.model import Container, Project
 from compose_chap.processes.process import check as succeeded
 from compose_chap.stack import drift
 
 # The containers of services, by the services' names.
 _Containers = Mapping[str, Sequence[Container]]
+
+# Another version of Compose gives another hash to the same settings, so this alone is no reason to refuse a way back.
+_UNNAMED = "something other than variables, ports, volumes, networks and command"
+
+
+NOT_COMPARED = "Whether recreated containers get the same settings as before was not checked."
 
 
 def differences(engine: Engine, project: Project, containers: _Containers) -> dict[str, list[str]]:
@@ -41,26 +47,35 @@ def text(differing: Mapping[str, Sequence[str]]) -> str:
     return ". ".join(f"{name}: {', '.join(parts)}" for name, parts in differing.items())
 
 
-def refuse(engine: Engine, project: Project, containers: _Containers, *, variables_only: bool = False) -> None:
-    """Raise StateError where recreated containers would differ; with `variables_only`, in their variables."""
-    differing = differences(engine, project, containers)
-    if variables_only:
-        named = {name: [part for part in parts if part.startswith("variables ")] for name, parts in differing.items()}
-        differing = {name: parts for name, parts in named.items() if parts}
-    if differing:
+def refuse(engine: Engine, project: Project, containers: _Containers, *, variables_only: bool = False) -> str:
+    """Raise StateError where recreated containers would differ by name; with `variables_only`, in their variables.
+
+    Where that cannot be compared, return a note for people: a way back is not refused for that alone. Else "".
+    """
+    try:
+        differing = differences(engine, project, containers)
+    except ChapError as error:
+        return f"{NOT_COMPARED} {error.message}"
+    kind = "variables " if variables_only else ""
+    chosen = {
+        name: [part for part in parts if part.startswith(kind) and part != _UNNAMED]
+        for name, parts in differing.items()
+    }
+    if named := {name: parts for name, parts in chosen.items() if parts}:
         raise StateError(
-            f"A recreated container would differ from the one that runs. {text(differing)}.",
+            f"A recreated container would differ from the one that runs. {text(named)}.",
             state="Nothing was changed.",
             hint="Set variables as they were in the shell that started CHAP, or write them into .env, and name all of"
             " its Compose files.\nThen run the command again. If this is what you want, add --allow-drift.",
         )
+    return ""
 
 
 def _named(engine: Engine, project: Project, name: str, container: Container) -> list[str]:
     config = engine.compose_config(project)
     written = config["services"].get(name, {})
     differing = drift.differences(*engine.creation(container.id), written, config)
-    return differing or ["something other than variables, ports, volumes, networks and command"]
+    return differing or [_UNNAMED]
 
 
 def _would_be_recreated(engine: Engine, project: Project, name: str, containers: Sequence[Container]) -> bool:
