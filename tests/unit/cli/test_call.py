@@ -81,4 +81,6 @@ def test_the_commands_with_a_folder_are_those_that_have_the_option() -> None:
         options = [
             p.opts for c in vars(module).values() if isinstance(c, click.Command) and c.name == name for p in c.params
         ]
-        assert (["-o", "--output"] in options and name not in ("report", "schedule")) == (name in WITH_FOLDER), name
+        assert (["-o", "--output"] in options and name not in ("recover", "report", "schedule")) == (
+            name in WITH_FOLDER
+        ), name
