@@ -71,7 +71,7 @@ def test_credentials_of_the_example_and_a_folder_that_is_missing_are_seen(stack:
     env.write_text("POSTGRES_USER=chap\nPOSTGRES_PASSWORD=chap\nPOSTGRES_DB=chap_core\n")
     try:
         seen = checks(stack, "v1.1.5")
-        assert f"mount what is not there: {stack.folder}/runs" in seen["folders"]["message"]
+        assert f"mount folders that do not exist: {stack.folder}/runs" in seen["folders"]["message"]
         assert seen["folders"]["status"] == "fail" and f"mkdir -p {stack.folder}/runs" in seen["folders"]["hint"]
         result = seen["settings"]
         assert result["status"] == "fail" and "another user, password than now" in result["message"]
