@@ -12,7 +12,7 @@ import click
 
 from compose_chap import __version__
 from compose_chap.cli import app
-from compose_chap.cli.commands import COMMANDS, EXIT_STATUSES
+from compose_chap.cli.command_table import COMMANDS, EXIT_STATUSES
 
 _ENVIRONMENT = {
     "DOCKER_HOST, DOCKER_CONTEXT, DOCKER_CONFIG": "As for every command of docker.",

@@ -135,9 +135,9 @@ def run(words: list[str], docker: tuple[str, ...]) -> int:
         case ["__complete", "chap", *rest]:
             return app.complete(rest, docker)
         case ["watch-over", folder]:  # this process is one that --detach began
-            from compose_chap.cli import attach
+            from compose_chap.cli import detach
 
-            return attach.watch_over(folder)
+            return detach.watch_over(folder)
         case ["__completeNoDesc", *rest]:  # as the completion of docker 20.10 calls the file itself
             return app.complete(rest, docker, described=False)
         case ["help" | "--help" | "-h", "chap", *rest]:

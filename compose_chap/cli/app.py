@@ -12,8 +12,8 @@ import click
 from click.shell_completion import CompletionItem
 
 from compose_chap import __version__, timeline
-from compose_chap.cli.call import Call, common, common_options, with_options
-from compose_chap.cli.commands import COMMANDS, EXIT_STATUSES, HelpContext, command
+from compose_chap.cli.call import Call, common_options, with_options
+from compose_chap.cli.command_table import COMMANDS, EXIT_STATUSES, HelpContext
 from compose_chap.errors import Bug, Cancelled, ChapError, UsageError
 
 
@@ -62,7 +62,7 @@ class _Commands(click.Group):
         entry = COMMANDS.get(name)
         if entry is None:
             return None
-        module = importlib.import_module(f"compose_chap.cli.{entry.module}")
+        module = importlib.import_module(f"compose_chap.cli.commands.{entry.module}")
         attribute = getattr(module, f"{name}_command")
         assert isinstance(attribute, click.Command)
         examples = (f"  docker chap {example}" for example in entry.examples)
@@ -167,10 +167,3 @@ def complete(words: Sequence[str], docker: tuple[str, ...], *, described: bool =
     from compose_chap.cli import complete
 
     return complete.offer(chap, words, docker, described=described)
-
-
-@command("version")
-@common
-def version_command(call: Call) -> None:
-    """Show the version of this tool."""
-    call.result({"tool_version": __version__}, f"docker chap {__version__}")

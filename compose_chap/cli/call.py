@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from compose_chap.cli import commands
-from compose_chap.cli.commands import COMMON_NAMES, WITH_FOLDER
+from compose_chap.cli import command_table
+from compose_chap.cli.command_table import COMMON_NAMES, WITH_FOLDER
 from compose_chap.cli.options import path
 from compose_chap.cli.screen.plain import plain
 from compose_chap.cli.values import files, projects
@@ -135,14 +135,14 @@ class Call:
     def full_command(self, text: str) -> str:
         """Return a text with each command in it for the stack that this call is for, as it has to be typed here."""
         if self.output and self.command in WITH_FOLDER:
-            text = commands.in_folder(text, self.output)
+            text = command_table.in_folder(text, self.output)
         options = [word for file in self.files for word in ("-f", str(file))]
         options += ["-p", self.project_name] if self.project_name else []
         options += ["--project-directory", str(self.project_directory)] if self.project_directory else []
         options += [word for file in self.env_files for word in ("--env-file", str(file))]
         if not options and len(self.docker) == 1:
             return text
-        return commands.of_stack(text, [os.path.basename(self.docker[0]), *self.docker[1:], "chap", *options])
+        return command_table.of_stack(text, [os.path.basename(self.docker[0]), *self.docker[1:], "chap", *options])
 
     def confirm(self, question: str, *, yes: bool) -> None:
         """Ask before something is changed. Raise UsageError when nobody can be asked, Cancelled on a no."""
@@ -289,9 +289,9 @@ def common(function: Callable[..., None]) -> Callable[..., None]:
             error.hint, error.state = call.full_command(error.hint), call.full_command(error.state)
             raise
         except HandedOver as handed:
-            from compose_chap.cli import attach
+            from compose_chap.cli import detach
 
-            attach.begin_apart(call, handed.directory, handed.confirmed)
+            detach.begin_apart(call, handed.directory, handed.confirmed)
 
     wrapped.__doc__ = function.__doc__
     own = getattr(function, "__click_params__", [])

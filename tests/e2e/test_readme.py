@@ -14,7 +14,7 @@ import pytest
 
 from compose_chap import errors
 from compose_chap.cli import app
-from compose_chap.cli.commands import EXIT_STATUSES
+from compose_chap.cli.command_table import EXIT_STATUSES
 from tests.e2e.calls import own_crontab
 from tests.sample.stack import SampleStack, environment, run_in
 

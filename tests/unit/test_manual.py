@@ -11,7 +11,7 @@ import pytest
 from build import manual
 from compose_chap import __version__
 from compose_chap.cli import app
-from compose_chap.cli.commands import COMMANDS, EXIT_STATUSES
+from compose_chap.cli.command_table import COMMANDS, EXIT_STATUSES
 
 GROFF = ("groff", "-ww", "-man", "-Tascii", "-P-cbou", "-rLL=1000n")
 NAMES = app.chap.list_commands(click.Context(app.chap))

@@ -145,7 +145,7 @@ def test_a_service_whose_code_fails_ends_nothing(known: Services, monkeypatch: p
 def test_nothing_of_it_is_loaded_before() -> None:
     import subprocess
 
-    program = "import sys, compose_chap.cli.schedule, compose_chap.cli.status\n"
+    program = "import sys, compose_chap.cli.commands.schedule, compose_chap.cli.commands.status\n"
     program += "assert not {'apprise', 'compose_chap.alarms.services'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", program], check=True)
 

@@ -10,7 +10,7 @@ import click
 import pytest
 
 from compose_chap.cli import app
-from compose_chap.cli.commands import COMMANDS
+from compose_chap.cli.command_table import COMMANDS
 
 NAMES = app.chap.list_commands(click.Context(app.chap))
 

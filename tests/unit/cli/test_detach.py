@@ -11,8 +11,9 @@ from typing import Any
 import click
 import pytest
 
-from compose_chap.cli import app, attach
+from compose_chap.cli import app
 from compose_chap.cli.call import Call, common
+from compose_chap.cli.commands import attach
 from compose_chap.cli.options import detach_option
 from compose_chap.cli.screen import render
 from compose_chap.cli.screen.detached import detached_text

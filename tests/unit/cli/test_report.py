@@ -134,8 +134,8 @@ def test_without_engine_and_records_it_says_what_is_wrong(
 
 
 def test_no_other_command_loads_what_draws() -> None:
-    code = "import importlib, sys; from compose_chap.cli.commands import COMMANDS\n"
-    code += "[importlib.import_module(f'compose_chap.cli.{entry.module}') for entry in COMMANDS.values()]\n"
+    code = "import importlib, sys; from compose_chap.cli.command_table import COMMANDS\n"
+    code += "[importlib.import_module(f'compose_chap.cli.commands.{entry.module}') for entry in COMMANDS.values()]\n"
     code += "print([name for name in sys.modules if name.startswith(('leather', 'compose_chap.report'))])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"

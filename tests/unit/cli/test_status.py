@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from compose_chap.cli import app
-from compose_chap.cli import status as status_command
 from compose_chap.cli.call import Call
+from compose_chap.cli.commands import status as status_command
 from compose_chap.detection import detect
 from compose_chap.project import checkout
 from compose_chap.stack import observe

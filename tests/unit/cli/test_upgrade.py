@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from compose_chap.cli import app
-from compose_chap.cli import upgrade as upgrade_command
 from compose_chap.cli.call import Call
+from compose_chap.cli.commands import upgrade as upgrade_command
 from compose_chap.cli.screen.status import status_text
 from compose_chap.detection import detect
 from compose_chap.edit import Edit

@@ -17,7 +17,7 @@ assert answer.text == "größer"
 
 _STATUS = """
 import sys
-import compose_chap.cli.app, compose_chap.cli.status
+import compose_chap.cli.app, compose_chap.cli.commands.status
 import compose_chap.operations.status
 assert not {"docker", "requests", "urllib3", "httpx"} & set(sys.modules)
 """

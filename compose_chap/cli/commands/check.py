@@ -12,7 +12,7 @@ import click
 from compose_chap import units
 from compose_chap.check import Check
 from compose_chap.cli.call import Call, common
-from compose_chap.cli.commands import command
+from compose_chap.cli.command_table import command
 from compose_chap.cli.options import output_option
 from compose_chap.cli.screen import sentences
 from compose_chap.cli.screen.checks import checks_text, summary

@@ -15,7 +15,7 @@ import click
 
 @dataclass(frozen=True)
 class CommandEntry:
-    """A command: the module in this folder that has it, what it does in a sentence, and examples."""
+    """A command: the module in `commands` that has it, what it does in a sentence, and examples."""
 
     module: str
     summary: str
@@ -94,7 +94,7 @@ COMMANDS = {
         "Write an audit report: what runs, every backup and copy with its proof, and what was done.",
         ("report", "report -o /srv/www/chap.html", "report --json"),
     ),
-    "version": CommandEntry("app", "Show the version of this tool.", ("version",)),
+    "version": CommandEntry("version", "Show the version of this tool.", ("version",)),
 }
 
 EXIT_STATUSES = {

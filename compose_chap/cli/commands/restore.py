@@ -15,8 +15,8 @@ import click
 
 from compose_chap import units
 from compose_chap.cli.call import Call, common
-from compose_chap.cli.commands import command
-from compose_chap.cli.copies import Store, from_repository, wanted_copy
+from compose_chap.cli.command_table import command
+from compose_chap.cli.commands.rollback import roll_back
 from compose_chap.cli.dhis2_login import dhis2_credentials, dhis2_options
 from compose_chap.cli.options import (
     allow_drift_option,
@@ -28,11 +28,11 @@ from compose_chap.cli.options import (
     yes_option,
 )
 from compose_chap.cli.recorded import guarded
-from compose_chap.cli.rollback import roll_back
 from compose_chap.cli.screen import sentences
 from compose_chap.cli.screen.checks import concerns_text
 from compose_chap.cli.screen.databases import rows_text, session_ends
 from compose_chap.cli.screen.layout import facts, paragraph
+from compose_chap.cli.store import Store, from_repository, wanted_copy
 from compose_chap.cli.values import backups
 from compose_chap.copies import fetch
 from compose_chap.copies.restic import Restic

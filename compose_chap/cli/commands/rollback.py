@@ -14,7 +14,7 @@ import click
 
 from compose_chap import units
 from compose_chap.cli.call import Call, common
-from compose_chap.cli.commands import command
+from compose_chap.cli.command_table import command
 from compose_chap.cli.dhis2_login import dhis2_credentials, dhis2_options
 from compose_chap.cli.options import (
     allow_drift_option,

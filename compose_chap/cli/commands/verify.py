@@ -13,16 +13,17 @@ import click
 from compose_chap import units
 from compose_chap.backups import catalogue, proof, verdict
 from compose_chap.backups.catalogue import Backup
-from compose_chap.cli.backups import folders_of_backups
 from compose_chap.cli.call import Call, common
-from compose_chap.cli.commands import command
-from compose_chap.cli.copies import Store, from_repository, stack_records, wanted_copy
+from compose_chap.cli.command_table import command
+from compose_chap.cli.commands.backups import folders_of_backups
+from compose_chap.cli.commands.copies import stack_records
 from compose_chap.cli.options import detach_option, output_option, usable, wait_lock_option
 from compose_chap.cli.recorded import Attempt, recorded
 from compose_chap.cli.screen import copies, sentences
 from compose_chap.cli.screen.backups import backup_document
 from compose_chap.cli.screen.databases import rows_text
 from compose_chap.cli.screen.layout import paragraph
+from compose_chap.cli.store import Store, from_repository, wanted_copy
 from compose_chap.cli.values import backups
 from compose_chap.copies import fetch
 from compose_chap.copies.restic import Restic

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from compose_chap.cli.call import Call, common
-from compose_chap.cli.commands import command
+from compose_chap.cli.command_table import command
 from compose_chap.cli.options import path
 from compose_chap.cli.screen import sentences
 from compose_chap.cli.screen import status as status_screen

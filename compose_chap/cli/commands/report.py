@@ -10,7 +10,7 @@ import click
 
 from compose_chap import reading, units
 from compose_chap.cli.call import Call, common
-from compose_chap.cli.commands import command
+from compose_chap.cli.command_table import command
 from compose_chap.cli.options import output_file
 from compose_chap.cli.recorded import records_of
 from compose_chap.cli.screen.layout import paragraph

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from compose_chap.cli.call import Call, common
-from compose_chap.cli.commands import command
+from compose_chap.cli.command_table import command
 from compose_chap.cli.recorded import records_of
 from compose_chap.cli.screen import sentences
 from compose_chap.cli.screen.history import history_table

@@ -8,7 +8,7 @@ import click
 
 from compose_chap.backups import catalogue
 from compose_chap.cli.call import Call, common
-from compose_chap.cli.commands import command
+from compose_chap.cli.command_table import command
 from compose_chap.cli.options import output_option
 from compose_chap.cli.screen import sentences
 from compose_chap.cli.screen.backups import backup_document, backups_table

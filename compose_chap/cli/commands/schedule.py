@@ -8,15 +8,15 @@ from pathlib import Path
 import click
 
 from compose_chap.alarms import addresses, ledger
-from compose_chap.cli import schedule_on, schedule_run
 from compose_chap.cli.alarms import Alarms, Listeners
 from compose_chap.cli.call import Call, common
-from compose_chap.cli.commands import command
-from compose_chap.cli.copies import Store, limit_option, to_repository
+from compose_chap.cli.command_table import command
+from compose_chap.cli.commands import schedule_on, schedule_run
 from compose_chap.cli.options import output_option
 from compose_chap.cli.recorded import recorded, records_of
 from compose_chap.cli.screen import schedule as screen
 from compose_chap.cli.screen.layout import paragraph
+from compose_chap.cli.store import Store, limit_option, to_repository
 from compose_chap.cli.values import files
 from compose_chap.copies.repository import absolute_location, read_keys
 from compose_chap.errors import EngineError, StackError, UsageError

@@ -12,13 +12,14 @@ import click
 
 from compose_chap import units
 from compose_chap.cli.call import Call, common
-from compose_chap.cli.commands import command
-from compose_chap.cli.copies import Store, from_repository, limit_option, prune_repository
+from compose_chap.cli.command_table import command
+from compose_chap.cli.commands.copies import prune_repository
 from compose_chap.cli.options import at_least, output_option, wait_lock_option, yes_option
 from compose_chap.cli.recorded import guarded
 from compose_chap.cli.screen import sentences
 from compose_chap.cli.screen.databases import NOWHERE_ELSE, rows_text, set_aside_text
 from compose_chap.cli.screen.layout import paragraph, table
+from compose_chap.cli.store import Store, from_repository, limit_option
 from compose_chap.errors import UsageError
 from compose_chap.operations import prune
 from compose_chap.operations.prune import PrunePlan

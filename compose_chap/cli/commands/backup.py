@@ -15,7 +15,7 @@ from compose_chap.backups import backup, dump_only
 from compose_chap.backups.catalogue import Backup
 from compose_chap.backups.dump_only import DumpOnly
 from compose_chap.cli.call import Call, common
-from compose_chap.cli.commands import command
+from compose_chap.cli.command_table import command
 from compose_chap.cli.options import allow_unmounted_option, detach_option, output_file, output_option, wait_lock_option
 from compose_chap.cli.recorded import guarded, recorded
 from compose_chap.cli.screen import sentences

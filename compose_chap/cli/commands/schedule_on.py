@@ -13,9 +13,9 @@ from pathlib import Path
 from compose_chap.alarms import addresses
 from compose_chap.cli.alarms import Alarms, Listeners
 from compose_chap.cli.call import Call
-from compose_chap.cli.copies import warn_of_same_disk
 from compose_chap.cli.recorded import recorded
 from compose_chap.cli.screen import schedule as screen
+from compose_chap.cli.store import warn_of_same_disk
 from compose_chap.copies.repository import PASSWORDS, Repository, read_keys, read_password, repository
 from compose_chap.copies.restic import Restic
 from compose_chap.errors import ChapError, StackError, StateError, UsageError

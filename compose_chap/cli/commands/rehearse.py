@@ -14,7 +14,7 @@ from compose_chap import units
 from compose_chap.backups import catalogue
 from compose_chap.check import Check
 from compose_chap.cli.call import Call, common
-from compose_chap.cli.commands import command
+from compose_chap.cli.command_table import command
 from compose_chap.cli.options import detach_option, output_option, patience_option, usable, wait_lock_option
 from compose_chap.cli.recorded import guarded
 from compose_chap.cli.screen import sentences

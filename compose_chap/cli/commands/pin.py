@@ -8,7 +8,7 @@ from functools import partial
 import click
 
 from compose_chap.cli.call import Call, common
-from compose_chap.cli.commands import command
+from compose_chap.cli.command_table import command
 from compose_chap.cli.options import wait_lock_option
 from compose_chap.cli.recorded import recorded
 from compose_chap.cli.screen import render, sentences

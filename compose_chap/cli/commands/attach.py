@@ -1,17 +1,15 @@
-"""The command that follows a run in the background, and what begins one: `--detach`."""
+"""The command that follows a run in the background: attach."""
 
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import click
 
 from compose_chap.cli.call import Call, common
-from compose_chap.cli.commands import command
+from compose_chap.cli.command_table import command
 from compose_chap.cli.options import at_least
 from compose_chap.cli.recorded import records_of
 from compose_chap.cli.screen import render
@@ -70,21 +68,6 @@ def attach_command(call: Call, run: str | None, lines: int) -> None:
     raise click.exceptions.Exit(ended.exit_status)
 
 
-def begin_apart(call: Call, directory: Path, confirmed: str) -> None:
-    """Let the command of this call run in the background, and say how to follow it."""
-    world = call.world()
-    secrets = dict(click.get_current_context().meta.get("secrets", {}))
-    if confirmed:
-        secrets[detach.CONFIRMED] = confirmed
-    run = detach.hand_over(world, directory, _program(), call.words, call.docker[1:], secrets)
-    call.result({"detached": run.to_json()}, detached_text(run))
-
-
-def watch_over(folder: str) -> int:
-    """Be the process that watches over a run in the background; return its exit status."""
-    return detach.watch_over(Path(folder), render.now)
-
-
 def _find(call: Call, wanted: str | None) -> Detached:
     directory, _ = records_of(call)
     runs = detached.runs(directory)
@@ -131,16 +114,3 @@ def _pass_on(piece: bytes) -> None:
     text = piece.decode(errors="replace")
     sys.stderr.write(plain(text) if sys.stderr.isatty() else text)
     sys.stderr.flush()
-
-
-def _program() -> list[str]:
-    """Return the command that runs this very program again, whatever it lies in."""
-    file = os.path.abspath(sys.argv[0])
-    if os.path.basename(file) == "docker-chap":
-        return [sys.executable, "-I", "-S", file]
-    root = str(Path(__file__).parents[2])
-    return [
-        sys.executable,
-        "-c",
-        f"import sys; sys.path.insert(0, {root!r}); from compose_chap.plugin import main; sys.exit(main())",
-    ]
