@@ -105,21 +105,21 @@ def recover(
             hint=f"Call docker with the context of {whose.server}: docker --context NAME chap recover",
         )
     if not project:
-        return _recover(world, journal, allow_drift)  # it was cut off before it knew what to change
-    if folder:
-        journal.learn(backups=str(folder))
+        return _recover(world, journal, None, allow_drift)  # it was cut off before it knew what to change
     images = [container.image_id for container in world.engine.containers(project)]
     lock_it = partial(engine_lock.locked_on_engine, world, project, images, "recover")
     with guard.waited_for(world, patience, lock_it):
-        return _recover(world, journal, allow_drift)
+        return _recover(world, journal, folder, allow_drift)
 
 
-def _recover(world: World, journal: Journal, allow_drift: bool) -> Recovered:
+def _recover(world: World, journal: Journal, folder: Path | None, allow_drift: bool) -> Recovered:
     journal.release_reserve()
     throwaway.remove_abandoned(world.engine)
     change = read_change(journal.known) if journal.known.get("baseline") else None
     try:
         with lock.signals_ignored():
+            if folder:
+                journal.learn(backups=str(folder))
             return (change and _finish(world, change, journal)) or _undo(world, change, journal, allow_drift)
     except NeedsPerson:
         raise

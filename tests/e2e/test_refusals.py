@@ -49,7 +49,7 @@ def refused(stack: SampleStack, *words: str, status: int = 1, folder: Path | Non
 
 def test_no_engine(small: SampleStack) -> None:
     message = refused(small, "-H", "unix:///nowhere/docker.sock", "chap", "status")
-    assert "unix:///nowhere/docker.sock does not answer" in message and "Next:  Start it" in message
+    assert "unix:///nowhere/docker.sock does not answer" in message and "or start it:" in message
 
 
 def test_no_such_context_is_never_the_local_engine(small: SampleStack) -> None:

@@ -306,6 +306,16 @@ def test_the_local_changes_are_a_patch_that_brings_them_back(clone: Path, tmp_pa
     assert os.access(tmp_path / "fresh" / "same.txt", os.X_OK)
 
 
+def test_a_patch_is_made_where_a_file_is_no_longer_tracked_and_a_folder_is_a_link(clone: Path, tmp_path: Path) -> None:
+    git(clone, "rm", "-q", "--cached", "compose.yml")
+    (clone / "old").rename(tmp_path / "larger-disk")
+    (clone / "old").symlink_to(tmp_path / "larger-disk")
+    (tmp_path / "patch").write_bytes(Checkout(clone).diff)
+    git(tmp_path, "clone", "-qb", "stable", f"file://{tmp_path / 'source'}", "fresh")
+    git(tmp_path / "fresh", "apply", str(tmp_path / "patch"))
+    assert not (tmp_path / "fresh/old/only.txt").exists() and not (tmp_path / "fresh/compose.yml").exists()
+
+
 def test_changes_that_git_cannot_show_are_not_taken_for_none(clone: Path, tmp_path: Path) -> None:
     (clone / "compose.yml").write_text("services: {}\n")
     git(clone, "config", "filter.no.clean", "false")

@@ -765,7 +765,7 @@ def test_newer_code_comes_after_the_data_that_it_is_for_and_older_code_before(
 ) -> None:
     change = replace(CHANGE, expected=after, baseline=replace(CHANGE.baseline, version=before))
     done: list[str] = []
-    files = SimpleNamespace(change=change, apply=lambda *given: done.append("files"))
+    files = SimpleNamespace(change=change, apply=lambda *given: done.append("files"), check=lambda world: None)
     data = SimpleNamespace(bring_in=lambda *given: done.append("data"))
     nothing: Any = None
     forward._change_files_and_data(nothing, nothing, nothing, cast(Any, files), cast(Any, data))
