@@ -59,17 +59,19 @@ def ping(url: str, signal: Signal, reason: str = "", transport: httpx.BaseTransp
 
 def _send(address: httpx.URL, body: str, transport: httpx.BaseTransport | None) -> str:
     why = ""
-    with httpx.Client(transport=transport, timeout=_SECONDS) as client:
-        for _ in range(_TRIES):
-            try:
-                # Its status is the answer; nobody reads the rest.
-                with client.stream("POST", address, content=body) as answer:
-                    if answer.is_success:
-                        return ""
-                    why = f"{address.host} answers with HTTP {answer.status_code}"
-                if answer.has_redirect_location:
-                    return f"{why}: write the address that it redirects to"
-            except httpx.HTTPError as error:
-                # Not the error's own text: it may hold the address, whose path is the only secret.
-                why = f"{address.host} cannot be reached ({type(error).__name__})"
+    for _ in range(_TRIES):
+        try:
+            # Its status is the answer; nobody reads the rest.
+            with (
+                httpx.Client(transport=transport, timeout=_SECONDS) as client,
+                client.stream("POST", address, content=body) as answer,
+            ):
+                if answer.is_success:
+                    return ""
+                why = f"{address.host} answers with HTTP {answer.status_code}"
+            if answer.has_redirect_location:
+                return f"{why}: write the address that it redirects to"
+        except Exception as error:  # also what a proxy's address ends in, which no error of httpx is
+            # Not the error's own text: it may hold the address, whose path is the only secret.
+            why = f"{address.host} cannot be reached ({type(error).__name__})"
     return why

@@ -118,7 +118,7 @@ WITH_FOLDER = ("backup", "backups", "check", "copy", "prune", "rehearse", "resto
 
 # `docker chap` where a command follows it; the same where that needs the folder, and does not name it yet.
 _OWN_COMMAND = re.compile(r"\bdocker chap(?= [a-z]+\b)")
-_WITHOUT_FOLDER = re.compile(rf"\bdocker chap (?:{'|'.join(WITH_FOLDER)})(?![a-z])(?! --undo)(?!.* -o )")
+_WITHOUT_FOLDER = re.compile(rf"\bdocker chap (?:{'|'.join(WITH_FOLDER)})(?![a-z])(?! --undo| --dump-only)(?!.* -o )")
 
 
 def of_stack(text: str, program: Sequence[str]) -> str:

@@ -74,10 +74,14 @@ output_option = click.option(
     metavar="FOLDER",
     help="The folder of the backups, instead of backups/ beside the Compose file.",
 )
+allow_drift_option = click.option(
+    "--allow-drift", is_flag=True, help="Recreate containers even if they would differ from those that run."
+)
+ALLOW_UNMOUNTED = "DOCKER_CHAP_ALLOW_UNMOUNTED"
 allow_unmounted_option = click.option(
     "--allow-unmounted",
     is_flag=True,
-    envvar="DOCKER_CHAP_ALLOW_UNMOUNTED",
+    envvar=ALLOW_UNMOUNTED,
     help="Write backups to FOLDER even if no disk seems to be mounted there.",
 )
 patience_option = click.option(

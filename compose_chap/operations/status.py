@@ -235,6 +235,7 @@ def _problems(world: World, running: _Running, recorded: _Recorded, database: st
     """Yield what is wrong, though every question was answered."""
     if running.overview and isinstance(running.overview.listed, EngineError):
         yield running.overview.listed.message
+    yield from recorded.disks.low
     yield from recorded.routine.problems
     if running.schema and running.schema.status != "ok":
         yield running.schema.summary

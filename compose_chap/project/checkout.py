@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -40,7 +40,7 @@ _QUIET = {"GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0", "GIT_LITERAL_PA
 _EXACT = ("--no-ext-diff", "--no-textconv", "--no-color")
 _COMPLETE = ("--binary", "--submodule=short", "--ignore-submodules=dirty", "--ita-visible-in-index")
 _FORM = ("--src-prefix=a/", "--dst-prefix=b/", "--unified=3", "--no-renames", "--no-relative")
-_CHECK = ("--check", "--reverse", "--binary", "--whitespace=nowarn", "-p1", "-")
+_CHECK = (*("-c", "apply.ignoreWhitespace=no", "apply", "--cached", "--check"), "--binary", "--whitespace=nowarn", "-")
 _RELEASE = re.compile(r"refs/tags/(v\d+\.\d+\.\d+)")
 
 
@@ -118,13 +118,19 @@ class Checkout:
 
     @property
     def diff(self) -> bytes:
-        """Return the local changes of tracked files, as a patch for `git apply`, proven by undoing it in theory.
+        """Return the local changes of tracked files, as a patch that Git says can be applied to HEAD.
 
         Raise EngineError when Git cannot make such a patch.
         """
         patch = _output_of(self.folder, "diff", *_EXACT, *_COMPLETE, *_FORM, "HEAD")
         if patch:
-            _output_of(self.folder, "-c", "apply.ignoreWhitespace=no", "apply", *_CHECK, stdin=patch)
+            # Not tried on the files, where a folder may be a link by now, but on an index of our own.
+            with tempfile.TemporaryDirectory() as scratch:
+                if (runs_as := owner(self.folder)) is not None:
+                    os.chown(scratch, runs_as, -1)
+                index = {"GIT_INDEX_FILE": f"{scratch}/index"}
+                _output_of(self.folder, "read-tree", "HEAD", more=index)
+                _output_of(self.folder, *_CHECK, stdin=patch, more=index)
         return patch
 
 
@@ -238,14 +244,14 @@ def content(move: Move, name: str) -> bytes:
     return _output_of(move.folder, "cat-file", "blob", f"{move.after.commit}:{name}")
 
 
-def _output_of(folder: Path, *words: str, stdin: bytes = b"") -> bytes:
-    """Run Git in a checkout and return its output, byte for byte. Raise EngineError when it fails."""
+def _output_of(folder: Path, *words: str, stdin: bytes = b"", more: Mapping[str, str] | None = None) -> bytes:
+    """Run Git, with `more` in its environment, and return its output, byte for byte. Raise EngineError if it fails."""
     with tempfile.TemporaryFile() as target, tempfile.TemporaryFile() as given:
         given.write(stdin)
         given.seek(0)
         runs_as = owner(folder)
         command, files = (*_GIT, "-C", str(folder), *words), (cast(BinaryIO, target), cast(BinaryIO, given))
-        process.run_into(command, *files, environment=_clean(runs_as), owner=runs_as)
+        process.run_into(command, *files, environment={**_clean(runs_as), **(more or {})}, owner=runs_as)
         target.seek(0)
         return target.read()
 

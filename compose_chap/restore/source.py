@@ -62,6 +62,11 @@ class Source:
         return f"backup {self.backup.id}" if self.backup else str(self.path)
 
     @property
+    def location(self) -> Path:
+        """The folder of the backup, or the dump alone."""
+        return self.backup.folder if self.backup else self.path
+
+    @property
     def version(self) -> str:
         """The version of CHAP that it was made by, empty when unknown."""
         return self.backup.manifest.chap.version if self.backup else ""

@@ -104,6 +104,9 @@ def _store(before: CopyStore | None, given: Given) -> CopyStore | None:
             raise UsageError("--limit-upload is about copies.", hint="Name where they go: --copy-to REPOSITORY")
         return None
     store = before or CopyStore("", "")
+    if given.repository not in (None, "", store.repository):
+        # The keys of one server are not for another.
+        store = replace(store, keys_file="")
     limit = store.limit_upload if given.limit_upload is None else given.limit_upload
     return CopyStore(
         store.repository if given.repository is None else given.repository,

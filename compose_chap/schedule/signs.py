@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 from compose_chap import units
 from compose_chap.alarms.changes import Sign
@@ -16,7 +17,7 @@ from compose_chap.schedule.work import WorkOutcome
 
 # When a run of a kind is missing. The next may wait for a long restore, and its timer waits some minutes at random.
 _LATEST = {NIGHTLY: timedelta(hours=36), WEEKLY: timedelta(days=9), MONTHLY: timedelta(days=34)}
-CLOCK = "the clock"
+CLOCK, SPACE = "the clock", "the check of free space"
 # A hint speaks of the command that failed. Whoever reads an alarm ran none.
 _AGAIN = (
     (re.compile("Run the command again when "), "Wait until "),
@@ -59,6 +60,14 @@ def at_end(kind: str, outcomes: Sequence[WorkOutcome]) -> list[Sign]:
     return [Sign(_whole(kind)), *parts]
 
 
+def of_space(status: Mapping[str, Any]) -> list[Sign]:
+    """Return whether there is room, by the document of `status`; nothing where that says nothing of it."""
+    low = status.get("disks", {}).get("low")
+    if low is None:
+        return []
+    return [Sign(SPACE, " ".join(low), "See what can go: docker chap prune --dry-run" if low else "")]
+
+
 def _next(kind: str, hint: str) -> str:
     """Return what to do about a part that failed: its hint, in which the command to run again is that of the work."""
     for pattern, instead in _AGAIN:
@@ -70,7 +79,7 @@ def _next(kind: str, hint: str) -> str:
 def subjects(schedule: Schedule) -> set[str]:
     """Return everything that there can be a sign of while a schedule is on."""
     parts = {f"{kind} {part.name}" for kind in KINDS for part in work.parts(schedule, kind)}
-    return {CLOCK, *map(_whole, KINDS), *parts}
+    return {CLOCK, SPACE, *map(_whole, KINDS), *parts}
 
 
 def _whole(kind: str) -> str:

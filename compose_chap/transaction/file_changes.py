@@ -44,7 +44,7 @@ class FileChanges(ABC):
         """Change the files. Raise ChapError when they changed since the plan."""
 
     def check(self, world: World) -> None:
-        """Look, once CHAP answers, at what could not be looked at before. Raise ChapError as `prepare` does."""
+        """Look at what can only be looked at in the changed files. Raise ChapError as `prepare` does."""
 
     @abstractmethod
     def revert(self, world: World, journal: Journal) -> Reverted:

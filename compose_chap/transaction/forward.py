@@ -122,7 +122,6 @@ def _forward(world: World, change: Change, journal: Journal, credentials: Mappin
         compared = pool.submit(_values, server, change, journal, old_values.compared)
         checks = [*repaired, *_look_at_api(world, change, journal, answering.stack, rows)]
         checks += compared.result()
-        file_changes.check(world)
         checks += verify.queued(waited, waiting)
         # A run that is cut off from here on is finished by `recover`, which cannot see these again.
         journal.learn(early_checks=[asdict(check) for check in checks if check.name in _ONCE])
@@ -145,6 +144,7 @@ def _change_files_and_data(
     if newer:
         previous.bring_in(world, server, journal)
     file_changes.apply(world, journal)
+    file_changes.check(world)
     if not newer:
         previous.bring_in(world, server, journal)
 

@@ -69,6 +69,8 @@ def undo(world: World, change: Change, journal: Journal, *, cut_off: bool = Fals
     world.notify("data back", change.live)
     previous = previous_data_of(change, facts_of(journal))
     changed = may_be_changed(world, change, journal.steps)
+    # Containers that others made may have served, and nobody saw since when.
+    cut_off = cut_off or (changed and not journal.began(Step.START_API))
     drops = previous.come_back(world, server, journal, changed=changed, cut_off=cut_off)
     facts = facts_of(journal)
     written = written_to(server, change.failed, change, journal, cut_off=cut_off)

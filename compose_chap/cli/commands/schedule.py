@@ -12,7 +12,7 @@ from compose_chap.cli.alarms import Alarms, Listeners
 from compose_chap.cli.call import Call, common
 from compose_chap.cli.command_table import command
 from compose_chap.cli.commands import schedule_on, schedule_run
-from compose_chap.cli.options import output_option
+from compose_chap.cli.options import allow_unmounted_option, output_option
 from compose_chap.cli.recorded import recorded, records_of
 from compose_chap.cli.screen import schedule as screen
 from compose_chap.cli.screen.layout import paragraph
@@ -82,6 +82,7 @@ _ACTIONS = ("on", "off", "run")
     help="What starts the work: systemd or cron. At first: systemd where it runs, else cron.",
 )
 @output_option
+@allow_unmounted_option
 @click.option("--test-alarm", is_flag=True, help="Send a test to every address and to the monitor.")
 @click.option("--sheet", is_flag=True, help="Show the recovery sheet again, with the password of the copies.")
 @common
@@ -102,6 +103,7 @@ def schedule_command(
     without: tuple[str, ...],
     by: str | None,
     output: Path | None,
+    allow_unmounted: bool,
     test_alarm: bool,
     sheet: bool,
 ) -> None:
@@ -139,7 +141,7 @@ def schedule_command(
             "Options belong to `schedule on`, --test-alarm and --sheet to `schedule`, a kind of work to `schedule run`."
         )
     if action == "on":
-        schedule_on.switch_on(call, given, listeners, by or "")
+        schedule_on.switch_on(call, given, listeners, by or "", allow_unmounted=allow_unmounted)
     elif action == "off":
         _off(call)
     elif action == "run":

@@ -13,6 +13,7 @@ from pathlib import Path
 from compose_chap.alarms import addresses
 from compose_chap.cli.alarms import Alarms, Listeners
 from compose_chap.cli.call import Call
+from compose_chap.cli.options import ALLOW_UNMOUNTED
 from compose_chap.cli.recorded import recorded
 from compose_chap.cli.screen import schedule as screen
 from compose_chap.cli.store import warn_of_same_disk
@@ -37,7 +38,7 @@ from compose_chap.stack.databases import server_of
 _AT = (1, 30)
 
 
-def switch_on(call: Call, given: Given, listeners: Listeners, by: str) -> None:
+def switch_on(call: Call, given: Given, listeners: Listeners, by: str, *, allow_unmounted: bool) -> None:
     """Make the schedule of a stack, or change the one it has. `by` is what starts the work, empty for as before.
 
     If it fails, schedule, addresses and timers are as before.
@@ -58,12 +59,14 @@ def switch_on(call: Call, given: Given, listeners: Listeners, by: str) -> None:
                 hint="Where DHIS2 runs elsewhere, its database needs backups of its own.",
             )
         schedule = amend.merged(_called(call, stack, starter, before), given)
-        if schedule.store:
-            schedule = replace(schedule, store=_with_password(schedule.store, directory))
-        if not schedule.environment.get("DOCKER_CHAP_ALLOW_UNMOUNTED"):
+        if allow_unmounted:
+            schedule = replace(schedule, environment={**schedule.environment, ALLOW_UNMOUNTED: "1"})
+        if not schedule.environment.get(ALLOW_UNMOUNTED):
             # Asked now, by a person: each night would be refused.
             chosen = Path(schedule.output) if schedule.output else None
             refuse_unmounted(folder_beside(directory, chosen, schedule.environment))
+        if schedule.store:
+            schedule = replace(schedule, store=_with_password(schedule.store, directory))
         sheet_text = _asked(call, stack, schedule, before, given)
         timers.refuse_namesake(starter, schedule)
         earlier = _addresses(before)

@@ -67,7 +67,8 @@ def _run(call: Call, alarms: Alarms, kind: str) -> None:
         others = routine.failures(directory, origin, besides=kind)
         text = "\n".join([screen.outcomes_text(outcomes), *others])
         _tell_monitor(call, schedule, Signal.FAIL if failed or others else Signal.SUCCESS, text)
-        alarms.raise_for(signs.at_end(kind, outcomes), weekly=kind == WEEKLY)
+        space = signs.of_space(work.ask_status(schedule)) if kind == NIGHTLY else []
+        alarms.raise_for([*signs.at_end(kind, outcomes), *space], weekly=kind == WEEKLY)
         if failed:
             raise ScheduleError(
                 f"The {kind} work failed in part.\n{screen.outcomes_text(outcomes)}",

@@ -107,7 +107,7 @@ def upgrade_command(
     """Upgrade CHAP completely and verified, or not at all.
 
     Everything that can be checked is checked first, and the plan is shown before you are asked. Then: pull the images,
-    back up, stop the worker, change the Compose files, stop the API, keep a copy of the database, start VERSION, verify
+    back up, stop the worker, stop the API, keep a copy of the database, change the Compose files, start VERSION, verify
     it. If anything fails, or on Ctrl-C, everything is put back as it was, data included, and verified.
     """
     target = release_tag(version)

@@ -9,7 +9,7 @@ from pathlib import Path
 from compose_chap.backups import backup, catalogue, dump_file, dump_only, proof
 from compose_chap.backups.catalogue import Backup
 from compose_chap.engine.world import World
-from compose_chap.errors import StateError
+from compose_chap.errors import DumpError, StateError
 from compose_chap.postgres import pg_tools
 from compose_chap.postgres.server import Server
 from compose_chap.records.files import durable
@@ -37,7 +37,7 @@ def _save_new_data(world: World, change: Change, journal: Journal) -> Path:
     facts = facts_of(journal)
     try:
         return back_up(world, change, facts, f"the new data of {journal.id}").folder
-    except StateError as error:
+    except (StateError, DumpError) as error:
         # The rows are what counts: files of the project may be gone meanwhile, and its estimate of the room too high.
         world.notify(Step.GO_BACK.value, f"a dump alone: {error.message}")
     assert facts.backups  # an upgrade makes its backup first

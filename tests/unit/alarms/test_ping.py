@@ -43,6 +43,12 @@ def test_it_tries_again_and_says_why_it_could_not(monitor: Monitor) -> None:
     assert why == "127.0.0.1 cannot be reached (ConnectError)"
 
 
+def test_a_proxy_that_cannot_be_used_is_a_reason_too(monitor: Monitor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "nonsense://127.0.0.1:9")
+    why = ping("http://monitor.example/secret", Signal.SUCCESS)
+    assert why.startswith("monitor.example cannot be reached (") and not monitor.received
+
+
 def test_an_answer_elsewhere_is_no_arrival(monitor: Monitor) -> None:
     monitor.status = 301
     why = ping(f"http://127.0.0.1:{monitor.server_port}/secret", Signal.SUCCESS)

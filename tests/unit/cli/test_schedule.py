@@ -66,10 +66,10 @@ def test_a_disk_that_is_not_mounted_is_asked_about_now_and_not_each_night(
     disk.mkdir()
     (tmp_path / "fstab").write_text(f"UUID=1 {disk} ext4 defaults 0 2\n")
     monkeypatch.setattr(mounted, "_FSTAB", tmp_path / "fstab")
-    refused = call(capsys, "on", "--by", "cron", "-o", str(disk / "backups"), expect=1)["error"]
+    refused = call(capsys, "on", "--by", "cron", "-o", str(disk / "backups"), "--copy-to", "x", expect=1)["error"]
     assert f"No disk is mounted at {disk}" in refused["message"] and plan.read(tmp_path) is None
-    monkeypatch.setenv("DOCKER_CHAP_ALLOW_UNMOUNTED", "1")
-    on(capsys, "-o", str(disk / "backups"))
+    assert not list(tmp_path.glob(".docker-chap/*password"))
+    on(capsys, "-o", str(disk / "backups"), "--allow-unmounted")
     # The work is handed the same answer.
     assert " DOCKER_CHAP_ALLOW_UNMOUNTED=1 " in (programs / "table").read_text()
 

@@ -31,7 +31,10 @@ OPTIONS: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({}, {}),
     ({"at": (2, 10)}, {"hour": 2, "minute": 10}),
     ({"at": (0, 0)}, {"hour": 0, "minute": 0}),
-    ({"repository": "/disk"}, {"store": replace(STORE, repository="/disk")}),
+    # The keys of one server are not for another.
+    ({"repository": "/disk"}, {"store": replace(STORE, repository="/disk", keys_file="")}),
+    ({"repository": "/disk", "keys_file": "/k"}, {"store": replace(STORE, repository="/disk", keys_file="/k")}),
+    ({"repository": STORE.repository}, {}),
     ({"repository": ""}, {"store": replace(STORE, repository="")}),
     ({"password_file": "/p"}, {"store": replace(STORE, password_file="/p")}),
     ({"keys_file": "/k"}, {"store": replace(STORE, keys_file="/k")}),

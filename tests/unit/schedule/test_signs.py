@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from compose_chap.copies import failures
 from compose_chap.schedule import signs
+from compose_chap.schedule.plan import Schedule
 from compose_chap.schedule.work import WorkOutcome
 
 AGAIN = "docker chap schedule run nightly"
@@ -42,3 +45,20 @@ def test_no_hint_about_a_repository_speaks_of_the_command() -> None:
     for _, _, _, hint in failures._MEANINGS:
         _, part = signs.at_end("nightly", [WorkOutcome("copy", 1, hint=hint)])
         assert "the command again" not in part.hint and part.hint.endswith(f"\nThen: {AGAIN}")
+
+
+@pytest.mark.parametrize(
+    ("status", "seen"),
+    [
+        ({}, None),
+        ({"disks": {"database_free": 5}}, None),
+        ({"disks": {"low": []}}, ("", "")),
+        ({"disks": {"low": ["Only 9 B are free.", "And there too."]}}, ("Only 9 B are free. And there too.", "prune")),
+    ],
+)
+def test_a_disk_that_fills_is_worth_an_alarm(status: dict[str, Any], seen: tuple[str, str] | None) -> None:
+    read = signs.of_space(status)
+    assert [(sign.fault, "prune" if "docker chap prune" in sign.hint else "") for sign in read] == (
+        [seen] if seen else []
+    )
+    assert {sign.subject for sign in read} <= signs.subjects(Schedule("p", "root", "cron", 1, 30, (), (), "/"))
