@@ -6,7 +6,9 @@ It knows what the procedures ask of `Engine`, and the programs of `chap_scripts`
 from __future__ import annotations
 
 import copy
+import errno
 import json
+import os
 import re
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -15,6 +17,8 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+
+import pytest
 
 from compose_chap.backups.manifest import ChapFacts, DatabaseFacts, DumpPart, Manifest, ProjectFacts, ServerFacts
 from compose_chap.engine.engine import Engine, Image
@@ -367,6 +371,18 @@ class FakeEngine(Engine):
             status, body = bodies.get(re.sub(r"^http://[^/]*", "", request["url"]).partition("?")[0], (200, []))
             answers.append({"status": status, "body": json.dumps(body)})
         return Finished(0, json.dumps({"version": version.removeprefix("v"), "answers": answers}), "")
+
+
+def disk_dies(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no folder at or below this one be listed any more."""
+    scandir = os.scandir
+
+    def failing(path: Any = ".") -> Any:
+        if isinstance(path, (str, Path)) and (Path(path) == folder or folder in Path(path).parents):
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", failing)
 
 
 def world(engine: FakeEngine) -> World:

@@ -113,13 +113,13 @@ class Backup:
 
 
 def list_backups(folders: Sequence[Path], origin: Origin = Origin()) -> list[Backup]:
-    """Return the backups in these folders, of one stack or of all, oldest first. See `scan`."""
-    return scan(folders, origin).backups
+    """Return the backups in all these folders, oldest first. Raise StateError when one of them cannot be read."""
+    return merged([_scan(folder, origin) for folder in folders]).backups
 
 
 @dataclass(frozen=True)
 class Listing:
-    """Backups, oldest first, and for each unusable backup beside them the reason."""
+    """Backups, oldest first, and for each unusable backup or folder beside them the reason."""
 
     backups: list[Backup]
     unusable: list[str]
@@ -146,11 +146,20 @@ def merged(listings: Sequence[Listing]) -> Listing:
 
 
 def scan(folders: Sequence[Path], origin: Origin = Origin()) -> Listing:
-    """Return the backups in these folders, of one stack or of all; an unusable backup never hides the others.
+    """Return the backups in these folders, of one stack or of all.
 
-    Raise StateError when this user may not read a folder.
+    An unusable backup never hides the others, nor does a folder whose disk is dead. Raise StateError when a folder
+    cannot be read, and no other has backups.
     """
-    return merged([_scan(folder, origin) for folder in folders])
+    listings, errors = [], []
+    for folder in folders:
+        try:
+            listings.append(_scan(folder, origin))
+        except StateError as error:
+            errors.append(error)
+    if errors and not any(listing.backups for listing in listings):
+        raise errors[0]
+    return merged([*listings, Listing([], [error.message for error in errors])])
 
 
 def _scan(folder: Path, origin: Origin) -> Listing:
@@ -220,25 +229,30 @@ def find(
     """Return the backup that the operator means: an id or its unique beginning, `latest` of a stack, or a folder.
 
     With `sound`, `latest` is the newest without a fault. Raise DumpError with a list of the backups; with `or_file`
-    it says that there is no such file either.
+    it says that there is no such file either. Raise StateError when it may lie in a folder that cannot be read.
     """
-    own, places = list_backups(folders, origin), " and ".join(map(str, folders))
+    named = wanted != "latest" and os.path.isdir(wanted)
+    if named and os.sep in wanted:
+        return load(Path(wanted).resolve())
+    listed, places = scan(folders).backups, " and ".join(map(str, folders))
+    own = [backup for backup in listed if origin.owns(backup.origin)]
     newest = [candidate for candidate in own if not (sound and candidate.fault)][-1:]
     if wanted == "latest" and newest:
         return newest[0]
     if wanted == "latest" and own:
+        list_backups(folders)  # a good one may lie where nothing can be read
         raise DumpError(
             f"No backup in {places} can be relied on. The newest is {own[-1].id}. {own[-1].fault}",
             hint=f"See all: docker chap backups\n{_last_resort(own[-1])}",
         )
     everything: dict[str, Backup] = {}
-    for backup in list_backups(folders):
+    for backup in listed:
         # It may lie in two folders, copied by hand.
         if backup.id not in everything or everything[backup.id].fault:
             everything[backup.id] = backup
     if wanted in everything:
         return everything[wanted]
-    if wanted != "latest" and Path(wanted).is_dir():
+    if named:
         return load(Path(wanted).resolve())
     beginning = [backup for backup in everything.values() if wanted and backup.id.startswith(wanted.upper())]
     if len(beginning) == 1:
@@ -248,23 +262,13 @@ def find(
             f"Several backups begin with {wanted}: {', '.join(backup.id for backup in beginning[-_LISTED:])}.",
             hint="Type more of the id, or list them: docker chap backups",
         )
+    list_backups(folders)  # as above
     missing = f"file {wanted}, and no backup of that name" if or_file and wanted != "latest" else f"backup '{wanted}'"
     if not own:
         raise DumpError(f"There is no {missing}. No backups are in {places}.", hint="Make one: docker chap backup")
     listing = ", ".join(backup.id for backup in own[-_LISTED:])
     older = f" and {len(own) - _LISTED} older" if len(own) > _LISTED else ""
     raise DumpError(f"There is no {missing}. In {places}: {listing}{older}.", hint="List them: docker chap backups")
-
-
-def skipped_newer(wanted: str, used: Backup, folders: Sequence[Path], origin: Origin) -> list[str]:
-    """Return a note for each newer backup that `latest` skipped or may not see; empty when the backup was named."""
-    if wanted != "latest":
-        return []
-    newer = [backup for backup in list_backups(folders, origin) if backup.order > used.order]
-    empty = [folder for folder in folders[1:] if not list_backups([folder])]
-    return [f"Backup {backup.id} is newer, but was skipped. {backup.fault}" for backup in newer] + [
-        f"The schedule puts backups in {folder}, but there are none now. Is its disk connected?" for folder in empty
-    ]
 
 
 def _last_resort(newest: Backup) -> str:

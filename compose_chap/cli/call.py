@@ -173,10 +173,11 @@ class Call:
         """Whether there is a person who can be asked: on a terminal that shows no JSON."""
         return sys.stdin.isatty() and not self.json and self.progress != "json"
 
-    def hand_over(self, directory: Path | None) -> None:
+    def hand_over(self, directory: Path | None, confirmed: str = "") -> None:
         """Leave what follows to a process apart, where that is wanted; its records lie in `directory`.
 
-        All that is asked was asked before. Raise HandedOver, which ends the command here and lets go of the lock.
+        `confirmed` says what `latest` meant when it was asked about. All that is asked was asked before. Raise
+        HandedOver, which ends the command here and lets go of the lock.
         """
         if self.detach and not _in_background():
             if directory is None:
@@ -185,15 +186,15 @@ class Call:
                     state="Nothing was changed.",
                     hint="Run it on the server where they are.",
                 )
-            raise HandedOver(directory)
+            raise HandedOver(directory, confirmed)
 
 
 class HandedOver(BaseException):
-    """Not a failure: the work of a command goes on in another process. `directory` is where its records lie."""
+    """Not a failure: the work of a command goes on in another process. See `Call.hand_over`."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, confirmed: str) -> None:
         super().__init__()
-        self.directory = directory
+        self.directory, self.confirmed = directory, confirmed
 
 
 def _in_background() -> bool:
@@ -290,7 +291,7 @@ def common(function: Callable[..., None]) -> Callable[..., None]:
         except HandedOver as handed:
             from compose_chap.cli import detach
 
-            detach.begin_apart(call, handed.directory)
+            detach.begin_apart(call, handed.directory, handed.confirmed)
 
     wrapped.__doc__ = function.__doc__
     own = getattr(function, "__click_params__", [])

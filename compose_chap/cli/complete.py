@@ -81,7 +81,7 @@ def _projects(call: Call) -> list[str]:
 def _backups(call: Call) -> dict[str, str]:
     where = call.where()
     stack = observe.find_stack(Engine(call.docker), where)
-    backups = catalogue.list_backups(all_folders(stack, None, where.environment))
+    backups = catalogue.scan(all_folders(stack, None, where.environment)).backups
     descriptions = {
         backup.id: f"{units.age(backup.created_at, call.clock())}, {units.size(backup.size)}, {backup.manifest.reason}"
         + (", bad" if backup.fault else "")

@@ -14,10 +14,12 @@ from compose_chap.cli.screen.detached import detached_text
 from compose_chap.operations import detach
 
 
-def begin_apart(call: Call, directory: Path) -> None:
+def begin_apart(call: Call, directory: Path, confirmed: str) -> None:
     """Let the command of this call run in the background, and say how to follow it."""
     world = call.world()
-    secrets = click.get_current_context().meta.get("secrets", {})
+    secrets = dict(click.get_current_context().meta.get("secrets", {}))
+    if confirmed:
+        secrets[detach.CONFIRMED] = confirmed
     run = detach.hand_over(world, directory, _program(), call.words, call.docker[1:], secrets)
     call.result({"detached": run.to_json()}, detached_text(run))
 

@@ -74,6 +74,9 @@ output_option = click.option(
     metavar="FOLDER",
     help="The folder of the backups, instead of backups/ beside the Compose file.",
 )
+allow_drift_option = click.option(
+    "--allow-drift", is_flag=True, help="Recreate containers even if they would differ from those that run."
+)
 ALLOW_UNMOUNTED = "DOCKER_CHAP_ALLOW_UNMOUNTED"
 allow_unmounted_option = click.option(
     "--allow-unmounted",

@@ -18,12 +18,19 @@ from compose_chap.records.files import own_folder
 WATCH = "watch-over"
 # Set for a detached run: nobody can answer questions there, and they were asked before it began.
 DETACHED = "DOCKER_CHAP_DETACHED"
+# What they were answered about, where words such as `latest` may mean something else later.
+CONFIRMED = "DOCKER_CHAP_CONFIRMED"
 
 _STARTS = 20.0  # seconds
 _PIECE = 1 << 16
 
 # Of the terminal's docker: it would be listened to, and taken for a wish to stop.
 _NOT_HANDED_ON = ("DOCKER_CLI_PLUGIN_SOCKET",)
+
+
+def confirmed() -> str:
+    """Return what was confirmed before this process was begun for it, empty where it is no run in the background."""
+    return os.environ.get(CONFIRMED, "") if DETACHED in os.environ else ""
 
 
 def hand_over(

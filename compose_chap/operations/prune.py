@@ -47,7 +47,10 @@ class Inventory:
         databases: Mapping[str, Database],
         images: Iterable[str] = (),
     ) -> Inventory:
-        """Return it for the stack that has this origin, and its backups in these folders. Raise StateError."""
+        """Return it for the stack that has this origin, and its backups in these folders.
+
+        Raise StateError when not all of them can be read: nothing is removed while nobody knows what else exists.
+        """
         runs = run_records.effective_runs(stack.project.directory, origin)
         history = tuple(run_records.history(stack.project.directory, origin))
         backups, of_failed = tuple(catalogue.list_backups(folders, origin)), _of_failed_runs(history)
@@ -96,8 +99,16 @@ def kept_by_retention(
 ) -> dict[str, str]:
     """Return the ids of the backups that retention keeps, with the reason. `backups` are oldest first.
 
-    Backups in `of_failed`, made by failed runs, count only if there is no other, unless they were test-restored.
+    Each folder keeps what the rules say, for another disk shall not lose its backups to newer ones on the server's
+    own. Backups in `of_failed`, made by failed runs, count only if there is no other, unless they were test-restored.
     """
+    kept: dict[str, str] = {}
+    for folder in dict.fromkeys(backup.folder.parent for backup in backups):
+        kept |= _kept_in_folder([backup for backup in backups if backup.folder.parent == folder], retention, of_failed)
+    return kept
+
+
+def _kept_in_folder(backups: Sequence[Backup], retention: Retention, of_failed: Collection[str]) -> dict[str, str]:
     # A faulty backup never counts, so that it does not displace a sound one.
     sound = [backup for backup in backups if not backup.fault]
     kept = {backup.id: "no good backup is newer" for backup in catalogue.Listing([*backups], []).newer_faulty}

@@ -19,8 +19,9 @@ from compose_chap.records.files import durable
 from compose_chap.records.run_records import Journal
 from compose_chap.records.steps import Step
 from compose_chap.restore import side_database
+from compose_chap.stack import would_differ
 from compose_chap.transaction import evidence, forward, undo
-from compose_chap.transaction.containers import may_be_changed, server_of
+from compose_chap.transaction.containers import containers_of, may_be_changed, server_of
 from compose_chap.transaction.data.previous_data import previous_data_of
 from compose_chap.transaction.run import kept
 from compose_chap.transaction.run.change import Change
@@ -82,10 +83,13 @@ def foresee(world: World, journal: Journal) -> Prospect:
     return Prospect(journal.id, journal.operation, reached, outcome, files, renames)
 
 
-def recover(world: World, journal: Journal, patience: float = 0, folder: Path | None = None) -> Recovered:
+def recover(
+    world: World, journal: Journal, patience: float = 0, folder: Path | None = None, *, allow_drift: bool = False
+) -> Recovered:
     """Finish an interrupted run if it is complete and good, else undo it.
 
-    A backup that has to be made is written to `folder`; None is the folder of the run's own backups.
+    A backup that has to be made is written to `folder`; None is the folder of the run's own backups. Without
+    `allow_drift` nothing is undone where that would give CHAP other variables, from another shell.
     Safe to run again. Raise Locked when a run on another machine works on the stack, Interrupted when the run belongs
     to another engine, NeedsPerson when the way back fails: then the journal stays open.
     """
@@ -101,14 +105,14 @@ def recover(world: World, journal: Journal, patience: float = 0, folder: Path | 
             hint=f"Call docker with the context of {whose.server}: docker --context NAME chap recover",
         )
     if not project:
-        return _recover(world, journal, None)  # it was cut off before it knew what to change
+        return _recover(world, journal, None, allow_drift)  # it was cut off before it knew what to change
     images = [container.image_id for container in world.engine.containers(project)]
     lock_it = partial(engine_lock.locked_on_engine, world, project, images, "recover")
     with guard.waited_for(world, patience, lock_it):
-        return _recover(world, journal, folder)
+        return _recover(world, journal, folder, allow_drift)
 
 
-def _recover(world: World, journal: Journal, folder: Path | None) -> Recovered:
+def _recover(world: World, journal: Journal, folder: Path | None, allow_drift: bool) -> Recovered:
     journal.release_reserve()
     throwaway.remove_abandoned(world.engine)
     change = read_change(journal.known) if journal.known.get("baseline") else None
@@ -116,7 +120,7 @@ def _recover(world: World, journal: Journal, folder: Path | None) -> Recovered:
         with lock.signals_ignored():
             if folder:
                 journal.learn(backups=str(folder))
-            return (change and _finish(world, change, journal)) or _undo(world, change, journal)
+            return (change and _finish(world, change, journal)) or _undo(world, change, journal, allow_drift)
     except NeedsPerson:
         raise
     except ChapError as error:
@@ -148,8 +152,9 @@ def _finish(world: World, change: Change, journal: Journal) -> Recovered | None:
     return Recovered(journal.id, journal.operation, "finished", change.project.name, done.checks)
 
 
-def _undo(world: World, change: Change | None, journal: Journal) -> Recovered:
-    checks = undo.undo(world, change, journal, cut_off=True) if change else []
+def _undo(world: World, change: Change | None, journal: Journal, allow_drift: bool) -> Recovered:
+    checks = _refuse_other_variables(world, change, journal) if change and not allow_drift else []
+    checks += undo.undo(world, change, journal, cut_off=True) if change else []
     _remove_leftovers(world, journal, change)
     outcome = "undone" if journal.began(Step.STOP) or journal.began(Step.CHECKOUT) else "nothing changed"
     journal.end(outcome, checks=[asdict(check) for check in checks], recovered=True)
@@ -166,6 +171,27 @@ def _unpin(journal: Journal) -> Recovered:
         )
     journal.end("undone", recovered=True)
     return Recovered(journal.id, journal.operation, "undone", "", ())
+
+
+def _refuse_other_variables(world: World, change: Change, journal: Journal) -> list[Check]:
+    """Raise StateError when containers that the run has made would be replaced by some with other variables.
+
+    Return a warning where that cannot be compared: a run is not left open for that alone.
+    """
+    containers = {name: containers_of(world, change.project, name) for name in change.writers}
+    made = {name: of for name, of in containers.items() if not {each.id for each in of} & set(change.containers[name])}
+    if made and _may_be_reverted(change, journal):
+        unchecked = f"{would_differ.NOT_COMPARED} The files are not those that the containers were made from."
+    else:
+        unchecked = would_differ.refuse(world.engine, change.project, made, variables_only=True)
+    return [Check("variables", "warn", unchecked)] if unchecked else []
+
+
+def _may_be_reverted(change: Change, journal: Journal) -> bool:
+    """Whether an earlier way back may have changed the files since containers were made."""
+    if not journal.began(Step.GO_BACK):
+        return False
+    return bool(change.move) or any(durable.content_of(edit.path) != edit.after for edit in change.edits)
 
 
 def _remove_leftovers(world: World, journal: Journal, change: Change | None) -> None:

@@ -20,7 +20,7 @@ from compose_chap.project.checkout import Checkout, Move
 from compose_chap.reading import Value
 from compose_chap.records import lock, run_records
 from compose_chap.records.files import durable
-from compose_chap.stack import model_schema, schema
+from compose_chap.stack import model_schema, schema, would_differ
 from compose_chap.stack.databases import refuse_irreversible
 from compose_chap.stack.jobs import lost_jobs
 from compose_chap.stack.schema import Schema
@@ -72,10 +72,11 @@ def last_undoable(directory: Path, operation: str, origin: Origin = Origin()) ->
     return run_records.undo_record(directory, done[-1]["id"])
 
 
-def plan_rollback(world: World, stack: Stack, operation: str) -> RollbackPlan:
+def plan_rollback(world: World, stack: Stack, operation: str, *, allow_drift: bool = False) -> RollbackPlan:
     """Return the plan to undo the last upgrade or restore of a stack.
 
-    Raise StateError when there is none, or when what it kept is gone.
+    Raise StateError when there is none, when what it kept is gone, or when recreated containers would get other
+    settings than those that run, unless `allow_drift`.
     """
     record = last_undoable(stack.project.directory, operation, world.engine.origin(stack.project.name))
     known = Value(
@@ -105,8 +106,12 @@ def plan_rollback(world: World, stack: Stack, operation: str) -> RollbackPlan:
         move=_way_back(done.move, operation),
     )
     _refuse_what_cannot_go_back(world, change, operation, facts.backup.name if facts.backup else "")
+    unchecked = ""
+    if change.recreate and not allow_drift:
+        containers = {service.name: service.containers for service in stack.writers}
+        unchecked = would_differ.refuse(world.engine, stack.project, containers)
     before = f"The previous data were not in order either. {fault.summary}" if fault else ""
-    return RollbackPlan(record, change, written, tuple(filter(None, (lost_jobs(world, stack), before))))
+    return RollbackPlan(record, change, written, tuple(filter(None, (lost_jobs(world, stack), before, unchecked))))
 
 
 def roll_back(world: World, plan: RollbackPlan, credentials: Mapping[str, str]) -> Undone:

@@ -1,22 +1,13 @@
 """Checks of the running containers against the files: how a recreated container would differ.
 
-When the files name another image than the running one, a rollback would be impossible: this cannot be overridden. For
-everything else, Compose's config hash is compared first. Where it differs, a dry run says whether Compose would really
-recreate the container, and `drift` names the differences.
+When the files name another image than the running one, a rollback would be impossible: this cannot be overridden.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-
-from compose_chap import compose_labels
 from compose_chap.check import Finding, fail, ok
-from compose_chap.engine.engine import UP_ALONE
-from compose_chap.model import Service
 from compose_chap.preflight.subject import Subject
-from compose_chap.processes.process import check as succeeded
-from compose_chap.stack import drift
+from compose_chap.stack import would_differ
 
 
 def _named_images(subject: Subject) -> Finding:
@@ -38,44 +29,14 @@ def _named_images(subject: Subject) -> Finding:
 
 
 def _drift(subject: Subject) -> Finding:
-    finished = subject.world.engine.compose(subject.stack.project, "config", "--hash", "*")
-    hashes = dict(
-        line.split(" ", 1) for line in succeeded(finished, "docker compose config").splitlines() if " " in line
-    )
-    differences = {service.name: _differences(subject, service, hashes) for service in subject.stack.writers}
-    if differing := [
-        f"{name}: {', '.join(differing_names)}" for name, differing_names in differences.items() if differing_names
-    ]:
+    containers = {service.name: service.containers for service in subject.stack.writers}
+    if differing := would_differ.differences(subject.world.engine, subject.stack.project, containers):
         return fail(
-            f"What runs differs from the files. {'. '.join(differing)}.",
+            f"What runs differs from the files. {would_differ.text(differing)}.",
             "A recreated container would get the new settings. Put them back as they were, or use --allow-drift.",
-            {"services": {name: differing_names for name, differing_names in differences.items() if differing_names}},
+            {"services": differing},
         )
     return ok("The running containers are what the files say.")
-
-
-def _differences(subject: Subject, service: Service, hashes: Mapping[str, str]) -> list[str]:
-    """Return the differences between a service's containers and the files, without values that may be secret."""
-    first = service.containers[0]
-    recorded = first.labels.get(compose_labels.CONFIG_HASH)
-    if not recorded or hashes.get(service.name, recorded) == recorded or not _would_be_recreated(subject, service):
-        return []
-    config = subject.world.engine.compose_config(subject.stack.project)
-    written = config["services"].get(service.name, {})
-    differing = drift.differences(*subject.world.engine.creation(first.id), written, config)
-    return differing or ["something other than variables, ports, volumes, networks and command"]
-
-
-def _would_be_recreated(subject: Subject, service: Service) -> bool:
-    # The hash of Compose 2.26 also depends on which dependencies were started along: after --no-deps, as in every
-    # upgrade, none. A label has their names.
-    first = service.containers[0]
-    recorded = first.labels.get(compose_labels.DEPENDS_ON, "")
-    started = [service.name, *(entry.partition(":")[0] for entry in recorded.split(",") if entry)]
-    scale = f"--scale={service.name}={len(service.containers)}"
-    finished = subject.world.engine.compose(subject.stack.project, "--dry-run", *UP_ALONE, scale, *started)
-    recreated = rf"Container {re.escape(first.name)} +Recreate"
-    return finished.status != 0 or bool(re.search(recreated, finished.stderr + finished.stdout))
 
 
 CHECKS = (

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -15,6 +16,8 @@ from compose_chap.errors import StackError
 from compose_chap.ownership import as_root
 from compose_chap.project import checkout
 from compose_chap.project.checkout import Checkout, Head, Move
+
+_PATIENCE = 15  # seconds, for what somebody else does with Git
 
 # The ways to hide a change from `git status`.
 _HIDE = ("assume-unchanged", "skip-worktree")
@@ -123,10 +126,8 @@ def go_back(move: Move, save: Callable[[str, bytes], object]) -> list[str]:
 
     `save` gets the name and bytes of each such file before it is overwritten.
     """
-    # Our own lock excludes a second run and waits for our Git, so a lock of Git is left from a killed process.
-    git = checkout.git_output(move.folder, "Reading the checkout", "rev-parse", "--absolute-git-dir").strip()
-    Path(git, "index.lock").unlink(missing_ok=True)
-    changed_by_others = []
+    _free_index(move.folder)
+    changed_by_others: list[str] = []
     for path in checkout.changed(move):
         location = move.folder / path
         if location.is_file() and not location.is_symlink() and not _is_ours(move, path):
@@ -135,6 +136,36 @@ def go_back(move: Move, save: Callable[[str, bytes], object]) -> list[str]:
     if Checkout(move.folder).head != move.before or not _is_as_before(move):
         go(move.back)
     return changed_by_others
+
+
+def _free_index(folder: Path) -> None:
+    """Remove the lock of the index that a killed Git left; wait for a Git that works there. Raise StackError.
+
+    Our own lock excludes a second run and waits for our Git, so what works there is somebody else's.
+    """
+    git = checkout.git_output(folder, "Reading the checkout", "rev-parse", "--absolute-git-dir").strip()
+    index_lock = Path(git, "index.lock")
+    for _ in range(_PATIENCE):
+        if not (os.path.lexists(index_lock) and _works_in(folder)):
+            break
+        time.sleep(1)
+    else:
+        raise StackError(
+            f"Another Git works in {folder}: process {_works_in(folder)}. It holds {index_lock}.",
+            hint="Let it end, or end it. Then run the command again.",
+        )
+    index_lock.unlink(missing_ok=True)
+
+
+def _works_in(folder: Path) -> int:
+    """Return the id of a Git process that works in a folder or below it, 0 for none."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has ended, or is another user's, who may not write here
+            if (process / "comm").read_text().startswith("git"):
+                where = Path(os.readlink(process / "cwd"))
+                if where.is_relative_to(os.path.realpath(folder)):
+                    return int(process.name)
+    return 0
 
 
 def _is_as_before(move: Move) -> bool:

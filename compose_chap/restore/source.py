@@ -19,7 +19,7 @@ from typing import IO, BinaryIO, cast
 from compose_chap import units
 from compose_chap.backups import catalogue
 from compose_chap.backups.catalogue import Backup
-from compose_chap.errors import DatabaseError, DumpError, EngineError
+from compose_chap.errors import DatabaseError, DumpError, EngineError, StateError
 from compose_chap.model import Origin
 from compose_chap.postgres import dump_format
 from compose_chap.postgres.dump_format import Contents, Kind, Packing
@@ -62,6 +62,11 @@ class Source:
         return f"backup {self.backup.id}" if self.backup else str(self.path)
 
     @property
+    def location(self) -> Path:
+        """The folder of the backup, or the dump alone."""
+        return self.backup.folder if self.backup else self.path
+
+    @property
     def version(self) -> str:
         """The version of CHAP that it was made by, empty when unknown."""
         return self.backup.manifest.chap.version if self.backup else ""
@@ -86,8 +91,23 @@ def recognise(wanted: str, folders: Sequence[Path], origin: Origin = Origin()) -
     if dump := dump_alone(wanted):
         return dump
     backup = catalogue.find(wanted, folders, origin, sound=True, or_file=True)
-    skipped = catalogue.skipped_newer(wanted, backup, folders, origin)
+    skipped = skipped_newer(wanted, backup, folders, origin)
     return replace(_recognise_file(backup.dump), backup=backup, skipped=tuple(skipped))
+
+
+def skipped_newer(wanted: str, used: Backup, folders: Sequence[Path], origin: Origin) -> list[str]:
+    """Return a note for each newer backup that `latest` skipped or may not see; empty when the backup was named."""
+    if wanted != "latest":
+        return []
+    newer = [backup for backup in catalogue.scan(folders, origin).backups if backup.order > used.order]
+    notes = [f"Backup {backup.id} is newer, but was skipped. {backup.fault}" for backup in newer]
+    for folder in folders:
+        try:
+            if not catalogue.list_backups([folder]) and folder in folders[1:]:
+                notes.append(f"The schedule puts backups in {folder}, but there are none now. Is its disk connected?")
+        except StateError as error:
+            notes.append(f"{error.message} A newer backup may be there.")
+    return notes
 
 
 def notes(source: Source, origin: Origin, now: datetime) -> list[str]:

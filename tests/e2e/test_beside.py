@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,24 @@ def test_a_run_from_a_clock_that_was_ahead_does_not_stand_in_the_way_of_a_rollba
     back = Run(small, "rollback", "--yes")
     assert back.end() == 0, back.stdout + back.stderr[-3000:]
     assert back.document["undone"] == upgraded.document["run"]
+    assert_old(small, before)
+
+
+@pytest.mark.torture
+def test_a_run_is_not_undone_with_the_variables_of_another_shell(small: SampleStack) -> None:
+    before = Picture.of(small)
+    run = Run(small, "upgrade", "v2.1.0", "--yes", at="verify api", hit=lambda run: run.signal(signal.SIGKILL))
+    assert run.end() == -signal.SIGKILL, run.stderr[-3000:]
+    ids = {name: each["id"] for name, each in small.containers().items()}
+    refused = chap(small, "recover", expect=4, CHAP_API_TOKEN="an0ther")["error"]
+    assert "variables CHAP_API_TOKEN" in refused["message"] and "an0ther" not in json.dumps(refused)
+    assert {name: each["id"] for name, each in small.containers().items()} == ids, "nothing was stopped"
+    assert chap(small, "recover")["outcome"] == "undone"
+    assert_old(small, before)
+    assert Run(small, "upgrade", "v2.1.0", "--yes").end() == 0
+    refused = chap(small, "rollback", "--yes", expect=1, CHAP_API_TOKEN="an0ther")["error"]
+    assert "variables CHAP_API_TOKEN" in refused["message"] and refused["state"] == "Nothing was changed."
+    chap(small, "rollback", "--yes")
     assert_old(small, before)
 
 

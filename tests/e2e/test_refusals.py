@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.calls import chap
 from tests.sample.stack import SampleStack, environment, run_in
 
 # A user without any rights on the engine's socket.
@@ -233,3 +234,13 @@ def test_the_disk_is_full_while_dumping(small: SampleStack, tmp_path: Path) -> N
     finally:
         subprocess.run(["umount", str(disk)], check=True)
         small.sql("DROP TABLE noise")
+
+
+def test_containers_are_not_recreated_with_the_variables_of_another_shell(small: SampleStack) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        made = chap(small, "backup", "-o", folder)
+        words = ("chap", "restore", made["backup"]["folder"], "--with-version", "--yes")
+        message = refused(small, *words, CHAP_API_TOKEN="an0ther")
+    assert "chap: variables CHAP_API_TOKEN. chap-worker: variables CHAP_API_TOKEN." in " ".join(message.split())
+    assert "an0ther" not in message and "in the shell that started CHAP, or write them into .env" in message
+    assert "--allow-drift" in message

@@ -141,6 +141,9 @@ def test_upgrade_and_rollback(stack: SampleStack) -> None:
     kept = {Path(file["path"]).name: Path(done["backup"], file["file"]).read_bytes() for file in manifest["files"]}
     assert kept["compose.yml"] == before.files["compose.yml"] and kept["mine.yaml"] == b"mine\n"
 
+    lost = chap(stack, "rollback", "--yes", "-f", "compose.yml", expect=1)["error"]
+    assert "chap: labels of." in lost["message"] and lost["state"] == "Nothing was changed.", "without the override"
+    assert Seen.of(stack) == new
     assert "run" in chap(stack, "rollback", "--yes")
     assert Seen.of(stack) == before
 

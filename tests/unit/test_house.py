@@ -86,6 +86,7 @@ LARGER = {
     "preflight": 12,
     "backups": 12,
     "operations": 13,
+    "stack": 12,
     "cli.commands": 19,  # a module for each command
     "cli.screen": 16,
 }

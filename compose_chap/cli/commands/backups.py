@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 from compose_chap.backups import catalogue
+from compose_chap.backups.catalogue import Backup
 from compose_chap.cli.call import Call, common
 from compose_chap.cli.command_table import command
 from compose_chap.cli.options import output_option
@@ -17,6 +20,7 @@ from compose_chap.cli.values import backups
 from compose_chap.errors import ChapError, SeveralStacks
 from compose_chap.model import Origin
 from compose_chap.records import order
+from compose_chap.restore import source
 from compose_chap.schedule.folders import all_folders, folders_beside
 from compose_chap.stack import observe
 
@@ -48,6 +52,17 @@ def backups_command(call: Call, pin: str | None, unpin: str | None, output: Path
     documents = [backup_document(backup) for backup in backups_]
     places = {"folder": str(folders[0]), "folders": [str(folder) for folder in folders]}
     call.result({**places, "backups": documents, "unusable": listing.unusable, "warnings": warnings}, text)
+
+
+def wanted_backup(call: Call, wanted: str, folders: Sequence[Path], origin: Origin, *, or_file: bool = False) -> Backup:
+    """Return the backup that the operator means, and name what `latest` skips or cannot see.
+
+    `latest` is the newest without a fault. Raise as `catalogue.find` does.
+    """
+    backup = catalogue.find(wanted, folders, origin, sound=True, or_file=or_file)
+    for note in source.skipped_newer(wanted, backup, folders, origin):
+        call.tell(paragraph(sentences.note(note), sys.stderr))
+    return backup
 
 
 def folders_of_backups(call: Call, output: Path | None) -> tuple[list[Path], Origin]:

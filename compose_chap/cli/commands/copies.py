@@ -13,6 +13,7 @@ from compose_chap import units
 from compose_chap.backups import catalogue as backup_catalogue
 from compose_chap.cli.call import Call, common
 from compose_chap.cli.command_table import command
+from compose_chap.cli.commands.backups import wanted_backup
 from compose_chap.cli.options import at_least, output_option, wait_lock_option
 from compose_chap.cli.recorded import recorded
 from compose_chap.cli.screen import copies as screen
@@ -51,7 +52,7 @@ def copy_command(call: Call, wanted: str, store: Store, new: bool, limit_upload:
     origin, directory = world.engine.origin(stack.project.name), stack.project.directory
     folders = all_folders(stack, output, where.environment)
     with recorded(call, directory if stack.project.local else None, origin, unlocked=True) as attempt:
-        backup = backup_catalogue.find(wanted, folders, origin, sound=True)
+        backup = wanted_backup(call, wanted, folders, origin)
         attempt.learn(backup.id, backup=backup.id, repository=restic.location)
         made = new and restic.make_if_missing()
         sent = send.send(world, restic, backup, server_of(world.engine, stack))

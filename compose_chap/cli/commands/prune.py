@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from compose_chap import units
+from compose_chap.backups.catalogue import Backup
 from compose_chap.cli.call import Call, common
 from compose_chap.cli.command_table import command
 from compose_chap.cli.commands.copies import prune_repository
@@ -20,7 +21,7 @@ from compose_chap.cli.screen import sentences
 from compose_chap.cli.screen.databases import NOWHERE_ELSE, rows_text, set_aside_text
 from compose_chap.cli.screen.layout import paragraph, table
 from compose_chap.cli.store import Store, from_repository, limit_option
-from compose_chap.errors import UsageError
+from compose_chap.errors import DatabaseError, UsageError
 from compose_chap.operations import prune
 from compose_chap.operations.prune import PrunePlan
 from compose_chap.postgres.server import Server
@@ -95,7 +96,7 @@ def prune_command(
         images, databases = kept.kept_images(world, stack.project.name), server.databases()
         inventory = prune.Inventory.of(stack, origin, folders, databases, images)
         chosen = prune.plan(stack, inventory, rules, world.clock(), with_set_aside=set_aside or not yes)
-        text = _text(chosen, keep_databases, {} if yes else _held(server, chosen))
+        text = _text(chosen, inventory.backups, keep_databases, {} if yes else _held(server, chosen))
         for warning in chosen.warnings:
             call.tell(paragraph(sentences.warning(warning), sys.stderr))
         if not (chosen.empty or dry_run):
@@ -123,26 +124,41 @@ def prune_command(
 def _held(server: Server, chosen: PrunePlan) -> dict[str, str]:
     """Return what the databases hold that would go and whose rows may be nowhere else."""
     return {
-        name: f"{held}: {rows_text(server.counts(name))}"
-        for name, held in chosen.set_aside.items()
-        if name not in chosen.left
+        name: f"{held}: {_rows(server, name)}" for name, held in chosen.set_aside.items() if name not in chosen.left
     }
 
 
-def _text(chosen: PrunePlan, days: int, held: Mapping[str, str]) -> str:
-    """Return what would go by which rule, with the sum, and what stays and why.
+def _rows(server: Server, database: str) -> str:
+    # A damaged database may be just what somebody wants to remove.
+    try:
+        return rows_text(server.counts(database))
+    except DatabaseError:
+        return "its rows cannot be counted"
 
-    `held` is what the databases hold that would go and whose rows may be nowhere else.
+
+def _text(chosen: PrunePlan, backups: Sequence[Backup], days: int, held: Mapping[str, str]) -> str:
+    """Return what would go by which rule, with the sum, and what stays and why; folders only if there are several.
+
+    `backups` are all that were looked at. `held` is what the databases hold that would go and whose rows may be nowhere
+    else.
     """
+    apart = len({backup.folder.parent for backup in backups}) > 1
+
+    def folder(backup: Backup) -> str:
+        return str(backup.folder.parent) if apart else ""
+
     going = [
-        ["backup", backup.id, units.size(backup.size), chosen.reasons.get(backup.id, "")] for backup in chosen.backups
+        ["backup", backup.id, units.size(backup.size), folder(backup), chosen.reasons.get(backup.id, "")]
+        for backup in chosen.backups
     ]
-    going += [["database", name, units.size(size), sentences.older_than_days(days)] for name, size in chosen.databases]
-    going += [["images", f"of run {run}", "", sentences.DATA_GONE] for run in chosen.image_runs]
+    old, last = sentences.older_than_days(days), sentences.older_than_last(retention.KEPT)
+    going += [["database", name, units.size(size), "", old] for name, size in chosen.databases]
+    going += [["images", f"of run {run}", "", "", sentences.DATA_GONE] for run in chosen.image_runs]
     if chosen.records:
-        going.append(["records", f"of {len(chosen.records)} runs", "", sentences.older_than_last(retention.KEPT)])
-    staying = [["backup", identity, why] for identity, why in chosen.kept]
-    staying += [["database", name, why] for name, why in chosen.kept_databases]
+        going.append(["records", f"of {len(chosen.records)} runs", "", "", last])
+    reasons = dict(chosen.kept)
+    staying = [["backup", backup.id, folder(backup), reasons[backup.id]] for backup in backups if backup.id in reasons]
+    staying += [["database", name, "", why] for name, why in chosen.kept_databases]
     parts = []
     if going:
         images = sentences.IMAGES_FREE_TOO if chosen.image_runs else ""

@@ -11,10 +11,10 @@ from typing import Any
 import click
 
 from compose_chap import units
-from compose_chap.backups import catalogue
 from compose_chap.check import Check
 from compose_chap.cli.call import Call, common
 from compose_chap.cli.command_table import command
+from compose_chap.cli.commands.backups import wanted_backup
 from compose_chap.cli.options import detach_option, output_option, patience_option, usable, wait_lock_option
 from compose_chap.cli.recorded import guarded
 from compose_chap.cli.screen import sentences
@@ -77,9 +77,7 @@ def rehearse_command(call: Call, version: str, source: str, repair: bool, output
             target,
             subject.images[stack.api.name],
             subject.platform,
-            catalogue.find(source, all_folders(stack, output, where.environment), origin, sound=True)
-            if source
-            else None,
+            wanted_backup(call, source, all_folders(stack, output, where.environment), origin) if source else None,
             roads.repairs(known) if repair else (),
         )
         call.hand_over(stack.project.directory)

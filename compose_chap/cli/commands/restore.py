@@ -18,7 +18,15 @@ from compose_chap.cli.call import Call, common
 from compose_chap.cli.command_table import command
 from compose_chap.cli.commands.rollback import roll_back
 from compose_chap.cli.dhis2_login import dhis2_credentials, dhis2_options
-from compose_chap.cli.options import detach_option, output_option, patience_option, usable, wait_lock_option, yes_option
+from compose_chap.cli.options import (
+    allow_drift_option,
+    detach_option,
+    output_option,
+    patience_option,
+    usable,
+    wait_lock_option,
+    yes_option,
+)
 from compose_chap.cli.recorded import guarded
 from compose_chap.cli.screen import sentences
 from compose_chap.cli.screen.checks import concerns_text
@@ -32,13 +40,13 @@ from compose_chap.engine.world import World
 from compose_chap.errors import UsageError
 from compose_chap.image import release_key, release_tag
 from compose_chap.model import Stack
-from compose_chap.operations import guard
+from compose_chap.operations import detach, guard
 from compose_chap.records.files import durable
 from compose_chap.restore import restore, source
 from compose_chap.restore.restore import Outlook, Restored, RestorePlan
 from compose_chap.restore.source import Source
 from compose_chap.schedule.folders import all_folders
-from compose_chap.stack import observe, releases
+from compose_chap.stack import observe, releases, would_differ
 from compose_chap.transaction.run.baseline import baseline_of
 
 
@@ -50,6 +58,7 @@ from compose_chap.transaction.run.baseline import baseline_of
 @yes_option
 @output_option
 @click.option("--trust", is_flag=True, help="Restore a dump that holds things that CHAP does not have.")
+@allow_drift_option
 @click.option("--allow-empty", is_flag=True, help="Restore a dump that has no rows at all.")
 @patience_option
 @wait_lock_option
@@ -65,6 +74,7 @@ def restore_command(
     yes: bool,
     output: Path | None,
     trust: bool,
+    allow_drift: bool,
     allow_empty: bool,
     dhis2_user: str,
 ) -> None:
@@ -77,7 +87,7 @@ def restore_command(
     if undo and wanted:
         raise UsageError("--undo undoes the last restore. Do not name a backup with it.")
     if undo:
-        roll_back(call, "restore", yes, dhis2_user)
+        roll_back(call, "restore", yes, dhis2_user, allow_drift=allow_drift)
         return
     if not wanted:
         raise UsageError(
@@ -87,7 +97,9 @@ def restore_command(
     find = partial(observe.find_local_stack, world.engine, where)
     stack = find()
     folders = all_folders(stack, output, where.environment)
-    if store.named:
+    if detach.confirmed():
+        wanted = detach.confirmed()
+    elif store.named:
         # What refuses the restore refuses it before hours of bringing the copy back.
         call.check_askable(yes=yes)
         with guard.guarded(world, stack, call.command, call.wait_lock):
@@ -99,21 +111,24 @@ def restore_command(
         # CHAP takes a second to say how it is. It is asked while the lock is made, if no other run is waited for.
         asked = None if call.wait_lock else pool.submit(baseline_of, beside, stack)
         with guarded(call, world, stack, find) as (stack, attempt):
-            started = []
+            notes: list[str] = []
             if name := restore.stopped_database(stack):
                 call.confirm(sentences.ask_start_database(name), yes=yes)
                 restore.start_database(world, stack)
                 stack, asked = observe.find_local_stack(world.engine, where), None
-                started = [sentences.started_database(name)]
+                notes = [sentences.started_database(name)]
             plan = _plan(call, world, stack, chosen, output, trust=trust, with_version=with_version)
             plan = replace(plan, empty=allow_empty)
+            if plan.images_after and not allow_drift:
+                containers = {service.name: service.containers for service in stack.writers}
+                notes += filter(None, [would_differ.refuse(world.engine, stack.project, containers)])
             outlook = restore.foresee(world, plan, asked)
-            outlook = replace(outlook, notes=(*started, *outlook.notes))
+            outlook = replace(outlook, notes=(*notes, *outlook.notes))
             call.propose(_plan_text(plan, outlook, world.clock()))
             call.confirm(sentences.ask_restore(chosen.name), yes=yes)
             attempt.learn(chosen.name, source=chosen.name)
             credentials = dhis2_credentials(call, dhis2_user)
-            call.hand_over(stack.project.directory)
+            call.hand_over(stack.project.directory, str(chosen.location.absolute()))
             done = restore.execute(world, plan, outlook.baseline, credentials)
     call.result(_data(done, outlook), _text(done, chosen))
 

@@ -16,7 +16,14 @@ from compose_chap import units
 from compose_chap.cli.call import Call, common
 from compose_chap.cli.command_table import command
 from compose_chap.cli.dhis2_login import dhis2_credentials, dhis2_options
-from compose_chap.cli.options import detach_option, path, patience_option, wait_lock_option, yes_option
+from compose_chap.cli.options import (
+    allow_drift_option,
+    detach_option,
+    path,
+    patience_option,
+    wait_lock_option,
+    yes_option,
+)
 from compose_chap.cli.recorded import guarded, recorded
 from compose_chap.cli.screen import sentences
 from compose_chap.cli.screen.checks import concerns_text
@@ -24,8 +31,8 @@ from compose_chap.cli.screen.databases import session_ends
 from compose_chap.cli.screen.layout import paragraph
 from compose_chap.cli.values import files
 from compose_chap.engine import throwaway
-from compose_chap.errors import EngineError
-from compose_chap.operations import guard, recover, rollback
+from compose_chap.errors import EngineError, StateError
+from compose_chap.operations import detach, guard, recover, rollback
 from compose_chap.operations.recover import Prospect
 from compose_chap.operations.rollback import RollbackPlan
 from compose_chap.records import lock, run_records
@@ -40,21 +47,22 @@ _LEFT_BEHIND = 600
 
 @command("rollback")
 @yes_option
+@allow_drift_option
 @patience_option
 @wait_lock_option
 @detach_option
 @dhis2_options
 @common
-def rollback_command(call: Call, yes: bool, dhis2_user: str) -> None:
+def rollback_command(call: Call, yes: bool, allow_drift: bool, dhis2_user: str) -> None:
     """Undo the last upgrade: files, images and data.
 
     CHAP goes back to the data of the moment before the upgrade. Rows that were written since are counted and shown
     first; they are kept aside in a database of their own, not merged.
     """
-    roll_back(call, "upgrade", yes, dhis2_user)
+    roll_back(call, "upgrade", yes, dhis2_user, allow_drift=allow_drift)
 
 
-def roll_back(call: Call, operation: str, yes: bool, dhis2_user: str) -> None:
+def roll_back(call: Call, operation: str, yes: bool, dhis2_user: str, *, allow_drift: bool) -> None:
     """Undo the last upgrade or restore, and tell of it."""
     world = call.world()
     find = partial(observe.find_local_stack, world.engine, call.where())
@@ -62,7 +70,13 @@ def roll_back(call: Call, operation: str, yes: bool, dhis2_user: str) -> None:
     directory = stack.project.directory
 
     with guarded(call, world, stack, find, "rollback") as (stack, attempt):
-        plan = rollback.plan_rollback(world, stack, operation)
+        plan = rollback.plan_rollback(world, stack, operation, allow_drift=allow_drift)
+        if detach.confirmed() and detach.confirmed() != plan.undone["id"]:
+            raise StateError(
+                f"There was another run since you confirmed to undo {detach.confirmed()}: {plan.undone['id']}.",
+                state="Nothing was changed.",
+                hint="See what was done: docker chap history",
+            )
         sessions = baseline.other_sessions(server_of(world.engine, stack), stack)
         notes = [_written(plan.written_since, operation), *map(sentences.note, plan.notes)]
         notes += [sentences.note(session_ends(session)) for session in sessions]
@@ -70,7 +84,7 @@ def roll_back(call: Call, operation: str, yes: bool, dhis2_user: str) -> None:
         call.confirm(_question(plan, operation, world.clock()), yes=yes)
         attempt.learn(f"{operation} {plan.undone['id']}", undone=plan.undone["id"])
         credentials = dhis2_credentials(call, dhis2_user)
-        call.hand_over(directory)
+        call.hand_over(directory, str(plan.undone["id"]))
         done = rollback.roll_back(world, plan, credentials)
     call.result(
         {
@@ -107,6 +121,7 @@ def _question(plan: RollbackPlan, operation: str, now: datetime) -> str:
 
 @command("recover")
 @click.option("--dry-run", is_flag=True, help="Show what would be done, but change nothing.")
+@allow_drift_option
 @click.option(
     "-o",
     "--output",
@@ -119,7 +134,7 @@ def _question(plan: RollbackPlan, operation: str, now: datetime) -> str:
 @wait_lock_option
 @detach_option
 @common
-def recover_command(call: Call, dry_run: bool, output: Path | None) -> None:
+def recover_command(call: Call, dry_run: bool, allow_drift: bool, output: Path | None) -> None:
     """Finish or undo a run that was cut off.
 
     After a power cut, or when docker chap was killed: it reads the journal of that run, looks at the stack, and brings
@@ -145,7 +160,8 @@ def recover_command(call: Call, dry_run: bool, output: Path | None) -> None:
             call.result({"changed": False, "would": asdict(prospect)}, _prospect_text(prospect, directory))
             return
         call.hand_over(directory)
-        done = recover.recover(world, journal, call.wait_lock, output and output.absolute())
+        folder = output and output.absolute()
+        done = recover.recover(world, journal, call.wait_lock, folder, allow_drift=allow_drift)
         attempt.learn(f"{done.operation} {done.run}: {done.outcome}", outcome=done.outcome, recovered=done.run)
     call.result(
         {

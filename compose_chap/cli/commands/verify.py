@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,7 +14,7 @@ from compose_chap.backups import catalogue, proof, verdict
 from compose_chap.backups.catalogue import Backup
 from compose_chap.cli.call import Call, common
 from compose_chap.cli.command_table import command
-from compose_chap.cli.commands.backups import folders_of_backups
+from compose_chap.cli.commands.backups import folders_of_backups, wanted_backup
 from compose_chap.cli.commands.copies import stack_records
 from compose_chap.cli.options import detach_option, output_option, usable, wait_lock_option
 from compose_chap.cli.recorded import Attempt, recorded
@@ -135,10 +134,7 @@ def _find(call: Call, wanted: str, output: Path | None) -> Backup:
         if Path(wanted).is_dir():
             return catalogue.load(Path(wanted))
         raise
-    backup = catalogue.find(wanted, folders, origin, sound=True, or_file=True)
-    for note in catalogue.skipped_newer(wanted, backup, folders, origin):
-        call.tell(paragraph(sentences.note(note), sys.stderr))
-    return backup
+    return wanted_backup(call, wanted, folders, origin, or_file=True)
 
 
 def _image(call: Call) -> str:

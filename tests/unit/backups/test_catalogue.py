@@ -11,10 +11,10 @@ import pytest
 
 from compose_chap.backups import catalogue, proof, verdict
 from compose_chap.backups.catalogue import Backup
-from compose_chap.errors import DumpError
+from compose_chap.errors import DumpError, StateError
 from compose_chap.model import Origin
 from compose_chap.restore import source
-from tests.fakes import FakeEngine, world
+from tests.fakes import FakeEngine, disk_dies, world
 from tests.unit.operations.test_prune import NOW, write
 
 
@@ -65,9 +65,9 @@ def test_a_backup_that_is_refused_only_as_latest_can_be_named(tmp_path: Path) ->
 def test_backups_that_latest_skips_are_named(tmp_path: Path) -> None:
     old, bad = (catalogue.load(write(tmp_path, NOW + timedelta(days=day))) for day in (0, 1))
     catalogue.record_verdict(bad, NOW, verdict.CHECKSUMS, "It is damaged.")
-    [note] = catalogue.skipped_newer("latest", old, [tmp_path], Origin())
+    [note] = source.skipped_newer("latest", old, [tmp_path], Origin())
     assert note.startswith(f"Backup {bad.id} is newer, but was skipped.") and "It is damaged." in note
-    assert not catalogue.skipped_newer(old.id, old, [tmp_path], Origin())
+    assert not source.skipped_newer(old.id, old, [tmp_path], Origin())
 
 
 def test_a_missing_file_is_called_a_file_and_backups_are_listed(tmp_path: Path) -> None:
@@ -107,9 +107,58 @@ def test_a_folder_of_the_schedule_without_a_backup_is_named(tmp_path: Path) -> N
     write(tmp_path / "backups", NOW)
     folders = [tmp_path / "backups", tmp_path / "usb"]
     used = catalogue.find("latest", folders)
-    [note] = catalogue.skipped_newer("latest", used, folders, Origin())
+    [note] = source.skipped_newer("latest", used, folders, Origin())
     assert f"{tmp_path / 'usb'}, but there are none now. Is its disk connected?" in note
-    assert not catalogue.skipped_newer(used.id, used, folders, Origin())
+    assert not source.skipped_newer(used.id, used, folders, Origin())
+
+
+@pytest.mark.parametrize("dead", [0, 1])
+def test_a_dead_disk_does_not_hide_the_backups_on_another(
+    dead: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = [tmp_path / "backups", tmp_path / "usb"]
+    newest, older = (write(folders[at], NOW - timedelta(days=days)) for at, days in ((dead, 0), (1 - dead, 1)))
+    disk_dies(folders[dead], monkeypatch)
+    for wanted in ("latest", older.name, older.name[:13].lower(), str(older)):
+        assert catalogue.find(wanted, folders, sound=True).folder == older
+    why = f"The backups in {folders[dead]} cannot be read: Input/output error."
+    assert catalogue.scan(folders).unusable == [why]
+    used = catalogue.find("latest", folders)
+    assert source.skipped_newer("latest", used, folders, Origin()) == [f"{why} A newer backup may be there."]
+    assert not source.skipped_newer(older.name, used, folders, Origin())
+    # What was not found may be in the folder that nobody can read.
+    for wanted in (newest.name, "20270101", "x"):
+        with pytest.raises(StateError, match=why):
+            catalogue.find(wanted, folders)
+    catalogue.record_verdict(used, NOW, verdict.CHECKSUMS, "It is damaged.")
+    with pytest.raises(StateError, match=why):
+        catalogue.find("latest", folders, sound=True)
+    assert catalogue.find(older.name, folders, sound=True).folder == older
+    # Without any backup nobody can say that none exists.
+    older.rename(tmp_path / older.name)
+    with pytest.raises(StateError, match=why):
+        catalogue.scan(folders)
+    # A list that has to be complete is refused.
+    with pytest.raises(StateError, match=why):
+        catalogue.list_backups(folders)
+
+
+def test_a_backup_that_is_named_by_its_folder_needs_no_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = write(tmp_path / "elsewhere", NOW)
+    disk_dies(tmp_path / "backups", monkeypatch)
+    assert catalogue.find(str(made), [tmp_path / "backups"]).folder == made
+    for wanted in ("latest", made.name):
+        with pytest.raises(StateError, match="Input/output error"):
+            catalogue.find(wanted, [tmp_path / "backups"])
+
+
+def test_an_id_is_looked_up_before_a_folder_of_that_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here, usb = (write(tmp_path / folder, NOW) for folder in ("here", "usb"))
+    catalogue.record_verdict(catalogue.load(here), NOW, verdict.CHECKSUMS, "It is damaged.")
+    monkeypatch.chdir(here.parent)
+    assert catalogue.find(here.name, [here.parent, usb.parent]).folder == usb
+    assert catalogue.find(f"./{here.name}", [here.parent, usb.parent]).folder == here
+    assert catalogue.find(here.name, [tmp_path / "empty"]).folder == here
 
 
 def test_the_backups_of_several_folders_make_a_list_by_age(tmp_path: Path) -> None:

@@ -8,10 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
 from compose_chap.cli import app
+from compose_chap.cli.call import Call, common
 from compose_chap.cli.commands import attach
+from compose_chap.cli.options import detach_option
 from compose_chap.cli.screen import render
 from compose_chap.cli.screen.detached import detached_text
 from compose_chap.engine.world import World
@@ -62,6 +65,26 @@ def test_what_is_refused_is_not_handed_over(handed: Handed, tmp_path: Path) -> N
     assert app.main(["restore", "nothing", "--yes", "--detach"]) == 1
     assert app.main(["recover", "--detach"]) == 0  # nothing was cut off
     assert not handed
+
+
+def test_what_was_confirmed_goes_on_too(
+    handed: Handed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`latest` may mean another backup by the time the work begins."""
+
+    @click.command("restore")
+    @detach_option
+    @common
+    def restore(call: Call) -> None:
+        call.hand_over(tmp_path, "/b/1")
+
+    monkeypatch.delenv(detach.CONFIRMED, raising=False)
+    restore.main(["--detach"], obj=Call(("docker",), words=("restore", "latest", "--detach")), standalone_mode=False)
+    (order,) = handed
+    assert order["secrets"] == {detach.CONFIRMED: "/b/1"} and detach.confirmed() == ""
+    for name, value in {**order["secrets"], detach.DETACHED: "1"}.items():
+        monkeypatch.setenv(name, value)
+    assert detach.confirmed() == "/b/1"
 
 
 def test_a_run_in_the_background_does_its_work_itself_and_is_asked_nothing(

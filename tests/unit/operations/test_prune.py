@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from compose_chap.backups import backup, catalogue, verdict
 from compose_chap.backups.catalogue import Backup
 from compose_chap.backups.manifest import ChapFacts
-from compose_chap.errors import DumpError
+from compose_chap.errors import DumpError, StateError
 from compose_chap.model import Origin
 from compose_chap.operations.prune import Inventory, PrunePlan, kept_by_retention, plan
 from compose_chap.records import lock
 from compose_chap.records.retention import Retention
-from tests.fakes import manifest, run_record
+from tests.fakes import disk_dies, manifest, run_record
 
 NOW = datetime(2026, 11, 23, 4, tzinfo=timezone.utc)
 HERE = Origin("p", "engine-1", "north")
@@ -57,6 +57,43 @@ def test_the_newest_of_each_day_week_and_month_stays() -> None:
     months = {identity[:6] for identity in kept}
     assert months == {"202606", "202607", "202608", "202609", "202610", "202611"}
     assert "20261031T040000Z" in kept
+
+
+def test_each_folder_keeps_what_the_rules_say_whatever_is_in_another(tmp_path: Path) -> None:
+    here, usb = tmp_path / "backups", tmp_path / "usb"
+    nightly = [write(usb, NOW - timedelta(days=day)) for day in range(30)]
+    by_hand = [write(here, NOW - timedelta(days=day, hours=-1)) for day in range(30)]
+    apart = [planned(stack_in(tmp_path, "chap_core"), folder, {}, Retention()) for folder in (here, usb)]
+    both = planned(stack_in(tmp_path, "chap_core"), [here, usb], {}, Retention())
+    assert {backup.folder for backup in both.backups} == {gone.folder for chosen in apart for gone in chosen.backups}
+    for chosen, paths in zip(apart, (by_hand, nightly)):
+        assert len(chosen.kept) >= 7 and len(chosen.backups) + len(chosen.kept) == len(paths)
+    # Nor do newer backups take the last one from a disk, or the good one that its bad one needs.
+    none = Retention(0, 0, 0, 0)
+    both = planned(stack_in(tmp_path, "chap_core"), [here, usb], {}, none)
+    assert dict(both.kept) == {by_hand[0].name: "the newest", nightly[0].name: "the newest"}
+    catalogue.record_verdict(catalogue.load(nightly[0]), NOW, verdict.CHECKSUMS, "It is damaged.")
+    both = planned(stack_in(tmp_path, "chap_core"), [here, usb], {}, none)
+    assert set(dict(both.kept)) == {by_hand[0].name, nightly[0].name, nightly[1].name}
+
+
+def test_a_backup_that_lies_in_two_folders_stays_in_both_where_it_stays_in_either(tmp_path: Path) -> None:
+    here, usb = tmp_path / "backups", tmp_path / "usb"
+    copied = [write(folder, NOW - timedelta(days=1)) for folder in (here, usb)]
+    write(here, NOW)
+    chosen = planned(stack_in(tmp_path, "chap_core"), [here, usb], {}, Retention(0, 0, 0, 0))
+    assert chosen.backups == () and dict(chosen.kept)[copied[0].name] == "the newest"
+
+
+def test_nothing_is_removed_while_a_folder_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folders = [tmp_path / "backups", tmp_path / "usb"]
+    for folder, day in ((folders[0], 0), (folders[0], 1), (folders[1], 2)):
+        write(folder, NOW - timedelta(days=day))
+    disk_dies(folders[1], monkeypatch)
+    with pytest.raises(StateError, match=f"backups in {folders[1]} cannot be read"):
+        planned(stack_in(tmp_path, "chap_core"), folders, {}, Retention(0, 0, 0, 0))
+    # The other one by itself can be pruned: it is named.
+    assert len(planned(stack_in(tmp_path, "chap_core"), folders[0], {}, Retention(0, 0, 0, 0)).backups) == 1
 
 
 def test_a_gap_does_not_cost_a_backup() -> None:
@@ -328,7 +365,14 @@ def sized(*names: str) -> Any:
 
 
 def planned(
-    stack: Any, folder: Path, databases: Any, retention: Retention, tags: Sequence[str] = (), *, decided: bool = True
+    stack: Any,
+    folders: Path | Sequence[Path],
+    databases: Any,
+    retention: Retention,
+    tags: Sequence[str] = (),
+    *,
+    decided: bool = True,
 ) -> PrunePlan:
     """Plan for what there is; `decided` says that a person is asked."""
-    return plan(stack, Inventory.of(stack, HERE, [folder], databases, tags), retention, NOW, with_set_aside=decided)
+    folders = [folders] if isinstance(folders, Path) else folders
+    return plan(stack, Inventory.of(stack, HERE, folders, databases, tags), retention, NOW, with_set_aside=decided)

@@ -221,6 +221,26 @@ def test_a_move_that_was_cut_off_goes_back_from_anywhere(clone: Path) -> None:
     assert git(clone, "symbolic-ref", "HEAD") == "refs/heads/stable"
 
 
+def test_the_lock_of_a_git_that_works_is_waited_for_and_never_removed(
+    clone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    move, index_lock = move_of(clone), clone / ".git/index.lock"
+    checkout_move.go(move)
+    # A commit holds the lock while its editor is open.
+    (clone / "same.txt").write_text("mine\n")
+    editor = {"GIT_EDITOR": "sh -c 'while [ ! -e done ]; do sleep 0.1; done; echo m >\"$1\"' -"}
+    with subprocess.Popen(["git", "-C", clone, "commit", "-qa"], env={**os.environ, **WHO, **editor}) as commits:
+        while not index_lock.exists():
+            assert commits.poll() is None
+        monkeypatch.setattr(checkout_move, "_PATIENCE", 1)
+        with pytest.raises(StackError, match=f"Another Git works in .*: process {commits.pid}"):
+            checkout_move.go_back(move, refuse)
+        assert index_lock.exists() and commits.poll() is None
+        (clone / "done").touch()
+        assert commits.wait() == 0
+    assert checkout_move.go_back(move, refuse) == []
+
+
 def test_what_someone_changed_meanwhile_is_kept_aside(clone: Path) -> None:
     kept: dict[str, bytes] = {}
     before, move = tree(clone), move_of(clone)

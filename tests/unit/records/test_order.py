@@ -17,6 +17,7 @@ from compose_chap.model import Origin
 from compose_chap.operations import prune, rollback, status
 from compose_chap.records import order, run_records
 from compose_chap.records.retention import Retention
+from compose_chap.restore.source import skipped_newer
 from compose_chap.stack.observe import find_stack
 from compose_chap.transaction.run import kept
 from tests.fakes import FakeEngine, manifest, world
@@ -55,7 +56,7 @@ def test_latest_is_the_backup_that_was_made_last(tmp_path: Path, off: timedelta)
     made = [back_up(tmp_path, clock) for clock in clocks]
     assert [backup.id for backup in catalogue.list_backups([tmp_path])] == made
     latest = catalogue.find("latest", [tmp_path])
-    assert latest.id == made[-1] and not catalogue.skipped_newer("latest", latest, [tmp_path], Origin())
+    assert latest.id == made[-1] and not skipped_newer("latest", latest, [tmp_path], Origin())
     # The ids are what the clock said.
     assert made[-1] == run_records.run_id(NOW + DAY)
 
