@@ -35,7 +35,10 @@ from compose_chap.postgres import pg_tools
 from compose_chap.postgres.server import Server
 from compose_chap.records import run_records
 from compose_chap.records.files import durable, own_folder
+from compose_chap.records.run_records import Journal
+from compose_chap.records.steps import Step
 from compose_chap.transaction import forward
+from compose_chap.transaction.run import change
 from compose_chap.transaction.run.baseline import baseline_of
 from tests.fake_server import Database
 from tests.fakes import API, WORKER, FakeEngine, Killed, manifest, world
@@ -374,17 +377,19 @@ def rows_of_new_data(engine: FakeEngine) -> list[int]:
 @pytest.mark.parametrize("room", [1 << 20, 0])
 @pytest.mark.parametrize("how", ["added", "changed", ""])
 def test_what_users_wrote_until_the_verification_failed_is_kept_also_without_room(
-    engine: FakeEngine, how: str, room: int
+    engine: FakeEngine, monkeypatch: pytest.MonkeyPatch, how: str, room: int
 ) -> None:
-    def write(call: int, name: str) -> None:
-        if "verify" in steps_now(engine) and "failure" not in journal_now(engine):
-            live = engine.databases["chap_core"]
-            if how == "added":
-                live.rows["public.observation"] = 15
-            elif how == "changed":
-                live.edited["public.observation"] = 1
+    def begin(here: World, journal: Journal, step: Step, detail: str = "") -> None:
+        change.begin(here, journal, step, detail)
+        live = engine.databases.get("chap_core")
+        # At the last moment before the verification is judged.
+        if step is Step.VERIFY and live and how == "added":
+            live.rows["public.observation"] = 15
+        elif step is Step.VERIFY and live and how == "changed":
+            live.edited["public.observation"] = 1
 
-    engine.sick, engine.room, engine.strike = "never ready", room, write
+    monkeypatch.setattr(forward, "begin", begin)
+    engine.sick, engine.room = "never ready", room
     with pytest.raises(RolledBack) as failure:
         run_upgrade(engine, by_dump=True)
     assert rows_of_new_data(engine) == ([{"added": 15, "changed": 10}[how]] if how else [])
