@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -63,6 +64,13 @@ def as_promised(output: str, command: str, status: int) -> Any:
     names = set(document) - COMMON
     assert names in promised()[command] or not document["ok"] and names in (OF_A_FAILURE, OF_A_FAILED_RUN), names
     return document
+
+
+def put_files_back(copy: Path) -> None:
+    """Put the files of a copy to where its manifest says that they were, as a person does on a new machine."""
+    for file in json.loads((copy / "manifest.json").read_text())["files"]:
+        Path(file["path"]).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(copy / file["file"], file["path"])
 
 
 @cache

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shlex
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import pytest
 from compose_chap import errors
 from compose_chap.cli import app
 from compose_chap.cli.command_table import EXIT_STATUSES
-from tests.e2e.calls import own_crontab
+from tests.e2e.calls import own_crontab, put_files_back
 from tests.sample.stack import SampleStack, environment, run_in
 
 ROOT = Path(__file__).parents[2]
@@ -130,9 +129,7 @@ def test_a_new_machine_gets_everything_back_by_the_commands_of_the_docs(small: S
         listed = shell(tmp_path, f"{exports}\n{listing}").splitlines()
         newest = [line for line in listed if re.match(r"[0-9a-f]{8} ", line)][-1].split()[0]
         shell(tmp_path, f"{exports}\n{bring.replace(' ID ', f' {newest} ')}")
-        for file in json.loads((tmp_path / "copy/manifest.json").read_text())["files"]:
-            Path(file["path"]).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(tmp_path / "copy" / file["file"], file["path"])
+        put_files_back(tmp_path / "copy")
         assert {file: file.read_bytes() for file in files} == files
         shell(small.folder, blocks[2])
         assert small.checksum() == rows

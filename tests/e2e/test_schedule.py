@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.e2e import repositories
-from tests.e2e.calls import chap, own_crontab
+from tests.e2e.calls import chap, own_crontab, put_files_back
 from tests.e2e.repositories import Store
 from tests.monitor import Monitor, monitoring
 from tests.sample.stack import SampleStack, environment
@@ -207,9 +207,7 @@ def test_everything_comes_back_by_the_sheet_alone(
             sql = re.findall(r"sql=([0-9a-f]{8,})", shell(f"{exports}\nrestic snapshots --json {identity}"))[0]
             known = f"{exports}\nFILES={identity}\nSQL={sql}\n"
             shell(known + bring + "\n" + make)
-            for file in json.loads((tmp_path / "copy" / "manifest.json").read_text())["files"]:
-                Path(file["path"]).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(tmp_path / "copy" / file["file"], file["path"])
+            put_files_back(tmp_path / "copy")
             assert {file: file.read_bytes() for file in files} == files
             shell(known + start + "\n" + fill + "\n" + everything)
             small.wait_ready()
